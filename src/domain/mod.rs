@@ -1,0 +1,5 @@
+//! The rules of the product: what may be called, what is signed, who gets a message, when it is tried again.
+//!
+//! Pure: no I/O, no async, no queries, no clock. Called by every other module; imports none of them.
+
+pub mod timestamp;
