@@ -3,4 +3,5 @@
 //! Pure: no I/O, no async, no queries, no clock. Called by every other module; imports none of them.
 
 pub mod id;
+pub mod identifier;
 pub mod timestamp;

@@ -1,0 +1,318 @@
+//! What callers may name things and attach to them: uids, event types, channels, text, metadata, own headers.
+//!
+//! Responsible for the rules and for saying which one was broken; the field's name is added by the caller.
+//! Must not know requests or tables. Called by the API when it reads a body.
+
+use std::collections::BTreeMap;
+
+use super::id::Prefix;
+
+const IDENTIFIER_MAX: usize = 256;
+const METADATA_MAX: usize = 4096;
+const HEADER_NAME_MAX: usize = 256;
+const HEADER_VALUE_MAX: usize = 4096;
+
+const REFUSED_HEADERS: [&str; 19] = [
+    "user-agent",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailers",
+    "transfer-encoding",
+    "upgrade",
+    "age",
+    "cache-control",
+    "clear-site-data",
+    "expires",
+    "pragma",
+    "warning",
+    "content-length",
+    "content-type",
+    "content-encoding",
+    "content-language",
+    "content-location",
+];
+
+const REFUSED_HEADER_PREFIXES: [&str; 10] = [
+    "x-amz-", "x-amzn-", "x-google", "x-goog-", "x-gfe", "x-azure-", "x-fd-", "x-svix-", "svix-",
+    "webhook-",
+];
+
+const SENSITIVE_HEADERS: [&str; 6] = [
+    "x-auth-token",
+    "x-api-key",
+    "www-authenticate",
+    "authorization",
+    "proxy-authenticate",
+    "proxy-authorization",
+];
+
+/// Checks an event id, event type name or channel: 1 to 256 characters of `a-z A-Z 0-9 - _ .`.
+pub fn check_identifier(text: &str) -> Result<(), String> {
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if text.is_empty() || text.chars().count() > IDENTIFIER_MAX || !text.bytes().all(known) {
+        return Err(format!(
+            "must be 1 to {IDENTIFIER_MAX} characters of a-z, A-Z, 0-9, '-', '_' and '.'"
+        ));
+    }
+    Ok(())
+}
+
+/// Checks a uid: an identifier that cannot be mistaken for an id of its own kind of resource.
+pub fn check_uid(text: &str, own: Prefix) -> Result<(), String> {
+    check_identifier(text)?;
+    let after_prefix = text.strip_prefix(own.as_str());
+    if after_prefix.is_some_and(|rest| rest.starts_with('_')) {
+        return Err(format!(
+            "must not start with '{}_', the prefix of the ids that the server makes",
+            own.as_str()
+        ));
+    }
+    Ok(())
+}
+
+/// Checks free text: no character from U+0000 to U+0008.
+pub fn check_text(text: &str) -> Result<(), String> {
+    if text.bytes().any(|byte| byte <= 8) {
+        return Err("must not contain characters from U+0000 to U+0008".to_owned());
+    }
+    Ok(())
+}
+
+/// Checks metadata: text by the rule for text, at most 4096 bytes as JSON.
+pub fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), String> {
+    for (name, value) in metadata {
+        check_text(name)?;
+        check_text(value)?;
+    }
+    let json = serde_json::to_vec(metadata).map_err(|error| error.to_string())?;
+    if json.len() > METADATA_MAX {
+        return Err(format!(
+            "must be at most {METADATA_MAX} bytes as JSON, is {}",
+            json.len()
+        ));
+    }
+    Ok(())
+}
+
+/// Checks the name of an own header: a valid HTTP field name that does not belong to the delivery itself.
+pub fn check_header_name(name: &str) -> Result<(), String> {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if name.is_empty() || name.len() > HEADER_NAME_MAX || !name.bytes().all(token) {
+        return Err(format!(
+            "header names must be valid HTTP field names of 1 to {HEADER_NAME_MAX} characters"
+        ));
+    }
+    let lower = name.to_ascii_lowercase();
+    if REFUSED_HEADERS.contains(&lower.as_str()) {
+        return Err(format!(
+            "header '{lower}' is set by the delivery itself and cannot be chosen"
+        ));
+    }
+    if let Some(prefix) = REFUSED_HEADER_PREFIXES
+        .iter()
+        .find(|prefix| lower.starts_with(**prefix))
+    {
+        return Err(format!(
+            "header names starting with '{prefix}' are reserved"
+        ));
+    }
+    Ok(())
+}
+
+/// Checks the value of an own header: at most 4096 bytes, no control characters but the tab.
+pub fn check_header_value(value: &str) -> Result<(), String> {
+    if value.len() > HEADER_VALUE_MAX {
+        return Err(format!(
+            "header values must be at most {HEADER_VALUE_MAX} bytes"
+        ));
+    }
+    if value
+        .bytes()
+        .any(|byte| byte != b'\t' && byte.is_ascii_control())
+    {
+        return Err("header values must not contain control characters or line breaks".to_owned());
+    }
+    Ok(())
+}
+
+/// Whether an own header's value must never be shown again: only its name is.
+pub fn is_sensitive_header(name: &str) -> bool {
+    SENSITIVE_HEADERS
+        .iter()
+        .any(|sensitive| name.eq_ignore_ascii_case(sensitive))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_are_1_to_256_letters_digits_dashes_underscores_and_dots() {
+        for good in [
+            "a",
+            "0",
+            "user.created",
+            "User-1_x.",
+            "...",
+            &"x".repeat(256),
+        ] {
+            assert_eq!(check_identifier(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            " ",
+            "a b",
+            "a/b",
+            "ä",
+            "a\n",
+            "a\0",
+            "a:b",
+            &"x".repeat(257),
+        ] {
+            assert!(
+                check_identifier(bad)
+                    .unwrap_err()
+                    .contains("1 to 256 characters"),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_uid_may_not_look_like_an_id_of_its_own_resource() {
+        assert!(
+            check_uid("app_1", Prefix::Application)
+                .unwrap_err()
+                .contains("'app_'")
+        );
+        assert!(check_uid("ep_", Prefix::Endpoint).is_err());
+        assert!(check_uid("msg_x", Prefix::Message).is_err());
+        for good in ["app", "app1", "App_1", "ep_1", "my_app_1"] {
+            assert_eq!(check_uid(good, Prefix::Application), Ok(()), "{good}");
+        }
+        assert!(check_uid("", Prefix::Application).is_err());
+    }
+
+    #[test]
+    fn text_may_hold_anything_from_u0009_on() {
+        for good in ["", "tab\tline\n", "\u{b}", "Zürich 🚀", "\u{7f}"] {
+            assert_eq!(check_text(good), Ok(()), "{good:?}");
+        }
+        for code in 0..=8_u8 {
+            assert!(
+                check_text(&format!("a{}b", char::from(code))).is_err(),
+                "{code}"
+            );
+        }
+    }
+
+    #[test]
+    fn metadata_is_measured_as_json() {
+        let of_len = |len: usize| BTreeMap::from([("k".to_owned(), "v".repeat(len))]);
+        assert_eq!(check_metadata(&BTreeMap::new()), Ok(()));
+        assert_eq!(check_metadata(&of_len(4096 - r#"{"k":""}"#.len())), Ok(()));
+        assert!(
+            check_metadata(&of_len(4097 - r#"{"k":""}"#.len()))
+                .unwrap_err()
+                .contains("is 4097")
+        );
+        let quotes = BTreeMap::from([("k".to_owned(), "\"".repeat(2048))]);
+        assert!(check_metadata(&quotes).is_err());
+        assert!(check_metadata(&BTreeMap::from([("k\0".to_owned(), String::new())])).is_err());
+        assert!(check_metadata(&BTreeMap::from([("k".to_owned(), "\u{8}".to_owned())])).is_err());
+    }
+
+    #[test]
+    fn own_headers_may_have_any_free_http_name() {
+        for good in [
+            "X-Api-Key",
+            "authorization",
+            "accept",
+            "x_custom!",
+            "X-Request-Id",
+            "cookie",
+        ] {
+            assert_eq!(check_header_name(good), Ok(()), "{good}");
+        }
+        for bad in ["", "a b", "a:b", "ä", "a\r\nb", "(x)", &"x".repeat(257)] {
+            assert!(
+                check_header_name(bad)
+                    .unwrap_err()
+                    .contains("valid HTTP field names"),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn headers_of_the_delivery_itself_are_refused_in_any_case() {
+        for bad in REFUSED_HEADERS {
+            assert!(check_header_name(bad).is_err(), "{bad}");
+            assert!(check_header_name(&bad.to_uppercase()).is_err(), "{bad}");
+        }
+        for bad in [
+            "X-Amz-Date",
+            "x-amzn-trace-id",
+            "X-GoogleX",
+            "x-goog-y",
+            "x-gfe",
+            "X-Azure-Ref",
+            "x-fd-healthprobe",
+        ] {
+            assert!(
+                check_header_name(bad).unwrap_err().contains("reserved"),
+                "{bad}"
+            );
+        }
+        for bad in [
+            "X-Svix-Id",
+            "svix-id",
+            "Webhook-Signature",
+            "webhook-anything",
+        ] {
+            assert!(
+                check_header_name(bad).unwrap_err().contains("reserved"),
+                "{bad}"
+            );
+        }
+        for good in ["x-amz", "webhook", "svix", "my-webhook-id"] {
+            assert_eq!(check_header_name(good), Ok(()), "{good}");
+        }
+    }
+
+    #[test]
+    fn header_values_are_4096_bytes_without_control_characters() {
+        for good in ["", "Bearer abc", "a\tb", "Zürich", &"v".repeat(4096)] {
+            assert_eq!(check_header_value(good), Ok(()), "{good}");
+        }
+        assert!(
+            check_header_value(&"v".repeat(4097))
+                .unwrap_err()
+                .contains("4096 bytes")
+        );
+        for bad in ["a\r\nb: c", "a\nb", "\0", "\u{7f}"] {
+            assert!(
+                check_header_value(bad)
+                    .unwrap_err()
+                    .contains("control characters"),
+                "{bad:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn credentials_in_headers_are_sensitive_in_any_case() {
+        for name in [
+            "Authorization",
+            "X-API-KEY",
+            "x-auth-token",
+            "www-authenticate",
+            "Proxy-Authenticate",
+        ] {
+            assert!(is_sensitive_header(name), "{name}");
+        }
+        assert!(!is_sensitive_header("accept") && !is_sensitive_header("x-api-key-2"));
+    }
+}
