@@ -5,4 +5,5 @@
 pub mod filter;
 pub mod id;
 pub mod identifier;
+pub mod retry;
 pub mod timestamp;

@@ -1,0 +1,266 @@
+//! When a failed delivery is tried again: the configured waits, their jitter and the receiver's Retry-After.
+//!
+//! Must not decide whether a retry is wanted at all; that is `delivery`. Called by it, the configuration and the sender.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use chrono::NaiveDateTime;
+
+use super::timestamp::Timestamp;
+
+const LONGEST_WAIT: Duration = Duration::from_hours(30 * 24);
+const MOST_WAITS: usize = 50;
+const JITTER: f64 = 0.2;
+/// A Retry-After is honoured in full up to this.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(24);
+
+/// The waits between one failed attempt and the next. Its text form is comma-separated whole seconds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RetrySchedule(Vec<Duration>);
+
+impl Default for RetrySchedule {
+    fn default() -> Self {
+        Self(
+            [5, 300, 1800, 7200, 18_000, 36_000, 36_000]
+                .map(Duration::from_secs)
+                .to_vec(),
+        )
+    }
+}
+
+impl FromStr for RetrySchedule {
+    type Err = String;
+
+    /// Reads `5, 300, 1800`. Empty text means one attempt and no retry.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.trim().is_empty() {
+            return Ok(Self(Vec::new()));
+        }
+        let waits: Vec<Duration> = text
+            .split(',')
+            .map(|entry| parse_wait(entry.trim()))
+            .collect::<Result<_, _>>()?;
+        if waits.len() > MOST_WAITS {
+            return Err(format!(
+                "a retry schedule has at most {MOST_WAITS} waits, got {}",
+                waits.len()
+            ));
+        }
+        Ok(Self(waits))
+    }
+}
+
+impl fmt::Display for RetrySchedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, wait) in self.0.iter().enumerate() {
+            let separator = if place == 0 { "" } else { ", " };
+            write!(f, "{separator}{}", wait.as_secs())?;
+        }
+        Ok(())
+    }
+}
+
+impl RetrySchedule {
+    /// How long to wait after the given number of failed attempts (1 after the first); `None` when no retry is left.
+    ///
+    /// The scheduled wait is moved by up to 20 % (`jitter` from -1 to 1); a longer Retry-After replaces it, up to 24 h.
+    pub fn next_delay(
+        &self,
+        failed_attempts: u32,
+        retry_after: Option<Duration>,
+        jitter: f64,
+    ) -> Option<Duration> {
+        let place = usize::try_from(failed_attempts.saturating_sub(1)).ok()?;
+        let jitter = if jitter.is_nan() {
+            0.0
+        } else {
+            jitter.clamp(-1.0, 1.0)
+        };
+        let scheduled = self.0.get(place)?.mul_f64(1.0 + JITTER * jitter);
+        let asked = retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
+        Some(scheduled.max(asked))
+    }
+}
+
+/// Reads a Retry-After header (RFC 9110 section 10.2.3): seconds, or a date in IMF-fixdate form.
+///
+/// A date that has passed means no wait. Anything else is `None`, as if the header were absent.
+pub fn parse_retry_after(text: &str, now: Timestamp) -> Option<Duration> {
+    let text = text.trim_matches([' ', '\t']);
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
+    }
+    let date = NaiveDateTime::parse_from_str(text, "%a, %d %b %Y %H:%M:%S GMT").ok()?;
+    let micros = date
+        .and_utc()
+        .timestamp_micros()
+        .saturating_sub(now.unix_micros());
+    Some(Duration::from_micros(u64::try_from(micros).unwrap_or(0)))
+}
+
+fn parse_wait(entry: &str) -> Result<Duration, String> {
+    let digits = !entry.is_empty() && entry.bytes().all(|byte| byte.is_ascii_digit());
+    entry
+        .parse()
+        .ok()
+        .filter(|_| digits)
+        .map(Duration::from_secs)
+        .filter(|wait| *wait <= LONGEST_WAIT)
+        .ok_or_else(|| {
+            format!(
+                "'{entry}' in the retry schedule: each wait must be whole seconds from 0 to {}",
+                LONGEST_WAIT.as_secs()
+            )
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schedule(text: &str) -> RetrySchedule {
+        text.parse().unwrap()
+    }
+
+    fn seconds(seconds: u64) -> Option<Duration> {
+        Some(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn the_default_is_seven_retries_over_a_day() {
+        let default = RetrySchedule::default();
+        assert_eq!(
+            default.to_string(),
+            "5, 300, 1800, 7200, 18000, 36000, 36000"
+        );
+        assert_eq!(schedule(&default.to_string()), default);
+    }
+
+    #[test]
+    fn waits_are_comma_separated_whole_seconds() {
+        assert_eq!(schedule("5,300 , 0").to_string(), "5, 300, 0");
+        assert_eq!(schedule("2592000").to_string(), "2592000");
+        for empty in ["", "  "] {
+            assert_eq!(schedule(empty).next_delay(1, None, 0.0), None);
+        }
+    }
+
+    #[test]
+    fn a_wrong_wait_is_named() {
+        for (text, named) in [
+            ("5,x", "'x'"),
+            ("5,,6", "''"),
+            ("1.5", "'1.5'"),
+            ("-1", "'-1'"),
+            ("+1", "'+1'"),
+            ("5,", "''"),
+        ] {
+            assert!(
+                text.parse::<RetrySchedule>()
+                    .unwrap_err()
+                    .starts_with(named),
+                "{text}"
+            );
+        }
+        assert!(
+            "2592001"
+                .parse::<RetrySchedule>()
+                .unwrap_err()
+                .contains("from 0 to 2592000")
+        );
+        assert!("99999999999999999999999".parse::<RetrySchedule>().is_err());
+    }
+
+    #[test]
+    fn a_schedule_has_at_most_50_waits() {
+        assert!(["1"; 50].join(",").parse::<RetrySchedule>().is_ok());
+        assert!(
+            ["1"; 51]
+                .join(",")
+                .parse::<RetrySchedule>()
+                .unwrap_err()
+                .contains("at most 50")
+        );
+    }
+
+    #[test]
+    fn each_failed_attempt_takes_the_next_wait_until_none_is_left() {
+        let schedule = schedule("5, 300");
+        assert_eq!(schedule.next_delay(1, None, 0.0), seconds(5));
+        assert_eq!(schedule.next_delay(2, None, 0.0), seconds(300));
+        assert_eq!(schedule.next_delay(3, None, 0.0), None);
+        assert_eq!(schedule.next_delay(u32::MAX, seconds(5), 0.0), None);
+    }
+
+    #[test]
+    fn jitter_moves_a_wait_by_at_most_a_fifth() {
+        let schedule = schedule("100");
+        assert_eq!(schedule.next_delay(1, None, 1.0), seconds(120));
+        assert_eq!(schedule.next_delay(1, None, -1.0), seconds(80));
+        assert_eq!(schedule.next_delay(1, None, 0.5), seconds(110));
+        assert_eq!(schedule.next_delay(1, None, -9.0), seconds(80));
+        assert_eq!(schedule.next_delay(1, None, f64::NAN), seconds(100));
+        assert_eq!(self::schedule("0").next_delay(1, None, -1.0), seconds(0));
+    }
+
+    #[test]
+    fn retry_after_lengthens_a_wait_and_never_shortens_it() {
+        let schedule = schedule("100");
+        assert_eq!(schedule.next_delay(1, seconds(3600), 1.0), seconds(3600));
+        assert_eq!(schedule.next_delay(1, seconds(90), 0.0), seconds(100));
+        assert_eq!(schedule.next_delay(1, seconds(90), -1.0), seconds(90));
+    }
+
+    #[test]
+    fn retry_after_is_honoured_up_to_a_day() {
+        let (short, long) = (schedule("5"), schedule("172800"));
+        assert_eq!(short.next_delay(1, seconds(86_400), 0.0), seconds(86_400));
+        assert_eq!(short.next_delay(1, seconds(u64::MAX), 0.0), seconds(86_400));
+        assert_eq!(long.next_delay(1, seconds(u64::MAX), 0.0), seconds(172_800));
+    }
+
+    #[test]
+    fn retry_after_is_read_as_seconds() {
+        let now = Timestamp(0);
+        assert_eq!(parse_retry_after("120", now), seconds(120));
+        assert_eq!(parse_retry_after(" 0 ", now), seconds(0));
+        assert_eq!(
+            parse_retry_after("99999999999999999999999", now),
+            seconds(u64::MAX)
+        );
+    }
+
+    #[test]
+    fn retry_after_is_read_as_a_date() {
+        let now = Timestamp::parse_rfc3339("1994-11-06T08:49:30.5Z").unwrap();
+        let wait = parse_retry_after("Sun, 06 Nov 1994 08:49:37 GMT", now);
+        assert_eq!(wait, Some(Duration::from_millis(6500)));
+        assert_eq!(
+            parse_retry_after("Sun, 06 Nov 1994 08:49:30 GMT", now),
+            seconds(0)
+        );
+        assert_eq!(
+            parse_retry_after("Fri, 31 Dec 9999 23:59:59 GMT", Timestamp(i64::MIN)),
+            Some(Duration::from_micros(i64::MAX as u64))
+        );
+    }
+
+    #[test]
+    fn a_retry_after_that_is_neither_counts_as_absent() {
+        for text in [
+            "",
+            " ",
+            "-5",
+            "+5",
+            "1.5",
+            "5s",
+            "soon",
+            "Mon, 06 Nov 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1994 08:49:37 CET",
+        ] {
+            assert_eq!(parse_retry_after(text, Timestamp(0)), None, "{text}");
+        }
+    }
+}
