@@ -1,0 +1,285 @@
+//! What becomes of a delivery after an attempt: delivered, tried again at a time, or failed.
+//!
+//! A pure decision: no clock, no chance, no rows. Called by the settler; the sender makes the outcomes.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sea_orm::{DeriveActiveEnum, EnumIter};
+use std::time::Duration;
+
+use super::retry::RetrySchedule;
+use super::timestamp::Timestamp;
+
+const ANSWER_MAX: usize = 20_000;
+
+/// Why a delivery is tried.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug, EnumIter, DeriveActiveEnum)]
+#[sea_orm(rs_type = "i16", db_type = "SmallInteger")]
+pub enum Trigger {
+    /// By the message itself and its retry schedule.
+    #[sea_orm(num_value = 0)]
+    Scheduled,
+    /// By a person or program that asked for it; one attempt, never rescheduled.
+    #[sea_orm(num_value = 1)]
+    Manual,
+}
+
+/// The latest state of a message at an endpoint. Delivered is never overwritten.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug, EnumIter, DeriveActiveEnum)]
+#[sea_orm(rs_type = "i16", db_type = "SmallInteger")]
+pub enum ResultState {
+    #[sea_orm(num_value = 0)]
+    Delivered,
+    /// The last attempt failed and another one is scheduled.
+    #[sea_orm(num_value = 1)]
+    Waiting,
+    #[sea_orm(num_value = 2)]
+    Failed,
+}
+
+/// A receiver's answer. `body` is what `answer_text` made of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub body: String,
+    pub retry_after: Option<Duration>,
+}
+
+/// How an attempt ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The receiver answered, with whatever status.
+    Answered(Answer),
+    /// No answer: refused, reset, timed out, not resolvable, a target that may not be called.
+    NoAnswer { error: String },
+    /// Endpoint, application or content is gone; nothing was sent and no attempt is recorded.
+    Gone,
+}
+
+/// What the delivery becomes.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Decision {
+    Delivered,
+    Retry { at: Timestamp },
+    Failed,
+}
+
+/// Decides what follows an attempt that ended at `now`.
+///
+/// Only a 2xx answer is a success. `failed_attempts` counts this attempt too; `jitter` lies in [-1, 1].
+pub fn decide(
+    outcome: &Outcome,
+    trigger: Trigger,
+    failed_attempts: u32,
+    schedule: &RetrySchedule,
+    now: Timestamp,
+    jitter: f64,
+) -> Decision {
+    let retry_after = match outcome {
+        Outcome::Answered(answer) if (200..300).contains(&answer.status) => {
+            return Decision::Delivered;
+        }
+        Outcome::Gone => return Decision::Failed,
+        Outcome::Answered(answer) => answer.retry_after,
+        Outcome::NoAnswer { .. } => None,
+    };
+    if trigger == Trigger::Manual {
+        return Decision::Failed;
+    }
+    schedule
+        .next_delay(failed_attempts, retry_after, jitter)
+        .map_or(Decision::Failed, |delay| Decision::Retry {
+            at: now.plus(delay),
+        })
+}
+
+/// The text kept of an answer's body: its first 20 000 bytes, base64 where they are not UTF-8.
+///
+/// U+0000 becomes U+FFFD, which Postgres can store. A character that the cut runs through is left out.
+pub fn answer_text(bytes: &[u8]) -> String {
+    let kept = &bytes[..bytes.len().min(ANSWER_MAX)];
+    let text = match std::str::from_utf8(kept) {
+        Ok(text) => text,
+        Err(error) if error.error_len().is_none() && bytes.len() >= ANSWER_MAX => {
+            std::str::from_utf8(&kept[..error.valid_up_to()]).unwrap_or_default()
+        }
+        Err(_) => return STANDARD.encode(kept),
+    };
+    text.replace('\0', "\u{fffd}")
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::ActiveEnum;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_795_408_994_464_929);
+
+    fn answered(status: u16) -> Outcome {
+        Outcome::Answered(Answer {
+            status,
+            body: String::new(),
+            retry_after: None,
+        })
+    }
+
+    fn no_answer() -> Outcome {
+        Outcome::NoAnswer {
+            error: "connection refused".to_owned(),
+        }
+    }
+
+    fn decided(outcome: &Outcome, trigger: Trigger, failed_attempts: u32) -> Decision {
+        decide(
+            outcome,
+            trigger,
+            failed_attempts,
+            &"5, 300".parse().unwrap(),
+            NOW,
+            0.0,
+        )
+    }
+
+    fn retry_in(seconds: u64) -> Decision {
+        Decision::Retry {
+            at: NOW.plus(Duration::from_secs(seconds)),
+        }
+    }
+
+    #[test]
+    fn every_2xx_answer_is_delivered_whatever_the_trigger_and_count() {
+        for status in [200, 201, 202, 204, 299] {
+            for trigger in [Trigger::Scheduled, Trigger::Manual] {
+                assert_eq!(
+                    decided(&answered(status), trigger, 1),
+                    Decision::Delivered,
+                    "{status}"
+                );
+                assert_eq!(
+                    decided(&answered(status), trigger, 99),
+                    Decision::Delivered,
+                    "{status}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_other_answer_is_retried_by_schedule() {
+        for status in [
+            100, 199, 300, 301, 302, 304, 400, 401, 404, 410, 429, 500, 503, 599, 999,
+        ] {
+            assert_eq!(
+                decided(&answered(status), Trigger::Scheduled, 1),
+                retry_in(5),
+                "{status}"
+            );
+            assert_eq!(
+                decided(&answered(status), Trigger::Scheduled, 2),
+                retry_in(300),
+                "{status}"
+            );
+        }
+        assert_eq!(decided(&no_answer(), Trigger::Scheduled, 1), retry_in(5));
+    }
+
+    #[test]
+    fn the_last_failed_attempt_ends_the_delivery() {
+        assert_eq!(
+            decided(&answered(500), Trigger::Scheduled, 3),
+            Decision::Failed
+        );
+        assert_eq!(
+            decided(&no_answer(), Trigger::Scheduled, 3),
+            Decision::Failed
+        );
+        let one_attempt = "".parse().unwrap();
+        assert_eq!(
+            decide(&no_answer(), Trigger::Scheduled, 1, &one_attempt, NOW, 0.0),
+            Decision::Failed
+        );
+    }
+
+    #[test]
+    fn a_manual_attempt_is_never_rescheduled() {
+        assert_eq!(
+            decided(&answered(500), Trigger::Manual, 1),
+            Decision::Failed
+        );
+        assert_eq!(decided(&no_answer(), Trigger::Manual, 1), Decision::Failed);
+    }
+
+    #[test]
+    fn what_is_gone_fails_without_a_retry() {
+        assert_eq!(
+            decided(&Outcome::Gone, Trigger::Scheduled, 1),
+            Decision::Failed
+        );
+        assert_eq!(
+            decided(&Outcome::Gone, Trigger::Manual, 1),
+            Decision::Failed
+        );
+    }
+
+    #[test]
+    fn retry_after_moves_the_retry() {
+        let outcome = Outcome::Answered(Answer {
+            status: 503,
+            body: String::new(),
+            retry_after: Some(Duration::from_secs(60)),
+        });
+        assert_eq!(decided(&outcome, Trigger::Scheduled, 1), retry_in(60));
+        assert_eq!(decided(&outcome, Trigger::Scheduled, 3), Decision::Failed);
+    }
+
+    #[test]
+    fn enums_are_stored_as_the_numbers_of_the_contract() {
+        assert_eq!(
+            [Trigger::Scheduled, Trigger::Manual].map(|it| it.to_value()),
+            [0, 1]
+        );
+        let states = [
+            ResultState::Delivered,
+            ResultState::Waiting,
+            ResultState::Failed,
+        ];
+        assert_eq!(states.map(|it| it.to_value()), [0, 1, 2]);
+    }
+
+    #[test]
+    fn answer_text_is_the_body_as_it_came() {
+        assert_eq!(answer_text(b""), "");
+        assert_eq!(answer_text("grüße 🚀\n".as_bytes()), "grüße 🚀\n");
+    }
+
+    #[test]
+    fn answer_text_replaces_nul() {
+        assert_eq!(answer_text(b"a\0b\0"), "a\u{fffd}b\u{fffd}");
+    }
+
+    #[test]
+    fn answer_text_is_cut_at_20000_bytes_between_characters() {
+        assert_eq!(answer_text(&[b'x'; 20_000]).len(), 20_000);
+        assert_eq!(answer_text(&[b'x'; 30_000]).len(), 20_000);
+        let split = "x".repeat(19_998) + "🚀" + "rest";
+        assert_eq!(answer_text(split.as_bytes()), "x".repeat(19_998));
+        assert_eq!(answer_text(&split.as_bytes()[..20_000]), "x".repeat(19_998));
+    }
+
+    #[test]
+    fn an_answer_that_is_not_utf_8_is_kept_as_base64() {
+        assert_eq!(answer_text(b"\xff\xfe\0"), "//4A");
+        assert_eq!(answer_text("ü".as_bytes().split_last().unwrap().1), "ww==");
+        let mut long = vec![b'x'; 30_000];
+        long[0] = 0xff;
+        assert_eq!(answer_text(&long), STANDARD.encode(&long[..20_000]));
+    }
+
+    #[test]
+    fn bytes_past_the_cut_do_not_matter() {
+        let mut long = vec![b'x'; 30_000];
+        long[25_000] = 0xff;
+        assert_eq!(answer_text(&long).len(), 20_000);
+    }
+}
