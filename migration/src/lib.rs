@@ -1,1 +1,41 @@
-pub fn x() {}
+//! Every step of the schema, for SQLite and Postgres from the same code. Must not know the program's types.
+//! Called by store/schema.rs, which holds the lock and decides what may run.
+
+use sea_orm_migration::prelude::*;
+use sea_orm_migration::sea_orm::{ConnectionTrait, DatabaseBackend};
+
+mod m20261123_000001_initial;
+
+pub struct Migrator;
+
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m20261123_000001_initial::Migration)]
+    }
+}
+
+/// Runs statements separated by `;`. `{text}` stands for a text column that sorts byte by byte: Postgres would
+/// sort by locale. What stands between `{postgres}` and the end of its line is left out on SQLite.
+async fn run(manager: &SchemaManager<'_>, statements: &str) -> Result<(), DbErr> {
+    let postgres = manager.get_database_backend() == DatabaseBackend::Postgres;
+    for statement in statements.split(';').map(str::trim).filter(|text| !text.is_empty()) {
+        let sql: Vec<&str> = statement
+            .lines()
+            .map(|line| match line.split_once("{postgres}") {
+                Some((shared, only)) if postgres => {
+                    debug_assert!(shared.trim().is_empty());
+                    only
+                }
+                Some((shared, _)) => shared,
+                None => line,
+            })
+            .collect();
+        let sql = sql
+            .join("\n")
+            .replace("{text}", if postgres { "text collate \"C\"" } else { "text" });
+        if !sql.trim().is_empty() {
+            manager.get_connection().execute_unprepared(&sql).await?;
+        }
+    }
+    Ok(())
+}

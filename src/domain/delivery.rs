@@ -88,9 +88,7 @@ pub fn decide(
     }
     schedule
         .next_delay(failed_attempts, retry_after, jitter)
-        .map_or(Decision::Failed, |delay| Decision::Retry {
-            at: now.plus(delay),
-        })
+        .map_or(Decision::Failed, |delay| Decision::Retry { at: now.plus(delay) })
 }
 
 /// The text kept of an answer's body: its first 20 000 bytes, base64 where they are not UTF-8.
@@ -131,14 +129,7 @@ mod tests {
     }
 
     fn decided(outcome: &Outcome, trigger: Trigger, failed_attempts: u32) -> Decision {
-        decide(
-            outcome,
-            trigger,
-            failed_attempts,
-            &"5, 300".parse().unwrap(),
-            NOW,
-            0.0,
-        )
+        decide(outcome, trigger, failed_attempts, &"5, 300".parse().unwrap(), NOW, 0.0)
     }
 
     fn retry_in(seconds: u64) -> Decision {
@@ -151,16 +142,8 @@ mod tests {
     fn every_2xx_answer_is_delivered_whatever_the_trigger_and_count() {
         for status in [200, 201, 202, 204, 299] {
             for trigger in [Trigger::Scheduled, Trigger::Manual] {
-                assert_eq!(
-                    decided(&answered(status), trigger, 1),
-                    Decision::Delivered,
-                    "{status}"
-                );
-                assert_eq!(
-                    decided(&answered(status), trigger, 99),
-                    Decision::Delivered,
-                    "{status}"
-                );
+                assert_eq!(decided(&answered(status), trigger, 1), Decision::Delivered, "{status}");
+                assert_eq!(decided(&answered(status), trigger, 99), Decision::Delivered, "{status}");
             }
         }
     }
@@ -186,14 +169,8 @@ mod tests {
 
     #[test]
     fn the_last_failed_attempt_ends_the_delivery() {
-        assert_eq!(
-            decided(&answered(500), Trigger::Scheduled, 3),
-            Decision::Failed
-        );
-        assert_eq!(
-            decided(&no_answer(), Trigger::Scheduled, 3),
-            Decision::Failed
-        );
+        assert_eq!(decided(&answered(500), Trigger::Scheduled, 3), Decision::Failed);
+        assert_eq!(decided(&no_answer(), Trigger::Scheduled, 3), Decision::Failed);
         let one_attempt = "".parse().unwrap();
         assert_eq!(
             decide(&no_answer(), Trigger::Scheduled, 1, &one_attempt, NOW, 0.0),
@@ -203,23 +180,14 @@ mod tests {
 
     #[test]
     fn a_manual_attempt_is_never_rescheduled() {
-        assert_eq!(
-            decided(&answered(500), Trigger::Manual, 1),
-            Decision::Failed
-        );
+        assert_eq!(decided(&answered(500), Trigger::Manual, 1), Decision::Failed);
         assert_eq!(decided(&no_answer(), Trigger::Manual, 1), Decision::Failed);
     }
 
     #[test]
     fn what_is_gone_fails_without_a_retry() {
-        assert_eq!(
-            decided(&Outcome::Gone, Trigger::Scheduled, 1),
-            Decision::Failed
-        );
-        assert_eq!(
-            decided(&Outcome::Gone, Trigger::Manual, 1),
-            Decision::Failed
-        );
+        assert_eq!(decided(&Outcome::Gone, Trigger::Scheduled, 1), Decision::Failed);
+        assert_eq!(decided(&Outcome::Gone, Trigger::Manual, 1), Decision::Failed);
     }
 
     #[test]
@@ -235,15 +203,8 @@ mod tests {
 
     #[test]
     fn enums_are_stored_as_the_numbers_of_the_contract() {
-        assert_eq!(
-            [Trigger::Scheduled, Trigger::Manual].map(|it| it.to_value()),
-            [0, 1]
-        );
-        let states = [
-            ResultState::Delivered,
-            ResultState::Waiting,
-            ResultState::Failed,
-        ];
+        assert_eq!([Trigger::Scheduled, Trigger::Manual].map(|it| it.to_value()), [0, 1]);
+        let states = [ResultState::Delivered, ResultState::Waiting, ResultState::Failed];
         assert_eq!(states.map(|it| it.to_value()), [0, 1, 2]);
     }
 

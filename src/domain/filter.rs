@@ -18,11 +18,9 @@ pub fn accepts(filter: &EndpointFilter<'_>, event_type: &str, message_channels: 
     let type_wanted = filter
         .event_types
         .is_none_or(|wanted| wanted.iter().any(|name| name == event_type));
-    let channel_wanted = filter.channels.is_none_or(|wanted| {
-        message_channels
-            .iter()
-            .any(|channel| wanted.contains(channel))
-    });
+    let channel_wanted = filter
+        .channels
+        .is_none_or(|wanted| message_channels.iter().any(|channel| wanted.contains(channel)));
     type_wanted && channel_wanted
 }
 
@@ -34,12 +32,7 @@ mod tests {
         names.iter().map(|name| (*name).to_owned()).collect()
     }
 
-    fn accepted(
-        types: Option<&[&str]>,
-        channels: Option<&[&str]>,
-        event_type: &str,
-        on: &[&str],
-    ) -> bool {
+    fn accepted(types: Option<&[&str]>, channels: Option<&[&str]>, event_type: &str, on: &[&str]) -> bool {
         let (types, channels) = (types.map(list), channels.map(list));
         let filter = EndpointFilter {
             event_types: types.as_deref(),
@@ -58,13 +51,7 @@ mod tests {
     fn an_event_type_filter_passes_its_exact_names_only() {
         let wanted = Some(&["user.created", "user.deleted"][..]);
         assert!(accepted(wanted, None, "user.deleted", &["eu"]));
-        for other in [
-            "user.updated",
-            "user",
-            "User.Created",
-            "user.created.v2",
-            "",
-        ] {
+        for other in ["user.updated", "user", "User.Created", "user.created.v2", ""] {
             assert!(!accepted(wanted, None, other, &[]), "{other}");
         }
     }

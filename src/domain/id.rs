@@ -88,9 +88,7 @@ impl IdSource {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let chance = state.draw(&self.system);
             state.step(at);
-            (u128::from(state.micros) << 72)
-                | (u128::from(state.sequence) << 56)
-                | u128::from(chance)
+            (u128::from(state.micros) << 72) | (u128::from(state.sequence) << 56) | u128::from(chance)
         };
         let mut id = String::with_capacity(prefix.as_str().len() + 1 + TEXT_LEN);
         id.push_str(prefix.as_str());
@@ -201,9 +199,7 @@ mod tests {
             ids.push(IdSource::new().next(Prefix::Message, Timestamp(at)));
             at = at * 2 + 1;
         }
-        ids.extend(
-            (1..1000).map(|step| IdSource::new().next(Prefix::Message, Timestamp(NOW * 30 + step))),
-        );
+        ids.extend((1..1000).map(|step| IdSource::new().next(Prefix::Message, Timestamp(NOW * 30 + step))));
         assert_strictly_increasing(&ids);
     }
 

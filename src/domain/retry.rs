@@ -66,18 +66,9 @@ impl RetrySchedule {
     /// How long to wait after the given number of failed attempts (1 after the first); `None` when no retry is left.
     ///
     /// The scheduled wait is moved by up to 20 % (`jitter` from -1 to 1); a longer Retry-After replaces it, up to 24 h.
-    pub fn next_delay(
-        &self,
-        failed_attempts: u32,
-        retry_after: Option<Duration>,
-        jitter: f64,
-    ) -> Option<Duration> {
+    pub fn next_delay(&self, failed_attempts: u32, retry_after: Option<Duration>, jitter: f64) -> Option<Duration> {
         let place = usize::try_from(failed_attempts.saturating_sub(1)).ok()?;
-        let jitter = if jitter.is_nan() {
-            0.0
-        } else {
-            jitter.clamp(-1.0, 1.0)
-        };
+        let jitter = if jitter.is_nan() { 0.0 } else { jitter.clamp(-1.0, 1.0) };
         let scheduled = self.0.get(place)?.mul_f64(1.0 + JITTER * jitter);
         let asked = retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
         Some(scheduled.max(asked))
@@ -93,10 +84,7 @@ pub fn parse_retry_after(text: &str, now: Timestamp) -> Option<Duration> {
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
     let date = NaiveDateTime::parse_from_str(text, "%a, %d %b %Y %H:%M:%S GMT").ok()?;
-    let micros = date
-        .and_utc()
-        .timestamp_micros()
-        .saturating_sub(now.unix_micros());
+    let micros = date.and_utc().timestamp_micros().saturating_sub(now.unix_micros());
     Some(Duration::from_micros(u64::try_from(micros).unwrap_or(0)))
 }
 
@@ -131,10 +119,7 @@ mod tests {
     #[test]
     fn the_default_is_seven_retries_over_a_day() {
         let default = RetrySchedule::default();
-        assert_eq!(
-            default.to_string(),
-            "5, 300, 1800, 7200, 18000, 36000, 36000"
-        );
+        assert_eq!(default.to_string(), "5, 300, 1800, 7200, 18000, 36000, 36000");
         assert_eq!(schedule(&default.to_string()), default);
     }
 
@@ -157,12 +142,7 @@ mod tests {
             ("+1", "'+1'"),
             ("5,", "''"),
         ] {
-            assert!(
-                text.parse::<RetrySchedule>()
-                    .unwrap_err()
-                    .starts_with(named),
-                "{text}"
-            );
+            assert!(text.parse::<RetrySchedule>().unwrap_err().starts_with(named), "{text}");
         }
         assert!(
             "2592001"
@@ -226,10 +206,7 @@ mod tests {
         let now = Timestamp(0);
         assert_eq!(parse_retry_after("120", now), seconds(120));
         assert_eq!(parse_retry_after(" 0 ", now), seconds(0));
-        assert_eq!(
-            parse_retry_after("99999999999999999999999", now),
-            seconds(u64::MAX)
-        );
+        assert_eq!(parse_retry_after("99999999999999999999999", now), seconds(u64::MAX));
     }
 
     #[test]
@@ -237,10 +214,7 @@ mod tests {
         let now = Timestamp::parse_rfc3339("1994-11-06T08:49:30.5Z").unwrap();
         let wait = parse_retry_after("Sun, 06 Nov 1994 08:49:37 GMT", now);
         assert_eq!(wait, Some(Duration::from_millis(6500)));
-        assert_eq!(
-            parse_retry_after("Sun, 06 Nov 1994 08:49:30 GMT", now),
-            seconds(0)
-        );
+        assert_eq!(parse_retry_after("Sun, 06 Nov 1994 08:49:30 GMT", now), seconds(0));
         assert_eq!(
             parse_retry_after("Fri, 31 Dec 9999 23:59:59 GMT", Timestamp(i64::MIN)),
             Some(Duration::from_micros(i64::MAX as u64))

@@ -9,9 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, Utc};
 
 /// An instant in UTC microseconds since 1970-01-01T00:00:00Z; stored as a 64-bit integer in both databases.
-#[derive(
-    Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, sea_orm::DeriveValueType,
-)]
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, sea_orm::DeriveValueType)]
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
@@ -45,8 +43,7 @@ impl Timestamp {
         DateTime::parse_from_rfc3339(text)
             .map(|instant| Self(instant.timestamp_micros()))
             .map_err(|_| {
-                "must be an RFC 3339 date and time with a zone, such as 2026-11-23T04:43:14.464929Z"
-                    .to_owned()
+                "must be an RFC 3339 date and time with a zone, such as 2026-11-23T04:43:14.464929Z".to_owned()
             })
     }
 
@@ -110,10 +107,7 @@ mod tests {
 
     #[test]
     fn what_is_finer_than_a_microsecond_is_cut_off() {
-        assert_eq!(
-            parsed("2026-11-23T04:43:14.464929999Z"),
-            1_795_408_994_464_929
-        );
+        assert_eq!(parsed("2026-11-23T04:43:14.464929999Z"), 1_795_408_994_464_929);
         assert_eq!(parsed("1969-12-31T23:59:59.9999999Z"), -1);
         assert_eq!(parsed("2026-11-23T04:43:14Z"), 1_795_408_994_000_000);
     }
@@ -129,9 +123,7 @@ mod tests {
             "now",
         ] {
             assert!(
-                Timestamp::parse_rfc3339(text)
-                    .unwrap_err()
-                    .contains("RFC 3339"),
+                Timestamp::parse_rfc3339(text).unwrap_err().contains("RFC 3339"),
                 "{text}"
             );
         }
@@ -150,10 +142,7 @@ mod tests {
         assert_eq!(at.plus(Duration::from_millis(1)).unix_micros(), 1_001_000);
         assert_eq!(at.minus(Duration::from_secs(2)).unix_micros(), -1_000_000);
         assert_eq!(at.plus(Duration::MAX), Timestamp(i64::MAX));
-        assert_eq!(
-            Timestamp(i64::MIN).minus(Duration::MAX),
-            Timestamp(i64::MIN)
-        );
+        assert_eq!(Timestamp(i64::MIN).minus(Duration::MAX), Timestamp(i64::MIN));
         assert!(Timestamp(i64::MAX).to_rfc3339().ends_with('Z'));
     }
 

@@ -1,0 +1,75 @@
+//! Everything that differs between SQLite and Postgres, apart from opening them (connect.rs) and from how a
+//! transaction begins and ends (tx.rs). Called by the rest of store only.
+
+use sea_orm::{DbErr, RuntimeErr, SqlErr};
+
+use crate::error::{Error, Kind};
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Backend {
+    Sqlite,
+    Postgres,
+}
+
+impl Backend {
+    pub fn name(self) -> &'static str {
+        match self {
+            Backend::Sqlite => "sqlite",
+            Backend::Postgres => "postgres",
+        }
+    }
+
+    pub(super) fn orm(self) -> sea_orm::DbBackend {
+        match self {
+            Backend::Sqlite => sea_orm::DbBackend::Sqlite,
+            Backend::Postgres => sea_orm::DbBackend::Postgres,
+        }
+    }
+}
+
+/// SQLSTATE classes and codes that say "not now", not "not so": connection, resources, operator intervention,
+/// rollback by conflict, idle transaction ended. (PostgreSQL documentation, appendix A.)
+const TRANSIENT: [&str; 6] = ["08", "53", "57", "40", "25P03", "58"];
+/// SQLite result codes: busy, locked, I/O error, disk full.
+const TRANSIENT_SQLITE: [i32; 4] = [5, 6, 10, 13];
+
+impl From<DbErr> for Error {
+    fn from(err: DbErr) -> Self {
+        if let Some(SqlErr::UniqueConstraintViolation(_)) = err.sql_err() {
+            return Error::new(Kind::Conflict, "it exists already").because(err);
+        }
+        let kind = if is_transient(&err) {
+            Kind::Database
+        } else {
+            Kind::Internal
+        };
+        Error::new(kind, "the database did not do what was asked").because(err)
+    }
+}
+
+fn is_transient(err: &DbErr) -> bool {
+    let (DbErr::Query(RuntimeErr::SqlxError(inner))
+    | DbErr::Exec(RuntimeErr::SqlxError(inner))
+    | DbErr::Conn(RuntimeErr::SqlxError(inner))) = err
+    else {
+        return matches!(err, DbErr::ConnectionAcquire(_) | DbErr::Conn(_));
+    };
+    match &**inner {
+        sqlx::Error::Database(database) => {
+            let code = database.code().unwrap_or_default();
+            match database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() {
+                Some(_) => TRANSIENT.iter().any(|class| code.starts_with(class)),
+                None => code
+                    .parse::<i32>()
+                    .is_ok_and(|code| TRANSIENT_SQLITE.contains(&(code & 0xff))),
+            }
+        }
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        _ => false,
+    }
+}

@@ -1,0 +1,219 @@
+//! Opens the database: pools, session settings, SQLite's single-process lock. Called by app and cli.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sea_orm::{DatabaseConnection, SqlxPostgresConnector, SqlxSqliteConnector};
+use sqlx::ConnectOptions as _;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use tokio::sync::{Mutex, Notify};
+
+use super::backend::Backend;
+use super::tx::{Shared, TURN_DEADLINE};
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+
+/// A statement of ours that runs longer than this has lost its caller long ago.
+const STATEMENT_TIMEOUT: &str = "30s";
+/// A transaction of ours never waits for anything but the database; one that idles belongs to a stopped process.
+const IDLE_IN_TRANSACTION_TIMEOUT: &str = "10s";
+/// Readers beside SQLite's one writer.
+const SQLITE_READERS: u32 = 4;
+
+#[derive(Clone, Debug)]
+pub struct ConnectOptions {
+    /// `sqlite://PATH` or `postgresql://user:password@host:port/name`.
+    pub url: String,
+    /// Instead of the password in `url`.
+    pub password: Option<String>,
+    /// Postgres connections of this process.
+    pub max_connections: u32,
+    /// SQLite: flush at every commit (`FULL`); without it the last commits may be lost with the power.
+    pub full_sync: bool,
+}
+
+pub(super) enum Pools {
+    Sqlite {
+        writer: DatabaseConnection,
+        readers: DatabaseConnection,
+        shared: Arc<Mutex<Shared>>,
+        _lock: File,
+    },
+    Postgres {
+        pool: DatabaseConnection,
+        options: Box<PgConnectOptions>,
+    },
+}
+
+/// The database, open. Cheap to clone.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    pools: Pools,
+    clock: Clock,
+    due: Notify,
+}
+
+impl Store {
+    /// Opens the pools; Postgres connects at the first use.
+    ///
+    /// # Errors
+    /// `Config` when the URL is of no kind that we know, or another process serves this SQLite file.
+    pub async fn open(options: &ConnectOptions, clock: Clock) -> Result<Self> {
+        let pools = match sqlite_path(&options.url) {
+            Some(path) => open_sqlite(&path, options.full_sync).await?,
+            None => open_postgres(options)?,
+        };
+        Ok(Self(Arc::new(Inner {
+            pools,
+            clock,
+            due: Notify::new(),
+        })))
+    }
+
+    pub fn backend(&self) -> Backend {
+        match self.0.pools {
+            Pools::Sqlite { .. } => Backend::Sqlite,
+            Pools::Postgres { .. } => Backend::Postgres,
+        }
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// For reads outside a transaction.
+    pub(super) fn reader(&self) -> &DatabaseConnection {
+        match &self.0.pools {
+            Pools::Sqlite { readers, .. } => readers,
+            Pools::Postgres { pool, .. } => pool,
+        }
+    }
+
+    pub(super) fn pools(&self) -> &Pools {
+        &self.0.pools
+    }
+
+    /// Tells the dispatcher of this process that deliveries are due.
+    pub fn wake(&self) {
+        self.0.due.notify_one();
+    }
+
+    /// Waits for the next [`Store::wake`]; one that came while nobody waited counts.
+    pub async fn woken(&self) {
+        self.0.due.notified().await;
+    }
+
+    /// Closes every connection, after what runs on them has ended.
+    pub async fn close(&self) {
+        let pools = match &self.0.pools {
+            Pools::Sqlite { writer, readers, .. } => [Some(readers), Some(writer)],
+            Pools::Postgres { pool, .. } => [Some(pool), None],
+        };
+        for pool in pools.into_iter().flatten() {
+            let _ = pool.close_by_ref().await;
+        }
+    }
+}
+
+/// The file of an SQLite URL, `None` for any other URL.
+pub fn sqlite_path(url: &str) -> Option<PathBuf> {
+    let path = url.strip_prefix("sqlite:")?;
+    Some(PathBuf::from(path.strip_prefix("//").unwrap_or(path)))
+}
+
+async fn open_sqlite(path: &Path, full_sync: bool) -> Result<Pools> {
+    let lock = lock_file(path)?;
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(if full_sync {
+            SqliteSynchronous::Full
+        } else {
+            SqliteSynchronous::Normal
+        })
+        .busy_timeout(TURN_DEADLINE)
+        .pragma("cache_size", "-32768")
+        .pragma("temp_store", "memory")
+        .disable_statement_logging();
+    let pool = |connections| {
+        SqlitePoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(TURN_DEADLINE)
+            .test_before_acquire(false)
+            .idle_timeout(None)
+            .max_lifetime(None)
+    };
+    let cannot_open =
+        |err: sqlx::Error| Error::config(format!("cannot open the SQLite file {}", path.display())).because(err);
+    let writer = pool(1).connect_with(options.clone()).await.map_err(cannot_open)?;
+    let readers = pool(SQLITE_READERS)
+        .connect_with(options.read_only(true))
+        .await
+        .map_err(cannot_open)?;
+    Ok(Pools::Sqlite {
+        writer: SqlxSqliteConnector::from_sqlx_sqlite_pool(writer),
+        readers: SqlxSqliteConnector::from_sqlx_sqlite_pool(readers),
+        shared: Arc::default(),
+        _lock: lock,
+    })
+}
+
+/// One process a file: two would each believe that the other's leases are a dead predecessor's.
+fn lock_file(path: &Path) -> Result<File> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder)
+            .map_err(|err| Error::config(format!("cannot create the folder {}", folder.display())).because(err))?;
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let cannot_lock =
+        |err: std::io::Error| Error::config(format!("cannot lock {}", Path::new(&name).display())).because(err);
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&name)
+        .map_err(cannot_lock)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::config(format!(
+            "another process uses the SQLite file {}: stop it first, or use Postgres for more than one process",
+            path.display()
+        ))),
+        Err(TryLockError::Error(err)) => Err(cannot_lock(err)),
+    }
+}
+
+fn open_postgres(options: &ConnectOptions) -> Result<Pools> {
+    if !options.url.starts_with("postgres://") && !options.url.starts_with("postgresql://") {
+        return Err(Error::config("DATABASE_URL must start with sqlite:// or postgresql://"));
+    }
+    let mut connect = PgConnectOptions::from_str(&options.url)
+        .map_err(|err| Error::config("DATABASE_URL is not a valid Postgres URL").because(err))?
+        .application_name("postrider")
+        .options([
+            ("statement_timeout", STATEMENT_TIMEOUT),
+            ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_TIMEOUT),
+        ])
+        .disable_statement_logging();
+    if let Some(password) = &options.password {
+        connect = connect.password(password);
+    }
+    let pool = PgPoolOptions::new()
+        .max_connections(options.max_connections)
+        .acquire_timeout(TURN_DEADLINE)
+        .test_before_acquire(false)
+        .idle_timeout(Duration::from_secs(600))
+        .connect_lazy_with(connect.clone());
+    Ok(Pools::Postgres {
+        pool: SqlxPostgresConnector::from_sqlx_postgres_pool(pool),
+        options: Box::new(connect),
+    })
+}

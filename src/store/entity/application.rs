@@ -1,0 +1,32 @@
+//! An application: one customer of the organization.
+
+use sea_orm::entity::prelude::*;
+
+use std::collections::BTreeMap;
+
+use super::json_text::JsonText;
+use crate::domain::timestamp::Timestamp;
+#[derive(Clone, Debug, DeriveEntityModel, Eq, PartialEq)]
+#[sea_orm(table_name = "application")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
+    pub id: String,
+    #[sea_orm(column_type = "Text")]
+    pub org_id: String,
+    #[sea_orm(column_type = "Text", nullable)]
+    pub uid: Option<String>,
+    #[sea_orm(column_type = "Text")]
+    pub name: String,
+    /// Requests a second.
+    pub throttle_rate: Option<i32>,
+    #[sea_orm(column_type = "Text")]
+    pub metadata: JsonText<BTreeMap<String, String>>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    pub deleted_at: Option<Timestamp>,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,32 @@
+//! An event type, by name within its organization.
+
+use sea_orm::entity::prelude::*;
+
+use super::json_text::JsonText;
+use crate::domain::timestamp::Timestamp;
+#[derive(Clone, Debug, DeriveEntityModel, Eq, PartialEq)]
+#[sea_orm(table_name = "event_type")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
+    pub org_id: String,
+    #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
+    pub name: String,
+    #[sea_orm(column_type = "Text")]
+    pub id: String,
+    #[sea_orm(column_type = "Text")]
+    pub description: String,
+    pub archived: bool,
+    pub deprecated: bool,
+    /// Version to JSON Schema.
+    #[sea_orm(column_type = "Text", nullable)]
+    pub schemas: Option<JsonText<serde_json::Value>>,
+    #[sea_orm(column_type = "Text", nullable)]
+    pub feature_flag: Option<String>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

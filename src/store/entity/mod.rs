@@ -1,0 +1,16 @@
+//! One table a file, as SeaORM entities: shapes only. A test compares them with the migrations.
+
+pub mod api_token;
+pub mod application;
+pub mod attempt;
+pub mod delivery;
+pub mod delivery_result;
+pub mod endpoint;
+pub mod event_type;
+pub mod idempotency;
+pub mod installation;
+pub mod json_text;
+pub mod message;
+pub mod message_content;
+pub mod organization;
+pub mod process;

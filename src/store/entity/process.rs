@@ -1,0 +1,18 @@
+//! A running process, by its heartbeat.
+
+use sea_orm::entity::prelude::*;
+
+use crate::domain::timestamp::Timestamp;
+#[derive(Clone, Debug, DeriveEntityModel, Eq, PartialEq)]
+#[sea_orm(table_name = "process")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
+    pub owner: String,
+    pub beat: i64,
+    pub started_at: Timestamp,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,12 @@
+//! SQL: the only directory that queries. One file a resource, plus the queue (intake, claim, settle, process).
+//! Must not: know HTTP, decide rules (domain does). Called by service (writes), api (reads) and dispatcher (queue).
+
+mod backend;
+mod connect;
+pub mod entity;
+mod rows;
+mod tx;
+
+pub use backend::Backend;
+pub use connect::{ConnectOptions, Store};
+pub use tx::Tx;

@@ -1,0 +1,130 @@
+//! Many rows as one bound table: one statement text, and one parameter a column (Postgres) or one in all (SQLite),
+//! whatever the number of rows. So a statement is prepared once and no batch meets a parameter limit.
+//! Called by the store's batch statements.
+
+use sea_orm::sea_query::ArrayType;
+use sea_orm::{Statement, Value};
+use serde::Serialize;
+use serde::ser::SerializeSeq;
+
+use super::backend::Backend;
+
+pub(super) enum Column<'a> {
+    Text(Vec<&'a str>),
+    MaybeText(Vec<Option<&'a str>>),
+    Int(Vec<i64>),
+    MaybeInt(Vec<Option<i64>>),
+}
+
+/// Named columns of equal length.
+pub(super) struct Rows<'a>(Vec<(&'static str, Column<'a>)>);
+
+impl<'a> Rows<'a> {
+    pub fn new(columns: impl IntoIterator<Item = (&'static str, Column<'a>)>) -> Self {
+        Self(columns.into_iter().collect())
+    }
+
+    /// Appends the rows' parameters to `values` and answers the table's text, named `name`.
+    pub fn bind(&self, backend: Backend, name: &str, values: &mut Vec<Value>) -> String {
+        match backend {
+            Backend::Postgres => {
+                let mut calls = Vec::with_capacity(self.0.len());
+                for (_, column) in &self.0 {
+                    values.push(column.array());
+                    calls.push(format!("${}::{}[]", values.len(), column.postgres_type()));
+                }
+                let names: Vec<_> = self.0.iter().map(|(name, _)| *name).collect();
+                format!("unnest({}) as {name}({})", calls.join(", "), names.join(", "))
+            }
+            Backend::Sqlite => {
+                let json = serde_json::to_string(&ByRow(self)).expect("text and integers are JSON");
+                values.push(json.into());
+                let columns = self.0.iter().enumerate();
+                let columns: Vec<_> = columns
+                    .map(|(i, (name, _))| format!("value ->> {i} as {name}"))
+                    .collect();
+                format!(
+                    "(select {} from json_each(${})) as {name}",
+                    columns.join(", "),
+                    values.len()
+                )
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.0.first().map_or(0, |(_, column)| match column {
+            Column::Text(values) => values.len(),
+            Column::MaybeText(values) => values.len(),
+            Column::Int(values) => values.len(),
+            Column::MaybeInt(values) => values.len(),
+        })
+    }
+}
+
+/// A statement over several bound tables; `{name}` in the text is replaced by the table called `name`.
+pub(super) fn statement(
+    backend: Backend,
+    sql: &str,
+    tables: &[(&str, &Rows)],
+    rest: impl IntoIterator<Item = Value>,
+) -> Statement {
+    // The plain parameters come first, so that the text can name them $1, $2, …
+    let mut values: Vec<Value> = rest.into_iter().collect();
+    let mut sql = sql.to_owned();
+    for (name, rows) in tables {
+        let table = rows.bind(backend, name, &mut values);
+        sql = sql.replace(&format!("{{{name}}}"), &table);
+    }
+    Statement::from_sql_and_values(backend.orm(), sql, values)
+}
+
+impl Column<'_> {
+    fn postgres_type(&self) -> &'static str {
+        match self {
+            Column::Text(_) | Column::MaybeText(_) => "text",
+            Column::Int(_) | Column::MaybeInt(_) => "int8",
+        }
+    }
+
+    fn array(&self) -> Value {
+        let (kind, values) = match self {
+            Column::Text(values) => (
+                ArrayType::String,
+                values.iter().map(|text| Value::from(*text)).collect(),
+            ),
+            Column::MaybeText(values) => (
+                ArrayType::String,
+                values.iter().map(|text| Value::from(text.map(str::to_owned))).collect(),
+            ),
+            Column::Int(values) => (ArrayType::BigInt, values.iter().map(|int| Value::from(*int)).collect()),
+            Column::MaybeInt(values) => (ArrayType::BigInt, values.iter().map(|int| Value::from(*int)).collect()),
+        };
+        Value::Array(kind, Some(Box::new(values)))
+    }
+}
+
+/// The rows as a JSON array of arrays.
+struct ByRow<'r, 'a>(&'r Rows<'a>);
+struct Row<'r, 'a>(&'r Rows<'a>, usize);
+
+impl Serialize for ByRow<'_, '_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq((0..self.0.len()).map(|index| Row(self.0, index)))
+    }
+}
+
+impl Serialize for Row<'_, '_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut row = serializer.serialize_seq(Some(self.0.0.len()))?;
+        for (_, column) in &self.0.0 {
+            match column {
+                Column::Text(values) => row.serialize_element(values[self.1])?,
+                Column::MaybeText(values) => row.serialize_element(&values[self.1])?,
+                Column::Int(values) => row.serialize_element(&values[self.1])?,
+                Column::MaybeInt(values) => row.serialize_element(&values[self.1])?,
+            }
+        }
+        row.end()
+    }
+}

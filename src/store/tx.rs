@@ -1,0 +1,171 @@
+//! A write transaction. Only [`Store::begin`] makes one, and every writing store function takes it.
+//!
+//! On Postgres it is a transaction of its own. On SQLite, which has one writer, all that wait share one
+//! `BEGIN IMMEDIATE` and so one fsync: each member works inside a savepoint while it holds the turn, then queues for
+//! the turn again, behind those who were waiting; whoever gets it first commits for all. No timer, no task.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use sea_orm::{ConnectionTrait, DatabaseTransaction, SqliteTransactionMode, TransactionOptions, TransactionTrait};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use super::connect::{Pools, Store};
+use crate::domain::timestamp::Timestamp;
+use crate::error::{Error, Result};
+
+/// How long a write may wait for its turn, or for a connection: as long as a sender is kept waiting (wire contract: 503).
+pub(super) const TURN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The transaction that SQLite's writers share.
+#[derive(Default)]
+pub(super) struct Shared {
+    open: Option<DatabaseTransaction>,
+    /// Set once, by whoever ends the shared transaction; read by all its members.
+    outcome: Arc<OnceLock<Result<(), String>>>,
+}
+
+enum Turn {
+    Own(DatabaseTransaction),
+    Shared(OwnedMutexGuard<Shared>),
+}
+
+/// A write transaction; dropped without [`Tx::commit`] it leaves nothing behind.
+pub struct Tx {
+    turn: Option<Turn>,
+    store: Store,
+    wakes: AtomicBool,
+    /// The instant of everything that this transaction writes.
+    pub now: Timestamp,
+}
+
+impl Store {
+    /// Begins a write transaction.
+    ///
+    /// # Errors
+    /// `Database` when no connection, or no turn, could be had in 5 s.
+    pub async fn begin(&self) -> Result<Tx> {
+        let turn = match self.pools() {
+            Pools::Postgres { pool, .. } => Turn::Own(pool.begin().await?),
+            Pools::Sqlite { writer, shared, .. } => {
+                let mut turn = lock(shared).await?;
+                if turn.open.is_none() {
+                    let immediate = TransactionOptions {
+                        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+                        ..Default::default()
+                    };
+                    turn.open = Some(writer.begin_with_options(immediate).await?);
+                    turn.outcome = Arc::default();
+                }
+                let open = turn.open.as_ref().ok_or_else(lost)?;
+                open.execute_unprepared("savepoint member").await?;
+                Turn::Shared(turn)
+            }
+        };
+        Ok(Tx {
+            turn: Some(turn),
+            store: self.clone(),
+            wakes: AtomicBool::new(false),
+            now: self.clock().now(),
+        })
+    }
+}
+
+impl Tx {
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The connection that this transaction's statements run on.
+    pub(super) fn conn(&self) -> &DatabaseTransaction {
+        match &self.turn {
+            Some(Turn::Own(transaction)) => transaction,
+            Some(Turn::Shared(shared)) => shared.open.as_ref().expect("a turn holds the open transaction"),
+            None => unreachable!("a transaction that has ended has no connection"),
+        }
+    }
+
+    /// Marks that this transaction leaves deliveries due: its commit wakes the dispatcher.
+    pub(super) fn wake_on_commit(&self) {
+        self.wakes.store(true, Ordering::Relaxed);
+    }
+
+    /// Makes everything durable, or nothing of it.
+    ///
+    /// # Errors
+    /// `Database` when the answer is lost: the transaction may have committed all the same.
+    pub async fn commit(mut self) -> Result<()> {
+        match self.turn.take() {
+            Some(Turn::Own(transaction)) => transaction.commit().await?,
+            Some(Turn::Shared(turn)) => commit_shared(&self.store, turn).await?,
+            None => return Err(lost()),
+        }
+        if self.wakes.load(Ordering::Relaxed) {
+            self.store.wake();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Tx {
+    fn drop(&mut self) {
+        // An own transaction rolls back by itself. A shared one must not take its other members with it.
+        if let Some(Turn::Shared(turn)) = self.turn.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let store = self.store.clone();
+            runtime.spawn(async move {
+                if let Err(err) = leave_shared(&store, turn).await {
+                    tracing::error!(%err, "a rolled-back write took its shared transaction with it");
+                }
+            });
+        }
+    }
+}
+
+async fn lock(shared: &Arc<Mutex<Shared>>) -> Result<OwnedMutexGuard<Shared>> {
+    tokio::time::timeout(TURN_DEADLINE, shared.clone().lock_owned())
+        .await
+        .map_err(|_| Error::unavailable("the database is busy: no write got its turn in 5 s"))
+}
+
+fn lost() -> Error {
+    Error::new(crate::error::Kind::Database, "the shared transaction was lost")
+}
+
+/// Ends this member's part, lets those who wait do theirs, and commits for all unless one of them has.
+async fn commit_shared(store: &Store, turn: OwnedMutexGuard<Shared>) -> Result<()> {
+    let open = turn.open.as_ref().ok_or_else(lost)?;
+    open.execute_unprepared("release member").await?;
+    end_turn(store, turn).await
+}
+
+async fn leave_shared(store: &Store, turn: OwnedMutexGuard<Shared>) -> Result<()> {
+    let open = turn.open.as_ref().ok_or_else(lost)?;
+    open.execute_unprepared("rollback to member").await?;
+    open.execute_unprepared("release member").await?;
+    end_turn(store, turn).await
+}
+
+async fn end_turn(store: &Store, turn: OwnedMutexGuard<Shared>) -> Result<()> {
+    let Pools::Sqlite { shared, .. } = store.pools() else {
+        return Err(lost());
+    };
+    let outcome = turn.outcome.clone();
+    drop(turn);
+    let mut turn = shared.clone().lock_owned().await;
+    if outcome.get().is_none() {
+        let ended = match turn.open.take() {
+            Some(open) => open.commit().await.map_err(|err| err.to_string()),
+            None => Err("it ended without an answer".to_owned()),
+        };
+        let _ = outcome.set(ended);
+    }
+    drop(turn);
+    match outcome.get() {
+        Some(Ok(())) => Ok(()),
+        Some(Err(reason)) => Err(lost().because(reason.clone())),
+        None => Err(lost()),
+    }
+}
