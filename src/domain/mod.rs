@@ -7,4 +7,5 @@ pub mod filter;
 pub mod id;
 pub mod identifier;
 pub mod retry;
+pub mod secret;
 pub mod timestamp;

@@ -1,0 +1,345 @@
+//! The secrets of endpoints: their text on the wire and their form at rest.
+//!
+//! Responsible for what is accepted, made and sealed. Must never print key bytes, nor choose where they are stored.
+//! Called by the API and the services for endpoints, by the store before and after its rows, by the sender.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use ring::hkdf::{HKDF_SHA256, Prk, Salt};
+use ring::rand::{SecureRandom, SystemRandom};
+
+const PREFIX: &str = "whsec_";
+const GENERATED_LEN: usize = 24;
+const KEY_TEXT_MIN: usize = 32;
+const SEAL_VERSION: &str = "v1:";
+const NONCE_LEN: usize = 24;
+
+/// Standard base64 that takes secrets with and without their padding.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// A secret that signs the deliveries to one endpoint: 24 to 75 bytes for HMAC-SHA256.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EndpointSecret(Vec<u8>);
+
+impl EndpointSecret {
+    /// Reads `whsec_` followed by base64 of 24 to 75 bytes. The message never repeats the text.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.starts_with("whsk_") {
+            return Err("must be a symmetric secret ('whsec_...'); signing with Ed25519 keys ('whsk_...') is not offered"
+                .to_owned());
+        }
+        text.strip_prefix(PREFIX)
+            .and_then(|encoded| LENIENT.decode(encoded).ok())
+            .filter(|bytes| (24..=75).contains(&bytes.len()))
+            .map(Self)
+            .ok_or_else(|| format!("must be '{PREFIX}' followed by base64 of 24 to 75 bytes"))
+    }
+
+    /// A new secret of 24 random bytes. Panics when the operating system gives none.
+    pub fn generate() -> Self {
+        Self(random::<GENERATED_LEN>().to_vec())
+    }
+
+    /// The text that customers see and that `parse` reads.
+    pub fn to_wire(&self) -> String {
+        format!("{PREFIX}{}", STANDARD.encode(&self.0))
+    }
+
+    /// The key for HMAC-SHA256.
+    pub fn key_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for EndpointSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EndpointSecret(..)")
+    }
+}
+
+/// Why a sealed text cannot be opened.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum SealError {
+    /// It is no sealed text, or was made by a version of the program that this one does not know.
+    Malformed,
+    /// It was sealed with another key or for another place, or it was changed.
+    NotAuthentic,
+}
+
+impl fmt::Display for SealError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Malformed => "the sealed text is malformed",
+            Self::NotAuthentic => "the sealed text was made with another encryption key, for another row, or was changed",
+        })
+    }
+}
+
+impl std::error::Error for SealError {}
+
+/// Seals what must not lie in the database in clear, by XChaCha20-Poly1305 with a key derived from the configured text.
+pub struct Encryptor {
+    cipher: XChaCha20Poly1305,
+    check_value: String,
+}
+
+impl Encryptor {
+    /// Derives the key by HKDF-SHA256 from any text of at least 32 characters.
+    pub fn new(key_text: &str) -> Result<Self, String> {
+        if key_text.chars().count() < KEY_TEXT_MIN {
+            return Err(format!(
+                "the encryption key must have at least {KEY_TEXT_MIN} characters"
+            ));
+        }
+        let root = Salt::new(HKDF_SHA256, &[]).extract(key_text.as_bytes());
+        let key = derive(&root, b"postrider secrets at rest, key 1");
+        let check = derive(&root, b"postrider check value, key 1");
+        Ok(Self {
+            cipher: XChaCha20Poly1305::new(&key.into()),
+            check_value: URL_SAFE_NO_PAD.encode(check),
+        })
+    }
+
+    /// Seals bytes for one place (`context`, such as the row's id): `v1:` and base64url of nonce and ciphertext.
+    ///
+    /// Sealing the same bytes again gives another text. Panics when the operating system gives no random bytes.
+    pub fn seal(&self, plaintext: &[u8], context: &str) -> String {
+        let nonce = random::<NONCE_LEN>();
+        let payload = Payload {
+            msg: plaintext,
+            aad: context.as_bytes(),
+        };
+        let ciphertext = self
+            .cipher
+            .encrypt(&XNonce::from(nonce), payload)
+            .expect("the plaintext fits in memory");
+        format!(
+            "{SEAL_VERSION}{}",
+            URL_SAFE_NO_PAD.encode([&nonce[..], &ciphertext[..]].concat())
+        )
+    }
+
+    /// Opens what `seal` made with the same key and context.
+    pub fn open(&self, sealed: &str, context: &str) -> Result<Vec<u8>, SealError> {
+        let encoded = sealed
+            .strip_prefix(SEAL_VERSION)
+            .ok_or(SealError::Malformed)?;
+        let bytes = URL_SAFE_NO_PAD
+            .decode(encoded)
+            .map_err(|_| SealError::Malformed)?;
+        let (nonce, ciphertext) = bytes
+            .split_first_chunk::<NONCE_LEN>()
+            .ok_or(SealError::Malformed)?;
+        let payload = Payload {
+            msg: ciphertext,
+            aad: context.as_bytes(),
+        };
+        self.cipher
+            .decrypt(&XNonce::from(*nonce), payload)
+            .map_err(|_| SealError::NotAuthentic)
+    }
+
+    /// A text that is the same for the same key and tells nothing about it; kept in the database to notice a wrong key.
+    pub fn check_value(&self) -> String {
+        self.check_value.clone()
+    }
+}
+
+impl fmt::Debug for Encryptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Encryptor(..)")
+    }
+}
+
+fn derive(root: &Prk, purpose: &[u8]) -> [u8; 32] {
+    let mut key = [0; 32];
+    root.expand(&[purpose], HKDF_SHA256)
+        .and_then(|derived| derived.fill(&mut key))
+        .expect("32 bytes are what HKDF-SHA256 gives in one block");
+    key
+}
+
+fn random<const LEN: usize>() -> [u8; LEN] {
+    let mut bytes = [0; LEN];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .expect("the operating system gives random bytes");
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "0123456789abcdef0123456789abcdef";
+
+    fn encryptor() -> Encryptor {
+        Encryptor::new(KEY).unwrap()
+    }
+
+    #[test]
+    fn a_secret_is_whsec_and_base64_of_24_to_75_bytes() {
+        for len in [24, 25, 32, 75] {
+            let wire = format!("whsec_{}", STANDARD.encode(vec![7; len]));
+            assert_eq!(
+                EndpointSecret::parse(&wire).unwrap().key_bytes(),
+                vec![7; len]
+            );
+            assert_eq!(EndpointSecret::parse(&wire).unwrap().to_wire(), wire);
+        }
+        for len in [0, 23, 76] {
+            let wire = format!("whsec_{}", STANDARD.encode(vec![7; len]));
+            assert!(
+                EndpointSecret::parse(&wire)
+                    .unwrap_err()
+                    .contains("24 to 75 bytes"),
+                "{len}"
+            );
+        }
+    }
+
+    #[test]
+    fn missing_padding_is_accepted_and_given_back() {
+        let padded = format!("whsec_{}", STANDARD.encode([7; 25]));
+        assert_eq!(
+            EndpointSecret::parse(padded.trim_end_matches('='))
+                .unwrap()
+                .to_wire(),
+            padded
+        );
+    }
+
+    #[test]
+    fn other_secrets_are_refused_without_repeating_them() {
+        let bare = STANDARD.encode([7; 24]);
+        for text in [
+            "",
+            "whsec_",
+            "whsec_***",
+            &bare,
+            &format!("WHSEC_{bare}"),
+            &format!("whsec_{bare}\n"),
+        ] {
+            let message = EndpointSecret::parse(text).unwrap_err();
+            assert!(
+                message.starts_with("must be 'whsec_'") && !message.contains(&bare),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_ed25519_secret_is_refused_by_name() {
+        let text = format!("whsk_{}", STANDARD.encode([7; 64]));
+        assert!(
+            EndpointSecret::parse(&text)
+                .unwrap_err()
+                .contains("Ed25519")
+        );
+    }
+
+    #[test]
+    fn generated_secrets_differ_and_have_24_bytes() {
+        let (one, other) = (EndpointSecret::generate(), EndpointSecret::generate());
+        assert_eq!(one.key_bytes().len(), 24);
+        assert_ne!(one, other);
+        assert_eq!(EndpointSecret::parse(&one.to_wire()), Ok(one));
+    }
+
+    #[test]
+    fn debug_never_shows_key_bytes() {
+        let secret = EndpointSecret::parse(&format!("whsec_{}", STANDARD.encode([7; 24]))).unwrap();
+        assert_eq!(format!("{secret:?}"), "EndpointSecret(..)");
+        assert_eq!(format!("{:?}", encryptor()), "Encryptor(..)");
+    }
+
+    #[test]
+    fn what_is_sealed_opens_with_the_same_key_and_context_alone() {
+        let sealed = encryptor().seal(b"whsec_x", "ep_1");
+        assert!(sealed.starts_with("v1:") && !sealed.contains("whsec"));
+        assert_eq!(encryptor().open(&sealed, "ep_1").unwrap(), b"whsec_x");
+        assert_eq!(
+            encryptor().open(&sealed, "ep_2"),
+            Err(SealError::NotAuthentic)
+        );
+        let other = Encryptor::new(&KEY.replace('0', "1")).unwrap();
+        assert_eq!(other.open(&sealed, "ep_1"), Err(SealError::NotAuthentic));
+    }
+
+    #[test]
+    fn sealing_twice_gives_two_texts() {
+        assert_ne!(encryptor().seal(b"", "ep_1"), encryptor().seal(b"", "ep_1"));
+        assert_eq!(
+            encryptor().open(&encryptor().seal(b"", ""), ""),
+            Ok(Vec::new())
+        );
+    }
+
+    #[test]
+    fn a_changed_or_foreign_text_does_not_open() {
+        let sealed = encryptor().seal(b"secret", "ep_1");
+        let mut bytes = URL_SAFE_NO_PAD.decode(&sealed["v1:".len()..]).unwrap();
+        for place in [0, NONCE_LEN, bytes.len() - 1] {
+            bytes[place] ^= 1;
+            let changed = format!("v1:{}", URL_SAFE_NO_PAD.encode(&bytes));
+            assert_eq!(
+                encryptor().open(&changed, "ep_1"),
+                Err(SealError::NotAuthentic)
+            );
+            bytes[place] ^= 1;
+        }
+        for text in ["", "v1:", "v1:***", "v1:AAAA", "v2:AAAA", "whsec_AAAA"] {
+            assert_eq!(
+                encryptor().open(text, "ep_1"),
+                Err(SealError::Malformed),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_check_value_tells_keys_apart_and_never_changes() {
+        assert_eq!(encryptor().check_value(), encryptor().check_value());
+        assert_ne!(
+            encryptor().check_value(),
+            Encryptor::new(&format!("{KEY} ")).unwrap().check_value()
+        );
+        assert_eq!(
+            encryptor().check_value(),
+            "-qUympuZ6fwmsf-ieNyVmIIypJrYh1TeVLOhqq3twBY"
+        );
+    }
+
+    #[test]
+    fn a_text_sealed_by_an_earlier_build_still_opens() {
+        assert_eq!(
+            encryptor()
+                .open(
+                    "v1:qAsRA1wDDUj3VP4COoLNRkEcRSmaL03CFHAsq2hSucSUMRZBtd9MvhNyNbnCzfQ",
+                    "ep_1"
+                )
+                .unwrap(),
+            b"whsec_x"
+        );
+    }
+
+    #[test]
+    fn the_key_text_has_at_least_32_characters() {
+        assert!(
+            Encryptor::new(&KEY[1..])
+                .unwrap_err()
+                .contains("at least 32 characters")
+        );
+        assert!(Encryptor::new(&"ü".repeat(31)).is_err());
+        assert!(Encryptor::new(&"ü".repeat(32)).is_ok());
+    }
+}
