@@ -8,4 +8,5 @@ pub mod id;
 pub mod identifier;
 pub mod retry;
 pub mod secret;
+pub mod signature;
 pub mod timestamp;
