@@ -10,3 +10,4 @@ pub mod retry;
 pub mod secret;
 pub mod signature;
 pub mod timestamp;
+pub mod token;
