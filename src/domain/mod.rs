@@ -9,5 +9,6 @@ pub mod identifier;
 pub mod retry;
 pub mod secret;
 pub mod signature;
+pub mod target;
 pub mod timestamp;
 pub mod token;
