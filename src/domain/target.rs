@@ -71,13 +71,10 @@ impl TargetPolicy {
     /// Whether this address may be called. An address that carries an IPv4 one (mapped, 6to4, NAT64) is judged by that.
     pub fn allows(&self, ip: IpAddr) -> bool {
         match ip.to_canonical() {
-            IpAddr::V4(ip) => {
-                self.names(ip.into()) || !REFUSED_V4.iter().any(|net| net.contains(&ip))
-            }
+            IpAddr::V4(ip) => self.names(ip.into()) || !REFUSED_V4.iter().any(|net| net.contains(&ip)),
             IpAddr::V6(ip) => {
                 self.names(ip.into())
-                    || embedded_v4(ip)
-                        .map_or_else(|| is_public_v6(ip), |inner| self.allows(inner.into()))
+                    || embedded_v4(ip).map_or_else(|| is_public_v6(ip), |inner| self.allows(inner.into()))
             }
         }
     }
@@ -106,15 +103,12 @@ impl TargetPolicy {
         {
             return Err("must not contain spaces or control characters".to_owned());
         }
-        let parsed = Url::parse(url)
-            .map_err(|error| format!("must be an absolute http or https URL: {error}"))?;
+        let parsed = Url::parse(url).map_err(|error| format!("must be an absolute http or https URL: {error}"))?;
         if !matches!(parsed.scheme(), "http" | "https") {
             return Err("must be an absolute http or https URL".to_owned());
         }
         if !parsed.username().is_empty() || parsed.password().is_some() {
-            return Err(
-                "must not contain a user name or password; use an own header instead".to_owned(),
-            );
+            return Err("must not contain a user name or password; use an own header instead".to_owned());
         }
         match parsed.host() {
             Some(Host::Ipv4(ip)) => self.check_address(ip.into())?,
@@ -134,7 +128,9 @@ fn parse_network(entry: &str) -> Result<IpNet, String> {
     let net = entry
         .parse()
         .or_else(|_| entry.parse::<IpAddr>().map(IpNet::from))
-        .map_err(|_| format!("'{entry}' in the allowed targets: each must be a network such as 10.1.0.0/16 or an address"))?;
+        .map_err(|_| {
+            format!("'{entry}' in the allowed targets: each must be a network such as 10.1.0.0/16 or an address")
+        })?;
     match net {
         IpNet::V6(mapped) if MAPPED.contains(&mapped) => {
             let [.., a, b, c, d] = mapped.addr().octets();
@@ -146,14 +142,7 @@ fn parse_network(entry: &str) -> Result<IpNet, String> {
 
 fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let bytes = ip.octets();
-    let at = |place: usize| {
-        Ipv4Addr::new(
-            bytes[place],
-            bytes[place + 1],
-            bytes[place + 2],
-            bytes[place + 3],
-        )
-    };
+    let at = |place: usize| Ipv4Addr::new(bytes[place], bytes[place + 1], bytes[place + 2], bytes[place + 3]);
     if SIX_TO_FOUR.contains(&ip) {
         return Some(at(2));
     }
@@ -173,4 +162,251 @@ const fn v6([a, b, c, d, e, f, g, h]: [u16; 8], prefix_len: u8) -> Ipv6Net {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    fn policy(allow: &str) -> TargetPolicy {
+        allow.parse().unwrap()
+    }
+
+    fn each(addresses: &str) -> impl Iterator<Item = &str> {
+        addresses.split_whitespace()
+    }
+
+    fn allowed(allow: &str, ip: &str) -> bool {
+        policy(allow).allows(ip.parse().unwrap())
+    }
+
+    #[test]
+    fn public_addresses_are_allowed() {
+        for ip in each(
+            "1.1.1.1 8.8.8.8 9.255.255.255 11.0.0.0 100.63.255.255 100.128.0.0 126.255.255.255 128.0.0.0 \
+         169.253.255.255 169.255.0.0 172.15.255.255 172.32.0.0 192.0.1.0 192.167.255.255 192.169.0.0 \
+         198.17.255.255 198.20.0.0 203.0.112.255 203.0.114.0 223.255.255.255 2606:4700::1111 \
+         2a00:1450:4001::1 2001:200::1 2001:db7:ffff::1 2001:db9::1 2000:: 3ffe::1",
+        ) {
+            assert!(allowed("", ip), "{ip}");
+        }
+    }
+
+    #[test]
+    fn every_ipv4_address_that_is_not_public_is_refused() {
+        for ip in each(
+            "0.0.0.0 0.255.255.255 10.0.0.0 10.255.255.255 100.64.0.0 100.100.100.200 100.127.255.255 127.0.0.1 \
+         127.255.255.255 168.63.129.16 169.254.0.0 169.254.169.254 169.254.255.255 172.16.0.0 172.31.255.255 \
+         192.0.0.0 192.0.0.192 192.0.0.255 192.0.2.1 192.88.99.1 192.168.0.0 192.168.255.255 198.18.0.0 \
+         198.19.255.255 198.51.100.1 203.0.113.255 224.0.0.0 239.255.255.255 240.0.0.0 255.255.255.254 \
+         255.255.255.255",
+        ) {
+            assert!(!allowed("", ip), "{ip}");
+        }
+    }
+
+    #[test]
+    fn every_ipv6_address_that_is_not_public_is_refused() {
+        for ip in each(
+            ":: ::1 ::2 100::1 100:0:0:1::1 64:ff9b:1::1 64:ff9b:1::808:808 2001::1 \
+         2001:0:4136:e378:8000:63bf:3fff:fdd2 2001:2::1 2001:10::1 2001:20::1 2001:1ff::1 2001:db8::1 \
+         2001:db8:ffff::1 3fff::1 3fff:fff::1 4000::1 5f00::1 fc00::1 fd00:ec2::254 fdff::1 fe80::1 febf::1 \
+         fec0::1 feff::1 ff00::1 ff02::1 ffff::1",
+        ) {
+            assert!(!allowed("", ip), "{ip}");
+        }
+    }
+
+    #[test]
+    fn an_ipv4_address_inside_an_ipv6_one_is_judged_as_ipv4() {
+        for refused in each(
+            "::ffff:127.0.0.1 ::ffff:10.1.2.3 ::ffff:169.254.169.254 ::ffff:0.0.0.0 2002:7f00:1:: 2002:a00:1:1::1 \
+         2002:c0a8:101::1 2002:a9fe:a9fe:: 64:ff9b::127.0.0.1 64:ff9b::a9fe:a9fe 64:ff9b::10.0.0.1",
+        ) {
+            assert!(!allowed("", refused), "{refused}");
+        }
+        for public in each("::ffff:8.8.8.8 2002:808:808::1 64:ff9b::8.8.8.8") {
+            assert!(allowed("", public), "{public}");
+        }
+    }
+
+    #[test]
+    fn ipv4_compatible_addresses_are_refused_even_with_a_public_one_inside() {
+        for ip in each("::127.0.0.1 ::10.0.0.1 ::8.8.8.8 ::ffff:0:127.0.0.1 ::ffff:0:8.8.8.8") {
+            assert!(!allowed("", ip), "{ip}");
+        }
+    }
+
+    #[test]
+    fn allowed_networks_are_exactly_the_exceptions() {
+        let policy = "127.0.0.0/8, 10.1.0.0/16,192.168.1.7 , fd00::/8, ::1";
+        for ip in each("127.0.0.1 127.9.9.9 10.1.255.255 192.168.1.7 fd12::1 ::1 8.8.8.8 2606:4700::1") {
+            assert!(allowed(policy, ip), "{ip}");
+        }
+        for ip in each("10.2.0.0 10.0.255.255 192.168.1.6 192.168.1.8 fc00::1 ::2 169.254.169.254") {
+            assert!(!allowed(policy, ip), "{ip}");
+        }
+    }
+
+    #[test]
+    fn an_exception_for_ipv4_holds_for_the_same_address_inside_ipv6() {
+        for ip in each("::ffff:127.0.0.1 64:ff9b::127.0.0.1 2002:7f00:1::") {
+            assert!(allowed("127.0.0.0/8", ip), "{ip}");
+            assert!(!allowed("10.0.0.0/8", ip), "{ip}");
+        }
+    }
+
+    #[test]
+    fn an_exception_written_as_mapped_ipv6_means_its_ipv4() {
+        assert!(allowed("::ffff:127.0.0.1", "127.0.0.1"));
+        assert!(allowed("::ffff:10.0.0.0/104", "10.200.0.1"));
+        assert!(!allowed("::ffff:10.0.0.0/104", "127.0.0.1"));
+    }
+
+    #[test]
+    fn all_of_ipv6_as_exception_does_not_open_ipv4() {
+        for ip in ["127.0.0.1", "::ffff:127.0.0.1"] {
+            assert!(!allowed("::/0", ip), "{ip}");
+        }
+        assert!(allowed("::/0", "::1") && allowed("0.0.0.0/0", "127.0.0.1") && !allowed("0.0.0.0/0", "::1"));
+    }
+
+    #[test]
+    fn a_wrong_exception_is_named() {
+        for (text, named) in [
+            ("10.0.0.0/33", "'10.0.0.0/33'"),
+            ("127.0.0.1,", "''"),
+            ("localhost", "'localhost'"),
+            ("10.0", "'10.0'"),
+        ] {
+            assert!(text.parse::<TargetPolicy>().unwrap_err().starts_with(named), "{text}");
+        }
+        assert_eq!(policy(" "), TargetPolicy::default());
+    }
+
+    #[test]
+    fn a_network_written_with_host_bits_is_the_whole_network() {
+        assert!(allowed("10.1.2.3/8", "10.200.0.1"));
+    }
+
+    #[test]
+    fn http_and_https_urls_with_a_host_are_accepted() {
+        for url in [
+            "https://example.com",
+            "http://example.com:8080/path?q=1#f",
+            "HTTPS://EXAMPLE.com/",
+            "https://1.1.1.1/hook",
+            "https://[2606:4700::1111]/hook",
+            "https://münchen.example/",
+            "http://receiver/hook",
+            "http://localhost/",
+        ] {
+            assert!(policy("").check_url(url).is_ok(), "{url}");
+        }
+    }
+
+    #[test]
+    fn anything_but_an_absolute_http_url_is_refused() {
+        for url in [
+            "",
+            "example.com",
+            "/hook",
+            "//example.com/",
+            "ftp://example.com/",
+            "file:///etc/passwd",
+            "https://",
+            "http:///",
+            "https://exa%00mple/",
+            "javascript:alert(1)",
+            "http://256.1.1.1/",
+            "http://[::1/",
+        ] {
+            assert!(
+                policy("0.0.0.0/0")
+                    .check_url(url)
+                    .unwrap_err()
+                    .contains("absolute http or https URL"),
+                "{url}"
+            );
+        }
+    }
+
+    #[test]
+    fn user_names_and_passwords_are_refused() {
+        for url in [
+            "https://user@example.com/",
+            "https://user:pass@example.com/",
+            "https://:pass@example.com/",
+        ] {
+            assert!(
+                policy("").check_url(url).unwrap_err().contains("user name or password"),
+                "{url}"
+            );
+        }
+    }
+
+    #[test]
+    fn spaces_and_control_characters_are_refused() {
+        for url in [
+            " https://example.com/",
+            "https://example.com/a b",
+            "https://exam\tple.com/",
+            "https://example.com/\r\n",
+            "https://example.com/\0",
+        ] {
+            assert!(
+                policy("").check_url(url).unwrap_err().contains("spaces or control"),
+                "{url:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_url_has_at_most_2048_characters() {
+        let base = "https://example.com/";
+        let of_len = |len: usize| format!("{base}{}", "a".repeat(len - base.len()));
+        assert!(policy("").check_url(&of_len(2048)).is_ok());
+        assert!(policy("").check_url(&of_len(2049)).unwrap_err().contains("2048"));
+    }
+
+    #[test]
+    fn every_spelling_of_a_refused_address_is_refused_with_the_setting_that_allows_it() {
+        for url in [
+            "http://127.0.0.1/",
+            "http://127.1/",
+            "http://2130706433/",
+            "http://0x7f000001/",
+            "http://0x7f.1/",
+            "http://0177.0.0.1/",
+            "http://017700000001/",
+            "http://127.0.0.1./",
+            "http://①②⑦.⓪.⓪.①/",
+            "http://127。0。0。1/",
+            "http://%31%32%37.0.0.1/",
+            "http://0/",
+            "http://[::1]/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://[::ffff:7f00:1]/",
+            "http://[0:0:0:0:0:ffff:127.0.0.1]/",
+            "http://[64:ff9b::7f00:1]/",
+            "http://[2002:7f00:1::]/",
+            "http:\\\\127.0.0.1\\",
+            "http://169.254.169.254/latest/meta-data",
+            "http://[fe80::1]/",
+            "https://192.168.1.1:8443/",
+        ] {
+            let message = policy("").check_url(url).expect_err(url);
+            assert!(message.contains("POSTRIDER_ALLOW_TARGETS"), "{url}: {message}");
+        }
+    }
+
+    #[test]
+    fn an_exception_opens_urls_too() {
+        let policy = policy("127.0.0.0/8");
+        for url in [
+            "http://127.0.0.1:9000/",
+            "http://2130706433/",
+            "http://[::ffff:127.0.0.1]/",
+        ] {
+            assert!(policy.check_url(url).is_ok(), "{url}");
+        }
+        assert!(policy.check_url("http://10.0.0.1/").is_err());
+    }
+}
