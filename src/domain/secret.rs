@@ -34,8 +34,10 @@ impl EndpointSecret {
     /// Reads `whsec_` followed by base64 of 24 to 75 bytes. The message never repeats the text.
     pub fn parse(text: &str) -> Result<Self, String> {
         if text.starts_with("whsk_") {
-            return Err("must be a symmetric secret ('whsec_...'); signing with Ed25519 keys ('whsk_...') is not offered"
-                .to_owned());
+            return Err(
+                "must be a symmetric secret ('whsec_...'); signing with Ed25519 keys ('whsk_...') is not offered"
+                    .to_owned(),
+            );
         }
         text.strip_prefix(PREFIX)
             .and_then(|encoded| LENIENT.decode(encoded).ok())
@@ -79,7 +81,9 @@ impl fmt::Display for SealError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Malformed => "the sealed text is malformed",
-            Self::NotAuthentic => "the sealed text was made with another encryption key, for another row, or was changed",
+            Self::NotAuthentic => {
+                "the sealed text was made with another encryption key, for another row, or was changed"
+            }
         })
     }
 }
@@ -130,15 +134,9 @@ impl Encryptor {
 
     /// Opens what `seal` made with the same key and context.
     pub fn open(&self, sealed: &str, context: &str) -> Result<Vec<u8>, SealError> {
-        let encoded = sealed
-            .strip_prefix(SEAL_VERSION)
-            .ok_or(SealError::Malformed)?;
-        let bytes = URL_SAFE_NO_PAD
-            .decode(encoded)
-            .map_err(|_| SealError::Malformed)?;
-        let (nonce, ciphertext) = bytes
-            .split_first_chunk::<NONCE_LEN>()
-            .ok_or(SealError::Malformed)?;
+        let encoded = sealed.strip_prefix(SEAL_VERSION).ok_or(SealError::Malformed)?;
+        let bytes = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| SealError::Malformed)?;
+        let (nonce, ciphertext) = bytes.split_first_chunk::<NONCE_LEN>().ok_or(SealError::Malformed)?;
         let payload = Payload {
             msg: ciphertext,
             aad: context.as_bytes(),
@@ -190,18 +188,13 @@ mod tests {
     fn a_secret_is_whsec_and_base64_of_24_to_75_bytes() {
         for len in [24, 25, 32, 75] {
             let wire = format!("whsec_{}", STANDARD.encode(vec![7; len]));
-            assert_eq!(
-                EndpointSecret::parse(&wire).unwrap().key_bytes(),
-                vec![7; len]
-            );
+            assert_eq!(EndpointSecret::parse(&wire).unwrap().key_bytes(), vec![7; len]);
             assert_eq!(EndpointSecret::parse(&wire).unwrap().to_wire(), wire);
         }
         for len in [0, 23, 76] {
             let wire = format!("whsec_{}", STANDARD.encode(vec![7; len]));
             assert!(
-                EndpointSecret::parse(&wire)
-                    .unwrap_err()
-                    .contains("24 to 75 bytes"),
+                EndpointSecret::parse(&wire).unwrap_err().contains("24 to 75 bytes"),
                 "{len}"
             );
         }
@@ -211,9 +204,7 @@ mod tests {
     fn missing_padding_is_accepted_and_given_back() {
         let padded = format!("whsec_{}", STANDARD.encode([7; 25]));
         assert_eq!(
-            EndpointSecret::parse(padded.trim_end_matches('='))
-                .unwrap()
-                .to_wire(),
+            EndpointSecret::parse(padded.trim_end_matches('=')).unwrap().to_wire(),
             padded
         );
     }
@@ -240,11 +231,7 @@ mod tests {
     #[test]
     fn an_ed25519_secret_is_refused_by_name() {
         let text = format!("whsk_{}", STANDARD.encode([7; 64]));
-        assert!(
-            EndpointSecret::parse(&text)
-                .unwrap_err()
-                .contains("Ed25519")
-        );
+        assert!(EndpointSecret::parse(&text).unwrap_err().contains("Ed25519"));
     }
 
     #[test]
@@ -267,10 +254,7 @@ mod tests {
         let sealed = encryptor().seal(b"whsec_x", "ep_1");
         assert!(sealed.starts_with("v1:") && !sealed.contains("whsec"));
         assert_eq!(encryptor().open(&sealed, "ep_1").unwrap(), b"whsec_x");
-        assert_eq!(
-            encryptor().open(&sealed, "ep_2"),
-            Err(SealError::NotAuthentic)
-        );
+        assert_eq!(encryptor().open(&sealed, "ep_2"), Err(SealError::NotAuthentic));
         let other = Encryptor::new(&KEY.replace('0', "1")).unwrap();
         assert_eq!(other.open(&sealed, "ep_1"), Err(SealError::NotAuthentic));
     }
@@ -278,10 +262,7 @@ mod tests {
     #[test]
     fn sealing_twice_gives_two_texts() {
         assert_ne!(encryptor().seal(b"", "ep_1"), encryptor().seal(b"", "ep_1"));
-        assert_eq!(
-            encryptor().open(&encryptor().seal(b"", ""), ""),
-            Ok(Vec::new())
-        );
+        assert_eq!(encryptor().open(&encryptor().seal(b"", ""), ""), Ok(Vec::new()));
     }
 
     #[test]
@@ -291,18 +272,11 @@ mod tests {
         for place in [0, NONCE_LEN, bytes.len() - 1] {
             bytes[place] ^= 1;
             let changed = format!("v1:{}", URL_SAFE_NO_PAD.encode(&bytes));
-            assert_eq!(
-                encryptor().open(&changed, "ep_1"),
-                Err(SealError::NotAuthentic)
-            );
+            assert_eq!(encryptor().open(&changed, "ep_1"), Err(SealError::NotAuthentic));
             bytes[place] ^= 1;
         }
         for text in ["", "v1:", "v1:***", "v1:AAAA", "v2:AAAA", "whsec_AAAA"] {
-            assert_eq!(
-                encryptor().open(text, "ep_1"),
-                Err(SealError::Malformed),
-                "{text}"
-            );
+            assert_eq!(encryptor().open(text, "ep_1"), Err(SealError::Malformed), "{text}");
         }
     }
 
@@ -313,10 +287,7 @@ mod tests {
             encryptor().check_value(),
             Encryptor::new(&format!("{KEY} ")).unwrap().check_value()
         );
-        assert_eq!(
-            encryptor().check_value(),
-            "-qUympuZ6fwmsf-ieNyVmIIypJrYh1TeVLOhqq3twBY"
-        );
+        assert_eq!(encryptor().check_value(), "-qUympuZ6fwmsf-ieNyVmIIypJrYh1TeVLOhqq3twBY");
     }
 
     #[test]

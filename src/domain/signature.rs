@@ -40,27 +40,15 @@ mod tests {
     const ID: &str = "msg_p5jXN8AQM9LWM0D4loKWxJek";
 
     fn now_seconds() -> i64 {
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_secs() as i64
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64
     }
 
-    fn verified(
-        secret: &EndpointSecret,
-        id: &str,
-        seconds: i64,
-        body: &[u8],
-        signatures: &str,
-    ) -> bool {
+    fn verified(secret: &EndpointSecret, id: &str, seconds: i64, body: &[u8], signatures: &str) -> bool {
         let mut headers = HeaderMap::new();
         headers.insert("webhook-id", id.parse().unwrap());
         headers.insert("webhook-timestamp", seconds.to_string().parse().unwrap());
         headers.insert("webhook-signature", signatures.parse().unwrap());
-        Webhook::new(&secret.to_wire())
-            .unwrap()
-            .verify(body, &headers)
-            .is_ok()
+        Webhook::new(&secret.to_wire()).unwrap().verify(body, &headers).is_ok()
     }
 
     #[test]
@@ -73,12 +61,7 @@ mod tests {
     #[test]
     fn the_reference_library_verifies_what_we_sign() {
         let (secret, seconds) = (EndpointSecret::generate(), now_seconds());
-        for body in [
-            "",
-            "{}",
-            r#"{"text": "grüße 🚀", "n": 1.10}"#,
-            &"x".repeat(100_000),
-        ] {
+        for body in ["", "{}", r#"{"text": "grüße 🚀", "n": 1.10}"#, &"x".repeat(100_000)] {
             let signature = sign(std::slice::from_ref(&secret), ID, seconds, body.as_bytes());
             assert!(verified(&secret, ID, seconds, body.as_bytes(), &signature));
         }
@@ -86,23 +69,13 @@ mod tests {
 
     #[test]
     fn each_secret_verifies_its_own_signature_in_the_header() {
-        let (new, old, seconds) = (
-            EndpointSecret::generate(),
-            EndpointSecret::generate(),
-            now_seconds(),
-        );
+        let (new, old, seconds) = (EndpointSecret::generate(), EndpointSecret::generate(), now_seconds());
         let both = sign(&[new.clone(), old.clone()], ID, seconds, b"{}");
         assert_eq!(both.split(' ').count(), 2);
         assert!(both.starts_with(&sign(std::slice::from_ref(&new), ID, seconds, b"{}")));
         assert!(verified(&new, ID, seconds, b"{}", &both));
         assert!(verified(&old, ID, seconds, b"{}", &both));
-        assert!(!verified(
-            &EndpointSecret::generate(),
-            ID,
-            seconds,
-            b"{}",
-            &both
-        ));
+        assert!(!verified(&EndpointSecret::generate(), ID, seconds, b"{}", &both));
     }
 
     #[test]

@@ -28,13 +28,8 @@ pub fn generate() -> (String, String) {
 /// The form in which a token is stored and looked up: SHA-256 as 64 lower-case hex digits.
 pub fn hash(token: &str) -> String {
     let digest = digest(&SHA256, token.as_bytes());
-    let nibbles = digest
-        .as_ref()
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 15]);
-    nibbles
-        .map(|nibble| char::from(HEX[usize::from(nibble)]))
-        .collect()
+    let nibbles = digest.as_ref().iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    nibbles.map(|nibble| char::from(HEX[usize::from(nibble)])).collect()
 }
 
 /// Whether two hashes are equal, in a time that does not tell where they differ.
@@ -81,8 +76,6 @@ mod tests {
     fn hashes_are_the_same_only_when_all_of_them_is() {
         let one = hash("a");
         assert!(same(&one, &hash("a")) && same("", ""));
-        assert!(
-            !same(&one, &hash("b")) && !same(&one, &one[1..]) && !same(&one, "") && !same("", &one)
-        );
+        assert!(!same(&one, &hash("b")) && !same(&one, &one[1..]) && !same(&one, "") && !same("", &one));
     }
 }
