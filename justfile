@@ -1,0 +1,22 @@
+# Short names; `just --list` shows them.
+
+# Tests on SQLite, and on Postgres where it is installed
+test *args:
+    cargo test {{ args }}
+
+# Format, clippy, licences
+lint:
+    .ci/run lint
+
+# All that CI checks, or some parts
+ci *parts:
+    .ci/run {{ parts }}
+
+# Write the API document anew
+openapi:
+    cargo run --quiet -- openapi > openapi/openapi.json
+    cargo run --quiet -- openapi --yaml > openapi/openapi.yaml
+
+# The load tool on a release build
+bench *args:
+    cargo bench --profile release --bench load -- {{ args }}
