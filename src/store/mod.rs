@@ -5,6 +5,7 @@ mod backend;
 mod connect;
 pub mod entity;
 mod rows;
+pub mod schema;
 mod tx;
 
 pub use backend::Backend;
