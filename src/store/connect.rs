@@ -3,7 +3,7 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sea_orm::{DatabaseConnection, SqlxPostgresConnector, SqlxSqliteConnector};
@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, Notify};
 use super::backend::Backend;
 use super::tx::{Shared, TURN_DEADLINE};
 use crate::clock::Clock;
+use crate::domain::secret::Encryptor;
 use crate::error::{Error, Result};
 
 /// A statement of ours that runs longer than this has lost its caller long ago.
@@ -57,6 +58,7 @@ struct Inner {
     pools: Pools,
     clock: Clock,
     due: Notify,
+    encryptor: OnceLock<Encryptor>,
 }
 
 impl Store {
@@ -73,6 +75,7 @@ impl Store {
             pools,
             clock,
             due: Notify::new(),
+            encryptor: OnceLock::new(),
         })))
     }
 
@@ -97,6 +100,21 @@ impl Store {
 
     pub(super) fn pools(&self) -> &Pools {
         &self.0.pools
+    }
+
+    /// What seals secrets at rest.
+    ///
+    /// # Errors
+    /// `Config` before [`Store::unlock`].
+    pub fn encryptor(&self) -> Result<&Encryptor> {
+        self.0
+            .encryptor
+            .get()
+            .ok_or_else(|| Error::config("the encryption key is not set: POSTRIDER_ENCRYPTION_KEY"))
+    }
+
+    pub(super) fn keep_encryptor(&self, encryptor: Encryptor) {
+        let _ = self.0.encryptor.set(encryptor);
     }
 
     /// Tells the dispatcher of this process that deliveries are due.

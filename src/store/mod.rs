@@ -4,6 +4,10 @@
 mod backend;
 mod connect;
 pub mod entity;
+pub mod handoff;
+mod installation;
+pub mod process;
+pub mod queue;
 mod rows;
 pub mod schema;
 mod tx;

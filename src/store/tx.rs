@@ -11,6 +11,7 @@ use std::time::Duration;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, SqliteTransactionMode, TransactionOptions, TransactionTrait};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use super::backend::Backend;
 use super::connect::{Pools, Store};
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Result};
@@ -75,6 +76,10 @@ impl Store {
 impl Tx {
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    pub fn backend(&self) -> Backend {
+        self.store.backend()
     }
 
     /// The connection that this transaction's statements run on.

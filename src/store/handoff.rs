@@ -1,0 +1,250 @@
+//! What this process may send at once, and the way from accept to the sender that does not pass through a claim.
+//! The caps are counted here: deliveries in flight, those of one endpoint, and slots kept for first attempts.
+//! Must not query. Called by the intake (takes slots before it inserts leased rows) and by the dispatcher.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::Store;
+use super::queue::Lease;
+
+/// Of four slots, one is kept for first attempts: retries of a broken endpoint cannot hold up a new message.
+const KEPT_FOR_FIRST: (usize, usize) = (1, 4);
+/// A process whose last committed beat is older than this may have been declared dead: it leases nothing until it
+/// has a new owner id. Below the 4 s after which peers take over.
+pub const BEAT_IS_LATE: Duration = Duration::from_secs(3);
+
+#[derive(Clone, Copy, Debug)]
+pub struct Caps {
+    /// Deliveries in flight in this process.
+    pub process: usize,
+    /// Deliveries in flight to one endpoint.
+    pub endpoint: usize,
+}
+
+/// First attempts of scheduled deliveries, or all others: each has a claim and an index of its own.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Lane {
+    First,
+    Again,
+}
+
+/// What becomes of a new delivery row.
+pub enum Place {
+    /// Sent by this process right after the commit.
+    Leased(Slot),
+    /// Due: whoever claims it first.
+    Due,
+    /// Its endpoint is saturated: out of the due index until the endpoint has room.
+    Parked,
+}
+
+pub struct Handoff {
+    caps: Caps,
+    state: Mutex<State>,
+    leases: mpsc::Sender<Lease>,
+    next_lease_id: AtomicI64,
+    stopping: AtomicBool,
+    store: Store,
+}
+
+#[derive(Default)]
+struct State {
+    in_flight: usize,
+    again_in_flight: usize,
+    endpoints: HashMap<Arc<str>, Load>,
+    owner: Option<Owner>,
+}
+
+#[derive(Default)]
+struct Load {
+    in_flight: usize,
+    /// Rows of this endpoint are known to be parked.
+    parked: bool,
+}
+
+struct Owner {
+    id: Arc<str>,
+    /// When its last beat committed (monotonic); none: it needs no beat (SQLite).
+    beat_at: Option<Duration>,
+}
+
+/// Room for one delivery in flight; dropped, it is free again.
+pub struct Slot {
+    handoff: Arc<Handoff>,
+    endpoint: Arc<str>,
+    lane: Lane,
+}
+
+impl Handoff {
+    /// The sending side and the queue of leases; the queue holds as many as there are slots, so it is never full.
+    pub fn new(store: Store, caps: Caps) -> (Arc<Self>, mpsc::Receiver<Lease>) {
+        let (leases, queue) = mpsc::channel(caps.process);
+        let handoff = Self {
+            caps,
+            state: Mutex::default(),
+            leases,
+            next_lease_id: AtomicI64::new(random_i64()),
+            stopping: AtomicBool::new(false),
+            store,
+        };
+        (Arc::new(handoff), queue)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Where a new first attempt goes: to this process's sender as far as the caps allow.
+    pub fn place(self: &Arc<Self>, endpoint: &Arc<str>) -> Place {
+        let mut state = self.state();
+        let load = state.endpoints.get(endpoint);
+        if load.is_some_and(|load| load.parked || load.in_flight >= self.caps.endpoint) {
+            return Place::Parked;
+        }
+        if self.stopping.load(Ordering::Relaxed) || state.in_flight >= self.caps.process {
+            return Place::Due;
+        }
+        Place::Leased(self.occupy(&mut state, endpoint, Lane::First))
+    }
+
+    /// A slot for a claimed row; `None` when its endpoint is saturated.
+    pub fn take(self: &Arc<Self>, endpoint: &Arc<str>, lane: Lane) -> Option<Slot> {
+        let mut state = self.state();
+        if state
+            .endpoints
+            .get(endpoint)
+            .is_some_and(|load| load.in_flight >= self.caps.endpoint)
+        {
+            return None;
+        }
+        Some(self.occupy(&mut state, endpoint, lane))
+    }
+
+    fn occupy(self: &Arc<Self>, state: &mut State, endpoint: &Arc<str>, lane: Lane) -> Slot {
+        state.in_flight += 1;
+        state.again_in_flight += usize::from(lane == Lane::Again);
+        state.endpoints.entry(endpoint.clone()).or_default().in_flight += 1;
+        Slot {
+            handoff: self.clone(),
+            endpoint: endpoint.clone(),
+            lane,
+        }
+    }
+
+    /// How many rows of `lane` a claim may take now.
+    pub fn free(&self, lane: Lane) -> usize {
+        let state = self.state();
+        let free = self.caps.process.saturating_sub(state.in_flight);
+        match lane {
+            Lane::First => free,
+            Lane::Again => {
+                let (kept, of) = KEPT_FOR_FIRST;
+                let cap = self.caps.process - self.caps.process * kept / of;
+                free.min(cap.saturating_sub(state.again_in_flight))
+            }
+        }
+    }
+
+    /// Remembers which endpoints have parked rows, or that they have none any more.
+    pub fn set_parked<'a>(&self, endpoints: impl IntoIterator<Item = &'a Arc<str>>, parked: bool) {
+        let mut state = self.state();
+        for endpoint in endpoints {
+            state.endpoints.entry(endpoint.clone()).or_default().parked = parked;
+            if state.endpoints[endpoint].in_flight == 0 && !parked {
+                state.endpoints.remove(endpoint);
+            }
+        }
+    }
+
+    /// At most `most` endpoints that have parked rows and room, each with the number of rows it may have now.
+    pub fn parked_with_room(&self, most: usize) -> Vec<(Arc<str>, usize)> {
+        let state = self.state();
+        let mut free = self.caps.process.saturating_sub(state.in_flight);
+        let mut found = Vec::new();
+        for (endpoint, load) in state.endpoints.iter().filter(|(_, load)| load.parked) {
+            let room = self.caps.endpoint.saturating_sub(load.in_flight).min(free);
+            if room > 0 && found.len() < most {
+                free -= room;
+                found.push((endpoint.clone(), room));
+            }
+        }
+        found
+    }
+
+    /// The owner id to lease with; `None` while this process might be taken for dead, or is stopping.
+    pub fn owner(&self) -> Option<Arc<str>> {
+        if self.stopping.load(Ordering::Relaxed) {
+            return None;
+        }
+        let now = self.store.clock().monotonic();
+        let state = self.state();
+        let owner = state.owner.as_ref()?;
+        owner
+            .beat_at
+            .is_none_or(|at| now.saturating_sub(at) < BEAT_IS_LATE)
+            .then(|| owner.id.clone())
+    }
+
+    /// Sets who leases from now on.
+    pub fn set_owner(&self, id: &str, beat_at: Option<Duration>) {
+        self.state().owner = Some(Owner { id: id.into(), beat_at });
+    }
+
+    /// A number that no other lease of a row carries.
+    pub fn new_lease_id(&self) -> i64 {
+        self.next_lease_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Hands leases to the sender. What does not fit (it always does) stays leased until the lease ends.
+    pub fn send(&self, leases: impl IntoIterator<Item = Lease>) {
+        for lease in leases {
+            if let Err(err) = self.leases.try_send(lease) {
+                tracing::warn!(%err, "a lease could not be handed over; it will be claimed when it ends");
+            }
+        }
+    }
+
+    /// From now on nothing is leased.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.state().in_flight == 0
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut state = self.handoff.state();
+        let was_full = state.in_flight >= self.handoff.caps.process;
+        state.in_flight -= 1;
+        state.again_in_flight -= usize::from(self.lane == Lane::Again);
+        let Some(load) = state.endpoints.get_mut(&self.endpoint) else {
+            return;
+        };
+        load.in_flight -= 1;
+        let wanted = load.parked;
+        if load.in_flight == 0 && !load.parked {
+            state.endpoints.remove(&self.endpoint);
+        }
+        drop(state);
+        if wanted || was_full {
+            self.handoff.store.wake();
+        }
+    }
+}
+
+fn random_i64() -> i64 {
+    use ring::rand::SecureRandom;
+    let mut bytes = [0; 8];
+    ring::rand::SystemRandom::new()
+        .fill(&mut bytes)
+        .expect("the system has random numbers");
+    i64::from_le_bytes(bytes)
+}

@@ -1,0 +1,259 @@
+//! Claim: due rows become leases of this process, in batches, first attempts and all others apart.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use sea_orm::{ConnectionTrait, FromQueryResult, Statement, Value};
+
+use super::lease::{Content, LARGE_BODY, Lease, LeaseTerms, Target};
+use super::park::park_rows;
+use crate::domain::delivery::{ResultState, Trigger};
+use crate::domain::timestamp::Timestamp;
+use crate::error::Result;
+use crate::store::entity::endpoint;
+use crate::store::handoff::{Handoff, Lane, Slot};
+use crate::store::rows::{Column, Rows, statement};
+use crate::store::{Backend, Tx};
+
+/// What a claim answers with.
+#[derive(FromQueryResult)]
+struct Claimed {
+    id: String,
+    app_id: String,
+    message_id: String,
+    endpoint_id: String,
+    trigger: Trigger,
+    attempt: i32,
+}
+
+/// Leases up to `most` due rows of `lane`, oldest first, and gives each a slot. Rows of an endpoint without room are
+/// parked. Answers the leases and how many rows were due in all, at most `most`.
+pub async fn claim(
+    tx: &Tx,
+    handoff: &Arc<Handoff>,
+    terms: &LeaseTerms,
+    lane: Lane,
+    most: usize,
+) -> Result<(Vec<Lease>, usize)> {
+    let rows = tx
+        .conn()
+        .query_all_raw(claim_statement(tx.backend(), terms, lane, tx.now, most))
+        .await?;
+    let rows = rows
+        .iter()
+        .map(|row| Claimed::from_query_result(row, ""))
+        .collect::<Result<Vec<_>, _>>()?;
+    let found = rows.len();
+    Ok((lease_all(tx, handoff, terms, rows).await?, found))
+}
+
+/// Leases parked rows: of each endpoint, oldest first, as many as it has room for. Answers the leases and the
+/// endpoints that have no parked rows left.
+pub async fn claim_parked(
+    tx: &Tx,
+    handoff: &Arc<Handoff>,
+    terms: &LeaseTerms,
+    endpoints: &[(Arc<str>, usize)],
+) -> Result<(Vec<Lease>, Vec<Arc<str>>)> {
+    let mut claimed = Vec::new();
+    let mut empty = Vec::new();
+    for (endpoint, room) in endpoints {
+        let sql = lease_sql(tx.backend(), "endpoint_id = $5 and due_at is null", "id");
+        let values = lease_values(terms, tx.now, *room)
+            .into_iter()
+            .chain([Value::from(&**endpoint)]);
+        let rows = tx
+            .conn()
+            .query_all_raw(Statement::from_sql_and_values(tx.backend().orm(), sql, values))
+            .await?;
+        if rows.len() < *room {
+            empty.push(endpoint.clone());
+        }
+        for row in &rows {
+            claimed.push(Claimed::from_query_result(row, "")?);
+        }
+    }
+    Ok((lease_all(tx, handoff, terms, claimed).await?, empty))
+}
+
+/// The claim of `lane`: literals, not parameters, in what a partial index must match.
+pub fn claim_statement(backend: Backend, terms: &LeaseTerms, lane: Lane, now: Timestamp, most: usize) -> Statement {
+    let due = match lane {
+        Lane::First => "due_at is not null and attempt = 0 and trigger = 0 and due_at <= $5",
+        Lane::Again => "due_at is not null and (attempt > 0 or trigger <> 0) and due_at <= $5",
+    };
+    let values = lease_values(terms, now, most).into_iter().chain([now.0.into()]);
+    Statement::from_sql_and_values(backend.orm(), lease_sql(backend, due, "due_at, id"), values)
+}
+
+fn lease_sql(backend: Backend, which: &str, order: &str) -> String {
+    const SET: &str = "set due_at = $1, owner = $2, lease_id = $3";
+    const ROW: &str = "id, app_id, message_id, endpoint_id, trigger, attempt";
+    match backend {
+        Backend::Postgres => format!(
+            "with found as materialized (select id as found_id from delivery where {which} order by {order} limit $4 \
+             for update skip locked) update delivery {SET} from found where id = found_id returning {ROW}"
+        ),
+        Backend::Sqlite => format!(
+            "update delivery {SET} where id in (select id from delivery where {which} order by {order} limit $4) \
+             returning {ROW}"
+        ),
+    }
+}
+
+fn lease_values(terms: &LeaseTerms, now: Timestamp, most: usize) -> [Value; 4] {
+    [
+        now.plus(terms.lasts).0.into(),
+        (&*terms.owner).into(),
+        terms.lease_id.into(),
+        (most as i64).into(),
+    ]
+}
+
+/// Gives claimed rows their slots, targets and contents, in the order of their ids; parks those without a slot.
+async fn lease_all(tx: &Tx, handoff: &Arc<Handoff>, terms: &LeaseTerms, mut rows: Vec<Claimed>) -> Result<Vec<Lease>> {
+    rows.sort_by(|a, b| a.id.cmp(&b.id));
+    let mut names: HashMap<String, Arc<str>> = HashMap::new();
+    let mut placed: Vec<(Claimed, Slot)> = Vec::with_capacity(rows.len());
+    let mut saturated: Vec<(Claimed, Arc<str>)> = Vec::new();
+    for row in rows {
+        let endpoint = names
+            .entry(row.endpoint_id.clone())
+            .or_insert_with(|| row.endpoint_id.as_str().into())
+            .clone();
+        let first = row.attempt == 0 && row.trigger == Trigger::Scheduled;
+        match handoff.take(&endpoint, if first { Lane::First } else { Lane::Again }) {
+            Some(slot) => placed.push((row, slot)),
+            None => saturated.push((row, endpoint)),
+        }
+    }
+    if !saturated.is_empty() {
+        let ids = saturated.iter().map(|(row, _)| row.id.as_str()).collect();
+        let mut endpoints: Vec<_> = saturated.iter().map(|(_, endpoint)| endpoint.clone()).collect();
+        endpoints.sort();
+        endpoints.dedup();
+        park_rows(tx, ids, &endpoints).await?;
+        handoff.set_parked(&endpoints, true);
+    }
+    fill(tx, terms, placed, &names).await
+}
+
+async fn fill(
+    tx: &Tx,
+    terms: &LeaseTerms,
+    placed: Vec<(Claimed, Slot)>,
+    names: &HashMap<String, Arc<str>>,
+) -> Result<Vec<Lease>> {
+    if placed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let targets = find_targets(tx, &placed, names).await?;
+    let mut contents = find_contents(tx, &placed).await?;
+    let ends_at = tx.store().clock().monotonic() + terms.lasts;
+    let leases = placed.into_iter().map(|(row, slot)| {
+        let (content, delivered_already) = contents.remove(&row.id).unwrap_or((Content::Gone, false));
+        Lease {
+            target: targets.get(&row.endpoint_id).cloned(),
+            endpoint_id: names[&row.endpoint_id].clone(),
+            delivery_id: row.id,
+            app_id: row.app_id,
+            message_id: row.message_id,
+            delivered_already: delivered_already && row.trigger == Trigger::Scheduled,
+            trigger: row.trigger,
+            attempt: row.attempt,
+            lease_id: terms.lease_id,
+            ends_at,
+            content,
+            slot,
+        }
+    });
+    Ok(leases.collect())
+}
+
+/// The endpoints of `rows` that may be called, as they are now.
+async fn find_targets(
+    tx: &Tx,
+    rows: &[(Claimed, Slot)],
+    names: &HashMap<String, Arc<str>>,
+) -> Result<HashMap<String, Arc<Target>>> {
+    let mut pairs: Vec<_> = rows
+        .iter()
+        .map(|(row, _)| (row.app_id.as_str(), row.endpoint_id.as_str()))
+        .collect();
+    pairs.sort();
+    pairs.dedup();
+    let (apps, endpoints) = pairs.into_iter().unzip();
+    let wanted = Rows::new([("app_id", Column::Text(apps)), ("id", Column::Text(endpoints))]);
+    let sql = "select endpoint.* from {wanted} \
+               join endpoint on endpoint.app_id = wanted.app_id and endpoint.id = wanted.id \
+               join application on application.id = wanted.app_id \
+               where endpoint.deleted_at is null and not endpoint.disabled and application.deleted_at is null";
+    let found = tx
+        .conn()
+        .query_all_raw(statement(tx.backend(), sql, &[("wanted", &wanted)], []))
+        .await?;
+    let mut targets = HashMap::new();
+    for row in &found {
+        let row = endpoint::Model::from_query_result(row, "")?;
+        let target = Target {
+            endpoint_id: names[&row.id].clone(),
+            url: row.url,
+            headers: row.headers.0,
+            secrets: row.secrets.0,
+        };
+        targets.insert(row.id, Arc::new(target));
+    }
+    Ok(targets)
+}
+
+#[derive(FromQueryResult)]
+struct Found {
+    id: String,
+    body: Option<String>,
+    large: bool,
+    state: Option<ResultState>,
+}
+
+/// By delivery id: the content, and whether the pair is delivered already.
+async fn find_contents(tx: &Tx, rows: &[(Claimed, Slot)]) -> Result<HashMap<String, (Content, bool)>> {
+    let wanted = Rows::new([
+        (
+            "id",
+            Column::Text(rows.iter().map(|(row, _)| row.id.as_str()).collect()),
+        ),
+        (
+            "app_id",
+            Column::Text(rows.iter().map(|(row, _)| row.app_id.as_str()).collect()),
+        ),
+        (
+            "message_id",
+            Column::Text(rows.iter().map(|(row, _)| row.message_id.as_str()).collect()),
+        ),
+        (
+            "endpoint_id",
+            Column::Text(rows.iter().map(|(row, _)| row.endpoint_id.as_str()).collect()),
+        ),
+    ]);
+    let sql = "select wanted.id, case when octet_length(content.body) <= $1 then content.body end as body, \
+               coalesce(octet_length(content.body) > $1, false) as large, result.state from {wanted} \
+               left join message_content content \
+               on content.app_id = wanted.app_id and content.message_id = wanted.message_id \
+               left join delivery_result result on result.app_id = wanted.app_id \
+               and result.message_id = wanted.message_id and result.endpoint_id = wanted.endpoint_id";
+    let limit = [(LARGE_BODY as i32).into()];
+    let found = tx
+        .conn()
+        .query_all_raw(statement(tx.backend(), sql, &[("wanted", &wanted)], limit))
+        .await?;
+    let mut contents = HashMap::with_capacity(rows.len());
+    for row in &found {
+        let row = Found::from_query_result(row, "")?;
+        let content = match row.body {
+            Some(body) => Content::Body(body.into()),
+            None if row.large => Content::Large,
+            None => Content::Gone,
+        };
+        contents.insert(row.id, (content, row.state == Some(ResultState::Delivered)));
+    }
+    Ok(contents)
+}

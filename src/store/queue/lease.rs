@@ -1,0 +1,92 @@
+//! A lease: one delivery that this process may send until the lease ends, with all that sending needs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sea_orm::ConnectionTrait;
+
+use crate::domain::delivery::Trigger;
+use crate::domain::timestamp::Timestamp;
+use crate::error::Result;
+use crate::store::entity::endpoint::StoredSecret;
+use crate::store::handoff::Slot;
+use crate::store::rows::{Column, Rows, statement};
+use crate::store::{Store, Tx};
+
+/// Where to send: the endpoint as it was when the lease was made.
+#[derive(Debug)]
+pub struct Target {
+    pub endpoint_id: Arc<str>,
+    pub url: String,
+    pub headers: BTreeMap<String, String>,
+    /// Newest first.
+    pub secrets: Vec<StoredSecret>,
+}
+
+pub struct Lease {
+    pub delivery_id: String,
+    pub app_id: String,
+    pub message_id: String,
+    pub endpoint_id: Arc<str>,
+    pub trigger: Trigger,
+    /// Attempts made before this one.
+    pub attempt: i32,
+    pub lease_id: i64,
+    /// When the lease ends, by [`crate::clock::Clock::monotonic`].
+    pub ends_at: Duration,
+    /// None: endpoint or application is deleted or disabled.
+    pub target: Option<Arc<Target>>,
+    pub content: Content,
+    /// The pair has been delivered by another row meanwhile: there is nothing left to send.
+    pub delivered_already: bool,
+    /// Frees the place in flight when it is dropped.
+    pub slot: Slot,
+}
+
+/// A message's payload.
+#[derive(Clone, Debug)]
+pub enum Content {
+    Body(Arc<str>),
+    /// Larger than [`LARGE_BODY`]: the sender reads it just before it sends.
+    Large,
+    /// Expired or expunged.
+    Gone,
+}
+
+/// Bytes. Bodies up to here travel with their lease; larger ones stay in the database until they are sent, so that
+/// what is in flight fits in memory.
+pub const LARGE_BODY: usize = 64 * 1024;
+
+/// Who leases, and until when.
+#[derive(Clone, Debug)]
+pub struct LeaseTerms {
+    pub owner: Arc<str>,
+    pub lease_id: i64,
+    /// How long the lease lasts: the whole attempt's deadline and what may pass before it begins.
+    pub lasts: Duration,
+}
+
+/// Gives leases back unsent: due now, attempts not counted. Rows whose lease has changed hands are left alone.
+pub async fn release(tx: &Tx, leases: impl IntoIterator<Item = (&str, i64)>) -> Result<()> {
+    let (ids, lease_ids): (Vec<_>, Vec<_>) = leases.into_iter().unzip();
+    let given = Rows::new([("id", Column::Text(ids)), ("lease", Column::Int(lease_ids))]);
+    let sql = "update delivery set due_at = $1, owner = null, lease_id = null from {given} \
+               where delivery.id = given.id and delivery.lease_id = given.lease";
+    let now: Timestamp = tx.now;
+    tx.conn()
+        .execute_raw(statement(tx.backend(), sql, &[("given", &given)], [now.0.into()]))
+        .await?;
+    tx.wake_on_commit();
+    Ok(())
+}
+
+/// The payload of a message, `None` when it has expired or was expunged.
+pub async fn find_body(store: &Store, app_id: &str, message_id: &str) -> Result<Option<String>> {
+    use sea_orm::EntityTrait;
+
+    use crate::store::entity::message_content;
+    let key = (app_id.to_owned(), message_id.to_owned());
+    let row = message_content::Entity::find_by_id(key).one(store.reader()).await?;
+    Ok(row.map(|row| row.body))
+}

@@ -1,0 +1,11 @@
+//! The queue's statements: claim, settle, release, park, take over. Rules: delivery-queue in ARCHITECTURE.md.
+
+mod claim;
+mod lease;
+mod park;
+mod settle;
+
+pub use claim::{claim, claim_parked, claim_statement};
+pub use lease::{Lease, LeaseTerms, Target, release};
+pub use park::{list_parked, park};
+pub use settle::{AttemptRow, Settlement, settle};

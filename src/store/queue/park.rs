@@ -1,0 +1,62 @@
+//! Parking: rows of an endpoint that has no room leave the due index, so that a claim never reads past them.
+//! `claim_parked` brings them back, as many at a time as the endpoint has room for.
+
+use std::sync::Arc;
+
+use sea_orm::{ConnectionTrait, Statement};
+
+use crate::error::Result;
+use crate::store::rows::{Column, Rows, statement};
+use crate::store::{Backend, Store, Tx};
+
+/// How many due rows, oldest first, one claim looks through for more rows of saturated endpoints.
+const LOOK_AHEAD: i64 = 5_000;
+
+/// Parks the claimed rows `ids`, and what else is due for `endpoints` among the oldest due rows: a long backlog of one
+/// endpoint leaves the due index in steps of thousands, not of one claim.
+pub(super) async fn park_rows(tx: &Tx, ids: Vec<&str>, endpoints: &[Arc<str>]) -> Result<()> {
+    let claimed = Rows::new([("id", Column::Text(ids))]);
+    let sql = "update delivery set due_at = null, owner = null, lease_id = null where id in (select id from {claimed})";
+    tx.conn()
+        .execute_raw(statement(tx.backend(), sql, &[("claimed", &claimed)], []))
+        .await?;
+    park(tx, endpoints).await
+}
+
+/// Parks due rows of `endpoints` among the 5,000 oldest due rows of each lane.
+pub async fn park(tx: &Tx, endpoints: &[Arc<str>]) -> Result<()> {
+    let full = Rows::new([("endpoint_id", Column::Text(endpoints.iter().map(|id| &**id).collect()))]);
+    let lock = match tx.backend() {
+        Backend::Postgres => "for update skip locked",
+        Backend::Sqlite => "",
+    };
+    for lane in ["attempt = 0 and trigger = 0", "(attempt > 0 or trigger <> 0)"] {
+        let sql = format!(
+            "update delivery set due_at = null, owner = null, lease_id = null where id in (select id from \
+             (select id, endpoint_id from delivery where due_at is not null and {lane} and due_at <= $1 \
+             order by due_at, id limit $2 {lock}) as oldest \
+             where endpoint_id in (select endpoint_id from {{full}}))"
+        );
+        let values = [tx.now.0.into(), LOOK_AHEAD.into()];
+        tx.conn()
+            .execute_raw(statement(tx.backend(), &sql, &[("full", &full)], values))
+            .await?;
+    }
+    Ok(())
+}
+
+/// Up to `most` endpoints above `after` that have parked rows, in the order of their ids. Jumps through the index from
+/// endpoint to endpoint, whatever the number of rows.
+pub async fn list_parked(store: &Store, after: &str, most: usize) -> Result<Vec<Arc<str>>> {
+    let sql = "with recursive jump(endpoint_id) as (\
+               select * from (select endpoint_id from delivery where due_at is null and endpoint_id > $1 order by endpoint_id limit 1) as first \
+               union all select (select d.endpoint_id from delivery d where d.due_at is null and d.endpoint_id > jump.endpoint_id \
+               order by d.endpoint_id limit 1) from jump where jump.endpoint_id is not null) \
+               select endpoint_id from jump where endpoint_id is not null limit $2";
+    let values = [after.into(), (most as i64).into()];
+    let statement = Statement::from_sql_and_values(store.backend().orm(), sql, values);
+    let rows = store.reader().query_all_raw(statement).await?;
+    rows.iter()
+        .map(|row| Ok(row.try_get::<String>("", "endpoint_id")?.into()))
+        .collect()
+}

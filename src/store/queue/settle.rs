@@ -1,0 +1,271 @@
+//! Settle: what became of a batch of leases, in one transaction. An attempt is always recorded; the queue row and the
+//! pair's result follow only where the lease still holds, except that a late success also counts.
+
+use std::collections::HashSet;
+
+use sea_orm::{ConnectionTrait, Value};
+
+use crate::domain::delivery::{Decision, ResultState, Trigger};
+use crate::domain::timestamp::Timestamp;
+use crate::error::Result;
+use crate::store::rows::{Column, Rows, statement};
+use crate::store::{Backend, Tx};
+
+/// One HTTP try, as it is recorded.
+#[derive(Clone, Debug)]
+pub struct AttemptRow {
+    /// Made when the try began, with the instant `created_at`.
+    pub id: String,
+    pub created_at: Timestamp,
+    pub url: String,
+    /// 0: no answer.
+    pub response_status: i32,
+    /// Capped, and without U+0000.
+    pub response: String,
+    pub duration_ms: i64,
+}
+
+/// What became of one lease.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    pub delivery_id: String,
+    pub lease_id: i64,
+    pub app_id: String,
+    pub message_id: String,
+    pub endpoint_id: String,
+    pub trigger: Trigger,
+    /// None: nothing was sent, as target or content is gone.
+    pub attempt: Option<AttemptRow>,
+    pub decision: Decision,
+}
+
+/// Records `batch`. Doing it twice, after a commit whose answer was lost, changes nothing.
+pub async fn settle(tx: &Tx, mut batch: Vec<&Settlement>) -> Result<()> {
+    batch.sort_by(|a, b| a.delivery_id.cmp(&b.delivery_id));
+    let held = find_held(tx, &batch).await?;
+    let is_held = |one: &Settlement| held.contains(one.delivery_id.as_str());
+    let counted = |one: &&&Settlement| is_held(one) || one.decision == Decision::Delivered;
+    let delivered_meanwhile = find_delivered(tx, batch.iter().filter(|one| is_held(one)).copied()).await?;
+
+    let mut statements = vec![
+        attempts(&batch, is_held),
+        results(tx.now, batch.iter().filter(counted).copied()),
+    ];
+    let retried = |one: &&&Settlement| match one.decision {
+        Decision::Retry { .. } => is_held(one) && !delivered_meanwhile.contains(one.delivery_id.as_str()),
+        Decision::Delivered | Decision::Failed => false,
+    };
+    statements.push(reschedule(batch.iter().filter(retried).copied()));
+    statements.push(finish(
+        batch.iter().filter(|one| is_held(one) && !retried(one)).copied(),
+    ));
+    for (sql, rows) in statements.into_iter().flatten() {
+        tx.conn()
+            .execute_raw(statement(tx.backend(), sql, &[("t", &rows)], []))
+            .await?;
+    }
+    let rivals = batch
+        .iter()
+        .filter(|one| one.decision == Decision::Delivered && (!is_held(one) || one.trigger == Trigger::Manual));
+    drop_rivals(tx, rivals.copied()).await
+}
+
+/// A statement over the table `t`; `None` when it has no rows.
+type Batch<'a> = Option<(&'static str, Rows<'a>)>;
+
+fn text<'a>(batch: &[&'a Settlement], of: impl Fn(&'a Settlement) -> &'a str) -> Column<'a> {
+    Column::Text(batch.iter().map(|one| of(one)).collect())
+}
+
+/// Those whose lease still holds, locked in the order of their ids.
+async fn find_held(tx: &Tx, batch: &[&Settlement]) -> Result<HashSet<String>> {
+    let rows = Rows::new([
+        ("id", text(batch, |one| &one.delivery_id)),
+        ("lease", Column::Int(batch.iter().map(|one| one.lease_id).collect())),
+    ]);
+    let sql = match tx.backend() {
+        Backend::Postgres => {
+            "select delivery.id from {t} join delivery on delivery.id = t.id and delivery.lease_id = t.lease \
+             order by delivery.id for update of delivery"
+        }
+        Backend::Sqlite => {
+            "select delivery.id from {t} join delivery on delivery.id = t.id and delivery.lease_id = t.lease"
+        }
+    };
+    ids(tx, sql, &rows, []).await
+}
+
+/// Those of `batch` that would be tried again although another row delivered the pair meanwhile.
+async fn find_delivered<'a>(tx: &Tx, batch: impl Iterator<Item = &'a Settlement>) -> Result<HashSet<String>> {
+    let batch: Vec<_> = batch
+        .filter(|one| matches!(one.decision, Decision::Retry { .. }))
+        .collect();
+    if batch.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let rows = Rows::new([
+        ("id", text(&batch, |one| &one.delivery_id)),
+        ("app_id", text(&batch, |one| &one.app_id)),
+        ("message_id", text(&batch, |one| &one.message_id)),
+        ("endpoint_id", text(&batch, |one| &one.endpoint_id)),
+    ]);
+    let sql = "select t.id from {t} join delivery_result result on result.app_id = t.app_id \
+               and result.message_id = t.message_id and result.endpoint_id = t.endpoint_id where result.state = $1";
+    ids(tx, sql, &rows, [Value::from(ResultState::Delivered as i16)]).await
+}
+
+async fn ids(tx: &Tx, sql: &str, rows: &Rows<'_>, values: impl IntoIterator<Item = Value>) -> Result<HashSet<String>> {
+    let found = tx
+        .conn()
+        .query_all_raw(statement(tx.backend(), sql, &[("t", rows)], values))
+        .await?;
+    found.iter().map(|row| Ok(row.try_get("", "id")?)).collect()
+}
+
+fn attempts<'a>(batch: &[&'a Settlement], is_held: impl Fn(&Settlement) -> bool) -> Batch<'a> {
+    let (batch, made): (Vec<_>, Vec<_>) = batch
+        .iter()
+        .filter_map(|one| one.attempt.as_ref().map(|attempt| (*one, attempt)))
+        .unzip();
+    if batch.is_empty() {
+        return None;
+    }
+    let next_at = |one: &&Settlement| match one.decision {
+        Decision::Retry { at } if is_held(one) => Some(at.0),
+        _ => None,
+    };
+    let rows = Rows::new([
+        ("app_id", text(&batch, |one| &one.app_id)),
+        ("message_id", text(&batch, |one| &one.message_id)),
+        ("endpoint_id", text(&batch, |one| &one.endpoint_id)),
+        (
+            "id",
+            Column::Text(made.iter().map(|attempt| attempt.id.as_str()).collect()),
+        ),
+        (
+            "url",
+            Column::Text(made.iter().map(|attempt| attempt.url.as_str()).collect()),
+        ),
+        (
+            "response",
+            Column::Text(made.iter().map(|attempt| attempt.response.as_str()).collect()),
+        ),
+        (
+            "trigger",
+            Column::Int(batch.iter().map(|one| one.trigger as i64).collect()),
+        ),
+        (
+            "delivered",
+            Column::Int(
+                batch
+                    .iter()
+                    .map(|one| i64::from(one.decision == Decision::Delivered))
+                    .collect(),
+            ),
+        ),
+        (
+            "response_status",
+            Column::Int(made.iter().map(|attempt| attempt.response_status.into()).collect()),
+        ),
+        (
+            "duration_ms",
+            Column::Int(made.iter().map(|attempt| attempt.duration_ms).collect()),
+        ),
+        (
+            "created_at",
+            Column::Int(made.iter().map(|attempt| attempt.created_at.0).collect()),
+        ),
+        ("next_at", Column::MaybeInt(batch.iter().map(next_at).collect())),
+    ]);
+    let sql = "insert into attempt (app_id, message_id, id, endpoint_id, url, trigger, delivered, response_status, \
+               response, duration_ms, created_at, next_at) \
+               select app_id, message_id, id, endpoint_id, url, trigger, delivered <> 0, response_status, \
+               response, duration_ms, created_at, next_at from {t} where true on conflict do nothing";
+    Some((sql, rows))
+}
+
+/// The pairs' results. Delivered stays; a failed manual try does not end a retry that waits.
+fn results<'a>(now: Timestamp, batch: impl Iterator<Item = &'a Settlement>) -> Batch<'a> {
+    // One row a pair: an upsert refuses to touch a row twice. A success goes before a failure, a wait before an end.
+    let mut batch: Vec<_> = batch.collect();
+    let key = |one: &&'a Settlement| (&one.app_id, &one.message_id, &one.endpoint_id);
+    batch.sort_by_key(|one| (key(one), state(one.decision).0 as i16));
+    batch.dedup_by_key(|one| key(one));
+    if batch.is_empty() {
+        return None;
+    }
+    let rows = Rows::new([
+        ("app_id", text(&batch, |one| &one.app_id)),
+        ("message_id", text(&batch, |one| &one.message_id)),
+        ("endpoint_id", text(&batch, |one| &one.endpoint_id)),
+        (
+            "state",
+            Column::Int(batch.iter().map(|one| state(one.decision).0 as i64).collect()),
+        ),
+        (
+            "next_at",
+            Column::MaybeInt(batch.iter().map(|one| state(one.decision).1).collect()),
+        ),
+        ("updated_at", Column::Int(vec![now.0; batch.len()])),
+        (
+            "manual",
+            Column::Int(
+                batch
+                    .iter()
+                    .map(|one| i64::from(one.trigger == Trigger::Manual))
+                    .collect(),
+            ),
+        ),
+    ]);
+    let sql = "insert into delivery_result (app_id, message_id, endpoint_id, state, next_at, updated_at) \
+               select t.app_id, t.message_id, t.endpoint_id, t.state, t.next_at, t.updated_at from {t} \
+               left join delivery_result was on t.manual = 1 and t.state = 2 and was.state = 1 and was.app_id = t.app_id \
+               and was.message_id = t.message_id and was.endpoint_id = t.endpoint_id where was.state is null \
+               order by t.app_id, t.message_id, t.endpoint_id \
+               on conflict (app_id, message_id, endpoint_id) do update set state = excluded.state, \
+               next_at = excluded.next_at, updated_at = excluded.updated_at where delivery_result.state <> 0";
+    Some((sql, rows))
+}
+
+fn state(decision: Decision) -> (ResultState, Option<i64>) {
+    match decision {
+        Decision::Delivered => (ResultState::Delivered, None),
+        Decision::Retry { at } => (ResultState::Waiting, Some(at.0)),
+        Decision::Failed => (ResultState::Failed, None),
+    }
+}
+
+fn reschedule<'a>(batch: impl Iterator<Item = &'a Settlement>) -> Batch<'a> {
+    let (ids, due): (Vec<_>, Vec<_>) = batch
+        .filter_map(|one| match one.decision {
+            Decision::Retry { at } => Some((one.delivery_id.as_str(), at.0)),
+            _ => None,
+        })
+        .unzip();
+    let sql = "update delivery set attempt = attempt + 1, due_at = t.due, owner = null, lease_id = null from {t} \
+               where delivery.id = t.id";
+    (!ids.is_empty()).then(|| (sql, Rows::new([("id", Column::Text(ids)), ("due", Column::Int(due))])))
+}
+
+fn finish<'a>(batch: impl Iterator<Item = &'a Settlement>) -> Batch<'a> {
+    let ids: Vec<_> = batch.map(|one| one.delivery_id.as_str()).collect();
+    let sql = "delete from delivery where id in (select id from {t})";
+    (!ids.is_empty()).then(|| (sql, Rows::new([("id", Column::Text(ids))])))
+}
+
+/// The pair is delivered: its other rows that nobody is sending have nothing left to do.
+async fn drop_rivals<'a>(tx: &Tx, delivered: impl Iterator<Item = &'a Settlement>) -> Result<()> {
+    let batch: Vec<_> = delivered.collect();
+    if batch.is_empty() {
+        return Ok(());
+    }
+    let rows = Rows::new([
+        ("message_id", text(&batch, |one| &one.message_id)),
+        ("endpoint_id", text(&batch, |one| &one.endpoint_id)),
+    ]);
+    let sql = "delete from delivery where owner is null and (message_id, endpoint_id) in (select message_id, endpoint_id from {t})";
+    tx.conn()
+        .execute_raw(statement(tx.backend(), sql, &[("t", &rows)], []))
+        .await?;
+    Ok(())
+}
