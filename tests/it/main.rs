@@ -1,1 +1,9 @@
+//! The integration tests: one binary, a file per subject. harness/ has what they share: a database a test on SQLite
+//! and on Postgres, a programmable HTTP receiver, a proxy that breaks connections.
 
+#[macro_use]
+mod harness;
+
+mod database;
+mod proxy;
+mod receiver;

@@ -1,0 +1,248 @@
+//! One migrated database a test: a file of its own on SQLite, a copy of the migrated template on Postgres.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use postrider::clock::Clock;
+use postrider::store::{self, Store, schema};
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, QueryResult, Statement};
+use url::Url;
+
+use super::postgres::{self, Server};
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+/// A database that this test has for itself; gone when the test has passed.
+pub struct TestDatabase {
+    url: String,
+    place: Place,
+}
+
+enum Place {
+    Folder(PathBuf),
+    Server(&'static Server, String),
+}
+
+impl TestDatabase {
+    pub fn kind(&self) -> Kind {
+        match self.place {
+            Place::Folder(_) => Kind::Sqlite,
+            Place::Server(..) => Kind::Postgres,
+        }
+    }
+
+    /// What `DATABASE_URL` would be.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The store on this database. SQLite takes one store at a time.
+    pub async fn open(&self, clock: Clock) -> Store {
+        open(&self.url, clock)
+            .await
+            .expect("the store opens the test's database")
+    }
+
+    /// A connection that knows nothing of the store: to look at rows, or to spoil them.
+    pub async fn connect(&self) -> DatabaseConnection {
+        connect(&self.url).await.expect("the test's database answers")
+    }
+
+    /// Another database of the same kind, without any table.
+    pub async fn empty_sibling(&self) -> TestDatabase {
+        match &self.place {
+            Place::Folder(_) => empty_file().expect("a scratch folder can be made"),
+            Place::Server(server, _) => copy_of(server, "template0")
+                .await
+                .expect("the server creates a database"),
+        }
+    }
+}
+
+/// Removes the database; a test that fails leaves its SQLite file to look at.
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        match &self.place {
+            Place::Folder(folder) if std::thread::panicking() => {
+                eprintln!("the database of this test is kept in {}", folder.display());
+            }
+            Place::Folder(folder) => {
+                let _ = std::fs::remove_dir_all(folder);
+            }
+            &Place::Server(server, ref name) => {
+                let drop = format!("drop database if exists {name} with (force)");
+                let removing = std::thread::spawn(move || {
+                    block_on(async move {
+                        if let Ok(admin) = connect(server.url().as_str()).await {
+                            let _ = admin.execute_unprepared(&drop).await;
+                        }
+                    });
+                });
+                let _ = removing.join();
+            }
+        }
+    }
+}
+
+/// Runs `test` with a migrated SQLite file.
+pub fn on_sqlite(test: impl AsyncFnOnce(&TestDatabase)) {
+    block_on(async {
+        let db = empty_file().expect("a scratch folder can be made");
+        migrate(&db.url).await.expect("the migrations run on SQLite");
+        test(&db).await;
+    });
+}
+
+/// Runs `test` with a migrated Postgres database, or leaves it out where there is no server (postgres.rs says so).
+pub fn on_postgres(test: impl AsyncFnOnce(&TestDatabase)) {
+    let Some(server) = postgres::server() else { return };
+    block_on(async {
+        let db = copy_of(server, &server.template)
+            .await
+            .expect("the server copies the template");
+        test(&db).await;
+    });
+}
+
+/// The rows that `sql` answers.
+///
+/// # Panics
+/// When the database refuses it.
+pub async fn rows(on: &DatabaseConnection, sql: &str) -> Vec<QueryResult> {
+    let statement = Statement::from_string(on.get_database_backend(), sql);
+    on.query_all_raw(statement)
+        .await
+        .unwrap_or_else(|err| panic!("{sql}: {err}"))
+}
+
+/// A new folder of this test process, under the temporary folder.
+pub fn scratch_folder() -> std::io::Result<PathBuf> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!(
+        "postrider-it-{}-{}",
+        std::process::id(),
+        COUNT.fetch_add(1, Ordering::Relaxed)
+    );
+    let folder = std::env::temp_dir().join(name);
+    match std::fs::remove_dir_all(&folder) {
+        Err(err) if err.kind() != std::io::ErrorKind::NotFound => return Err(err),
+        _ => {}
+    }
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// The name of a migrated database on the server at `url`; made by whoever comes first, and once for every state of the
+/// migrations, so that several test processes share it.
+pub async fn migrated_template(url: &Url) -> postrider::error::Result<String> {
+    const LOCK: i64 = 0x706f_7374_7269_6465;
+    let name = format!("postrider_migrated_{:016x}", hash_of_migrations());
+    let admin = connect(url.as_str()).await?;
+    admin
+        .execute_unprepared(&format!("select pg_advisory_lock({LOCK})"))
+        .await?;
+    if rows(&admin, &format!("select 1 from pg_database where datname = '{name}'"))
+        .await
+        .is_empty()
+    {
+        let draft = format!("{name}_draft");
+        admin
+            .execute_unprepared(&format!("drop database if exists {draft} with (force)"))
+            .await?;
+        admin
+            .execute_unprepared(&format!("create database {draft} template template0"))
+            .await?;
+        let mut draft_url = url.clone();
+        draft_url.set_path(&draft);
+        migrate(draft_url.as_str()).await?;
+        admin
+            .execute_unprepared(&format!("alter database {draft} rename to {name}"))
+            .await?;
+    }
+    admin.close().await?;
+    Ok(name)
+}
+
+fn hash_of_migrations() -> u64 {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migration/src");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
+    files.sort();
+    let mut hasher = DefaultHasher::new();
+    for file in files {
+        std::fs::read(file).unwrap_or_default().hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+fn empty_file() -> std::io::Result<TestDatabase> {
+    let folder = scratch_folder()?;
+    let url = format!("sqlite://{}", folder.join("postrider.sqlite").display());
+    Ok(TestDatabase {
+        url,
+        place: Place::Folder(folder),
+    })
+}
+
+async fn copy_of(server: &'static Server, template: &str) -> Result<TestDatabase, DbErr> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("postrider_it_{}_{count}", std::process::id());
+    let admin = connect(server.url().as_str()).await?;
+    admin
+        .execute_unprepared(&format!("drop database if exists {name} with (force)"))
+        .await?;
+    admin
+        .execute_unprepared(&format!("create database {name} template {template}"))
+        .await?;
+    admin.close().await?;
+    Ok(TestDatabase {
+        url: server.url_of(&name).to_string(),
+        place: Place::Server(server, name),
+    })
+}
+
+async fn connect(url: &str) -> Result<DatabaseConnection, DbErr> {
+    let creating = if url.starts_with("sqlite:") {
+        format!("{url}?mode=rwc")
+    } else {
+        url.to_owned()
+    };
+    let mut options = ConnectOptions::new(creating);
+    options.max_connections(1).sqlx_logging(false);
+    Database::connect(options).await
+}
+
+async fn open(url: &str, clock: Clock) -> postrider::error::Result<Store> {
+    let options = store::ConnectOptions {
+        url: url.to_owned(),
+        password: None,
+        max_connections: 10,
+        full_sync: false,
+    };
+    Store::open(&options, clock).await
+}
+
+async fn migrate(url: &str) -> postrider::error::Result<()> {
+    let store = open(url, Clock::system()).await?;
+    schema::up(&store).await?;
+    store.close().await;
+    Ok(())
+}
+
+fn block_on(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    runtime.expect("a runtime can be built").block_on(test);
+}

@@ -1,0 +1,67 @@
+//! What the integration tests stand on. Must not: test anything itself, or know one test's subject.
+//!
+//! [`both!`] makes a test of an async closure that gets a migrated [`TestDatabase`], once on each database:
+//! `both!(a_message_is_kept, async |db| { .. })` becomes `a_message_is_kept::sqlite` and `a_message_is_kept::postgres`.
+
+#![allow(dead_code, unused_imports, unused_macros)]
+
+mod database;
+mod postgres;
+mod proxy;
+mod receiver;
+mod within;
+
+pub use database::{Kind, TestDatabase, on_postgres, on_sqlite, rows, scratch_folder};
+pub use proxy::Proxy;
+pub use receiver::{Answer, Arrival, Receiver};
+pub use within::{DEADLINE, within};
+
+/// Two tests, `NAME::sqlite` and `NAME::postgres`, each with a migrated database of its own.
+macro_rules! both {
+    ($name:ident, $test:expr) => {
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+
+            #[test]
+            fn sqlite() {
+                $crate::harness::on_sqlite($test);
+            }
+
+            #[test]
+            fn postgres() {
+                $crate::harness::on_postgres($test);
+            }
+        }
+    };
+}
+
+/// One test, `NAME::postgres`, for what only Postgres has.
+macro_rules! postgres_only {
+    ($name:ident, $test:expr) => {
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+
+            #[test]
+            fn postgres() {
+                $crate::harness::on_postgres($test);
+            }
+        }
+    };
+}
+
+/// One test, `NAME::sqlite`, for what only SQLite has.
+macro_rules! sqlite_only {
+    ($name:ident, $test:expr) => {
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+
+            #[test]
+            fn sqlite() {
+                $crate::harness::on_sqlite($test);
+            }
+        }
+    };
+}

@@ -1,0 +1,189 @@
+//! A TCP proxy in front of Postgres that breaks connections on demand. It reads just enough of what passes to know a
+//! COMMIT and its answer: both end in a text with a zero byte after it (PostgreSQL documentation, "Message Formats").
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use url::Url;
+
+use super::within::{DEADLINE, within};
+
+/// Client to server as a simple query; server to client as the tag of the completed command.
+const COMMIT: &[u8] = b"COMMIT\0";
+
+struct Inner {
+    target: SocketAddr,
+    stalled: watch::Sender<bool>,
+    /// Counts the cuts: a connection ends when it moves.
+    cuts: watch::Sender<u64>,
+    armed: AtomicBool,
+}
+
+/// Listens on a loopback port until it is dropped.
+pub struct Proxy {
+    address: SocketAddr,
+    inner: Arc<Inner>,
+    accepting: JoinHandle<()>,
+}
+
+impl Proxy {
+    /// In front of the server of `url`.
+    pub async fn to(url: &str) -> Self {
+        let url = Url::parse(url).expect("a database URL");
+        let target = format!(
+            "{}:{}",
+            url.host_str().unwrap_or("127.0.0.1"),
+            url.port().unwrap_or(5432)
+        );
+        let target = tokio::net::lookup_host(target)
+            .await
+            .ok()
+            .and_then(|mut found| found.next());
+        let target = target.expect("the database's host has an address");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port is free");
+        let address = listener.local_addr().expect("a listener has an address");
+        let inner = Arc::new(Inner {
+            target,
+            stalled: watch::Sender::new(false),
+            cuts: watch::Sender::new(0),
+            armed: AtomicBool::new(false),
+        });
+        let accepting = tokio::spawn(accept(listener, inner.clone()));
+        Self {
+            address,
+            inner,
+            accepting,
+        }
+    }
+
+    /// The same database, reached through this proxy.
+    pub fn url(&self, direct: &str) -> String {
+        let mut url = Url::parse(direct).expect("a database URL");
+        url.set_host(Some(&self.address.ip().to_string()))
+            .expect("an address is a host");
+        url.set_port(Some(self.address.port()))
+            .expect("a database URL takes a port");
+        url.to_string()
+    }
+
+    /// Nothing passes any more, in either direction, and no connection ends.
+    pub fn stall(&self) {
+        self.inner.stalled.send_replace(true);
+    }
+
+    /// What has waited passes, and all that follows.
+    pub fn resume(&self) {
+        self.inner.stalled.send_replace(false);
+    }
+
+    /// Ends all connections of this moment; new ones are let through.
+    pub fn cut(&self) {
+        self.inner.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// The next COMMIT reaches the server and commits; its answer is lost and the connection ends.
+    pub fn lose_next_commit(&self) {
+        self.inner.armed.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits until the COMMIT that [`Proxy::lose_next_commit`] announced has been lost.
+    pub async fn commit_lost(&self) {
+        let armed = &self.inner.armed;
+        within(DEADLINE, "a COMMIT was lost", async || {
+            (!armed.load(Ordering::SeqCst)).then_some(())
+        })
+        .await;
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.cut();
+    }
+}
+
+async fn accept(listener: TcpListener, inner: Arc<Inner>) {
+    while let Ok((client, _)) = listener.accept().await {
+        let mut cuts = inner.cuts.subscribe();
+        cuts.mark_unchanged();
+        let inner = inner.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = cuts.changed() => {}
+                () = pass(client, &inner) => {}
+            }
+        });
+    }
+}
+
+/// One connection; ends when either side ends, or when it has lost its COMMIT.
+async fn pass(client: TcpStream, inner: &Inner) {
+    let Ok(server) = TcpStream::connect(inner.target).await else {
+        return;
+    };
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let (client_read, client_write) = client.into_split();
+    let (server_read, server_write) = server.into_split();
+    let losing = AtomicBool::new(false);
+    tokio::select! {
+        () = requests(client_read, server_write, inner, &losing) => {}
+        () = answers(server_read, client_write, inner, &losing) => {}
+    }
+}
+
+async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, inner: &Inner, losing: &AtomicBool) {
+    let mut seen = Tail::default();
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        let part = &buffer[..length];
+        flowing(inner).await;
+        if seen.completes_commit(part) && inner.armed.swap(false, Ordering::SeqCst) {
+            losing.store(true, Ordering::SeqCst);
+        }
+        if to.write_all(part).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, inner: &Inner, losing: &AtomicBool) {
+    let mut seen = Tail::default();
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        let part = &buffer[..length];
+        flowing(inner).await;
+        let committed = seen.completes_commit(part);
+        if losing.load(Ordering::SeqCst) {
+            if committed {
+                return;
+            }
+        } else if to.write_all(part).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn flowing(inner: &Inner) {
+    let _ = inner.stalled.subscribe().wait_for(|stalled| !stalled).await;
+}
+
+/// The end of what has passed, for a COMMIT that two reads cut in two.
+#[derive(Default)]
+struct Tail(Vec<u8>);
+
+impl Tail {
+    fn completes_commit(&mut self, part: &[u8]) -> bool {
+        self.0.extend_from_slice(part);
+        let found = self.0.windows(COMMIT.len()).any(|window| window == COMMIT);
+        let keep = self.0.len().min(COMMIT.len() - 1);
+        self.0.drain(..self.0.len() - keep);
+        found
+    }
+}
