@@ -1,0 +1,218 @@
+//! The load: one prepared `POST …/msg` sent over many keep-alive connections, and what came back.
+//!
+//! Must not judge: refusals are counted by their text and reported by the caller. Called by the phases.
+
+use crate::wire::{Connection, find, status};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+const OPEN_LOOP_CONNECTIONS: u32 = 32;
+const TIMER_GRAIN: Duration = Duration::from_millis(2);
+
+/// A message id as it came over the wire, zero-padded; `Copy`, so that a million of them stay cheap.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Id([u8; 40]);
+
+impl Id {
+    pub fn from_bytes(text: &[u8]) -> Option<Self> {
+        let mut id = [0; 40];
+        id.get_mut(..text.len())?.copy_from_slice(text);
+        Some(Self(id))
+    }
+}
+
+/// What is sent, and where to.
+pub struct Shot {
+    address: SocketAddr,
+    before_key: Vec<u8>,
+    after_key: Vec<u8>,
+    with_key: bool,
+}
+
+impl Shot {
+    /// `with_key`: a fresh idempotency key on every request, as the SDKs send it.
+    pub fn new(address: SocketAddr, token: &str, path: &str, body: &str, with_key: bool) -> Self {
+        let before_key = format!(
+            "POST {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n",
+            body.len()
+        );
+        Self {
+            address,
+            before_key: before_key.into(),
+            after_key: format!("\r\n{body}").into(),
+            with_key,
+        }
+    }
+
+    fn request(&self, connection: u32, sequence: u32) -> Vec<u8> {
+        let mut request = self.before_key.clone();
+        if self.with_key {
+            let process = std::process::id();
+            request.extend(format!("idempotency-key: auto_{process}-{connection}-{sequence}\r\n").bytes());
+        }
+        request.extend(&self.after_key);
+        request
+    }
+}
+
+/// One message that was answered 202.
+pub struct Accepted {
+    pub id: Id,
+    pub sent: Instant,
+    pub answered: Instant,
+}
+
+/// All that came back from one run of the load.
+#[derive(Default)]
+pub struct Volley {
+    pub accepted: Vec<Accepted>,
+    /// What came instead of a 202, and how often.
+    pub refused: BTreeMap<String, usize>,
+}
+
+impl Volley {
+    fn refuse(&mut self, reason: String) {
+        *self.refused.entry(reason).or_default() += 1;
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.accepted.extend(other.accepted);
+        for (reason, count) in other.refused {
+            *self.refused.entry(reason).or_default() += count;
+        }
+    }
+}
+
+/// Each connection sends its next request when the answer to the last one is there.
+pub async fn closed_loop(shot: &Arc<Shot>, connections: u32, length: Duration) -> Volley {
+    let until = Instant::now() + length;
+    let mut tasks = JoinSet::new();
+    for number in 0..connections {
+        let shot = Arc::clone(shot);
+        tasks.spawn(async move {
+            let mut lane = Lane::new(shot, number);
+            while Instant::now() < until && lane.fire(Instant::now()).await {}
+            lane.volley
+        });
+    }
+    gather(tasks).await
+}
+
+/// `rate` requests a second at fixed instants, whether or not earlier ones are answered. A request that leaves late
+/// because its connection still waited counts from its planned instant.
+pub async fn open_loop(shot: &Arc<Shot>, rate: u32, length: Duration) -> Volley {
+    let start = Instant::now();
+    let total = (length.as_secs_f64() * f64::from(rate)) as u32;
+    let mut tasks = JoinSet::new();
+    for number in 0..OPEN_LOOP_CONNECTIONS {
+        let shot = Arc::clone(shot);
+        tasks.spawn(async move {
+            let mut lane = Lane::new(shot, number);
+            for turn in (number..total).step_by(OPEN_LOOP_CONNECTIONS as usize) {
+                let due = start + Duration::from_secs_f64(f64::from(turn) / f64::from(rate));
+                tokio::time::sleep_until(due.into()).await;
+                let late = due.elapsed() > TIMER_GRAIN;
+                if !lane.fire(if late { due } else { Instant::now() }).await {
+                    break;
+                }
+            }
+            lane.volley
+        });
+    }
+    gather(tasks).await
+}
+
+async fn gather(mut tasks: JoinSet<Volley>) -> Volley {
+    let mut volley = Volley::default();
+    while let Some(lane) = tasks.join_next().await {
+        match lane {
+            Ok(part) => volley.merge(part),
+            Err(error) => volley.refuse(format!("a connection's task ended: {error}")),
+        }
+    }
+    volley
+}
+
+/// One connection's share of the load.
+struct Lane {
+    shot: Arc<Shot>,
+    number: u32,
+    sequence: u32,
+    connection: Option<Connection>,
+    volley: Volley,
+}
+
+impl Lane {
+    fn new(shot: Arc<Shot>, number: u32) -> Self {
+        Self {
+            shot,
+            number,
+            sequence: 0,
+            connection: None,
+            volley: Volley::default(),
+        }
+    }
+
+    /// False when no connection is to be had: the lane ends.
+    async fn fire(&mut self, sent: Instant) -> bool {
+        let mut connection = match self.connection.take() {
+            Some(open) => open,
+            None => match Connection::open(self.shot.address).await {
+                Ok(open) => open,
+                Err(error) => {
+                    self.volley.refuse(format!("no connection: {error}"));
+                    return false;
+                }
+            },
+        };
+        self.sequence += 1;
+        let request = self.shot.request(self.number, self.sequence);
+        match timeout(ANSWER_DEADLINE, exchange(&mut connection, &request)).await {
+            Ok(Ok(Ok(id))) => self.volley.accepted.push(Accepted {
+                id,
+                sent,
+                answered: Instant::now(),
+            }),
+            Ok(Ok(Err(refusal))) => self.volley.refuse(refusal),
+            Ok(Err(broken)) => {
+                self.volley.refuse(format!("connection broken: {broken}"));
+                return true;
+            }
+            Err(_) => {
+                self.volley
+                    .refuse(format!("no answer within {} s", ANSWER_DEADLINE.as_secs()));
+                return true;
+            }
+        }
+        self.connection = Some(connection);
+        true
+    }
+}
+
+/// The id out of a 202, or in one line what came instead.
+async fn exchange(connection: &mut Connection, request: &[u8]) -> io::Result<Result<Id, String>> {
+    connection.send(request).await?;
+    let frame = connection.receive().await?.ok_or(io::ErrorKind::ConnectionReset)?;
+    let (status, body) = (status(connection.head(&frame))?, connection.body(&frame));
+    if status != 202 {
+        return Ok(Err(format!(
+            "{status} {}",
+            String::from_utf8_lossy(&body[..body.len().min(200)])
+        )));
+    }
+    Ok(message_id(body).ok_or_else(|| "a 202 without a message id".to_owned()))
+}
+
+fn message_id(body: &[u8]) -> Option<Id> {
+    const KEY: &[u8] = b"\"id\":\"";
+    let text = &body[find(body, KEY)? + KEY.len()..];
+    let end = text.iter().position(|byte| *byte == b'"')?;
+    text.starts_with(b"msg_").then(|| Id::from_bytes(&text[..end]))?
+}

@@ -1,0 +1,176 @@
+//! What Linux tells about processes and the machine: processor time, memory, file system, and how fast it syncs.
+//!
+//! Must not know what the processes are for. Where /proc is absent every reading is `None` and its row is left out.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+/// Clock ticks a second in /proc/PID/stat: 100 on every Linux platform that Rust supports.
+const TICKS: f64 = 100.0;
+
+/// A child process that dies with this value, also on a panic or an interrupt.
+pub struct Running(pub Child);
+
+impl Running {
+    /// An error names the program: "No such file" alone would not help.
+    pub fn spawn(command: &mut Command) -> io::Result<Self> {
+        let started = command.spawn();
+        started
+            .map(Self)
+            .map_err(|error| io::Error::new(error.kind(), format!("{:?}: {error}", command.get_program())))
+    }
+
+    pub fn signal(&self, name: &str) {
+        let _ = Command::new("sh")
+            .args(["-c", &format!("kill -{name} {}", self.0.id())])
+            .status();
+    }
+
+    /// True once the process has ended; gives up at the deadline.
+    pub async fn ended_within(&mut self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        loop {
+            if matches!(self.0.try_wait(), Ok(Some(_))) {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Processor time in seconds that a process has used, user and system.
+pub fn processor_time(pid: u32) -> Option<f64> {
+    let stat = Stat::read(pid)?;
+    Some((stat.own + stat.reaped) / TICKS)
+}
+
+/// The same for a process, its living children and those that it has waited for.
+pub fn processor_time_with_children(pid: u32) -> Option<f64> {
+    let mut ticks = Stat::read(pid).map(|stat| stat.own + stat.reaped)?;
+    for entry in fs::read_dir("/proc").ok()?.flatten() {
+        let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        let child = number.and_then(Stat::read).filter(|stat| stat.parent == pid);
+        ticks += child.map_or(0.0, |stat| stat.own);
+    }
+    Some(ticks / TICKS)
+}
+
+pub fn parent_of(pid: u32) -> Option<u32> {
+    Stat::read(pid).map(|stat| stat.parent)
+}
+
+struct Stat {
+    parent: u32,
+    own: f64,
+    reaped: f64,
+}
+
+impl Stat {
+    fn read(pid: u32) -> Option<Self> {
+        let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let fields: Vec<&str> = text[text.rfind(')')? + 2..].split(' ').collect();
+        let ticks = |at: usize| fields.get(at)?.parse::<f64>().ok();
+        Some(Self {
+            parent: fields.get(1)?.parse().ok()?,
+            own: ticks(11)? + ticks(12)?,
+            reaped: ticks(13)? + ticks(14)?,
+        })
+    }
+}
+
+/// Resident memory of a process in MB, now.
+pub fn resident_mb(pid: u32) -> Option<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.trim().trim_end_matches(" kB").parse::<f64>().ok()? / 1024.0)
+}
+
+/// Seconds that all cores together have been idle and have existed, since boot.
+pub fn idle_and_all() -> Option<(f64, f64)> {
+    let text = fs::read_to_string("/proc/stat").ok()?;
+    let ticks: Vec<f64> = text
+        .lines()
+        .next()?
+        .split_whitespace()
+        .skip(1)
+        .flat_map(str::parse)
+        .collect();
+    Some((ticks.get(3)? + ticks.get(4)?, ticks.iter().take(8).sum()))
+}
+
+/// Cores, processor, memory, kernel and load in one line.
+pub fn description() -> String {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let after_colon = |text: &str, name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        line.split_once(':').map_or("?", |(_, value)| value.trim()).to_owned()
+    };
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let memory = after_colon(&read("/proc/meminfo"), "MemTotal")
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap_or(0.0);
+    format!(
+        "{cores} cores ({}), {:.0} GB memory, {} {}, load average at the start {}",
+        after_colon(&read("/proc/cpuinfo"), "model name"),
+        memory / 1024.0 / 1024.0,
+        std::env::consts::OS,
+        read("/proc/sys/kernel/osrelease").trim(),
+        read("/proc/loadavg").split(' ').next().unwrap_or("?"),
+    )
+}
+
+/// The type of the file system a directory lies on, such as `ext4`.
+pub fn file_system(directory: &Path) -> String {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let rows = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let holding = rows.filter(|row| row.len() > 2 && directory.starts_with(row[1]));
+    holding
+        .max_by_key(|row| row[1].len())
+        .map_or_else(|| "unknown".to_owned(), |row| row[2].to_owned())
+}
+
+/// Appends of 4 kB with fdatasync a second in `directory`: the floor under every commit.
+pub fn syncs_a_second(directory: &Path) -> io::Result<f64> {
+    let path = directory.join("sync-probe");
+    let mut file = File::create(&path)?;
+    let start = Instant::now();
+    let mut count = 0;
+    while start.elapsed() < Duration::from_millis(500) {
+        file.write_all(&[7; 4096])?;
+        file.sync_data()?;
+        count += 1;
+    }
+    let rate = f64::from(count) / start.elapsed().as_secs_f64();
+    fs::remove_file(path)?;
+    Ok(rate)
+}
+
+/// The directory with all of these programs: on PATH, or where distributions put Postgres, newest version first.
+/// Links are followed, so that a wrapper script that only looks like the program is passed over.
+pub fn directory_with(names: &[&str]) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut places: Vec<_> = std::env::split_paths(&path).collect();
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut packaged: Vec<_> = versions.map(|entry| entry.path()).collect();
+    packaged.sort_by_key(|place| place.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok()));
+    places.extend(packaged.into_iter().rev().map(|place| place.join("bin")));
+    let linked = |place: PathBuf| Some(fs::canonicalize(place.join(names[0])).ok()?.parent()?.to_path_buf());
+    places
+        .into_iter()
+        .filter_map(linked)
+        .find(|place| names.iter().all(|name| place.join(name).is_file()))
+}

@@ -1,0 +1,188 @@
+//! The Postgres server that is measured: one of our own in a scratch folder, or one that is given by its URL.
+//!
+//! Must not change a setting that bears on durability or speed: what is measured is what Postgres does by itself.
+
+use crate::Failure;
+use crate::machine::{self, Running};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use url::Url;
+
+const START_DEADLINE: Duration = Duration::from_secs(30);
+
+pub struct Postgres {
+    pub url: Url,
+    /// For the report: version and the settings that matter.
+    pub settings: String,
+    postmaster: Option<u32>,
+    process: Option<Running>,
+}
+
+impl Postgres {
+    /// Starts the server binaries of this machine on a free port, all settings at their defaults.
+    pub async fn start(scratch: &Path) -> Result<Self, Failure> {
+        let programs = machine::directory_with(&["initdb", "postgres"])
+            .ok_or("no initdb and postgres on PATH or in /usr/lib/postgresql/*/bin; give --database-url")?;
+        let folder = scratch.join("postgres");
+        fs::create_dir(&folder)?;
+        let user = unprivileged_user()?;
+        if let Some((uid, gid)) = user {
+            chown(&folder, Some(uid), Some(gid))?;
+        }
+        let log = File::create(scratch.join("postgres.log"))?;
+        let data = folder.join("data");
+        let initdb = prepare(programs.join("initdb"), user, &log)?
+            .args([
+                "--auth=trust",
+                "--username=postgres",
+                "--encoding=UTF8",
+                "--no-locale",
+                "--pgdata",
+            ])
+            .arg(&data)
+            .status()?;
+        if !initdb.success() {
+            return Err(format!("initdb failed: {}", fs::read_to_string(scratch.join("postgres.log"))?).into());
+        }
+        let port = crate::free_port()?;
+        let mut server = prepare(programs.join("postgres"), user, &log)?;
+        server
+            .arg("-D")
+            .arg(&data)
+            .args(["-c", "listen_addresses=127.0.0.1", "-c", &format!("port={port}")])
+            .args(["-c", "unix_socket_directories="]);
+        let process = Running::spawn(&mut server)?;
+        let mut server = Self::attach(&format!("postgresql://postgres@127.0.0.1:{port}/postgres")).await?;
+        server.process = Some(process);
+        Ok(server)
+    }
+
+    /// Takes a server that runs already; its processor time is known only if it runs on this machine.
+    pub async fn attach(url: &str) -> Result<Self, Failure> {
+        let url = Url::parse(url).map_err(|error| format!("--database-url: {error}"))?;
+        let mut connection = connect(&url, START_DEADLINE).await?;
+        let mut settings = Vec::new();
+        for name in [
+            "server_version",
+            "fsync",
+            "synchronous_commit",
+            "shared_buffers",
+            "max_wal_size",
+        ] {
+            let value: String = sqlx::query_scalar("select current_setting($1)")
+                .bind(name)
+                .fetch_one(&mut connection)
+                .await?;
+            settings.push(format!("{name} = {value}"));
+        }
+        let backend: i32 = sqlx::query_scalar("select pg_backend_pid()")
+            .fetch_one(&mut connection)
+            .await?;
+        Ok(Self {
+            url,
+            settings: settings.join(", "),
+            postmaster: postmaster_of(backend.cast_unsigned()),
+            process: None,
+        })
+    }
+
+    /// An empty database of this name, whatever was there before.
+    pub async fn fresh_database(&self, name: &str) -> Result<Url, Failure> {
+        self.drop_database(name).await?;
+        self.run(&format!("create database {name}")).await?;
+        let mut url = self.url.clone();
+        url.set_path(name);
+        Ok(url)
+    }
+
+    pub async fn drop_database(&self, name: &str) -> Result<(), Failure> {
+        self.run(&format!("drop database if exists {name} with (force)")).await
+    }
+
+    /// Before each measurement, so that all start with the same distance to the next checkpoint.
+    pub async fn checkpoint(&self) {
+        if let Err(error) = self.run("checkpoint").await {
+            eprintln!("no checkpoint before this measurement: {error}");
+        }
+    }
+
+    /// Seconds of processor time of all the server's processes.
+    pub fn processor_time(&self) -> Option<f64> {
+        machine::processor_time_with_children(self.postmaster?)
+    }
+
+    pub async fn stop(mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.signal("INT");
+            process.ended_within(Duration::from_secs(20)).await;
+        }
+    }
+
+    async fn run(&self, statement: &str) -> Result<(), Failure> {
+        let mut connection = connect(&self.url, Duration::from_secs(5)).await?;
+        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
+        Ok(())
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            process.signal("QUIT");
+            let _ = process.0.wait();
+        }
+    }
+}
+
+async fn connect(url: &Url, limit: Duration) -> Result<PgConnection, Failure> {
+    let deadline = Instant::now() + limit;
+    loop {
+        match PgConnection::connect(url.as_str()).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) if Instant::now() >= deadline => return Err(format!("Postgres: {error}").into()),
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+fn postmaster_of(backend: u32) -> Option<u32> {
+    let name = fs::read_to_string(format!("/proc/{backend}/comm")).ok()?;
+    name.starts_with("postgres").then(|| machine::parent_of(backend))?
+}
+
+/// initdb refuses to run as root: then the server runs as `postgres` or `nobody`.
+fn unprivileged_user() -> Result<Option<(u32, u32)>, Failure> {
+    if fs::metadata("/proc/self")?.uid() != 0 {
+        return Ok(None);
+    }
+    let users = fs::read_to_string("/etc/passwd")?;
+    let ids = |name: &str| {
+        let row: Vec<&str> = users
+            .lines()
+            .map(|line| line.split(':').collect())
+            .find(|row: &Vec<&str>| row[0] == name)?;
+        Some((row.get(2)?.parse().ok()?, row.get(3)?.parse().ok()?))
+    };
+    let found = ids("postgres").or_else(|| ids("nobody"));
+    found
+        .map(Some)
+        .ok_or_else(|| "root, and no user postgres or nobody to run Postgres as".into())
+}
+
+fn prepare(program: PathBuf, user: Option<(u32, u32)>, log: &File) -> Result<Command, Failure> {
+    let mut command = Command::new(program);
+    command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log.try_clone()?)
+        .current_dir("/");
+    if let Some((uid, gid)) = user {
+        command.uid(uid).gid(gid);
+    }
+    Ok(command)
+}

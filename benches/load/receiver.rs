@@ -1,0 +1,137 @@
+//! The receiver: takes webhooks on a port of this program, notes when each message arrived, answers 204.
+//!
+//! Must not verify signatures (the tests do that): it shall cost as little as possible beside the server that is
+//! measured. It does check that every body is the payload that was sent, byte for byte. Called by the phases.
+
+use crate::generator::{Accepted, Id};
+use crate::wire::{Connection, field};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, TcpStream};
+
+const ARRIVED: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
+const POLL: Duration = Duration::from_millis(5);
+
+/// A listening receiver; what it got is taken out by [`Receiver::collect`].
+pub struct Receiver {
+    pub address: SocketAddr,
+    inbox: Arc<Inbox>,
+}
+
+struct Inbox {
+    payload: String,
+    arrivals: Mutex<Vec<(Id, Instant)>>,
+    damaged: AtomicUsize,
+}
+
+/// What became of the messages that were answered 202.
+pub struct Delivered {
+    /// First arrival of each message.
+    pub first: HashMap<Id, Instant>,
+    /// When the last of them came for the first time.
+    pub last: Option<Instant>,
+    pub missing: usize,
+    pub duplicates: usize,
+    /// Requests that carry no message id, or another body than the payload.
+    pub damaged: usize,
+}
+
+impl Receiver {
+    pub async fn start(host: &str, payload: &str) -> io::Result<Self> {
+        let listener = TcpListener::bind((host, 0)).await?;
+        let address = listener.local_addr()?;
+        let inbox = Inbox {
+            payload: payload.to_owned(),
+            arrivals: Mutex::default(),
+            damaged: AtomicUsize::new(0),
+        };
+        let inbox = Arc::new(inbox);
+        tokio::spawn(listen(listener, Arc::clone(&inbox)));
+        Ok(Self { address, inbox })
+    }
+
+    /// Waits until every accepted message has arrived, at most until `deadline`, then empties the inbox.
+    pub async fn collect(&self, accepted: &[Accepted], deadline: Instant) -> Delivered {
+        let mut first: HashMap<Id, Instant> = HashMap::with_capacity(accepted.len());
+        let mut duplicates = 0;
+        let mut awaited = accepted.iter().peekable();
+        loop {
+            let arrivals = std::mem::take(&mut *self.inbox.arrivals.lock().unwrap());
+            for (id, instant) in arrivals {
+                match first.entry(id) {
+                    Entry::Occupied(_) => duplicates += 1,
+                    Entry::Vacant(place) => _ = place.insert(instant),
+                }
+            }
+            while awaited.next_if(|message| first.contains_key(&message.id)).is_some() {}
+            if awaited.peek().is_none() || Instant::now() >= deadline {
+                break;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        let last = accepted
+            .iter()
+            .filter_map(|message| first.get(&message.id))
+            .max()
+            .copied();
+        let missing = accepted
+            .iter()
+            .filter(|message| !first.contains_key(&message.id))
+            .count();
+        let damaged = self.inbox.damaged.swap(0, Ordering::Relaxed);
+        Delivered {
+            first,
+            last,
+            missing,
+            duplicates,
+            damaged,
+        }
+    }
+}
+
+async fn listen(listener: TcpListener, inbox: Arc<Inbox>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        tokio::spawn(take_in(stream, Arc::clone(&inbox)));
+    }
+}
+
+async fn take_in(stream: TcpStream, inbox: Arc<Inbox>) -> io::Result<()> {
+    let mut connection = Connection::over(stream);
+    while let Some(frame) = connection.receive().await? {
+        let now = Instant::now();
+        let id = field(connection.head(&frame), b"webhook-id").and_then(Id::from_bytes);
+        match id.filter(|_| connection.body(&frame) == inbox.payload.as_bytes()) {
+            Some(id) => inbox.arrivals.lock().unwrap().push((id, now)),
+            None => _ = inbox.damaged.fetch_add(1, Ordering::Relaxed),
+        }
+        connection.send(ARRIVED).await?;
+    }
+    Ok(())
+}
+
+/// A server that answers 202 to everything: what the generator could do if the server cost nothing.
+pub async fn start_empty_server() -> io::Result<SocketAddr> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(accept_all(stream));
+        }
+    });
+    Ok(address)
+}
+
+async fn accept_all(stream: TcpStream) -> io::Result<()> {
+    const BODY: &str = r#"{"id":"msg_00000000000000000000000000"}"#;
+    let answer = format!("HTTP/1.1 202 Accepted\r\ncontent-length: {}\r\n\r\n{BODY}", BODY.len());
+    let mut connection = Connection::over(stream);
+    while connection.receive().await?.is_some() {
+        connection.send(answer.as_bytes()).await?;
+    }
+    Ok(())
+}
