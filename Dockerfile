@@ -7,7 +7,7 @@ WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/target \
-    target=$(rustc -vV | sed -n 's/^host: //p') \
+    target=$(rustc --print host-tuple) \
     && cargo build --locked --profile "$PROFILE" --bin app --target "$target" --target-dir /target \
     && install -D "/target/$target/$PROFILE/app" /out/app \
     && mkdir -p /out/folders/data /out/folders/secrets/app /out/folders/secrets/database
