@@ -30,17 +30,16 @@ pub fn sign(secrets: &[EndpointSecret], id: &str, timestamp_seconds: i64, body: 
 
 #[cfg(test)]
 mod tests {
-    use std::time::{SystemTime, UNIX_EPOCH};
-
     use hyper::HeaderMap;
     use standardwebhooks::Webhook;
 
     use super::*;
+    use crate::clock::Clock;
 
     const ID: &str = "msg_p5jXN8AQM9LWM0D4loKWxJek";
 
     fn now_seconds() -> i64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64
+        Clock::system().now().unix_seconds()
     }
 
     fn verified(secret: &EndpointSecret, id: &str, seconds: i64, body: &[u8], signatures: &str) -> bool {
