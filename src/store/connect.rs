@@ -4,7 +4,7 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sea_orm::{DatabaseConnection, SqlxPostgresConnector, SqlxSqliteConnector};
 use sqlx::ConnectOptions as _;
@@ -24,6 +24,7 @@ const STATEMENT_TIMEOUT: &str = "30s";
 const IDLE_IN_TRANSACTION_TIMEOUT: &str = "10s";
 /// Readers beside SQLite's one writer.
 const SQLITE_READERS: u32 = 4;
+const LOCK_POLL: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
@@ -37,12 +38,24 @@ pub struct ConnectOptions {
     pub full_sync: bool,
 }
 
+/// How a process holds an SQLite file. On Postgres every process is a guest, whatever it asks for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Hold {
+    /// For `serve`: no other holder at all, or an error at once.
+    Alone,
+    /// To change the schema: waits this long for another holder to end, as several migrators at once must.
+    AloneWithin(Duration),
+    /// For an operator's command: works beside a holder, on a file that exists. Its writes wait their turn.
+    Beside,
+}
+
 pub(super) enum Pools {
     Sqlite {
         writer: DatabaseConnection,
         readers: DatabaseConnection,
         shared: Arc<Mutex<Shared>>,
-        _lock: File,
+        /// Held as long as it is open.
+        _lock: Option<File>,
     },
     Postgres {
         pool: DatabaseConnection,
@@ -62,13 +75,21 @@ struct Inner {
 }
 
 impl Store {
-    /// Opens the pools; Postgres connects at the first use.
+    /// Opens the pools, an SQLite file alone; Postgres connects at the first use.
     ///
     /// # Errors
     /// `Config` when the URL is of no kind that we know, or another process serves this SQLite file.
     pub async fn open(options: &ConnectOptions, clock: Clock) -> Result<Self> {
+        Self::open_as(Hold::Alone, options, clock).await
+    }
+
+    /// As [`Store::open`], holding an SQLite file as `hold` says.
+    ///
+    /// # Errors
+    /// `Config` as for [`Store::open`], and when there is no file to work beside another process on.
+    pub async fn open_as(hold: Hold, options: &ConnectOptions, clock: Clock) -> Result<Self> {
         let pools = match sqlite_path(&options.url) {
-            Some(path) => open_sqlite(&path, options.full_sync).await?,
+            Some(path) => open_sqlite(&path, hold, options.full_sync).await?,
             None => open_postgres(options)?,
         };
         Ok(Self(Arc::new(Inner {
@@ -145,12 +166,24 @@ pub fn sqlite_path(url: &str) -> Option<PathBuf> {
     Some(PathBuf::from(path.strip_prefix("//").unwrap_or(path)))
 }
 
-async fn open_sqlite(path: &Path, full_sync: bool) -> Result<Pools> {
-    let lock = lock_file(path)?;
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
+async fn open_sqlite(path: &Path, hold: Hold, full_sync: bool) -> Result<Pools> {
+    let lock = match hold {
+        Hold::Alone => Some(lock_file(path, Duration::ZERO).await?),
+        Hold::AloneWithin(patience) => Some(lock_file(path, patience).await?),
+        Hold::Beside if path.exists() => None,
+        Hold::Beside => {
+            return Err(Error::config(format!(
+                "there is no database at {} yet: start `app serve`, or run `app migrate`, first",
+                path.display()
+            )));
+        }
+    };
+    let mut options = SqliteConnectOptions::new().filename(path);
+    if lock.is_some() {
+        // The file keeps the mode; switching to it cannot wait for others, so only who is alone does it.
+        options = options.create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
+    }
+    let options = options
         .synchronous(if full_sync {
             SqliteSynchronous::Full
         } else {
@@ -184,7 +217,7 @@ async fn open_sqlite(path: &Path, full_sync: bool) -> Result<Pools> {
 }
 
 /// One process a file: two would each believe that the other's leases are a dead predecessor's.
-fn lock_file(path: &Path) -> Result<File> {
+async fn lock_file(path: &Path, patience: Duration) -> Result<File> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder)
             .map_err(|err| Error::config(format!("cannot create the folder {}", folder.display())).because(err))?;
@@ -199,13 +232,19 @@ fn lock_file(path: &Path) -> Result<File> {
         .write(true)
         .open(&name)
         .map_err(cannot_lock)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::config(format!(
-            "another process uses the SQLite file {}: stop it first, or use Postgres for more than one process",
-            path.display()
-        ))),
-        Err(TryLockError::Error(err)) => Err(cannot_lock(err)),
+    let deadline = Instant::now() + patience;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => tokio::time::sleep(LOCK_POLL).await,
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::config(format!(
+                    "another process uses the SQLite file {}: stop it first, or use Postgres for more than one process",
+                    path.display()
+                )));
+            }
+            Err(TryLockError::Error(err)) => return Err(cannot_lock(err)),
+        }
     }
 }
 

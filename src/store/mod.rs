@@ -8,10 +8,11 @@ pub mod handoff;
 mod installation;
 pub mod process;
 pub mod queue;
+mod reach;
 mod rows;
 pub mod schema;
 mod tx;
 
 pub use backend::Backend;
-pub use connect::{ConnectOptions, Store};
+pub use connect::{ConnectOptions, Hold, Store};
 pub use tx::Tx;
