@@ -4,6 +4,7 @@
 #[macro_use]
 mod harness;
 
+mod architecture;
 mod database;
 mod proxy;
 mod receiver;
