@@ -6,5 +6,6 @@ mod harness;
 
 mod architecture;
 mod database;
+mod migrations;
 mod proxy;
 mod receiver;
