@@ -9,3 +9,4 @@ mod database;
 mod migrations;
 mod proxy;
 mod receiver;
+mod schema_drift;

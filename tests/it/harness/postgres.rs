@@ -118,6 +118,7 @@ fn start(binaries: &Path) -> Result<(Url, ChildStdin), String> {
             .env("LC_ALL", "C")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .current_dir("/")
             .process_group(0)
             .spawn()
@@ -189,6 +190,6 @@ fn say_what_is_left_out() {
     let count = listed.lines().filter(|line| line.ends_with("::postgres: test")).count();
     let _ = writeln!(
         std::io::stderr(),
-        "postgres: not found, {count} store and delivery tests ran on SQLite only"
+        "postgres: not found, {count} store and delivery tests left out, they ran on SQLite only"
     );
 }
