@@ -2,6 +2,7 @@
 //! The modules in the order data flows; ARCHITECTURE.md has the map and who may import whom.
 
 pub mod clock;
+pub mod dispatcher;
 pub mod domain;
 pub mod error;
 pub mod store;

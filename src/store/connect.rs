@@ -71,6 +71,7 @@ struct Inner {
     pools: Pools,
     clock: Clock,
     due: Notify,
+    announced: Notify,
     encryptor: OnceLock<Encryptor>,
 }
 
@@ -96,6 +97,7 @@ impl Store {
             pools,
             clock,
             due: Notify::new(),
+            announced: Notify::new(),
             encryptor: OnceLock::new(),
         })))
     }
@@ -146,6 +148,16 @@ impl Store {
     /// Waits for the next [`Store::wake`]; one that came while nobody waited counts.
     pub async fn woken(&self) {
         self.0.due.notified().await;
+    }
+
+    /// Tells the other processes, at their next chance, that deliveries are due which this one does not send itself.
+    pub fn announce(&self) {
+        self.0.announced.notify_one();
+    }
+
+    /// Waits for the next [`Store::announce`]; one that came while nobody waited counts.
+    pub async fn announced(&self) {
+        self.0.announced.notified().await;
     }
 
     /// Closes every connection, after what runs on them has ended.

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use ring::rand::{SecureRandom, SystemRandom};
 use sea_orm::{ConnectionTrait, Statement};
 
 use super::{Backend, Store, Tx};
@@ -10,7 +11,7 @@ use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
 
 /// Rows a take-over frees in one transaction.
-const TAKE_OVER_CHUNK: i64 = 1_000;
+pub const TAKE_OVER_CHUNK: u64 = 1_000;
 
 /// What one heartbeat saw.
 pub struct Beat {
@@ -20,6 +21,16 @@ pub struct Beat {
     pub peers: HashMap<String, i64>,
     /// The database's clock.
     pub database_now: Timestamp,
+}
+
+/// A random name for one run of one process.
+pub fn new_owner() -> String {
+    let mut bytes = [0; 12];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .expect("the system has random numbers");
+    let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
+    format!("proc_{}", digits.collect::<String>())
 }
 
 /// Makes a new owner known, so that its peers watch it.
@@ -71,7 +82,7 @@ pub async fn take_over(tx: &Tx, owner: &str, beat: i64) -> Result<u64> {
         .execute_raw(take_over_statement(tx.backend(), owner, tx.now))
         .await?
         .rows_affected();
-    if freed < TAKE_OVER_CHUNK as u64 {
+    if freed < TAKE_OVER_CHUNK {
         delete_process(tx, owner).await?;
     }
     tx.wake_on_commit();
@@ -104,4 +115,17 @@ pub async fn delete_process(tx: &Tx, owner: &str) -> Result<()> {
         .execute_raw(Statement::from_sql_and_values(tx.backend().orm(), sql, [owner.into()]))
         .await?;
     Ok(())
+}
+
+/// The leases of `old` go over to `new`, and `old` is forgotten: both are this process.
+pub async fn rename(tx: &Tx, old: &str, new: &str) -> Result<()> {
+    let sql = "update delivery set owner = $1 where owner is not null and owner = $2";
+    tx.conn()
+        .execute_raw(Statement::from_sql_and_values(
+            tx.backend().orm(),
+            sql,
+            [new.into(), old.into()],
+        ))
+        .await?;
+    delete_process(tx, old).await
 }

@@ -1,0 +1,131 @@
+//! Claims what is due, when woken and at every poll, as far as there are slots. One a process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Shared;
+use crate::error::Result;
+use crate::store::Store;
+use crate::store::handoff::{Handoff, Lane};
+use crate::store::queue::{self, Lease, LeaseTerms};
+
+/// The net under every wake-up: what is due is found this often by itself.
+const POLL: Duration = Duration::from_secs(1);
+/// Rows of one lane in one claim.
+const CLAIM: usize = 256;
+/// Endpoints whose parked rows one claim may bring back, and that one look finds.
+const PARKED_ENDPOINTS: usize = 32;
+
+pub(super) struct Claimer {
+    store: Store,
+    handoff: Arc<Handoff>,
+    lease: Duration,
+    /// Where the look for endpoints with parked rows goes on.
+    after: String,
+}
+
+pub(super) struct Claims {
+    pub leases: Vec<Lease>,
+    /// There may be more that can be claimed at once.
+    pub more: bool,
+}
+
+impl Claimer {
+    pub fn new(store: Store, handoff: Arc<Handoff>, lease: Duration) -> Self {
+        Self {
+            store,
+            handoff,
+            lease,
+            after: String::new(),
+        }
+    }
+
+    pub async fn run(mut self, shared: Arc<Shared>, sends: TaskTracker, stop: CancellationToken) {
+        let clock = self.store.clock().clone();
+        let mut next_look = clock.monotonic();
+        while !stop.is_cancelled() {
+            let look = clock.monotonic() >= next_look;
+            if look {
+                next_look = clock.monotonic() + POLL;
+            }
+            let claims = match self.turn(look, shared.is_stuck()).await {
+                Ok(claims) => claims,
+                Err(err) => {
+                    tracing::warn!(%err, "nothing could be claimed; trying again at the next poll");
+                    Claims::none()
+                }
+            };
+            for lease in claims.leases {
+                shared.spawn_send(lease, &sends);
+            }
+            if !claims.more {
+                tokio::select! {
+                    () = self.store.woken() => {}
+                    () = clock.sleep(POLL) => {}
+                    () = stop.cancelled() => {}
+                }
+            }
+        }
+    }
+
+    async fn turn(&mut self, look: bool, stuck: bool) -> Result<Claims> {
+        if stuck {
+            return Ok(Claims::none());
+        }
+        if look {
+            self.discover().await?;
+        }
+        self.claim().await
+    }
+
+    /// Finds endpoints with parked rows that this process does not know of: parked by others, or before a restart.
+    pub async fn discover(&mut self) -> Result<()> {
+        let found = queue::list_parked(&self.store, &self.after, PARKED_ENDPOINTS).await?;
+        self.after = match found.last() {
+            Some(last) if found.len() == PARKED_ENDPOINTS => last.to_string(),
+            _ => String::new(),
+        };
+        self.handoff.set_parked(&found, true);
+        Ok(())
+    }
+
+    /// Leases what is due, both lanes, and parked rows of endpoints that have room again.
+    pub async fn claim(&self) -> Result<Claims> {
+        let Some(owner) = self.handoff.owner() else {
+            return Ok(Claims::none());
+        };
+        let terms = LeaseTerms {
+            owner,
+            lease_id: self.handoff.new_lease_id(),
+            lasts: self.lease,
+        };
+        let tx = self.store.begin().await?;
+        let mut claims = Claims::none();
+        for lane in [Lane::First, Lane::Again] {
+            let most = self.handoff.free(lane).min(CLAIM);
+            if most > 0 {
+                let (leases, found) = queue::claim(&tx, &self.handoff, &terms, lane, most).await?;
+                claims.more |= found == most;
+                claims.leases.extend(leases);
+            }
+        }
+        let parked = self.handoff.parked_with_room(PARKED_ENDPOINTS);
+        let (leases, empty) = queue::claim_parked(&tx, &self.handoff, &terms, &parked).await?;
+        claims.leases.extend(leases);
+        tx.commit().await?;
+        self.handoff.set_parked(&empty, false);
+        Ok(claims)
+    }
+}
+
+impl Claims {
+    fn none() -> Self {
+        Self {
+            leases: Vec::new(),
+            more: false,
+        }
+    }
+}

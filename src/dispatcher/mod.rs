@@ -1,0 +1,240 @@
+//! HTTP out: claim -> send -> settle, and what keeps the queue alive: heartbeat, janitor. Writes only through the
+//! store's queue functions; knows nothing of the API. Built and run by app; tests drive it with [`Dispatcher::step`].
+
+mod claimer;
+mod client;
+mod heartbeat;
+mod janitor;
+mod sender;
+mod settler;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::claimer::Claimer;
+use self::heartbeat::Heartbeat;
+use self::sender::{Sender, Sent};
+use crate::domain::retry::RetrySchedule;
+use crate::domain::target::TargetPolicy;
+use crate::error::Result;
+use crate::store::handoff::Handoff;
+use crate::store::queue::{self, Lease};
+use crate::store::{Backend, Store};
+
+/// A lease outlasts the attempt's deadline by what may pass before the attempt begins, and by the margin that must be
+/// left when it does.
+pub const LEASE_MARGIN: Duration = Duration::from_secs(30);
+/// Outcomes that may wait for a settle; senders wait beyond.
+const UNSETTLED_CAP: usize = 4_096;
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// From the first connect to the last byte read.
+    pub attempt_timeout: Duration,
+    pub schedule: RetrySchedule,
+    pub targets: TargetPolicy,
+}
+
+pub struct Dispatcher {
+    shared: Arc<Shared>,
+    fast: mpsc::Receiver<Lease>,
+    outcomes: mpsc::Receiver<Sent>,
+    claimer: Claimer,
+    heartbeat: Heartbeat,
+}
+
+struct Shared {
+    store: Store,
+    handoff: Arc<Handoff>,
+    sender: Sender,
+    unsettled: mpsc::Sender<Sent>,
+    /// The leases this process answers for, by delivery id: from the moment it has them until they are settled.
+    held: Mutex<HashMap<String, i64>>,
+    /// Outcomes could not be stored: nothing is claimed until they are.
+    stuck: AtomicBool,
+}
+
+/// What one [`Dispatcher::step`] did.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Step {
+    pub taken_over: u64,
+    pub sent: usize,
+}
+
+impl Dispatcher {
+    /// `fast` is the receiving end of the handoff.
+    pub fn new(store: &Store, handoff: &Arc<Handoff>, fast: mpsc::Receiver<Lease>, settings: Settings) -> Result<Self> {
+        let (unsettled, outcomes) = mpsc::channel(UNSETTLED_CAP);
+        let lease = settings.attempt_timeout + LEASE_MARGIN;
+        let shared = Arc::new(Shared {
+            store: store.clone(),
+            handoff: handoff.clone(),
+            sender: Sender::new(store.clone(), settings)?,
+            unsettled,
+            held: Mutex::default(),
+            stuck: AtomicBool::new(false),
+        });
+        let claimer = Claimer::new(store.clone(), handoff.clone(), lease);
+        Ok(Self {
+            shared,
+            fast,
+            outcomes,
+            claimer,
+            heartbeat: Heartbeat::new(store.clone(), handoff.clone()),
+        })
+    }
+
+    /// Takes an owner id, without which nothing is leased; on SQLite frees what a dead predecessor held.
+    pub async fn start(&mut self) -> Result<()> {
+        self.heartbeat.start().await
+    }
+
+    /// One turn of everything, in order: heartbeat and take-over, fast path and claim, send, settle.
+    pub async fn step(&mut self) -> Result<Step> {
+        let taken_over = self.heartbeat.tick().await?;
+        let mut leases = Vec::new();
+        while let Ok(lease) = self.fast.try_recv() {
+            leases.push(lease);
+        }
+        self.claimer.discover().await?;
+        leases.extend(self.claimer.claim().await?.leases);
+        let sent = leases.len();
+        self.shared.hold(&leases);
+        let outcomes = join_all(leases.into_iter().map(|lease| self.shared.sender.send(lease))).await;
+        for batch in outcomes.chunks(settler::BATCH) {
+            settler::settle(&self.shared, batch.to_vec()).await;
+        }
+        Ok(Step { taken_over, sent })
+    }
+
+    /// Runs until `stop`, then finishes what is in flight within `grace` and gives the rest back.
+    pub async fn run(self, stop: CancellationToken, grace: Duration) {
+        let Self {
+            shared,
+            fast,
+            outcomes,
+            claimer,
+            mut heartbeat,
+        } = self;
+        let sends = TaskTracker::new();
+        let ended = CancellationToken::new();
+        let loops = TaskTracker::new();
+        loops.spawn(settler::run(shared.clone(), outcomes, ended.clone()));
+        loops.spawn(janitor::run(shared.store.clone(), ended.clone()));
+        loops.spawn(crate::store::notify::run(shared.store.clone(), ended.clone()));
+        let beats = tokio::spawn({
+            let ended = ended.clone();
+            async move {
+                heartbeat.run(ended).await;
+                heartbeat
+            }
+        });
+        let fast = loops.spawn(forward(shared.clone(), fast, sends.clone(), stop.clone()));
+        let claims = loops.spawn(claimer.run(shared.clone(), sends.clone(), stop.clone()));
+        stop.cancelled().await;
+        shared.handoff.stop();
+        let _ = tokio::join!(fast, claims);
+        sends.close();
+        if tokio::time::timeout(grace, shared.idle(&sends)).await.is_err() {
+            shared.give_back().await;
+        }
+        ended.cancel();
+        loops.close();
+        loops.wait().await;
+        if let Ok(heartbeat) = beats.await {
+            heartbeat.stop().await;
+        }
+    }
+}
+
+/// The fast path's loop: leases from the intake go straight to a send.
+async fn forward(shared: Arc<Shared>, mut fast: mpsc::Receiver<Lease>, sends: TaskTracker, stop: CancellationToken) {
+    loop {
+        let lease = tokio::select! {
+            lease = fast.recv() => lease,
+            () = stop.cancelled() => None,
+        };
+        let Some(lease) = lease else { break };
+        shared.spawn_send(lease, &sends);
+    }
+    fast.close();
+    while let Some(lease) = fast.recv().await {
+        shared.hold([&lease]);
+        shared
+            .done(Sent::Unsent {
+                delivery_id: lease.delivery_id,
+                lease_id: lease.lease_id,
+            })
+            .await;
+    }
+}
+
+impl Shared {
+    fn held(&self) -> MutexGuard<'_, HashMap<String, i64>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hold<'a>(&self, leases: impl IntoIterator<Item = &'a Lease>) {
+        self.held().extend(
+            leases
+                .into_iter()
+                .map(|lease| (lease.delivery_id.clone(), lease.lease_id)),
+        );
+    }
+
+    fn spawn_send(self: &Arc<Self>, lease: Lease, sends: &TaskTracker) {
+        self.hold([&lease]);
+        let shared = self.clone();
+        sends.spawn(async move {
+            let sent = shared.sender.send(lease).await;
+            shared.done(sent).await;
+        });
+    }
+
+    async fn done(&self, sent: Sent) {
+        if self.unsettled.send(sent).await.is_err() {
+            tracing::error!("an outcome came after the settler had ended; its lease will end by itself");
+        }
+    }
+
+    fn is_stuck(&self) -> bool {
+        self.stuck.load(Ordering::Relaxed)
+    }
+
+    /// Waits until every send has ended and every outcome is settled.
+    async fn idle(&self, sends: &TaskTracker) {
+        sends.wait().await;
+        while !self.held().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// What could not be finished in time is due again, for others or for the next start.
+    async fn give_back(&self) {
+        let held: Vec<(String, i64)> = self.held().drain().collect();
+        tracing::info!(
+            leases = held.len(),
+            "giving back what could not be finished in the grace period"
+        );
+        let given = async {
+            let tx = self.store.begin().await?;
+            queue::release(&tx, held.iter().map(|(id, lease)| (id.as_str(), *lease))).await?;
+            tx.commit().await
+        };
+        if let Err(err) = given.await {
+            tracing::warn!(%err, "leases could not be given back; they will end by themselves");
+        }
+    }
+}
+
+/// Heartbeats and NOTIFY are for replicas, which only Postgres has.
+fn has_replicas(store: &Store) -> bool {
+    store.backend() == Backend::Postgres
+}

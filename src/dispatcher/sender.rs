@@ -1,0 +1,253 @@
+//! One attempt: checks the target, signs, sends, caps the answer. Its result is an outcome, never an error: a
+//! customer's 500 is a fact to record. Holds no transaction. Called by the dispatcher for every lease.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use hyper::{Request, Response};
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::Semaphore;
+
+use super::Settings;
+use super::client::{self, Client};
+use crate::domain::delivery::{Answer, Decision, Outcome, answer_text, decide};
+use crate::domain::id::Prefix;
+use crate::domain::retry::{RetrySchedule, parse_retry_after};
+use crate::domain::secret::EndpointSecret;
+use crate::domain::signature::sign;
+use crate::domain::target::TargetPolicy;
+use crate::domain::timestamp::Timestamp;
+use crate::error::{Error, Result};
+use crate::store::Store;
+use crate::store::queue::{self, AttemptRow, Content, Lease, Settlement, Target};
+
+/// What the lease must still cover beyond the attempt's deadline when the attempt begins: time to settle it.
+const SETTLE_MARGIN: Duration = Duration::from_secs(5);
+/// Bytes of an answer that are read; the rest is cut off with its connection. More than is kept, so that an answer
+/// just above the cap leaves its connection usable.
+const READ_CAP: usize = 32 * 1024;
+/// Large bodies in memory at once.
+const LARGE_AT_ONCE: usize = 16;
+const AGENT: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
+
+pub(super) struct Sender {
+    store: Store,
+    client: Client,
+    targets: Arc<TargetPolicy>,
+    timeout: Duration,
+    schedule: RetrySchedule,
+    large: Semaphore,
+    random: SystemRandom,
+}
+
+/// A lease that has been dealt with.
+#[derive(Clone, Debug)]
+pub(super) enum Sent {
+    Settled(Settlement),
+    /// Not begun: given back, not counted.
+    Unsent {
+        delivery_id: String,
+        lease_id: i64,
+    },
+}
+
+impl Sent {
+    pub fn delivery_id(&self) -> &str {
+        match self {
+            Sent::Settled(settlement) => &settlement.delivery_id,
+            Sent::Unsent { delivery_id, .. } => delivery_id,
+        }
+    }
+}
+
+impl Sender {
+    pub fn new(store: Store, settings: Settings) -> Result<Self> {
+        let targets = Arc::new(settings.targets);
+        Ok(Self {
+            store,
+            client: client::new(targets.clone())?,
+            targets,
+            timeout: settings.attempt_timeout,
+            schedule: settings.schedule,
+            large: Semaphore::new(LARGE_AT_ONCE),
+            random: SystemRandom::new(),
+        })
+    }
+
+    /// Sends one lease. Its slot is free again when this returns.
+    pub async fn send(&self, lease: Lease) -> Sent {
+        let _large = match lease.content {
+            Content::Large => self.large.acquire().await.ok(),
+            Content::Body(_) | Content::Gone => None,
+        };
+        let body = match &lease.content {
+            Content::Body(body) => Some(Bytes::copy_from_slice(body.as_bytes())),
+            Content::Gone => None,
+            Content::Large => match queue::find_body(&self.store, &lease.app_id, &lease.message_id).await {
+                Ok(body) => body.map(Bytes::from),
+                Err(err) => {
+                    tracing::warn!(%err, message = lease.message_id, "a payload could not be read; giving the lease back");
+                    return Sent::Unsent {
+                        delivery_id: lease.delivery_id,
+                        lease_id: lease.lease_id,
+                    };
+                }
+            },
+        };
+        let (Some(target), Some(body), false) = (lease.target.clone(), body, lease.delivered_already) else {
+            return Sent::Settled(self.settlement(lease, None, &Outcome::Gone));
+        };
+        if self.store.clock().monotonic() + self.timeout + SETTLE_MARGIN > lease.ends_at {
+            return Sent::Unsent {
+                delivery_id: lease.delivery_id,
+                lease_id: lease.lease_id,
+            };
+        }
+        let created_at = self.store.clock().now();
+        let id = self.store.clock().new_id_at(Prefix::Attempt, created_at);
+        let began = Instant::now();
+        let outcome = self.attempt(&lease.message_id, created_at, &target, body).await;
+        let (response_status, response) = match &outcome {
+            Outcome::Answered(answer) => (answer.status.into(), answer.body.clone()),
+            Outcome::NoAnswer { error } => (0, error.clone()),
+            Outcome::Gone => (0, String::new()),
+        };
+        let duration_ms = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let attempt = AttemptRow {
+            id,
+            created_at,
+            url: target.url.clone(),
+            response_status,
+            response,
+            duration_ms,
+        };
+        Sent::Settled(self.settlement(lease, Some(attempt), &outcome))
+    }
+
+    fn settlement(&self, lease: Lease, attempt: Option<AttemptRow>, outcome: &Outcome) -> Settlement {
+        let failed = u32::try_from(lease.attempt).unwrap_or(0) + 1;
+        let now = self.store.clock().now();
+        let decision = match outcome {
+            Outcome::Gone => Decision::Failed,
+            outcome => decide(outcome, lease.trigger, failed, &self.schedule, now, self.jitter()),
+        };
+        Settlement {
+            endpoint_id: lease.endpoint_id.to_string(),
+            delivery_id: lease.delivery_id,
+            lease_id: lease.lease_id,
+            app_id: lease.app_id,
+            message_id: lease.message_id,
+            trigger: lease.trigger,
+            attempt,
+            decision,
+        }
+    }
+
+    /// In [-1, 1].
+    fn jitter(&self) -> f64 {
+        let mut bytes = [0; 4];
+        if self.random.fill(&mut bytes).is_err() {
+            return 0.0;
+        }
+        f64::from(i32::from_le_bytes(bytes)) / f64::from(i32::MAX).abs()
+    }
+
+    /// One deadline over everything: connect, headers, body.
+    async fn attempt(&self, message_id: &str, at: Timestamp, target: &Target, body: Bytes) -> Outcome {
+        let request = match self.request(message_id, at, target, body) {
+            Ok(request) => request,
+            Err(err) => return Outcome::NoAnswer { error: err.to_string() },
+        };
+        match tokio::time::timeout(self.timeout, self.exchange(request, at)).await {
+            Ok(Ok(answer)) => Outcome::Answered(answer),
+            Ok(Err(error)) => Outcome::NoAnswer { error },
+            Err(_) => Outcome::NoAnswer {
+                error: format!("no complete answer within {} s", self.timeout.as_secs()),
+            },
+        }
+    }
+
+    fn request(&self, message_id: &str, at: Timestamp, target: &Target, body: Bytes) -> Result<Request<Full<Bytes>>> {
+        let url = self.targets.check_url(&target.url).map_err(Error::config)?;
+        let seconds = at.unix_seconds();
+        let mut secrets = Vec::with_capacity(target.secrets.len());
+        for secret in target
+            .secrets
+            .iter()
+            .filter(|one| one.expires_at.is_none_or(|end| end > at.0))
+        {
+            let wire = self.store.encryptor()?.open(&secret.sealed, &target.endpoint_id);
+            let wire = wire.map_err(|err| Error::internal("a signing secret cannot be opened").because(err))?;
+            let wire = String::from_utf8_lossy(&wire);
+            secrets.push(EndpointSecret::parse(&wire).map_err(Error::internal)?);
+        }
+        let mut headers = HeaderMap::with_capacity(target.headers.len() + 5);
+        for (name, value) in &target.headers {
+            let invalid = || Error::config(format!("the endpoint's header {name} is not a valid header"));
+            let name = HeaderName::try_from(name).map_err(|_| invalid())?;
+            headers.insert(name, HeaderValue::try_from(value).map_err(|_| invalid())?);
+        }
+        // Ours go last: an endpoint's own headers never replace them.
+        let signature = sign(&secrets, message_id, seconds, &body);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        headers.insert("webhook-id", header(message_id)?);
+        headers.insert("webhook-timestamp", seconds.into());
+        headers.insert("webhook-signature", header(&signature)?);
+        let mut request = Request::post(url.as_str()).body(Full::new(body));
+        if let Ok(request) = &mut request {
+            *request.headers_mut() = headers;
+        }
+        request.map_err(|err| Error::config("the endpoint's url cannot be called").because(err))
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>, at: Timestamp) -> Result<Answer, String> {
+        let response = self.client.request(request).await.map_err(|err| reason(&err))?;
+        let status = response.status().as_u16();
+        let retry_after = response
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok());
+        let retry_after = retry_after.and_then(|text| parse_retry_after(text, at));
+        let body = read(response).await.map_err(|err| reason(&err))?;
+        Ok(Answer {
+            status,
+            body: answer_text(&body),
+            retry_after,
+        })
+    }
+}
+
+fn header(text: &str) -> Result<HeaderValue> {
+    HeaderValue::from_str(text).map_err(|err| Error::internal("a header of ours is not valid").because(err))
+}
+
+/// The answer's body, cut at the cap.
+async fn read(response: Response<Incoming>) -> Result<Vec<u8>, hyper::Error> {
+    let mut body = response.into_body();
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(part) = frame?.into_data() {
+            bytes.extend_from_slice(&part);
+        }
+        if bytes.len() > READ_CAP {
+            break;
+        }
+    }
+    Ok(bytes)
+}
+
+/// An error with its causes in one line: what went wrong is often the last of them.
+fn reason(err: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = err.to_string();
+    let mut cause = err.source();
+    while let Some(err) = cause {
+        text = format!("{text}: {err}");
+        cause = err.source();
+    }
+    text
+}

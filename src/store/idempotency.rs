@@ -1,0 +1,106 @@
+//! Replies to requests that carried an idempotency key: claimed and kept in the transaction of the effect, so that
+//! neither exists without the other. Called by service; the intake has a batch form of its own.
+
+use std::time::Duration;
+
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement, TryInsertResult};
+
+use super::entity::idempotency::{ActiveModel, Column, Entity};
+use super::tx::Tx;
+use crate::error::{Error, Result};
+
+/// How long a reply is replayed.
+pub const KEPT: Duration = Duration::from_secs(12 * 3600);
+
+/// What makes two requests the same one.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Key {
+    /// The token's id.
+    pub scope: String,
+    /// SHA-256, in hex, of the URI, a line feed and the header's value.
+    pub key: String,
+}
+
+/// An answer as it went out.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Reply {
+    pub status: u16,
+    pub body: String,
+}
+
+/// Takes the key for this transaction, or answers the reply that another request with it was given.
+/// While that other one still runs, this waits for its end.
+pub async fn claim(tx: &Tx, key: Option<&Key>) -> Result<Option<Reply>> {
+    let Some(key) = key else { return Ok(None) };
+    let row = ActiveModel {
+        scope: Set(key.scope.clone()),
+        key: Set(key.key.clone()),
+        reply: Set(String::new()),
+        expires_at: Set(tx.now.plus(KEPT)),
+    };
+    let expired_gives_way = OnConflict::columns([Column::Scope, Column::Key])
+        .update_columns([Column::Reply, Column::ExpiresAt])
+        .action_and_where(Column::ExpiresAt.lte(tx.now))
+        .to_owned();
+    let claimed = Entity::insert(row)
+        .on_conflict(expired_gives_way)
+        .try_insert()
+        .exec_without_returning(tx.conn())
+        .await?;
+    match claimed {
+        TryInsertResult::Inserted(rows) if rows > 0 => Ok(None),
+        _ => stored(tx, key).await.map(Some),
+    }
+}
+
+/// Keeps the reply, sealed, to be committed with its effect.
+pub async fn keep(tx: &Tx, key: Option<&Key>, reply: &Reply) -> Result<()> {
+    let Some(key) = key else { return Ok(()) };
+    let clear = format!("{} {}", reply.status, reply.body);
+    let sealed = tx.store().encryptor()?.seal(clear.as_bytes(), &context(key));
+    let row = ActiveModel {
+        reply: Set(sealed),
+        ..Default::default()
+    };
+    Entity::update_many()
+        .set(row)
+        .filter(Column::Scope.eq(&key.scope))
+        .filter(Column::Key.eq(&key.key))
+        .exec(tx.conn())
+        .await?;
+    Ok(())
+}
+
+async fn stored(tx: &Tx, key: &Key) -> Result<Reply> {
+    let row = Entity::find_by_id((key.scope.clone(), key.key.clone()))
+        .one(tx.conn())
+        .await?
+        .ok_or_else(|| Error::unavailable("the first request with this idempotency key has just failed: try again"))?;
+    let clear = tx.store().encryptor()?.open(&row.reply, &context(key));
+    clear
+        .ok()
+        .and_then(|clear| String::from_utf8(clear).ok())
+        .and_then(|clear| {
+            let (status, body) = clear.split_once(' ')?;
+            Some(Reply {
+                status: status.parse().ok()?,
+                body: body.to_owned(),
+            })
+        })
+        .ok_or_else(|| Error::internal("the stored reply of this idempotency key cannot be opened"))
+}
+
+/// A reply opens only where it was kept.
+fn context(key: &Key) -> String {
+    format!("{}/{}", key.scope, key.key)
+}
+
+/// Removes up to `most` expired keys. Answers how many.
+pub async fn prune(tx: &Tx, most: u64) -> Result<u64> {
+    let sql = "delete from idempotency where (scope, key) in \
+               (select scope, key from idempotency where expires_at <= $1 order by expires_at limit $2)";
+    let values = [tx.now.0.into(), (most as i64).into()];
+    let statement = Statement::from_sql_and_values(tx.backend().orm(), sql, values);
+    Ok(tx.conn().execute_raw(statement).await?.rows_affected())
+}

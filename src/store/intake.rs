@@ -1,0 +1,247 @@
+//! Group commit: many accepted messages, one transaction. What waits while a commit runs is the next batch; there is
+//! no timer. Each caller waits for its own answer. Must not decide which endpoint wants a message (domain does).
+//! Called by service/message; hands freshly leased rows to the dispatcher through handoff.rs.
+
+mod batch;
+mod insert;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+
+use self::batch::Batch;
+use super::handoff::Handoff;
+use super::idempotency::Key;
+use super::{Backend, Store};
+use crate::domain::id::Prefix;
+use crate::domain::timestamp::Timestamp;
+use crate::error::{Error, Kind, Result};
+
+/// Messages that may wait for a batch; more is overload.
+const WAITING_CAP: usize = 4_096;
+/// Bytes of payload that may wait; more is overload.
+const WAITING_BYTES_CAP: usize = 64 << 20;
+/// Bytes of payload in one batch.
+const BATCH_BYTES: usize = 4 << 20;
+/// How long a sender is kept waiting for a commit (wire contract: 503).
+const COMMIT_DEADLINE: Duration = Duration::from_secs(5);
+/// Pauses between tries of a batch that the database did not take.
+const RETRY_PAUSES_MS: [u64; 5] = [10, 50, 100, 250, 500];
+
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Messages in one batch.
+    pub members: usize,
+    /// How long a delivery row handed to the own sender is leased.
+    pub lease: Duration,
+}
+
+/// A message as the service checked it.
+#[derive(Clone, Debug)]
+pub struct NewMessage {
+    pub org_id: String,
+    /// The application's id or uid.
+    pub app: String,
+    pub event_type: String,
+    pub event_id: Option<String>,
+    pub channels: Vec<String>,
+    /// The payload, byte for byte.
+    pub body: String,
+    /// How long the payload is kept.
+    pub retention: Duration,
+    pub key: Option<Key>,
+}
+
+/// A message that is stored, with one delivery for each endpoint that wants it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Accepted {
+    pub app_id: String,
+    pub message_id: String,
+    pub created_at: Timestamp,
+    /// An earlier request with the same idempotency key had stored it.
+    pub replayed: bool,
+}
+
+/// The way in. Cheap to clone; the intake ends when every clone is gone.
+#[derive(Clone)]
+pub struct Intake {
+    queue: mpsc::Sender<Member>,
+    waiting_bytes: Arc<AtomicUsize>,
+    store: Store,
+}
+
+/// One message on its way through a batch. Its ids are made once, so that a batch can be tried again.
+pub(super) struct Member {
+    pub message: NewMessage,
+    pub id: String,
+    pub created_at: Timestamp,
+    reply: oneshot::Sender<Result<Accepted>>,
+    _bytes: WaitingBytes,
+}
+
+/// Counts a waiting payload as long as it waits.
+struct WaitingBytes(Arc<AtomicUsize>, usize);
+
+impl Drop for WaitingBytes {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
+    }
+}
+
+impl Intake {
+    /// Starts the intake's tasks on `tasks`: two on Postgres, where one fills a batch while the other commits; one on
+    /// SQLite, which has one writer.
+    pub fn start(store: &Store, handoff: &Arc<Handoff>, limits: Limits, tasks: &TaskTracker) -> Self {
+        let (queue, waiting) = mpsc::channel(WAITING_CAP);
+        let waiting = Arc::new(Mutex::new(Waiting {
+            queue: waiting,
+            next: None,
+        }));
+        let workers = match store.backend() {
+            Backend::Postgres => 2,
+            Backend::Sqlite => 1,
+        };
+        for _ in 0..workers {
+            let worker = Worker {
+                store: store.clone(),
+                handoff: handoff.clone(),
+                limits,
+                waiting: waiting.clone(),
+            };
+            tasks.spawn(worker.run());
+        }
+        Self {
+            queue,
+            waiting_bytes: Arc::default(),
+            store: store.clone(),
+        }
+    }
+
+    /// Stores a message durably, with its deliveries and the reply to its idempotency key.
+    ///
+    /// # Errors
+    /// `NotFound`: no such application. `Conflict`: the event id is taken. `Unavailable`: too much is waiting, or the
+    /// database did not commit in 5 s; the message may have been stored all the same, a repeat with the same
+    /// idempotency key tells.
+    pub async fn accept(&self, message: NewMessage) -> Result<Accepted> {
+        let size = message.body.len();
+        let waiting = self.waiting_bytes.fetch_add(size, Ordering::Relaxed);
+        let bytes = WaitingBytes(self.waiting_bytes.clone(), size);
+        let overload = || Error::unavailable("too many messages are waiting to be stored; try again");
+        if waiting > WAITING_BYTES_CAP {
+            return Err(overload());
+        }
+        let created_at = self.store.clock().now();
+        let id = self.store.clock().new_id_at(Prefix::Message, created_at);
+        let (reply, answer) = oneshot::channel();
+        let member = Member {
+            message,
+            id,
+            created_at,
+            reply,
+            _bytes: bytes,
+        };
+        self.queue.try_send(member).map_err(|_| overload())?;
+        let late = || Error::unavailable("the database did not store the message in 5 s; try again");
+        match tokio::time::timeout(COMMIT_DEADLINE, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => Err(late()),
+        }
+    }
+}
+
+struct Waiting {
+    queue: mpsc::Receiver<Member>,
+    /// Taken from the queue, but too much for the batch before.
+    next: Option<Member>,
+}
+
+impl Waiting {
+    /// The next batch: all that waits, up to the limits. `None` when every `Intake` is gone and the queue is empty.
+    async fn take(&mut self, limits: &Limits) -> Option<Vec<Member>> {
+        let first = match self.next.take() {
+            Some(member) => member,
+            None => self.queue.recv().await?,
+        };
+        let mut bytes = first.message.body.len();
+        let mut members = vec![first];
+        while members.len() < limits.members {
+            let Ok(member) = self.queue.try_recv() else { break };
+            bytes += member.message.body.len();
+            if bytes > BATCH_BYTES {
+                self.next = Some(member);
+                break;
+            }
+            members.push(member);
+        }
+        Some(members)
+    }
+}
+
+struct Worker {
+    store: Store,
+    handoff: Arc<Handoff>,
+    limits: Limits,
+    waiting: Arc<Mutex<Waiting>>,
+}
+
+impl Worker {
+    async fn run(self) {
+        loop {
+            let taken = self.waiting.lock().await.take(&self.limits).await;
+            let Some(mut members) = taken else { return };
+            while !members.is_empty() {
+                members = self.store_some(members).await;
+            }
+        }
+    }
+
+    /// Stores as many of `members` as fit in one transaction and answers them; returns the rest.
+    async fn store_some(&self, mut members: Vec<Member>) -> Vec<Member> {
+        let mut batch = Batch::new(self.store.clone(), self.handoff.clone(), self.limits.lease);
+        let mut pauses = RETRY_PAUSES_MS.into_iter();
+        loop {
+            // Those whose caller has left: nobody was promised anything.
+            members.retain(|member| !member.reply.is_closed());
+            if members.is_empty() {
+                return members;
+            }
+            match batch.store(&members).await {
+                Ok(answers) => {
+                    let rest = members.split_off(answers.len());
+                    for (member, answer) in members.into_iter().zip(answers) {
+                        let _ = member.reply.send(answer);
+                    }
+                    return rest;
+                }
+                Err(err) if err.kind == Kind::Database || err.kind == Kind::Unavailable => {
+                    tracing::warn!(%err, members = members.len(), "a batch of messages was not stored; trying again");
+                    let pause = pauses.next().unwrap_or(500);
+                    tokio::time::sleep(Duration::from_millis(pause)).await;
+                }
+                Err(err) if members.len() == 1 => {
+                    for member in members.drain(..) {
+                        let _ = member.reply.send(Err(
+                            Error::internal("the message could not be stored").because(err.to_string())
+                        ));
+                    }
+                    return members;
+                }
+                Err(err) => {
+                    tracing::error!(%err, members = members.len(), "a batch of messages failed; storing them one by one");
+                    return self.store_singly(members).await;
+                }
+            }
+        }
+    }
+
+    async fn store_singly(&self, members: Vec<Member>) -> Vec<Member> {
+        for member in members {
+            Box::pin(self.store_some(vec![member])).await;
+        }
+        Vec::new()
+    }
+}

@@ -1,0 +1,269 @@
+//! One batch: reads what its members need, plans their deliveries, writes everything, commits, hands over.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::insert::{self, App, DeliveryRow, Fresh};
+use super::{Accepted, Member};
+use crate::domain::delivery::Trigger;
+use crate::domain::filter::{self, EndpointFilter};
+use crate::domain::id::Prefix;
+use crate::error::{Error, Kind, Result};
+use crate::store::handoff::{Handoff, Place, Slot};
+use crate::store::queue::{Content, LARGE_BODY, Lease, Target};
+use crate::store::{Store, Tx};
+
+/// Delivery rows in one batch, and in one statement of a message that alone has more.
+const BATCH_DELIVERIES: usize = 5_000;
+
+pub(super) struct Batch {
+    store: Store,
+    handoff: Arc<Handoff>,
+    lease: Duration,
+    /// Lease ids of tries whose commit may have been lost with its answer.
+    tried: Vec<i64>,
+}
+
+/// A member, the application it goes to and those of its endpoints that want it.
+struct Plan<'a> {
+    member: &'a Member,
+    app: Option<Arc<App>>,
+    targets: Vec<Arc<Target>>,
+}
+
+/// What a batch leaves to do once it is durable.
+#[derive(Default)]
+struct Placed {
+    rows: Vec<DeliveryRow>,
+    leases: Vec<Lease>,
+    parked: HashSet<Arc<str>>,
+    due: bool,
+}
+
+impl Batch {
+    pub fn new(store: Store, handoff: Arc<Handoff>, lease: Duration) -> Self {
+        Self {
+            store,
+            handoff,
+            lease,
+            tried: Vec::new(),
+        }
+    }
+
+    /// Stores a prefix of `members` in one transaction and answers it, in order. Called again after a failure it finds
+    /// what an earlier try had committed.
+    pub async fn store(&mut self, members: &[Member]) -> Result<Vec<Result<Accepted>>> {
+        let tx = self.store.begin().await?;
+        let plans = plan(&tx, members).await?;
+        let replies = insert::claim_keys(&tx, &keyed(&plans)).await?;
+        let fresh: Vec<&Plan> = plans.iter().filter(|plan| stores(plan, &replies)).collect();
+        let stored = insert::insert_messages(&tx, &fresh.iter().map(|plan| plan.fresh()).collect::<Vec<_>>()).await?;
+        let missing: Vec<_> = fresh
+            .iter()
+            .filter(|plan| !stored.contains(&plan.member.id))
+            .map(|plan| plan.fresh())
+            .collect();
+        let committed = insert::find_committed(&tx, &missing).await?;
+        insert::release_lost(&tx, &committed, &self.tried).await?;
+        let refused = missing.iter().filter(|one| !committed.contains(&one.member.id));
+        insert::delete_keys(&tx, refused.filter_map(|one| one.member.message.key.as_ref())).await?;
+
+        let placed = self.place(&tx, fresh.iter().filter(|plan| stored.contains(&plan.member.id)));
+        for rows in placed.rows.chunks(BATCH_DELIVERIES) {
+            insert::insert_deliveries(&tx, rows).await?;
+        }
+        let contents: Vec<_> = fresh
+            .iter()
+            .filter(|plan| stored.contains(&plan.member.id))
+            .map(|plan| plan.fresh())
+            .collect();
+        insert::insert_contents(&tx, &contents).await?;
+        if placed.due {
+            tx.wake_on_commit();
+        }
+        tx.commit().await?;
+        self.hand_over(placed);
+        Ok(answers(&plans, &replies, |id| {
+            stored.contains(id) || committed.contains(id)
+        }))
+    }
+
+    /// Gives each new delivery its place: this process's sender, the due index, or parked.
+    fn place<'a>(&mut self, tx: &Tx, plans: impl Iterator<Item = &'a &'a Plan<'a>>) -> Placed {
+        let clock = self.store.clock();
+        let owner = self.handoff.owner();
+        let lease_id = self.handoff.new_lease_id();
+        self.tried.push(lease_id);
+        let ends_at = clock.monotonic() + self.lease;
+        let mut placed = Placed::default();
+        for plan in plans {
+            let body: Arc<str> = plan.member.message.body.as_str().into();
+            for target in &plan.targets {
+                let place = match &owner {
+                    Some(_) if body.len() <= LARGE_BODY => self.handoff.place(&target.endpoint_id),
+                    _ => Place::Due,
+                };
+                let mut row = DeliveryRow {
+                    id: clock.new_id(Prefix::Delivery),
+                    app_id: plan.app_id().to_owned(),
+                    message_id: plan.member.id.clone(),
+                    endpoint_id: target.endpoint_id.clone(),
+                    due_at: Some(tx.now),
+                    lease: None,
+                };
+                match (place, &owner) {
+                    (Place::Leased(slot), Some(owner)) => {
+                        row.due_at = Some(tx.now.plus(self.lease));
+                        row.lease = Some((owner.clone(), lease_id));
+                        let content = Content::Body(body.clone());
+                        placed
+                            .leases
+                            .push(lease(&row, target.clone(), content, lease_id, ends_at, slot));
+                    }
+                    (Place::Parked, _) => {
+                        row.due_at = None;
+                        placed.parked.insert(target.endpoint_id.clone());
+                    }
+                    _ => placed.due = true,
+                }
+                placed.rows.push(row);
+            }
+        }
+        placed
+    }
+
+    fn hand_over(&self, placed: Placed) {
+        self.handoff.send(placed.leases);
+        if !placed.parked.is_empty() {
+            self.handoff.set_parked(&placed.parked, true);
+            self.store.wake();
+        }
+        if placed.due {
+            self.store.announce();
+        }
+    }
+}
+
+fn lease(
+    row: &DeliveryRow,
+    target: Arc<Target>,
+    content: Content,
+    lease_id: i64,
+    ends_at: Duration,
+    slot: Slot,
+) -> Lease {
+    Lease {
+        delivery_id: row.id.clone(),
+        app_id: row.app_id.clone(),
+        message_id: row.message_id.clone(),
+        endpoint_id: row.endpoint_id.clone(),
+        trigger: Trigger::Scheduled,
+        attempt: 0,
+        lease_id,
+        ends_at,
+        target: Some(target),
+        content,
+        delivered_already: false,
+        slot,
+    }
+}
+
+impl<'a> Plan<'a> {
+    fn app_id(&self) -> &str {
+        self.app.as_ref().map_or("", |app| &app.id)
+    }
+
+    fn fresh(&self) -> Fresh<'_> {
+        Fresh {
+            app_id: self.app_id(),
+            member: self.member,
+        }
+    }
+
+    /// What the member's key is answered with from now on.
+    fn reply(&self) -> String {
+        format!("{}/{}", self.app_id(), self.member.id)
+    }
+}
+
+/// Reads the members' applications and endpoints as they stand in this transaction, and plans a prefix of the members
+/// that has at most 5,000 deliveries (or one member).
+async fn plan<'a>(tx: &Tx, members: &'a [Member]) -> Result<Vec<Plan<'a>>> {
+    let apps = insert::find_apps(tx, members).await?;
+    let mut deliveries = 0;
+    let mut plans = Vec::with_capacity(members.len());
+    for member in members {
+        let message = &member.message;
+        let app = apps.get(&(message.org_id.as_str(), message.app.as_str())).cloned();
+        let endpoints = app.iter().flat_map(|app| &app.endpoints);
+        let wanting = endpoints.filter(|endpoint| {
+            let filter = EndpointFilter {
+                event_types: endpoint.event_types.as_deref(),
+                channels: endpoint.channels.as_deref(),
+            };
+            filter::accepts(&filter, &message.event_type, &message.channels)
+        });
+        let targets: Vec<_> = wanting.map(|endpoint| endpoint.target.clone()).collect();
+        deliveries += targets.len();
+        if deliveries > BATCH_DELIVERIES && !plans.is_empty() {
+            break;
+        }
+        plans.push(Plan { member, app, targets });
+    }
+    Ok(plans)
+}
+
+/// The members that bring a key, the first of each key only, with the reply that the key is to have.
+fn keyed<'a>(plans: &'a [Plan<'a>]) -> Vec<(&'a crate::store::idempotency::Key, String)> {
+    let mut seen = HashSet::new();
+    let known = plans.iter().filter(|plan| plan.app.is_some());
+    let keyed = known.filter_map(|plan| Some((plan.member.message.key.as_ref()?, plan.reply())));
+    keyed.filter(|(key, _)| seen.insert(*key)).collect()
+}
+
+/// A member is stored unless its application is unknown or its key has another message's reply.
+fn stores(plan: &Plan, replies: &HashMap<(String, String), String>) -> bool {
+    plan.app.is_some() && reply_of(plan, replies).is_none_or(|reply| *reply == plan.reply())
+}
+
+fn reply_of<'r>(plan: &Plan, replies: &'r HashMap<(String, String), String>) -> Option<&'r String> {
+    let key = plan.member.message.key.as_ref()?;
+    replies.get(&(key.scope.clone(), key.key.clone()))
+}
+
+fn answers(
+    plans: &[Plan],
+    replies: &HashMap<(String, String), String>,
+    is_stored: impl Fn(&str) -> bool,
+) -> Vec<Result<Accepted>> {
+    let conflict = || Error::new(Kind::Conflict, "eventId: a message of this application has it already");
+    let mut refused: HashSet<&str> = HashSet::new();
+    for plan in plans
+        .iter()
+        .filter(|plan| stores(plan, replies) && !is_stored(&plan.member.id))
+    {
+        refused.insert(&plan.member.id);
+    }
+    let answer = |plan: &Plan| {
+        if plan.app.is_none() {
+            return Err(Error::not_found("application"));
+        }
+        let own = plan.reply();
+        let reply = reply_of(plan, replies).unwrap_or(&own);
+        let (app_id, message_id) = reply
+            .split_once('/')
+            .ok_or_else(|| Error::internal("a stored reply is no message's"))?;
+        // The same key twice in this batch: the later one shares the first's fate.
+        if refused.contains(message_id) {
+            return Err(conflict());
+        }
+        Ok(Accepted {
+            app_id: app_id.to_owned(),
+            message_id: message_id.to_owned(),
+            created_at: plan.member.created_at,
+            replayed: message_id != plan.member.id,
+        })
+    };
+    plans.iter().map(answer).collect()
+}

@@ -1,0 +1,341 @@
+//! The statements of a batch, one a table, rows sorted by their unique keys so that two batches never cross.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use sea_orm::{ConnectionTrait, FromQueryResult};
+
+use super::Member;
+use crate::domain::timestamp::Timestamp;
+use crate::error::Result;
+use crate::store::Tx;
+use crate::store::entity::endpoint;
+use crate::store::idempotency::{KEPT, Key};
+use crate::store::queue::Target;
+use crate::store::rows::{Column, Rows, statement};
+
+/// An application and its endpoints that may be called.
+pub(super) struct App {
+    pub id: String,
+    pub endpoints: Vec<Endpoint>,
+}
+
+pub(super) struct Endpoint {
+    pub event_types: Option<Vec<String>>,
+    pub channels: Option<Vec<String>>,
+    pub target: Arc<Target>,
+}
+
+/// A member that is to be stored, and where.
+pub(super) struct Fresh<'a> {
+    pub app_id: &'a str,
+    pub member: &'a Member,
+}
+
+pub(super) struct DeliveryRow {
+    pub id: String,
+    pub app_id: String,
+    pub message_id: String,
+    pub endpoint_id: Arc<str>,
+    pub due_at: Option<Timestamp>,
+    pub lease: Option<(Arc<str>, i64)>,
+}
+
+/// The applications that `members` name by id or uid, each with its endpoints, by (organization, name).
+pub(super) async fn find_apps<'a>(tx: &Tx, members: &'a [Member]) -> Result<HashMap<(&'a str, &'a str), Arc<App>>> {
+    let mut names: Vec<_> = members
+        .iter()
+        .map(|one| (one.message.org_id.as_str(), one.message.app.as_str()))
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    // A uid never begins with `app_`, so a name says which of the two it is.
+    let (ids, uids): (Vec<_>, Vec<_>) = names.into_iter().partition(|(_, name)| name.starts_with("app_"));
+    let mut found = HashMap::new();
+    for (names, matches) in [(ids, "a.id = t.name"), (uids, "a.uid = t.name")] {
+        if names.is_empty() {
+            continue;
+        }
+        let (orgs, refs) = names.iter().copied().unzip();
+        let rows = Rows::new([("org_id", Column::Text(orgs)), ("name", Column::Text(refs))]);
+        let sql = format!(
+            "select a.id as a_id, a.org_id as a_org_id, t.name as a_name, e.* from {{t}} \
+             join application a on a.org_id = t.org_id and {matches} and a.deleted_at is null and {} \
+             left join endpoint e on e.app_id = a.id and e.deleted_at is null and not e.disabled order by a.id, e.id",
+            if matches == "a.uid = t.name" {
+                "a.uid is not null"
+            } else {
+                "true"
+            }
+        );
+        let rows = tx
+            .conn()
+            .query_all_raw(statement(tx.backend(), &sql, &[("t", &rows)], []))
+            .await?;
+        let mut apps: HashMap<(String, String), App> = HashMap::new();
+        for row in &rows {
+            let key = (row.try_get("", "a_org_id")?, row.try_get("", "a_name")?);
+            let id: String = row.try_get("", "a_id")?;
+            let app = apps.entry(key).or_insert_with(|| App {
+                id,
+                endpoints: Vec::new(),
+            });
+            if row.try_get::<Option<String>>("", "app_id")?.is_some() {
+                app.endpoints.push(endpoint::Model::from_query_result(row, "")?.into());
+            }
+        }
+        for name in names {
+            if let Some(app) = apps.remove(&(name.0.to_owned(), name.1.to_owned())) {
+                found.insert(name, Arc::new(app));
+            }
+        }
+    }
+    Ok(found)
+}
+
+impl From<endpoint::Model> for Endpoint {
+    fn from(row: endpoint::Model) -> Self {
+        Self {
+            event_types: row.event_types.map(|list| list.0),
+            channels: row.channels.map(|list| list.0),
+            target: Arc::new(Target {
+                endpoint_id: row.id.into(),
+                url: row.url,
+                headers: row.headers.0,
+                secrets: row.secrets.0,
+            }),
+        }
+    }
+}
+
+/// Claims the keys with their replies; an expired key counts as absent. Answers the keys that have a reply already,
+/// from an earlier request or from an earlier try of this one.
+pub(super) async fn claim_keys(tx: &Tx, keyed: &[(&Key, String)]) -> Result<HashMap<(String, String), String>> {
+    let mut replies = HashMap::new();
+    if keyed.is_empty() {
+        return Ok(replies);
+    }
+    let mut sorted: Vec<_> = keyed.iter().collect();
+    sorted.sort_by_key(|(key, _)| (&key.scope, &key.key));
+    let rows = Rows::new([
+        (
+            "scope",
+            Column::Text(sorted.iter().map(|(key, _)| key.scope.as_str()).collect()),
+        ),
+        (
+            "key",
+            Column::Text(sorted.iter().map(|(key, _)| key.key.as_str()).collect()),
+        ),
+        (
+            "reply",
+            Column::Text(sorted.iter().map(|(_, reply)| reply.as_str()).collect()),
+        ),
+    ]);
+    let claim = "insert into idempotency (scope, key, reply, expires_at) \
+                 select scope, key, reply, $1 from {t} where true order by scope, key \
+                 on conflict (scope, key) do update set reply = excluded.reply, expires_at = excluded.expires_at \
+                 where idempotency.expires_at <= $2 returning scope, key";
+    let times = [tx.now.plus(KEPT).0.into(), tx.now.0.into()];
+    let claimed = tx
+        .conn()
+        .query_all_raw(statement(tx.backend(), claim, &[("t", &rows)], times))
+        .await?
+        .len();
+    let read = "select i.scope, i.key, i.reply from {t} join idempotency i on i.scope = t.scope and i.key = t.key";
+    // A key that this batch claimed has the own reply, which `keyed` knows; only others' must be read.
+    if claimed == keyed.len() {
+        replies.extend(
+            keyed
+                .iter()
+                .map(|(key, reply)| ((key.scope.clone(), key.key.clone()), reply.clone())),
+        );
+        return Ok(replies);
+    }
+    for row in tx
+        .conn()
+        .query_all_raw(statement(tx.backend(), read, &[("t", &rows)], []))
+        .await?
+    {
+        replies.insert(
+            (row.try_get("", "scope")?, row.try_get("", "key")?),
+            row.try_get("", "reply")?,
+        );
+    }
+    Ok(replies)
+}
+
+/// A refused request leaves no key behind.
+pub(super) async fn delete_keys(tx: &Tx, keys: impl Iterator<Item = &Key>) -> Result<()> {
+    let (scopes, keys): (Vec<_>, Vec<_>) = keys.map(|key| (key.scope.as_str(), key.key.as_str())).unzip();
+    if scopes.is_empty() {
+        return Ok(());
+    }
+    let rows = Rows::new([("scope", Column::Text(scopes)), ("key", Column::Text(keys))]);
+    let sql = "delete from idempotency where (scope, key) in (select scope, key from {t})";
+    tx.conn()
+        .execute_raw(statement(tx.backend(), sql, &[("t", &rows)], []))
+        .await?;
+    Ok(())
+}
+
+/// Inserts messages; one whose event id is taken, or that is there already, is left out. Answers the ids inserted.
+pub(super) async fn insert_messages(tx: &Tx, fresh: &[Fresh<'_>]) -> Result<HashSet<String>> {
+    if fresh.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let mut sorted: Vec<_> = fresh.iter().collect();
+    sorted.sort_by_key(|one| (one.app_id, &one.member.message.event_id, &one.member.id));
+    let channels: Vec<_> = sorted
+        .iter()
+        .map(|one| channels(&one.member.message.channels))
+        .collect();
+    let expires = |one: &&Fresh| one.member.created_at.plus(one.member.message.retention).0;
+    let rows = Rows::new([
+        ("app_id", Column::Text(sorted.iter().map(|one| one.app_id).collect())),
+        (
+            "id",
+            Column::Text(sorted.iter().map(|one| one.member.id.as_str()).collect()),
+        ),
+        (
+            "event_type",
+            Column::Text(
+                sorted
+                    .iter()
+                    .map(|one| one.member.message.event_type.as_str())
+                    .collect(),
+            ),
+        ),
+        (
+            "event_id",
+            Column::MaybeText(
+                sorted
+                    .iter()
+                    .map(|one| one.member.message.event_id.as_deref())
+                    .collect(),
+            ),
+        ),
+        (
+            "channels",
+            Column::MaybeText(channels.iter().map(Option::as_deref).collect()),
+        ),
+        (
+            "created_at",
+            Column::Int(sorted.iter().map(|one| one.member.created_at.0).collect()),
+        ),
+        ("expires_at", Column::Int(sorted.iter().map(expires).collect())),
+    ]);
+    let sql = "insert into message (app_id, id, event_type, event_id, channels, created_at, expires_at) \
+               select app_id, id, event_type, event_id, channels, created_at, expires_at from {t} where true \
+               on conflict do nothing returning id";
+    let inserted = tx
+        .conn()
+        .query_all_raw(statement(tx.backend(), sql, &[("t", &rows)], []))
+        .await?;
+    inserted.iter().map(|row| Ok(row.try_get("", "id")?)).collect()
+}
+
+fn channels(channels: &[String]) -> Option<String> {
+    (!channels.is_empty()).then(|| serde_json::to_string(channels).expect("text is JSON"))
+}
+
+/// Those of `missing` that an earlier try had committed: their ids are there.
+pub(super) async fn find_committed(tx: &Tx, missing: &[Fresh<'_>]) -> Result<HashSet<String>> {
+    if missing.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let rows = Rows::new([
+        ("app_id", Column::Text(missing.iter().map(|one| one.app_id).collect())),
+        (
+            "id",
+            Column::Text(missing.iter().map(|one| one.member.id.as_str()).collect()),
+        ),
+    ]);
+    let sql = "select m.id from {t} join message m on m.app_id = t.app_id and m.id = t.id";
+    let found = tx
+        .conn()
+        .query_all_raw(statement(tx.backend(), sql, &[("t", &rows)], []))
+        .await?;
+    found.iter().map(|row| Ok(row.try_get("", "id")?)).collect()
+}
+
+/// Makes due what a try had leased whose commit succeeded unheard: nobody is sending it.
+pub(super) async fn release_lost(tx: &Tx, committed: &HashSet<String>, tried: &[i64]) -> Result<()> {
+    if committed.is_empty() || tried.is_empty() {
+        return Ok(());
+    }
+    let messages = Rows::new([("id", Column::Text(committed.iter().map(String::as_str).collect()))]);
+    let leases = Rows::new([("lease", Column::Int(tried.to_vec()))]);
+    let sql = "update delivery set due_at = $1, owner = null, lease_id = null \
+               where message_id in (select id from {m}) and lease_id in (select lease from {l})";
+    let statement = statement(
+        tx.backend(),
+        sql,
+        &[("m", &messages), ("l", &leases)],
+        [tx.now.0.into()],
+    );
+    tx.conn().execute_raw(statement).await?;
+    tx.wake_on_commit();
+    Ok(())
+}
+
+pub(super) async fn insert_contents(tx: &Tx, stored: &[Fresh<'_>]) -> Result<()> {
+    if stored.is_empty() {
+        return Ok(());
+    }
+    let rows = Rows::new([
+        ("app_id", Column::Text(stored.iter().map(|one| one.app_id).collect())),
+        (
+            "message_id",
+            Column::Text(stored.iter().map(|one| one.member.id.as_str()).collect()),
+        ),
+        (
+            "body",
+            Column::Text(stored.iter().map(|one| one.member.message.body.as_str()).collect()),
+        ),
+    ]);
+    let sql = "insert into message_content (app_id, message_id, body) select app_id, message_id, body from {t}";
+    tx.conn()
+        .execute_raw(statement(tx.backend(), sql, &[("t", &rows)], []))
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn insert_deliveries(tx: &Tx, rows: &[DeliveryRow]) -> Result<()> {
+    let rows = Rows::new([
+        ("id", Column::Text(rows.iter().map(|row| row.id.as_str()).collect())),
+        (
+            "app_id",
+            Column::Text(rows.iter().map(|row| row.app_id.as_str()).collect()),
+        ),
+        (
+            "message_id",
+            Column::Text(rows.iter().map(|row| row.message_id.as_str()).collect()),
+        ),
+        (
+            "endpoint_id",
+            Column::Text(rows.iter().map(|row| &*row.endpoint_id).collect()),
+        ),
+        (
+            "due_at",
+            Column::MaybeInt(rows.iter().map(|row| row.due_at.map(|at| at.0)).collect()),
+        ),
+        (
+            "owner",
+            Column::MaybeText(
+                rows.iter()
+                    .map(|row| row.lease.as_ref().map(|(owner, _)| &**owner))
+                    .collect(),
+            ),
+        ),
+        (
+            "lease_id",
+            Column::MaybeInt(rows.iter().map(|row| row.lease.as_ref().map(|(_, id)| *id)).collect()),
+        ),
+    ]);
+    let sql = "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at, owner, lease_id) \
+               select id, app_id, message_id, endpoint_id, 0, 0, due_at, owner, lease_id from {t}";
+    tx.conn()
+        .execute_raw(statement(tx.backend(), sql, &[("t", &rows)], []))
+        .await?;
+    Ok(())
+}
