@@ -28,13 +28,15 @@ impl<'a> Rows<'a> {
     pub fn bind(&self, backend: Backend, name: &str, values: &mut Vec<Value>) -> String {
         match backend {
             Backend::Postgres => {
-                let mut calls = Vec::with_capacity(self.0.len());
+                let mut arrays = Vec::with_capacity(self.0.len());
                 for (_, column) in &self.0 {
                     values.push(column.array());
-                    calls.push(format!("${}::{}[]", values.len(), column.postgres_type()));
+                    arrays.push(format!("${}::{}[]", values.len(), column.postgres_type()));
                 }
                 let names: Vec<_> = self.0.iter().map(|(name, _)| *name).collect();
-                format!("unnest({}) as {name}({})", calls.join(", "), names.join(", "))
+                let columns: Vec<_> = self.0.iter().map(|(name, column)| column.selected(name)).collect();
+                let (arrays, names, columns) = (arrays.join(", "), names.join(", "), columns.join(", "));
+                format!("(select {columns} from unnest({arrays}) as bound({names})) as {name}")
             }
             Backend::Sqlite => {
                 let json = serde_json::to_string(&ByRow(self)).expect("text and integers are JSON");
@@ -87,18 +89,30 @@ impl Column<'_> {
         }
     }
 
+    /// SeaORM binds no null inside an array, so these stand for it: no text of ours is empty where it may be null,
+    /// and no integer the least there is.
+    fn selected(&self, name: &str) -> String {
+        match self {
+            Column::Text(_) | Column::Int(_) => name.to_owned(),
+            Column::MaybeText(_) => format!("nullif({name}, '') as {name}"),
+            Column::MaybeInt(_) => format!("nullif({name}, '{}'::int8) as {name}", i64::MIN),
+        }
+    }
+
     fn array(&self) -> Value {
+        let text = |texts: &mut dyn Iterator<Item = &str>| texts.map(Value::from).collect();
+        let int = |ints: &mut dyn Iterator<Item = i64>| ints.map(Value::from).collect();
         let (kind, values) = match self {
-            Column::Text(values) => (
-                ArrayType::String,
-                values.iter().map(|text| Value::from(*text)).collect(),
-            ),
+            Column::Text(values) => (ArrayType::String, text(&mut values.iter().copied())),
             Column::MaybeText(values) => (
                 ArrayType::String,
-                values.iter().map(|text| Value::from(text.map(str::to_owned))).collect(),
+                text(&mut values.iter().map(|one| one.unwrap_or_default())),
             ),
-            Column::Int(values) => (ArrayType::BigInt, values.iter().map(|int| Value::from(*int)).collect()),
-            Column::MaybeInt(values) => (ArrayType::BigInt, values.iter().map(|int| Value::from(*int)).collect()),
+            Column::Int(values) => (ArrayType::BigInt, int(&mut values.iter().copied())),
+            Column::MaybeInt(values) => (
+                ArrayType::BigInt,
+                int(&mut values.iter().map(|one| one.unwrap_or(i64::MIN))),
+            ),
         };
         Value::Array(kind, Some(Box::new(values)))
     }

@@ -6,6 +6,7 @@ mod harness;
 
 mod architecture;
 mod database;
+mod delivery;
 mod migrations;
 mod proxy;
 mod receiver;

@@ -222,7 +222,7 @@ async fn connect(url: &str) -> Result<DatabaseConnection, DbErr> {
     Database::connect(options).await
 }
 
-async fn open(url: &str, clock: Clock) -> postrider::error::Result<Store> {
+pub(super) async fn open(url: &str, clock: Clock) -> postrider::error::Result<Store> {
     let options = store::ConnectOptions {
         url: url.to_owned(),
         password: None,

@@ -9,11 +9,13 @@ mod database;
 mod postgres;
 mod proxy;
 mod receiver;
+mod rig;
 mod within;
 
 pub use database::{Kind, TestDatabase, on_postgres, on_sqlite, rows, scratch_folder};
 pub use proxy::Proxy;
 pub use receiver::{Answer, Arrival, Receiver};
+pub use rig::{ORG, Rig, SECRET, START, Shape};
 pub use within::{DEADLINE, within};
 
 /// Two tests, `NAME::sqlite` and `NAME::postgres`, each with a migrated database of its own.

@@ -1,0 +1,209 @@
+//! The queue without its HTTP side: a store, an intake and a dispatcher that is stepped by hand, on a test clock.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider::clock::Clock;
+use postrider::dispatcher::{Dispatcher, LEASE_MARGIN, Settings, Step};
+use postrider::domain::secret::{Encryptor, EndpointSecret};
+use postrider::domain::timestamp::Timestamp;
+use postrider::store::Store;
+use postrider::store::handoff::{Caps, Handoff};
+use postrider::store::intake::{Accepted, Intake, Limits, NewMessage};
+use sea_orm::{ConnectionTrait, DatabaseConnection, Statement, Value};
+use tokio_util::task::TaskTracker;
+
+use super::TestDatabase;
+
+pub const ORG: &str = "org_test";
+pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const KEY: &str = "an encryption key for tests only, long enough";
+/// 2026-01-01T00:00:00Z.
+pub const START: Timestamp = Timestamp(1_767_225_600_000_000);
+
+/// How a rig differs from the default one.
+#[derive(Clone)]
+pub struct Shape {
+    pub clock: Clock,
+    pub caps: Caps,
+    pub attempt_timeout: Duration,
+    pub schedule: &'static str,
+    pub batch: usize,
+    /// Instead of the test database's own.
+    pub url: Option<String>,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self {
+            clock: Clock::test(START),
+            caps: Caps {
+                process: 64,
+                endpoint: 16,
+            },
+            attempt_timeout: Duration::from_secs(5),
+            schedule: "5,300",
+            batch: 200,
+            url: None,
+        }
+    }
+}
+
+pub struct Rig {
+    pub store: Store,
+    pub clock: Clock,
+    pub handoff: Arc<Handoff>,
+    pub dispatcher: Dispatcher,
+    pub intake: Intake,
+    pub db: DatabaseConnection,
+}
+
+impl Rig {
+    pub async fn on(db: &TestDatabase) -> Self {
+        Self::shaped(db, Shape::default()).await
+    }
+
+    pub async fn shaped(db: &TestDatabase, shape: Shape) -> Self {
+        let store = match &shape.url {
+            Some(url) => super::database::open(url, shape.clock.clone())
+                .await
+                .expect("the store opens"),
+            None => db.open(shape.clock.clone()).await,
+        };
+        store
+            .unlock(Encryptor::new(KEY).unwrap())
+            .await
+            .expect("the key is the database's");
+        let (handoff, fast) = Handoff::new(store.clone(), shape.caps);
+        let settings = Settings {
+            attempt_timeout: shape.attempt_timeout,
+            schedule: shape.schedule.parse().unwrap(),
+            targets: "127.0.0.0/8".parse().unwrap(),
+        };
+        let mut dispatcher = Dispatcher::new(&store, &handoff, fast, settings).unwrap();
+        dispatcher.start().await.expect("the dispatcher takes an owner id");
+        let limits = Limits {
+            members: shape.batch,
+            lease: shape.attempt_timeout + LEASE_MARGIN,
+        };
+        let intake = Intake::start(&store, &handoff, limits, &TaskTracker::new());
+        Self {
+            store,
+            clock: shape.clock,
+            handoff,
+            dispatcher,
+            intake,
+            db: db.connect().await,
+        }
+    }
+
+    pub async fn sql(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> u64 {
+        let statement = Statement::from_sql_and_values(self.db.get_database_backend(), sql, values);
+        self.db.execute_raw(statement).await.expect(sql).rows_affected()
+    }
+
+    /// An application, by its id, with the uid `NAME-uid`.
+    pub async fn application(&self, name: &str) -> String {
+        let id = format!("app_{name}");
+        let sql = "insert into application (id, org_id, uid, name, metadata, created_at, updated_at) \
+                   values ($1, $2, $3, $1, '{}', 0, 0)";
+        self.sql(sql, [id.as_str().into(), ORG.into(), format!("{name}-uid").into()])
+            .await;
+        id
+    }
+
+    /// An endpoint that wants everything; its id is `ep_NAME`.
+    pub async fn endpoint(&self, app: &str, name: &str, url: &str) -> String {
+        let id = format!("ep_{name}");
+        let sealed = self.seal(&id, SECRET);
+        let sql = "insert into endpoint (app_id, id, url, description, disabled, metadata, headers, secrets, \
+                   created_at, updated_at) values ($1, $2, $3, '', false, '{}', '{}', $4, 0, 0)";
+        self.sql(
+            sql,
+            [
+                app.into(),
+                id.as_str().into(),
+                url.into(),
+                format!(r#"[{{"sealed":"{sealed}"}}]"#).into(),
+            ],
+        )
+        .await;
+        id
+    }
+
+    pub fn seal(&self, endpoint: &str, secret: &str) -> String {
+        let secret = EndpointSecret::parse(secret).unwrap().to_wire();
+        self.store.encryptor().unwrap().seal(secret.as_bytes(), endpoint)
+    }
+
+    pub fn message(&self, app: &str, body: &str) -> NewMessage {
+        NewMessage {
+            org_id: ORG.to_owned(),
+            app: app.to_owned(),
+            event_type: "order.created".to_owned(),
+            event_id: None,
+            channels: Vec::new(),
+            body: body.to_owned(),
+            retention: Duration::from_secs(90 * 86_400),
+            key: None,
+        }
+    }
+
+    pub async fn accept(&self, app: &str, body: &str) -> Accepted {
+        self.intake
+            .accept(self.message(app, body))
+            .await
+            .expect("the message is accepted")
+    }
+
+    pub async fn step(&mut self) -> Step {
+        self.dispatcher.step().await.expect("a step runs")
+    }
+
+    /// Steps until there is nothing to send now; answers how many were sent.
+    pub async fn drain(&mut self) -> usize {
+        let mut sent = 0;
+        for _ in 0..10_000 {
+            let step = self.step().await;
+            if step.sent == 0 {
+                return sent;
+            }
+            sent += step.sent;
+        }
+        panic!("the queue does not empty");
+    }
+
+    pub fn advance(&self, seconds: u64) {
+        self.clock.advance(Duration::from_secs(seconds));
+    }
+
+    pub async fn count(&self, from: &str) -> i64 {
+        let sql = format!("select count(*) as n from {from}");
+        let statement = Statement::from_string(self.db.get_database_backend(), sql);
+        self.db
+            .query_one_raw(statement)
+            .await
+            .unwrap()
+            .unwrap()
+            .try_get("", "n")
+            .unwrap()
+    }
+
+    /// The one result of a message at an endpoint: `delivered`, `waiting`, `failed` or `none`.
+    pub async fn state(&self, message: &str) -> &'static str {
+        let sql = "select state from delivery_result where message_id = $1";
+        let statement = Statement::from_sql_and_values(self.db.get_database_backend(), sql, [message.into()]);
+        match self
+            .db
+            .query_one_raw(statement)
+            .await
+            .unwrap()
+            .map(|row| row.try_get::<i16>("", "state").unwrap())
+        {
+            None => "none",
+            Some(0) => "delivered",
+            Some(1) => "waiting",
+            Some(_) => "failed",
+        }
+    }
+}
