@@ -5,4 +5,5 @@ pub mod clock;
 pub mod dispatcher;
 pub mod domain;
 pub mod error;
+pub mod service;
 pub mod store;

@@ -43,6 +43,12 @@ impl Prefix {
             Self::Delivery => "dlv",
         }
     }
+
+    /// Whether a text has the form of such an id: no uid does.
+    pub fn is_of(self, text: &str) -> bool {
+        text.strip_prefix(self.as_str())
+            .is_some_and(|rest| rest.starts_with('_'))
+    }
 }
 
 /// A source of ids. Ids of one source increase strictly, whatever the clock does.

@@ -1,6 +1,7 @@
 //! SQL: the only directory that queries. One file a resource, plus the queue (intake, claim, settle, process).
 //! Must not: know HTTP, decide rules (domain does). Called by service (writes), api (reads) and dispatcher (queue).
 
+pub mod application;
 mod backend;
 mod connect;
 pub mod entity;
@@ -9,13 +10,19 @@ pub mod idempotency;
 mod installation;
 pub mod intake;
 pub mod notify;
+pub mod organization;
+mod page;
 pub mod process;
 pub mod queue;
 mod reach;
 mod rows;
 pub mod schema;
+mod source;
+pub mod token;
 mod tx;
 
 pub use backend::Backend;
 pub use connect::{ConnectOptions, Hold, Store};
+pub use page::{Page, PageRequest};
+pub use source::Source;
 pub use tx::Tx;

@@ -1,0 +1,153 @@
+//! Applications: rows. Each function takes the organization that they belong to. Called by service and api.
+
+use std::collections::BTreeMap;
+
+use sea_orm::sea_query::Expr;
+use sea_orm::{ActiveValue, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, Select};
+
+use super::entity::application::{ActiveModel, Column, Entity, Model};
+use super::entity::json_text::JsonText;
+use super::page::{Page, PageRequest, fetch};
+use super::source::Source;
+use super::tx::Tx;
+use crate::domain::id::Prefix;
+use crate::error::{Error, Kind, Result};
+
+/// Everything that a caller may say of an application.
+#[derive(Clone, Debug, Default)]
+pub struct Content {
+    pub name: String,
+    pub uid: Option<String>,
+    pub throttle_rate: Option<i32>,
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// What changes; the rest is kept.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    pub name: Option<String>,
+    pub uid: Option<Option<String>>,
+    pub throttle_rate: Option<Option<i32>>,
+    pub metadata: Option<BTreeMap<String, String>>,
+}
+
+impl From<Content> for Change {
+    fn from(content: Content) -> Self {
+        Self {
+            name: Some(content.name),
+            uid: Some(content.uid),
+            throttle_rate: Some(content.throttle_rate),
+            metadata: Some(content.metadata),
+        }
+    }
+}
+
+/// The living application with this id or uid.
+pub async fn find(source: &impl Source, org_id: &str, id_or_uid: &str) -> Result<Option<Model>> {
+    let named = match Prefix::Application.is_of(id_or_uid) {
+        true => Column::Id.eq(id_or_uid),
+        false => Column::Uid.eq(id_or_uid),
+    };
+    Ok(living(org_id).filter(named).one(source.source()).await?)
+}
+
+/// # Errors
+/// `NotFound`.
+pub async fn get(source: &impl Source, org_id: &str, id_or_uid: &str) -> Result<Model> {
+    let found = find(source, org_id, id_or_uid).await?;
+    found.ok_or_else(|| Error::not_found("application"))
+}
+
+pub async fn find_by_uid(source: &impl Source, org_id: &str, uid: &str) -> Result<Option<Model>> {
+    Ok(living(org_id).filter(Column::Uid.eq(uid)).one(source.source()).await?)
+}
+
+pub async fn list(source: &impl Source, org_id: &str, page: &PageRequest) -> Result<Page<Model>> {
+    fetch(source, living(org_id), Column::Id, page).await
+}
+
+/// # Errors
+/// `Conflict` when the uid is taken.
+pub async fn insert(tx: &Tx, org_id: &str, content: Content) -> Result<Model> {
+    let model = Model {
+        id: tx.store().clock().new_id_at(Prefix::Application, tx.now),
+        org_id: org_id.to_owned(),
+        uid: content.uid,
+        name: content.name,
+        throttle_rate: content.throttle_rate,
+        metadata: JsonText(content.metadata),
+        created_at: tx.now,
+        updated_at: tx.now,
+        deleted_at: None,
+    };
+    let row = model.clone().into_active_model();
+    Entity::insert(row)
+        .exec_without_returning(tx.conn())
+        .await
+        .map_err(uid_taken)?;
+    Ok(model)
+}
+
+/// # Errors
+/// `NotFound`; `Conflict` when the uid is taken.
+pub async fn update(tx: &Tx, org_id: &str, id: &str, change: Change) -> Result<Model> {
+    let row = ActiveModel {
+        name: set(change.name),
+        uid: set(change.uid),
+        throttle_rate: set(change.throttle_rate),
+        metadata: set(change.metadata.map(JsonText)),
+        updated_at: ActiveValue::Set(tx.now),
+        ..Default::default()
+    };
+    let updated = Entity::update_many()
+        .set(row)
+        .filter(alive(org_id))
+        .filter(Column::Id.eq(id))
+        .exec_with_returning(tx.conn())
+        .await
+        .map_err(uid_taken)?;
+    updated
+        .into_iter()
+        .next()
+        .ok_or_else(|| Error::not_found("application"))
+}
+
+/// Marks it as deleted: from now on nothing of it can be reached, and its uid is free.
+///
+/// # Errors
+/// `NotFound`.
+pub async fn delete(tx: &Tx, org_id: &str, id: &str) -> Result<()> {
+    let deleted = Entity::update_many()
+        .col_expr(Column::DeletedAt, Expr::value(tx.now))
+        .filter(alive(org_id))
+        .filter(Column::Id.eq(id))
+        .exec(tx.conn())
+        .await?;
+    match deleted.rows_affected {
+        0 => Err(Error::not_found("application")),
+        _ => Ok(()),
+    }
+}
+
+/// The column's new value, or nothing.
+pub(super) fn set<V: Into<sea_orm::Value>>(value: Option<V>) -> ActiveValue<V> {
+    value.map_or(ActiveValue::NotSet, ActiveValue::Set)
+}
+
+fn living(org_id: &str) -> Select<Entity> {
+    Entity::find().filter(alive(org_id))
+}
+
+fn alive(org_id: &str) -> Condition {
+    Condition::all()
+        .add(Column::OrgId.eq(org_id))
+        .add(Column::DeletedAt.is_null())
+}
+
+fn uid_taken(err: sea_orm::DbErr) -> Error {
+    let err = Error::from(err);
+    match err.kind {
+        Kind::Conflict => Error::new(Kind::Conflict, "an application with this uid exists already").because(err),
+        _ => err,
+    }
+}

@@ -1,0 +1,35 @@
+//! Organizations: rows. Called by service and cli.
+
+use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+
+use super::entity::organization::{ActiveModel, Column, Entity, Model};
+use super::source::Source;
+use super::tx::Tx;
+use crate::domain::id::Prefix;
+use crate::error::Result;
+
+pub async fn find_by_name(source: &impl Source, name: &str) -> Result<Option<Model>> {
+    let found = Entity::find().filter(Column::Name.eq(name)).one(source.source());
+    Ok(found.await?)
+}
+
+pub async fn list(source: &impl Source) -> Result<Vec<Model>> {
+    Ok(Entity::find().order_by_asc(Column::Id).all(source.source()).await?)
+}
+
+/// # Errors
+/// `Conflict` when the name is taken.
+pub async fn insert(tx: &Tx, name: &str) -> Result<Model> {
+    let model = Model {
+        id: tx.store().clock().new_id_at(Prefix::Organization, tx.now),
+        name: name.to_owned(),
+        created_at: tx.now,
+    };
+    let row = ActiveModel {
+        id: Set(model.id.clone()),
+        name: Set(model.name.clone()),
+        created_at: Set(model.created_at),
+    };
+    Entity::insert(row).exec_without_returning(tx.conn()).await?;
+    Ok(model)
+}

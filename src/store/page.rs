@@ -1,0 +1,84 @@
+//! A page of a list: where it begins, which way it goes, how much it holds. Called by every `list_` of store;
+//! api makes the request from the query and the answer from the page.
+
+use sea_orm::sea_query::{IntoCondition, SimpleExpr};
+use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, Select};
+
+use super::source::Source;
+use crate::error::Result;
+
+/// Which part of a list is asked for.
+#[derive(Clone, Debug)]
+pub struct PageRequest {
+    pub limit: u64,
+    /// The key to go on after; none: from the start, or, backwards, from the end.
+    pub after: Option<String>,
+    /// Away from the list's end, towards its start; the page is in the list's order all the same.
+    pub backwards: bool,
+    /// The order of the list itself.
+    pub ascending: bool,
+}
+
+/// Some rows in the list's order.
+#[derive(Clone, Debug)]
+pub struct Page<T> {
+    pub rows: Vec<T>,
+    /// Nothing further in the direction that was asked for.
+    pub done: bool,
+}
+
+impl<T> Page<T> {
+    pub fn map<U>(self, f: impl FnMut(T) -> U) -> Page<U> {
+        Page {
+            rows: self.rows.into_iter().map(f).collect(),
+            done: self.done,
+        }
+    }
+}
+
+impl PageRequest {
+    /// Whether keys grow in the direction that is read.
+    pub(super) fn reads_upwards(&self) -> bool {
+        self.ascending != self.backwards
+    }
+
+    /// The page from what a query with one row more than `limit` found, in the direction of reading.
+    pub(super) fn page<T>(&self, mut rows: Vec<T>) -> Page<T> {
+        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
+        let done = rows.len() <= limit;
+        rows.truncate(limit);
+        if self.backwards {
+            rows.reverse();
+        }
+        Page { rows, done }
+    }
+}
+
+/// One page of `query`, by the unique column `key`.
+pub(super) async fn fetch<E, C>(
+    source: &impl Source,
+    query: Select<E>,
+    key: C,
+    request: &PageRequest,
+) -> Result<Page<E::Model>>
+where
+    E: EntityTrait,
+    C: ColumnTrait,
+{
+    let rows = window(query, key, request).all(source.source()).await?;
+    Ok(request.page(rows))
+}
+
+/// The condition, order and size that make a query one page.
+pub(super) fn window<E: EntityTrait, C: ColumnTrait>(mut query: Select<E>, key: C, request: &PageRequest) -> Select<E> {
+    let upwards = request.reads_upwards();
+    if let Some(after) = &request.after {
+        query = query.filter(beyond(key, after, upwards).into_condition());
+    }
+    let order = if upwards { Order::Asc } else { Order::Desc };
+    query.order_by(key, order).limit(request.limit + 1)
+}
+
+fn beyond<C: ColumnTrait>(key: C, after: &str, upwards: bool) -> SimpleExpr {
+    if upwards { key.gt(after) } else { key.lt(after) }
+}

@@ -1,0 +1,41 @@
+//! What a query can read from: the store's readers, or a transaction that must see its own writes.
+//! So that each `find_` and `list_` is written once. Implemented by `Store` and `Tx` only.
+
+use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction};
+
+use super::backend::Backend;
+use super::connect::Store;
+use super::tx::Tx;
+
+pub trait Source: Sync {
+    #[doc(hidden)]
+    type Conn: ConnectionTrait;
+    #[doc(hidden)]
+    fn source(&self) -> &Self::Conn;
+    #[doc(hidden)]
+    fn dialect(&self) -> Backend;
+}
+
+impl Source for Store {
+    type Conn = DatabaseConnection;
+
+    fn source(&self) -> &DatabaseConnection {
+        self.reader()
+    }
+
+    fn dialect(&self) -> Backend {
+        self.backend()
+    }
+}
+
+impl Source for Tx {
+    type Conn = DatabaseTransaction;
+
+    fn source(&self) -> &DatabaseTransaction {
+        self.conn()
+    }
+
+    fn dialect(&self) -> Backend {
+        self.store().backend()
+    }
+}

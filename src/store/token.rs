@@ -1,0 +1,63 @@
+//! API tokens: rows, by their hash. Called by service, api (the lookup of a request's token) and cli.
+
+use sea_orm::sea_query::Expr;
+use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder};
+
+use super::entity::api_token::{Column, Entity, Model};
+use super::source::Source;
+use super::tx::Tx;
+use crate::domain::id::Prefix;
+use crate::domain::timestamp::Timestamp;
+use crate::error::Result;
+
+/// What a new token may do, and until when.
+#[derive(Clone, Debug)]
+pub struct NewToken<'a> {
+    pub org_id: &'a str,
+    /// Set: for this application only.
+    pub app_id: Option<&'a str>,
+    /// What `domain::token::hash` makes of it.
+    pub hash: &'a str,
+    pub expires_at: Option<Timestamp>,
+}
+
+/// The token with this hash, be it revoked or expired.
+pub async fn find_by_hash(source: &impl Source, hash: &str) -> Result<Option<Model>> {
+    let found = Entity::find().filter(Column::Hash.eq(hash)).one(source.source());
+    Ok(found.await?)
+}
+
+/// An organization's tokens, oldest first.
+pub async fn list(source: &impl Source, org_id: &str) -> Result<Vec<Model>> {
+    let found = Entity::find()
+        .filter(Column::OrgId.eq(org_id))
+        .order_by_asc(Column::Id)
+        .all(source.source());
+    Ok(found.await?)
+}
+
+pub async fn insert(tx: &Tx, new: NewToken<'_>) -> Result<Model> {
+    let model = Model {
+        id: tx.store().clock().new_id_at(Prefix::Token, tx.now),
+        org_id: new.org_id.to_owned(),
+        app_id: new.app_id.map(str::to_owned),
+        hash: new.hash.to_owned(),
+        created_at: tx.now,
+        expires_at: new.expires_at,
+        revoked_at: None,
+    };
+    let row = model.clone().into_active_model();
+    Entity::insert(row).exec_without_returning(tx.conn()).await?;
+    Ok(model)
+}
+
+/// Revokes a token; answers whether there was one that still worked.
+pub async fn revoke(tx: &Tx, id: &str) -> Result<bool> {
+    let revoked = Entity::update_many()
+        .col_expr(Column::RevokedAt, Expr::value(tx.now))
+        .filter(Column::Id.eq(id))
+        .filter(Column::RevokedAt.is_null())
+        .exec(tx.conn())
+        .await?;
+    Ok(revoked.rows_affected > 0)
+}
