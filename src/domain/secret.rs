@@ -166,6 +166,11 @@ fn derive(root: &Prk, purpose: &[u8]) -> [u8; 32] {
     key
 }
 
+/// 43 characters for 32 random bytes: a password or a key for a machine. Panics when the operating system gives none.
+pub fn random_text() -> String {
+    URL_SAFE_NO_PAD.encode(random::<32>())
+}
+
 fn random<const LEN: usize>() -> [u8; LEN] {
     let mut bytes = [0; LEN];
     SystemRandom::new()

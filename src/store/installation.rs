@@ -8,6 +8,12 @@ use crate::domain::secret::Encryptor;
 use crate::error::{Error, Result};
 
 impl Store {
+    /// Whether a key was ever taken into use.
+    pub async fn is_keyed(&self) -> Result<bool> {
+        let row = installation::Entity::find_by_id(1).one(self.reader()).await?;
+        Ok(row.is_some_and(|row| row.key_check.is_some()))
+    }
+
     /// Takes `encryptor` into use, after proving that it is the one this database was written with.
     /// The first key ever given is remembered by its check value.
     ///

@@ -22,7 +22,7 @@ pub mod token;
 mod tx;
 
 pub use backend::Backend;
-pub use connect::{ConnectOptions, Hold, Store};
+pub use connect::{ConnectOptions, Hold, Store, sqlite_path};
 pub use page::{Page, PageRequest};
 pub use source::Source;
 pub use tx::Tx;

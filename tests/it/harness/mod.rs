@@ -7,12 +7,14 @@
 
 mod database;
 mod postgres;
+mod program;
 mod proxy;
 mod receiver;
 mod rig;
 mod within;
 
 pub use database::{Kind, TestDatabase, on_postgres, on_sqlite, rows, scratch_folder};
+pub use program::{Ended, KEY, Program, Serving};
 pub use proxy::Proxy;
 pub use receiver::{Answer, Arrival, Receiver};
 pub use rig::{ORG, Rig, SECRET, START, Shape};

@@ -1,0 +1,165 @@
+//! The command line: subcommands, help, exit codes (0 done, 1 failed, 2 wrong usage), errors as one line.
+//! Must not do a command's work beyond showing its result. Called by main.
+
+mod healthcheck;
+mod migrate;
+mod secrets;
+mod token;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::config::{ListenSettings, LogSettings, ServeSettings};
+use crate::error::{Error, Result};
+use crate::{app, telemetry};
+
+/// Postrider: accepts messages over REST, stores them durably and delivers them as signed webhooks, at least once.
+///
+/// Every option is also an environment variable; one that is set to nothing counts as not set. A setting that is a
+/// secret can also be read from a file, named by its _FILE form.
+#[derive(Parser)]
+#[command(name = "app", version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(flatten)]
+    log: LogSettings,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  app serve                                     on an SQLite file; the first start prints a token
+  DATABASE_URL=postgresql://... app migrate     prepare a Postgres database, or update it
+  app token create --organization acme          a token for everything of one organization";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the API and deliver what it accepts
+    #[command(after_help = SERVE_NOTES)]
+    Serve(Box<ServeSettings>),
+    /// Bring the database's schema up to date, or change it otherwise
+    Migrate(migrate::Arguments),
+    /// Make, list and revoke API tokens
+    #[command(subcommand)]
+    Token(token::Command),
+    /// Ask a server on this machine whether it is healthy; the exit code tells
+    Healthcheck(ListenSettings),
+    /// Write the secrets that a deployment needs and that are missing
+    Secrets(secrets::Arguments),
+}
+
+const SERVE_NOTES: &str = "\
+On SQLite it migrates by itself, makes an encryption key beside the database, and on a new database prints a token,
+once. On Postgres the schema is brought up to date by `app migrate`, the encryption key must be given, and tokens are
+made by `app token create`. SIGTERM or SIGINT: it stops accepting, ends what is in flight, and exits with 0.";
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    match parse(std::env::args_os()) {
+        Ok(cli) => match execute(cli) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(err) => {
+                complain(&err.to_string());
+                ExitCode::from(1)
+            }
+        },
+        Err(err) if matches!(err.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            let _ = err.print();
+            ExitCode::SUCCESS
+        }
+        Err(err) if err.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = err.print();
+            ExitCode::from(2)
+        }
+        Err(err) => {
+            complain(&usage_line(&err));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn execute(cli: Cli) -> Result<()> {
+    telemetry::start(&cli.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|err| Error::internal("cannot start the runtime").because(err))?;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Serve(settings) => app::serve(&settings).await,
+            Command::Migrate(arguments) => migrate::run(arguments).await,
+            Command::Token(command) => token::run(command).await,
+            Command::Healthcheck(settings) => healthcheck::run(settings.listen),
+            Command::Secrets(arguments) => secrets::run(&arguments),
+        }
+    })
+}
+
+fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    Cli::from_arg_matches(&command().try_get_matches_from(arguments)?)
+}
+
+fn command() -> clap::Command {
+    without_empty_variables(Cli::command())
+}
+
+/// Compose passes a variable that is not set as an empty one. Only a retry schedule means something by being empty.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|argument| {
+            let is_empty = argument.get_env().is_some_and(|name| {
+                name != "POSTRIDER_RETRY_SCHEDULE" && std::env::var_os(name).is_some_and(|value| value.is_empty())
+            });
+            if is_empty { argument.env(None::<&str>) } else { argument }
+        })
+        .mut_subcommands(without_empty_variables)
+}
+
+/// One line for what clap would say in several, with the environment name of the setting.
+fn usage_line(err: &clap::Error) -> String {
+    let text = err.render().to_string();
+    let text = text.split("\n\nUsage:").next().unwrap_or(&text);
+    let text = text.split("\n\nFor more information").next().unwrap_or(text);
+    let mut line = text
+        .trim_start_matches("error:")
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
+    if let Some(ContextValue::String(argument)) = err.get(ContextKind::InvalidArg)
+        && let Some(name) = environment_name(&command(), argument)
+    {
+        line.push_str(&format!(" (setting {name})"));
+    }
+    format!("{line}; try --help")
+}
+
+/// `--listen <ADDRESS>` -> `POSTRIDER_LISTEN`.
+fn environment_name(command: &clap::Command, argument: &str) -> Option<String> {
+    let long = argument.trim_start_matches("--").split([' ', '=', '[']).next()?;
+    let own = command
+        .get_arguments()
+        .find(|known| known.get_long() == Some(long))
+        .and_then(clap::Arg::get_env);
+    let name = own.map(|name| name.to_string_lossy().into_owned());
+    name.or_else(|| {
+        command
+            .get_subcommands()
+            .find_map(|command| environment_name(command, argument))
+    })
+}
+
+fn complain(text: &str) {
+    eprintln!("error: {}", text.split_whitespace().collect::<Vec<_>>().join(" "));
+}
+
+/// Writes a command's result to standard output.
+fn say(text: impl AsRef<str>) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", text.as_ref())
+        .and_then(|()| out.flush())
+        .map_err(|err| Error::internal("cannot write to standard output").because(err))
+}

@@ -1,0 +1,268 @@
+//! Every setting, once: option, environment name, `*_FILE` form, default, check, whether it is secret.
+//! Must not act on a setting. Called by cli, which parses, and app, which builds the parts from it.
+
+mod secret;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+pub use secret::{Secret, read_secret, write_missing};
+use secret::{check_length, resolve};
+
+use crate::domain::retry::RetrySchedule;
+use crate::domain::target::TargetPolicy;
+use crate::error::Result;
+
+const DEFAULT_DATABASE: &str = "sqlite://data/postrider.sqlite";
+
+/// What every command takes.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Log")]
+pub struct LogSettings {
+    /// What is logged, to standard error: error, warn, info, debug or trace, also by module: info,postrider=debug
+    #[arg(
+        long,
+        env = "POSTRIDER_LOG",
+        value_name = "FILTER",
+        default_value = "info",
+        global = true
+    )]
+    pub log: String,
+
+    /// How a log line is written
+    #[arg(long, env = "POSTRIDER_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
+    pub log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// Which database, and how it is used.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Database")]
+pub struct DatabaseSettings {
+    /// sqlite://PATH or postgresql://user:password@host:5432/name [default: sqlite://data/postrider.sqlite]
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    database_url: Option<Secret>,
+
+    /// A file to read DATABASE_URL from
+    #[arg(long, env = "DATABASE_URL_FILE", value_name = "FILE")]
+    database_url_file: Option<PathBuf>,
+
+    /// The database's password, instead of one in the URL
+    #[arg(
+        long,
+        env = "POSTRIDER_DATABASE_PASSWORD",
+        value_name = "PASSWORD",
+        hide_env_values = true
+    )]
+    database_password: Option<Secret>,
+
+    /// A file to read the database's password from
+    #[arg(long, env = "POSTRIDER_DATABASE_PASSWORD_FILE", value_name = "FILE")]
+    database_password_file: Option<PathBuf>,
+
+    /// Connections to Postgres, at most, of this process
+    #[arg(long, env = "POSTRIDER_DATABASE_CONNECTIONS", value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub database_connections: u32,
+
+    /// SQLite: "full" loses nothing with the power; "normal" is faster and may lose the last commits
+    #[arg(long, env = "POSTRIDER_SQLITE_SYNC", value_name = "MODE", value_enum, default_value_t = SqliteSync::Full)]
+    pub sqlite_sync: SqliteSync,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum SqliteSync {
+    Full,
+    Normal,
+}
+
+impl DatabaseSettings {
+    /// # Errors
+    /// `Config` when it is given twice, or its file cannot be read.
+    pub fn url(&self) -> Result<Secret> {
+        let url = resolve(
+            "DATABASE_URL",
+            self.database_url.as_ref(),
+            self.database_url_file.as_deref(),
+        )?;
+        Ok(url.unwrap_or_else(|| Secret::from(DEFAULT_DATABASE.to_owned())))
+    }
+
+    /// # Errors
+    /// `Config` when it is given twice, or its file cannot be read.
+    pub fn password(&self) -> Result<Option<Secret>> {
+        let (value, file) = (self.database_password.as_ref(), self.database_password_file.as_deref());
+        resolve("POSTRIDER_DATABASE_PASSWORD", value, file)
+    }
+}
+
+/// Where migrations go, when not to DATABASE_URL.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Database")]
+pub struct MigrateSettings {
+    /// Another URL for migrations: a direct one, where DATABASE_URL leads to a pooler [default: DATABASE_URL]
+    #[arg(long, env = "MIGRATE_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    migrate_database_url: Option<Secret>,
+
+    /// A file to read MIGRATE_DATABASE_URL from
+    #[arg(long, env = "MIGRATE_DATABASE_URL_FILE", value_name = "FILE")]
+    migrate_database_url_file: Option<PathBuf>,
+}
+
+impl MigrateSettings {
+    /// # Errors
+    /// `Config` when it is given twice, or its file cannot be read.
+    pub fn url(&self) -> Result<Option<Secret>> {
+        let (value, file) = (
+            self.migrate_database_url.as_ref(),
+            self.migrate_database_url_file.as_deref(),
+        );
+        resolve("MIGRATE_DATABASE_URL", value, file)
+    }
+}
+
+/// The key that seals endpoint secrets.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Secrets")]
+pub struct KeySettings {
+    /// Encrypts endpoint secrets at rest, 32 characters or more; on SQLite made beside the database when not given
+    #[arg(long, env = "POSTRIDER_ENCRYPTION_KEY", value_name = "TEXT", hide_env_values = true)]
+    encryption_key: Option<Secret>,
+
+    /// A file to read the encryption key from
+    #[arg(long, env = "POSTRIDER_ENCRYPTION_KEY_FILE", value_name = "FILE")]
+    encryption_key_file: Option<PathBuf>,
+}
+
+impl KeySettings {
+    /// # Errors
+    /// `Config` when it is given twice, cannot be read, or is too short.
+    pub fn encryption_key(&self) -> Result<Option<Secret>> {
+        let name = "POSTRIDER_ENCRYPTION_KEY";
+        let key = resolve(name, self.encryption_key.as_ref(), self.encryption_key_file.as_deref())?;
+        key.iter().try_for_each(|key| check_length(name, key, 32))?;
+        Ok(key)
+    }
+}
+
+/// Where the API listens.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Serving")]
+pub struct ListenSettings {
+    /// Address and port of the API
+    #[arg(
+        long,
+        env = "POSTRIDER_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:8080"
+    )]
+    pub listen: SocketAddr,
+}
+
+/// What only `serve` takes.
+#[derive(Args, Clone, Debug)]
+pub struct ServeSettings {
+    #[command(flatten)]
+    pub listen: ListenSettings,
+
+    #[command(flatten)]
+    pub database: DatabaseSettings,
+
+    /// Migrate a Postgres database before serving it; SQLite is always migrated
+    #[arg(long, env = "POSTRIDER_MIGRATE", value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set, help_heading = "Database")]
+    pub migrate: bool,
+
+    #[command(flatten)]
+    pub migrations: MigrateSettings,
+
+    /// Accepted messages that share one commit, at most
+    #[arg(long, env = "POSTRIDER_INTAKE_BATCH", value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=200), help_heading = "Database")]
+    pub intake_batch: u16,
+
+    #[command(flatten)]
+    pub key: KeySettings,
+
+    /// A token for the organization "default", valid from the start: any text of 20 characters or more
+    #[arg(
+        long,
+        env = "POSTRIDER_ADMIN_TOKEN",
+        value_name = "TOKEN",
+        hide_env_values = true,
+        help_heading = "Secrets"
+    )]
+    admin_token: Option<Secret>,
+
+    /// A file to read the admin token from
+    #[arg(
+        long,
+        env = "POSTRIDER_ADMIN_TOKEN_FILE",
+        value_name = "FILE",
+        help_heading = "Secrets"
+    )]
+    admin_token_file: Option<PathBuf>,
+
+    /// Private networks that deliveries may reach: CIDRs, comma-separated, such as 127.0.0.0/8 [default: none]
+    #[arg(
+        long,
+        env = "POSTRIDER_ALLOW_TARGETS",
+        value_name = "CIDRS",
+        default_value = "",
+        hide_default_value = true,
+        help_heading = "Deliveries"
+    )]
+    pub allow_targets: TargetPolicy,
+
+    /// Seconds between the attempts, comma-separated; set to nothing: one attempt
+    #[arg(
+        long,
+        env = "POSTRIDER_RETRY_SCHEDULE",
+        value_name = "SECONDS",
+        default_value = "5,300,1800,7200,18000,36000,36000",
+        help_heading = "Deliveries"
+    )]
+    pub retry_schedule: RetrySchedule,
+
+    /// Deliveries in flight, at most, of this process
+    #[arg(long, env = "POSTRIDER_CONCURRENCY", value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Deliveries")]
+    pub concurrency: u32,
+
+    /// Deliveries in flight to one endpoint, at most, of this process
+    #[arg(long, env = "POSTRIDER_ENDPOINT_CONCURRENCY", value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Deliveries")]
+    pub endpoint_concurrency: u32,
+
+    /// Seconds that one attempt may take in all, 1 to 60
+    #[arg(long, env = "POSTRIDER_ATTEMPT_TIMEOUT", value_name = "SECONDS", default_value = "30", value_parser = seconds::<1, 60>, help_heading = "Deliveries")]
+    pub attempt_timeout: Duration,
+
+    /// Seconds that requests and deliveries in flight get to end after SIGTERM, 0 to 3600
+    #[arg(long, env = "POSTRIDER_SHUTDOWN_GRACE", value_name = "SECONDS", default_value = "30", value_parser = seconds::<0, 3600>,
+        help_heading = "Serving")]
+    pub shutdown_grace: Duration,
+}
+
+impl ServeSettings {
+    /// # Errors
+    /// `Config` when it is given twice, cannot be read, or is too short.
+    pub fn admin_token(&self) -> Result<Option<Secret>> {
+        let name = "POSTRIDER_ADMIN_TOKEN";
+        let token = resolve(name, self.admin_token.as_ref(), self.admin_token_file.as_deref())?;
+        token.iter().try_for_each(|token| check_length(name, token, 20))?;
+        Ok(token)
+    }
+}
+
+fn seconds<const LEAST: u64, const MOST: u64>(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| (LEAST..=MOST).contains(seconds));
+    seconds
+        .map(Duration::from_secs)
+        .ok_or_else(|| format!("must be whole seconds from {LEAST} to {MOST}"))
+}
