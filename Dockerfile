@@ -22,7 +22,6 @@ COPY --from=build --chown=65532:65532 /out/folders/data /data
 COPY --from=build --chown=65532:65532 /out/folders/secrets /secrets
 COPY --from=build /out/app /app
 ENV POSTRIDER_LISTEN=0.0.0.0:8080
-WORKDIR /data
 USER 65532:65532
 EXPOSE 8080
 STOPSIGNAL SIGTERM

@@ -8,6 +8,7 @@ use hyper::Request;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use postrider::clock::Clock;
 
 use crate::harness::{Answer, Receiver};
 
@@ -63,10 +64,7 @@ async fn a_receiver_hangs_delays_and_cuts_in_the_middle() {
 async fn a_receiver_verifies_signatures_with_the_public_library() {
     let receiver = Receiver::start().await;
     let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .expect("after 1970")
-        .as_secs() as i64;
+    let now = Clock::system().now().unix_seconds();
     let signature = standardwebhooks::Webhook::new(secret)
         .expect("a secret")
         .sign("msg_1", now, b"{}")
