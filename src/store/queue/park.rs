@@ -25,7 +25,7 @@ pub(super) async fn park_rows(tx: &Tx, ids: Vec<&str>, endpoints: &[Arc<str>]) -
 
 /// Parks due rows of `endpoints` among the 5,000 oldest due rows of each lane.
 pub async fn park(tx: &Tx, endpoints: &[Arc<str>]) -> Result<()> {
-    let full = Rows::new([("endpoint_id", Column::Text(endpoints.iter().map(|id| &**id).collect()))]);
+    let saturated = Rows::new([("endpoint_id", Column::Text(endpoints.iter().map(|id| &**id).collect()))]);
     let lock = match tx.backend() {
         Backend::Postgres => "for update skip locked",
         Backend::Sqlite => "",
@@ -35,11 +35,11 @@ pub async fn park(tx: &Tx, endpoints: &[Arc<str>]) -> Result<()> {
             "update delivery set due_at = null, owner = null, lease_id = null where id in (select id from \
              (select id, endpoint_id from delivery where due_at is not null and {lane} and due_at <= $1 \
              order by due_at, id limit $2 {lock}) as oldest \
-             where endpoint_id in (select endpoint_id from {{full}}))"
+             where endpoint_id in (select endpoint_id from {{saturated}}))"
         );
         let values = [tx.now.0.into(), LOOK_AHEAD.into()];
         tx.conn()
-            .execute_raw(statement(tx.backend(), &sql, &[("full", &full)], values))
+            .execute_raw(statement(tx.backend(), &sql, &[("saturated", &saturated)], values))
             .await?;
     }
     Ok(())
