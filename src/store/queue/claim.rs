@@ -90,9 +90,10 @@ fn lease_sql(backend: Backend, which: &str, order: &str) -> String {
     const SET: &str = "set due_at = $1, owner = $2, lease_id = $3";
     const ROW: &str = "id, app_id, message_id, endpoint_id, trigger, attempt";
     match backend {
+        // An array: Postgres plans a join with the found rows for a tenth of the table when it does not know the limit.
         Backend::Postgres => format!(
-            "with found as materialized (select id as found_id from delivery where {which} order by {order} limit $4 \
-             for update skip locked) update delivery {SET} from found where id = found_id returning {ROW}"
+            "update delivery {SET} where id = any(array(select id from delivery where {which} order by {order} limit $4 \
+             for update skip locked)) returning {ROW}"
         ),
         Backend::Sqlite => format!(
             "update delivery {SET} where id in (select id from delivery where {which} order by {order} limit $4) \
