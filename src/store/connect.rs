@@ -7,7 +7,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use sea_orm::{DatabaseConnection, SqlxPostgresConnector, SqlxSqliteConnector};
-use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use tokio::sync::{Mutex, Notify};
@@ -203,8 +202,7 @@ async fn open_sqlite(path: &Path, hold: Hold, full_sync: bool) -> Result<Pools> 
         })
         .busy_timeout(TURN_DEADLINE)
         .pragma("cache_size", "-32768")
-        .pragma("temp_store", "memory")
-        .disable_statement_logging();
+        .pragma("temp_store", "memory");
     let pool = |connections| {
         SqlitePoolOptions::new()
             .max_connections(connections)
@@ -270,8 +268,7 @@ fn open_postgres(options: &ConnectOptions) -> Result<Pools> {
         .options([
             ("statement_timeout", STATEMENT_TIMEOUT),
             ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_TIMEOUT),
-        ])
-        .disable_statement_logging();
+        ]);
     if let Some(password) = &options.password {
         connect = connect.password(password);
     }
