@@ -9,5 +9,6 @@ mod database;
 mod delivery;
 mod migrations;
 mod proxy;
+mod query_plans;
 mod receiver;
 mod schema_drift;

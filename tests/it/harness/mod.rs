@@ -11,6 +11,7 @@ mod program;
 mod proxy;
 mod receiver;
 mod rig;
+mod statements;
 mod within;
 
 pub use database::{Kind, TestDatabase, on_postgres, on_sqlite, rows, scratch_folder};
@@ -18,6 +19,7 @@ pub use program::{Ended, KEY, Program, Serving};
 pub use proxy::Proxy;
 pub use receiver::{Answer, Arrival, Receiver};
 pub use rig::{ORG, Rig, SECRET, START, Shape};
+pub use statements::{plan, recorded};
 pub use within::{DEADLINE, within};
 
 /// Two tests, `NAME::sqlite` and `NAME::postgres`, each with a migrated database of its own.

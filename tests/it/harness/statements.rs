@@ -1,0 +1,156 @@
+//! The very text of the statements that the store sends, taken from the driver's own log, and what plan a database has
+//! for such a text when it knows no values.
+
+use std::sync::{Mutex, OnceLock};
+
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend};
+use serde_json::Value;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Instrument, Subscriber};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+
+use super::database::rows;
+
+/// Marks what belongs to one recording, as many tests share the process.
+const SPAN: &str = "recorded statements";
+
+/// By recording.
+static STATEMENTS: Mutex<Vec<(u64, String)>> = Mutex::new(Vec::new());
+
+/// Runs `work` and answers with what it did and the statements that it sent. What it leaves to other tasks is not seen.
+pub async fn recorded<T>(work: impl Future<Output = T>) -> (T, Vec<String>) {
+    static LISTENING: OnceLock<()> = OnceLock::new();
+    LISTENING.get_or_init(listen);
+    let span = tracing::info_span!(SPAN);
+    let id = span.id().expect("the span is listened to").into_u64();
+    let done = work.instrument(span).await;
+    let mut all = STATEMENTS.lock().expect("no panic under this lock");
+    let own = all.extract_if(.., |(recording, _)| *recording == id);
+    (done, own.map(|(_, sql)| sql).collect())
+}
+
+fn listen() {
+    let wanted = Targets::new()
+        .with_target("sqlx::query", LevelFilter::DEBUG)
+        .with_target(module_path!(), LevelFilter::INFO);
+    let subscriber = tracing_subscriber::registry().with(Recorder.with_filter(wanted));
+    tracing::subscriber::set_global_default(subscriber).expect("no test sets a global log");
+}
+
+struct Recorder;
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recorder {
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let scope = context.event_scope(event).into_iter().flatten();
+        let Some(span) = scope.into_iter().find(|span| span.name() == SPAN) else {
+            return;
+        };
+        let mut text = Text::default();
+        event.record(&mut text);
+        let sql = if text.statement.is_empty() {
+            text.summary
+        } else {
+            text.statement
+        };
+        let mut all = STATEMENTS.lock().expect("no panic under this lock");
+        all.push((span.id().into_u64(), sql.trim().to_owned()));
+    }
+}
+
+/// The driver logs a short statement as its summary alone.
+#[derive(Default)]
+struct Text {
+    summary: String,
+    statement: String,
+}
+
+impl Visit for Text {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "summary" => value.clone_into(&mut self.summary),
+            "db.statement" => value.clone_into(&mut self.statement),
+            _ => {}
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
+}
+
+/// The plan that a database has for `sql` without knowing its values, a step a line: what reads a table or an index from
+/// end to end says `full scan`.
+pub async fn plan(on: &DatabaseConnection, sql: &str) -> Vec<String> {
+    match on.get_database_backend() {
+        DbBackend::Sqlite => sqlite_plan(on, sql).await,
+        _ => postgres_plan(on, sql).await,
+    }
+}
+
+async fn sqlite_plan(on: &DatabaseConnection, sql: &str) -> Vec<String> {
+    let steps = rows(on, &format!("explain query plan {sql}")).await;
+    let steps: Vec<String> = steps
+        .iter()
+        .map(|row| row.try_get("", "detail").expect("a step"))
+        .collect();
+    // What a subquery of the statement has made is no table.
+    let made = |what: &str| {
+        ["CO-ROUTINE", "MATERIALIZE"]
+            .iter()
+            .any(|how| steps.contains(&format!("{how} {what}")))
+    };
+    let is_full_scan = |step: &str| match step.strip_prefix("SCAN ") {
+        Some(what) if what.contains("VIRTUAL TABLE") || what == "CONSTANT ROW" => false,
+        Some(what) => !made(what.split(' ').next().unwrap_or_default()),
+        None => false,
+    };
+    let mark = |step: &String| {
+        if is_full_scan(step) {
+            format!("full scan: {step}")
+        } else {
+            step.clone()
+        }
+    };
+    steps.iter().map(mark).collect()
+}
+
+/// As the prepared statement that the driver makes, with a plan for any values.
+async fn postgres_plan(on: &DatabaseConnection, sql: &str) -> Vec<String> {
+    on.execute_unprepared("set plan_cache_mode = force_generic_plan")
+        .await
+        .expect("a setting");
+    on.execute_unprepared(&format!("prepare planned as {sql}"))
+        .await
+        .unwrap_or_else(|err| panic!("{sql}: {err}"));
+    let count = "select cardinality(parameter_types) as count from pg_prepared_statements where name = 'planned'";
+    let count: i32 = rows(on, count).await[0].try_get("", "count").expect("a number");
+    let values = if count == 0 {
+        String::new()
+    } else {
+        format!("({})", vec!["null"; count as usize].join(", "))
+    };
+    let explained = rows(on, &format!("explain (format json, costs off) execute planned{values}")).await;
+    on.execute_unprepared("deallocate planned")
+        .await
+        .expect("it was prepared");
+    let json: Value = explained[0].try_get_by_index(0).expect("a plan");
+    let mut steps = Vec::new();
+    walk(&json[0]["Plan"], 0, &mut steps);
+    steps
+}
+
+fn walk(node: &Value, depth: usize, steps: &mut Vec<String>) {
+    let text = |name: &str| node[name].as_str().unwrap_or_default();
+    let kind = text("Node Type");
+    let whole_index = kind.starts_with("Index") && node["Index Cond"].is_null();
+    let mark = if kind == "Seq Scan" || whole_index {
+        "full scan: "
+    } else {
+        ""
+    };
+    let on = [text("Index Name"), text("Relation Name"), text("Alias")].join(" ");
+    steps.push(format!("{mark}{}{kind} {}", "  ".repeat(depth), on.trim()));
+    for child in node["Plans"].as_array().into_iter().flatten() {
+        walk(child, depth + 1, steps);
+    }
+}

@@ -1,0 +1,229 @@
+//! The plans of the statements that run often, on tables of 100,000 rows: nothing that grows is read from end to end.
+//! The texts are those that the store sends, and Postgres plans them without values, as it does after some executions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider::clock::Clock;
+use postrider::domain::delivery::{Decision, Trigger};
+use postrider::domain::timestamp::Timestamp;
+use postrider::store::handoff::{Caps, Handoff, Lane};
+use postrider::store::queue::{self, AttemptRow, Lease, LeaseTerms, Settlement};
+use postrider::store::{Store, process};
+use sea_orm::ConnectionTrait;
+
+use crate::harness::{Kind, TestDatabase, plan, recorded};
+
+const ROWS: usize = 100_000;
+
+/// One row a number: ids are of one length, so that they sort as the numbers do. Deliveries: 40 % first attempts that
+/// are due, 30 % later ones, 20 % parked, 10 % leased by a process that is dead.
+const FILL: [&str; 11] = [
+    "organization (id, name, created_at) select 'org_' || i, 'name ' || i, i",
+    "api_token (id, org_id, hash, created_at) select 'tok_' || i, 'org_' || (1000000 + i % 1000), 'hash' || i, i",
+    "application (id, org_id, uid, name, metadata, created_at, updated_at)
+        select 'app_' || i, 'org_' || (1000000 + i % 1000), 'uid' || i, 'name', '{}', i, i",
+    "event_type (org_id, name, id, description, archived, deprecated, created_at, updated_at)
+        select 'org_' || (1000000 + i % 1000), 'type.' || i, 'evtype_' || i, '', i % 2 = 0, i % 2 = 0, i, i",
+    "endpoint (app_id, id, uid, url, description, disabled, metadata, headers, secrets, created_at, updated_at)
+        select 'app_' || (1000000 + i % 1000), 'ep_' || i, 'uid' || i, 'http://127.0.0.1:9/', '', i % 2 = 3,
+        '{}', '{}', '[]', i, i",
+    "message (app_id, id, event_type, event_id, created_at, expires_at)
+        select 'app_' || (1000000 + i % 1000), 'msg_' || i, 'type.' || i, 'event' || i, i, 4000000000000000",
+    "message_content (app_id, message_id, body) select 'app_' || (1000000 + i % 1000), 'msg_' || i, '{\"a\": 1}'",
+    "delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at, owner, lease_id)
+        select 'dlv_' || i, 'app_' || (1000000 + i % 1000), 'msg_' || i,
+        case when i % 10 between 7 and 8 then 'ep_1000000' else 'ep_' || i end, 0,
+        case when i % 10 between 4 and 6 then 1 else 0 end,
+        case when i % 10 between 7 and 8 then null else i end,
+        case when i % 10 = 9 then 'dead' end, case when i % 10 = 9 then i end",
+    "delivery_result (app_id, message_id, endpoint_id, state, updated_at)
+        select 'app_' || (1000000 + i % 1000), 'msg_' || i, 'ep_' || i, 1, i",
+    "attempt (app_id, message_id, id, endpoint_id, url, trigger, delivered, response_status, response, duration_ms, created_at)
+        select 'app_' || (1000000 + i % 1000), 'msg_' || i, 'atmpt_' || i, 'ep_' || i, 'http://127.0.0.1:9/', 0,
+        i % 2 = 0, 500, '', 1, i",
+    "idempotency (scope, key, reply, expires_at) select 'tok_' || i, 'key' || i, '', i",
+];
+
+async fn fill(db: &TestDatabase) {
+    let connection = db.connect().await;
+    let first = 1_000_000;
+    let last = first + ROWS - 1;
+    for insert in FILL {
+        let (into, values) = insert.split_once("select").expect("each selects");
+        let numbers = format!("with recursive n(i) as (select {first} union all select i + 1 from n where i < {last})");
+        let sql = format!("insert into {into} {numbers} select {values} from n");
+        connection
+            .execute_unprepared(&sql)
+            .await
+            .unwrap_or_else(|err| panic!("{sql}: {err}"));
+    }
+    connection
+        .execute_unprepared("insert into process values ('dead', 1, 1)")
+        .await
+        .expect("a process");
+    connection.execute_unprepared("analyze").await.expect("statistics");
+}
+
+/// A filled database with the store open on it.
+struct Filled<'a> {
+    db: &'a TestDatabase,
+    store: Store,
+    handoff: Arc<Handoff>,
+    terms: LeaseTerms,
+}
+
+impl<'a> Filled<'a> {
+    async fn new(db: &'a TestDatabase) -> Self {
+        fill(db).await;
+        let store = db.open(Clock::test(Timestamp(2_000_000_000_000_000))).await;
+        let (handoff, _) = Handoff::new(
+            store.clone(),
+            Caps {
+                process: 1000,
+                endpoint: 100,
+            },
+        );
+        let terms = LeaseTerms {
+            owner: "own_1".into(),
+            lease_id: 1,
+            lasts: Duration::from_secs(60),
+        };
+        Self {
+            db,
+            store,
+            handoff,
+            terms,
+        }
+    }
+
+    /// Runs `work` and looks at the plan of each statement that it sent.
+    async fn reads_by_index<T>(&self, work: impl Future<Output = T>) -> T {
+        let (done, statements) = recorded(work).await;
+        let connection = self.db.connect().await;
+        let mut seen = 0;
+        for sql in statements.iter().filter(|sql| is_planned(sql)) {
+            let steps = plan(&connection, sql).await;
+            seen += 1;
+            println!("{sql}\n    {}", steps.join("\n    "));
+            let bad: Vec<_> = steps.iter().filter(|step| is_bad(step)).collect();
+            assert!(bad.is_empty(), "{sql}\nreads too much:\n{}", steps.join("\n"));
+        }
+        assert!(seen > 0, "it sent statements: {statements:?}");
+        connection.close().await.expect("it closes");
+        done
+    }
+}
+
+/// Not what begins and ends a transaction.
+fn is_planned(sql: &str) -> bool {
+    let word = sql.split_whitespace().next().unwrap_or_default().to_lowercase();
+    ["select", "insert", "update", "delete", "with"].contains(&word.as_str())
+}
+
+/// Small tables, and the rows that the statement itself brings, may be read from end to end. Sorting those too.
+fn is_bad(step: &str) -> bool {
+    let Some((_, what)) = step.split_once("full scan: ") else {
+        return false;
+    };
+    let small = ["process", "installation"];
+    !small
+        .iter()
+        .any(|name| what.split_whitespace().any(|word| word == *name))
+}
+
+/// One transaction: `$work` gets it, what it answers is unwrapped.
+macro_rules! in_tx {
+    ($store:expr, $tx:ident => $work:expr) => {
+        async {
+            let $tx = $store.begin().await.expect("a transaction");
+            let done = $work.await.expect("it does what is asked");
+            $tx.commit().await.expect("a commit");
+            done
+        }
+    };
+}
+
+both!(the_queue_reads_by_index, async |db| {
+    let filled = Filled::new(db).await;
+    let Filled {
+        store, handoff, terms, ..
+    } = &filled;
+    let mut leases = Vec::new();
+    for lane in [Lane::First, Lane::Again] {
+        let claimed = filled
+            .reads_by_index(in_tx!(store, tx => queue::claim(&tx, handoff, terms, lane, 100)))
+            .await;
+        assert_eq!(claimed.0.len(), 100);
+        leases.extend(claimed.0);
+    }
+    let saturated: Arc<str> = "ep_1000000".into();
+    let wanted = [(saturated.clone(), 50)];
+    let parked = filled
+        .reads_by_index(in_tx!(store, tx => queue::claim_parked(&tx, handoff, terms, &wanted)))
+        .await;
+    assert_eq!(parked.0.len(), 50);
+    let given = parked
+        .0
+        .iter()
+        .map(|lease| (lease.delivery_id.as_str(), lease.lease_id));
+    filled
+        .reads_by_index(in_tx!(store, tx => queue::release(&tx, given)))
+        .await;
+    filled
+        .reads_by_index(in_tx!(store, tx => queue::park(&tx, std::slice::from_ref(&saturated))))
+        .await;
+    let found = filled
+        .reads_by_index(queue::list_parked(store, "", 100))
+        .await
+        .expect("a list");
+    assert_eq!(found, [saturated]);
+
+    let settlements: Vec<_> = leases
+        .iter()
+        .enumerate()
+        .map(|(at, lease)| settlement(lease, at))
+        .collect();
+    filled
+        .reads_by_index(in_tx!(store, tx => queue::settle(&tx, settlements.iter().collect())))
+        .await;
+    drop(leases);
+    drop(parked);
+
+    if db.kind() == Kind::Postgres {
+        let freed = filled
+            .reads_by_index(in_tx!(store, tx => process::take_over(&tx, "dead", 1)))
+            .await;
+        assert_eq!(freed, 1_000, "a first chunk");
+    }
+});
+
+/// All kinds of ends, the late ones too.
+fn settlement(lease: &Lease, at: usize) -> Settlement {
+    let now = Timestamp(2_000_000_000_000_000);
+    Settlement {
+        delivery_id: lease.delivery_id.clone(),
+        lease_id: if at % 5 == 4 { 7 } else { lease.lease_id },
+        app_id: lease.app_id.clone(),
+        message_id: lease.message_id.clone(),
+        endpoint_id: lease.endpoint_id.to_string(),
+        trigger: if at % 7 == 0 {
+            Trigger::Manual
+        } else {
+            Trigger::Scheduled
+        },
+        attempt: Some(AttemptRow {
+            id: format!("atmpt_2{at:06}"),
+            created_at: now,
+            url: "http://127.0.0.1:9/".to_owned(),
+            response_status: 200,
+            response: String::new(),
+            duration_ms: 1,
+        }),
+        decision: match at % 3 {
+            0 => Decision::Delivered,
+            1 => Decision::Retry { at: now },
+            _ => Decision::Failed,
+        },
+    }
+}
