@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Shared;
+use crate::crash_point;
 use crate::error::Result;
 use crate::store::Store;
 use crate::store::handoff::{Handoff, Lane};
@@ -116,6 +117,9 @@ impl Claimer {
         let (leases, empty) = queue::claim_parked(&tx, &self.handoff, &terms, &parked).await?;
         claims.leases.extend(leases);
         tx.commit().await?;
+        if !claims.leases.is_empty() {
+            crash_point::pass("claimed");
+        }
         self.handoff.set_parked(&empty, false);
         Ok(claims)
     }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::sender::Sent;
+use crate::crash_point;
 use crate::error::{Kind, Result};
 use crate::store::queue::{self, Settlement};
 
@@ -90,6 +91,7 @@ async fn write(shared: &Shared, batch: &[Sent]) -> Result<()> {
 }
 
 async fn write_once(shared: &Shared, batch: &[Sent]) -> Result<()> {
+    crash_point::pass("sent.before_settle");
     let tx = shared.store.begin().await?;
     let settled = batch.iter().filter_map(|sent| match sent {
         Sent::Settled(settlement) => Some(settlement),
@@ -106,5 +108,8 @@ async fn write_once(shared: &Shared, batch: &[Sent]) -> Result<()> {
     if !unsent.is_empty() {
         queue::release(&tx, unsent).await?;
     }
-    tx.commit().await
+    crash_point::pass("settle.before_commit");
+    tx.commit().await?;
+    crash_point::pass("settle.after_commit");
+    Ok(())
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::insert::{self, App, DeliveryRow, Fresh};
 use super::{Accepted, Member};
+use crate::crash_point;
 use crate::domain::delivery::Trigger;
 use crate::domain::filter::{self, EndpointFilter};
 use crate::domain::id::Prefix;
@@ -82,7 +83,9 @@ impl Batch {
         if placed.due {
             tx.wake_on_commit();
         }
+        crash_point::pass("accepted.before_commit");
         tx.commit().await?;
+        crash_point::pass("accepted.after_commit");
         self.hand_over(placed);
         Ok(answers(&plans, &replies, |id| {
             stored.contains(id) || committed.contains(id)
