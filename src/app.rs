@@ -12,15 +12,20 @@ use poem::http::StatusCode;
 use poem::{EndpointExt, Route, Server};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use self::acceptor::Connections;
 use crate::clock::Clock;
 use crate::config::{
     DatabaseSettings, KeySettings, MigrateSettings, Secret, ServeSettings, SqliteSync, read_secret, write_missing,
 };
+use crate::dispatcher::{Dispatcher, LEASE_MARGIN, Settings};
 use crate::domain::secret::Encryptor;
 use crate::error::{Error, Kind, Result};
 use crate::service;
+use crate::store::handoff::{Caps, Handoff};
+use crate::store::intake::{Intake, Limits};
 use crate::store::{Backend, ConnectOptions, Hold, Store, schema, sqlite_path};
 
 /// The organization that POSTRIDER_ADMIN_TOKEN and a first start's token act for.
@@ -64,6 +69,14 @@ pub async fn serve(settings: &ServeSettings) -> Result<()> {
     )
     .await?;
 
+    let (handoff, fast) = Handoff::new(store.clone(), settings.caps());
+    let mut dispatcher = Dispatcher::new(&store, &handoff, fast, settings.dispatch())?;
+    dispatcher.start().await?;
+    let intakes = TaskTracker::new();
+    let intake = Intake::start(&store, &handoff, settings.intake(), &intakes);
+    let stop_dispatcher = CancellationToken::new();
+    let dispatching = tokio::spawn(dispatcher.run(stop_dispatcher.clone(), settings.shutdown_grace));
+
     let connections =
         Connections::on(listener).map_err(|err| Error::internal("the socket has no address").because(err))?;
     let routes = Route::new().at("/api/v1/health", make_sync(|_| StatusCode::OK)).boxed();
@@ -72,9 +85,41 @@ pub async fn serve(settings: &ServeSettings) -> Result<()> {
         .run_with_graceful_shutdown(routes, stop, Some(settings.shutdown_grace))
         .await
         .map_err(|err| Error::internal("the server stopped").because(err))?;
+    // In the order data flows: nothing new, then what is accepted, then what is in flight.
+    drop(intake);
+    intakes.close();
+    intakes.wait().await;
+    stop_dispatcher.cancel();
+    dispatching
+        .await
+        .map_err(|err| Error::internal("the dispatcher ended badly").because(err))?;
     store.close().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+impl ServeSettings {
+    fn caps(&self) -> Caps {
+        Caps {
+            process: self.concurrency as usize,
+            endpoint: self.endpoint_concurrency as usize,
+        }
+    }
+
+    fn intake(&self) -> Limits {
+        Limits {
+            members: self.intake_batch.into(),
+            lease: self.attempt_timeout + LEASE_MARGIN,
+        }
+    }
+
+    fn dispatch(&self) -> Settings {
+        Settings {
+            attempt_timeout: self.attempt_timeout,
+            schedule: self.retry_schedule.clone(),
+            targets: self.allow_targets.clone(),
+        }
+    }
 }
 
 /// What must be so before anything is served: the database answers, its schema fits, its key is the right one.

@@ -51,7 +51,8 @@ impl Heartbeat {
 
     pub async fn start(&mut self) -> Result<()> {
         if super::has_replicas(&self.store) {
-            return self.take_owner_id().await;
+            self.take_owner_id().await?;
+            return self.tick().await.map(drop);
         }
         let tx = self.store.begin().await?;
         let freed = process::free_all(&tx).await?;
