@@ -103,3 +103,58 @@ pub fn write_missing(path: &Path, mode: u32) -> std::io::Result<bool> {
         Err(err) => Err(err),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str, content: &str) -> std::path::PathBuf {
+        let path = std::env::temp_dir().join(format!("postrider-secret-{}-{name}", std::process::id()));
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    #[test]
+    fn one_line_end_is_cut_and_nothing_else() {
+        for (content, expected) in [
+            ("abc\n", "abc"),
+            ("abc\r\n", "abc"),
+            ("abc\n\n", "abc\n"),
+            (" a b ", " a b "),
+        ] {
+            let path = file("line-end", content);
+            let read = resolve("NAME", None, Some(&path)).unwrap().unwrap();
+            assert_eq!(read.expose(), expected);
+            fs::remove_file(path).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_empty_file_is_an_error_that_names_it() {
+        let path = file("empty", "\n");
+        let err = resolve("NAME", None, Some(&path)).unwrap_err();
+        assert!(
+            err.message.contains("NAME_FILE") && err.message.contains("is empty"),
+            "{err}"
+        );
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn both_forms_at_once_are_an_error() {
+        let secret = Secret::from("abc".to_owned());
+        let err = resolve("NAME", Some(&secret), Some(Path::new("x"))).unwrap_err();
+        assert_eq!(err.message, "NAME and NAME_FILE are both set: set one of them");
+    }
+
+    #[test]
+    fn debug_shows_nothing() {
+        assert_eq!(format!("{:?}", Secret::from("abc".to_owned())), "[secret]");
+    }
+
+    #[test]
+    fn lengths_are_counted_in_characters_and_line_ends_are_refused() {
+        let check = |text: &str| check_length("NAME", &Secret::from(text.to_owned()), 3);
+        assert!(check("üüü").is_ok() && check("üü").is_err() && check("abc\nabc").is_err());
+    }
+}

@@ -5,10 +5,14 @@
 mod harness;
 
 mod architecture;
+mod cli;
+mod config;
 mod database;
 mod delivery;
+mod migrate;
 mod migrations;
 mod proxy;
 mod query_plans;
 mod receiver;
 mod schema_drift;
+mod serve;

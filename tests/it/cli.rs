@@ -1,0 +1,152 @@
+//! The command line itself: help, exit codes, one-line errors, tokens, secrets.
+
+use std::os::unix::fs::PermissionsExt;
+
+use crate::harness::{Program, rows};
+
+#[tokio::test]
+async fn help_names_every_command_and_ends_with_success() {
+    let help = Program::bare().run(&["--help"]).await.ok();
+    for command in ["serve", "migrate", "token", "healthcheck", "secrets"] {
+        assert!(
+            help.lines()
+                .any(|line| line.trim_start().starts_with(&format!("{command} "))),
+            "{command}: {help}"
+        );
+    }
+    let version = Program::bare().run(&["--version"]).await.ok();
+    assert_eq!(version.trim(), format!("app {}", env!("CARGO_PKG_VERSION")));
+}
+
+#[tokio::test]
+async fn wrong_usage_ends_with_2_and_one_line_that_names_the_setting() {
+    let bare = Program::bare();
+    for (arguments, expected) in [
+        (vec!["nonsense"], "nonsense"),
+        (vec!["token", "create"], "--organization"),
+        (vec!["serve", "--listen", "here"], "POSTRIDER_LISTEN"),
+        (vec!["serve", "--intake-batch", "0"], "POSTRIDER_INTAKE_BATCH"),
+        (
+            vec!["serve", "--allow-targets", "10.0.0.0/99"],
+            "POSTRIDER_ALLOW_TARGETS",
+        ),
+        (vec!["serve", "--attempt-timeout", "61"], "1 to 60"),
+        (vec!["token", "create", "--organization", " "], "1 to 256 characters"),
+    ] {
+        let line = bare.run(&arguments).await.failed(2);
+        assert!(line.contains(expected), "{arguments:?}: {line}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_command_it_shows_help_and_ends_with_2() {
+    let ended = Program::bare().run(&[]).await;
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.stderr.contains("Usage:"), "{}", ended.stderr);
+}
+
+both!(a_token_is_printed_alone_and_only_its_hash_is_stored, async |db| {
+    let program = Program::on(db.url());
+    let token = program.run(&["token", "create", "--organization", "acme"]).await.ok();
+    let token = token.strip_suffix('\n').expect("a line");
+    assert!(token.starts_with("pr_") && token.len() == 46, "{token}");
+
+    let again = program.run(&["token", "create", "--organization", "acme"]).await.ok();
+    assert_ne!(again.trim(), token);
+    let connection = db.connect().await;
+    assert_eq!(rows(&connection, "select name from organization").await.len(), 1);
+    let stored = rows(&connection, "select hash from api_token order by id").await;
+    let hash: String = stored[0].try_get("", "hash").expect("a hash");
+    assert_eq!(hash, postrider::domain::token::hash(token));
+});
+
+both!(tokens_are_listed_and_revoked, async |db| {
+    let program = Program::on(db.url());
+    for arguments in [
+        &["--organization", "acme"][..],
+        &["--organization", "globex", "--expires-in", "7"],
+    ] {
+        program.run(&[&["token", "create"], arguments].concat()).await.ok();
+    }
+    let list = program.run(&["token", "list"]).await.ok();
+    let lines: Vec<&str> = list.lines().collect();
+    assert_eq!(lines.len(), 3, "{list}");
+    assert!(
+        lines[1].contains("acme") && lines[1].contains("never") && lines[1].ends_with("valid"),
+        "{list}"
+    );
+    assert!(lines[2].contains("globex") && !lines[2].contains("never"), "{list}");
+    assert!(!list.contains("pr_"), "no token is shown again");
+
+    let id = lines[1].split_whitespace().next().expect("an id");
+    program.run(&["token", "revoke", id]).await.ok();
+    let list = program.run(&["token", "list", "--organization", "acme"]).await.ok();
+    assert_eq!(list.lines().count(), 2, "{list}");
+    assert!(list.trim_end().ends_with("revoked"), "{list}");
+
+    let line = program.run(&["token", "revoke", id]).await.failed(1);
+    assert!(line.contains("token not found"), "{line}");
+    let line = program
+        .run(&["token", "list", "--organization", "nobody"])
+        .await
+        .failed(1);
+    assert!(line.contains("nobody"), "{line}");
+});
+
+both!(a_token_for_an_unknown_application_is_refused, async |db| {
+    let program = Program::on(db.url());
+    let arguments = ["token", "create", "--organization", "acme", "--application", "shop"];
+    let line = program.run(&arguments).await.failed(1);
+    assert!(line.contains("application not found"), "{line}");
+});
+
+#[tokio::test]
+async fn a_command_on_a_missing_sqlite_file_says_what_to_do_and_makes_none() {
+    let program = Program::bare();
+    let line = program
+        .run(&["token", "create", "--organization", "acme"])
+        .await
+        .failed(1);
+    assert!(line.contains("app serve") && line.contains("app migrate"), "{line}");
+    assert!(!program.folder().join("data").exists());
+}
+
+#[tokio::test]
+async fn secrets_writes_what_is_missing_and_never_changes_what_is_there() {
+    let program = Program::bare();
+    let written = program.run(&["secrets", "made"]).await.ok();
+    assert_eq!(written.matches(": written").count(), 2, "{written}");
+    let folder = program.folder().join("made");
+    let password = std::fs::read_to_string(folder.join("database/password")).expect("a password");
+    let key = std::fs::read_to_string(folder.join("app/encryption_key")).expect("a key");
+    assert!(password.len() >= 32 && key.len() >= 32 && password != key);
+    let mode = std::fs::metadata(folder.join("database/password"))
+        .expect("its state")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o444);
+
+    std::fs::remove_file(folder.join("database/password")).expect("it can be removed");
+    program.run(&["secrets", "made"]).await.ok();
+    let other = std::fs::read_to_string(folder.join("database/password")).expect("a password");
+    assert_ne!(other, password);
+    assert_eq!(
+        std::fs::read_to_string(folder.join("app/encryption_key")).expect("a key"),
+        key
+    );
+    let left = std::fs::read_dir(folder.join("app")).expect("a folder").count();
+    assert_eq!(left, 1, "no draft is left behind");
+}
+
+#[tokio::test]
+async fn secrets_written_by_many_at_once_are_whole_and_the_same_for_all() {
+    let program = Program::bare();
+    let commands: Vec<_> = (0..8).map(|_| program.start(&["secrets", "made"])).collect();
+    let mut written = 0;
+    for command in commands {
+        let output = command.wait_with_output().expect("its output");
+        assert!(output.status.success());
+        written += String::from_utf8_lossy(&output.stdout).matches(": written").count();
+    }
+    assert_eq!(written, 2, "each file is written once");
+}

@@ -1,0 +1,147 @@
+//! Settings: where they are read from, what is checked, what is never shown.
+
+use std::collections::BTreeSet;
+
+use crate::harness::Program;
+
+const SECRET: &str = "do-not-show-this-to-anyone-please";
+
+fn readme() -> String {
+    std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("README.md can be read")
+}
+
+/// Environment name and default, as `app serve --help` has them.
+async fn settings_in_help() -> Vec<(String, Option<String>)> {
+    let help = Program::bare().run(&["serve", "--help"]).await.ok();
+    let mut settings: Vec<(String, Option<String>)> = Vec::new();
+    for line in help.lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix("[env: ") {
+            settings.push((name.trim_end_matches([']', '=']).to_owned(), None));
+        } else if let Some(default) = line.strip_prefix("[default: ")
+            && let Some((_, last)) = settings.last_mut()
+        {
+            *last = Some(default.trim_end_matches(']').to_owned());
+        }
+    }
+    settings
+}
+
+/// Names and default of each row of the README's table.
+fn settings_in_readme() -> Vec<(Vec<String>, String)> {
+    let text = readme();
+    let table = text
+        .split("| setting | default | meaning |")
+        .nth(1)
+        .expect("the README has the table");
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let names = cells[0]
+            .split(',')
+            .map(|name| name.trim().trim_matches('`').to_owned())
+            .collect();
+        (names, cells[1].trim_matches('`').to_owned())
+    })
+    .collect()
+}
+
+#[tokio::test]
+async fn the_readme_lists_exactly_the_settings_that_help_shows_with_their_defaults() {
+    let help = settings_in_help().await;
+    let readme = settings_in_readme();
+    let in_help: BTreeSet<&str> = help.iter().map(|(name, _)| name.as_str()).collect();
+    let in_readme: BTreeSet<&str> = readme.iter().flat_map(|(names, _)| names).map(String::as_str).collect();
+    assert_eq!(in_help, in_readme, "`app serve --help` (left) and README.md (right)");
+    for (name, default) in help {
+        let Some(default) = default else { continue };
+        let row = readme
+            .iter()
+            .find(|(names, _)| names.contains(&name))
+            .expect("compared above");
+        assert_eq!(row.1, default, "the default of {name} in README.md");
+    }
+}
+
+#[tokio::test]
+async fn help_shows_no_secret_that_is_set() {
+    let program = [
+        "DATABASE_URL",
+        "POSTRIDER_DATABASE_PASSWORD",
+        "MIGRATE_DATABASE_URL",
+        "POSTRIDER_ENCRYPTION_KEY",
+        "POSTRIDER_ADMIN_TOKEN",
+    ]
+    .iter()
+    .fold(Program::bare(), |program, name| program.env(name, SECRET));
+    for help in ["-h", "--help"] {
+        let text = program.run(&["serve", help]).await.ok();
+        assert!(!text.contains(SECRET), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_setting_and_its_file_form_together_are_refused() {
+    for name in [
+        "DATABASE_URL",
+        "POSTRIDER_DATABASE_PASSWORD",
+        "POSTRIDER_ENCRYPTION_KEY",
+        "POSTRIDER_ADMIN_TOKEN",
+    ] {
+        let program = Program::bare()
+            .env(name, SECRET)
+            .env(&format!("{name}_FILE"), "somewhere");
+        let line = program.run(&["serve", "--listen", "127.0.0.1:0"]).await.failed(1);
+        assert!(line.contains(&format!("{name} and {name}_FILE are both set")), "{line}");
+        assert!(!line.contains(SECRET), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_that_is_too_short_is_refused_without_being_shown() {
+    for (name, least) in [("POSTRIDER_ADMIN_TOKEN", 20), ("POSTRIDER_ENCRYPTION_KEY", 32)] {
+        let short: String = "ü".repeat(least - 1);
+        let line = Program::bare()
+            .env(name, &short)
+            .run(&["serve", "--listen", "127.0.0.1:0"])
+            .await
+            .failed(1);
+        assert!(
+            line.contains(name) && line.contains(&format!("{least} characters")),
+            "{line}"
+        );
+        assert!(!line.contains('ü'), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_is_named() {
+    let program = Program::bare().env("POSTRIDER_ENCRYPTION_KEY_FILE", "/nowhere/key");
+    let line = program.run(&["serve", "--listen", "127.0.0.1:0"]).await.failed(1);
+    assert!(
+        line.contains("POSTRIDER_ENCRYPTION_KEY_FILE") && line.contains("/nowhere/key"),
+        "{line}"
+    );
+}
+
+#[tokio::test]
+async fn an_empty_variable_counts_as_not_set() {
+    let names = settings_in_help().await;
+    let program = names
+        .iter()
+        .filter(|(name, _)| name != "POSTRIDER_RETRY_SCHEDULE")
+        .fold(Program::bare(), |program, (name, _)| program.env(name, ""));
+    let mut serving = program
+        .env("POSTRIDER_LISTEN", "127.0.0.1:0")
+        .env("POSTRIDER_RETRY_SCHEDULE", "")
+        .serve()
+        .await;
+    assert_eq!(serving.stop().await, Some(0));
+}
+
+#[tokio::test]
+async fn the_database_url_is_read_from_a_file_whose_line_end_is_cut() {
+    let program = Program::bare().env("DATABASE_URL_FILE", "url");
+    std::fs::write(program.folder().join("url"), "sqlite://from-file.sqlite\n").expect("it is written");
+    program.run(&["migrate"]).await.ok();
+    assert!(program.folder().join("from-file.sqlite").exists());
+}

@@ -1,0 +1,259 @@
+//! `app serve`: what must be so before it serves, what a first start says, how it stops.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+
+use crate::harness::{DEADLINE, KEY, Program, Serving, rows, within};
+
+/// A token that a first start printed.
+fn printed_token(said: &str) -> Option<String> {
+    let token = said.split_whitespace().find(|word| word.starts_with("pr_"))?;
+    Some(token.to_owned())
+}
+
+async fn is_healthy(program: &Program, serving: &Serving) -> bool {
+    let asking = program.clone().env("POSTRIDER_LISTEN", &serving.address().to_string());
+    asking.run(&["healthcheck"]).await.code == Some(0)
+}
+
+both!(serve_answers_health_and_ends_with_0_on_either_signal, async |db| {
+    let program = Program::on(db.url());
+    for signal in ["TERM", "INT"] {
+        let mut serving = program.serve().await;
+        assert!(is_healthy(&program, &serving).await);
+        serving.signal(signal);
+        assert_eq!(serving.end().await, Some(0), "{}", serving.stderr());
+        assert!(!is_healthy(&program, &serving).await, "nobody listens any more");
+    }
+});
+
+#[tokio::test]
+async fn a_first_start_on_sqlite_prints_a_token_once_with_the_way_to_a_first_webhook() {
+    let program = Program::bare().env("POSTRIDER_LISTEN", "127.0.0.1:0");
+    let mut first = program.serve().await;
+    let said = within(DEADLINE, "it greets", async || {
+        Some(first.stdout()).filter(|said| said.contains("/shop/msg"))
+    })
+    .await;
+    let token = printed_token(&said).expect("a token");
+    assert!(said.contains(&format!("{}/docs", first.url())), "{said}");
+    assert!(said.contains("POSTRIDER_ALLOW_TARGETS=127.0.0.0/8"), "{said}");
+    assert_eq!(said.matches("curl -H").count(), 3, "{said}");
+    assert_eq!(said.matches(&format!("Bearer {token}")).count(), 3, "{said}");
+    assert_eq!(first.stop().await, Some(0));
+    let list = program.run(&["token", "list"]).await.ok();
+    assert!(list.contains("default"), "{list}");
+
+    let mut second = program.serve().await;
+    assert_eq!(second.stop().await, Some(0));
+    assert_eq!(second.stdout(), "", "it is shown once");
+    assert!(!second.stderr().contains("pr_"), "nor is it logged");
+}
+
+#[tokio::test]
+async fn a_first_start_with_a_token_configured_makes_none() {
+    let program = Program::bare()
+        .env("POSTRIDER_LISTEN", "127.0.0.1:0")
+        .env("POSTRIDER_ADMIN_TOKEN", "a token of the operator's own");
+    let mut serving = program.serve().await;
+    assert_eq!(serving.stop().await, Some(0));
+    assert_eq!(serving.stdout(), "");
+    assert!(!serving.stderr().contains("operator's own"), "{}", serving.stderr());
+    assert_eq!(
+        program.run(&["token", "list"]).await.ok().lines().count(),
+        1,
+        "the heading alone"
+    );
+}
+
+postgres_only!(
+    a_first_start_on_postgres_makes_no_token_and_says_how_one_is_made,
+    async |db| {
+        let mut serving = Program::on(db.url()).serve().await;
+        within(DEADLINE, "it says how", async || {
+            serving
+                .stderr()
+                .contains("app token create --organization NAME")
+                .then_some(())
+        })
+        .await;
+        assert_eq!(serving.stop().await, Some(0));
+        assert_eq!(serving.stdout(), "");
+        assert!(rows(&db.connect().await, "select 1 from api_token").await.is_empty());
+    }
+);
+
+#[tokio::test]
+async fn the_key_file_is_made_once_for_the_owner_alone_and_needed_from_then_on() {
+    let program = Program::bare().env("POSTRIDER_LISTEN", "127.0.0.1:0");
+    let path = program.folder().join("data/postrider.sqlite.key");
+    assert_eq!(program.serve().await.stop().await, Some(0));
+    let key = std::fs::read_to_string(&path).expect("a key file");
+    assert_eq!(
+        std::fs::metadata(&path).expect("its state").permissions().mode() & 0o777,
+        0o600
+    );
+    assert_eq!(program.serve().await.stop().await, Some(0));
+    assert_eq!(std::fs::read_to_string(&path).expect("a key file"), key, "it is kept");
+
+    std::fs::remove_file(&path).expect("it can be removed");
+    let line = program.run(&["serve"]).await.failed(1);
+    assert!(line.contains("data/postrider.sqlite.key is gone"), "{line}");
+    assert!(!path.exists(), "no other key is put in its place");
+    let mut given = program.env("POSTRIDER_ENCRYPTION_KEY", &key).serve().await;
+    assert_eq!(given.stop().await, Some(0));
+}
+
+both!(another_key_than_the_databases_is_refused, async |db| {
+    let program = Program::on(db.url());
+    assert_eq!(program.serve().await.stop().await, Some(0));
+    let other = program.env("POSTRIDER_ENCRYPTION_KEY", &KEY.replace("tests", "thieves"));
+    let line = other.run(&["serve"]).await.failed(1);
+    assert!(
+        line.contains("not the key that this database was written with"),
+        "{line}"
+    );
+});
+
+postgres_only!(postgres_is_not_served_without_a_key, async |db| {
+    let line = Program::on(db.url())
+        .without("POSTRIDER_ENCRYPTION_KEY")
+        .run(&["serve"])
+        .await
+        .failed(1);
+    assert!(
+        line.contains("POSTRIDER_ENCRYPTION_KEY") && line.contains("must be set"),
+        "{line}"
+    );
+});
+
+postgres_only!(
+    an_older_postgres_schema_is_refused_unless_serve_may_migrate,
+    async |db| {
+        let empty = db.empty_sibling().await;
+        let program = Program::on(empty.url());
+        let line = program.run(&["serve"]).await.failed(1);
+        assert!(line.contains("run `app migrate`"), "{line}");
+        let mut serving = program.env("POSTRIDER_MIGRATE", "true").serve().await;
+        assert_eq!(serving.stop().await, Some(0));
+    }
+);
+
+postgres_only!(
+    five_replicas_that_may_migrate_start_at_once_on_an_empty_database,
+    async |db| {
+        let empty = db.empty_sibling().await;
+        let program = Program::on(empty.url()).env("POSTRIDER_MIGRATE", "true");
+        let starting = (0..5).map(|_| program.serve());
+        let mut replicas = futures_util::future::join_all(starting).await;
+        let migrated = replicas
+            .iter()
+            .filter(|replica| replica.stderr().contains("has been applied"))
+            .count();
+        assert_eq!(migrated, 1);
+        for replica in &mut replicas {
+            assert_eq!(replica.stop().await, Some(0));
+        }
+    }
+);
+
+sqlite_only!(a_second_serve_on_the_same_file_is_refused, async |db| {
+    let program = Program::on(db.url());
+    let mut first = program.serve().await;
+    let line = program.run(&["serve"]).await.failed(1);
+    assert!(line.contains("another process uses the SQLite file"), "{line}");
+    assert_eq!(first.stop().await, Some(0));
+});
+
+sqlite_only!(operators_commands_work_beside_serve_on_the_same_file, async |db| {
+    let program = Program::on(db.url());
+    let mut serving = program.serve().await;
+    let commands: Vec<_> = (0..8)
+        .map(|number| program.start(&["token", "create", "--organization", &format!("org-{number}")]))
+        .collect();
+    for command in commands {
+        let output = tokio::task::spawn_blocking(|| command.wait_with_output())
+            .await
+            .expect("no panic")
+            .expect("output");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert!(is_healthy(&program, &serving).await);
+    assert_eq!(serving.stop().await, Some(0));
+    let list = program.run(&["token", "list"]).await.ok();
+    assert_eq!(list.matches("org-").count(), 8, "{list}");
+});
+
+both!(a_port_that_is_taken_is_named, async |db| {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("its address").to_string();
+    let line = Program::on(db.url())
+        .env("POSTRIDER_LISTEN", &address)
+        .run(&["serve"])
+        .await
+        .failed(1);
+    assert!(line.contains(&address) && line.contains("POSTRIDER_LISTEN"), "{line}");
+});
+
+#[tokio::test]
+async fn serve_waits_for_a_database_that_is_not_there_yet_and_can_be_stopped_meanwhile() {
+    let nobody = TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port");
+    let url = format!("postgresql://postrider:do-not-show@{nobody}/postrider");
+    let mut child = Program::on(&url).start(&["serve"]);
+    let mut stderr = child.stderr.take().expect("a pipe");
+    let mut said = String::new();
+    let mut piece = [0; 512];
+    while !said.contains("waiting for the database") || !said.contains(&nobody.port().to_string()) {
+        let count = stderr.read(&mut piece).expect("the pipe can be read");
+        assert!(count > 0, "it ended: {said}");
+        said.push_str(&String::from_utf8_lossy(&piece[..count]));
+    }
+    assert!(!said.contains("do-not-show"), "{said}");
+    let sent = std::process::Command::new("kill")
+        .arg(child.id().to_string())
+        .stdout(Stdio::null())
+        .status();
+    assert!(sent.expect("kill runs").success());
+    let status = within(DEADLINE, "it ends", async || child.try_wait().expect("its state")).await;
+    assert_eq!(status.code(), Some(0));
+}
+
+/// A server that speaks just enough of the protocol to refuse a password (PostgreSQL documentation, chapter 54).
+fn refuse_every_password(listener: TcpListener) {
+    for stream in listener.incoming() {
+        let mut stream = stream.expect("a connection");
+        let mut request = [0; 8];
+        stream.read_exact(&mut request).expect("a request for TLS");
+        stream.write_all(b"N").expect("no TLS");
+        let mut length = [0; 4];
+        stream.read_exact(&mut length).expect("a startup message");
+        let mut startup = vec![0; u32::from_be_bytes(length) as usize - 4];
+        stream.read_exact(&mut startup).expect("its rest");
+        let fields = b"SFATAL\0VFATAL\0C28P01\0Mpassword authentication failed for user \"postrider\"\0\0";
+        let mut answer = vec![b'E'];
+        answer.extend(u32::try_from(fields.len() + 4).expect("short").to_be_bytes());
+        answer.extend(fields);
+        let _ = stream.write_all(&answer);
+    }
+}
+
+#[tokio::test]
+async fn a_password_that_does_not_reach_an_existing_volume_is_named_as_the_cause() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("its address");
+    std::thread::spawn(|| refuse_every_password(listener));
+    let program = Program::on(&format!("postgresql://postrider@{address}/postrider"))
+        .env("POSTRIDER_DATABASE_PASSWORD", "changed");
+    for command in ["serve", "migrate"] {
+        let line = program.run(&[command]).await.failed(1);
+        assert!(line.contains("changed after the database was created"), "{line}");
+        assert!(
+            line.contains("28P01") || line.contains("password authentication failed"),
+            "{line}"
+        );
+    }
+}
