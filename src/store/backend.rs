@@ -25,6 +25,31 @@ impl Backend {
             Backend::Postgres => sea_orm::DbBackend::Postgres,
         }
     }
+
+    /// Ends a query whose rows this transaction is going to change, others' locked rows left out.
+    pub(super) fn skip_locked(self) -> &'static str {
+        match self {
+            Backend::Sqlite => "",
+            Backend::Postgres => "for update skip locked",
+        }
+    }
+
+    /// Whether `column` is among what `query` finds. Postgres gets an array: it would plan a join with a query that ends
+    /// in a limit by reading the whole table.
+    pub(super) fn is_among(self, column: &str, query: &str) -> String {
+        match self {
+            Backend::Sqlite => format!("{column} in ({query})"),
+            Backend::Postgres => format!("{column} = any(array({query}))"),
+        }
+    }
+
+    /// The column that every table has for a row's place.
+    pub(super) fn row_id(self) -> &'static str {
+        match self {
+            Backend::Sqlite => "rowid",
+            Backend::Postgres => "ctid",
+        }
+    }
 }
 
 /// SQLSTATE classes and codes that say "not now", not "not so": connection, resources, operator intervention,

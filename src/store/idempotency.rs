@@ -98,8 +98,9 @@ fn context(key: &Key) -> String {
 
 /// Removes up to `most` expired keys. Answers how many.
 pub async fn prune(tx: &Tx, most: u64) -> Result<u64> {
-    let sql = "delete from idempotency where (scope, key) in \
-               (select scope, key from idempotency where expires_at <= $1 order by expires_at limit $2)";
+    let row = tx.backend().row_id();
+    let expired = format!("select {row} from idempotency where expires_at <= $1 order by expires_at limit $2");
+    let sql = format!("delete from idempotency where {}", tx.backend().is_among(row, &expired));
     let values = [tx.now.0.into(), (most as i64).into()];
     let statement = Statement::from_sql_and_values(tx.backend().orm(), sql, values);
     Ok(tx.conn().execute_raw(statement).await?.rows_affected())

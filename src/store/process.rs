@@ -89,16 +89,13 @@ pub async fn take_over(tx: &Tx, owner: &str, beat: i64) -> Result<u64> {
     Ok(freed)
 }
 
-/// Postgres gets the ids as an array: it would plan a join of a thousand rows by reading the whole table.
 pub fn take_over_statement(backend: Backend, owner: &str, now: Timestamp) -> Statement {
-    let (any, lock) = match backend {
-        Backend::Postgres => ("= any(array", "for update skip locked)"),
-        Backend::Sqlite => ("in ", ""),
-    };
-    let sql = format!(
-        "update delivery set due_at = $1, owner = null, lease_id = null where id {any}\
-         (select id from delivery where owner is not null and owner = $2 order by id limit {TAKE_OVER_CHUNK} {lock})"
+    let lock = backend.skip_locked();
+    let held = format!(
+        "select id from delivery where owner is not null and owner = $2 order by id limit {TAKE_OVER_CHUNK} {lock}"
     );
+    let which = backend.is_among("id", &held);
+    let sql = format!("update delivery set due_at = $1, owner = null, lease_id = null where {which}");
     Statement::from_sql_and_values(backend.orm(), sql, [now.0.into(), owner.into()])
 }
 

@@ -89,17 +89,12 @@ pub fn claim_statement(backend: Backend, terms: &LeaseTerms, lane: Lane, now: Ti
 fn lease_sql(backend: Backend, which: &str, order: &str) -> String {
     const SET: &str = "set due_at = $1, owner = $2, lease_id = $3";
     const ROW: &str = "id, app_id, message_id, endpoint_id, trigger, attempt";
-    match backend {
-        // An array: Postgres plans a join with the found rows for a tenth of the table when it does not know the limit.
-        Backend::Postgres => format!(
-            "update delivery {SET} where id = any(array(select id from delivery where {which} order by {order} limit $4 \
-             for update skip locked)) returning {ROW}"
-        ),
-        Backend::Sqlite => format!(
-            "update delivery {SET} where id in (select id from delivery where {which} order by {order} limit $4) \
-             returning {ROW}"
-        ),
-    }
+    let lock = backend.skip_locked();
+    let found = format!("select id from delivery where {which} order by {order} limit $4 {lock}");
+    format!(
+        "update delivery {SET} where {} returning {ROW}",
+        backend.is_among("id", &found)
+    )
 }
 
 fn lease_values(terms: &LeaseTerms, now: Timestamp, most: usize) -> [Value; 4] {

@@ -7,7 +7,7 @@ use sea_orm::{ConnectionTrait, Statement};
 
 use crate::error::Result;
 use crate::store::rows::{Column, Rows, statement};
-use crate::store::{Backend, Store, Tx};
+use crate::store::{Store, Tx};
 
 /// How many due rows, oldest first, one claim looks through for more rows of saturated endpoints.
 const LOOK_AHEAD: i64 = 5_000;
@@ -26,10 +26,7 @@ pub(super) async fn park_rows(tx: &Tx, ids: Vec<&str>, endpoints: &[Arc<str>]) -
 /// Parks due rows of `endpoints` among the 5,000 oldest due rows of each lane.
 pub async fn park(tx: &Tx, endpoints: &[Arc<str>]) -> Result<()> {
     let saturated = Rows::new([("endpoint_id", Column::Text(endpoints.iter().map(|id| &**id).collect()))]);
-    let lock = match tx.backend() {
-        Backend::Postgres => "for update skip locked",
-        Backend::Sqlite => "",
-    };
+    let lock = tx.backend().skip_locked();
     for lane in ["attempt = 0 and trigger = 0", "(attempt > 0 or trigger <> 0)"] {
         let sql = format!(
             "update delivery set due_at = null, owner = null, lease_id = null where id in (select id from \
