@@ -14,7 +14,7 @@ use secret::{check_length, resolve};
 
 use crate::domain::retry::RetrySchedule;
 use crate::domain::target::TargetPolicy;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 const DEFAULT_DATABASE: &str = "sqlite://data/postrider.sqlite";
 
@@ -89,12 +89,11 @@ impl DatabaseSettings {
     /// # Errors
     /// `Config` when it is given twice, or its file cannot be read.
     pub fn url(&self) -> Result<Secret> {
-        let url = resolve(
-            "DATABASE_URL",
-            self.database_url.as_ref(),
-            self.database_url_file.as_deref(),
-        )?;
-        Ok(url.unwrap_or_else(|| Secret::from(DEFAULT_DATABASE.to_owned())))
+        let (value, file) = (self.database_url.as_ref(), self.database_url_file.as_deref());
+        let url = resolve("DATABASE_URL", value, file)?;
+        let url = url.unwrap_or_else(|| Secret::from(DEFAULT_DATABASE.to_owned()));
+        check_url("DATABASE_URL", &url)?;
+        Ok(url)
     }
 
     /// # Errors
@@ -103,6 +102,26 @@ impl DatabaseSettings {
         let (value, file) = (self.database_password.as_ref(), self.database_password_file.as_deref());
         resolve("POSTRIDER_DATABASE_PASSWORD", value, file)
     }
+}
+
+/// # Errors
+/// `Config` when it is neither an SQLite file nor a Postgres server.
+fn check_url(name: &str, url: &Secret) -> Result<()> {
+    let url = url.expose();
+    let broken = match url.strip_prefix("sqlite:") {
+        Some(path) if path.contains(":memory:") || path.trim_start_matches('/').is_empty() => {
+            "must name a file: sqlite://PATH"
+        }
+        Some(path) if path.contains('?') => "takes no parameters: sqlite://PATH alone",
+        None if !["postgres://", "postgresql://"]
+            .iter()
+            .any(|scheme| url.starts_with(scheme)) =>
+        {
+            "must start with sqlite:// or postgresql://"
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::config(format!("{name} {broken}")))
 }
 
 /// Where migrations go, when not to DATABASE_URL.
@@ -126,7 +145,9 @@ impl MigrateSettings {
             self.migrate_database_url.as_ref(),
             self.migrate_database_url_file.as_deref(),
         );
-        resolve("MIGRATE_DATABASE_URL", value, file)
+        let url = resolve("MIGRATE_DATABASE_URL", value, file)?;
+        url.iter().try_for_each(|url| check_url("MIGRATE_DATABASE_URL", url))?;
+        Ok(url)
     }
 }
 

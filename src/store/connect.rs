@@ -25,7 +25,7 @@ const IDLE_IN_TRANSACTION_TIMEOUT: &str = "10s";
 const SQLITE_READERS: u32 = 4;
 const LOCK_POLL: Duration = Duration::from_millis(50);
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ConnectOptions {
     /// `sqlite://PATH` or `postgresql://user:password@host:port/name`.
     pub url: String,

@@ -145,3 +145,22 @@ async fn the_database_url_is_read_from_a_file_whose_line_end_is_cut() {
     program.run(&["migrate"]).await.ok();
     assert!(program.folder().join("from-file.sqlite").exists());
 }
+
+#[tokio::test]
+async fn a_database_that_is_neither_a_file_nor_postgres_is_refused_without_showing_the_url() {
+    for (url, rule) in [
+        (
+            "mysql://user:do-not-show@db/app",
+            "must start with sqlite:// or postgresql://",
+        ),
+        ("sqlite::memory:", "must name a file"),
+        ("sqlite://", "must name a file"),
+        ("sqlite://data/x.sqlite?mode=do-not-show", "takes no parameters"),
+    ] {
+        for (name, command) in [("DATABASE_URL", "serve"), ("MIGRATE_DATABASE_URL", "migrate")] {
+            let line = Program::bare().env(name, url).run(&[command]).await.failed(1);
+            assert!(line.contains(&format!("{name} {rule}")), "{line}");
+            assert!(!line.contains("do-not-show"), "{line}");
+        }
+    }
+}
