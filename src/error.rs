@@ -27,6 +27,8 @@ pub enum Kind {
     /// The content of a message is gone.
     MissingPayload,
     TooLarge,
+    /// The body of a request did not arrive in time.
+    TooSlow,
     /// Overload, or the database is away: try again later.
     Unavailable,
     /// A setting or an operator's command is wrong: nothing was started.

@@ -1,6 +1,7 @@
 //! Postrider: accepts messages over REST, stores them durably and delivers them, signed, at least once.
 //! The modules in the order data flows; ARCHITECTURE.md has the map and who may import whom.
 
+pub mod api;
 pub mod app;
 pub mod cli;
 pub mod clock;

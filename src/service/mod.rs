@@ -1,5 +1,6 @@
 //! Writes: one public function, one transaction. Reads need none of it.
 //! Must not: know HTTP, parse requests, write SQL. Called by api and cli.
 
+pub mod application;
 pub mod organization;
 pub mod token;

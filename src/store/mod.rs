@@ -24,5 +24,5 @@ mod tx;
 pub use backend::Backend;
 pub use connect::{ConnectOptions, Hold, Store, sqlite_path};
 pub use page::{Page, PageRequest};
-pub use source::Source;
+pub use source::{Source, ping};
 pub use tx::Tx;

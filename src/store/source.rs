@@ -6,6 +6,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction};
 use super::backend::Backend;
 use super::connect::Store;
 use super::tx::Tx;
+use crate::error::Result;
 
 pub trait Source: Sync {
     #[doc(hidden)]
@@ -38,4 +39,13 @@ impl Source for Tx {
     fn dialect(&self) -> Backend {
         self.store().backend()
     }
+}
+
+/// Asks the database for nothing.
+///
+/// # Errors
+/// `Database` when it does not answer.
+pub async fn ping(source: &impl Source) -> Result<()> {
+    source.source().execute_unprepared("select 1").await?;
+    Ok(())
 }

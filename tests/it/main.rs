@@ -4,7 +4,10 @@
 #[macro_use]
 mod harness;
 
+mod api;
+mod application;
 mod architecture;
+mod auth;
 mod cli;
 mod config;
 mod database;

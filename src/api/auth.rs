@@ -1,0 +1,212 @@
+//! Who asks: the bearer token of a request, looked up by its hash and remembered for a few seconds.
+//! Must not: decide what a thing's absence or another application's thing is answered with, beyond its own 401, 403 and
+//! 404. Called before anything else of a request is read.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use poem::http::header::AUTHORIZATION;
+use poem::{Request, RequestBody};
+use poem_openapi::registry::{MetaSecurityScheme, Registry};
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
+
+use super::error::into_poem;
+use crate::domain::timestamp::Timestamp;
+use crate::domain::token;
+use crate::error::{Error, Kind, Result};
+use crate::store::entity::application::Model as Application;
+use crate::store::{Store, application, token as tokens};
+
+/// How long a token is taken without asking the database: a revoked one works this much longer (wire promise: 5 s).
+const REMEMBERED: Duration = Duration::from_secs(4);
+/// More tokens than this in a few seconds are not remembered.
+const MOST_REMEMBERED: usize = 10_000;
+const SCHEME: &str = "HTTPBearer";
+
+/// A token that the configuration names: it works without a row.
+#[derive(Clone, Debug)]
+pub struct AdminToken {
+    /// What `domain::token::hash` makes of it.
+    pub hash: String,
+    pub org_id: String,
+}
+
+/// A proven token.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    pub org_id: String,
+    /// Set: the token is of this application alone.
+    pub app_id: Option<String>,
+    /// The scope of idempotency keys.
+    pub token_id: String,
+    expires_at: Option<Timestamp>,
+}
+
+/// A proven token of an organization; one of an application is answered with 403.
+#[derive(Clone, Debug)]
+pub struct Organization(pub Caller);
+
+impl Caller {
+    /// The application that a path names.
+    ///
+    /// # Errors
+    /// `NotFound`, also when the token is of another application.
+    pub async fn application(&self, store: &Store, id_or_uid: &str) -> Result<Application> {
+        let found = application::get(store, &self.org_id, id_or_uid).await?;
+        match &self.app_id {
+            Some(own) if *own != found.id => Err(Error::not_found("application")),
+            _ => Ok(found),
+        }
+    }
+}
+
+/// Proves tokens.
+pub struct Authenticator {
+    store: Store,
+    admin: Option<AdminToken>,
+    remembered: RwLock<HashMap<String, (Duration, Caller)>>,
+}
+
+impl Authenticator {
+    pub fn new(store: Store, admin: Option<AdminToken>) -> Self {
+        Self {
+            store,
+            admin,
+            remembered: RwLock::default(),
+        }
+    }
+
+    /// # Errors
+    /// `Unauthenticated`.
+    async fn prove(&self, request: &Request) -> Result<Caller> {
+        let text = bearer(request).ok_or_else(refused)?;
+        let hash = token::hash(text);
+        let caller = match self.recall(&hash) {
+            Some(caller) => caller,
+            None => self.look_up(hash).await?.ok_or_else(refused)?,
+        };
+        match caller.expires_at {
+            Some(end) if end <= self.store.clock().now() => Err(refused()),
+            _ => Ok(caller),
+        }
+    }
+
+    fn recall(&self, hash: &str) -> Option<Caller> {
+        let now = self.store.clock().monotonic();
+        let remembered = self.remembered.read().unwrap_or_else(PoisonError::into_inner);
+        let (since, caller) = remembered.get(hash)?;
+        (now.saturating_sub(*since) < REMEMBERED).then(|| caller.clone())
+    }
+
+    async fn look_up(&self, hash: String) -> Result<Option<Caller>> {
+        if let Some(admin) = self.admin.as_ref().filter(|admin| token::same(&admin.hash, &hash)) {
+            return Ok(Some(Caller {
+                org_id: admin.org_id.clone(),
+                app_id: None,
+                token_id: "admin".to_owned(),
+                expires_at: None,
+            }));
+        }
+        let asked_at = self.store.clock().monotonic();
+        let row = tokens::find_by_hash(&self.store, &hash).await?;
+        let Some(row) = row.filter(|row| row.revoked_at.is_none()) else {
+            return Ok(None);
+        };
+        let caller = Caller {
+            org_id: row.org_id,
+            app_id: row.app_id,
+            token_id: row.id,
+            expires_at: row.expires_at,
+        };
+        let mut remembered = self.remembered.write().unwrap_or_else(PoisonError::into_inner);
+        if remembered.len() >= MOST_REMEMBERED {
+            remembered.clear();
+        }
+        remembered.insert(hash, (asked_at, caller.clone()));
+        Ok(Some(caller))
+    }
+}
+
+fn bearer(request: &Request) -> Option<&str> {
+    let value = request.headers().get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, text) = value.split_once(' ')?;
+    (scheme.eq_ignore_ascii_case("bearer") && !text.is_empty()).then(|| text.trim())
+}
+
+fn refused() -> Error {
+    Error::new(Kind::Unauthenticated, "the bearer token is missing or not valid")
+}
+
+async fn prove(request: &Request) -> poem::Result<Caller> {
+    let proven = match request.data::<Arc<Authenticator>>() {
+        Some(authenticator) => authenticator.prove(request).await,
+        None => Err(Error::internal("the routes have no authenticator")),
+    };
+    proven.map_err(|err| into_poem(&err))
+}
+
+fn describe(registry: &mut Registry) {
+    let scheme = MetaSecurityScheme {
+        ty: "http",
+        description: Some("A token made by `app token create`."),
+        name: None,
+        key_in: None,
+        scheme: Some("bearer"),
+        bearer_format: None,
+        flows: None,
+        openid_connect_url: None,
+    };
+    registry.create_security_scheme(SCHEME, scheme);
+}
+
+impl<'a> ApiExtractor<'a> for Caller {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        describe(registry);
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![SCHEME]
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _body: &mut RequestBody,
+        _options: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        prove(request).await
+    }
+}
+
+impl<'a> ApiExtractor<'a> for Organization {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        describe(registry);
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![SCHEME]
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _body: &mut RequestBody,
+        _options: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        let caller = prove(request).await?;
+        match caller.app_id {
+            None => Ok(Self(caller)),
+            Some(_) => {
+                let message = "this needs an organization's token; this one is of an application";
+                Err(into_poem(&Error::new(Kind::Forbidden, message)))
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Rules of single fields, with the field's name put to domain's sentence. Called by the resources of api.
+
+use std::collections::BTreeMap;
+
+use poem_openapi::types::MaybeUndefined;
+
+use crate::domain::id::Prefix;
+use crate::domain::identifier::{check_identifier, check_metadata, check_text, check_uid};
+use crate::error::{Error, Result};
+
+/// A name for people: text, and not empty.
+pub fn name(field: &str, value: String) -> Result<String> {
+    if value.is_empty() {
+        return Err(Error::invalid(field, "must not be empty"));
+    }
+    text(field, value)
+}
+
+pub fn text(field: &str, value: String) -> Result<String> {
+    match check_text(&value) {
+        Ok(()) => Ok(value),
+        Err(rule) => Err(Error::invalid(field, rule)),
+    }
+}
+
+/// A uid of the resource whose ids have this prefix.
+pub fn uid(value: String, own: Prefix) -> Result<String> {
+    match check_uid(&value, own) {
+        Ok(()) => Ok(value),
+        Err(rule) => Err(Error::invalid("uid", rule)),
+    }
+}
+
+/// An event type's name, an eventId, a channel.
+pub fn identifier(field: &str, value: String) -> Result<String> {
+    match check_identifier(&value) {
+        Ok(()) => Ok(value),
+        Err(rule) => Err(Error::invalid(field, rule)),
+    }
+}
+
+/// A set of identifiers, 1 to `most`: duplicates count once, the order is kept.
+pub fn identifiers(field: &str, values: Vec<String>, most: usize) -> Result<Vec<String>> {
+    let mut kept: Vec<String> = Vec::with_capacity(values.len().min(most));
+    for (place, value) in values.into_iter().enumerate() {
+        if kept.contains(&value) {
+            continue;
+        }
+        if let Err(rule) = check_identifier(&value) {
+            let place = place.to_string();
+            return Err(Error::invalid(field, rule).at(["body", field, &place]));
+        }
+        if kept.len() == most {
+            return Err(Error::invalid(
+                field,
+                format!("must have at most {most} different entries"),
+            ));
+        }
+        kept.push(value);
+    }
+    match kept.is_empty() {
+        true => Err(Error::invalid(
+            field,
+            "must not be an empty list: leave it out, or null",
+        )),
+        false => Ok(kept),
+    }
+}
+
+pub fn metadata(value: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
+    match check_metadata(&value) {
+        Ok(()) => Ok(value),
+        Err(rule) => Err(Error::invalid("metadata", rule)),
+    }
+}
+
+/// The throttle rate, by its name or by its older one.
+pub fn throttle_rate(rate: Option<i64>, older: Option<i64>) -> Result<Option<i32>> {
+    let (field, value) = match rate {
+        Some(rate) => ("throttleRate", Some(rate)),
+        None => ("rateLimit", older),
+    };
+    value.map(|rate| in_range(field, rate)).transpose()
+}
+
+/// The same in a PATCH.
+pub fn changed_throttle_rate(rate: MaybeUndefined<i64>, older: MaybeUndefined<i64>) -> Result<Option<Option<i32>>> {
+    match rate {
+        MaybeUndefined::Undefined => change(older, |rate| in_range("rateLimit", rate)),
+        given => change(given, |rate| in_range("throttleRate", rate)),
+    }
+}
+
+/// A nullable field of a PATCH: absent keeps, null clears, a value is checked.
+pub fn change<T, U>(value: MaybeUndefined<T>, check: impl FnOnce(T) -> Result<U>) -> Result<Option<Option<U>>> {
+    match value {
+        MaybeUndefined::Undefined => Ok(None),
+        MaybeUndefined::Null => Ok(Some(None)),
+        MaybeUndefined::Value(value) => check(value).map(|checked| Some(Some(checked))),
+    }
+}
+
+fn in_range(field: &str, rate: i64) -> Result<i32> {
+    match u16::try_from(rate) {
+        Ok(rate) if rate > 0 => Ok(i32::from(rate)),
+        _ => Err(Error::invalid(field, "must be from 1 to 65535")),
+    }
+}

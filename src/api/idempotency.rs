@@ -1,0 +1,58 @@
+//! The `idempotency-key` header of a POST. Called by the resources of api that create something.
+
+use poem::{Request, RequestBody};
+use poem_openapi::registry::{MetaParamIn, MetaSchemaRef};
+use poem_openapi::types::Type;
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
+use ring::digest;
+
+use super::auth::Caller;
+use crate::store::idempotency::Key;
+
+/// SHA-256, in hex, of the URI, a line feed and the header; none without the header.
+pub struct IdempotencyKey(Option<String>);
+
+impl IdempotencyKey {
+    pub fn of(self, caller: &Caller) -> Option<Key> {
+        self.0.map(|key| Key {
+            scope: caller.token_id.clone(),
+            key,
+        })
+    }
+}
+
+impl<'a> ApiExtractor<'a> for IdempotencyKey {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::Parameter];
+    const PARAM_IS_REQUIRED: bool = false;
+    type ParamType = Option<String>;
+    type ParamRawType = String;
+
+    fn param_in() -> Option<MetaParamIn> {
+        Some(MetaParamIn::Header)
+    }
+
+    fn param_schema_ref() -> Option<MetaSchemaRef> {
+        Some(String::schema_ref())
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _body: &mut RequestBody,
+        options: ExtractParamOptions<Self::ParamType>,
+    ) -> poem::Result<Self> {
+        let header = request.headers().get(options.name).filter(|value| !value.is_empty());
+        Ok(Self(header.map(|value| {
+            let mut hash = digest::Context::new(&digest::SHA256);
+            hash.update(request.uri().to_string().as_bytes());
+            hash.update(b"\n");
+            hash.update(value.as_bytes());
+            hex(hash.finish().as_ref())
+        })))
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+}

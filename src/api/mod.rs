@@ -1,0 +1,36 @@
+//! HTTP in: poem-openapi resources, auth, paging, errors and the API document. Reads go to store, writes to service.
+//! Must not: decide rules, write rows. Called by app, cli (the document) and the tests.
+
+mod answer;
+mod application;
+mod auth;
+mod body;
+mod docs;
+mod error;
+mod fields;
+mod health;
+mod idempotency;
+pub mod listener;
+mod openapi;
+mod paging;
+mod routes;
+mod state;
+mod wire;
+mod yaml;
+
+pub use auth::AdminToken;
+pub use openapi::{document, document_yaml};
+pub use routes::routes;
+pub use state::ApiState;
+
+/// All operations, in the order of the document.
+type Operations = (application::Applications, health::Health);
+
+/// The groups of the document.
+#[derive(poem_openapi::Tags)]
+enum Tag {
+    /// An application is one customer of yours: what its endpoints get is sent to it.
+    Application,
+    /// Probes.
+    Health,
+}

@@ -1,0 +1,165 @@
+//! Lists on the wire: `limit`, `iterator` and `order` in, `data`, `iterator`, `prevIterator` and `done` out.
+//! Called by the resources of api.
+
+use std::borrow::Cow;
+
+use poem_openapi::Enum;
+use poem_openapi::param::Query;
+use poem_openapi::registry::{MetaSchema, MetaSchemaRef, Registry};
+use poem_openapi::types::Type;
+use serde::Serialize;
+
+use super::wire::Nullable;
+use crate::domain::id::Prefix;
+use crate::domain::identifier::check_identifier;
+use crate::error::{Error, Kind, Result};
+use crate::store::{Page, PageRequest};
+
+const DEFAULT_LIMIT: i64 = 50;
+const MOST: i64 = 250;
+
+/// The order of a list.
+#[derive(Clone, Copy, Debug, Enum, Eq, PartialEq)]
+#[oai(rename = "Ordering", rename_all = "lowercase")]
+pub enum Ordering {
+    Ascending,
+    Descending,
+}
+
+/// What an iterator of a list looks like.
+pub enum Iterates {
+    /// Ids of this kind.
+    Over(Prefix),
+    /// Event type names.
+    Names,
+}
+
+/// What a list was asked for.
+pub struct ListQuery {
+    pub limit: Query<Option<i64>>,
+    pub iterator: Query<Option<String>>,
+}
+
+impl ListQuery {
+    /// # Errors
+    /// `Invalid` when the limit is out of range or the iterator is none.
+    pub fn request(self, iterates: &Iterates, ascending: bool) -> Result<PageRequest> {
+        let limit = self.limit.0.unwrap_or(DEFAULT_LIMIT);
+        if !(1..=MOST).contains(&limit) {
+            return Err(bad_query("limit", format!("must be from 1 to {MOST}")));
+        }
+        let iterator = self.iterator.0.filter(|text| !text.is_empty());
+        let (backwards, after) = match iterator {
+            Some(text) => match text.strip_prefix('-') {
+                Some(rest) => (true, Some(rest.to_owned())),
+                None => (false, Some(text)),
+            },
+            None => (false, None),
+        };
+        if let Some(after) = &after {
+            iterates.check(after)?;
+        }
+        Ok(PageRequest {
+            limit: limit.unsigned_abs(),
+            after,
+            backwards,
+            ascending,
+        })
+    }
+}
+
+impl Iterates {
+    fn check(&self, text: &str) -> Result<()> {
+        let well_formed = match self {
+            // A lone `-` begins at the end.
+            _ if text.is_empty() => false,
+            Iterates::Over(prefix) => prefix.is_of(text) && check_identifier(text).is_ok(),
+            Iterates::Names => check_identifier(text).is_ok(),
+        };
+        match well_formed {
+            true => Ok(()),
+            false => Err(bad_query("iterator", "must be an iterator that a list answered with")),
+        }
+    }
+}
+
+/// A rule of the query is broken by the parameter `name`.
+pub fn bad_query(name: &str, message: impl Into<String>) -> Error {
+    Error::new(Kind::Invalid, message).at(["query", name])
+}
+
+/// Whether a list goes upwards, by its `order` parameter.
+pub fn ascending(order: Option<Ordering>, default: Ordering) -> bool {
+    order.unwrap_or(default) == Ordering::Ascending
+}
+
+/// One page of a list.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListOut<T> {
+    data: Vec<T>,
+    /// Goes on after this page; null when it is empty.
+    iterator: Option<String>,
+    /// Goes back before this page.
+    prev_iterator: Option<String>,
+    /// Nothing further in this direction.
+    done: bool,
+}
+
+impl<T> ListOut<T> {
+    /// The page, each row by `out`, with iterators from each row's `key`.
+    pub fn new<M>(page: Page<M>, key: impl Fn(&M) -> &str, out: impl FnMut(M) -> T) -> Self {
+        Self {
+            iterator: page.rows.last().map(|row| key(row).to_owned()),
+            prev_iterator: page.rows.first().map(|row| format!("-{}", key(row))),
+            done: page.done,
+            data: page.rows.into_iter().map(out).collect(),
+        }
+    }
+}
+
+impl<T: Type> Type for ListOut<T> {
+    const IS_REQUIRED: bool = true;
+    type RawValueType = Self;
+    type RawElementValueType = Self;
+
+    fn name() -> Cow<'static, str> {
+        format!("ListResponse{}", T::name()).into()
+    }
+
+    fn schema_ref() -> MetaSchemaRef {
+        MetaSchemaRef::Reference(Self::name().into_owned())
+    }
+
+    fn register(registry: &mut Registry) {
+        registry.create_schema::<Self, _>(Self::name().into_owned(), |registry| {
+            T::register(registry);
+            MetaSchema {
+                description: Some("One page of a list."),
+                required: vec!["data", "iterator", "done"],
+                properties: vec![
+                    ("data", Vec::<T>::schema_ref()),
+                    ("iterator", described("Goes on after this page; null when it is empty.")),
+                    ("prevIterator", described("Goes back before this page.")),
+                    ("done", bool::schema_ref()),
+                ],
+                ..MetaSchema::new("object")
+            }
+        });
+    }
+
+    fn as_raw_value(&self) -> Option<&Self> {
+        Some(self)
+    }
+
+    fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
+        Box::new(self.as_raw_value().into_iter())
+    }
+}
+
+fn described(text: &'static str) -> MetaSchemaRef {
+    Nullable::<String>::schema_ref().merge(MetaSchema {
+        description: Some(text),
+        ..MetaSchema::ANY
+    })
+}

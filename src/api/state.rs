@@ -1,0 +1,25 @@
+//! What the API works with; app puts it together.
+
+use std::time::Duration;
+
+use super::auth::AdminToken;
+use crate::domain::target::TargetPolicy;
+use crate::store::Store;
+use crate::store::intake::Intake;
+
+pub struct ApiState {
+    pub store: Store,
+    /// Where accepted messages go.
+    pub intake: Intake,
+    /// Which endpoint URLs are refused at once.
+    pub targets: TargetPolicy,
+    /// A token that works without a row.
+    pub admin: Option<AdminToken>,
+    /// How long a request's body may take to arrive.
+    pub body_deadline: Duration,
+}
+
+impl ApiState {
+    /// The deadline of a body, where the operator names no other.
+    pub const BODY_DEADLINE: Duration = Duration::from_secs(30);
+}

@@ -1,0 +1,95 @@
+//! Writes of applications. Called by api and cli.
+
+use crate::error::{Kind, Result};
+use crate::store::application::{self, Change, Content};
+use crate::store::entity::application::Model;
+use crate::store::idempotency::{self, Key, Reply};
+use crate::store::{Store, Tx};
+
+/// Creates an application; with `get_if_exists` one with the same uid is answered as it is. `render` makes the reply
+/// from it and from whether it is new.
+///
+/// # Errors
+/// `Conflict` when the uid is taken.
+pub async fn create(
+    store: &Store,
+    org_id: &str,
+    content: Content,
+    get_if_exists: bool,
+    key: Option<&Key>,
+    render: fn(&Model, bool) -> Result<Reply>,
+) -> Result<Reply> {
+    let attempt = try_create(store, org_id, content.clone(), get_if_exists, key, render).await;
+    match attempt {
+        // Somebody else has just created it.
+        Err(err) if err.kind == Kind::Conflict && get_if_exists => {
+            try_create(store, org_id, content, get_if_exists, key, render).await
+        }
+        other => other,
+    }
+}
+
+async fn try_create(
+    store: &Store,
+    org_id: &str,
+    content: Content,
+    get_if_exists: bool,
+    key: Option<&Key>,
+    render: fn(&Model, bool) -> Result<Reply>,
+) -> Result<Reply> {
+    let tx = store.begin().await?;
+    if let Some(reply) = idempotency::claim(&tx, key).await? {
+        return Ok(reply);
+    }
+    let known = match (&content.uid, get_if_exists) {
+        (Some(uid), true) => application::find_by_uid(&tx, org_id, uid).await?,
+        _ => None,
+    };
+    let reply = match known {
+        Some(known) => render(&known, false)?,
+        None => render(&application::insert(&tx, org_id, content).await?, true)?,
+    };
+    idempotency::keep(&tx, key, &reply).await?;
+    tx.commit().await?;
+    Ok(reply)
+}
+
+/// Replaces the application with this id or uid, or creates one; answers whether it is new.
+///
+/// # Errors
+/// `Conflict` when the uid is taken.
+pub async fn put(store: &Store, org_id: &str, id_or_uid: &str, content: Content) -> Result<(Model, bool)> {
+    let tx = store.begin().await?;
+    let done = match application::find(&tx, org_id, id_or_uid).await? {
+        Some(known) => (
+            application::update(&tx, org_id, &known.id, content.into()).await?,
+            false,
+        ),
+        None => (application::insert(&tx, org_id, content).await?, true),
+    };
+    tx.commit().await?;
+    Ok(done)
+}
+
+/// # Errors
+/// `NotFound`; `Conflict` when the uid is taken.
+pub async fn patch(store: &Store, org_id: &str, id_or_uid: &str, change: Change) -> Result<Model> {
+    let tx = store.begin().await?;
+    let id = found(&tx, org_id, id_or_uid).await?;
+    let changed = application::update(&tx, org_id, &id, change).await?;
+    tx.commit().await?;
+    Ok(changed)
+}
+
+/// # Errors
+/// `NotFound`.
+pub async fn delete(store: &Store, org_id: &str, id_or_uid: &str) -> Result<()> {
+    let tx = store.begin().await?;
+    let id = found(&tx, org_id, id_or_uid).await?;
+    application::delete(&tx, org_id, &id).await?;
+    tx.commit().await
+}
+
+async fn found(tx: &Tx, org_id: &str, id_or_uid: &str) -> Result<String> {
+    Ok(application::get(tx, org_id, id_or_uid).await?.id)
+}

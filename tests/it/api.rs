@@ -1,0 +1,201 @@
+//! The API as a caller meets it, for the tests of its resources: the whole endpoint with every layer, without a socket.
+//! Must not: test anything itself.
+
+use poem::http::{HeaderMap, Method, StatusCode};
+use poem::{Body, Endpoint, EndpointExt, Request, Response, endpoint::BoxEndpoint};
+use postrider::api::{AdminToken, ApiState, routes};
+use postrider::domain::token;
+use postrider::service;
+use serde_json::Value;
+use std::time::Duration;
+
+use crate::harness::{Rig, TestDatabase};
+
+pub const ADMIN: &str = "an-admin-token-of-twenty-or-more";
+
+pub struct Api {
+    pub rig: Rig,
+    pub org_id: String,
+    /// Of the organization.
+    pub token: String,
+    endpoint: BoxEndpoint<'static, Response>,
+}
+
+/// An answer; every answer with a body is JSON, or the test fails.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub text: String,
+    pub json: Value,
+}
+
+impl Api {
+    pub async fn on(db: &TestDatabase) -> Self {
+        Self::with_body_deadline(db, ApiState::BODY_DEADLINE).await
+    }
+
+    pub async fn with_body_deadline(db: &TestDatabase, body_deadline: Duration) -> Self {
+        let rig = Rig::on(db).await;
+        let organization = service::organization::get_or_create(&rig.store, "tests").await.unwrap();
+        let (token, _) = service::token::create(&rig.store, &organization.id, None, None)
+            .await
+            .unwrap();
+        let admin = AdminToken {
+            hash: token::hash(ADMIN),
+            org_id: organization.id.clone(),
+        };
+        let state = ApiState {
+            store: rig.store.clone(),
+            intake: rig.intake.clone(),
+            targets: "127.0.0.0/8".parse().unwrap(),
+            admin: Some(admin),
+            body_deadline,
+        };
+        Self {
+            endpoint: routes(state).boxed(),
+            rig,
+            org_id: organization.id,
+            token,
+        }
+    }
+
+    /// A token of another organization.
+    pub async fn stranger(&self) -> String {
+        let other = service::organization::get_or_create(&self.rig.store, "strangers")
+            .await
+            .unwrap();
+        service::token::create(&self.rig.store, &other.id, None, None)
+            .await
+            .unwrap()
+            .0
+    }
+
+    /// A token of one application.
+    pub async fn token_of(&self, app: &str) -> String {
+        service::token::create(&self.rig.store, &self.org_id, Some(app), None)
+            .await
+            .unwrap()
+            .0
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.call(&self.token, "GET", path, &[], "").await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.call(&self.token, "DELETE", path, &[], "").await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.call(&self.token, "POST", path, &[], &body.to_string()).await
+    }
+
+    pub async fn put(&self, path: &str, body: Value) -> Answer {
+        self.call(&self.token, "PUT", path, &[], &body.to_string()).await
+    }
+
+    pub async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.call(&self.token, "PATCH", path, &[], &body.to_string()).await
+    }
+
+    /// A POST with an idempotency key.
+    pub async fn post_once(&self, path: &str, key: &str, body: Value) -> Answer {
+        let headers = [("idempotency-key", key)];
+        self.call(&self.token, "POST", path, &headers, &body.to_string()).await
+    }
+
+    /// Any request, with this token; the path is what comes after /api/v1.
+    pub async fn call(&self, token: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let mut request = Request::builder()
+            .method(Method::from_bytes(method.as_bytes()).unwrap())
+            .uri_str(format!("/api/v1{path}"))
+            .header("authorization", format!("Bearer {token}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(request.body(body.to_owned())).await
+    }
+
+    /// Any request at all.
+    pub async fn send(&self, request: Request) -> Answer {
+        let response = self.endpoint.get_response(request).await;
+        let (parts, body) = response.into_parts();
+        let text = Body::from(body).into_string().await.unwrap();
+        let is_json = parts
+            .headers
+            .get("content-type")
+            .is_some_and(|it| it == "application/json");
+        assert!(text.is_empty() || is_json, "{:?}: {text}", parts.headers);
+        let json = if text.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_str(&text).expect(&text)
+        };
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            json,
+            text,
+        }
+    }
+
+    /// A new application's id.
+    pub async fn application(&self, name: &str) -> String {
+        let made = self.post("/app", serde_json::json!({ "name": name })).await;
+        made.expect(201)["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Every row of a list, by walking through its pages.
+    pub async fn walk(&self, path: &str, limit: usize) -> Vec<Value> {
+        let separator = if path.contains('?') { '&' } else { '?' };
+        let mut all = Vec::new();
+        let mut iterator = String::new();
+        loop {
+            let page = self.get(&format!("{path}{separator}limit={limit}{iterator}")).await;
+            let page = page.expect(200);
+            all.extend(page["data"].as_array().unwrap().iter().cloned());
+            if page["done"] == Value::Bool(true) {
+                return all;
+            }
+            iterator = format!("&iterator={}", page["iterator"].as_str().unwrap());
+        }
+    }
+}
+
+impl Answer {
+    /// The body, once the status is this one.
+    #[track_caller]
+    pub fn expect(&self, status: u16) -> &Value {
+        assert_eq!(self.status.as_u16(), status, "{}", self.text);
+        &self.json
+    }
+
+    /// The body is an error with this status and code.
+    #[track_caller]
+    pub fn refused(&self, status: u16, code: &str) {
+        let body = self.expect(status);
+        assert_eq!(body["code"], code, "{body}");
+        assert!(body["detail"].as_str().is_some_and(|it| !it.is_empty()), "{body}");
+    }
+
+    /// The body is a 422 that names this place, such as `body.name`.
+    #[track_caller]
+    pub fn breaks_rule_at(&self, place: &str) {
+        let body = self.expect(422);
+        assert_eq!(body["code"], "validation_error", "{body}");
+        let rule = &body["detail"][0];
+        let loc: Vec<_> = rule["loc"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| it.as_str().unwrap())
+            .collect();
+        assert_eq!(loc.join("."), place, "{body}");
+        assert!(rule["msg"].as_str().is_some_and(|it| !it.is_empty()), "{body}");
+        assert!(
+            rule["type"].as_str().is_some_and(|it| it.starts_with("value_error")),
+            "{body}"
+        );
+    }
+}

@@ -1,0 +1,141 @@
+//! Who may do what: no token, wrong tokens, an organization's, an application's, the admin token.
+
+use poem::Request;
+use serde_json::json;
+use std::time::Duration;
+
+use crate::api::{ADMIN, Api};
+
+both!(a_request_without_a_good_token_is_refused, async |db| {
+    let api = Api::on(db).await;
+    let good = format!("Bearer {}", api.token);
+    for header in [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Basic abc",
+        "Bearer pr_wrong",
+        &good[..good.len() - 1],
+        &good[7..],
+    ] {
+        let request = Request::builder()
+            .uri_str("/api/v1/app")
+            .header("authorization", header)
+            .finish();
+        let answer = api.send(request).await;
+        answer.refused(401, "authentication_failed");
+        assert_eq!(answer.headers["www-authenticate"], "Bearer");
+    }
+    api.send(Request::builder().uri_str("/api/v1/app").finish())
+        .await
+        .refused(401, "authentication_failed");
+});
+
+both!(the_token_is_looked_at_before_the_body, async |db| {
+    let api = Api::on(db).await;
+    api.call("pr_wrong", "POST", "/app", &[], "no json")
+        .await
+        .refused(401, "authentication_failed");
+});
+
+both!(the_scheme_is_read_in_any_case, async |db| {
+    let api = Api::on(db).await;
+    let header = format!("bearer {}", api.token);
+    let request = Request::builder()
+        .uri_str("/api/v1/app")
+        .header("authorization", header)
+        .finish();
+    api.send(request).await.expect(200);
+});
+
+both!(the_admin_token_acts_for_its_organization, async |db| {
+    let api = Api::on(db).await;
+    let id = api.application("mine").await;
+    assert_eq!(
+        api.call(ADMIN, "GET", &format!("/app/{id}"), &[], "").await.expect(200)["id"],
+        id.as_str()
+    );
+});
+
+both!(another_organization_sees_nothing, async |db| {
+    let api = Api::on(db).await;
+    let id = api.application("mine").await;
+    let stranger = api.stranger().await;
+    for method in ["GET", "DELETE"] {
+        api.call(&stranger, method, &format!("/app/{id}"), &[], "")
+            .await
+            .refused(404, "not_found");
+    }
+    assert_eq!(
+        api.call(&stranger, "GET", "/app", &[], "").await.expect(200)["data"],
+        json!([])
+    );
+});
+
+both!(an_applications_token_is_for_that_application_alone, async |db| {
+    let api = Api::on(db).await;
+    let (own, other) = (api.application("own").await, api.application("other").await);
+    let token = api.token_of(&own).await;
+    assert_eq!(
+        api.call(&token, "GET", &format!("/app/{own}"), &[], "")
+            .await
+            .expect(200)["id"],
+        own.as_str()
+    );
+    api.call(&token, "GET", &format!("/app/{other}"), &[], "")
+        .await
+        .refused(404, "not_found");
+    for (method, path) in [("GET", "/app"), ("POST", "/app")] {
+        api.call(&token, method, path, &[], "{}")
+            .await
+            .refused(403, "insufficient access");
+    }
+    for method in ["PUT", "PATCH", "DELETE"] {
+        api.call(&token, method, &format!("/app/{own}"), &[], "{}")
+            .await
+            .refused(403, "insufficient access");
+    }
+});
+
+both!(a_revoked_token_works_no_longer_than_five_seconds, async |db| {
+    let api = Api::on(db).await;
+    let (text, row) = postrider::service::token::create(&api.rig.store, &api.org_id, None, None)
+        .await
+        .unwrap();
+    api.call(&text, "GET", "/app", &[], "").await.expect(200);
+    postrider::service::token::revoke(&api.rig.store, &row.id)
+        .await
+        .unwrap();
+    api.rig.clock.advance(Duration::from_secs(5));
+    api.call(&text, "GET", "/app", &[], "")
+        .await
+        .refused(401, "authentication_failed");
+});
+
+both!(an_expired_token_is_refused_at_once, async |db| {
+    let api = Api::on(db).await;
+    let end = api.rig.clock.now().plus(Duration::from_secs(1));
+    let made = postrider::service::token::create(&api.rig.store, &api.org_id, None, Some(end)).await;
+    let (text, _) = made.unwrap();
+    api.call(&text, "GET", "/app", &[], "").await.expect(200);
+    api.rig.clock.advance(Duration::from_secs(1));
+    api.call(&text, "GET", "/app", &[], "")
+        .await
+        .refused(401, "authentication_failed");
+});
+
+both!(health_needs_no_token, async |db| {
+    let api = Api::on(db).await;
+    for (path, status) in [
+        ("/api/v1/health", 200),
+        ("/api/v1/health/ping", 204),
+        ("/api/v1/health/", 200),
+    ] {
+        api.send(Request::builder().uri_str(path).finish()).await.expect(status);
+        let head = Request::builder()
+            .method(poem::http::Method::HEAD)
+            .uri_str(path)
+            .finish();
+        assert_eq!(api.send(head).await.text, "");
+    }
+});
