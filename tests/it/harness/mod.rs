@@ -5,6 +5,7 @@
 
 #![allow(dead_code, unused_imports, unused_macros)]
 
+mod caller;
 mod database;
 mod postgres;
 mod program;
@@ -14,10 +15,11 @@ mod rig;
 mod statements;
 mod within;
 
+pub use caller::Caller;
 pub use database::{Kind, TestDatabase, on_postgres, on_sqlite, rows, scratch_folder};
 pub use program::{Ended, KEY, Program, Serving};
 pub use proxy::Proxy;
-pub use receiver::{Answer, Arrival, Receiver};
+pub use receiver::{Answer, Arrival, Gate, Receiver};
 pub use rig::{ORG, Rig, SECRET, START, Shape};
 pub use statements::{plan, recorded, recorded_with_tasks};
 pub use within::{DEADLINE, within};

@@ -28,7 +28,21 @@ pub struct Answer {
     headers: HeaderMap,
     body: Bytes,
     delay: Duration,
+    gate: Option<watch::Receiver<bool>>,
     ending: Ending,
+}
+
+/// Holds answers back until it is opened.
+pub struct Gate(watch::Sender<bool>);
+
+impl Gate {
+    pub fn closed() -> Self {
+        Self(watch::Sender::new(false))
+    }
+
+    pub fn open(&self) {
+        self.0.send_replace(true);
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -52,6 +66,7 @@ impl Answer {
             headers: HeaderMap::new(),
             body: Bytes::new(),
             delay: Duration::ZERO,
+            gate: None,
             ending: Ending::Whole,
         }
     }
@@ -88,6 +103,12 @@ impl Answer {
     /// Answers that much later.
     pub fn after(mut self, delay: Duration) -> Self {
         self.delay = delay;
+        self
+    }
+
+    /// Answers when the gate is open.
+    pub fn behind(mut self, gate: &Gate) -> Self {
+        self.gate = Some(gate.0.subscribe());
         self
     }
 
@@ -282,6 +303,9 @@ async fn serve(request: Request<Incoming>, inner: Arc<Inner>) -> Result<Reply, s
     inner.arrivals.lock().expect("no panic under this lock").push(arrival);
     inner.count.send_modify(|count| *count += 1);
     tokio::time::sleep(answer.delay).await;
+    if let Some(mut gate) = answer.gate.clone() {
+        let _ = gate.wait_for(|open| *open).await;
+    }
     reply(answer).await
 }
 

@@ -1,0 +1,65 @@
+//! A program that uses the API over a real socket: JSON in, JSON out, and no patience beyond one request.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+
+/// One request may take so long; a process that has been killed or stopped answers never.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Clone)]
+pub struct Caller {
+    client: Client<HttpConnector, Full<Bytes>>,
+    token: String,
+}
+
+impl Caller {
+    pub fn new(token: &str) -> Self {
+        Self {
+            client: Client::builder(TokioExecutor::new()).build_http(),
+            token: token.to_owned(),
+        }
+    }
+
+    /// Answers status and body, or why there was no answer. `server` is `http://HOST:PORT`, the path begins after
+    /// `/api/v1`.
+    pub async fn post(&self, server: &str, path: &str, key: &str, body: &Value) -> Result<(u16, Value), String> {
+        let request = Request::post(format!("{server}/api/v1{path}"))
+            .header("authorization", format!("Bearer {}", self.token))
+            .header("content-type", "application/json")
+            .header("idempotency-key", key)
+            .body(Full::from(body.to_string()))
+            .map_err(|err| err.to_string())?;
+        let answer = async {
+            let response = self.client.request(request).await.map_err(|err| err.to_string())?;
+            let status = response.status().as_u16();
+            let body = response
+                .into_body()
+                .collect()
+                .await
+                .map_err(|err| err.to_string())?
+                .to_bytes();
+            Ok((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
+        };
+        tokio::time::timeout(PATIENCE, answer)
+            .await
+            .unwrap_or_else(|_| Err("no answer in time".to_owned()))
+    }
+
+    /// What a POST has made.
+    ///
+    /// # Panics
+    /// When it made nothing.
+    pub async fn make(&self, server: &str, path: &str, body: Value) -> Value {
+        let key = format!("{path} {body}");
+        let (status, made) = self.post(server, path, &key, &body).await.expect("an answer");
+        assert!((200..300).contains(&status), "POST {path}: {status} {made}");
+        made
+    }
+}
