@@ -14,12 +14,11 @@ const LARGEST_BODY: u64 = 4 * 1024 * 1024;
 
 fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let flags = flags()?;
-    let setting =
-        |flag: &str, env: &str| flags.get(flag).cloned().or_else(|| std::env::var(env).ok());
+    let setting = |flag: &str, env: &str| flags.get(flag).cloned().or_else(|| std::env::var(env).ok());
     let host = setting("--host", "HOST").unwrap_or("127.0.0.1".into());
     let port = setting("--port", "PORT").unwrap_or("9000".into());
-    let secret = setting("--secret", "SECRET")
-        .ok_or("no secret: set SECRET or --secret to the endpoint's whsec_... text")?;
+    let secret =
+        setting("--secret", "SECRET").ok_or("no secret: set SECRET or --secret to the endpoint's whsec_... text")?;
     let webhook = Webhook::new(&secret)?;
     let server = Server::http(format!("{host}:{port}"))?;
     println!("listening on http://{host}:{port}");
@@ -42,15 +41,9 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
 }
 
 /// The message's id and payload, if the signature is right.
-fn verify(
-    webhook: &Webhook,
-    request: &mut Request,
-) -> Result<String, Box<dyn Error + Send + Sync>> {
+fn verify(webhook: &Webhook, request: &mut Request) -> Result<String, Box<dyn Error + Send + Sync>> {
     let mut body = Vec::new();
-    request
-        .as_reader()
-        .take(LARGEST_BODY)
-        .read_to_end(&mut body)?;
+    request.as_reader().take(LARGEST_BODY).read_to_end(&mut body)?;
     let mut headers = HeaderMap::new();
     for header in request.headers() {
         headers.insert(
