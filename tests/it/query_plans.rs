@@ -14,6 +14,7 @@ use postrider::store::queue::{self, AttemptRow, Lease, LeaseTerms, Settlement};
 use postrider::store::{Store, process};
 use sea_orm::ConnectionTrait;
 
+use crate::api::Api;
 use crate::harness::{Kind, Rig, TestDatabase, plan, recorded, recorded_with_tasks};
 
 const ROWS: usize = 100_000;
@@ -35,7 +36,7 @@ const FILL: [&str; 11] = [
     "message_content (app_id, message_id, body) select 'app_' || (1000000 + i % 1000), 'msg_' || i, '{\"a\": 1}'",
     "delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at, owner, lease_id)
         select 'dlv_' || i, 'app_' || (1000000 + i % 1000), 'msg_' || i,
-        case when i % 10 between 7 and 8 then 'ep_1000000' else 'ep_' || i end, 0,
+        case when i % 10 between 7 and 8 then 'ep_' || 1000000 else 'ep_' || i end, 0,
         case when i % 10 between 4 and 6 then 1 else 0 end,
         case when i % 10 between 7 and 8 then null else i end,
         case when i % 10 = 9 then 'dead' end, case when i % 10 = 9 then i end",
@@ -54,6 +55,8 @@ async fn fill(db: &TestDatabase) {
     for insert in FILL {
         let (into, values) = insert.split_once("select").expect("each selects");
         let numbers = format!("with recursive n(i) as (select {first} union all select i + 1 from n where i < {last})");
+        // Ids have 26 characters after the prefix.
+        let values = values.replace("_' || ", &format!("_{}' || ", "0".repeat(19)));
         let sql = format!("insert into {into} {numbers} select {values} from n");
         connection
             .execute_unprepared(&sql)
@@ -67,6 +70,11 @@ async fn fill(db: &TestDatabase) {
     connection.execute_unprepared("analyze").await.expect("statistics");
 }
 
+/// The id that the row of this number has.
+fn id(prefix: &str, number: usize) -> String {
+    format!("{prefix}_{number:026}")
+}
+
 /// A filled database with the store open on it.
 struct Filled<'a> {
     db: &'a TestDatabase,
@@ -77,7 +85,6 @@ struct Filled<'a> {
 
 impl<'a> Filled<'a> {
     async fn new(db: &'a TestDatabase) -> Self {
-        fill(db).await;
         let store = db.open(Clock::test(Timestamp(2_000_000_000_000_000))).await;
         let (handoff, _) = Handoff::new(
             store.clone(),
@@ -114,10 +121,18 @@ async fn assert_read_by_index(db: &TestDatabase, statements: &[String]) {
     for sql in planned {
         let steps = plan(&connection, sql).await;
         println!("{sql}\n    {}", steps.join("\n    "));
-        let bad: Vec<_> = steps.iter().filter(|step| is_bad(step)).collect();
+        let sorts = |step: &String| has_limit(sql) && SORTS.iter().any(|sort| step.contains(sort));
+        let bad: Vec<_> = steps.iter().filter(|step| is_bad(step) || sorts(step)).collect();
         assert!(bad.is_empty(), "{sql}\nreads too much:\n{}", steps.join("\n"));
     }
     connection.close().await.expect("it closes");
+}
+
+/// A page or a batch is read in the order of an index: sorting would read all of which it is a part.
+const SORTS: [&str; 2] = ["Sort ", "TEMP B-TREE FOR ORDER BY"];
+
+fn has_limit(sql: &str) -> bool {
+    sql.to_lowercase().contains(" limit ")
 }
 
 /// Not what begins and ends a transaction.
@@ -149,7 +164,15 @@ macro_rules! in_tx {
     };
 }
 
-both!(the_queue_reads_by_index, async |db| {
+both!(nothing_that_runs_often_reads_a_table_from_end_to_end, async |db| {
+    fill(db).await;
+    the_queue_s_parts(db).await;
+    a_message_s_whole_life(db).await;
+    the_api_s_reads(db).await;
+});
+
+/// Each with a hundred rows to work on.
+async fn the_queue_s_parts(db: &TestDatabase) {
     let filled = Filled::new(db).await;
     let Filled {
         store, handoff, terms, ..
@@ -162,7 +185,7 @@ both!(the_queue_reads_by_index, async |db| {
         assert_eq!(claimed.0.len(), 100);
         leases.extend(claimed.0);
     }
-    let saturated: Arc<str> = "ep_1000000".into();
+    let saturated: Arc<str> = id("ep", 1_000_000).into();
     let wanted = [(saturated.clone(), 50)];
     let parked = filled
         .reads_by_index(in_tx!(store, tx => queue::claim_parked(&tx, handoff, terms, &wanted)))
@@ -201,7 +224,8 @@ both!(the_queue_reads_by_index, async |db| {
             .await;
         assert_eq!(freed, 1_000, "a first chunk");
     }
-});
+    store.close().await;
+}
 
 /// All kinds of ends, the late ones too.
 fn settlement(lease: &Lease, at: usize) -> Settlement {
@@ -233,8 +257,8 @@ fn settlement(lease: &Lease, at: usize) -> Settlement {
     }
 }
 
-both!(a_message_s_whole_life_reads_by_index, async |db| {
-    fill(db).await;
+/// From the request to the last attempt, as the program does it.
+async fn a_message_s_whole_life(db: &TestDatabase) {
     let ((), statements) = recorded_with_tasks(async || {
         let mut rig = Rig::on(db).await;
         let app = rig.application("plans").await;
@@ -264,4 +288,41 @@ both!(a_message_s_whole_life_reads_by_index, async |db| {
         "the intake's own task is recorded"
     );
     assert_read_by_index(db, &statements).await;
-});
+}
+
+/// Every list and every read of one thing, with all that may narrow it down.
+fn reads() -> Vec<String> {
+    let app = id("app", 1_000_001);
+    vec![
+        "/app".to_owned(),
+        "/app?order=descending".to_owned(),
+        format!("/app/{app}"),
+        "/app/uid1000001".to_owned(),
+    ]
+}
+
+async fn the_api_s_reads(db: &TestDatabase) {
+    let ((), statements) = recorded_with_tasks(async || {
+        let api = Api::on(db).await;
+        let mine = "where org_id = $2";
+        for table in ["application", "event_type"] {
+            let sql = format!("update {table} set org_id = $1 {mine}");
+            let values = [api.org_id.as_str().into(), id("org", 1_000_001).into()];
+            assert_eq!(api.rig.sql(&sql, values).await, 100, "of {table}");
+        }
+        for path in reads() {
+            let answer = api.get(&path).await;
+            let found = answer.expect(200);
+            let Some(next) = found["iterator"].as_str() else {
+                continue;
+            };
+            let separator = if path.contains('?') { '&' } else { '?' };
+            for turn in ["", "-"] {
+                api.get(&format!("{path}{separator}limit=2&iterator={turn}{next}"))
+                    .await
+                    .expect(200);
+            }
+        }
+    });
+    assert_read_by_index(db, &statements).await;
+}
