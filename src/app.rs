@@ -1,41 +1,38 @@
 //! Builds the parts from the settings; start order and stop order. Must not do any part's work.
 //! Called by cli: `serve` runs everything, the other functions open what an operator's command needs.
 
-mod acceptor;
+mod database;
 mod welcome;
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use poem::endpoint::make_sync;
-use poem::http::StatusCode;
-use poem::{EndpointExt, Route, Server};
+use poem::Server;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::acceptor::Connections;
+pub use self::database::{COMMAND_PATIENCE, connect_options, migrate_options, open_beside, reach, unlock};
+use crate::api::listener::CappedAcceptor;
+use crate::api::{self, AdminToken, ApiState};
 use crate::clock::Clock;
-use crate::config::{
-    DatabaseSettings, KeySettings, MigrateSettings, Secret, ServeSettings, SqliteSync, read_secret, write_missing,
-};
+use crate::config::ServeSettings;
 use crate::dispatcher::{Dispatcher, LEASE_MARGIN, Settings};
-use crate::domain::secret::Encryptor;
-use crate::error::{Error, Kind, Result};
+use crate::domain::token;
+use crate::error::{Error, Result};
 use crate::service;
 use crate::store::handoff::{Caps, Handoff};
 use crate::store::intake::{Intake, Limits};
-use crate::store::{Backend, ConnectOptions, Hold, Store, schema, sqlite_path};
+use crate::store::{Backend, ConnectOptions, Store, schema};
 
 /// The organization that POSTRIDER_ADMIN_TOKEN and a first start's token act for.
 pub const DEFAULT_ORGANIZATION: &str = "default";
-/// How long an operator's command waits for the database to come up.
-pub const COMMAND_PATIENCE: Duration = Duration::from_secs(30);
 /// A connection on which nothing happens is closed after this.
 const IDLE_CONNECTION: Duration = Duration::from_secs(75);
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Writes outlive the connections that they came on by no more than a commit may take.
+const LAST_WRITES: Duration = Duration::from_secs(6);
+/// Connections at once; more wait in the system's queue.
+const MOST_CONNECTIONS: usize = 10_000;
 
 /// Serves until SIGTERM or SIGINT, then ends what is in flight within the grace period.
 ///
@@ -50,52 +47,65 @@ pub async fn serve(settings: &ServeSettings) -> Result<()> {
         ready = prepare(settings, &options, &store) => ready?,
         () = stop_signal()? => return Ok(()),
     }
-    let listener = TcpListener::bind(settings.listen.listen).await.map_err(|err| {
-        Error::config(format!(
-            "cannot listen on {} (POSTRIDER_LISTEN)",
-            settings.listen.listen
-        ))
-        .because(err)
-    })?;
-    let address = listener.local_addr().unwrap_or(settings.listen.listen);
+    let wanted = settings.listen.listen;
+    let listener = TcpListener::bind(wanted)
+        .await
+        .map_err(|err| Error::config(format!("cannot listen on {wanted} (POSTRIDER_LISTEN)")).because(err))?;
+    let address = listener.local_addr().unwrap_or(wanted);
     let organization = service::organization::get_or_create(&store, DEFAULT_ORGANIZATION).await?;
     tracing::info!(%address, database = store.backend().name(), "serving");
-    welcome::greet(
-        &store,
-        &organization,
-        address,
-        admin_token.is_some(),
-        &settings.allow_targets,
-    )
-    .await?;
+    let has_admin_token = admin_token.is_some();
+    let targets = &settings.allow_targets;
+    welcome::greet(&store, &organization, address, has_admin_token, targets).await?;
 
-    let (handoff, fast) = Handoff::new(store.clone(), settings.caps());
-    let mut dispatcher = Dispatcher::new(&store, &handoff, fast, settings.dispatch())?;
-    dispatcher.start().await?;
-    let intakes = TaskTracker::new();
-    let intake = Intake::start(&store, &handoff, settings.intake(), &intakes);
-    let stop_dispatcher = CancellationToken::new();
-    let dispatching = tokio::spawn(dispatcher.run(stop_dispatcher.clone(), settings.shutdown_grace));
-
-    let connections =
-        Connections::on(listener).map_err(|err| Error::internal("the socket has no address").because(err))?;
-    let routes = Route::new().at("/api/v1/health", make_sync(|_| StatusCode::OK)).boxed();
-    Server::new_with_acceptor(connections)
-        .idle_timeout(IDLE_CONNECTION)
-        .run_with_graceful_shutdown(routes, stop, Some(settings.shutdown_grace))
-        .await
-        .map_err(|err| Error::internal("the server stopped").because(err))?;
-    // In the order data flows: nothing new, then what is accepted, then what is in flight.
-    drop(intake);
-    intakes.close();
-    intakes.wait().await;
-    stop_dispatcher.cancel();
-    dispatching
-        .await
-        .map_err(|err| Error::internal("the dispatcher ended badly").because(err))?;
+    let admin = admin_token.map(|token| AdminToken {
+        hash: token::hash(token.expose()),
+        org_id: organization.id,
+    });
+    run(settings, &store, listener, admin, stop).await?;
     store.close().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Starts the parts against the flow of data, and from `stop` on ends them along it.
+async fn run(
+    settings: &ServeSettings,
+    store: &Store,
+    listener: TcpListener,
+    admin: Option<AdminToken>,
+    stop: impl Future<Output = ()>,
+) -> Result<()> {
+    let (handoff, fast) = Handoff::new(store.clone(), settings.caps());
+    let mut dispatcher = Dispatcher::new(store, &handoff, fast, settings.dispatch())?;
+    dispatcher.start().await?;
+    let (stop_dispatcher, grace_over) = (CancellationToken::new(), CancellationToken::new());
+    let dispatching = tokio::spawn(dispatcher.run(stop_dispatcher.clone(), grace_over.clone()));
+    let intakes = TaskTracker::new();
+    let intake = Intake::start(store, &handoff, settings.intake(), &intakes);
+
+    let connections = CappedAcceptor::new(listener, MOST_CONNECTIONS)
+        .map_err(|err| Error::internal("the socket has no address").because(err))?;
+    let routes = api::routes(ApiState {
+        store: store.clone(),
+        intake,
+        targets: settings.allow_targets.clone(),
+        admin,
+        body_deadline: ApiState::BODY_DEADLINE,
+    });
+    let grace = settings.shutdown_grace;
+    Server::new_with_acceptor(connections)
+        .idle_timeout(IDLE_CONNECTION)
+        .run_with_graceful_shutdown(routes, begin_stop(stop, grace, grace_over), Some(grace))
+        .await
+        .map_err(|err| Error::internal("the server stopped").because(err))?;
+    intakes.close();
+    if tokio::time::timeout(LAST_WRITES, intakes.wait()).await.is_err() {
+        tracing::warn!("a request was cut off while it was being stored");
+    }
+    stop_dispatcher.cancel();
+    let ended = dispatching.await;
+    ended.map_err(|err| Error::internal("the dispatcher ended badly").because(err))
 }
 
 impl ServeSettings {
@@ -142,103 +152,13 @@ async fn prepare(settings: &ServeSettings, options: &ConnectOptions, store: &Sto
     unlock(store, options, &settings.key).await
 }
 
-/// Waits until the database answers, at most for `patience`.
-///
-/// # Errors
-/// `Config` when waiting will not help, `Database` when `patience` is over.
-pub async fn reach(store: &Store, patience: Option<Duration>) -> Result<()> {
-    let clock = store.clock();
-    let begun = clock.monotonic();
-    let mut pause = FIRST_PAUSE;
-    loop {
-        match store.reach().await {
-            Err(err) if err.kind == Kind::Database => {
-                if patience.is_some_and(|patience| clock.monotonic() - begun >= patience) {
-                    return Err(err);
-                }
-                tracing::warn!(%err, "waiting for the database");
-            }
-            settled => return settled,
-        }
-        clock.sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
-    }
-}
-
-/// The database for an operator's command, beside a `serve` that may be running.
-///
-/// # Errors
-/// `Config` when there is none, or its schema does not fit this program.
-pub async fn open_beside(settings: &DatabaseSettings) -> Result<Store> {
-    let store = Store::open_as(Hold::Beside, &connect_options(settings)?, Clock::system()).await?;
-    reach(&store, Some(COMMAND_PATIENCE)).await?;
-    schema::check(&store).await?;
-    Ok(store)
-}
-
-/// # Errors
-/// `Config` when a setting is given twice, or its file cannot be read.
-pub fn connect_options(settings: &DatabaseSettings) -> Result<ConnectOptions> {
-    Ok(ConnectOptions {
-        url: settings.url()?.expose().to_owned(),
-        password: settings.password()?.map(|password| password.expose().to_owned()),
-        max_connections: settings.database_connections,
-        full_sync: settings.sqlite_sync == SqliteSync::Full,
-    })
-}
-
-/// The same for what changes the schema, which may have a URL of its own.
-///
-/// # Errors
-/// `Config` as for [`connect_options`].
-pub fn migrate_options(database: &DatabaseSettings, migrations: &MigrateSettings) -> Result<ConnectOptions> {
-    let options = connect_options(database)?;
-    Ok(match migrations.url()? {
-        Some(url) => ConnectOptions {
-            url: url.expose().to_owned(),
-            ..options
-        },
-        None => options,
-    })
-}
-
-/// Takes the encryption key into use: the one that is given, or the one kept beside an SQLite file.
-///
-/// # Errors
-/// `Config` when there is none, or it is not the one that the database was written with.
-pub async fn unlock(store: &Store, options: &ConnectOptions, settings: &KeySettings) -> Result<()> {
-    let key = match (settings.encryption_key()?, sqlite_path(&options.url)) {
-        (Some(key), _) => key,
-        (None, Some(path)) => key_beside(store, &path).await?,
-        (None, None) => {
-            return Err(Error::config(
-                "POSTRIDER_ENCRYPTION_KEY (or POSTRIDER_ENCRYPTION_KEY_FILE) must be set: on Postgres no key is made. \
-                 Any text of 32 or more characters will do; keep it with your backups",
-            ));
-        }
-    };
-    store.unlock(Encryptor::new(key.expose()).map_err(Error::config)?).await
-}
-
-async fn key_beside(store: &Store, database: &Path) -> Result<Secret> {
-    let mut name = database.as_os_str().to_owned();
-    name.push(".key");
-    let path = PathBuf::from(name);
-    if !path.exists() {
-        if store.is_keyed().await? {
-            return Err(Error::config(format!(
-                "the key file {} is gone, and the database was written with that key: bring it back, or set \
-                 POSTRIDER_ENCRYPTION_KEY to what it held",
-                path.display()
-            )));
-        }
-        let made = write_missing(&path, 0o600)
-            .map_err(|err| Error::config(format!("cannot write the key file {}", path.display())).because(err))?;
-        if made {
-            tracing::info!(path = %path.display(), "made an encryption key: keep it with your backups");
-        }
-    }
-    read_secret("POSTRIDER_ENCRYPTION_KEY", &path)
+/// Ends with `stop`; from then on the grace period runs, one for requests and deliveries together.
+async fn begin_stop(stop: impl Future<Output = ()>, grace: Duration, grace_over: CancellationToken) {
+    stop.await;
+    tokio::spawn(async move {
+        tokio::time::sleep(grace).await;
+        grace_over.cancel();
+    });
 }
 
 /// Ends with the first SIGTERM or SIGINT from now on.

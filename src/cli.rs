@@ -15,7 +15,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{ListenSettings, LogSettings, ServeSettings};
 use crate::error::{Error, Result};
-use crate::{app, telemetry};
+use crate::{api, app, telemetry};
 
 /// Postrider: accepts messages over REST, stores them durably and delivers them as signed webhooks, at least once.
 ///
@@ -46,6 +46,12 @@ enum Command {
     /// Make, list and revoke API tokens
     #[command(subcommand)]
     Token(token::Command),
+    /// Print the API document
+    Openapi {
+        /// As YAML instead of JSON
+        #[arg(long)]
+        yaml: bool,
+    },
     /// Ask a server on this machine whether it is healthy; the exit code tells
     Healthcheck(ListenSettings),
     /// Write the secrets that a deployment needs and that are missing
@@ -93,6 +99,8 @@ fn execute(cli: Cli) -> Result<()> {
             Command::Serve(settings) => app::serve(&settings).await,
             Command::Migrate(arguments) => migrate::run(arguments).await,
             Command::Token(command) => token::run(command).await,
+            Command::Openapi { yaml: true } => say(api::document_yaml().trim_end()),
+            Command::Openapi { yaml: false } => say(api::document().trim_end()),
             Command::Healthcheck(settings) => healthcheck::run(settings.listen),
             Command::Secrets(arguments) => secrets::run(&arguments),
         }

@@ -114,8 +114,8 @@ impl Dispatcher {
         Ok(Step { taken_over, sent })
     }
 
-    /// Runs until `stop`, then finishes what is in flight within `grace` and gives the rest back.
-    pub async fn run(self, stop: CancellationToken, grace: Duration) {
+    /// Runs until `stop`, then finishes what is in flight; what is left at `grace_over` it gives back.
+    pub async fn run(self, stop: CancellationToken, grace_over: CancellationToken) {
         let Self {
             shared,
             fast,
@@ -142,8 +142,9 @@ impl Dispatcher {
         shared.handoff.stop();
         let _ = tokio::join!(fast, claims);
         sends.close();
-        if tokio::time::timeout(grace, shared.idle(&sends)).await.is_err() {
-            shared.give_back().await;
+        tokio::select! {
+            () = shared.idle(&sends) => {}
+            () = grace_over.cancelled() => shared.give_back().await,
         }
         ended.cancel();
         loops.close();

@@ -7,7 +7,7 @@ use crate::harness::{Program, rows};
 #[tokio::test]
 async fn help_names_every_command_and_ends_with_success() {
     let help = Program::bare().run(&["--help"]).await.ok();
-    for command in ["serve", "migrate", "token", "healthcheck", "secrets"] {
+    for command in ["serve", "migrate", "token", "openapi", "healthcheck", "secrets"] {
         assert!(
             help.lines()
                 .any(|line| line.trim_start().starts_with(&format!("{command} "))),
@@ -149,4 +149,12 @@ async fn secrets_written_by_many_at_once_are_whole_and_the_same_for_all() {
         written += String::from_utf8_lossy(&output.stdout).matches(": written").count();
     }
     assert_eq!(written, 2, "each file is written once");
+}
+
+#[tokio::test]
+async fn openapi_prints_the_document_as_json_and_as_yaml() {
+    let json = Program::bare().run(&["openapi"]).await.ok();
+    assert_eq!(json, postrider::api::document());
+    let yaml = Program::bare().run(&["openapi", "--yaml"]).await.ok();
+    assert_eq!(yaml, postrider::api::document_yaml());
 }

@@ -1,9 +1,10 @@
 //! `app serve`: what must be so before it serves, what a first start says, how it stops.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use crate::harness::{DEADLINE, KEY, Program, Serving, rows, within};
 
@@ -185,6 +186,23 @@ sqlite_only!(operators_commands_work_beside_serve_on_the_same_file, async |db| {
     let list = program.run(&["token", "list"]).await.ok();
     assert_eq!(list.matches("org-").count(), 8, "{list}");
 });
+
+both!(
+    a_request_that_never_ends_holds_the_stop_up_no_longer_than_the_grace,
+    async |db| {
+        let token = "a-token-of-the-operator";
+        let program = Program::on(db.url())
+            .env("POSTRIDER_SHUTDOWN_GRACE", "1")
+            .env("POSTRIDER_ADMIN_TOKEN", token);
+        let mut serving = program.serve().await;
+        let mut request = TcpStream::connect(serving.address()).expect("a connection");
+        let head = b"POST /api/v1/app HTTP/1.1\r\nhost: x\r\nauthorization: Bearer a-token-of-the-operator\r\ncontent-length: 100\r\n\r\n{";
+        request.write_all(head).expect("it is sent");
+        let stopping = Instant::now();
+        assert_eq!(serving.stop().await, Some(0), "{}", serving.stderr());
+        assert!(stopping.elapsed() < Duration::from_secs(10), "{}", serving.stderr());
+    }
+);
 
 both!(a_port_that_is_taken_is_named, async |db| {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
