@@ -131,7 +131,7 @@ impl Run<'_> {
             for (group, settings, deliver) in [(SQLITE, "", true), (SINGLE, "POSTRIDER_INTAKE_BATCH=1", false)] {
                 let folder = self.scratch.join("sqlite");
                 std::fs::create_dir(&folder)?;
-                let url = format!("sqlite://{}?mode=rwc", folder.join("postrider.sqlite").display());
+                let url = format!("sqlite://{}", folder.join("postrider.sqlite").display());
                 self.started(group, &url, &[settings.to_owned()], None, deliver).await?;
                 std::fs::remove_dir_all(&folder)?;
             }
