@@ -118,9 +118,7 @@ impl Run<'_> {
         }
         if let Some(postgres) = postgres {
             if self.options.wants(Part::Pgbench) && pgbench::is_there() {
-                let rates = pgbench::run(postgres, &[16, 64], self.options.seconds(), self.scratch).await?;
-                self.report.add(POSTGRES, "pgbench 16", rates[0]);
-                self.report.add(POSTGRES, "pgbench 64", rates[1]);
+                pgbench::run(postgres, self.options.seconds(), self.scratch, &mut self.report).await?;
             }
             if self.options.wants(Part::Postgres) {
                 let url = postgres.fresh_database(DATABASE).await?;
@@ -208,11 +206,8 @@ async fn preamble(
     body: &str,
     postgres: Option<&Postgres>,
 ) -> Result<String, Failure> {
-    let profile = options
-        .program()
-        .parent()
-        .and_then(Path::file_name)
-        .map_or("?".into(), |name| name.to_string_lossy());
+    let built = Path::new(env!("CARGO_BIN_EXE_app")).parent().and_then(Path::file_name);
+    let profile = built.map_or("?".into(), |name| name.to_string_lossy());
     let given: Vec<_> = std::env::args().skip(1).filter(|flag| flag != "--bench").collect();
     let select = if profile == "release" {
         String::new()

@@ -5,6 +5,7 @@
 use crate::Failure;
 use crate::machine::{self, Running};
 use crate::postgres::Postgres;
+use crate::report::{POSTGRES, Report};
 use sqlx::{Connection, PgConnection};
 use std::fs::{self, File};
 use std::path::Path;
@@ -20,8 +21,8 @@ pub fn is_there() -> bool {
     machine::directory_with(&["pgbench"]).is_some()
 }
 
-/// Transactions a second with each number of clients, on fresh tables.
-pub async fn run(postgres: &Postgres, clients: &[u32], seconds: u32, scratch: &Path) -> Result<Vec<f64>, Failure> {
+/// Measures each number of clients for `seconds`, on fresh tables.
+pub async fn run(postgres: &Postgres, seconds: u32, scratch: &Path, report: &mut Report) -> Result<(), Failure> {
     let url = postgres.fresh_database(DATABASE).await?;
     let mut connection = PgConnection::connect(url.as_str()).await?;
     sqlx::raw_sql(TABLES).execute(&mut connection).await?;
@@ -33,13 +34,24 @@ pub async fn run(postgres: &Postgres, clients: &[u32], seconds: u32, scratch: &P
         &script,
         format!("begin;\n{}{}commit;\n", insert("first"), insert("second")),
     )?;
-    let mut rates = Vec::new();
-    for count in clients {
+    for clients in [16, 64] {
         postgres.checkpoint().await;
-        rates.push(one(&url, *count, seconds, &script).await?);
+        let before = postgres.processor_time();
+        let rate = one(&url, clients, seconds, &script).await?;
+        let used = postgres
+            .processor_time()
+            .zip(before)
+            .map(|(after, before)| after - before);
+        report.add(POSTGRES, &format!("pgbench {clients}"), rate);
+        if let Some(used) = used {
+            report.add(
+                POSTGRES,
+                &format!("pgbench {clients}, database"),
+                used * 1e6 / (rate * f64::from(seconds)),
+            );
+        }
     }
-    postgres.drop_database(DATABASE).await?;
-    Ok(rates)
+    postgres.drop_database(DATABASE).await
 }
 
 async fn one(url: &url::Url, clients: u32, seconds: u32, script: &Path) -> Result<f64, Failure> {

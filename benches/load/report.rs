@@ -11,7 +11,7 @@ pub const GIVEN: &str = "server at --url";
 const GROUPS: [&str; 4] = [POSTGRES, SQLITE, SINGLE, GIVEN];
 
 /// A figure's name, what it says, and its unit; a figure without a unit is a count, shown as the sum of all rounds.
-const ROWS: [(&str, &str, &str); 21] = [
+const ROWS: [(&str, &str, &str); 23] = [
     (
         "pgbench 16",
         "pgbench, two inserts of 600 bytes a transaction, 16 clients",
@@ -26,6 +26,12 @@ const ROWS: [(&str, &str, &str); 21] = [
     ("steady answer p99", "the same, 99th percentile", "ms"),
     ("answer p50", "accepted: time to the answer, median", "ms"),
     ("answer p99", "the same, 99th percentile", "ms"),
+    (
+        "pgbench 16, database",
+        "pgbench, 16 clients: processor time a transaction, database",
+        "µs",
+    ),
+    ("pgbench 64, database", "the same, 64 clients", "µs"),
     ("accepted, program", "accepted: processor time a message, program", "µs"),
     ("accepted, database", "the same, database", "µs"),
     ("accepted, tool", "the same, this tool", "µs"),
