@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use poem_openapi::types::MaybeUndefined;
 
 use crate::domain::id::Prefix;
-use crate::domain::identifier::{check_identifier, check_metadata, check_text, check_uid};
+use crate::domain::identifier::{
+    check_header_name, check_header_value, check_identifier, check_metadata, check_text, check_uid,
+};
+use crate::domain::secret::EndpointSecret;
 use crate::error::{Error, Result};
 
 /// A name for people: text, and not empty.
@@ -105,4 +108,34 @@ fn in_range(field: &str, rate: i64) -> Result<i32> {
         Ok(rate) if rate > 0 => Ok(i32::from(rate)),
         _ => Err(Error::invalid(field, "must be from 1 to 65535")),
     }
+}
+
+/// A signing secret; the message never repeats it.
+pub fn secret(field: &str, value: &str) -> Result<EndpointSecret> {
+    EndpointSecret::parse(value).map_err(|rule| Error::invalid(field, rule))
+}
+
+/// Own headers of an endpoint; a name may come once, whatever its capitals.
+pub fn headers(values: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
+    let mut seen: Vec<String> = Vec::with_capacity(values.len());
+    for (name, value) in &values {
+        header(name, value)?;
+        let lower = name.to_ascii_lowercase();
+        if seen.contains(&lower) {
+            return Err(refused_header(name, "is given twice, in different capitals".to_owned()));
+        }
+        seen.push(lower);
+    }
+    Ok(values)
+}
+
+/// One own header.
+pub fn header(name: &str, value: &str) -> Result<()> {
+    check_header_name(name)
+        .and_then(|()| check_header_value(value))
+        .map_err(|rule| refused_header(name, rule))
+}
+
+fn refused_header(name: &str, rule: String) -> Error {
+    Error::invalid("headers", rule).at(["body", "headers", name])
 }

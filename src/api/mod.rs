@@ -6,7 +6,11 @@ mod application;
 mod auth;
 mod body;
 mod docs;
+mod endpoint;
+mod endpoint_body;
+mod endpoint_secret;
 mod error;
+mod event_type;
 mod fields;
 mod health;
 mod idempotency;
@@ -24,13 +28,24 @@ pub use routes::routes;
 pub use state::ApiState;
 
 /// All operations, in the order of the document.
-type Operations = (application::Applications, health::Health);
+type Operations = (
+    application::Applications,
+    event_type::EventTypes,
+    endpoint::Endpoints,
+    endpoint_secret::EndpointSecrets,
+    health::Health,
+);
 
 /// The groups of the document.
 #[derive(poem_openapi::Tags)]
 enum Tag {
     /// An application is one customer of yours: what its endpoints get is sent to it.
     Application,
+    /// What may happen in your product: a filter of endpoints, and documentation for your customers.
+    #[oai(rename = "Event Type")]
+    EventType,
+    /// Where an application receives its messages.
+    Endpoint,
     /// Probes.
     Health,
 }

@@ -6,6 +6,9 @@ use serde_json::{Map, Value};
 
 use super::Operations;
 use super::application::Applications;
+use super::endpoint::Endpoints;
+use super::endpoint_secret::EndpointSecrets;
+use super::event_type::EventTypes;
 use super::health::Health;
 use super::yaml::to_yaml;
 
@@ -14,7 +17,8 @@ it messages. Every message is stored before it is answered with 202, and is then
 wants it, at least once. The published Svix SDKs speak this API.";
 
 pub(super) fn service() -> OpenApiService<Operations, ()> {
-    OpenApiService::new((Applications, Health), "Postrider", env!("CARGO_PKG_VERSION"))
+    let operations = (Applications, EventTypes, Endpoints, EndpointSecrets, Health);
+    OpenApiService::new(operations, "Postrider", env!("CARGO_PKG_VERSION"))
         .description(DESCRIPTION)
         .license(LicenseObject::new("MIT OR Apache-2.0"))
 }

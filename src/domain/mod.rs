@@ -6,6 +6,7 @@ pub mod delivery;
 pub mod filter;
 pub mod id;
 pub mod identifier;
+pub mod json_schema;
 pub mod retry;
 pub mod secret;
 pub mod signature;

@@ -4,7 +4,9 @@
 pub mod application;
 mod backend;
 mod connect;
+pub mod endpoint;
 pub mod entity;
+pub mod event_type;
 pub mod handoff;
 pub mod idempotency;
 mod installation;

@@ -12,6 +12,8 @@ mod cli;
 mod config;
 mod database;
 mod delivery;
+mod endpoint;
+mod event_type;
 mod migrate;
 mod migrations;
 mod proxy;

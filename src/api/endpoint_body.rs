@@ -1,0 +1,274 @@
+//! What endpoints look like on the wire, in both generations of field names. Called by endpoint.
+
+use std::collections::BTreeMap;
+
+use poem_openapi::Object;
+use poem_openapi::types::MaybeUndefined;
+use serde::{Deserialize, Serialize};
+
+use super::fields::{change, changed_throttle_rate, headers, identifiers, metadata, secret, text, throttle_rate, uid};
+use super::wire::{Instant, present};
+use crate::domain::id::Prefix;
+use crate::domain::target::TargetPolicy;
+use crate::error::{Error, Result};
+use crate::service::endpoint::AtCreation;
+use crate::store::endpoint::{Change, Content};
+use crate::store::entity::endpoint::Model;
+
+/// Event types in one filter.
+const MOST_EVENT_TYPES: usize = 1000;
+const MOST_CHANNELS: usize = 10;
+
+/// An endpoint to create.
+#[derive(Debug, Deserialize, Object)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+pub struct EndpointIn {
+    /// Absolute, http or https.
+    url: String,
+    description: Option<String>,
+    /// The caller's own identifier, unique among the application's endpoints.
+    #[oai(nullable)]
+    uid: Option<String>,
+    /// Requests a second.
+    #[oai(nullable)]
+    throttle_rate: Option<i64>,
+    /// The same as `throttleRate`, as older clients call it.
+    #[oai(nullable, deprecated)]
+    rate_limit: Option<i64>,
+    disabled: Option<bool>,
+    /// Only messages of these types; null: of all.
+    #[oai(nullable)]
+    event_types: Option<Vec<String>>,
+    /// The same as `eventTypes`, as older clients call it.
+    #[oai(nullable, deprecated)]
+    filter_types: Option<Vec<String>>,
+    /// Only messages on one of these channels; null: on any.
+    #[oai(nullable)]
+    channels: Option<Vec<String>>,
+    #[oai(nullable)]
+    metadata: Option<BTreeMap<String, String>>,
+    /// `whsec_` and base64 of 24 to 75 bytes; a random one is made where it is left out.
+    #[oai(nullable)]
+    secret: Option<String>,
+    /// Own headers of its deliveries.
+    #[oai(nullable)]
+    headers: Option<BTreeMap<String, String>>,
+}
+
+impl EndpointIn {
+    pub fn filter_field(&self) -> FilterField {
+        FilterField(self.event_types.is_some())
+    }
+
+    pub fn read(self, targets: &TargetPolicy) -> Result<(Content, AtCreation)> {
+        let once = AtCreation {
+            secret: self.secret.map(|text| secret("secret", &text)).transpose()?,
+            headers: headers(self.headers.unwrap_or_default())?,
+        };
+        let content = EndpointUpdate {
+            url: self.url,
+            description: self.description,
+            uid: self.uid,
+            throttle_rate: self.throttle_rate,
+            rate_limit: self.rate_limit,
+            disabled: self.disabled,
+            event_types: self.event_types,
+            filter_types: self.filter_types,
+            channels: self.channels,
+            metadata: self.metadata,
+        };
+        Ok((content.read(targets)?, once))
+    }
+}
+
+/// What an endpoint is to be from now on.
+#[derive(Debug, Deserialize, Object)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+pub struct EndpointUpdate {
+    /// Absolute, http or https.
+    url: String,
+    description: Option<String>,
+    /// The caller's own identifier, unique among the application's endpoints.
+    #[oai(nullable)]
+    uid: Option<String>,
+    /// Requests a second.
+    #[oai(nullable)]
+    throttle_rate: Option<i64>,
+    /// The same as `throttleRate`, as older clients call it.
+    #[oai(nullable, deprecated)]
+    rate_limit: Option<i64>,
+    disabled: Option<bool>,
+    /// Only messages of these types; null: of all.
+    #[oai(nullable)]
+    event_types: Option<Vec<String>>,
+    /// The same as `eventTypes`, as older clients call it.
+    #[oai(nullable, deprecated)]
+    filter_types: Option<Vec<String>>,
+    /// Only messages on one of these channels; null: on any.
+    #[oai(nullable)]
+    channels: Option<Vec<String>>,
+    #[oai(nullable)]
+    metadata: Option<BTreeMap<String, String>>,
+}
+
+impl EndpointUpdate {
+    pub fn filter_field(&self) -> FilterField {
+        FilterField(self.event_types.is_some())
+    }
+
+    pub fn read(self, targets: &TargetPolicy) -> Result<Content> {
+        let field = self.filter_field().name();
+        let event_types = self.event_types.or(self.filter_types);
+        Ok(Content {
+            url: url(self.url, targets)?,
+            description: text("description", self.description.unwrap_or_default())?,
+            uid: self.uid.map(|text| uid(text, Prefix::Endpoint)).transpose()?,
+            throttle_rate: throttle_rate(self.throttle_rate, self.rate_limit)?,
+            disabled: self.disabled.unwrap_or_default(),
+            event_types: event_types
+                .map(|list| identifiers(field, list, MOST_EVENT_TYPES))
+                .transpose()?,
+            channels: self.channels.map(channels).transpose()?,
+            metadata: metadata(self.metadata.unwrap_or_default())?,
+        })
+    }
+}
+
+/// What to change of an endpoint; what is absent is kept.
+#[derive(Debug, Default, Deserialize, Object)]
+#[serde(rename_all = "camelCase", default)]
+#[oai(rename_all = "camelCase")]
+pub struct EndpointPatch {
+    #[serde(deserialize_with = "present")]
+    url: Option<String>,
+    #[serde(deserialize_with = "present")]
+    description: Option<String>,
+    #[oai(nullable)]
+    uid: MaybeUndefined<String>,
+    #[oai(nullable)]
+    throttle_rate: MaybeUndefined<i64>,
+    /// The same as `throttleRate`, as older clients call it.
+    #[oai(nullable, deprecated)]
+    rate_limit: MaybeUndefined<i64>,
+    #[serde(deserialize_with = "present")]
+    disabled: Option<bool>,
+    #[oai(nullable)]
+    event_types: MaybeUndefined<Vec<String>>,
+    /// The same as `eventTypes`, as older clients call it.
+    #[oai(nullable, deprecated)]
+    filter_types: MaybeUndefined<Vec<String>>,
+    #[oai(nullable)]
+    channels: MaybeUndefined<Vec<String>>,
+    /// Replaces all of it.
+    metadata: MaybeUndefined<BTreeMap<String, String>>,
+}
+
+impl EndpointPatch {
+    pub fn filter_field(&self) -> FilterField {
+        FilterField(!self.event_types.is_undefined())
+    }
+
+    pub fn read(self, targets: &TargetPolicy) -> Result<Change> {
+        let field = self.filter_field().name();
+        let event_types = match self.event_types {
+            MaybeUndefined::Undefined => self.filter_types,
+            given => given,
+        };
+        Ok(Change {
+            url: self.url.map(|text| url(text, targets)).transpose()?,
+            description: self.description.map(|it| text("description", it)).transpose()?,
+            uid: change(self.uid, |text| uid(text, Prefix::Endpoint))?,
+            throttle_rate: changed_throttle_rate(self.throttle_rate, self.rate_limit)?,
+            disabled: self.disabled,
+            event_types: change(event_types, |list| identifiers(field, list, MOST_EVENT_TYPES))?,
+            channels: change(self.channels, channels)?,
+            metadata: change(self.metadata, metadata)?.map(Option::unwrap_or_default),
+            headers: None,
+            secrets: None,
+        })
+    }
+}
+
+/// Under which of its two names a caller gave the filter.
+#[derive(Clone, Copy)]
+pub struct FilterField(bool);
+
+impl FilterField {
+    fn name(self) -> &'static str {
+        if self.0 { "eventTypes" } else { "filterTypes" }
+    }
+
+    /// An error of the service about the filter, with the caller's own name for it.
+    pub fn named_in(self, error: Error) -> Error {
+        match error.loc.get(1).map(String::as_str) {
+            Some("eventTypes") => error.at(["body", self.name()]),
+            _ => error,
+        }
+    }
+}
+
+fn url(value: String, targets: &TargetPolicy) -> Result<String> {
+    match targets.check_url(&value) {
+        Ok(_) => Ok(value),
+        Err(rule) => Err(Error::invalid("url", rule)),
+    }
+}
+
+fn channels(list: Vec<String>) -> Result<Vec<String>> {
+    identifiers("channels", list, MOST_CHANNELS)
+}
+
+/// An endpoint as it is.
+#[derive(Debug, Deserialize, Object, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+pub struct EndpointOut {
+    id: String,
+    #[oai(nullable)]
+    uid: Option<String>,
+    url: String,
+    description: String,
+    disabled: bool,
+    #[oai(nullable)]
+    event_types: Option<Vec<String>>,
+    /// The same as `eventTypes`, as older clients call it.
+    #[oai(nullable, deprecated)]
+    filter_types: Option<Vec<String>>,
+    #[oai(nullable)]
+    channels: Option<Vec<String>>,
+    #[oai(nullable)]
+    throttle_rate: Option<i32>,
+    /// The same as `throttleRate`, as older clients call it.
+    #[oai(nullable, deprecated)]
+    rate_limit: Option<i32>,
+    metadata: BTreeMap<String, String>,
+    /// Always 1; older clients want it.
+    #[oai(deprecated)]
+    version: i32,
+    created_at: Instant,
+    updated_at: Instant,
+}
+
+impl From<Model> for EndpointOut {
+    fn from(row: Model) -> Self {
+        let event_types = row.event_types.map(|list| list.0);
+        Self {
+            id: row.id,
+            uid: row.uid,
+            url: row.url,
+            description: row.description,
+            disabled: row.disabled,
+            event_types: event_types.clone(),
+            filter_types: event_types,
+            channels: row.channels.map(|list| list.0),
+            throttle_rate: row.throttle_rate,
+            rate_limit: row.throttle_rate,
+            metadata: row.metadata.0,
+            version: 1,
+            created_at: Instant(row.created_at),
+            updated_at: Instant(row.updated_at),
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The signing secret and the own headers of an endpoint over REST. Reads go to store, writes to service.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use poem::web::Data;
+use poem_openapi::param::Path;
+use poem_openapi::{Object, OpenApi};
+use serde::{Deserialize, Serialize};
+
+use super::answer::{Answer, Empty, reply};
+use super::auth::Caller;
+use super::body::Body;
+use super::error::{ApiError, Read, Write};
+use super::fields::{header, headers, secret};
+use super::idempotency::IdempotencyKey;
+use super::{ApiState, Tag};
+use crate::domain::identifier::is_sensitive_header;
+use crate::error::{Error, Result};
+use crate::service::{self, endpoint_secret};
+use crate::store::endpoint;
+use crate::store::idempotency::Reply;
+
+const DEFAULT_GRACE: i64 = 24 * 3600;
+const LONGEST_GRACE: i64 = 7 * 24 * 3600;
+
+/// A signing secret.
+#[derive(Debug, Deserialize, Object, Serialize)]
+pub struct EndpointSecretOut {
+    /// `whsec_` and base64.
+    key: String,
+}
+
+/// How to replace a signing secret.
+#[derive(Debug, Deserialize, Object)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+pub struct EndpointSecretRotateIn {
+    /// The new secret; a random one is made where it is left out.
+    #[oai(nullable)]
+    key: Option<String>,
+    /// How long the old secret goes on signing: 0 to 604800, 86400 where it is left out.
+    #[oai(nullable)]
+    grace_period_seconds: Option<i64>,
+}
+
+/// Own headers, all of them.
+#[derive(Debug, Deserialize, Object)]
+pub struct EndpointHeadersIn {
+    headers: BTreeMap<String, String>,
+}
+
+/// Own headers to set and to remove.
+#[derive(Debug, Deserialize, Object)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+pub struct EndpointHeadersPatchIn {
+    /// Sets these; null removes one.
+    #[serde(default)]
+    headers: BTreeMap<String, Option<String>>,
+    /// Removes these.
+    #[oai(nullable)]
+    delete_headers: Option<Vec<String>>,
+}
+
+/// Own headers as they are.
+#[derive(Debug, Deserialize, Object, Serialize)]
+pub struct EndpointHeadersOut {
+    headers: BTreeMap<String, String>,
+    /// Names of headers whose values are not shown.
+    sensitive: Vec<String>,
+}
+
+fn grace(seconds: Option<i64>) -> Result<Duration> {
+    match seconds.unwrap_or(DEFAULT_GRACE) {
+        seconds @ 0..=LONGEST_GRACE => Ok(Duration::from_secs(seconds.unsigned_abs())),
+        _ => Err(Error::invalid(
+            "gracePeriodSeconds",
+            format!("must be from 0 to {LONGEST_GRACE}"),
+        )),
+    }
+}
+
+fn rotated(key: String) -> Result<Reply> {
+    reply(200, &EndpointSecretOut { key })
+}
+
+impl EndpointHeadersPatchIn {
+    /// Names are the same whatever their capitals.
+    fn apply(self, mut known: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
+        for name in self.delete_headers.unwrap_or_default() {
+            known.retain(|other, _| !other.eq_ignore_ascii_case(&name));
+        }
+        for (name, value) in self.headers {
+            known.retain(|other, _| !other.eq_ignore_ascii_case(&name));
+            if let Some(value) = value {
+                header(&name, &value)?;
+                known.insert(name, value);
+            }
+        }
+        Ok(known)
+    }
+}
+
+pub(super) struct EndpointSecrets;
+
+#[OpenApi(prefix_path = "/api/v1", tag = "Tag::Endpoint")]
+impl EndpointSecrets {
+    /// Get an endpoint's signing secret
+    #[oai(
+        path = "/app/:app_id/endpoint/:endpoint_id/secret",
+        method = "get",
+        operation_id = "v1.endpoint.get-secret"
+    )]
+    async fn secret(
+        &self,
+        caller: Caller,
+        state: Data<&Arc<ApiState>>,
+        app_id: Path<String>,
+        endpoint_id: Path<String>,
+    ) -> Result<Answer<EndpointSecretOut>, ApiError<Read>> {
+        let app = caller.application(&state.store, &app_id.0).await?;
+        let found = endpoint::get(&state.store, &app.id, &endpoint_id.0).await?;
+        let key = endpoint_secret::reveal(&state.store, &found)?;
+        Ok(Answer::ok(&EndpointSecretOut { key })?)
+    }
+
+    /// Replace an endpoint's signing secret
+    ///
+    /// The old one goes on signing beside the new one for a while, so that the receiver can follow.
+    #[oai(
+        path = "/app/:app_id/endpoint/:endpoint_id/secret/rotate",
+        method = "post",
+        operation_id = "v1.endpoint.rotate-secret"
+    )]
+    async fn rotate(
+        &self,
+        caller: Caller,
+        state: Data<&Arc<ApiState>>,
+        app_id: Path<String>,
+        endpoint_id: Path<String>,
+        #[oai(name = "idempotency-key")] key: IdempotencyKey,
+        body: Body<EndpointSecretRotateIn>,
+    ) -> Result<Answer<EndpointSecretOut>, ApiError<Write>> {
+        let key = key.of(&caller);
+        let new = body.0.key.map(|text| secret("key", &text)).transpose()?;
+        let grace = grace(body.0.grace_period_seconds)?;
+        let app = caller.application(&state.store, &app_id.0).await?;
+        let (store, name) = (&state.store, &endpoint_id.0);
+        let done = endpoint_secret::rotate(store, &app, name, new, grace, key.as_ref(), rotated).await?;
+        Ok(done.into())
+    }
+
+    /// Get an endpoint's own headers
+    #[oai(
+        path = "/app/:app_id/endpoint/:endpoint_id/headers",
+        method = "get",
+        operation_id = "v1.endpoint.get-headers"
+    )]
+    async fn headers(
+        &self,
+        caller: Caller,
+        state: Data<&Arc<ApiState>>,
+        app_id: Path<String>,
+        endpoint_id: Path<String>,
+    ) -> Result<Answer<EndpointHeadersOut>, ApiError<Read>> {
+        let app = caller.application(&state.store, &app_id.0).await?;
+        let found = endpoint::get(&state.store, &app.id, &endpoint_id.0).await?;
+        let (hidden, shown): (BTreeMap<_, _>, _) = found
+            .headers
+            .0
+            .into_iter()
+            .partition(|(name, _)| is_sensitive_header(name));
+        let sensitive = hidden.into_keys().collect();
+        Ok(Answer::ok(&EndpointHeadersOut {
+            headers: shown,
+            sensitive,
+        })?)
+    }
+
+    /// Replace an endpoint's own headers
+    #[oai(
+        path = "/app/:app_id/endpoint/:endpoint_id/headers",
+        method = "put",
+        operation_id = "v1.endpoint.update-headers"
+    )]
+    async fn put_headers(
+        &self,
+        caller: Caller,
+        state: Data<&Arc<ApiState>>,
+        app_id: Path<String>,
+        endpoint_id: Path<String>,
+        body: Body<EndpointHeadersIn>,
+    ) -> Result<Empty, ApiError<Write>> {
+        let new = headers(body.0.headers)?;
+        let app = caller.application(&state.store, &app_id.0).await?;
+        service::endpoint::change_headers(&state.store, &app, &endpoint_id.0, |_| Ok(new)).await?;
+        Ok(Empty)
+    }
+
+    /// Change an endpoint's own headers
+    #[oai(
+        path = "/app/:app_id/endpoint/:endpoint_id/headers",
+        method = "patch",
+        operation_id = "v1.endpoint.patch-headers"
+    )]
+    async fn patch_headers(
+        &self,
+        caller: Caller,
+        state: Data<&Arc<ApiState>>,
+        app_id: Path<String>,
+        endpoint_id: Path<String>,
+        body: Body<EndpointHeadersPatchIn>,
+    ) -> Result<Empty, ApiError<Write>> {
+        let app = caller.application(&state.store, &app_id.0).await?;
+        let change = |known| body.0.apply(known);
+        service::endpoint::change_headers(&state.store, &app, &endpoint_id.0, change).await?;
+        Ok(Empty)
+    }
+}

@@ -1,0 +1,296 @@
+//! Event types over REST. Reads go to store, writes to service.
+
+use std::sync::Arc;
+
+use poem::http::StatusCode;
+use poem::web::Data;
+use poem_openapi::param::{Path, Query};
+use poem_openapi::types::MaybeUndefined;
+use poem_openapi::{Object, OpenApi};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::answer::{Answer, Created, CreatedOrReplaced, Empty, reply};
+use super::auth::{Caller, Organization};
+use super::body::Body;
+use super::error::{ApiError, Read, Write};
+use super::fields::{change, identifier, text};
+use super::idempotency::IdempotencyKey;
+use super::paging::{Iterates, ListOut, ListQuery, Ordering};
+use super::wire::{Instant, JsonObject, present};
+use super::{ApiState, Tag};
+use crate::domain::json_schema::check_json_schema;
+use crate::error::{Error, Result};
+use crate::service;
+use crate::store::entity::event_type::Model;
+use crate::store::event_type::{self, Change, Content};
+use crate::store::idempotency::Reply;
+
+/// An event type to create.
+#[derive(Debug, Deserialize, Object)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+pub struct EventTypeIn {
+    name: String,
+    description: String,
+    /// Hidden from lists, and not to be chosen by endpoints.
+    archived: Option<bool>,
+    deprecated: Option<bool>,
+    /// Version to JSON Schema.
+    #[oai(nullable)]
+    schemas: Option<JsonObject>,
+    #[oai(nullable)]
+    feature_flag: Option<String>,
+}
+
+/// What an event type is to be from now on.
+#[derive(Debug, Deserialize, Object)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+pub struct EventTypeUpdate {
+    description: String,
+    archived: Option<bool>,
+    deprecated: Option<bool>,
+    /// Version to JSON Schema.
+    #[oai(nullable)]
+    schemas: Option<JsonObject>,
+    #[oai(nullable)]
+    feature_flag: Option<String>,
+}
+
+impl EventTypeUpdate {
+    fn read(self) -> Result<Content> {
+        Ok(Content {
+            description: text("description", self.description)?,
+            archived: self.archived.unwrap_or_default(),
+            deprecated: self.deprecated.unwrap_or_default(),
+            schemas: self.schemas.map(schemas).transpose()?,
+            feature_flag: self.feature_flag.map(feature_flag).transpose()?,
+        })
+    }
+}
+
+impl EventTypeIn {
+    fn read(self) -> Result<(String, Content)> {
+        let name = identifier("name", self.name)?;
+        let content = EventTypeUpdate {
+            description: self.description,
+            archived: self.archived,
+            deprecated: self.deprecated,
+            schemas: self.schemas,
+            feature_flag: self.feature_flag,
+        };
+        Ok((name, content.read()?))
+    }
+}
+
+/// What to change of an event type; what is absent is kept.
+#[derive(Debug, Default, Deserialize, Object)]
+#[serde(rename_all = "camelCase", default)]
+#[oai(rename_all = "camelCase")]
+pub struct EventTypePatch {
+    #[serde(deserialize_with = "present")]
+    description: Option<String>,
+    #[serde(deserialize_with = "present")]
+    archived: Option<bool>,
+    #[serde(deserialize_with = "present")]
+    deprecated: Option<bool>,
+    /// Version to JSON Schema.
+    #[oai(nullable)]
+    schemas: MaybeUndefined<JsonObject>,
+    #[oai(nullable)]
+    feature_flag: MaybeUndefined<String>,
+}
+
+impl EventTypePatch {
+    fn read(self) -> Result<Change> {
+        Ok(Change {
+            description: self.description.map(|it| text("description", it)).transpose()?,
+            archived: self.archived,
+            deprecated: self.deprecated,
+            schemas: change(self.schemas, schemas)?,
+            feature_flag: change(self.feature_flag, feature_flag)?,
+        })
+    }
+}
+
+fn schemas(by_version: JsonObject) -> Result<Value> {
+    for (version, schema) in &by_version.0 {
+        check_json_schema(schema)
+            .map_err(|rule| Error::invalid("schemas", rule).at(["body", "schemas", version.as_str()]))?;
+    }
+    Ok(Value::Object(by_version.0))
+}
+
+fn feature_flag(value: String) -> Result<String> {
+    identifier("featureFlag", value)
+}
+
+/// An event type as it is.
+#[derive(Debug, Deserialize, Object, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+pub struct EventTypeOut {
+    name: String,
+    description: String,
+    archived: bool,
+    deprecated: bool,
+    /// Version to JSON Schema; null also where a list was asked for without content.
+    #[oai(nullable)]
+    schemas: Option<JsonObject>,
+    #[oai(nullable)]
+    feature_flag: Option<String>,
+    created_at: Instant,
+    updated_at: Instant,
+}
+
+impl From<Model> for EventTypeOut {
+    fn from(row: Model) -> Self {
+        let object = |schemas: Value| match schemas {
+            Value::Object(object) => object,
+            _ => Map::new(),
+        };
+        Self {
+            name: row.name,
+            description: row.description,
+            archived: row.archived,
+            deprecated: row.deprecated,
+            schemas: row.schemas.map(|schemas| JsonObject(object(schemas.0))),
+            feature_flag: row.feature_flag,
+            created_at: Instant(row.created_at),
+            updated_at: Instant(row.updated_at),
+        }
+    }
+}
+
+fn without_content(row: Model) -> EventTypeOut {
+    EventTypeOut::from(Model { schemas: None, ..row })
+}
+
+fn created(row: Model) -> Result<Reply> {
+    reply(201, &EventTypeOut::from(row))
+}
+
+pub(super) struct EventTypes;
+
+#[OpenApi(prefix_path = "/api/v1", tag = "Tag::EventType")]
+impl EventTypes {
+    /// List event types
+    #[oai(path = "/event-type", method = "get", operation_id = "v1.event-type.list")]
+    #[allow(clippy::too_many_arguments)]
+    async fn list(
+        &self,
+        caller: Caller,
+        state: Data<&Arc<ApiState>>,
+        limit: Query<Option<i64>>,
+        iterator: Query<Option<String>>,
+        /// Accepted and ignored: the list is always sorted by name.
+        #[oai(name = "order")]
+        _order: Query<Option<Ordering>>,
+        /// Archived ones too.
+        include_archived: Query<Option<bool>>,
+        /// With schemas.
+        with_content: Query<Option<bool>>,
+    ) -> Result<Answer<ListOut<EventTypeOut>>, ApiError<Read>> {
+        let request = ListQuery { limit, iterator }.request(&Iterates::Names, true)?;
+        let archived_too = include_archived.0.unwrap_or_default();
+        let page = event_type::list(&state.store, &caller.org_id, archived_too, &request).await?;
+        let out = match with_content.0 {
+            Some(true) => EventTypeOut::from,
+            _ => without_content,
+        };
+        Ok(Answer::ok(&ListOut::new(page, |row| &row.name, out))?)
+    }
+
+    /// Create an event type
+    ///
+    /// An archived one of the same name is brought back with the new content.
+    #[oai(path = "/event-type", method = "post", operation_id = "v1.event-type.create")]
+    async fn create(
+        &self,
+        caller: Organization,
+        state: Data<&Arc<ApiState>>,
+        #[oai(name = "idempotency-key")] key: IdempotencyKey,
+        body: Body<EventTypeIn>,
+    ) -> Result<Answer<EventTypeOut, Created>, ApiError<Write>> {
+        let key = key.of(&caller.0);
+        let (name, content) = body.0.read()?;
+        let org_id = &caller.0.org_id;
+        let made = service::event_type::create(&state.store, org_id, name, content, key.as_ref(), created).await?;
+        Ok(made.into())
+    }
+
+    /// Get an event type
+    #[oai(
+        path = "/event-type/:event_type_name",
+        method = "get",
+        operation_id = "v1.event-type.get"
+    )]
+    async fn get(
+        &self,
+        caller: Caller,
+        state: Data<&Arc<ApiState>>,
+        event_type_name: Path<String>,
+    ) -> Result<Answer<EventTypeOut>, ApiError<Read>> {
+        let found = event_type::get(&state.store, &caller.org_id, &event_type_name.0).await?;
+        Ok(Answer::ok(&found.into())?)
+    }
+
+    /// Replace or create an event type
+    #[oai(
+        path = "/event-type/:event_type_name",
+        method = "put",
+        operation_id = "v1.event-type.update"
+    )]
+    async fn update(
+        &self,
+        caller: Organization,
+        state: Data<&Arc<ApiState>>,
+        event_type_name: Path<String>,
+        body: Body<EventTypeUpdate>,
+    ) -> Result<Answer<EventTypeOut, CreatedOrReplaced>, ApiError<Write>> {
+        let content = body.0.read()?;
+        let name =
+            identifier("event_type_name", event_type_name.0).map_err(|err| err.at(["path", "event_type_name"]))?;
+        let (row, new) = service::event_type::put(&state.store, &caller.0.org_id, name, content).await?;
+        let status = if new { StatusCode::CREATED } else { StatusCode::OK };
+        Ok(Answer::new(status, &row.into())?)
+    }
+
+    /// Change an event type
+    #[oai(
+        path = "/event-type/:event_type_name",
+        method = "patch",
+        operation_id = "v1.event-type.patch"
+    )]
+    async fn patch(
+        &self,
+        caller: Organization,
+        state: Data<&Arc<ApiState>>,
+        event_type_name: Path<String>,
+        body: Body<EventTypePatch>,
+    ) -> Result<Answer<EventTypeOut>, ApiError<Write>> {
+        let change = body.0.read()?;
+        let row = service::event_type::patch(&state.store, &caller.0.org_id, &event_type_name.0, change).await?;
+        Ok(Answer::ok(&row.into())?)
+    }
+
+    /// Archive or delete an event type
+    #[oai(
+        path = "/event-type/:event_type_name",
+        method = "delete",
+        operation_id = "v1.event-type.delete"
+    )]
+    async fn delete(
+        &self,
+        caller: Organization,
+        state: Data<&Arc<ApiState>>,
+        event_type_name: Path<String>,
+        /// Remove it for good, instead of archiving it.
+        expunge: Query<Option<bool>>,
+    ) -> Result<Empty, ApiError<Write>> {
+        let expunge = expunge.0.unwrap_or_default();
+        service::event_type::delete(&state.store, &caller.0.org_id, &event_type_name.0, expunge).await?;
+        Ok(Empty)
+    }
+}

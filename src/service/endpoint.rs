@@ -1,0 +1,121 @@
+//! Writes of endpoints. They only mark rows: what is on its way follows when it comes up. Called by api and cli.
+
+use std::collections::BTreeMap;
+
+use crate::domain::id::Prefix;
+use crate::domain::secret::EndpointSecret;
+use crate::error::{Error, Result};
+use crate::store::endpoint::{self, Change, Content};
+use crate::store::entity::application::Model as Application;
+use crate::store::entity::endpoint::{Model, StoredSecret};
+use crate::store::idempotency::{self, Key, Reply};
+use crate::store::{Store, Tx, event_type};
+
+/// What can be said of an endpoint only when it is created.
+#[derive(Default)]
+pub struct AtCreation {
+    /// None: a random one is made.
+    pub secret: Option<EndpointSecret>,
+    /// Own headers of its deliveries.
+    pub headers: BTreeMap<String, String>,
+}
+
+/// # Errors
+/// `Conflict` when the uid is taken; `Invalid` when an event type of its filter is unknown or archived.
+pub async fn create(
+    store: &Store,
+    app: &Application,
+    content: Content,
+    once: AtCreation,
+    key: Option<&Key>,
+    render: fn(Model) -> Result<Reply>,
+) -> Result<Reply> {
+    let tx = store.begin().await?;
+    if let Some(reply) = idempotency::claim(&tx, key).await? {
+        return Ok(reply);
+    }
+    let reply = render(insert(&tx, app, content, once).await?)?;
+    idempotency::keep(&tx, key, &reply).await?;
+    tx.commit().await?;
+    Ok(reply)
+}
+
+/// Replaces the endpoint with this id or uid, its secret and headers apart, or creates one; answers whether it is new.
+///
+/// # Errors
+/// As [`create`].
+pub async fn put(store: &Store, app: &Application, id_or_uid: &str, content: Content) -> Result<(Model, bool)> {
+    let tx = store.begin().await?;
+    let done = match endpoint::find(&tx, &app.id, id_or_uid).await? {
+        Some(known) => {
+            check_event_types(&tx, app, content.event_types.as_deref()).await?;
+            (endpoint::update(&tx, &app.id, &known.id, content.into()).await?, false)
+        }
+        None => (insert(&tx, app, content, AtCreation::default()).await?, true),
+    };
+    tx.commit().await?;
+    Ok(done)
+}
+
+/// # Errors
+/// `NotFound`, and as [`create`].
+pub async fn patch(store: &Store, app: &Application, id_or_uid: &str, change: Change) -> Result<Model> {
+    let tx = store.begin().await?;
+    let known = endpoint::get(&tx, &app.id, id_or_uid).await?;
+    let filter = change.event_types.as_ref().and_then(|list| list.as_deref());
+    check_event_types(&tx, app, filter).await?;
+    let changed = endpoint::update(&tx, &app.id, &known.id, change).await?;
+    tx.commit().await?;
+    Ok(changed)
+}
+
+/// # Errors
+/// `NotFound`.
+pub async fn delete(store: &Store, app: &Application, id_or_uid: &str) -> Result<()> {
+    let tx = store.begin().await?;
+    let known = endpoint::get(&tx, &app.id, id_or_uid).await?;
+    endpoint::delete(&tx, &app.id, &known.id).await?;
+    tx.commit().await
+}
+
+/// Replaces its own headers by what `change` makes of them.
+///
+/// # Errors
+/// `NotFound`, and what `change` refuses.
+pub async fn change_headers(
+    store: &Store,
+    app: &Application,
+    id_or_uid: &str,
+    change: impl FnOnce(BTreeMap<String, String>) -> Result<BTreeMap<String, String>> + Send,
+) -> Result<()> {
+    let tx = store.begin().await?;
+    let known = endpoint::get_locked(&tx, &app.id, id_or_uid).await?;
+    let changed = Change {
+        headers: Some(change(known.headers.0)?),
+        ..Change::default()
+    };
+    endpoint::update(&tx, &app.id, &known.id, changed).await?;
+    tx.commit().await
+}
+
+async fn insert(tx: &Tx, app: &Application, content: Content, once: AtCreation) -> Result<Model> {
+    check_event_types(tx, app, content.event_types.as_deref()).await?;
+    let id = tx.store().clock().new_id_at(Prefix::Endpoint, tx.now);
+    let secret = once.secret.unwrap_or_else(EndpointSecret::generate);
+    let stored = StoredSecret {
+        sealed: tx.store().encryptor()?.seal(secret.to_wire().as_bytes(), &id),
+        expires_at: None,
+    };
+    endpoint::insert(tx, &app.id, id, content, once.headers, stored).await
+}
+
+async fn check_event_types(tx: &Tx, app: &Application, names: Option<&[String]>) -> Result<()> {
+    let unknown = event_type::list_unknown(tx, &app.org_id, names.unwrap_or_default()).await?;
+    match unknown.first() {
+        None => Ok(()),
+        Some(name) => Err(Error::invalid(
+            "eventTypes",
+            format!("there is no event type '{name}', or it is archived"),
+        )),
+    }
+}

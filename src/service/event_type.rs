@@ -1,0 +1,75 @@
+//! Writes of event types. Called by api and cli.
+
+use crate::error::Result;
+use crate::store::Store;
+use crate::store::entity::event_type::Model;
+use crate::store::event_type::{self, Change, Content, already_exists};
+use crate::store::idempotency::{self, Key, Reply};
+
+/// Creates an event type, or brings an archived one back with this content.
+///
+/// # Errors
+/// `EventTypeExists`.
+pub async fn create(
+    store: &Store,
+    org_id: &str,
+    name: String,
+    content: Content,
+    key: Option<&Key>,
+    render: fn(Model) -> Result<Reply>,
+) -> Result<Reply> {
+    let tx = store.begin().await?;
+    if let Some(reply) = idempotency::claim(&tx, key).await? {
+        return Ok(reply);
+    }
+    let made = match event_type::find(&tx, org_id, &name).await? {
+        Some(known) if known.archived => event_type::update(&tx, org_id, &name, content.into()).await?,
+        Some(_) => return Err(already_exists()),
+        None => event_type::insert(&tx, org_id, name, content).await?,
+    };
+    let reply = render(made)?;
+    idempotency::keep(&tx, key, &reply).await?;
+    tx.commit().await?;
+    Ok(reply)
+}
+
+/// Replaces the event type of this name, or creates it; answers whether it is new.
+///
+/// # Errors
+/// `EventTypeExists` when somebody else has just created it.
+pub async fn put(store: &Store, org_id: &str, name: String, content: Content) -> Result<(Model, bool)> {
+    let tx = store.begin().await?;
+    let done = match event_type::find(&tx, org_id, &name).await? {
+        Some(_) => (event_type::update(&tx, org_id, &name, content.into()).await?, false),
+        None => (event_type::insert(&tx, org_id, name, content).await?, true),
+    };
+    tx.commit().await?;
+    Ok(done)
+}
+
+/// # Errors
+/// `NotFound`.
+pub async fn patch(store: &Store, org_id: &str, name: &str, change: Change) -> Result<Model> {
+    let tx = store.begin().await?;
+    let changed = event_type::update(&tx, org_id, name, change).await?;
+    tx.commit().await?;
+    Ok(changed)
+}
+
+/// Archives the event type; with `expunge` it is removed for good.
+///
+/// # Errors
+/// `NotFound`.
+pub async fn delete(store: &Store, org_id: &str, name: &str, expunge: bool) -> Result<()> {
+    let tx = store.begin().await?;
+    if expunge {
+        event_type::delete(&tx, org_id, name).await?;
+    } else {
+        let archived = Change {
+            archived: Some(true),
+            ..Change::default()
+        };
+        event_type::update(&tx, org_id, name, archived).await?;
+    }
+    tx.commit().await
+}

@@ -1,0 +1,193 @@
+//! Endpoints: rows. Each function takes the application that they belong to. Called by service and api.
+
+use std::collections::BTreeMap;
+
+use sea_orm::sea_query::Expr;
+use sea_orm::{ActiveValue, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Select};
+
+use super::application::set;
+use super::entity::endpoint::{ActiveModel, Column, Entity, Model, StoredSecret};
+use super::entity::json_text::JsonText;
+use super::page::{Page, PageRequest, fetch};
+use super::source::Source;
+use super::tx::Tx;
+use crate::domain::id::Prefix;
+use crate::error::{Error, Kind, Result};
+
+/// Everything that a caller may say of an endpoint and change later by a PUT.
+#[derive(Clone, Debug, Default)]
+pub struct Content {
+    pub url: String,
+    pub description: String,
+    pub uid: Option<String>,
+    pub throttle_rate: Option<i32>,
+    pub disabled: bool,
+    pub event_types: Option<Vec<String>>,
+    pub channels: Option<Vec<String>>,
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// What changes; the rest is kept.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    pub url: Option<String>,
+    pub description: Option<String>,
+    pub uid: Option<Option<String>>,
+    pub throttle_rate: Option<Option<i32>>,
+    pub disabled: Option<bool>,
+    pub event_types: Option<Option<Vec<String>>>,
+    pub channels: Option<Option<Vec<String>>>,
+    pub metadata: Option<BTreeMap<String, String>>,
+    pub headers: Option<BTreeMap<String, String>>,
+    pub secrets: Option<Vec<StoredSecret>>,
+}
+
+impl From<Content> for Change {
+    fn from(content: Content) -> Self {
+        Self {
+            url: Some(content.url),
+            description: Some(content.description),
+            uid: Some(content.uid),
+            throttle_rate: Some(content.throttle_rate),
+            disabled: Some(content.disabled),
+            event_types: Some(content.event_types),
+            channels: Some(content.channels),
+            metadata: Some(content.metadata),
+            headers: None,
+            secrets: None,
+        }
+    }
+}
+
+/// The living endpoint with this id or uid.
+pub async fn find(source: &impl Source, app_id: &str, id_or_uid: &str) -> Result<Option<Model>> {
+    Ok(named(app_id, id_or_uid).one(source.source()).await?)
+}
+
+/// # Errors
+/// `NotFound`.
+pub async fn get(source: &impl Source, app_id: &str, id_or_uid: &str) -> Result<Model> {
+    find(source, app_id, id_or_uid).await?.ok_or_else(not_found)
+}
+
+/// The same, held against other writers until this transaction ends.
+///
+/// # Errors
+/// `NotFound`.
+pub async fn get_locked(tx: &Tx, app_id: &str, id_or_uid: &str) -> Result<Model> {
+    let found = named(app_id, id_or_uid).lock_exclusive().one(tx.conn()).await?;
+    found.ok_or_else(not_found)
+}
+
+pub async fn list(source: &impl Source, app_id: &str, page: &PageRequest) -> Result<Page<Model>> {
+    fetch(source, living(app_id), Column::Id, page).await
+}
+
+/// # Errors
+/// `Conflict` when the uid is taken.
+pub async fn insert(
+    tx: &Tx,
+    app_id: &str,
+    id: String,
+    content: Content,
+    headers: BTreeMap<String, String>,
+    secret: StoredSecret,
+) -> Result<Model> {
+    let model = Model {
+        app_id: app_id.to_owned(),
+        id,
+        uid: content.uid,
+        url: content.url,
+        description: content.description,
+        disabled: content.disabled,
+        event_types: content.event_types.map(JsonText),
+        channels: content.channels.map(JsonText),
+        throttle_rate: content.throttle_rate,
+        metadata: JsonText(content.metadata),
+        headers: JsonText(headers),
+        secrets: JsonText(vec![secret]),
+        created_at: tx.now,
+        updated_at: tx.now,
+        deleted_at: None,
+    };
+    let row = model.clone().into_active_model();
+    Entity::insert(row)
+        .exec_without_returning(tx.conn())
+        .await
+        .map_err(uid_taken)?;
+    Ok(model)
+}
+
+/// # Errors
+/// `NotFound`; `Conflict` when the uid is taken.
+pub async fn update(tx: &Tx, app_id: &str, id: &str, change: Change) -> Result<Model> {
+    let row = ActiveModel {
+        url: set(change.url),
+        description: set(change.description),
+        uid: set(change.uid),
+        throttle_rate: set(change.throttle_rate),
+        disabled: set(change.disabled),
+        event_types: set(change.event_types.map(|list| list.map(JsonText))),
+        channels: set(change.channels.map(|list| list.map(JsonText))),
+        metadata: set(change.metadata.map(JsonText)),
+        headers: set(change.headers.map(JsonText)),
+        secrets: set(change.secrets.map(JsonText)),
+        updated_at: ActiveValue::Set(tx.now),
+        ..Default::default()
+    };
+    let updated = Entity::update_many()
+        .set(row)
+        .filter(alive(app_id))
+        .filter(Column::Id.eq(id))
+        .exec_with_returning(tx.conn())
+        .await
+        .map_err(uid_taken)?;
+    updated.into_iter().next().ok_or_else(not_found)
+}
+
+/// Marks it as deleted: what is on its way to it ends when it comes up, and its uid is free.
+///
+/// # Errors
+/// `NotFound`.
+pub async fn delete(tx: &Tx, app_id: &str, id: &str) -> Result<()> {
+    let deleted = Entity::update_many()
+        .col_expr(Column::DeletedAt, Expr::value(tx.now))
+        .filter(alive(app_id))
+        .filter(Column::Id.eq(id))
+        .exec(tx.conn())
+        .await?;
+    match deleted.rows_affected {
+        0 => Err(not_found()),
+        _ => Ok(()),
+    }
+}
+
+fn named(app_id: &str, id_or_uid: &str) -> Select<Entity> {
+    let by_name = match Prefix::Endpoint.is_of(id_or_uid) {
+        true => Column::Id.eq(id_or_uid),
+        false => Column::Uid.eq(id_or_uid),
+    };
+    living(app_id).filter(by_name)
+}
+
+fn living(app_id: &str) -> Select<Entity> {
+    Entity::find().filter(alive(app_id))
+}
+
+fn alive(app_id: &str) -> Condition {
+    Condition::all()
+        .add(Column::AppId.eq(app_id))
+        .add(Column::DeletedAt.is_null())
+}
+
+fn not_found() -> Error {
+    Error::not_found("endpoint")
+}
+
+fn uid_taken(err: sea_orm::DbErr) -> Error {
+    let err = Error::from(err);
+    match err.kind {
+        Kind::Conflict => Error::new(Kind::Conflict, "an endpoint with this uid exists already").because(err),
+        _ => err,
+    }
+}

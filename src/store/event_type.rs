@@ -1,0 +1,154 @@
+//! Event types: rows, by name within their organization. Called by service and api.
+
+use sea_orm::{ActiveValue, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter};
+use serde_json::Value;
+
+use super::application::set;
+use super::entity::event_type::{ActiveModel, Column, Entity, Model};
+use super::entity::json_text::JsonText;
+use super::page::{Page, PageRequest, fetch};
+use super::source::Source;
+use super::tx::Tx;
+use crate::domain::id::Prefix;
+use crate::error::{Error, Kind, Result};
+
+/// Everything that a caller may say of an event type, but its name.
+#[derive(Clone, Debug, Default)]
+pub struct Content {
+    pub description: String,
+    pub archived: bool,
+    pub deprecated: bool,
+    /// Version to JSON Schema.
+    pub schemas: Option<Value>,
+    pub feature_flag: Option<String>,
+}
+
+/// What changes; the rest is kept.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    pub description: Option<String>,
+    pub archived: Option<bool>,
+    pub deprecated: Option<bool>,
+    pub schemas: Option<Option<Value>>,
+    pub feature_flag: Option<Option<String>>,
+}
+
+impl From<Content> for Change {
+    fn from(content: Content) -> Self {
+        Self {
+            description: Some(content.description),
+            archived: Some(content.archived),
+            deprecated: Some(content.deprecated),
+            schemas: Some(content.schemas),
+            feature_flag: Some(content.feature_flag),
+        }
+    }
+}
+
+/// The event type of this name, archived or not.
+pub async fn find(source: &impl Source, org_id: &str, name: &str) -> Result<Option<Model>> {
+    let key = (org_id.to_owned(), name.to_owned());
+    Ok(Entity::find_by_id(key).one(source.source()).await?)
+}
+
+/// # Errors
+/// `NotFound`.
+pub async fn get(source: &impl Source, org_id: &str, name: &str) -> Result<Model> {
+    find(source, org_id, name).await?.ok_or_else(not_found)
+}
+
+pub async fn list(source: &impl Source, org_id: &str, archived_too: bool, page: &PageRequest) -> Result<Page<Model>> {
+    let mut query = Entity::find().filter(Column::OrgId.eq(org_id));
+    if !archived_too {
+        query = query.filter(Column::Archived.eq(false));
+    }
+    fetch(source, query, Column::Name, page).await
+}
+
+/// Which of these names are no event type, or an archived one.
+pub async fn list_unknown(source: &impl Source, org_id: &str, names: &[String]) -> Result<Vec<String>> {
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let known = Entity::find()
+        .filter(Column::OrgId.eq(org_id))
+        .filter(Column::Archived.eq(false))
+        .filter(Column::Name.is_in(names))
+        .all(source.source())
+        .await?;
+    let is_known = |name: &&String| known.iter().any(|row| row.name == **name);
+    Ok(names.iter().filter(|name| !is_known(name)).cloned().collect())
+}
+
+/// # Errors
+/// `EventTypeExists`.
+pub async fn insert(tx: &Tx, org_id: &str, name: String, content: Content) -> Result<Model> {
+    let model = Model {
+        org_id: org_id.to_owned(),
+        name,
+        id: tx.store().clock().new_id_at(Prefix::EventType, tx.now),
+        description: content.description,
+        archived: content.archived,
+        deprecated: content.deprecated,
+        schemas: content.schemas.map(JsonText),
+        feature_flag: content.feature_flag,
+        created_at: tx.now,
+        updated_at: tx.now,
+    };
+    let row = model.clone().into_active_model();
+    let inserted = Entity::insert(row).exec_without_returning(tx.conn()).await;
+    inserted.map_err(|err| match Error::from(err) {
+        err if err.kind == Kind::Conflict => already_exists().because(err),
+        err => err,
+    })?;
+    Ok(model)
+}
+
+/// # Errors
+/// `NotFound`.
+pub async fn update(tx: &Tx, org_id: &str, name: &str, change: Change) -> Result<Model> {
+    let row = ActiveModel {
+        description: set(change.description),
+        archived: set(change.archived),
+        deprecated: set(change.deprecated),
+        schemas: set(change.schemas.map(|schemas| schemas.map(JsonText))),
+        feature_flag: set(change.feature_flag),
+        updated_at: ActiveValue::Set(tx.now),
+        ..Default::default()
+    };
+    let updated = Entity::update_many()
+        .set(row)
+        .filter(named(org_id, name))
+        .exec_with_returning(tx.conn())
+        .await?;
+    updated.into_iter().next().ok_or_else(not_found)
+}
+
+/// Removes it for good; endpoints that ask for it go on asking.
+///
+/// # Errors
+/// `NotFound`.
+pub async fn delete(tx: &Tx, org_id: &str, name: &str) -> Result<()> {
+    let deleted = Entity::delete_many()
+        .filter(named(org_id, name))
+        .exec(tx.conn())
+        .await?;
+    match deleted.rows_affected {
+        0 => Err(not_found()),
+        _ => Ok(()),
+    }
+}
+
+pub fn already_exists() -> Error {
+    Error::new(Kind::EventTypeExists, "an event type of this name exists already")
+}
+
+fn named(org_id: &str, name: &str) -> Condition {
+    Condition::all()
+        .add(Column::OrgId.eq(org_id))
+        .add(Column::Name.eq(name))
+}
+
+fn not_found() -> Error {
+    Error::not_found("event type")
+}
