@@ -6,7 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::harness::{DEADLINE, KEY, Program, Serving, rows, within};
+use serde_json::json;
+
+use crate::harness::{Caller, DEADLINE, KEY, Program, Serving, rows, within};
 
 /// A token that a first start printed.
 fn printed_token(said: &str) -> Option<String> {
@@ -43,6 +45,10 @@ async fn a_first_start_on_sqlite_prints_a_token_once_with_the_way_to_a_first_web
     assert!(said.contains("POSTRIDER_ALLOW_TARGETS=127.0.0.0/8"), "{said}");
     assert_eq!(said.matches("curl -H").count(), 3, "{said}");
     assert_eq!(said.matches(&format!("Bearer {token}")).count(), 3, "{said}");
+    let shop = Caller::new(&token)
+        .make(&first.url(), "/app", json!({"name": "Shop", "uid": "shop"}))
+        .await;
+    assert_eq!(shop["uid"], "shop");
     assert_eq!(first.stop().await, Some(0));
     let list = program.run(&["token", "list"]).await.ok();
     assert!(list.contains("default"), "{list}");
@@ -68,6 +74,48 @@ async fn a_first_start_with_a_token_configured_makes_none() {
         "the heading alone"
     );
 }
+
+both!(
+    the_admin_token_acts_for_the_default_organization_on_every_start,
+    async |db| {
+        let token = "a-token-of-the-operator";
+        let program = Program::on(db.url()).env("POSTRIDER_ADMIN_TOKEN", token);
+        for uid in ["one", "two"] {
+            let mut serving = program.serve().await;
+            let caller = Caller::new(token);
+            caller
+                .make(&serving.url(), "/app", json!({"name": "Shop", "uid": uid}))
+                .await;
+            assert_eq!(serving.stop().await, Some(0));
+        }
+        let owners = "select distinct organization.name from application join organization on organization.id = org_id";
+        let owners = rows(&db.connect().await, owners).await;
+        assert_eq!(owners.len(), 1);
+        assert_eq!(owners[0].try_get::<String>("", "name").expect("a name"), "default");
+    }
+);
+
+both!(
+    a_token_works_as_soon_as_it_is_made_and_no_longer_than_5_s_after_it_is_revoked,
+    async |db| {
+        let program = Program::on(db.url());
+        let serving = program.serve().await;
+        let token = program.run(&["token", "create", "--organization", "acme"]).await.ok();
+        let caller = Caller::new(token.trim());
+        caller.make(&serving.url(), "/app", json!({"name": "Shop"})).await;
+
+        let list = program.run(&["token", "list", "--organization", "acme"]).await.ok();
+        let id = list.lines().nth(1).and_then(|line| line.split_whitespace().next());
+        program.run(&["token", "revoke", id.expect("an id")]).await.ok();
+        let revoked = Instant::now();
+        within(DEADLINE, "it is refused", async || {
+            let answer = caller.post(&serving.url(), "/app", "late", &json!({})).await;
+            (answer.expect("an answer").0 == 401).then_some(())
+        })
+        .await;
+        assert!(revoked.elapsed() < Duration::from_secs(6), "{:?}", revoked.elapsed());
+    }
+);
 
 postgres_only!(
     a_first_start_on_postgres_makes_no_token_and_says_how_one_is_made,
