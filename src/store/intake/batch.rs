@@ -10,6 +10,7 @@ use crate::crash_point;
 use crate::domain::delivery::Trigger;
 use crate::domain::filter::{self, EndpointFilter};
 use crate::domain::id::Prefix;
+use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::store::handoff::{Handoff, Place, Slot};
 use crate::store::queue::{Content, LARGE_BODY, Lease, Target};
@@ -186,7 +187,7 @@ impl<'a> Plan<'a> {
 
     /// What the member's key is answered with from now on.
     fn reply(&self) -> String {
-        format!("{}/{}", self.app_id(), self.member.id)
+        format!("{}/{}/{}", self.app_id(), self.member.id, self.member.created_at.0)
     }
 }
 
@@ -254,9 +255,8 @@ fn answers(
         }
         let own = plan.reply();
         let reply = reply_of(plan, replies).unwrap_or(&own);
-        let (app_id, message_id) = reply
-            .split_once('/')
-            .ok_or_else(|| Error::internal("a stored reply is no message's"))?;
+        let (app_id, message_id, created_at) =
+            read_reply(reply).ok_or_else(|| Error::internal("a stored reply is no message's"))?;
         // The same key twice in this batch: the later one shares the first's fate.
         if refused.contains(message_id) {
             return Err(conflict());
@@ -264,9 +264,16 @@ fn answers(
         Ok(Accepted {
             app_id: app_id.to_owned(),
             message_id: message_id.to_owned(),
-            created_at: plan.member.created_at,
+            created_at,
             replayed: message_id != plan.member.id,
         })
     };
     plans.iter().map(answer).collect()
+}
+
+/// Application, message and the instant at which it was created.
+fn read_reply(reply: &str) -> Option<(&str, &str, Timestamp)> {
+    let (app_id, rest) = reply.split_once('/')?;
+    let (message_id, created_at) = rest.split_once('/')?;
+    Some((app_id, message_id, Timestamp(created_at.parse().ok()?)))
 }
