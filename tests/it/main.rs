@@ -14,6 +14,7 @@ mod database;
 mod delivery;
 mod endpoint;
 mod event_type;
+mod intake;
 mod migrate;
 mod migrations;
 mod proxy;

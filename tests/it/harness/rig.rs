@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use postrider::clock::Clock;
 use postrider::dispatcher::{Dispatcher, LEASE_MARGIN, Settings, Step};
+use postrider::domain::id::Prefix;
 use postrider::domain::secret::{Encryptor, EndpointSecret};
 use postrider::domain::timestamp::Timestamp;
 use postrider::store::Store;
@@ -13,7 +14,7 @@ use postrider::store::intake::{Accepted, Intake, Limits, NewMessage};
 use sea_orm::{ConnectionTrait, DatabaseConnection, Statement, Value};
 use tokio_util::task::TaskTracker;
 
-use super::TestDatabase;
+use super::{Kind, TestDatabase};
 
 pub const ORG: &str = "org_test";
 pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -29,6 +30,8 @@ pub struct Shape {
     pub attempt_timeout: Duration,
     pub schedule: &'static str,
     pub batch: usize,
+    /// Addresses that may be called besides the public ones.
+    pub targets: &'static str,
     /// Instead of the test database's own.
     pub url: Option<String>,
 }
@@ -44,6 +47,7 @@ impl Default for Shape {
             attempt_timeout: Duration::from_secs(5),
             schedule: "5,300",
             batch: 200,
+            targets: "127.0.0.0/8",
             url: None,
         }
     }
@@ -56,6 +60,7 @@ pub struct Rig {
     pub dispatcher: Dispatcher,
     pub intake: Intake,
     pub db: DatabaseConnection,
+    intakes: TaskTracker,
 }
 
 impl Rig {
@@ -78,7 +83,7 @@ impl Rig {
         let settings = Settings {
             attempt_timeout: shape.attempt_timeout,
             schedule: shape.schedule.parse().unwrap(),
-            targets: "127.0.0.0/8".parse().unwrap(),
+            targets: shape.targets.parse().unwrap(),
         };
         let mut dispatcher = Dispatcher::new(&store, &handoff, fast, settings).unwrap();
         dispatcher.start().await.expect("the dispatcher takes an owner id");
@@ -86,7 +91,8 @@ impl Rig {
             members: shape.batch,
             lease: shape.attempt_timeout + LEASE_MARGIN,
         };
-        let intake = Intake::start(&store, &handoff, limits, &TaskTracker::new());
+        let intakes = TaskTracker::new();
+        let intake = Intake::start(&store, &handoff, limits, &intakes);
         Self {
             store,
             clock: shape.clock,
@@ -94,7 +100,23 @@ impl Rig {
             dispatcher,
             intake,
             db: db.connect().await,
+            intakes,
         }
+    }
+
+    /// Ends as a killed process does: nothing is settled, given back or signed off. The database is free for another.
+    pub async fn kill(self) {
+        let Self {
+            store,
+            dispatcher,
+            intake,
+            intakes,
+            ..
+        } = self;
+        drop((dispatcher, intake));
+        intakes.close();
+        intakes.wait().await;
+        store.close().await;
     }
 
     pub async fn sql(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> u64 {
@@ -131,6 +153,32 @@ impl Rig {
         id
     }
 
+    /// `count` endpoints that want everything and have no secret.
+    pub async fn endpoints(&self, app: &str, count: i64, url: &str) {
+        let sql = "with recursive n(n) as (select 1 union all select n + 1 from n where n < $3) \
+                   insert into endpoint (app_id, id, url, description, disabled, metadata, headers, secrets, \
+                   created_at, updated_at) select $1, 'ep_' || n, $2, '', false, '{}', '{}', '[]', 0, 0 from n";
+        self.sql(sql, [app.into(), url.into(), count.into()]).await;
+    }
+
+    /// The database refuses rows of `table` that are as `condition` says, in terms of the table's columns.
+    pub async fn refuse(&self, db: &TestDatabase, table: &str, condition: &str) {
+        match db.kind() {
+            Kind::Sqlite => {
+                let sql = format!(
+                    "create trigger refuse_{table} after insert on {table} when exists \
+                     (select 1 from {table} where rowid = new.rowid and {condition}) begin select raise(abort, 'refused'); end"
+                );
+                self.sql(&sql, []).await;
+            }
+            Kind::Postgres => {
+                let sql =
+                    format!("alter table {table} add constraint refuse_{table} check (not ({condition})) not valid");
+                self.sql(&sql, []).await;
+            }
+        }
+    }
+
     pub fn seal(&self, endpoint: &str, secret: &str) -> String {
         let secret = EndpointSecret::parse(secret).unwrap().to_wire();
         self.store.encryptor().unwrap().seal(secret.as_bytes(), endpoint)
@@ -147,6 +195,26 @@ impl Rig {
             retention: Duration::from_secs(90 * 86_400),
             key: None,
         }
+    }
+
+    /// Asks for one more attempt of a message, as a resend does.
+    pub async fn resend(&self, app: &str, message: &str, endpoint: &str) -> String {
+        let id = self.clock.new_id(Prefix::Delivery);
+        let sql = "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at) \
+                   values ($1, $2, $3, $4, 1, 0, $5)";
+        let now = self.clock.now().0;
+        self.sql(
+            sql,
+            [
+                id.as_str().into(),
+                app.into(),
+                message.into(),
+                endpoint.into(),
+                now.into(),
+            ],
+        )
+        .await;
+        id
     }
 
     pub async fn accept(&self, app: &str, body: &str) -> Accepted {

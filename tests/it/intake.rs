@@ -1,0 +1,397 @@
+//! Acceptance under trouble: what is answered is durable and there once, whatever else was in its batch.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use postrider::error::{Kind as ErrorKind, Result};
+use postrider::store::handoff::Caps;
+use postrider::store::idempotency::Key;
+use postrider::store::intake::{Accepted, NewMessage};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, TransactionTrait};
+
+use crate::harness::{DEADLINE, Kind, Proxy, Receiver, Rig, Shape, TestDatabase, within};
+
+fn key(name: &str) -> Option<Key> {
+    Some(Key {
+        scope: "tok_1".to_owned(),
+        key: name.to_owned(),
+    })
+}
+
+/// Keeps the intake's workers busy, so that what comes meanwhile is one batch.
+enum Gate {
+    Turn(Box<postrider::store::Tx>),
+    Lock(DatabaseTransaction),
+}
+
+impl Gate {
+    async fn close(db: &TestDatabase, rig: &Rig) -> Self {
+        match db.kind() {
+            Kind::Sqlite => Self::Turn(Box::new(rig.store.begin().await.expect("the turn is free"))),
+            Kind::Postgres => Self::Lock(lock(db, "application").await),
+        }
+    }
+
+    async fn open(self) {
+        match self {
+            Self::Turn(turn) => drop(turn),
+            Self::Lock(lock) => lock.commit().await.expect("the lock ends"),
+        }
+    }
+}
+
+/// Nobody reads or writes `table` until the transaction ends.
+pub async fn lock(db: &TestDatabase, table: &str) -> DatabaseTransaction {
+    let transaction = db.connect().await.begin().await.expect("a transaction");
+    let sql = format!("lock table {table} in access exclusive mode");
+    transaction.execute_unprepared(&sql).await.expect("the lock");
+    transaction
+}
+
+/// Waits until `count` connections wait for a lock.
+pub async fn wait_for_blocked(rig: &Rig, count: i64) {
+    within(DEADLINE, "statements wait for the lock", async || {
+        let waiting = rig
+            .count("pg_locks where not granted and database = (select oid from pg_database where datname = current_database())")
+            .await;
+        (waiting >= count).then_some(())
+    })
+    .await;
+}
+
+/// Polls `future` once.
+macro_rules! poll_once {
+    ($future:expr) => {
+        assert!(
+            tokio::time::timeout(Duration::ZERO, &mut $future).await.is_err(),
+            "it waits"
+        )
+    };
+}
+
+/// Accepts `messages` in one batch.
+async fn in_one_batch(db: &TestDatabase, rig: &Rig, messages: Vec<NewMessage>) -> Vec<Result<Accepted>> {
+    let gate = Gate::close(db, rig).await;
+    // One for each worker to be busy with; no such application.
+    let mut first = Box::pin(rig.intake.accept(rig.message("app_none", "{}")));
+    poll_once!(first);
+    let mut second = Box::pin(rig.intake.accept(rig.message("app_none", "{}")));
+    if db.kind() == Kind::Postgres {
+        wait_for_blocked(rig, 1).await;
+        poll_once!(second);
+        wait_for_blocked(rig, 2).await;
+    }
+    let mut answers = Box::pin(join_all(messages.into_iter().map(|one| rig.intake.accept(one))));
+    poll_once!(answers);
+    gate.open().await;
+    answers.await
+}
+
+postgres_only!(
+    a_commit_whose_answer_is_lost_is_replayed_with_the_same_ids,
+    async |db| {
+        let proxy = Proxy::to(db.url()).await;
+        let shape = Shape {
+            url: Some(proxy.url(db.url())),
+            ..Shape::default()
+        };
+        let mut rig = Rig::shaped(db, shape).await;
+        let receiver = Receiver::start().await;
+        let app = rig.application("a").await;
+        rig.endpoint(&app, "e", &receiver.url()).await;
+        let message = NewMessage {
+            key: key("k"),
+            event_id: Some("event-1".to_owned()),
+            ..rig.message(&app, "{}")
+        };
+        proxy.lose_next_commit();
+        let accepted = rig.intake.accept(message.clone()).await.expect("it is accepted");
+        proxy.commit_lost().await;
+        assert!(!accepted.replayed, "the caller's own try had committed");
+        for table in ["message", "message_content", "delivery", "idempotency"] {
+            assert_eq!(rig.count(table).await, 1, "{table}");
+        }
+        let again = rig.intake.accept(message).await.expect("a repeat is answered");
+        assert_eq!((again.message_id, again.replayed), (accepted.message_id.clone(), true));
+        assert_eq!(rig.drain().await, 1, "at once, not when the lost lease ends");
+        assert_eq!(receiver.arrivals()[0].message_id(), accepted.message_id);
+        assert_eq!(receiver.count(), 1);
+    }
+);
+
+both!(the_same_key_twice_in_one_batch_is_one_message, async |db| {
+    let rig = Rig::on(db).await;
+    let app = rig.application("a").await;
+    let with = |name: &str, body: &str| NewMessage {
+        key: key(name),
+        ..rig.message(&app, body)
+    };
+    let batch = vec![with("k", "{}"), with("other", "{}"), with("k", "{}"), with("k", "{}")];
+    let answers: Vec<_> = in_one_batch(db, &rig, batch)
+        .await
+        .into_iter()
+        .map(|one| one.expect("accepted"))
+        .collect();
+    let first = &answers[0];
+    assert_eq!(
+        answers.iter().filter(|one| one.message_id == first.message_id).count(),
+        3
+    );
+    let replayed: Vec<_> = answers.iter().map(|one| one.replayed).collect();
+    assert_eq!(replayed, [false, false, true, true]);
+    assert_eq!(rig.count("message").await, 2);
+    assert_eq!(rig.count("idempotency").await, 2);
+});
+
+both!(a_replay_tells_when_the_message_was_stored, async |db| {
+    let rig = Rig::on(db).await;
+    let app = rig.application("a").await;
+    let message = NewMessage {
+        key: key("k"),
+        ..rig.message(&app, "{}")
+    };
+    let first = rig.intake.accept(message.clone()).await.expect("accepted");
+    rig.advance(3_600);
+    let again = rig.intake.accept(message).await.expect("accepted");
+    assert_eq!(again.created_at, first.created_at);
+    assert_eq!(again.message_id, first.message_id);
+});
+
+both!(an_expired_key_counts_as_absent, async |db| {
+    let rig = Rig::on(db).await;
+    let app = rig.application("a").await;
+    let message = NewMessage {
+        key: key("k"),
+        ..rig.message(&app, "{}")
+    };
+    let first = rig.intake.accept(message.clone()).await.expect("accepted");
+    rig.advance(12 * 3_600);
+    let second = rig.intake.accept(message.clone()).await.expect("accepted");
+    assert_ne!(first.message_id, second.message_id);
+    let third = rig.intake.accept(message).await.expect("accepted");
+    assert_eq!((third.message_id, third.replayed), (second.message_id, true));
+});
+
+both!(a_taken_event_id_spoils_no_other_member_of_its_batch, async |db| {
+    let rig = Rig::on(db).await;
+    let app = rig.application("a").await;
+    let event = |id: &str, name: &str| NewMessage {
+        event_id: Some(id.to_owned()),
+        key: key(name),
+        ..rig.message(&app, "{}")
+    };
+    rig.intake.accept(event("taken", "k0")).await.expect("accepted");
+    let batch = vec![
+        event("free-1", "k1"),
+        event("taken", "k2"),
+        event("free-2", "k3"),
+        event("free-2", "k4"),
+        rig.message("app_unknown", "{}"),
+    ];
+    let answers = in_one_batch(db, &rig, batch).await;
+    let kinds: Vec<_> = answers
+        .iter()
+        .map(|one| one.as_ref().err().map(|err| err.kind))
+        .collect();
+    assert_eq!(kinds[..2], [None, Some(ErrorKind::Conflict)]);
+    assert_eq!(
+        kinds[2..4]
+            .iter()
+            .filter(|kind| **kind == Some(ErrorKind::Conflict))
+            .count(),
+        1,
+        "of two in one batch, one has it"
+    );
+    assert_eq!(kinds[4], Some(ErrorKind::NotFound));
+    assert_eq!(rig.count("message").await, 3);
+    assert_eq!(rig.count("message_content").await, 3);
+    assert_eq!(
+        rig.count("idempotency").await,
+        3,
+        "a refused request leaves no key behind"
+    );
+    let repeated = rig.intake.accept(event("free-3", "k2")).await.expect("its key is free");
+    assert!(!repeated.replayed);
+});
+
+both!(a_batch_that_fails_is_stored_member_by_member, async |db| {
+    let rig = Rig::on(db).await;
+    let app = rig.application("a").await;
+    rig.refuse(db, "message", "event_type = 'bad'").await;
+    let bad = NewMessage {
+        event_type: "bad".to_owned(),
+        ..rig.message(&app, "{}")
+    };
+    let batch = vec![rig.message(&app, "{}"), bad, rig.message(&app, "{}")];
+    let answers = in_one_batch(db, &rig, batch).await;
+    assert!(answers[0].is_ok() && answers[2].is_ok());
+    assert_eq!(answers[1].as_ref().map_err(|err| err.kind), Err(ErrorKind::Internal));
+    assert_eq!(rig.count("message").await, 2);
+});
+
+postgres_only!(batches_with_crossing_keys_and_event_ids_do_not_deadlock, async |db| {
+    let a = Rig::on(db).await;
+    let b = Rig::on(db).await;
+    let app = a.application("a").await;
+    for round in 0..5 {
+        let message = |n: i32| NewMessage {
+            key: key(&format!("{round}-{n}")),
+            event_id: (n % 2 == 0).then(|| format!("{round}-{}", 60 - n)),
+            ..a.message(&app, "{}")
+        };
+        let (first, second) = tokio::join!(
+            join_all((0..60).map(|n| a.intake.accept(message(n)))),
+            join_all((0..60).rev().map(|n| b.intake.accept(message(n)))),
+        );
+        for (one, other) in first.into_iter().zip(second.into_iter().rev()) {
+            let (one, other) = (one.expect("accepted"), other.expect("accepted"));
+            assert_eq!(one.message_id, other.message_id, "one key, one message");
+            assert!(one.replayed != other.replayed);
+        }
+    }
+    assert_eq!(a.count("message").await, 300);
+    assert_eq!(
+        a.count("pg_stat_database where datname = current_database() and deadlocks > 0")
+            .await,
+        0
+    );
+});
+
+both!(a_message_whose_caller_left_before_its_batch_is_not_stored, async |db| {
+    let rig = Rig::on(db).await;
+    let app = rig.application("a").await;
+    let gate = Gate::close(db, &rig).await;
+    let mut busy = Vec::new();
+    for worker in 1..=2 {
+        let mut one = Box::pin(rig.intake.accept(rig.message("app_none", "{}")));
+        poll_once!(one);
+        busy.push(one);
+        if db.kind() == Kind::Postgres {
+            wait_for_blocked(&rig, worker).await;
+        }
+    }
+    let mut left = Box::pin(rig.intake.accept(rig.message(&app, r#"{"left":1}"#)));
+    poll_once!(left);
+    drop(left);
+    let mut stayed = Box::pin(rig.intake.accept(rig.message(&app, r#"{"stayed":1}"#)));
+    poll_once!(stayed);
+    gate.open().await;
+    stayed.await.expect("accepted");
+    assert_eq!(rig.count("message").await, 1);
+    assert_eq!(rig.count("message_content where body like '%stayed%'").await, 1);
+});
+
+postgres_only!(a_batch_that_has_begun_is_stored_though_its_caller_left, async |db| {
+    let mut rig = Rig::on(db).await;
+    let receiver = Receiver::start().await;
+    let app = rig.application("a").await;
+    rig.endpoint(&app, "e", &receiver.url()).await;
+    let blocked = lock(db, "message_content").await;
+    let mut accepting = Box::pin(rig.intake.accept(rig.message(&app, "{}")));
+    poll_once!(accepting);
+    wait_for_blocked(&rig, 1).await;
+    drop(accepting);
+    blocked.commit().await.expect("the lock ends");
+    within(DEADLINE, "the message is stored", async || {
+        (rig.count("message").await == 1).then_some(())
+    })
+    .await;
+    within(DEADLINE, "it is sent", async || {
+        (rig.step().await.sent == 1).then_some(())
+    })
+    .await;
+    assert_eq!(receiver.count(), 1);
+});
+
+postgres_only!(
+    an_absent_database_is_answered_unavailable_and_costs_nothing_later,
+    async |db| {
+        let proxy = Proxy::to(db.url()).await;
+        let shape = Shape {
+            url: Some(proxy.url(db.url())),
+            ..Shape::default()
+        };
+        let rig = Rig::shaped(db, shape).await;
+        let app = rig.application("a").await;
+        rig.accept(&app, "{}").await;
+        proxy.stall();
+        let refused = rig
+            .intake
+            .accept(rig.message(&app, "{}"))
+            .await
+            .expect_err("there is no database");
+        assert_eq!(refused.kind, ErrorKind::Unavailable);
+        proxy.resume();
+        proxy.cut();
+        rig.accept(&app, "{}").await;
+    }
+);
+
+both!(one_message_reaches_more_endpoints_than_a_batch_has_rows, async |db| {
+    let rig = Rig::on(db).await;
+    let app = rig.application("a").await;
+    rig.endpoints(&app, 5_200, "http://127.0.0.1:1/").await;
+    let batch = (0..3).map(|_| rig.message(&app, "{}")).collect();
+    for answer in in_one_batch(db, &rig, batch).await {
+        answer.expect("accepted");
+    }
+    assert_eq!(rig.count("delivery").await, 3 * 5_200);
+    assert_eq!(
+        rig.count("delivery where owner is not null").await,
+        64,
+        "as many as there are slots"
+    );
+    let pairs = "(select distinct message_id, endpoint_id from delivery) pairs";
+    assert_eq!(rig.count(pairs).await, 3 * 5_200);
+});
+
+both!(a_large_body_arrives_byte_for_byte, async |db| {
+    let mut rig = Rig::on(db).await;
+    let receiver = Receiver::start().await;
+    let app = rig.application("a").await;
+    rig.endpoint(&app, "e", &receiver.url()).await;
+    for length in [64 * 1024 - 8, 64 * 1024 - 7, 300_000] {
+        let body = format!(r#"{{"a":"{}é"}}"#, "x".repeat(length - 2));
+        rig.accept(&app, &body).await;
+        rig.drain().await;
+        assert!(receiver.arrivals().last().is_some_and(|one| one.text() == body));
+    }
+    assert_eq!(receiver.count(), 3);
+});
+
+both!(a_new_message_is_leased_as_far_as_the_caps_allow, async |db| {
+    let caps = Caps {
+        process: 5,
+        endpoint: 2,
+    };
+    let mut rig = Rig::shaped(
+        db,
+        Shape {
+            caps,
+            ..Shape::default()
+        },
+    )
+    .await;
+    let receiver = Receiver::start().await;
+    let app = rig.application("a").await;
+    rig.endpoint(&app, "e1", &receiver.url_of("/1")).await;
+    for _ in 0..4 {
+        rig.accept(&app, "{}").await;
+    }
+    assert_eq!(rig.count("delivery where owner is not null").await, 2);
+    assert_eq!(rig.count("delivery where due_at is null").await, 2, "parked");
+    rig.endpoint(&app, "e2", &receiver.url_of("/2")).await;
+    rig.endpoint(&app, "e3", &receiver.url_of("/3")).await;
+    rig.accept(&app, "{}").await;
+    rig.accept(&app, "{}").await;
+    assert_eq!(rig.count("delivery where owner is not null").await, 5);
+    assert_eq!(rig.count("delivery where due_at is null").await, 4);
+    assert_eq!(
+        rig.count("delivery where owner is null and due_at is not null").await,
+        1,
+        "no slot: whoever claims it first"
+    );
+    rig.drain().await;
+    assert_eq!(receiver.count(), 10);
+    assert_eq!(rig.count("delivery").await, 0);
+});
