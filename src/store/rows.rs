@@ -3,11 +3,12 @@
 //! Called by the store's batch statements.
 
 use sea_orm::sea_query::ArrayType;
-use sea_orm::{Statement, Value};
+use sea_orm::{ConnectionTrait, Statement, Value};
 use serde::Serialize;
 use serde::ser::SerializeSeq;
 
 use super::backend::Backend;
+use super::tx::Tx;
 
 pub(super) enum Column<'a> {
     Text(Vec<&'a str>),
@@ -62,6 +63,45 @@ impl<'a> Rows<'a> {
             Column::MaybeInt(values) => values.len(),
         })
     }
+}
+
+/// A write over the bound table `t`.
+pub(super) struct Write<'a> {
+    pub sql: &'static str,
+    pub rows: Rows<'a>,
+}
+
+/// Runs writes that do not see one another: in one round trip on Postgres, one by one on SQLite, which has none to save.
+pub(super) async fn execute_all(tx: &Tx, writes: Vec<Write<'_>>) -> crate::error::Result<()> {
+    let backend = tx.backend();
+    match backend {
+        Backend::Sqlite => {
+            for write in &writes {
+                tx.conn()
+                    .execute_raw(statement(backend, write.sql, &[("t", &write.rows)], []))
+                    .await?;
+            }
+        }
+        Backend::Postgres => {
+            let mut values = Vec::new();
+            let mut sql = String::new();
+            for (index, write) in writes.iter().enumerate() {
+                let text = write.sql.replace("{t}", &write.rows.bind(backend, "t", &mut values));
+                sql = match (index, index + 1 == writes.len()) {
+                    (0, true) => text,
+                    (0, false) => format!("with w0 as ({text})"),
+                    (_, true) => format!("{sql} {text}"),
+                    (_, false) => format!("{sql}, w{index} as ({text})"),
+                };
+            }
+            if !writes.is_empty() {
+                tx.conn()
+                    .execute_raw(Statement::from_sql_and_values(backend.orm(), sql, values))
+                    .await?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A statement over several bound tables; `{name}` in the text is replaced by the table called `name`.

@@ -72,15 +72,9 @@ impl Batch {
         insert::delete_keys(&tx, refused.filter_map(|one| one.member.message.key.as_ref())).await?;
 
         let placed = self.place(&tx, fresh.iter().filter(|plan| stored.contains(&plan.member.id)));
-        for rows in placed.rows.chunks(BATCH_DELIVERIES) {
-            insert::insert_deliveries(&tx, rows).await?;
-        }
-        let contents: Vec<_> = fresh
-            .iter()
-            .filter(|plan| stored.contains(&plan.member.id))
-            .map(|plan| plan.fresh())
-            .collect();
-        insert::insert_contents(&tx, &contents).await?;
+        let is_new = |plan: &&&Plan| stored.contains(&plan.member.id);
+        let contents: Vec<_> = fresh.iter().filter(is_new).map(|plan| plan.fresh()).collect();
+        insert::insert_rest(&tx, &contents, &placed.rows, BATCH_DELIVERIES).await?;
         if placed.due {
             tx.wake_on_commit();
         }

@@ -12,7 +12,7 @@ use crate::store::Tx;
 use crate::store::entity::endpoint;
 use crate::store::idempotency::{KEPT, Key};
 use crate::store::queue::Target;
-use crate::store::rows::{Column, Rows, statement};
+use crate::store::rows::{Column, Rows, Write, execute_all, statement};
 
 /// An application and its endpoints that may be called.
 pub(super) struct App {
@@ -278,10 +278,7 @@ pub(super) async fn release_lost(tx: &Tx, committed: &HashSet<String>, tried: &[
     Ok(())
 }
 
-pub(super) async fn insert_contents(tx: &Tx, stored: &[Fresh<'_>]) -> Result<()> {
-    if stored.is_empty() {
-        return Ok(());
-    }
+fn contents<'a>(stored: &[Fresh<'a>]) -> Write<'a> {
     let rows = Rows::new([
         ("app_id", Column::Text(stored.iter().map(|one| one.app_id).collect())),
         (
@@ -294,13 +291,10 @@ pub(super) async fn insert_contents(tx: &Tx, stored: &[Fresh<'_>]) -> Result<()>
         ),
     ]);
     let sql = "insert into message_content (app_id, message_id, body) select app_id, message_id, body from {t}";
-    tx.conn()
-        .execute_raw(statement(tx.backend(), sql, &[("t", &rows)], []))
-        .await?;
-    Ok(())
+    Write { sql, rows }
 }
 
-pub(super) async fn insert_deliveries(tx: &Tx, rows: &[DeliveryRow]) -> Result<()> {
+fn deliveries(rows: &[DeliveryRow]) -> Write<'_> {
     let rows = Rows::new([
         ("id", Column::Text(rows.iter().map(|row| row.id.as_str()).collect())),
         (
@@ -334,8 +328,19 @@ pub(super) async fn insert_deliveries(tx: &Tx, rows: &[DeliveryRow]) -> Result<(
     ]);
     let sql = "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at, owner, lease_id) \
                select id, app_id, message_id, endpoint_id, 0, 0, due_at, owner, lease_id from {t}";
-    tx.conn()
-        .execute_raw(statement(tx.backend(), sql, &[("t", &rows)], []))
-        .await?;
+    Write { sql, rows }
+}
+
+/// Inserts the contents of stored messages and their deliveries, these in chunks.
+pub(super) async fn insert_rest(tx: &Tx, stored: &[Fresh<'_>], rows: &[DeliveryRow], chunk: usize) -> Result<()> {
+    if stored.is_empty() {
+        return Ok(());
+    }
+    let mut chunks = rows.chunks(chunk);
+    let first = chunks.next().map(deliveries);
+    execute_all(tx, [contents(stored)].into_iter().chain(first).collect()).await?;
+    for rows in chunks {
+        execute_all(tx, vec![deliveries(rows)]).await?;
+    }
     Ok(())
 }

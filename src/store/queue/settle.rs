@@ -8,7 +8,7 @@ use sea_orm::{ConnectionTrait, Value};
 use crate::domain::delivery::{Decision, ResultState, Trigger};
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
-use crate::store::rows::{Column, Rows, statement};
+use crate::store::rows::{Column, Rows, Write, execute_all, statement};
 use crate::store::{Backend, Tx};
 
 /// One HTTP try, as it is recorded.
@@ -59,19 +59,12 @@ pub async fn settle(tx: &Tx, mut batch: Vec<&Settlement>) -> Result<()> {
     statements.push(finish(
         batch.iter().filter(|one| is_held(one) && !retried(one)).copied(),
     ));
-    for (sql, rows) in statements.into_iter().flatten() {
-        tx.conn()
-            .execute_raw(statement(tx.backend(), sql, &[("t", &rows)], []))
-            .await?;
-    }
+    execute_all(tx, statements.into_iter().flatten().collect()).await?;
     let rivals = batch
         .iter()
         .filter(|one| one.decision == Decision::Delivered && (!is_held(one) || one.trigger == Trigger::Manual));
     drop_rivals(tx, rivals.copied()).await
 }
-
-/// A statement over the table `t`; `None` when it has no rows.
-type Batch<'a> = Option<(&'static str, Rows<'a>)>;
 
 fn text<'a>(batch: &[&'a Settlement], of: impl Fn(&'a Settlement) -> &'a str) -> Column<'a> {
     Column::Text(batch.iter().map(|one| of(one)).collect())
@@ -122,7 +115,7 @@ async fn ids(tx: &Tx, sql: &str, rows: &Rows<'_>, values: impl IntoIterator<Item
     found.iter().map(|row| Ok(row.try_get("", "id")?)).collect()
 }
 
-fn attempts<'a>(batch: &[&'a Settlement], is_held: impl Fn(&Settlement) -> bool) -> Batch<'a> {
+fn attempts<'a>(batch: &[&'a Settlement], is_held: impl Fn(&Settlement) -> bool) -> Option<Write<'a>> {
     let (batch, made): (Vec<_>, Vec<_>) = batch
         .iter()
         .filter_map(|one| one.attempt.as_ref().map(|attempt| (*one, attempt)))
@@ -181,11 +174,11 @@ fn attempts<'a>(batch: &[&'a Settlement], is_held: impl Fn(&Settlement) -> bool)
                response, duration_ms, created_at, next_at) \
                select app_id, message_id, id, endpoint_id, url, trigger, delivered <> 0, response_status, \
                response, duration_ms, created_at, next_at from {t} where true on conflict do nothing";
-    Some((sql, rows))
+    Some(Write { sql, rows })
 }
 
 /// The pairs' results. Delivered stays; a failed manual try does not end a retry that waits.
-fn results<'a>(now: Timestamp, batch: impl Iterator<Item = &'a Settlement>) -> Batch<'a> {
+fn results<'a>(now: Timestamp, batch: impl Iterator<Item = &'a Settlement>) -> Option<Write<'a>> {
     // One row a pair: an upsert refuses to touch a row twice. A success goes before a failure, a wait before an end.
     let mut batch: Vec<_> = batch.collect();
     let key = |one: &&'a Settlement| (&one.app_id, &one.message_id, &one.endpoint_id);
@@ -224,7 +217,7 @@ fn results<'a>(now: Timestamp, batch: impl Iterator<Item = &'a Settlement>) -> B
                order by t.app_id, t.message_id, t.endpoint_id \
                on conflict (app_id, message_id, endpoint_id) do update set state = excluded.state, \
                next_at = excluded.next_at, updated_at = excluded.updated_at where delivery_result.state <> 0";
-    Some((sql, rows))
+    Some(Write { sql, rows })
 }
 
 fn state(decision: Decision) -> (ResultState, Option<i64>) {
@@ -235,7 +228,7 @@ fn state(decision: Decision) -> (ResultState, Option<i64>) {
     }
 }
 
-fn reschedule<'a>(batch: impl Iterator<Item = &'a Settlement>) -> Batch<'a> {
+fn reschedule<'a>(batch: impl Iterator<Item = &'a Settlement>) -> Option<Write<'a>> {
     let (ids, due): (Vec<_>, Vec<_>) = batch
         .filter_map(|one| match one.decision {
             Decision::Retry { at } => Some((one.delivery_id.as_str(), at.0)),
@@ -244,13 +237,19 @@ fn reschedule<'a>(batch: impl Iterator<Item = &'a Settlement>) -> Batch<'a> {
         .unzip();
     let sql = "update delivery set attempt = attempt + 1, due_at = t.due, owner = null, lease_id = null from {t} \
                where delivery.id = t.id";
-    (!ids.is_empty()).then(|| (sql, Rows::new([("id", Column::Text(ids)), ("due", Column::Int(due))])))
+    (!ids.is_empty()).then(|| Write {
+        sql,
+        rows: Rows::new([("id", Column::Text(ids)), ("due", Column::Int(due))]),
+    })
 }
 
-fn finish<'a>(batch: impl Iterator<Item = &'a Settlement>) -> Batch<'a> {
+fn finish<'a>(batch: impl Iterator<Item = &'a Settlement>) -> Option<Write<'a>> {
     let ids: Vec<_> = batch.map(|one| one.delivery_id.as_str()).collect();
     let sql = "delete from delivery where id in (select id from {t})";
-    (!ids.is_empty()).then(|| (sql, Rows::new([("id", Column::Text(ids))])))
+    (!ids.is_empty()).then(|| Write {
+        sql,
+        rows: Rows::new([("id", Column::Text(ids))]),
+    })
 }
 
 /// The pair is delivered: its other rows that nobody is sending have nothing left to do.
