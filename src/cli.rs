@@ -4,6 +4,7 @@
 mod healthcheck;
 mod migrate;
 mod secrets;
+mod seed;
 mod token;
 
 use std::ffi::OsString;
@@ -43,6 +44,8 @@ enum Command {
     Serve(Box<ServeSettings>),
     /// Bring the database's schema up to date, or change it otherwise
     Migrate(migrate::Arguments),
+    /// Fill in demo data; running it again changes nothing
+    Seed(seed::Arguments),
     /// Make, list and revoke API tokens
     #[command(subcommand)]
     Token(token::Command),
@@ -98,6 +101,7 @@ fn execute(cli: Cli) -> Result<()> {
         match cli.command {
             Command::Serve(settings) => app::serve(&settings).await,
             Command::Migrate(arguments) => migrate::run(arguments).await,
+            Command::Seed(arguments) => seed::run(arguments).await,
             Command::Token(command) => token::run(command).await,
             Command::Openapi { yaml: true } => say(api::document_yaml().trim_end()),
             Command::Openapi { yaml: false } => say(api::document().trim_end()),

@@ -21,4 +21,5 @@ mod proxy;
 mod query_plans;
 mod receiver;
 mod schema_drift;
+mod seed;
 mod serve;

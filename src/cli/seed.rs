@@ -1,0 +1,274 @@
+//! `app seed`: believable demo data, made the way that the API makes it. Twice changes nothing: everything in it has a
+//! name of its own, and what is there is left as it is. Called by cli.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tokio_util::task::TaskTracker;
+
+use super::say;
+use crate::app;
+use crate::config::{DatabaseSettings, KeySettings};
+use crate::domain::target::TargetPolicy;
+use crate::error::{Error, Kind, Result};
+use crate::service;
+use crate::store::entity::application::Model as Application;
+use crate::store::handoff::{Caps, Handoff};
+use crate::store::intake::{Intake, Limits, NewMessage};
+use crate::store::{self, Store, endpoint, event_type};
+
+const DEMO: &str = include_str!("seed/demo.json");
+/// Where the endpoints seem to be without --url: a name that no server will ever have (RFC 2606).
+const NOWHERE: &str = "https://webhooks.example/";
+const RETENTION: Duration = Duration::from_hours(90 * 24);
+/// A lease is never taken here: a running `serve` finds the deliveries.
+const LIMITS: Limits = Limits {
+    members: 1,
+    lease: Duration::ZERO,
+};
+
+#[derive(Args)]
+#[command(after_help = NOTES)]
+pub struct Arguments {
+    /// Where the demo endpoints are, each at a path of its own below it, and enabled
+    #[arg(long, value_name = "URL", value_parser = base_url)]
+    url: Option<String>,
+
+    #[command(flatten)]
+    database: DatabaseSettings,
+
+    #[command(flatten)]
+    key: KeySettings,
+}
+
+const NOTES: &str = "\
+Two organizations with applications, event types, endpoints and some messages. Without --url the endpoints are disabled,
+so that nothing leaves this machine; with it, a running `app serve` delivers the messages (a private address must be
+allowed there by POSTRIDER_ALLOW_TARGETS). What is there already, from an earlier run, is left as it is.";
+
+#[derive(Deserialize)]
+struct Demo {
+    organizations: Vec<Organization>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Organization {
+    name: String,
+    event_types: Vec<EventType>,
+    applications: Vec<DemoApplication>,
+}
+
+#[derive(Deserialize)]
+struct EventType {
+    name: String,
+    description: String,
+    schemas: Value,
+}
+
+#[derive(Deserialize)]
+struct DemoApplication {
+    uid: String,
+    name: String,
+    metadata: BTreeMap<String, String>,
+    endpoints: Vec<Endpoint>,
+    messages: Vec<Message>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Endpoint {
+    uid: String,
+    description: String,
+    event_types: Option<Vec<String>>,
+    channels: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Message {
+    event_id: String,
+    event_type: String,
+    #[serde(default)]
+    channels: Vec<String>,
+    payload: Box<RawValue>,
+}
+
+/// What was not there before.
+#[derive(Default)]
+struct Made {
+    organizations: u32,
+    event_types: u32,
+    applications: u32,
+    endpoints: u32,
+    messages: u32,
+}
+
+pub async fn run(arguments: Arguments) -> Result<()> {
+    let demo: Demo =
+        serde_json::from_str(DEMO).map_err(|err| Error::internal("the demo data is broken").because(err))?;
+    let options = app::connect_options(&arguments.database)?;
+    let store = app::open_beside(&arguments.database).await?;
+    app::unlock(&store, &options, &arguments.key).await?;
+
+    let (handoff, _) = Handoff::new(
+        store.clone(),
+        Caps {
+            process: 1,
+            endpoint: 1,
+        },
+    );
+    handoff.stop();
+    let tasks = TaskTracker::new();
+    let seed = Seed {
+        intake: Intake::start(&store, &handoff, LIMITS, &tasks),
+        store: store.clone(),
+        url: arguments.url,
+    };
+    let mut made = Made::default();
+    for organization in &demo.organizations {
+        seed.organization(organization, &mut made).await?;
+    }
+    drop(seed);
+    tasks.close();
+    tasks.wait().await;
+    store.close().await;
+    say(made.to_string())?;
+    for organization in &demo.organizations {
+        say(format!("  app token create --organization '{}'", organization.name))?;
+    }
+    Ok(())
+}
+
+struct Seed {
+    store: Store,
+    intake: Intake,
+    url: Option<String>,
+}
+
+impl Seed {
+    async fn organization(&self, demo: &Organization, made: &mut Made) -> Result<()> {
+        let known = store::organization::find_by_name(&self.store, &demo.name).await?;
+        made.organizations += u32::from(known.is_none());
+        let organization = service::organization::get_or_create(&self.store, &demo.name).await?;
+        for event_type in &demo.event_types {
+            self.event_type(&organization.id, event_type, made).await?;
+        }
+        for application in &demo.applications {
+            let known = self.application(&organization.id, application, made).await?;
+            for endpoint in &application.endpoints {
+                self.endpoint(&known, endpoint, made).await?;
+            }
+            for message in &application.messages {
+                self.message(&known, message, made).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn event_type(&self, org_id: &str, demo: &EventType, made: &mut Made) -> Result<()> {
+        if event_type::find(&self.store, org_id, &demo.name).await?.is_some() {
+            return Ok(());
+        }
+        let content = event_type::Content {
+            description: demo.description.clone(),
+            archived: false,
+            deprecated: false,
+            schemas: Some(demo.schemas.clone()),
+            feature_flag: None,
+        };
+        service::event_type::put(&self.store, org_id, demo.name.clone(), content).await?;
+        made.event_types += 1;
+        Ok(())
+    }
+
+    async fn application(&self, org_id: &str, demo: &DemoApplication, made: &mut Made) -> Result<Application> {
+        if let Some(known) = store::application::find_by_uid(&self.store, org_id, &demo.uid).await? {
+            return Ok(known);
+        }
+        let content = store::application::Content {
+            name: demo.name.clone(),
+            uid: Some(demo.uid.clone()),
+            throttle_rate: None,
+            metadata: demo.metadata.clone(),
+        };
+        made.applications += 1;
+        Ok(service::application::put(&self.store, org_id, &demo.uid, content)
+            .await?
+            .0)
+    }
+
+    async fn endpoint(&self, app: &Application, demo: &Endpoint, made: &mut Made) -> Result<()> {
+        if endpoint::find(&self.store, &app.id, &demo.uid).await?.is_some() {
+            return Ok(());
+        }
+        let base = self.url.as_deref().unwrap_or(NOWHERE).trim_end_matches('/');
+        let content = endpoint::Content {
+            url: format!("{base}/{}", demo.uid),
+            description: demo.description.clone(),
+            uid: Some(demo.uid.clone()),
+            throttle_rate: None,
+            disabled: self.url.is_none(),
+            event_types: demo.event_types.clone(),
+            channels: demo.channels.clone(),
+            metadata: BTreeMap::new(),
+        };
+        service::endpoint::put(&self.store, app, &demo.uid, content).await?;
+        made.endpoints += 1;
+        Ok(())
+    }
+
+    async fn message(&self, app: &Application, demo: &Message, made: &mut Made) -> Result<()> {
+        let message = NewMessage {
+            org_id: app.org_id.clone(),
+            app: app.id.clone(),
+            event_type: demo.event_type.clone(),
+            event_id: Some(demo.event_id.clone()),
+            channels: demo.channels.clone(),
+            body: demo.payload.get().to_owned(),
+            retention: RETENTION,
+            key: None,
+        };
+        match self.intake.accept(message).await {
+            Ok(_) => made.messages += 1,
+            Err(err) if err.kind == Kind::Conflict => {}
+            Err(err) => return Err(err),
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Made {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            organizations,
+            event_types,
+            applications,
+            endpoints,
+            messages,
+        } = self;
+        if organizations + event_types + applications + endpoints + messages == 0 {
+            return f.write_str("nothing to do: the demo data is there. Tokens for it:");
+        }
+        write!(
+            f,
+            "made {organizations} organizations, {event_types} event types, {applications} applications, {endpoints} \
+             endpoints, {messages} messages. Tokens for them:"
+        )
+    }
+}
+
+/// The form alone: whether its address may be called is for the server to say.
+fn base_url(text: &str) -> Result<String, String> {
+    let everything: TargetPolicy = "0.0.0.0/0,::/0".parse()?;
+    let url = everything.check_url(text)?;
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("must have no query and no fragment: a path is put behind it".to_owned());
+    }
+    Ok(text.to_owned())
+}

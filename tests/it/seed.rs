@@ -1,0 +1,125 @@
+//! `app seed`: what it fills in, that twice is once, and that nothing leaves the machine unasked.
+
+use sea_orm::DatabaseConnection;
+
+use crate::harness::{Program, Receiver, TestDatabase, rows};
+
+const TABLES: [&str; 6] = [
+    "organization",
+    "application",
+    "event_type",
+    "endpoint",
+    "message",
+    "delivery",
+];
+
+/// How many rows each table has, and when one was last made or changed.
+async fn state_of(connection: &DatabaseConnection) -> Vec<(String, i64, i64)> {
+    let mut state = Vec::new();
+    for table in TABLES {
+        let changed = match table {
+            "organization" | "message" => "created_at",
+            "delivery" => "due_at",
+            _ => "updated_at",
+        };
+        let sql = format!("select count(*) as rows, coalesce(max({changed}), 0) as latest from {table}");
+        let row = &rows(connection, &sql).await[0];
+        let (count, latest) = (row.try_get("", "rows"), row.try_get("", "latest"));
+        state.push((table.to_owned(), count.expect("a count"), latest.expect("an instant")));
+    }
+    state
+}
+
+async fn count(db: &TestDatabase, sql: &str) -> usize {
+    rows(&db.connect().await, sql).await.len()
+}
+
+both!(seeding_twice_changes_nothing, async |db| {
+    let program = Program::on(db.url());
+    let said = program.run(&["seed"]).await.ok();
+    assert!(
+        said.starts_with("made 2 organizations, 5 event types, 4 applications"),
+        "{said}"
+    );
+    let connection = db.connect().await;
+    let first = state_of(&connection).await;
+    assert!(
+        first
+            .iter()
+            .filter(|(table, ..)| table != "delivery")
+            .all(|(_, rows, _)| *rows >= 2),
+        "{first:?}"
+    );
+
+    let said = program.run(&["seed", "--url", "http://127.0.0.1:1/"]).await.ok();
+    assert!(said.starts_with("nothing to do"), "{said}");
+    assert_eq!(state_of(&connection).await, first);
+});
+
+both!(
+    without_a_url_the_endpoints_are_disabled_and_nothing_is_due,
+    async |db| {
+        Program::on(db.url()).run(&["seed"]).await.ok();
+        assert!(count(db, "select 1 from message").await > 0);
+        assert_eq!(count(db, "select 1 from endpoint where not disabled").await, 0);
+        assert_eq!(count(db, "select 1 from delivery").await, 0);
+    }
+);
+
+both!(with_a_url_a_running_serve_delivers_the_messages, async |db| {
+    let receiver = Receiver::start().await;
+    let program = Program::on(db.url()).env("POSTRIDER_ALLOW_TARGETS", "127.0.0.0/8");
+    let mut serving = program.serve().await;
+    program.run(&["seed", "--url", &receiver.url()]).await.ok();
+    let arrivals = receiver.wait_for(9).await;
+    let to = |path: &str| arrivals.iter().filter(|arrival| arrival.path.ends_with(path)).count();
+    assert_eq!(to("/fjord-crm"), 4, "everything");
+    assert_eq!(to("/fjord-fulfilment"), 2, "by event type");
+    assert_eq!(to("/pine-books"), 1, "by channel");
+    assert_eq!(to("/harbour-erp"), 2);
+    assert_eq!(serving.stop().await, Some(0));
+    assert_eq!(receiver.count(), 9, "once each");
+});
+
+both!(what_seed_printed_makes_tokens_for_its_organizations, async |db| {
+    let program = Program::on(db.url());
+    let said = program.run(&["seed"]).await.ok();
+    assert!(
+        said.contains("app token create --organization 'Northwind Shop'"),
+        "{said}"
+    );
+    program
+        .run(&["token", "create", "--organization", "Northwind Shop"])
+        .await
+        .ok();
+    assert_eq!(
+        count(db, "select 1 from organization").await,
+        2,
+        "no third one was made"
+    );
+});
+
+both!(a_url_that_no_path_can_follow_is_refused, async |db| {
+    for url in ["ftp://x/", "http://x/?a=b", "nonsense"] {
+        let line = Program::on(db.url()).run(&["seed", "--url", url]).await.failed(2);
+        assert!(line.contains("--url"), "{line}");
+    }
+});
+
+#[test]
+fn the_demo_event_types_have_valid_schemas_with_an_example() {
+    let demo: serde_json::Value = serde_json::from_str(include_str!("../../src/cli/seed/demo.json")).expect("JSON");
+    let organizations = demo["organizations"].as_array().expect("a list");
+    for event_type in organizations
+        .iter()
+        .flat_map(|org| org["eventTypes"].as_array().expect("a list"))
+    {
+        let schema = &event_type["schemas"]["1"];
+        assert_eq!(
+            postrider::domain::json_schema::check_json_schema(schema),
+            Ok(()),
+            "{event_type}"
+        );
+        assert!(schema["examples"][0].is_object(), "{event_type}");
+    }
+}
