@@ -24,7 +24,7 @@ pub struct TestDatabase {
 }
 
 enum Place {
-    Folder(PathBuf),
+    Folder(ScratchFolder),
     Server(&'static Server, String),
 }
 
@@ -64,28 +64,21 @@ impl TestDatabase {
     }
 }
 
-/// Removes the database; a test that fails leaves its SQLite file to look at.
+/// A file goes with its folder; on a server the database is dropped.
 impl Drop for TestDatabase {
     fn drop(&mut self) {
-        match &self.place {
-            Place::Folder(folder) if std::thread::panicking() => {
-                eprintln!("the database of this test is kept in {}", folder.display());
-            }
-            Place::Folder(folder) => {
-                let _ = std::fs::remove_dir_all(folder);
-            }
-            &Place::Server(server, ref name) => {
-                let drop = format!("drop database if exists {name} with (force)");
-                let removing = std::thread::spawn(move || {
-                    block_on(async move {
-                        if let Ok(admin) = connect(server.url().as_str()).await {
-                            let _ = admin.execute_unprepared(&drop).await;
-                        }
-                    });
-                });
-                let _ = removing.join();
-            }
-        }
+        let &Place::Server(server, ref name) = &self.place else {
+            return;
+        };
+        let drop = format!("drop database if exists {name} with (force)");
+        let removing = std::thread::spawn(move || {
+            block_on(async move {
+                if let Ok(admin) = connect(server.url().as_str()).await {
+                    let _ = admin.execute_unprepared(&drop).await;
+                }
+            });
+        });
+        let _ = removing.join();
     }
 }
 
@@ -120,21 +113,39 @@ pub async fn rows(on: &DatabaseConnection, sql: &str) -> Vec<QueryResult> {
         .unwrap_or_else(|err| panic!("{sql}: {err}"))
 }
 
-/// A new folder of this test process, under the temporary folder.
-pub fn scratch_folder() -> std::io::Result<PathBuf> {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let name = format!(
-        "postrider-it-{}-{}",
-        std::process::id(),
-        COUNT.fetch_add(1, Ordering::Relaxed)
-    );
-    let folder = std::env::temp_dir().join(name);
-    match std::fs::remove_dir_all(&folder) {
-        Err(err) if err.kind() != std::io::ErrorKind::NotFound => return Err(err),
-        _ => {}
+/// A folder of this test process, under the temporary folder; a test that fails leaves it to look at.
+pub struct ScratchFolder(PathBuf);
+
+impl ScratchFolder {
+    pub fn new() -> std::io::Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!(
+            "postrider-it-{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
+        let folder = std::env::temp_dir().join(name);
+        match std::fs::remove_dir_all(&folder) {
+            Err(err) if err.kind() != std::io::ErrorKind::NotFound => return Err(err),
+            _ => {}
+        }
+        std::fs::create_dir_all(&folder)?;
+        Ok(Self(folder))
     }
-    std::fs::create_dir_all(&folder)?;
-    Ok(folder)
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for ScratchFolder {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("this test's files are kept in {}", self.0.display());
+        } else {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
 }
 
 /// The name of a migrated database on the server at `url`; made by whoever comes first, and once for every state of the
@@ -185,8 +196,8 @@ fn hash_of_migrations() -> u64 {
 }
 
 fn empty_file() -> std::io::Result<TestDatabase> {
-    let folder = scratch_folder()?;
-    let url = format!("sqlite://{}", folder.join("postrider.sqlite").display());
+    let folder = ScratchFolder::new()?;
+    let url = format!("sqlite://{}", folder.path().join("postrider.sqlite").display());
     Ok(TestDatabase {
         url,
         place: Place::Folder(folder),

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use super::database::scratch_folder;
+use super::database::ScratchFolder;
 use super::within::{DEADLINE, within};
 
 /// A key for tests, as good as any.
@@ -17,7 +17,7 @@ pub const KEY: &str = "a key for tests of 32 characters";
 #[derive(Clone)]
 pub struct Program {
     environment: BTreeMap<String, String>,
-    folder: PathBuf,
+    folder: Arc<ScratchFolder>,
 }
 
 /// What a command that has ended left behind.
@@ -39,10 +39,10 @@ pub struct Serving {
 impl Program {
     /// Without any setting, in a scratch folder.
     pub fn bare() -> Self {
-        let folder = scratch_folder().expect("a scratch folder can be made");
+        let folder = ScratchFolder::new().expect("a scratch folder can be made");
         Self {
             environment: BTreeMap::new(),
-            folder,
+            folder: Arc::new(folder),
         }
     }
 
@@ -66,7 +66,7 @@ impl Program {
 
     /// The folder that it runs in.
     pub fn folder(&self) -> &Path {
-        &self.folder
+        self.folder.path()
     }
 
     /// Starts a command without waiting for its end.
@@ -75,7 +75,7 @@ impl Program {
             .args(arguments)
             .env_clear()
             .envs(&self.environment)
-            .current_dir(&self.folder)
+            .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
