@@ -15,6 +15,7 @@ mod delivery;
 mod endpoint;
 mod event_type;
 mod intake;
+mod leases;
 mod migrate;
 mod migrations;
 mod proxy;

@@ -20,7 +20,7 @@ pub use database::{Kind, ScratchFolder, TestDatabase, on_postgres, on_sqlite, ro
 pub use program::{Ended, KEY, Program, Serving};
 pub use proxy::Proxy;
 pub use receiver::{Answer, Arrival, Gate, Receiver};
-pub use rig::{ORG, Rig, SECRET, START, Shape};
+pub use rig::{ORG, Rig, Running, SECRET, START, Shape};
 pub use statements::{plan, recorded, recorded_with_tasks};
 pub use within::{DEADLINE, within};
 

@@ -56,6 +56,7 @@ enum Ending {
     CutInBody,
     /// The body never ends: it is sent again and again.
     Endless,
+    Dripping(Duration),
 }
 
 impl Answer {
@@ -109,6 +110,12 @@ impl Answer {
     /// Answers when the gate is open.
     pub fn behind(mut self, gate: &Gate) -> Self {
         self.gate = Some(gate.0.subscribe());
+        self
+    }
+
+    /// Repeats the body without end, a part every so often.
+    pub fn dripping(mut self, every: Duration) -> Self {
+        self.ending = Ending::Dripping(every);
         self
     }
 
@@ -321,6 +328,10 @@ async fn reply(answer: Answer) -> Result<Reply, std::io::Error> {
             let frames = [Ok(Frame::data(body)), Err(cut())];
             BodyExt::boxed(StreamBody::new(stream::iter(frames)))
         }
+        Ending::Dripping(every) => BodyExt::boxed(StreamBody::new(stream::repeat(body).then(move |part| async move {
+            tokio::time::sleep(every).await;
+            Ok(Frame::data(part))
+        }))),
         Ending::Endless => BodyExt::boxed(StreamBody::new(stream::repeat(body).map(|part| Ok(Frame::data(part))))),
     };
     let mut response = Response::new(body);

@@ -8,13 +8,16 @@ use postrider::dispatcher::{Dispatcher, LEASE_MARGIN, Settings, Step};
 use postrider::domain::id::Prefix;
 use postrider::domain::secret::{Encryptor, EndpointSecret};
 use postrider::domain::timestamp::Timestamp;
+use postrider::error::Result;
 use postrider::store::Store;
 use postrider::store::handoff::{Caps, Handoff};
 use postrider::store::intake::{Accepted, Intake, Limits, NewMessage};
 use sea_orm::{ConnectionTrait, DatabaseConnection, Statement, Value};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Kind, TestDatabase};
+use super::{DEADLINE, Kind, TestDatabase};
 
 pub const ORG: &str = "org_test";
 pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -57,10 +60,32 @@ pub struct Rig {
     pub store: Store,
     pub clock: Clock,
     pub handoff: Arc<Handoff>,
-    pub dispatcher: Dispatcher,
     pub intake: Intake,
     pub db: DatabaseConnection,
+    /// None while it runs by itself.
+    dispatcher: Option<Dispatcher>,
     intakes: TaskTracker,
+}
+
+/// A dispatcher that runs by itself.
+pub struct Running {
+    pub stop: CancellationToken,
+    pub grace_over: CancellationToken,
+    pub ended: JoinHandle<()>,
+}
+
+impl Running {
+    /// An orderly stop, with no grace at all or with all it takes.
+    pub async fn stop(self, grace: bool) {
+        self.stop.cancel();
+        if !grace {
+            self.grace_over.cancel();
+        }
+        tokio::time::timeout(DEADLINE, self.ended)
+            .await
+            .expect("a stop ends")
+            .expect("the dispatcher does not panic");
+    }
 }
 
 impl Rig {
@@ -97,7 +122,7 @@ impl Rig {
             store,
             clock: shape.clock,
             handoff,
-            dispatcher,
+            dispatcher: Some(dispatcher),
             intake,
             db: db.connect().await,
             intakes,
@@ -225,7 +250,26 @@ impl Rig {
     }
 
     pub async fn step(&mut self) -> Step {
-        self.dispatcher.step().await.expect("a step runs")
+        self.try_step().await.expect("a step runs")
+    }
+
+    pub async fn try_step(&mut self) -> Result<Step> {
+        self.dispatcher
+            .as_mut()
+            .expect("it does not run by itself")
+            .step()
+            .await
+    }
+
+    /// From now on the dispatcher runs by itself.
+    pub fn run(&mut self) -> Running {
+        let (stop, grace_over) = (CancellationToken::new(), CancellationToken::new());
+        let dispatcher = self.dispatcher.take().expect("it does not run yet");
+        Running {
+            ended: tokio::spawn(dispatcher.run(stop.clone(), grace_over.clone())),
+            stop,
+            grace_over,
+        }
     }
 
     /// Steps until there is nothing to send now; answers how many were sent.

@@ -1,0 +1,314 @@
+//! Leases under trouble: who may send what, whose outcome counts, and what becomes of the work of a process that died,
+//! slept or lost its database.
+
+use std::time::Duration;
+
+use postrider::clock::Clock;
+
+use crate::harness::{Answer, DEADLINE, Gate, Proxy, Receiver, Rig, START, Shape, TestDatabase, within};
+use crate::intake::{lock, wait_for_blocked};
+
+/// Two processes with one clock.
+async fn two(db: &TestDatabase) -> (Rig, Rig) {
+    let shape = Shape {
+        attempt_timeout: DEADLINE,
+        ..Shape::default()
+    };
+    (Rig::shaped(db, shape.clone()).await, Rig::shaped(db, shape).await)
+}
+
+async fn through(db: &TestDatabase, proxy: &Proxy, clock: &Clock) -> Rig {
+    let shape = Shape {
+        clock: clock.clone(),
+        url: Some(proxy.url(db.url())),
+        ..Shape::default()
+    };
+    Rig::shaped(db, shape).await
+}
+
+/// Both beat for `seconds`, four times each.
+async fn live(a: &mut Rig, b: &mut Rig, seconds: u64) {
+    for _ in 0..seconds * 4 {
+        a.clock.advance(Duration::from_millis(250));
+        assert_eq!(a.step().await.taken_over, 0);
+        assert_eq!(b.step().await.taken_over, 0);
+    }
+}
+
+/// `b` alone lives on until it finds the other one dead.
+async fn outlive(b: &mut Rig) -> Duration {
+    let begun = b.clock.monotonic();
+    for _ in 0..40 {
+        b.clock.advance(Duration::from_millis(250));
+        if b.step().await.taken_over > 0 {
+            return b.clock.monotonic() - begun;
+        }
+    }
+    panic!("10 s after its death nobody has noticed");
+}
+
+/// Too large for the fast path: it goes out by a claim.
+fn large() -> String {
+    format!(r#"{{"a":"{}"}}"#, "x".repeat(70_000))
+}
+
+postgres_only!(a_settle_whose_commit_is_lost_counts_once, async |db| {
+    let proxy = Proxy::to(db.url()).await;
+    let mut rig = through(db, &proxy, &Clock::test(START)).await;
+    let (good, bad, gate) = (Receiver::start().await, Receiver::start().await, Gate::closed());
+    good.answer(Answer::ok().behind(&gate));
+    bad.answer(Answer::status(500).behind(&gate));
+    let app = rig.application("a").await;
+    rig.endpoint(&app, "good", &good.url()).await;
+    rig.endpoint(&app, "bad", &bad.url()).await;
+    rig.accept(&app, "{}").await;
+    tokio::join!(rig.step(), async {
+        good.wait_for(1).await;
+        bad.wait_for(1).await;
+        proxy.lose_next_commit();
+        gate.open();
+        proxy.commit_lost().await;
+    });
+    assert_eq!(rig.count("attempt").await, 2);
+    assert_eq!(
+        rig.count("attempt where delivered = (endpoint_id = 'ep_good')").await,
+        2
+    );
+    assert_eq!(rig.count("attempt where next_at is not null").await, 1);
+    assert_eq!(rig.count("delivery_result where state = 0").await, 1);
+    assert_eq!(rig.count("delivery_result where state = 1").await, 1);
+    assert_eq!(rig.count("delivery where attempt = 1 and owner is null").await, 1);
+    assert_eq!(rig.count("delivery").await, 1);
+});
+
+postgres_only!(a_stall_of_the_database_of_20_s_makes_nobody_dead, async |db| {
+    let proxy = Proxy::to(db.url()).await;
+    let clock = Clock::test(START);
+    let (mut a, mut b) = (through(db, &proxy, &clock).await, through(db, &proxy, &clock).await);
+    let receiver = Receiver::start().await;
+    let app = a.application("a").await;
+    a.endpoint(&app, "e", &receiver.url()).await;
+    live(&mut a, &mut b, 2).await;
+    a.accept(&app, "{}").await;
+    b.accept(&app, "{}").await;
+    proxy.stall();
+    let (first, second, ()) = tokio::join!(a.step(), b.step(), async {
+        for _ in 0..20 {
+            clock.advance(Duration::from_secs(1));
+        }
+        proxy.resume();
+    });
+    assert_eq!(first.taken_over + second.taken_over, 0);
+    live(&mut a, &mut b, 10).await;
+    assert_eq!(receiver.count(), 2, "nothing was sent twice");
+    assert_eq!(a.count("process").await, 2);
+    assert_eq!(a.count("delivery").await, 0);
+});
+
+postgres_only!(what_a_dead_process_had_in_flight_is_sent_again_within_5_s, async |db| {
+    let (mut a, mut b) = two(db).await;
+    let b_clock = b.clock.clone();
+    let receiver = Receiver::start().await;
+    let app = a.application("a").await;
+    a.endpoint(&app, "e", &receiver.url()).await;
+    for _ in 0..3 {
+        a.step().await;
+        b.step().await;
+        a.advance(1);
+        b_clock.advance(Duration::from_secs(1));
+    }
+    let ids = [
+        a.accept(&app, "{}").await.message_id,
+        a.accept(&app, "{}").await.message_id,
+    ];
+    a.kill().await;
+    assert!(outlive(&mut b).await <= Duration::from_secs(5));
+    assert_eq!(receiver.count(), 2);
+    for id in ids {
+        assert_eq!(b.state(&id).await, "delivered");
+    }
+    assert_eq!(b.count("process").await, 1);
+    assert_eq!(b.count("attempt").await, 2);
+});
+
+postgres_only!(
+    a_late_success_delivers_the_pair_and_drops_the_row_that_waits,
+    async |db| {
+        let (mut a, mut b) = two(db).await;
+        let (receiver, gate) = (Receiver::start().await, Gate::closed());
+        receiver.answer_next([Answer::ok().behind(&gate), Answer::status(500)]);
+        let app = a.application("a").await;
+        a.endpoint(&app, "e", &receiver.url()).await;
+        b.step().await;
+        let id = a.accept(&app, "{}").await.message_id;
+        tokio::join!(a.step(), async {
+            receiver.wait_for(1).await;
+            outlive(&mut b).await;
+            assert_eq!(b.state(&id).await, "waiting");
+            gate.open();
+        });
+        assert_eq!(b.state(&id).await, "delivered");
+        assert_eq!(b.count("delivery").await, 0);
+        assert_eq!(b.count("attempt where delivered").await, 1);
+        assert_eq!(b.count("attempt").await, 2);
+    }
+);
+
+postgres_only!(a_late_failure_is_recorded_and_overwrites_nothing, async |db| {
+    for (theirs, state) in [(Answer::ok(), "delivered"), (Answer::status(500), "waiting")] {
+        let (mut a, mut b) = two(db).await;
+        let (receiver, gate) = (Receiver::start().await, Gate::closed());
+        receiver.answer_next([Answer::status(503).behind(&gate), theirs]);
+        let app = a.application(state).await;
+        a.endpoint(&app, state, &receiver.url()).await;
+        b.step().await;
+        let id = a.accept(&app, "{}").await.message_id;
+        let row = format!("delivery where message_id = '{id}' and attempt = 1 and owner is null");
+        let mut rows = 0;
+        tokio::join!(a.step(), async {
+            receiver.wait_for(1).await;
+            outlive(&mut b).await;
+            assert_eq!(b.state(&id).await, state);
+            rows = b.count(&row).await;
+            gate.open();
+        });
+        assert_eq!(b.state(&id).await, state);
+        assert_eq!(b.count(&row).await, rows);
+        let late = format!("attempt where message_id = '{id}' and response_status = 503 and next_at is null");
+        assert_eq!(b.count(&late).await, 1);
+        assert_eq!(b.count(&format!("attempt where message_id = '{id}'")).await, 2);
+        a.kill().await;
+        b.kill().await;
+    }
+});
+
+postgres_only!(a_process_whose_beat_came_late_takes_a_new_owner_id, async |db| {
+    let mut rig = Rig::on(db).await;
+    let receiver = Receiver::start().await;
+    let app = rig.application("a").await;
+    rig.endpoint(&app, "e", &receiver.url()).await;
+    let old = rig.handoff.owner().expect("it may lease");
+    rig.accept(&app, "{}").await;
+    rig.advance(3);
+    assert!(rig.handoff.owner().is_none(), "it may have been declared dead");
+    rig.accept(&app, "{}").await;
+    assert_eq!(
+        rig.count("delivery where owner is not null").await,
+        1,
+        "nothing is leased meanwhile"
+    );
+    rig.advance(1);
+    assert_eq!(rig.step().await.sent, 2);
+    let new = rig.handoff.owner().expect("it may lease again");
+    assert_ne!(old, new);
+    assert_eq!(rig.count(&format!("process where owner = '{old}'")).await, 0);
+    assert_eq!(rig.count(&format!("process where owner = '{new}'")).await, 1);
+    assert_eq!(receiver.count(), 2);
+    assert_eq!(rig.count("delivery").await, 0);
+});
+
+postgres_only!(replicas_whose_clocks_are_60_s_apart_agree, async |db| {
+    let skewed = |seconds: i64| Shape {
+        clock: Clock::system_with_skew(seconds * 1_000_000),
+        schedule: "600",
+        ..Shape::default()
+    };
+    let mut a = Rig::shaped(db, skewed(0)).await;
+    let mut b = Rig::shaped(db, skewed(60)).await;
+    let mut c = Rig::shaped(db, skewed(-60)).await;
+    let receiver = Receiver::start().await;
+    let app = a.application("a").await;
+    a.endpoint(&app, "e", &receiver.url()).await;
+    receiver.answer(Answer::status(500));
+    let second = 1_000_000;
+    for rig in [&mut b, &mut c] {
+        let accepted = rig.accept(&app, "{}").await;
+        let now = a.clock.now().0;
+        assert!((accepted.created_at.0 - now).abs() < 5 * second);
+        let lease = format!(
+            "delivery where owner is not null and due_at - {now} between {} and {}",
+            30 * second,
+            40 * second
+        );
+        assert_eq!(a.count(&lease).await, 1);
+        assert_eq!(a.step().await.sent, 0, "it is leased");
+        rig.step().await;
+        let retry = format!(
+            "delivery where attempt = 1 and due_at - {now} between {} and {}",
+            475 * second,
+            725 * second
+        );
+        assert_eq!(a.count(&retry).await, 1);
+        a.sql("delete from delivery", []).await;
+    }
+    let attempts = format!(
+        "attempt where created_at - {} between {} and 0",
+        a.clock.now().0,
+        -30 * second
+    );
+    assert_eq!(a.count(&attempts).await, 2);
+});
+
+both!(
+    a_lease_that_no_longer_covers_an_attempt_is_given_back_uncounted,
+    async |db| {
+        let mut rig = Rig::on(db).await;
+        let receiver = Receiver::start().await;
+        let app = rig.application("a").await;
+        rig.endpoint(&app, "e", &receiver.url()).await;
+        rig.accept(&app, "{}").await;
+        rig.advance(26);
+        assert_eq!(rig.step().await.sent, 1);
+        assert_eq!(receiver.count(), 0, "9 s do not cover an attempt of 5 s and 5 s more");
+        assert_eq!(rig.count("delivery where owner is null and attempt = 0").await, 1);
+        assert_eq!(rig.drain().await, 1);
+        assert_eq!(receiver.count(), 1);
+        assert_eq!(rig.count("attempt").await, 1);
+    }
+);
+
+sqlite_only!(
+    what_was_in_flight_when_the_process_died_is_due_at_the_next_start,
+    async |db| {
+        let rig = Rig::on(db).await;
+        let receiver = Receiver::start().await;
+        let app = rig.application("a").await;
+        rig.endpoint(&app, "e", &receiver.url()).await;
+        let id = rig.accept(&app, "{}").await.message_id;
+        assert_eq!(rig.count("delivery where owner is not null").await, 1);
+        rig.kill().await;
+        let mut rig = Rig::on(db).await;
+        assert_eq!(rig.step().await.sent, 1);
+        assert_eq!(rig.state(&id).await, "delivered");
+    }
+);
+
+both!(an_orderly_stop_gives_unfinished_leases_back_uncounted, async |db| {
+    let mut rig = Rig::on(db).await;
+    let receiver = Receiver::start().await;
+    receiver.answer(Answer::hang());
+    let app = rig.application("a").await;
+    rig.endpoint(&app, "e", &receiver.url()).await;
+    let running = rig.run();
+    rig.accept(&app, "{}").await;
+    receiver.wait_for(1).await;
+    running.stop(false).await;
+    let given_back = "delivery where owner is null and attempt = 0 and due_at is not null";
+    assert_eq!(rig.count(given_back).await, 1);
+    assert_eq!(rig.count("attempt").await, 0);
+    assert_eq!(rig.count("process").await, 0, "it has signed off");
+});
+
+both!(an_orderly_stop_finishes_what_is_in_flight, async |db| {
+    let mut rig = Rig::on(db).await;
+    let (receiver, gate) = (Receiver::start().await, Gate::closed());
+    receiver.answer(Answer::ok().behind(&gate));
+    let app = rig.application("a").await;
+    rig.endpoint(&app, "e", &receiver.url()).await;
+    let running = rig.run();
+    let id = rig.accept(&app, "{}").await.message_id;
+    receiver.wait_for(1).await;
+    tokio::join!(running.stop(true), async { gate.open() });
+    assert_eq!(rig.state(&id).await, "delivered");
+    assert_eq!(rig.count("delivery").await, 0);
+});
