@@ -13,6 +13,7 @@ use postrider::store::idempotency::{self, Key};
 use postrider::store::queue::{self, AttemptRow, Lease, LeaseTerms, Settlement};
 use postrider::store::{Store, process};
 use sea_orm::ConnectionTrait;
+use serde_json::json;
 
 use crate::api::Api;
 use crate::harness::{Kind, Rig, TestDatabase, plan, recorded, recorded_with_tasks};
@@ -168,7 +169,7 @@ both!(nothing_that_runs_often_reads_a_table_from_end_to_end, async |db| {
     fill(db).await;
     the_queue_s_parts(db).await;
     a_message_s_whole_life(db).await;
-    the_api_s_reads(db).await;
+    the_api_s_calls(db).await;
 });
 
 /// Each with a hundred rows to work on.
@@ -292,37 +293,80 @@ async fn a_message_s_whole_life(db: &TestDatabase) {
 
 /// Every list and every read of one thing, with all that may narrow it down.
 fn reads() -> Vec<String> {
-    let app = id("app", 1_000_001);
+    let app = format!("/app/{}", id("app", 1_000_001));
+    let endpoint = format!("{app}/endpoint/{}", id("ep", 1_000_001));
     vec![
         "/app".to_owned(),
         "/app?order=descending".to_owned(),
-        format!("/app/{app}"),
+        app.clone(),
         "/app/uid1000001".to_owned(),
+        "/event-type".to_owned(),
+        "/event-type?include_archived=true&with_content=true".to_owned(),
+        "/event-type/type.1000001".to_owned(),
+        format!("{app}/endpoint"),
+        format!("{app}/endpoint?order=ascending"),
+        format!("{app}/endpoint/uid1000001"),
+        format!("{endpoint}/headers"),
+        endpoint,
     ]
 }
 
-async fn the_api_s_reads(db: &TestDatabase) {
+async fn the_api_s_calls(db: &TestDatabase) {
     let ((), statements) = recorded_with_tasks(async || {
         let api = Api::on(db).await;
-        let mine = "where org_id = $2";
         for table in ["application", "event_type"] {
-            let sql = format!("update {table} set org_id = $1 {mine}");
+            let sql = format!("update {table} set org_id = $1 where org_id = $2");
             let values = [api.org_id.as_str().into(), id("org", 1_000_001).into()];
             assert_eq!(api.rig.sql(&sql, values).await, 100, "of {table}");
         }
         for path in reads() {
             let answer = api.get(&path).await;
-            let found = answer.expect(200);
-            let Some(next) = found["iterator"].as_str() else {
+            let Some(next) = answer.expect(200)["iterator"].as_str() else {
                 continue;
             };
             let separator = if path.contains('?') { '&' } else { '?' };
             for turn in ["", "-"] {
-                api.get(&format!("{path}{separator}limit=2&iterator={turn}{next}"))
-                    .await
-                    .expect(200);
+                let page = api
+                    .get(&format!("{path}{separator}limit=2&iterator={turn}{next}"))
+                    .await;
+                page.expect(200);
             }
         }
+        write_everything(&api).await;
     });
     assert_read_by_index(db, &statements).await;
+}
+
+/// Each write once.
+async fn write_everything(api: &Api) {
+    let app = json!({"name": "n", "uid": "u"});
+    api.post_once("/app", "key", app.clone()).await.expect(201);
+    api.post("/app?get_if_exists=true", app.clone()).await.expect(200);
+    api.put("/app/u", app).await.expect(200);
+    api.patch("/app/u", json!({"name": "m"})).await.expect(200);
+    api.post("/event-type", json!({"name": "a", "description": ""}))
+        .await
+        .expect(201);
+    api.put("/event-type/a", json!({"description": ""})).await.expect(200);
+    api.patch("/event-type/a", json!({"description": "d"}))
+        .await
+        .expect(200);
+    let endpoint = json!({"url": "http://127.0.0.1:9/", "uid": "e", "eventTypes": ["a"]});
+    api.post("/app/u/endpoint", endpoint.clone()).await.expect(201);
+    api.put("/app/u/endpoint/e", endpoint).await.expect(200);
+    api.patch("/app/u/endpoint/e", json!({"eventTypes": ["a"]}))
+        .await
+        .expect(200);
+    api.get("/app/u/endpoint/e/secret").await.expect(200);
+    api.post("/app/u/endpoint/e/secret/rotate", json!({})).await.expect(200);
+    api.put("/app/u/endpoint/e/headers", json!({"headers": {"a": "b"}}))
+        .await
+        .expect(204);
+    api.patch("/app/u/endpoint/e/headers", json!({"headers": {"a": "b"}}))
+        .await
+        .expect(204);
+    api.delete("/app/u/endpoint/e").await.expect(204);
+    api.delete("/event-type/a").await.expect(204);
+    api.delete("/event-type/a?expunge=true").await.expect(204);
+    api.delete("/app/u").await.expect(204);
 }
