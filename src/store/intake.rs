@@ -194,14 +194,17 @@ impl Worker {
             let taken = self.waiting.lock().await.take(&self.limits).await;
             let Some(mut members) = taken else { return };
             while !members.is_empty() {
-                members = self.store_some(members).await;
+                members = self.store_some(members, self.new_batch()).await;
             }
         }
     }
 
+    fn new_batch(&self) -> Batch {
+        Batch::new(self.store.clone(), self.handoff.clone(), self.limits.lease)
+    }
+
     /// Stores as many of `members` as fit in one transaction and answers them; returns the rest.
-    async fn store_some(&self, mut members: Vec<Member>) -> Vec<Member> {
-        let mut batch = Batch::new(self.store.clone(), self.handoff.clone(), self.limits.lease);
+    async fn store_some(&self, mut members: Vec<Member>, mut batch: Batch) -> Vec<Member> {
         let mut pauses = RETRY_PAUSES_MS.into_iter();
         loop {
             // Those whose caller has left: nobody was promised anything.
@@ -232,15 +235,15 @@ impl Worker {
                 }
                 Err(err) => {
                     tracing::error!(%err, members = members.len(), "a batch of messages failed; storing them one by one");
-                    return self.store_singly(members).await;
+                    return self.store_singly(members, batch).await;
                 }
             }
         }
     }
 
-    async fn store_singly(&self, members: Vec<Member>) -> Vec<Member> {
+    async fn store_singly(&self, members: Vec<Member>, batch: Batch) -> Vec<Member> {
         for member in members {
-            Box::pin(self.store_some(vec![member])).await;
+            Box::pin(self.store_some(vec![member], batch.clone())).await;
         }
         Vec::new()
     }

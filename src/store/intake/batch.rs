@@ -19,6 +19,7 @@ use crate::store::{Store, Tx};
 /// Delivery rows in one batch, and in one statement of a message that alone has more.
 const BATCH_DELIVERIES: usize = 5_000;
 
+#[derive(Clone)]
 pub(super) struct Batch {
     store: Store,
     handoff: Arc<Handoff>,
@@ -60,7 +61,12 @@ impl Batch {
         let plans = plan(&tx, members).await?;
         let replies = insert::claim_keys(&tx, &keyed(&plans)).await?;
         let fresh: Vec<&Plan> = plans.iter().filter(|plan| stores(plan, &replies)).collect();
-        let stored = insert::insert_messages(&tx, &fresh.iter().map(|plan| plan.fresh()).collect::<Vec<_>>()).await?;
+        // A first try without event ids cannot meet a row that is there: its messages go with the rest.
+        let certain = self.tried.is_empty() && fresh.iter().all(|plan| plan.member.message.event_id.is_none());
+        let stored = match certain {
+            true => fresh.iter().map(|plan| plan.member.id.clone()).collect(),
+            false => insert::insert_messages(&tx, &fresh.iter().map(|plan| plan.fresh()).collect::<Vec<_>>()).await?,
+        };
         let missing: Vec<_> = fresh
             .iter()
             .filter(|plan| !stored.contains(&plan.member.id))
@@ -74,7 +80,7 @@ impl Batch {
         let placed = self.place(&tx, fresh.iter().filter(|plan| stored.contains(&plan.member.id)));
         let is_new = |plan: &&&Plan| stored.contains(&plan.member.id);
         let contents: Vec<_> = fresh.iter().filter(is_new).map(|plan| plan.fresh()).collect();
-        insert::insert_rest(&tx, &contents, &placed.rows, BATCH_DELIVERIES).await?;
+        insert::insert_rest(&tx, &contents, certain, &placed.rows, BATCH_DELIVERIES).await?;
         if placed.due {
             tx.wake_on_commit();
         }

@@ -183,12 +183,29 @@ pub(super) async fn insert_messages(tx: &Tx, fresh: &[Fresh<'_>]) -> Result<Hash
     if fresh.is_empty() {
         return Ok(HashSet::new());
     }
+    let channels = channels(fresh);
+    let Write { sql, rows } = messages(fresh, &channels);
+    let sql = format!("{sql} on conflict do nothing returning id");
+    let inserted = tx
+        .conn()
+        .query_all_raw(statement(tx.backend(), &sql, &[("t", &rows)], []))
+        .await?;
+    inserted.iter().map(|row| Ok(row.try_get("", "id")?)).collect()
+}
+
+/// The channels of each message as the column has them.
+fn channels(fresh: &[Fresh<'_>]) -> HashMap<String, String> {
+    let some = fresh.iter().filter(|one| !one.member.message.channels.is_empty());
+    some.map(|one| {
+        let text = serde_json::to_string(&one.member.message.channels).expect("text is JSON");
+        (one.member.id.clone(), text)
+    })
+    .collect()
+}
+
+fn messages<'a>(fresh: &[Fresh<'a>], channels: &'a HashMap<String, String>) -> Write<'a> {
     let mut sorted: Vec<_> = fresh.iter().collect();
     sorted.sort_by_key(|one| (one.app_id, &one.member.message.event_id, &one.member.id));
-    let channels: Vec<_> = sorted
-        .iter()
-        .map(|one| channels(&one.member.message.channels))
-        .collect();
     let expires = |one: &&Fresh| one.member.created_at.plus(one.member.message.retention).0;
     let rows = Rows::new([
         ("app_id", Column::Text(sorted.iter().map(|one| one.app_id).collect())),
@@ -216,7 +233,12 @@ pub(super) async fn insert_messages(tx: &Tx, fresh: &[Fresh<'_>]) -> Result<Hash
         ),
         (
             "channels",
-            Column::MaybeText(channels.iter().map(Option::as_deref).collect()),
+            Column::MaybeText(
+                sorted
+                    .iter()
+                    .map(|one| channels.get(&one.member.id).map(String::as_str))
+                    .collect(),
+            ),
         ),
         (
             "created_at",
@@ -225,17 +247,8 @@ pub(super) async fn insert_messages(tx: &Tx, fresh: &[Fresh<'_>]) -> Result<Hash
         ("expires_at", Column::Int(sorted.iter().map(expires).collect())),
     ]);
     let sql = "insert into message (app_id, id, event_type, event_id, channels, created_at, expires_at) \
-               select app_id, id, event_type, event_id, channels, created_at, expires_at from {t} where true \
-               on conflict do nothing returning id";
-    let inserted = tx
-        .conn()
-        .query_all_raw(statement(tx.backend(), sql, &[("t", &rows)], []))
-        .await?;
-    inserted.iter().map(|row| Ok(row.try_get("", "id")?)).collect()
-}
-
-fn channels(channels: &[String]) -> Option<String> {
-    (!channels.is_empty()).then(|| serde_json::to_string(channels).expect("text is JSON"))
+               select app_id, id, event_type, event_id, channels, created_at, expires_at from {t} where true";
+    Write { sql, rows }
 }
 
 /// Those of `missing` that an earlier try had committed: their ids are there.
@@ -331,14 +344,27 @@ fn deliveries(rows: &[DeliveryRow]) -> Write<'_> {
     Write { sql, rows }
 }
 
-/// Inserts the contents of stored messages and their deliveries, these in chunks.
-pub(super) async fn insert_rest(tx: &Tx, stored: &[Fresh<'_>], rows: &[DeliveryRow], chunk: usize) -> Result<()> {
+/// Inserts the contents of stored messages and their deliveries, these in chunks; with `and_messages` the messages, too,
+/// of which none may be there already.
+pub(super) async fn insert_rest(
+    tx: &Tx,
+    stored: &[Fresh<'_>],
+    and_messages: bool,
+    rows: &[DeliveryRow],
+    chunk: usize,
+) -> Result<()> {
     if stored.is_empty() {
         return Ok(());
     }
+    let channels = channels(stored);
     let mut chunks = rows.chunks(chunk);
+    let messages = and_messages.then(|| messages(stored, &channels));
     let first = chunks.next().map(deliveries);
-    execute_all(tx, [contents(stored)].into_iter().chain(first).collect()).await?;
+    execute_all(
+        tx,
+        messages.into_iter().chain([contents(stored)]).chain(first).collect(),
+    )
+    .await?;
     for rows in chunks {
         execute_all(tx, vec![deliveries(rows)]).await?;
     }
