@@ -3,6 +3,7 @@
 
 mod answer;
 mod application;
+mod attempt;
 mod auth;
 mod body;
 mod docs;
@@ -12,9 +13,11 @@ mod endpoint_secret;
 mod error;
 mod event_type;
 mod fields;
+mod filters;
 mod health;
 mod idempotency;
 pub mod listener;
+mod message;
 mod openapi;
 mod paging;
 mod routes;
@@ -33,6 +36,8 @@ type Operations = (
     event_type::EventTypes,
     endpoint::Endpoints,
     endpoint_secret::EndpointSecrets,
+    message::Messages,
+    attempt::Attempts,
     health::Health,
 );
 
@@ -46,6 +51,11 @@ enum Tag {
     EventType,
     /// Where an application receives its messages.
     Endpoint,
+    /// What is sent.
+    Message,
+    /// What was tried, and what was answered.
+    #[oai(rename = "Message Attempt")]
+    MessageAttempt,
     /// Probes.
     Health,
 }

@@ -6,10 +6,12 @@ use serde_json::{Map, Value};
 
 use super::Operations;
 use super::application::Applications;
+use super::attempt::Attempts;
 use super::endpoint::Endpoints;
 use super::endpoint_secret::EndpointSecrets;
 use super::event_type::EventTypes;
 use super::health::Health;
+use super::message::Messages;
 use super::yaml::to_yaml;
 
 const DESCRIPTION: &str = "Send webhooks: make an application for each of your customers, give it endpoints, and send \
@@ -17,7 +19,15 @@ it messages. Every message is stored before it is answered with 202, and is then
 wants it, at least once. The published Svix SDKs speak this API.";
 
 pub(super) fn service() -> OpenApiService<Operations, ()> {
-    let operations = (Applications, EventTypes, Endpoints, EndpointSecrets, Health);
+    let operations = (
+        Applications,
+        EventTypes,
+        Endpoints,
+        EndpointSecrets,
+        Messages,
+        Attempts,
+        Health,
+    );
     OpenApiService::new(operations, "Postrider", env!("CARGO_PKG_VERSION"))
         .description(DESCRIPTION)
         .license(LicenseObject::new("MIT OR Apache-2.0"))

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::domain::timestamp::Timestamp;
+use crate::error::Error;
 
 /// Describes a serde type to poem-openapi: its name, whether it is required, what it registers, its schema.
 macro_rules! json_type {
@@ -94,6 +95,16 @@ impl ParseFromParameter for Instant {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(transparent)]
 pub struct JsonText(pub Box<RawValue>);
+
+impl JsonText {
+    /// # Errors
+    /// `Internal` when the text is not JSON: what is stored is.
+    pub fn new(text: String) -> Result<Self, Error> {
+        let raw = RawValue::from_string(text);
+        raw.map(Self)
+            .map_err(|err| Error::internal("a stored payload is no JSON").because(err))
+    }
+}
 
 json_type!(JsonText, "object", true, |_registry| {}, any_object());
 

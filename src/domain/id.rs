@@ -44,6 +44,12 @@ impl Prefix {
         }
     }
 
+    /// The smallest id that could be made at this instant: those made before are smaller, all others are not.
+    pub fn first_id_at(self, at: Timestamp) -> String {
+        let micros = u64::try_from(at.unix_micros()).unwrap_or(0).min(MAX_MICROS);
+        written(self, u128::from(micros) << 72)
+    }
+
     /// Whether a text has the form of such an id: no uid does.
     pub fn is_of(self, text: &str) -> bool {
         text.strip_prefix(self.as_str())
@@ -96,15 +102,19 @@ impl IdSource {
             state.step(at);
             (u128::from(state.micros) << 72) | (u128::from(state.sequence) << 56) | u128::from(chance)
         };
-        let mut id = String::with_capacity(prefix.as_str().len() + 1 + TEXT_LEN);
-        id.push_str(prefix.as_str());
-        id.push('_');
-        id.extend((0..TEXT_LEN).rev().map(|place| {
-            let digit = (number >> (5 * place)) & 31;
-            char::from(ALPHABET[digit as usize])
-        }));
-        id
+        written(prefix, number)
     }
+}
+
+fn written(prefix: Prefix, number: u128) -> String {
+    let mut id = String::with_capacity(prefix.as_str().len() + 1 + TEXT_LEN);
+    id.push_str(prefix.as_str());
+    id.push('_');
+    id.extend((0..TEXT_LEN).rev().map(|place| {
+        let digit = (number >> (5 * place)) & 31;
+        char::from(ALPHABET[digit as usize])
+    }));
+    id
 }
 
 impl State {
@@ -248,5 +258,16 @@ mod tests {
         assert_strictly_increasing(&ids);
         let last = IdSource::new().next(Prefix::Token, Timestamp(i64::MAX));
         assert!(last > ids[3] && last.len() == ids[3].len());
+    }
+
+    #[test]
+    fn the_first_id_of_an_instant_parts_what_was_made_before_from_the_rest() {
+        let source = IdSource::new();
+        let before = source.next(Prefix::Message, Timestamp(1_795_408_994_464_928));
+        let at = source.next(Prefix::Message, Timestamp(1_795_408_994_464_929));
+        let bound = Prefix::Message.first_id_at(Timestamp(1_795_408_994_464_929));
+        assert!(before < bound && bound <= at, "{before} {bound} {at}");
+        assert_eq!(bound.len(), at.len());
+        assert!(Prefix::Message.first_id_at(Timestamp(-5)) < before);
     }
 }

@@ -5,5 +5,6 @@ pub mod application;
 pub mod endpoint;
 pub mod endpoint_secret;
 pub mod event_type;
+pub mod message;
 pub mod organization;
 pub mod token;

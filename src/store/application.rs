@@ -11,6 +11,7 @@ use super::page::{Page, PageRequest, fetch};
 use super::source::Source;
 use super::tx::Tx;
 use crate::domain::id::Prefix;
+use crate::domain::identifier::check_identifier;
 use crate::error::{Error, Kind, Result};
 
 /// Everything that a caller may say of an application.
@@ -44,6 +45,9 @@ impl From<Content> for Change {
 
 /// The living application with this id or uid.
 pub async fn find(source: &impl Source, org_id: &str, id_or_uid: &str) -> Result<Option<Model>> {
+    if check_identifier(id_or_uid).is_err() {
+        return Ok(None);
+    }
     let named = match Prefix::Application.is_of(id_or_uid) {
         true => Column::Id.eq(id_or_uid),
         false => Column::Uid.eq(id_or_uid),

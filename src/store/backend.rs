@@ -1,6 +1,7 @@
 //! Everything that differs between SQLite and Postgres, apart from opening them (connect.rs) and from how a
 //! transaction begins and ends (tx.rs). Called by the rest of store only.
 
+use sea_orm::sea_query::{Expr, ExprTrait, Func};
 use sea_orm::{DbErr, RuntimeErr, SqlErr};
 
 use crate::error::{Error, Kind};
@@ -50,6 +51,15 @@ impl Backend {
             Backend::Postgres => "ctid",
         }
     }
+}
+
+/// Whether a text column contains a text, letter for letter. (`like` takes `_` for any character, and on SQLite `A` for `a`.)
+pub(super) fn contains(backend: Backend, column: Expr, text: &str) -> Expr {
+    let find = match backend {
+        Backend::Sqlite => "instr",
+        Backend::Postgres => "strpos",
+    };
+    Expr::expr(Func::cust(find).arg(column).arg(text)).gt(0)
 }
 
 /// SQLSTATE classes and codes that say "not now", not "not so": connection, resources, operator intervention,

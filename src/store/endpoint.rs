@@ -12,6 +12,7 @@ use super::page::{Page, PageRequest, fetch};
 use super::source::Source;
 use super::tx::Tx;
 use crate::domain::id::Prefix;
+use crate::domain::identifier::check_identifier;
 use crate::error::{Error, Kind, Result};
 
 /// Everything that a caller may say of an endpoint and change later by a PUT.
@@ -61,6 +62,9 @@ impl From<Content> for Change {
 
 /// The living endpoint with this id or uid.
 pub async fn find(source: &impl Source, app_id: &str, id_or_uid: &str) -> Result<Option<Model>> {
+    if check_identifier(id_or_uid).is_err() {
+        return Ok(None);
+    }
     Ok(named(app_id, id_or_uid).one(source.source()).await?)
 }
 
@@ -70,11 +74,24 @@ pub async fn get(source: &impl Source, app_id: &str, id_or_uid: &str) -> Result<
     find(source, app_id, id_or_uid).await?.ok_or_else(not_found)
 }
 
+/// The id of the endpoint with this id or uid; an id is not looked up, for what a deleted endpoint left can be read by it.
+/// Where there is no such uid this is a text that is no endpoint's id.
+pub async fn find_id(source: &impl Source, app_id: &str, id_or_uid: String) -> Result<String> {
+    if check_identifier(&id_or_uid).is_err() {
+        return Ok(String::new());
+    }
+    if Prefix::Endpoint.is_of(&id_or_uid) {
+        return Ok(id_or_uid);
+    }
+    Ok(find(source, app_id, &id_or_uid).await?.map_or(id_or_uid, |row| row.id))
+}
+
 /// The same, held against other writers until this transaction ends.
 ///
 /// # Errors
 /// `NotFound`.
 pub async fn get_locked(tx: &Tx, app_id: &str, id_or_uid: &str) -> Result<Model> {
+    check_identifier(id_or_uid).map_err(|_| not_found())?;
     let found = named(app_id, id_or_uid).lock_exclusive().one(tx.conn()).await?;
     found.ok_or_else(not_found)
 }

@@ -10,6 +10,7 @@ use super::page::{Page, PageRequest, fetch};
 use super::source::Source;
 use super::tx::Tx;
 use crate::domain::id::Prefix;
+use crate::domain::identifier::check_identifier;
 use crate::error::{Error, Kind, Result};
 
 /// Everything that a caller may say of an event type, but its name.
@@ -47,6 +48,9 @@ impl From<Content> for Change {
 
 /// The event type of this name, archived or not.
 pub async fn find(source: &impl Source, org_id: &str, name: &str) -> Result<Option<Model>> {
+    if check_identifier(name).is_err() {
+        return Ok(None);
+    }
     let key = (org_id.to_owned(), name.to_owned());
     Ok(Entity::find_by_id(key).one(source.source()).await?)
 }
@@ -107,6 +111,7 @@ pub async fn insert(tx: &Tx, org_id: &str, name: String, content: Content) -> Re
 /// # Errors
 /// `NotFound`.
 pub async fn update(tx: &Tx, org_id: &str, name: &str, change: Change) -> Result<Model> {
+    check_identifier(name).map_err(|_| not_found())?;
     let row = ActiveModel {
         description: set(change.description),
         archived: set(change.archived),
@@ -129,6 +134,7 @@ pub async fn update(tx: &Tx, org_id: &str, name: &str, change: Change) -> Result
 /// # Errors
 /// `NotFound`.
 pub async fn delete(tx: &Tx, org_id: &str, name: &str) -> Result<()> {
+    check_identifier(name).map_err(|_| not_found())?;
     let deleted = Entity::delete_many()
         .filter(named(org_id, name))
         .exec(tx.conn())

@@ -2,6 +2,7 @@
 //! Must not: know HTTP, decide rules (domain does). Called by service (writes), api (reads) and dispatcher (queue).
 
 pub mod application;
+pub mod attempt;
 mod backend;
 mod connect;
 pub mod endpoint;
@@ -11,6 +12,7 @@ pub mod handoff;
 pub mod idempotency;
 mod installation;
 pub mod intake;
+pub mod message;
 pub mod notify;
 pub mod organization;
 mod page;
@@ -25,6 +27,6 @@ mod tx;
 
 pub use backend::Backend;
 pub use connect::{ConnectOptions, Hold, Store, sqlite_path};
-pub use page::{Page, PageRequest};
+pub use page::{Between, Page, PageRequest};
 pub use source::{Source, ping};
 pub use tx::Tx;

@@ -5,6 +5,8 @@ use sea_orm::sea_query::{IntoCondition, SimpleExpr};
 use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, Select};
 
 use super::source::Source;
+use crate::domain::id::Prefix;
+use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
 
 /// Which part of a list is asked for.
@@ -19,6 +21,31 @@ pub struct PageRequest {
     pub ascending: bool,
 }
 
+/// Bounds of a list by instants, both exclusive. A row's instant is the one that its id begins with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Between {
+    pub after: Option<Timestamp>,
+    pub before: Option<Timestamp>,
+}
+
+impl Between {
+    /// Keeps what lies within, for a list by ids of this kind.
+    pub(super) fn apply<E: EntityTrait>(
+        &self,
+        mut query: Select<E>,
+        key: impl ColumnTrait,
+        prefix: Prefix,
+    ) -> Select<E> {
+        if let Some(after) = self.after {
+            query = query.filter(key.gte(prefix.first_id_at(Timestamp(after.0.saturating_add(1)))));
+        }
+        if let Some(before) = self.before {
+            query = query.filter(key.lt(prefix.first_id_at(before)));
+        }
+        query
+    }
+}
+
 /// Some rows in the list's order.
 #[derive(Clone, Debug)]
 pub struct Page<T> {
@@ -28,11 +55,21 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
-    pub fn map<U>(self, f: impl FnMut(T) -> U) -> Page<U> {
-        Page {
-            rows: self.rows.into_iter().map(f).collect(),
-            done: self.done,
+    /// Of a list that holds nothing.
+    pub fn empty() -> Self {
+        Self {
+            rows: Vec::new(),
+            done: true,
         }
+    }
+
+    /// # Errors
+    /// What `f` answers for the first row that it refuses.
+    pub fn try_map<U>(self, f: impl FnMut(T) -> Result<U>) -> Result<Page<U>> {
+        Ok(Page {
+            rows: self.rows.into_iter().map(f).collect::<Result<_>>()?,
+            done: self.done,
+        })
     }
 }
 

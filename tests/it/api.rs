@@ -1,13 +1,18 @@
 //! The API as a caller meets it, for the tests of its resources: the whole endpoint with every layer, without a socket.
 //! Must not: test anything itself.
 
+use poem::endpoint::BoxEndpoint;
 use poem::http::{HeaderMap, Method, StatusCode};
-use poem::{Body, Endpoint, EndpointExt, Request, Response, endpoint::BoxEndpoint};
+use poem::{Body, Endpoint, EndpointExt, Request, Response, Server};
+use postrider::api::listener::CappedAcceptor;
 use postrider::api::{AdminToken, ApiState, routes};
 use postrider::domain::token;
 use postrider::service;
 use serde_json::Value;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpListener;
 
 use crate::harness::{Rig, TestDatabase};
 
@@ -18,7 +23,14 @@ pub struct Api {
     pub org_id: String,
     /// Of the organization.
     pub token: String,
-    endpoint: BoxEndpoint<'static, Response>,
+    endpoint: Arc<BoxEndpoint<'static, Response>>,
+}
+
+/// A page of the documentation.
+pub struct Page {
+    pub media_type: String,
+    pub policy: String,
+    pub text: String,
 }
 
 /// An answer; every answer with a body is JSON, or the test fails.
@@ -53,7 +65,7 @@ impl Api {
             body_deadline,
         };
         Self {
-            endpoint: routes(state).boxed(),
+            endpoint: Arc::new(routes(state).boxed()),
             rig,
             org_id: organization.id,
             token,
@@ -81,6 +93,12 @@ impl Api {
 
     pub async fn get(&self, path: &str) -> Answer {
         self.call(&self.token, "GET", path, &[], "").await
+    }
+
+    pub async fn get_text(&self, path: &str) -> String {
+        let answer = self.get(path).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        answer.text
     }
 
     pub async fn delete(&self, path: &str) -> Answer {
@@ -115,6 +133,43 @@ impl Api {
             request = request.header(*name, *value);
         }
         self.send(request.body(body.to_owned())).await
+    }
+
+    /// The beginning of a request with the token.
+    pub fn request(&self, method: &str, path: &str) -> poem::RequestBuilder {
+        Request::builder()
+            .method(Method::from_bytes(method.as_bytes()).unwrap())
+            .uri_str(format!("/api/v1{path}"))
+            .header("authorization", format!("Bearer {}", self.token))
+    }
+
+    /// A page, or another file that is no part of the API.
+    pub async fn fetch(&self, path: &str) -> Page {
+        let response = self
+            .endpoint
+            .get_response(Request::builder().uri_str(path).finish())
+            .await;
+        assert_eq!(response.status(), 200, "{path}");
+        let header = |name: &str| {
+            let value = response.headers().get(name);
+            value.map_or_else(String::new, |it| it.to_str().unwrap().to_owned())
+        };
+        let (media_type, policy) = (header("content-type"), header("content-security-policy"));
+        let text = response.into_body().into_string().await.unwrap();
+        Page {
+            media_type,
+            policy,
+            text,
+        }
+    }
+
+    /// Serves on a loopback port as long as this lives.
+    pub async fn listen(&self) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let acceptor = CappedAcceptor::new(listener, 100).unwrap();
+        tokio::spawn(Server::new_with_acceptor(acceptor).run(self.endpoint.clone()));
+        address
     }
 
     /// Any request at all.
@@ -169,6 +224,15 @@ impl Answer {
     pub fn expect(&self, status: u16) -> &Value {
         assert_eq!(self.status.as_u16(), status, "{}", self.text);
         &self.json
+    }
+
+    /// A text of the body.
+    #[track_caller]
+    pub fn field(&self, name: &str) -> String {
+        self.json[name]
+            .as_str()
+            .unwrap_or_else(|| panic!("{name}: {}", self.text))
+            .to_owned()
     }
 
     /// The body is an error with this status and code.

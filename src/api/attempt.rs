@@ -1,0 +1,258 @@
+//! Attempts over REST: what was tried, and what was answered. Reads only.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::param::{Path, Query};
+use poem_openapi::{Object, OpenApi};
+use serde::{Deserialize, Serialize};
+
+use super::answer::Answer;
+use super::auth::Caller;
+use super::error::{ApiError, Read};
+use super::filters::{EventTypes, MessageQuery};
+use super::paging::{ListOut, ListQuery, bad_query};
+use super::wire::Instant;
+use super::{ApiState, Tag};
+use crate::domain::delivery::Trigger;
+use crate::domain::id::Prefix;
+use crate::error::Result;
+use crate::store::attempt::{self, Filter, Of};
+use crate::store::entity::attempt::Model;
+use crate::store::{Page, PageRequest, Store, endpoint, message};
+
+const SUCCESS: i64 = 0;
+const FAIL: i64 = 2;
+/// Of a message at an endpoint; no attempt has one of these.
+const PENDING: i64 = 1;
+const SENDING: i64 = 3;
+const CANCELED: i64 = 4;
+
+/// One try to deliver a message to an endpoint.
+#[derive(Debug, Deserialize, Object, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+pub struct MessageAttemptOut {
+    id: String,
+    msg_id: String,
+    endpoint_id: String,
+    /// What was called.
+    url: String,
+    /// 0: success; 2: failure.
+    status: i64,
+    status_text: String,
+    /// 0: by the message and its retry schedule; 1: asked for by hand.
+    trigger_type: i32,
+    /// 0: there was no answer.
+    response_status_code: i32,
+    response_duration_ms: i64,
+    /// What was answered, or why nothing was; `{}` where it was not asked for.
+    response: String,
+    timestamp: Instant,
+}
+
+impl MessageAttemptOut {
+    fn new(row: Model, with_content: bool) -> Self {
+        let (status, status_text) = match row.delivered {
+            true => (SUCCESS, "success"),
+            false => (FAIL, "fail"),
+        };
+        Self {
+            id: row.id,
+            msg_id: row.message_id,
+            endpoint_id: row.endpoint_id,
+            url: row.url,
+            status,
+            status_text: status_text.to_owned(),
+            trigger_type: match row.trigger {
+                Trigger::Scheduled => 0,
+                Trigger::Manual => 1,
+            },
+            response_status_code: row.response_status,
+            response_duration_ms: row.duration_ms,
+            response: if with_content { row.response } else { "{}".to_owned() },
+            timestamp: Instant(row.created_at),
+        }
+    }
+}
+
+/// The filters on an attempt itself.
+struct AttemptQuery {
+    message: MessageQuery,
+    status: Query<Option<i64>>,
+    status_code_class: Query<Option<i32>>,
+}
+
+impl AttemptQuery {
+    /// The page and the filter; none where no attempt can pass it.
+    fn read(self) -> Result<(PageRequest, Option<Filter>)> {
+        let (page, message) = self.message.read(Prefix::Attempt)?;
+        let status_class = match self.status_code_class.0 {
+            Some(class) if ![0, 100, 200, 300, 400, 500].contains(&class) => {
+                return Err(bad_query("status_code_class", "must be 0, 100, 200, 300, 400 or 500"));
+            }
+            class => class,
+        };
+        let delivered = match self.status.0 {
+            None => None,
+            Some(SUCCESS) => Some(true),
+            Some(FAIL) => Some(false),
+            Some(PENDING | SENDING | CANCELED) => return Ok((page, None)),
+            Some(_) => return Err(bad_query("status", "must be from 0 to 4")),
+        };
+        let filter = Filter {
+            message,
+            delivered,
+            status_class,
+        };
+        Ok((page, Some(filter)))
+    }
+}
+
+async fn page(
+    store: &Store,
+    app_id: &str,
+    of: Of<'_>,
+    (request, filter): (PageRequest, Option<Filter>),
+) -> Result<Page<Model>> {
+    match filter {
+        Some(filter) => attempt::list(store, app_id, of, &filter, &request).await,
+        None => Ok(Page::empty()),
+    }
+}
+
+fn list_out(page: Page<Model>, with_content: Option<bool>) -> Result<Answer<ListOut<MessageAttemptOut>>> {
+    let out = |row| MessageAttemptOut::new(row, with_content.unwrap_or(true));
+    Answer::ok(&ListOut::new(page, |row| &row.id, out))
+}
+
+pub(super) struct Attempts;
+
+#[OpenApi(prefix_path = "/api/v1", tag = "Tag::MessageAttempt")]
+impl Attempts {
+    /// List a message's attempts
+    #[oai(
+        path = "/app/:app_id/attempt/msg/:msg_id",
+        method = "get",
+        operation_id = "v1.message-attempt.list-by-msg"
+    )]
+    #[allow(clippy::too_many_arguments)]
+    async fn by_message(
+        &self,
+        caller: Caller,
+        state: Data<&Arc<ApiState>>,
+        app_id: Path<String>,
+        msg_id: Path<String>,
+        limit: Query<Option<i64>>,
+        iterator: Query<Option<String>>,
+        /// 0: successes; 2: failures.
+        status: Query<Option<i64>>,
+        /// 0: without answer; 100, 200, 300, 400, 500: answered in this hundred.
+        status_code_class: Query<Option<i32>>,
+        /// Only where the message is on this channel.
+        channel: Query<Option<String>>,
+        /// Only those at this endpoint, by id or uid.
+        endpoint_id: Query<Option<String>>,
+        /// Only those before this instant.
+        before: Query<Option<Instant>>,
+        /// Only those after this instant.
+        after: Query<Option<Instant>>,
+        /// Answer with what was answered; true where it is left out.
+        with_content: Query<Option<bool>>,
+        /// Only where the message is of one of these types: comma-separated, or repeated.
+        event_types: EventTypes,
+    ) -> Result<Answer<ListOut<MessageAttemptOut>>, ApiError<Read>> {
+        let list = ListQuery { limit, iterator };
+        let message = MessageQuery {
+            list,
+            channel,
+            before,
+            after,
+            event_types,
+        };
+        let query = AttemptQuery {
+            message,
+            status,
+            status_code_class,
+        }
+        .read()?;
+        let app = caller.application(&state.store, &app_id.0).await?;
+        let message = message::get(&state.store, &app.id, &msg_id.0).await?;
+        let endpoint = match endpoint_id.0 {
+            Some(named) => Some(endpoint::find_id(&state.store, &app.id, named).await?),
+            None => None,
+        };
+        let of = Of::Message(&message.id, endpoint.as_deref());
+        Ok(list_out(page(&state.store, &app.id, of, query).await?, with_content.0)?)
+    }
+
+    /// List the attempts at an endpoint
+    #[oai(
+        path = "/app/:app_id/attempt/endpoint/:endpoint_id",
+        method = "get",
+        operation_id = "v1.message-attempt.list-by-endpoint"
+    )]
+    #[allow(clippy::too_many_arguments)]
+    async fn by_endpoint(
+        &self,
+        caller: Caller,
+        state: Data<&Arc<ApiState>>,
+        app_id: Path<String>,
+        endpoint_id: Path<String>,
+        limit: Query<Option<i64>>,
+        iterator: Query<Option<String>>,
+        /// 0: successes; 2: failures.
+        status: Query<Option<i64>>,
+        /// 0: without answer; 100, 200, 300, 400, 500: answered in this hundred.
+        status_code_class: Query<Option<i32>>,
+        /// Only where the message is on this channel.
+        channel: Query<Option<String>>,
+        /// Only those before this instant.
+        before: Query<Option<Instant>>,
+        /// Only those after this instant.
+        after: Query<Option<Instant>>,
+        /// Answer with what was answered; true where it is left out.
+        with_content: Query<Option<bool>>,
+        /// Only where the message is of one of these types: comma-separated, or repeated.
+        event_types: EventTypes,
+    ) -> Result<Answer<ListOut<MessageAttemptOut>>, ApiError<Read>> {
+        let list = ListQuery { limit, iterator };
+        let message = MessageQuery {
+            list,
+            channel,
+            before,
+            after,
+            event_types,
+        };
+        let query = AttemptQuery {
+            message,
+            status,
+            status_code_class,
+        }
+        .read()?;
+        let app = caller.application(&state.store, &app_id.0).await?;
+        let endpoint = endpoint::get(&state.store, &app.id, &endpoint_id.0).await?;
+        let page = page(&state.store, &app.id, Of::Endpoint(&endpoint.id), query).await?;
+        Ok(list_out(page, with_content.0)?)
+    }
+
+    /// Get an attempt
+    #[oai(
+        path = "/app/:app_id/msg/:msg_id/attempt/:attempt_id",
+        method = "get",
+        operation_id = "v1.message-attempt.get"
+    )]
+    async fn get(
+        &self,
+        caller: Caller,
+        state: Data<&Arc<ApiState>>,
+        app_id: Path<String>,
+        msg_id: Path<String>,
+        attempt_id: Path<String>,
+    ) -> Result<Answer<MessageAttemptOut>, ApiError<Read>> {
+        let app = caller.application(&state.store, &app_id.0).await?;
+        let message = message::get(&state.store, &app.id, &msg_id.0).await?;
+        let row = attempt::get(&state.store, &app.id, &message.id, &attempt_id.0).await?;
+        Ok(Answer::ok(&MessageAttemptOut::new(row, true))?)
+    }
+}

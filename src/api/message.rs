@@ -1,0 +1,234 @@
+//! Messages over REST: the way in, and reads. Payloads pass as the bytes that came.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use poem::http::StatusCode;
+use poem::web::Data;
+use poem_openapi::param::{Path, Query};
+use poem_openapi::{Object, OpenApi};
+use serde::{Deserialize, Serialize};
+
+use super::answer::{Accepted, Answer};
+use super::auth::{Caller, Organization};
+use super::body::Body;
+use super::error::{ApiError, Read, Write};
+use super::filters::{EventTypes, MessageQuery};
+use super::idempotency::IdempotencyKey;
+use super::paging::{ListOut, ListQuery};
+use super::wire::{Instant, JsonText};
+use super::{ApiState, Tag};
+use crate::domain::id::Prefix;
+use crate::error::Result;
+use crate::service;
+use crate::service::message::Draft;
+use crate::store::entity::message::Model;
+use crate::store::idempotency::Key;
+use crate::store::intake::NewMessage;
+use crate::store::{Store, message};
+
+/// Stands for a payload that was not asked for.
+const NOT_ASKED: &str = "{}";
+/// Stands for a payload that is not kept any more.
+const EXPIRED: &str = r#"{"expired":true}"#;
+
+/// A message to send.
+#[derive(Debug, Deserialize, Object)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+pub struct MessageIn {
+    /// It need not be registered.
+    event_type: String,
+    /// It is delivered byte for byte as it came.
+    #[serde(alias = "data")]
+    payload: JsonText,
+    /// The caller's own identifier, unique among the application's messages.
+    #[oai(nullable)]
+    event_id: Option<String>,
+    /// 1 to 5.
+    #[oai(nullable)]
+    channels: Option<Vec<String>>,
+    /// Days that the payload is kept: 5 to 90, 90 where it is left out.
+    #[oai(nullable)]
+    payload_retention_period: Option<i64>,
+}
+
+impl MessageIn {
+    fn draft(self, org_id: String, app: String, key: Option<Key>) -> Draft {
+        Draft {
+            org_id,
+            app,
+            event_type: self.event_type,
+            event_id: self.event_id,
+            channels: self.channels,
+            payload: Box::<str>::from(self.payload.0).into_string(),
+            retention_days: self.payload_retention_period,
+            key,
+        }
+    }
+}
+
+/// A message as it is.
+#[derive(Debug, Deserialize, Object, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+pub struct MessageOut {
+    id: String,
+    event_type: String,
+    #[oai(nullable)]
+    event_id: Option<String>,
+    #[oai(nullable)]
+    channels: Option<Vec<String>>,
+    /// `{}` where it was not asked for, `{"expired":true}` where it is not kept any more.
+    payload: JsonText,
+    timestamp: Instant,
+}
+
+impl MessageOut {
+    fn new(row: Model, payload: JsonText) -> Self {
+        Self {
+            id: row.id,
+            event_type: row.event_type,
+            event_id: row.event_id,
+            channels: row.channels.map(|list| list.0),
+            payload,
+            timestamp: Instant(row.created_at),
+        }
+    }
+
+    /// A message on its way into the intake, which is yet to give it its id and instant.
+    fn draft(message: &NewMessage, payload: JsonText) -> Self {
+        let channels = &message.channels;
+        Self {
+            id: String::new(),
+            event_type: message.event_type.clone(),
+            event_id: message.event_id.clone(),
+            channels: (!channels.is_empty()).then(|| channels.clone()),
+            payload,
+            timestamp: Instant(Default::default()),
+        }
+    }
+
+    /// A message as it is stored.
+    async fn stored(store: &Store, row: Model, with_content: bool) -> Result<Self> {
+        let mut contents = contents(store, &row.app_id, [row.id.as_str()], with_content).await?;
+        let payload = payload(contents.remove(&row.id), with_content)?;
+        Ok(Self::new(row, payload))
+    }
+}
+
+async fn contents(
+    store: &Store,
+    app_id: &str,
+    messages: impl IntoIterator<Item = &str>,
+    with_content: bool,
+) -> Result<HashMap<String, String>> {
+    match with_content {
+        true => message::list_contents(store, app_id, messages).await,
+        false => Ok(HashMap::new()),
+    }
+}
+
+fn payload(kept: Option<String>, with_content: bool) -> Result<JsonText> {
+    match (kept, with_content) {
+        (Some(text), _) => JsonText::new(text),
+        (None, true) => JsonText::new(EXPIRED.to_owned()),
+        (None, false) => JsonText::new(NOT_ASKED.to_owned()),
+    }
+}
+
+pub(super) struct Messages;
+
+#[OpenApi(prefix_path = "/api/v1", tag = "Tag::Message")]
+impl Messages {
+    /// Send a message
+    ///
+    /// It is stored durably before the answer, and delivered to every endpoint of the application that wants it.
+    #[oai(path = "/app/:app_id/msg", method = "post", operation_id = "v1.message.create")]
+    async fn create(
+        &self,
+        caller: Organization,
+        state: Data<&Arc<ApiState>>,
+        app_id: Path<String>,
+        /// Answer with the payload; true where it is left out.
+        with_content: Query<Option<bool>>,
+        #[oai(name = "idempotency-key")] key: IdempotencyKey,
+        body: Body<MessageIn>,
+    ) -> Result<Answer<MessageOut, Accepted>, ApiError<Write>> {
+        let with_content = with_content.0.unwrap_or(true);
+        let shown = match with_content {
+            true => body.0.payload.clone(),
+            false => JsonText::new(NOT_ASKED.to_owned())?,
+        };
+        let key = key.of(&caller.0);
+        let message = body.0.draft(caller.0.org_id, app_id.0, key).check()?;
+        let mut out = MessageOut::draft(&message, shown);
+        let accepted = service::message::create(&state.intake, message).await?;
+        if accepted.replayed {
+            let row = message::get(&state.store, &accepted.app_id, &accepted.message_id).await?;
+            out = MessageOut::stored(&state.store, row, with_content).await?;
+        } else {
+            (out.id, out.timestamp) = (accepted.message_id, Instant(accepted.created_at));
+        }
+        Ok(Answer::new(StatusCode::ACCEPTED, &out)?)
+    }
+
+    /// List messages
+    #[oai(path = "/app/:app_id/msg", method = "get", operation_id = "v1.message.list")]
+    #[allow(clippy::too_many_arguments)]
+    async fn list(
+        &self,
+        caller: Caller,
+        state: Data<&Arc<ApiState>>,
+        app_id: Path<String>,
+        limit: Query<Option<i64>>,
+        iterator: Query<Option<String>>,
+        /// Only those on this channel.
+        channel: Query<Option<String>>,
+        /// Only those before this instant.
+        before: Query<Option<Instant>>,
+        /// Only those after this instant.
+        after: Query<Option<Instant>>,
+        /// Answer with payloads; true where it is left out.
+        with_content: Query<Option<bool>>,
+        /// Only those of these types: comma-separated, or repeated.
+        event_types: EventTypes,
+    ) -> Result<Answer<ListOut<MessageOut>>, ApiError<Read>> {
+        let list = ListQuery { limit, iterator };
+        let (request, filter) = MessageQuery {
+            list,
+            channel,
+            before,
+            after,
+            event_types,
+        }
+        .read(Prefix::Message)?;
+        let with_content = with_content.0.unwrap_or(true);
+        let app = caller.application(&state.store, &app_id.0).await?;
+        let page = message::list(&state.store, &app.id, &filter, &request).await?;
+        let ids = page.rows.iter().map(|row| row.id.as_str());
+        let mut contents = contents(&state.store, &app.id, ids, with_content).await?;
+        let page = page.try_map(|row| {
+            let payload = payload(contents.remove(&row.id), with_content)?;
+            Ok(MessageOut::new(row, payload))
+        })?;
+        Ok(Answer::ok(&ListOut::new(page, |out| &out.id, |out| out))?)
+    }
+
+    /// Get a message
+    #[oai(path = "/app/:app_id/msg/:msg_id", method = "get", operation_id = "v1.message.get")]
+    async fn get(
+        &self,
+        caller: Caller,
+        state: Data<&Arc<ApiState>>,
+        app_id: Path<String>,
+        msg_id: Path<String>,
+        /// Answer with the payload; true where it is left out.
+        with_content: Query<Option<bool>>,
+    ) -> Result<Answer<MessageOut>, ApiError<Read>> {
+        let app = caller.application(&state.store, &app_id.0).await?;
+        let row = message::get(&state.store, &app.id, &msg_id.0).await?;
+        let out = MessageOut::stored(&state.store, row, with_content.0.unwrap_or(true)).await?;
+        Ok(Answer::ok(&out)?)
+    }
+}

@@ -1,0 +1,102 @@
+//! Messages: what can be checked without a database, then into the intake, which owns the transaction. Called by api
+//! and cli.
+
+use std::time::Duration;
+
+use crate::domain::id::Prefix;
+use crate::domain::identifier::{check_identifier, check_uid};
+use crate::error::{Error, Result};
+use crate::store::idempotency::Key;
+use crate::store::intake::{Accepted, Intake, NewMessage};
+
+const MOST_CHANNELS: usize = 5;
+const DAY: u64 = 24 * 3600;
+const SHORTEST_RETENTION: i64 = 5;
+const LONGEST_RETENTION: i64 = 90;
+
+/// A message as its sender wrote it, for an application by id or uid.
+#[derive(Debug)]
+pub struct Draft {
+    pub org_id: String,
+    pub app: String,
+    pub event_type: String,
+    pub event_id: Option<String>,
+    pub channels: Option<Vec<String>>,
+    /// The text of a JSON value, without spaces around it.
+    pub payload: String,
+    /// Days; none: as long as possible.
+    pub retention_days: Option<i64>,
+    pub key: Option<Key>,
+}
+
+impl Draft {
+    /// The message, if it keeps all rules that need no database.
+    ///
+    /// # Errors
+    /// `Invalid` names the field; `NotFound` when no application can have that name.
+    pub fn check(self) -> Result<NewMessage> {
+        // What no application can be called is not put before the database with the messages of others.
+        check_identifier(&self.app).map_err(|_| Error::not_found("application"))?;
+        check("eventType", &self.event_type)?;
+        if let Some(event_id) = &self.event_id {
+            // A message is found by its id or by this: neither may pass for the other.
+            check_uid(event_id, Prefix::Message).map_err(|rule| Error::invalid("eventId", rule))?;
+        }
+        if !self.payload.starts_with('{') {
+            return Err(Error::invalid("payload", "must be a JSON object"));
+        }
+        Ok(NewMessage {
+            org_id: self.org_id,
+            app: self.app,
+            event_type: self.event_type,
+            event_id: self.event_id,
+            channels: channels(self.channels)?,
+            body: self.payload,
+            retention: retention(self.retention_days)?,
+            key: self.key,
+        })
+    }
+}
+
+/// Stores a message durably, with one delivery for each endpoint that wants it.
+///
+/// # Errors
+/// As [`Intake::accept`].
+pub async fn create(intake: &Intake, message: NewMessage) -> Result<Accepted> {
+    intake.accept(message).await
+}
+
+/// A set: duplicates count once, the order is kept.
+fn channels(given: Option<Vec<String>>) -> Result<Vec<String>> {
+    let Some(given) = given else {
+        return Ok(Vec::new());
+    };
+    let mut kept: Vec<String> = Vec::with_capacity(given.len().min(MOST_CHANNELS));
+    for channel in given {
+        check("channels", &channel)?;
+        if !kept.contains(&channel) {
+            kept.push(channel);
+        }
+    }
+    match kept.len() {
+        1..=MOST_CHANNELS => Ok(kept),
+        _ => Err(Error::invalid(
+            "channels",
+            format!("must have 1 to {MOST_CHANNELS} different entries, or be left out"),
+        )),
+    }
+}
+
+fn retention(days: Option<i64>) -> Result<Duration> {
+    match days.unwrap_or(LONGEST_RETENTION) {
+        days @ SHORTEST_RETENTION..=LONGEST_RETENTION => Ok(Duration::from_secs(days.unsigned_abs() * DAY)),
+        _ => Err(Error::invalid(
+            "payloadRetentionPeriod",
+            format!("must be from {SHORTEST_RETENTION} to {LONGEST_RETENTION} days"),
+        )),
+    }
+}
+
+fn check(field: &str, value: &str) -> Result<()> {
+    check_identifier(value).map_err(|rule| Error::invalid(field, rule))
+}
