@@ -1,0 +1,118 @@
+//! Idempotency keys over every POST: the same request twice has one effect and one answer.
+
+use serde_json::{Value, json};
+use std::time::Duration;
+
+use crate::api::Api;
+
+/// Every POST with a body that it takes, for an application with the endpoint `e`.
+fn posts(app: &str) -> Vec<(String, Value, u16)> {
+    vec![
+        ("/app".to_owned(), json!({"name": "n"}), 201),
+        ("/event-type".to_owned(), json!({"name": "t", "description": ""}), 201),
+        (
+            format!("/app/{app}/endpoint"),
+            json!({"url": "http://127.0.0.1:1/"}),
+            201,
+        ),
+        (format!("/app/{app}/endpoint/e/secret/rotate"), json!({}), 200),
+        (
+            format!("/app/{app}/msg"),
+            json!({"eventType": "a", "payload": {"b": 1.10}, "eventId": "m"}),
+            202,
+        ),
+    ]
+}
+
+async fn prepared(api: &Api) -> String {
+    let app = api.application("app").await;
+    let endpoint = json!({"url": "http://127.0.0.1:1/", "uid": "e"});
+    api.post(&format!("/app/{app}/endpoint"), endpoint).await.expect(201);
+    app
+}
+
+both!(a_repeated_post_is_answered_byte_for_byte_as_the_first, async |db| {
+    let api = Api::on(db).await;
+    let app = prepared(&api).await;
+    for (path, body, status) in posts(&app) {
+        let first = api.post_once(&path, "key", body.clone()).await;
+        first.expect(status);
+        api.rig.clock.advance(Duration::from_secs(11 * 3600));
+        let again = api.post_once(&path, "key", body).await;
+        assert_eq!((first.status, &first.text), (again.status, &again.text), "{path}");
+    }
+});
+
+both!(requests_at_once_with_one_key_have_one_effect, async |db| {
+    let api = Api::on(db).await;
+    let app = prepared(&api).await;
+    for (path, body, status) in posts(&app) {
+        let both = futures_util::future::join_all((0..5).map(|_| api.post_once(&path, "key", body.clone()))).await;
+        for answer in &both {
+            assert_eq!(
+                (answer.status.as_u16(), &answer.text),
+                (status, &both[0].text),
+                "{path}"
+            );
+        }
+    }
+    assert_eq!(api.rig.count("application").await, 2);
+    assert_eq!(api.rig.count("endpoint").await, 2);
+    assert_eq!(api.rig.count("message").await, 1);
+});
+
+both!(a_key_is_of_one_token_and_one_uri_for_twelve_hours, async |db| {
+    let api = Api::on(db).await;
+    let stranger = api.stranger().await;
+    let headers = [("idempotency-key", "k")];
+    let body = json!({"name": "n"}).to_string();
+    let first = api.call(&api.token, "POST", "/app", &headers, &body).await;
+    let other = api.call(&stranger, "POST", "/app", &headers, &body).await;
+    assert_ne!(first.expect(201)["id"], other.expect(201)["id"]);
+    let slash = api.call(&api.token, "POST", "/app/", &headers, &body).await;
+    assert_eq!(
+        slash.expect(201)["id"],
+        first.json["id"],
+        "a trailing slash is the same route"
+    );
+    api.rig.clock.advance(Duration::from_secs(12 * 3600));
+    let later = api.call(&api.token, "POST", "/app", &headers, &body).await;
+    assert_ne!(later.expect(201)["id"], first.json["id"]);
+});
+
+both!(a_body_that_is_refused_takes_no_key, async |db| {
+    let api = Api::on(db).await;
+    let app = prepared(&api).await;
+    for (path, body, status) in posts(&app) {
+        if path.ends_with("/rotate") {
+            api.post_once(&path, "k", json!({"key": 7}))
+                .await
+                .breaks_rule_at("body.key");
+        } else {
+            assert_eq!(api.post_once(&path, "k", json!({})).await.status, 422, "{path}");
+        }
+        api.post_once(&path, "k", body).await.expect(status);
+    }
+});
+
+both!(a_message_is_replayed_from_what_is_stored, async |db| {
+    let api = Api::on(db).await;
+    let app = prepared(&api).await;
+    let path = format!("/app/{app}/msg");
+    let first = api
+        .post_once(&path, "k", json!({"eventType": "a", "payload": {"n": 1}}))
+        .await;
+    let other = api
+        .post_once(&path, "k", json!({"eventType": "b", "payload": {"n": 2}}))
+        .await;
+    assert_eq!(first.expect(202), other.expect(202), "the first body counts");
+    assert_eq!(api.rig.count("message").await, 1);
+    let bare = api
+        .post_once(
+            &format!("{path}?with_content=false"),
+            "k",
+            json!({"eventType": "a", "payload": {}}),
+        )
+        .await;
+    assert_ne!(bare.expect(202)["id"], first.json["id"], "the query belongs to the key");
+});

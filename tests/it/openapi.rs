@@ -1,0 +1,145 @@
+//! The API document: committed, clean, complete; and the pages that show it.
+
+use std::collections::BTreeSet;
+
+use poem::Request;
+use serde_json::Value;
+
+use crate::api::Api;
+
+fn document() -> Value {
+    serde_json::from_str(&postrider::api::document()).expect("JSON")
+}
+
+/// Every operation with its path and method.
+fn operations(document: &Value) -> Vec<(String, Value)> {
+    let paths = document["paths"].as_object().unwrap();
+    let each = paths.iter().flat_map(|(path, methods)| {
+        let methods = methods.as_object().unwrap();
+        methods
+            .iter()
+            .map(move |(method, it)| (format!("{method} {path}"), it.clone()))
+    });
+    each.collect()
+}
+
+fn committed(name: &str) -> String {
+    let path = format!("{}/openapi/{name}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(&path).unwrap_or_default()
+}
+
+#[test]
+fn the_committed_document_is_the_programs_own() {
+    let same = committed("openapi.json") == postrider::api::document();
+    assert!(same, "renew it: cargo run -- openapi > openapi/openapi.json");
+    let same = committed("openapi.yaml") == postrider::api::document_yaml();
+    assert!(same, "renew it: cargo run -- openapi --yaml > openapi/openapi.yaml");
+}
+
+#[test]
+fn every_operation_has_an_id_of_its_own_a_summary_and_a_tag() {
+    let document = document();
+    let mut ids = BTreeSet::new();
+    for (name, operation) in operations(&document) {
+        let id = operation["operationId"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{name} has no id"));
+        assert!(id.starts_with("v1."), "{name}: {id}");
+        let plain: String = id.chars().filter(char::is_ascii_alphanumeric).collect();
+        assert!(
+            ids.insert(plain),
+            "{name}: another id differs from {id} in punctuation only"
+        );
+        assert!(
+            operation["summary"].is_string() && operation["tags"].is_array(),
+            "{name}"
+        );
+    }
+    assert!(ids.len() >= 29, "{}", ids.len());
+}
+
+#[test]
+fn every_failure_has_the_one_error_schema_and_every_body_one_media_type() {
+    let document = document();
+    for (name, operation) in operations(&document) {
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            let Some(content) = response["content"].as_object() else {
+                continue;
+            };
+            assert_eq!(
+                content.keys().collect::<Vec<_>>(),
+                ["application/json"],
+                "{name} {status}"
+            );
+            if !status.starts_with('2') {
+                let schema = &content["application/json"]["schema"];
+                assert_eq!(schema["$ref"], "#/components/schemas/Error", "{name} {status}");
+            }
+        }
+        if let Some(content) = operation["requestBody"]["content"].as_object() {
+            assert_eq!(content.keys().collect::<Vec<_>>(), ["application/json"], "{name}");
+        }
+        let open = name.contains("/health");
+        assert_eq!(operation["security"].is_array(), !open, "{name}");
+    }
+}
+
+#[test]
+fn only_posts_take_an_idempotency_key_and_all_of_them_do() {
+    for (name, operation) in operations(&document()) {
+        let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+        let takes = parameters
+            .iter()
+            .any(|it| it["name"] == "idempotency-key" && it["in"] == "header");
+        assert_eq!(takes, name.starts_with("post "), "{name}");
+    }
+}
+
+#[test]
+fn requests_have_no_defaults_and_formats_are_signed() {
+    let text = postrider::api::document();
+    for word in [
+        "\"default\": null",
+        "uint",
+        "charset",
+        ".0,",
+        "\"readOnly\"",
+        "\"writeOnly\"",
+    ] {
+        assert!(!text.contains(word), "{word}");
+    }
+    assert_eq!(document()["openapi"], "3.0.3");
+}
+
+both!(
+    the_document_and_its_pages_are_served_without_inline_scripts,
+    async |db| {
+        let api = Api::on(db).await;
+        let json = api.fetch("/openapi.json").await;
+        assert_eq!(
+            (json.media_type.as_str(), json.text.as_str()),
+            ("application/json", postrider::api::document().as_str())
+        );
+        assert_eq!(api.fetch("/openapi.yaml").await.text, postrider::api::document_yaml());
+        let page = api.fetch("/docs").await;
+        assert!(
+            page.media_type.starts_with("text/html") && !page.text.contains("<script>"),
+            "{}",
+            page.text
+        );
+        assert!(page.policy.contains("script-src 'self'") && !page.policy.contains("script-src 'self' 'unsafe"));
+        assert_eq!(api.fetch("/docs/").await.text, page.text);
+        for (path, media_type, word) in [
+            ("/docs/ui.js", "text/javascript", "SwaggerUIBundle"),
+            ("/docs/ui.css", "text/css", ".swagger-ui"),
+            ("/docs/start.js", "text/javascript", "/openapi.json"),
+        ] {
+            assert!(page.text.contains(path), "{path}");
+            let file = api.fetch(path).await;
+            assert_eq!(file.media_type, media_type);
+            assert!(file.text.contains(word), "{path}");
+        }
+        let unknown = Request::builder().uri_str("/docs/other").finish();
+        api.send(unknown).await.refused(404, "not_found");
+    }
+);
