@@ -59,6 +59,8 @@ struct Shared {
     held: Mutex<HashMap<String, i64>>,
     /// Outcomes could not be stored: nothing is claimed until they are.
     stuck: AtomicBool,
+    /// The end of everything: what the database does not take now is left to the end of its lease.
+    ended: CancellationToken,
 }
 
 /// What one [`Dispatcher::step`] did.
@@ -80,6 +82,7 @@ impl Dispatcher {
             unsettled,
             held: Mutex::default(),
             stuck: AtomicBool::new(false),
+            ended: CancellationToken::new(),
         });
         let claimer = Claimer::new(store.clone(), handoff.clone(), lease);
         Ok(Self {
@@ -124,9 +127,9 @@ impl Dispatcher {
             mut heartbeat,
         } = self;
         let sends = TaskTracker::new();
-        let ended = CancellationToken::new();
+        let ended = shared.ended.clone();
         let loops = TaskTracker::new();
-        loops.spawn(settler::run(shared.clone(), outcomes, ended.clone()));
+        loops.spawn(settler::run(shared.clone(), outcomes));
         loops.spawn(janitor::run(shared.store.clone(), ended.clone()));
         loops.spawn(crate::store::notify::run(shared.store.clone(), ended.clone()));
         let beats = tokio::spawn({

@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::sender::Sent;
@@ -21,13 +20,13 @@ const LINGER: Duration = Duration::from_millis(5);
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const NOT_STORABLE: &str = "(the answer could not be stored)";
 
-pub(super) async fn run(shared: Arc<Shared>, mut outcomes: mpsc::Receiver<Sent>, ended: CancellationToken) {
+pub(super) async fn run(shared: Arc<Shared>, mut outcomes: mpsc::Receiver<Sent>) {
     loop {
         let mut batch = Vec::with_capacity(BATCH);
         tokio::select! {
             biased;
             taken = outcomes.recv_many(&mut batch, BATCH) => if taken == 0 { return },
-            () = ended.cancelled() => return,
+            () = shared.ended.cancelled() => return,
         }
         let full = tokio::time::timeout(LINGER, async {
             while batch.len() < BATCH {
@@ -73,13 +72,16 @@ async fn settle_one(shared: &Shared, mut sent: Sent) {
     }
 }
 
-/// Tries until the database answers: only a refusal is an error.
+/// Tries until the database answers, or the process ends: only a refusal is an error.
 async fn write(shared: &Shared, batch: &[Sent]) -> Result<()> {
     loop {
         match write_once(shared, batch).await {
             Err(err) if matches!(err.kind, Kind::Database | Kind::Unavailable) => {
                 shared.stuck.store(true, Ordering::Relaxed);
                 tracing::warn!(%err, outcomes = batch.len(), "outcomes could not be stored; trying again");
+                if shared.ended.is_cancelled() {
+                    return Ok(());
+                }
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
             answer => {
