@@ -23,6 +23,8 @@ const STATEMENT_TIMEOUT: &str = "30s";
 const IDLE_IN_TRANSACTION_TIMEOUT: &str = "10s";
 /// Readers beside SQLite's one writer.
 const SQLITE_READERS: u32 = 4;
+/// A guest gets the file's lock only between two transactions of a holder that hardly ever pauses.
+const GUEST_PATIENCE: Duration = Duration::from_secs(30);
 const LOCK_POLL: Duration = Duration::from_millis(50);
 
 #[derive(Clone)]
@@ -200,7 +202,11 @@ async fn open_sqlite(path: &Path, hold: Hold, full_sync: bool) -> Result<Pools> 
         } else {
             SqliteSynchronous::Normal
         })
-        .busy_timeout(TURN_DEADLINE)
+        .busy_timeout(if hold == Hold::Beside {
+            GUEST_PATIENCE
+        } else {
+            TURN_DEADLINE
+        })
         .pragma("cache_size", "-32768")
         .pragma("temp_store", "memory");
     let pool = |connections| {
