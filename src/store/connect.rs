@@ -282,7 +282,9 @@ fn open_postgres(options: &ConnectOptions) -> Result<Pools> {
         .max_connections(options.max_connections)
         .acquire_timeout(TURN_DEADLINE)
         .test_before_acquire(false)
-        .idle_timeout(Duration::from_secs(600))
+        // Either would start sqlx's maintenance task, which may spin for ever (sqlx issue 3645; not released yet).
+        .idle_timeout(None)
+        .max_lifetime(None)
         .connect_lazy_with(connect.clone());
     Ok(Pools::Postgres {
         pool: SqlxPostgresConnector::from_sqlx_postgres_pool(pool),

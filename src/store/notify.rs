@@ -54,6 +54,8 @@ async fn listen_once(store: &Store) -> Result<(), sqlx::Error> {
     // A connection of its own: a listener keeps the one it has for good.
     let pool = PgPoolOptions::new()
         .max_connections(1)
+        .idle_timeout(None)
+        .max_lifetime(None)
         .connect_with((**options).clone())
         .await?;
     let mut listener = PgListener::connect_with(&pool).await?;

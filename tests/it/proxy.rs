@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, Database, TransactionTrait};
+use sea_orm::{ConnectionTrait, TransactionTrait};
 
-use crate::harness::{Proxy, rows};
+use crate::harness::{Proxy, connect, rows};
 
 const SHORT: Duration = Duration::from_millis(200);
 
 postgres_only!(a_lost_commit_has_committed, async |db| {
     let proxy = Proxy::to(db.url()).await;
-    let through = Database::connect(proxy.url(db.url()))
+    let through = connect(&proxy.url(db.url()))
         .await
         .expect("the proxy lets a connection through");
     through
@@ -48,7 +48,7 @@ postgres_only!(a_lost_commit_has_committed, async |db| {
 
 postgres_only!(a_stalled_connection_goes_on_where_it_stood, async |db| {
     let proxy = Proxy::to(db.url()).await;
-    let through = Database::connect(proxy.url(db.url()))
+    let through = connect(&proxy.url(db.url()))
         .await
         .expect("the proxy lets a connection through");
     proxy.stall();

@@ -222,7 +222,8 @@ async fn copy_of(server: &'static Server, template: &str) -> Result<TestDatabase
     })
 }
 
-async fn connect(url: &str) -> Result<DatabaseConnection, DbErr> {
+/// A connection to `url` that knows nothing of the store.
+pub async fn connect(url: &str) -> Result<DatabaseConnection, DbErr> {
     let creating = if url.starts_with("sqlite:") {
         format!("{url}?mode=rwc")
     } else {
@@ -230,6 +231,8 @@ async fn connect(url: &str) -> Result<DatabaseConnection, DbErr> {
     };
     let mut options = ConnectOptions::new(creating);
     options.max_connections(1).sqlx_logging(false);
+    // Either would start sqlx's maintenance task, which may spin for ever (sqlx issue 3645).
+    options.idle_timeout(None).max_lifetime(None);
     Database::connect(options).await
 }
 

@@ -16,7 +16,7 @@ mod statements;
 mod within;
 
 pub use caller::Caller;
-pub use database::{Kind, ScratchFolder, TestDatabase, on_postgres, on_sqlite, rows};
+pub use database::{Kind, ScratchFolder, TestDatabase, connect, on_postgres, on_sqlite, rows};
 pub use program::{Ended, KEY, Program, Serving};
 pub use proxy::Proxy;
 pub use receiver::{Answer, Arrival, Gate, Receiver};
