@@ -39,6 +39,8 @@ pub struct Tx {
     wakes: AtomicBool,
     /// The instant of everything that this transaction writes.
     pub now: Timestamp,
+    /// The same instant by [`crate::clock::Clock::monotonic`]: leases made here end by it, however long the commit takes.
+    pub(super) began: Duration,
 }
 
 impl Store {
@@ -68,6 +70,7 @@ impl Store {
             turn: Some(turn),
             store: self.clone(),
             wakes: AtomicBool::new(false),
+            began: self.clock().monotonic(),
             now: self.clock().now(),
         })
     }

@@ -312,3 +312,23 @@ both!(an_orderly_stop_finishes_what_is_in_flight, async |db| {
     assert_eq!(rig.state(&id).await, "delivered");
     assert_eq!(rig.count("delivery").await, 0);
 });
+
+postgres_only!(a_lease_counts_from_before_its_transaction, async |db| {
+    let mut rig = Rig::on(db).await;
+    let receiver = Receiver::start().await;
+    let app = rig.application("a").await;
+    rig.endpoint(&app, "e", &receiver.url()).await;
+    rig.accept(&app, &large()).await;
+    let blocked = lock(db, "message_content").await;
+    let clock = rig.clock.clone();
+    let watcher = Rig::on(db).await;
+    tokio::join!(rig.step(), async {
+        wait_for_blocked(&watcher, 1).await;
+        clock.advance(Duration::from_secs(60));
+        blocked.commit().await.expect("the lock ends");
+    });
+    assert_eq!(receiver.count(), 0, "its lease ended before the claim did");
+    assert_eq!(rig.count("delivery where attempt = 0").await, 1);
+    rig.drain().await;
+    assert_eq!(receiver.count(), 1);
+});

@@ -99,7 +99,7 @@ impl Batch {
         let owner = self.handoff.owner();
         let lease_id = self.handoff.new_lease_id();
         self.tried.push(lease_id);
-        let ends_at = clock.monotonic() + self.lease;
+        let ends_at = tx.began + self.lease;
         let mut placed = Placed::default();
         for plan in plans {
             let body: Arc<str> = plan.member.message.body.as_str().into();

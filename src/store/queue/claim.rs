@@ -145,7 +145,7 @@ async fn fill(
     }
     let targets = find_targets(tx, &placed, names).await?;
     let mut contents = find_contents(tx, &placed).await?;
-    let ends_at = tx.store().clock().monotonic() + terms.lasts;
+    let ends_at = tx.began + terms.lasts;
     let leases = placed.into_iter().map(|(row, slot)| {
         let (content, delivered_already) = contents.remove(&row.id).unwrap_or((Content::Gone, false));
         Lease {
