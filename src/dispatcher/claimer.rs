@@ -26,6 +26,8 @@ pub(super) struct Claimer {
     lease: Duration,
     /// Where the look for endpoints with parked rows goes on.
     after: String,
+    /// Leases of claims whose commit was not answered, by delivery id: nobody sends them.
+    lost: Vec<(String, i64)>,
 }
 
 pub(super) struct Claims {
@@ -41,6 +43,7 @@ impl Claimer {
             handoff,
             lease,
             after: String::new(),
+            lost: Vec::new(),
         }
     }
 
@@ -94,7 +97,7 @@ impl Claimer {
     }
 
     /// Leases what is due, both lanes, and parked rows of endpoints that have room again.
-    pub async fn claim(&self) -> Result<Claims> {
+    pub async fn claim(&mut self) -> Result<Claims> {
         let Some(owner) = self.handoff.owner() else {
             return Ok(Claims::none());
         };
@@ -104,6 +107,9 @@ impl Claimer {
             lasts: self.lease,
         };
         let tx = self.store.begin().await?;
+        if !self.lost.is_empty() {
+            queue::release(&tx, self.lost.iter().map(|(id, lease)| (id.as_str(), *lease))).await?;
+        }
         let mut claims = Claims::none();
         for lane in [Lane::First, Lane::Again] {
             let most = self.handoff.free(lane).min(CLAIM);
@@ -116,7 +122,13 @@ impl Claimer {
         let parked = self.handoff.parked_with_room(PARKED_ENDPOINTS);
         let (leases, empty) = queue::claim_parked(&tx, &self.handoff, &terms, &parked).await?;
         claims.leases.extend(leases);
-        tx.commit().await?;
+        if let Err(err) = tx.commit().await {
+            let leases = claims.leases.into_iter();
+            self.lost
+                .extend(leases.map(|lease| (lease.delivery_id, lease.lease_id)));
+            return Err(err);
+        }
+        self.lost.clear();
         if !claims.leases.is_empty() {
             crash_point::pass("claimed");
         }

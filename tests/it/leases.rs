@@ -332,3 +332,25 @@ postgres_only!(a_lease_counts_from_before_its_transaction, async |db| {
     rig.drain().await;
     assert_eq!(receiver.count(), 1);
 });
+
+postgres_only!(a_claim_whose_commit_is_lost_is_made_good_by_the_next, async |db| {
+    let proxy = Proxy::to(db.url()).await;
+    let mut rig = through(db, &proxy, &Clock::test(START)).await;
+    let receiver = Receiver::start().await;
+    let app = rig.application("a").await;
+    rig.endpoint(&app, "e", &receiver.url()).await;
+    let id = rig.accept(&app, &large()).await.message_id;
+    proxy.lose_next_commit();
+    rig.try_step().await.expect_err("the claim's answer is lost");
+    proxy.commit_lost().await;
+    assert_eq!(receiver.count(), 0, "nothing is sent on an uncertain claim");
+    assert_eq!(
+        rig.count("delivery where owner is not null").await,
+        1,
+        "it had committed"
+    );
+    assert_eq!(rig.drain().await, 1, "at once, not when the lost lease ends");
+    assert_eq!(rig.state(&id).await, "delivered");
+    assert_eq!(rig.count("attempt").await, 1);
+    assert!(rig.handoff.is_idle());
+});
