@@ -105,14 +105,14 @@ impl Heartbeat {
         Ok(freed)
     }
 
-    /// Gives the owner id up: its leases have been settled or given back.
+    /// Gives the owner id up, and with it what was leased too late to be sent.
     pub async fn stop(self) {
         if !super::has_replicas(&self.store) {
             return;
         }
         let gone = async {
             let tx = self.store.begin().await?;
-            process::delete_process(&tx, &self.owner).await?;
+            process::sign_off(&tx, &self.owner).await?;
             tx.commit().await
         };
         if let Err(err) = gone.await {

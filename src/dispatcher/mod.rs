@@ -212,10 +212,10 @@ impl Shared {
         self.stuck.load(Ordering::Relaxed)
     }
 
-    /// Waits until every send has ended and every outcome is settled.
+    /// Waits until every send has ended, every outcome is settled, and no batch is being stored with leases in it.
     async fn idle(&self, sends: &TaskTracker) {
         sends.wait().await;
-        while !self.held().is_empty() {
+        while !self.held().is_empty() || !self.handoff.is_idle() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -106,8 +106,18 @@ pub async fn free_all(tx: &Tx) -> Result<u64> {
     Ok(tx.conn().execute_raw(statement).await?.rows_affected())
 }
 
-/// Forgets an owner that has given its leases back, or has taken another name.
-pub async fn delete_process(tx: &Tx, owner: &str) -> Result<()> {
+/// Signs `owner` off: what it still holds is due now, attempts not counted, and it is forgotten.
+pub async fn sign_off(tx: &Tx, owner: &str) -> Result<()> {
+    let sql = "update delivery set due_at = $1, owner = null, lease_id = null where owner is not null and owner = $2";
+    let values = [tx.now.0.into(), owner.into()];
+    tx.conn()
+        .execute_raw(Statement::from_sql_and_values(tx.backend().orm(), sql, values))
+        .await?;
+    delete_process(tx, owner).await
+}
+
+/// Forgets an owner that has no leases left, or has taken another name.
+async fn delete_process(tx: &Tx, owner: &str) -> Result<()> {
     let sql = "delete from process where owner = $1";
     tx.conn()
         .execute_raw(Statement::from_sql_and_values(tx.backend().orm(), sql, [owner.into()]))

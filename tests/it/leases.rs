@@ -354,3 +354,27 @@ postgres_only!(a_claim_whose_commit_is_lost_is_made_good_by_the_next, async |db|
     assert_eq!(rig.count("attempt").await, 1);
     assert!(rig.handoff.is_idle());
 });
+
+postgres_only!(
+    a_message_accepted_while_the_dispatcher_stops_is_due_for_the_others,
+    async |db| {
+        let (mut a, mut b) = two(db).await;
+        let receiver = Receiver::start().await;
+        let app = a.application("a").await;
+        a.endpoint(&app, "e", &receiver.url()).await;
+        let blocked = lock(db, "message_content").await;
+        let running = a.run();
+        let (_, ()) = tokio::join!(a.accept(&app, "{}"), async {
+            wait_for_blocked(&b, 1).await;
+            running.stop.cancel();
+            within(DEADLINE, "it has stopped leasing", async || {
+                a.handoff.owner().is_none().then_some(())
+            })
+            .await;
+            blocked.commit().await.expect("the lock ends");
+        });
+        running.stop(true).await;
+    assert_eq!(b.step().await.sent, 1, "at once, not when a lease ends");
+        assert_eq!(receiver.count(), 1);
+    }
+);
