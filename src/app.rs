@@ -63,7 +63,9 @@ pub async fn serve(settings: &ServeSettings) -> Result<()> {
         org_id: organization.id,
     });
     run(settings, &store, listener, admin, stop).await?;
-    store.close().await;
+    if tokio::time::timeout(LAST_WRITES, store.close()).await.is_err() {
+        tracing::warn!("the database did not answer; its connections are dropped");
+    }
     tracing::info!("stopped");
     Ok(())
 }

@@ -31,6 +31,8 @@ use crate::store::{Backend, Store};
 /// A lease outlasts the attempt's deadline by what may pass before the attempt begins, and by the margin that must be
 /// left when it does.
 pub const LEASE_MARGIN: Duration = Duration::from_secs(30);
+/// How long a stop waits for the database when the grace period is over.
+const LAST_WRITES: Duration = Duration::from_secs(2);
 /// Outcomes that may wait for a settle; senders wait beyond.
 const UNSETTLED_CAP: usize = 4_096;
 
@@ -143,18 +145,31 @@ impl Dispatcher {
         let claims = loops.spawn(claimer.run(shared.clone(), sends.clone(), stop.clone()));
         stop.cancelled().await;
         shared.handoff.stop();
-        let _ = tokio::join!(fast, claims);
-        sends.close();
+        let finished = async {
+            let _ = tokio::join!(fast, claims);
+            sends.close();
+            shared.idle(&sends).await;
+        };
         tokio::select! {
-            () = shared.idle(&sends) => {}
-            () = grace_over.cancelled() => shared.give_back().await,
+            () = finished => {}
+            () = grace_over.cancelled() => within(LAST_WRITES, shared.give_back()).await,
         }
         ended.cancel();
         loops.close();
-        loops.wait().await;
-        if let Ok(heartbeat) = beats.await {
-            heartbeat.stop().await;
-        }
+        let signed_off = async {
+            loops.wait().await;
+            if let Ok(heartbeat) = beats.await {
+                heartbeat.stop().await;
+            }
+        };
+        within(LAST_WRITES, signed_off).await;
+    }
+}
+
+/// Waits for what the database may be too far away to let happen.
+async fn within(deadline: Duration, writes: impl Future<Output = ()>) {
+    if tokio::time::timeout(deadline, writes).await.is_err() {
+        tracing::warn!("the database did not answer in time; leases that are left end by themselves");
     }
 }
 

@@ -374,7 +374,22 @@ postgres_only!(
             blocked.commit().await.expect("the lock ends");
         });
         running.stop(true).await;
-    assert_eq!(b.step().await.sent, 1, "at once, not when a lease ends");
+        assert_eq!(b.step().await.sent, 1, "at once, not when a lease ends");
         assert_eq!(receiver.count(), 1);
     }
 );
+
+postgres_only!(an_orderly_stop_ends_though_the_database_is_absent, async |db| {
+    let proxy = Proxy::to(db.url()).await;
+    let mut rig = through(db, &proxy, &Clock::system()).await;
+    let (receiver, gate) = (Receiver::start().await, Gate::closed());
+    receiver.answer(Answer::ok().behind(&gate));
+    let app = rig.application("a").await;
+    rig.endpoint(&app, "e", &receiver.url()).await;
+    let running = rig.run();
+    rig.accept(&app, "{}").await;
+    receiver.wait_for(1).await;
+    proxy.stall();
+    gate.open();
+    running.stop(false).await;
+});
