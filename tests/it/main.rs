@@ -12,6 +12,7 @@ mod auth;
 mod bad_input;
 mod cli;
 mod config;
+mod crash;
 mod database;
 mod delivery;
 mod endpoint;

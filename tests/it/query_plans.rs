@@ -237,7 +237,7 @@ fn settlement(lease: &Lease, at: usize) -> Settlement {
         app_id: lease.app_id.clone(),
         message_id: lease.message_id.clone(),
         endpoint_id: lease.endpoint_id.to_string(),
-        trigger: if at % 7 == 0 {
+        trigger: if at.is_multiple_of(7) {
             Trigger::Manual
         } else {
             Trigger::Scheduled

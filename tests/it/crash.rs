@@ -1,0 +1,513 @@
+//! The real binary under `kill -9`: at each numbered step of a message's life, at random moments, and with two processes
+//! of which one dies or sleeps. Every message answered 202 arrives, and no result row is wrong.
+//!
+//! `POSTRIDER_CRASH_ROUNDS=N` runs N times as many rounds as CI does.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use sea_orm::DatabaseConnection;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::harness::{Answer, Arrival, Caller, DEADLINE, Gate, Program, Receiver, Serving, TestDatabase, rows, within};
+
+const TOKEN: &str = "a token for tests of the operator's own";
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+/// Where a debug build can be told to die, and that it does so at any pass, not only at the first.
+const POINTS: [&str; 6] = [
+    "accepted.before_commit:3",
+    "accepted.after_commit:2",
+    "claimed:2",
+    "sent.before_settle:4",
+    "settle.before_commit:1",
+    "settle.after_commit:3",
+];
+const RANDOM_KILLS: usize = 6;
+const SENDERS: usize = 8;
+/// Senders wait when so many arrivals are missing: what is under way stays as small as a test can wait for.
+const UNDER_WAY: usize = 300;
+/// What was in flight in a process that died is sent again within this.
+const SENT_AGAIN_IN: Duration = Duration::from_secs(5);
+
+fn rounds() -> usize {
+    std::env::var("POSTRIDER_CRASH_ROUNDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(1)
+}
+
+fn random(below: u64) -> u64 {
+    RandomState::new().build_hasher().finish() % below
+}
+
+/// Few slots, so that rows are leased, due and parked at any moment.
+fn program(db: &TestDatabase) -> Program {
+    Program::on(db.url())
+        .env("POSTRIDER_ADMIN_TOKEN", TOKEN)
+        .env("POSTRIDER_ALLOW_TARGETS", "127.0.0.0/8")
+        .env("POSTRIDER_RETRY_SCHEDULE", "1,1,1,1,1,1,1,1")
+        .env("POSTRIDER_CONCURRENCY", "12")
+        .env("POSTRIDER_ENDPOINT_CONCURRENCY", "8")
+}
+
+/// One application with endpoints at the receiver's `/1`, `/2` and so on.
+async fn subscribe(server: &str, receiver: &Receiver, endpoints: usize) {
+    let caller = Caller::new(TOKEN);
+    caller
+        .make(server, "/app", json!({"name": "shop", "uid": "shop"}))
+        .await;
+    for number in 1..=endpoints {
+        let endpoint = json!({"url": receiver.url_of(&format!("/{number}")), "secret": SECRET});
+        caller.make(server, "/app/shop/endpoint", endpoint).await;
+    }
+}
+
+fn message(number: usize) -> Value {
+    json!({"eventType": "order.created", "eventId": format!("event-{number}"), "payload": {"number": number}})
+}
+
+/// Senders that post message after message, each until it is answered 202, wherever a server is just then.
+struct Load {
+    /// Addresses of the processes that serve now.
+    servers: watch::Sender<Vec<String>>,
+    accepted: Arc<Mutex<BTreeMap<usize, String>>>,
+    stop: Arc<AtomicBool>,
+    senders: JoinSet<()>,
+}
+
+impl Load {
+    fn start(receiver: Arc<Receiver>, endpoints: usize) -> Self {
+        let mut load = Self {
+            servers: watch::Sender::new(Vec::new()),
+            accepted: Arc::default(),
+            stop: Arc::default(),
+            senders: JoinSet::new(),
+        };
+        let next = Arc::new(AtomicUsize::new(0));
+        for _ in 0..SENDERS {
+            let (servers, accepted, stop) = (load.servers.subscribe(), load.accepted.clone(), load.stop.clone());
+            let (next, receiver, caller) = (next.clone(), receiver.clone(), Caller::new(TOKEN));
+            load.senders.spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    let expected = accepted.lock().expect("no panic").len() * endpoints;
+                    if expected > receiver.count() + UNDER_WAY {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                        continue;
+                    }
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let id = post(&caller, servers.clone(), number).await;
+                    accepted.lock().expect("no panic").insert(number, id);
+                }
+            });
+        }
+        load
+    }
+
+    fn serve_at<'a>(&self, servers: impl IntoIterator<Item = &'a Serving>) {
+        self.servers
+            .send_replace(servers.into_iter().map(Serving::url).collect());
+    }
+
+    fn count(&self) -> usize {
+        self.accepted.lock().expect("no panic").len()
+    }
+
+    /// Waits until the senders have been answered that many times more.
+    async fn accept_more(&self, count: usize) {
+        let wanted = self.count() + count;
+        within(DEADLINE, "messages are accepted", async || {
+            (self.count() >= wanted).then_some(())
+        })
+        .await;
+    }
+
+    /// Ends the senders, each after its last message was accepted. Answers the messages' ids by number.
+    async fn end(mut self) -> BTreeMap<usize, String> {
+        self.stop.store(true, Ordering::Relaxed);
+        let ending = async {
+            while self
+                .senders
+                .join_next()
+                .await
+                .transpose()
+                .expect("no sender panics")
+                .is_some()
+            {}
+        };
+        tokio::time::timeout(DEADLINE, ending)
+            .await
+            .expect("every message is answered 202 in the end");
+        self.accepted.lock().expect("no panic").clone()
+    }
+}
+
+/// Posts one message until it is answered 202, with one idempotency key. Answers its id.
+async fn post(caller: &Caller, mut servers: watch::Receiver<Vec<String>>, number: usize) -> String {
+    let (body, key) = (message(number), format!("key-{number}"));
+    loop {
+        let now = servers.borrow_and_update().clone();
+        let server = match now.is_empty() {
+            true => None,
+            false => now.get(number % now.len()).cloned(),
+        };
+        let answer = match server {
+            Some(server) => caller.post(&server, "/app/shop/msg", &key, &body).await,
+            None => Err("nobody serves".to_owned()),
+        };
+        match answer {
+            Ok((202, made)) => return made["id"].as_str().expect("an id").to_owned(),
+            Ok((503, _)) | Err(_) => {
+                let _ = tokio::time::timeout(Duration::from_millis(50), servers.changed()).await;
+            }
+            Ok((status, body)) => panic!("message {number} was answered {status}: {body}"),
+        }
+    }
+}
+
+/// Answers soon. What is refused the first time has to be tried again.
+fn answer_mostly(receiver: &Receiver) {
+    let refused = Mutex::new(HashSet::new());
+    receiver.answer_by(move |arrival| {
+        let id = arrival.message_id().to_owned();
+        let refuses =
+            is_refused_once(&arrival.path, &payload_of(arrival)) && refused.lock().expect("no panic").insert(id);
+        Answer::status(if refuses { 500 } else { 200 }).after(Duration::from_millis(3))
+    });
+}
+
+/// Of five messages one, by the second endpoint.
+fn is_refused_once(path: &str, payload: &Value) -> bool {
+    path == "/2"
+        && payload["number"]
+            .as_u64()
+            .is_some_and(|number| number.is_multiple_of(5))
+}
+
+fn payload_of(arrival: &Arrival) -> Value {
+    serde_json::from_str(arrival.text()).expect("the body is JSON")
+}
+
+/// Message id and path.
+type Pair = (String, String);
+
+/// How often each pair arrived; all arrivals are as they were sent, and each pair is among them.
+fn arrivals_by_pair(receiver: &Receiver, accepted: &BTreeMap<usize, String>, endpoints: usize) -> HashMap<Pair, usize> {
+    let numbers: HashMap<&str, usize> = accepted.iter().map(|(number, id)| (id.as_str(), *number)).collect();
+    let mut arrivals = HashMap::new();
+    for arrival in receiver.arrivals() {
+        let id = arrival.message_id().to_owned();
+        let number = numbers.get(id.as_str()).expect("only accepted messages arrive");
+        assert_eq!(payload_of(&arrival), message(*number)["payload"], "the payload of {id}");
+        assert!(arrival.is_signed_with(SECRET), "{id} is signed");
+        *arrivals.entry((id, arrival.path)).or_default() += 1;
+    }
+    for id in accepted.values() {
+        for number in 1..=endpoints {
+            let pair = (id.clone(), format!("/{number}"));
+            assert!(
+                arrivals.contains_key(&pair),
+                "answered 202, but did not arrive: {pair:?}"
+            );
+        }
+    }
+    arrivals
+}
+
+/// Waits until nothing is left to send, and looks at every row that a message has left behind.
+async fn everything_arrived(
+    db: &TestDatabase,
+    receiver: &Receiver,
+    accepted: &BTreeMap<usize, String>,
+    endpoints: usize,
+) {
+    let connection = db.connect().await;
+    // Sooner than any lease ends by itself.
+    becomes(&connection, "delivery", 0).await;
+    let arrivals = arrivals_by_pair(receiver, accepted, endpoints);
+    println!(
+        "{} messages, {} pairs, {} arrivals",
+        accepted.len(),
+        arrivals.len(),
+        receiver.count()
+    );
+
+    let (messages, pairs) = (accepted.len() as i64, (accepted.len() * endpoints) as i64);
+    assert_eq!(
+        count(&connection, "message").await,
+        messages,
+        "each is stored once, however often it was posted"
+    );
+    assert_eq!(count(&connection, "delivery_result").await, pairs);
+    assert_eq!(
+        count(&connection, "delivery_result where state = 0").await,
+        pairs,
+        "every pair is delivered"
+    );
+
+    let sql = "select a.message_id, e.url, count(case when a.delivered then 1 end) as good,
+                      count(case when not a.delivered then 1 end) as bad
+               from attempt a join endpoint e on e.app_id = a.app_id and e.id = a.endpoint_id
+               group by a.message_id, e.url";
+    let attempts = rows(&connection, sql).await;
+    assert_eq!(attempts.len() as i64, pairs, "every pair has attempts");
+    let numbers: HashMap<&str, usize> = accepted.iter().map(|(number, id)| (id.as_str(), *number)).collect();
+    for row in attempts {
+        let text = |name| row.try_get::<String>("", name).expect("a text");
+        let number = |name| row.try_get::<i64>("", name).expect("a number") as usize;
+        let (id, path) = (text("message_id"), text("url").replace(&receiver.url_of(""), ""));
+        let (good, bad) = (number("good"), number("bad"));
+        let refused = usize::from(is_refused_once(&path, &message(numbers[id.as_str()])["payload"]));
+        let arrived = arrivals[&(id, path)];
+        assert!(
+            good >= 1 && bad <= refused,
+            "{good} successes, {bad} failures, {refused} refused"
+        );
+        assert!(
+            good + bad <= arrived,
+            "{good} successes and {bad} failures recorded, {arrived} arrived"
+        );
+    }
+}
+
+async fn count(connection: &DatabaseConnection, from: &str) -> i64 {
+    let found = rows(connection, &format!("select count(*) as n from {from}")).await;
+    found[0].try_get("", "n").expect("a number")
+}
+
+// One process after the other, each killed: at the fail points, then at random moments.
+both!(
+    every_message_answered_202_arrives_although_the_process_is_killed,
+    async |db| {
+        let receiver = Arc::new(Receiver::start().await);
+        answer_mostly(&receiver);
+        let program = program(db);
+        let mut serving = program.serve().await;
+        subscribe(&serving.url(), &receiver, 2).await;
+        assert_eq!(serving.stop().await, Some(0));
+
+        let load = Load::start(receiver.clone(), 2);
+        for _ in 0..rounds() {
+            for point in POINTS {
+                let mut serving = program.clone().env("POSTRIDER_CRASH_POINT", point).serve().await;
+                load.serve_at([&serving]);
+                assert_eq!(serving.end().await, None, "it died at {point}: {}", serving.stderr());
+            }
+            for _ in 0..RANDOM_KILLS {
+                let mut serving = program.serve().await;
+                load.serve_at([&serving]);
+                load.accept_more(1 + random(60) as usize).await;
+                tokio::time::sleep(Duration::from_micros(random(20_000))).await;
+                serving.signal("KILL");
+                serving.end().await;
+            }
+        }
+        let mut serving = program.serve().await;
+        load.serve_at([&serving]);
+        load.accept_more(20).await;
+        let accepted = load.end().await;
+        everything_arrived(db, &receiver, &accepted, 2).await;
+        assert_eq!(serving.stop().await, Some(0), "{}", serving.stderr());
+    }
+);
+
+// Two processes all the time, of which now one and now the other is killed.
+postgres_only!(
+    every_message_arrives_although_two_processes_are_killed_in_turns,
+    async |db| {
+        let receiver = Arc::new(Receiver::start().await);
+        answer_mostly(&receiver);
+        let program = program(db);
+        let mut servings = [program.serve().await, program.serve().await];
+        subscribe(&servings[0].url(), &receiver, 2).await;
+
+        let load = Load::start(receiver.clone(), 2);
+        load.serve_at(&servings);
+        for round in 0..RANDOM_KILLS * rounds() {
+            load.accept_more(1 + random(60) as usize).await;
+            let victim = &mut servings[round % 2];
+            victim.signal("KILL");
+            victim.end().await;
+            *victim = program.serve().await;
+            load.serve_at(&servings);
+        }
+        load.accept_more(20).await;
+        let accepted = load.end().await;
+        everything_arrived(db, &receiver, &accepted, 2).await;
+    }
+);
+
+/// Posts a message that the process at `server` sends by itself, and answers its id.
+async fn post_to(server: &Serving, number: usize) -> String {
+    let servers = watch::Sender::new(vec![server.url()]);
+    post(&Caller::new(TOKEN), servers.subscribe(), number).await
+}
+
+/// Lets `server` send five messages that are never answered. Answers how many requests have arrived then.
+async fn in_flight(server: &Serving, receiver: &Receiver, ids: &mut BTreeMap<usize, String>) -> usize {
+    receiver.answer(Answer::hang());
+    let before = receiver.count();
+    for _ in 0..5 {
+        let number = ids.len();
+        ids.insert(number, post_to(server, number).await);
+    }
+    receiver.wait_for(before + 5).await;
+    receiver.answer(Answer::ok());
+    before + 5
+}
+
+/// How long after `since` the last of the five has arrived again, apart from the first `before` requests.
+async fn sent_again(receiver: &Receiver, before: usize, since: Instant) -> Duration {
+    let arrivals = receiver.wait_for(before + 5).await;
+    let waits = arrivals[before..]
+        .iter()
+        .map(|arrival| arrival.at.duration_since(since));
+    waits.max().expect("five of them")
+}
+
+/// Asks for it three times at most, as the machine may be busy with other tests.
+async fn is_soon_enough(mut wait: impl AsyncFnMut() -> Duration) {
+    let mut waits = Vec::new();
+    while waits.len() < 3 {
+        waits.push(wait().await);
+        if waits.last().is_some_and(|wait| *wait <= SENT_AGAIN_IN) {
+            return;
+        }
+    }
+    panic!("sent again after {waits:?}");
+}
+
+postgres_only!(
+    what_a_killed_process_had_in_flight_is_sent_by_the_other_within_5_s,
+    async |db| {
+        let receiver = Receiver::start().await;
+        let program = program(db);
+        let second = program.serve().await;
+        subscribe(&second.url(), &receiver, 1).await;
+        let mut ids = BTreeMap::new();
+        is_soon_enough(async || {
+            let mut first = program.serve().await;
+            let before = in_flight(&first, &receiver, &mut ids).await;
+            first.signal("KILL");
+            let wait = sent_again(&receiver, before, Instant::now()).await;
+            first.end().await;
+            wait
+        })
+        .await;
+        everything_arrived(db, &receiver, &ids, 1).await;
+    }
+);
+
+both!(
+    what_a_killed_process_had_in_flight_is_sent_within_5_s_of_a_restart,
+    async |db| {
+        let receiver = Receiver::start().await;
+        let program = program(db);
+        let mut serving = program.serve().await;
+        subscribe(&serving.url(), &receiver, 1).await;
+        let mut ids = BTreeMap::new();
+        is_soon_enough(async || {
+            let before = in_flight(&serving, &receiver, &mut ids).await;
+            serving.signal("KILL");
+            serving.end().await;
+            serving = program.serve().await;
+            sent_again(&receiver, before, Instant::now()).await
+        })
+        .await;
+        everything_arrived(db, &receiver, &ids, 1).await;
+    }
+);
+
+/// The first sends and is stopped, the second takes over and sends again; the first wakes to a late answer, once
+/// `settled` attempts are recorded. Ends when that answer is recorded too.
+async fn a_sleeper_wakes(
+    db: &TestDatabase,
+    late: Answer,
+    meanwhile: Answer,
+    settled: i64,
+) -> (Receiver, [Serving; 2], DatabaseConnection) {
+    let receiver = Receiver::start().await;
+    let program = program(db).env("POSTRIDER_RETRY_SCHEDULE", "3600");
+    let servings = [program.serve().await, program.serve().await];
+    subscribe(&servings[0].url(), &receiver, 1).await;
+
+    let gate = Gate::closed();
+    receiver.answer_next([late.behind(&gate), meanwhile]);
+    post_to(&servings[0], 0).await;
+    receiver.wait_for(1).await;
+    servings[0].signal("STOP");
+    receiver.wait_for(2).await;
+    let connection = db.connect().await;
+    becomes(&connection, "attempt", settled).await;
+    gate.open();
+    servings[0].signal("CONT");
+    becomes(&connection, "attempt", settled + 1).await;
+    (receiver, servings, connection)
+}
+
+async fn becomes(connection: &DatabaseConnection, from: &str, wanted: i64) {
+    let what = format!("{wanted} rows of {from}");
+    within(DEADLINE, &what, async || {
+        (count(connection, from).await == wanted).then_some(())
+    })
+    .await;
+}
+
+postgres_only!(a_late_failure_of_a_process_that_slept_changes_nothing, async |db| {
+    let (receiver, servings, connection) = a_sleeper_wakes(db, Answer::status(500), Answer::ok(), 1).await;
+    assert_eq!(
+        count(&connection, "delivery_result where state = 0").await,
+        1,
+        "it stays delivered"
+    );
+    assert_eq!(count(&connection, "delivery").await, 0, "and nothing is scheduled");
+    assert_eq!(count(&connection, "attempt where delivered").await, 1);
+    post_to(&servings[0], 1).await;
+    receiver.wait_for(3).await;
+    becomes(&connection, "delivery_result where state = 0", 2).await;
+});
+
+postgres_only!(a_late_failure_uses_up_no_retry, async |db| {
+    let late = Answer::status(500);
+    let (_receiver, _servings, connection) = a_sleeper_wakes(db, late, Answer::status(500), 1).await;
+    assert_eq!(
+        count(&connection, "delivery where attempt = 1 and owner is null").await,
+        1,
+        "one attempt counts"
+    );
+    assert_eq!(
+        count(&connection, "delivery_result where state = 1").await,
+        1,
+        "a retry waits"
+    );
+});
+
+postgres_only!(a_late_failure_leaves_the_other_process_its_lease, async |db| {
+    let sending = Gate::closed();
+    let meanwhile = Answer::ok().behind(&sending);
+    let (receiver, _servings, connection) = a_sleeper_wakes(db, Answer::status(500), meanwhile, 0).await;
+    assert_eq!(
+        count(&connection, "delivery where attempt = 0 and owner is not null").await,
+        1,
+        "it is leased"
+    );
+    sending.open();
+    becomes(&connection, "delivery_result where state = 0", 1).await;
+    becomes(&connection, "delivery", 0).await;
+    assert_eq!(receiver.count(), 2);
+});
+
+postgres_only!(a_late_success_of_a_process_that_slept_ends_the_retries, async |db| {
+    let (receiver, _servings, connection) = a_sleeper_wakes(db, Answer::ok(), Answer::status(500), 1).await;
+    assert_eq!(
+        count(&connection, "delivery_result where state = 0").await,
+        1,
+        "it is delivered"
+    );
+    assert_eq!(count(&connection, "delivery").await, 0, "the retry that waited is gone");
+    assert_eq!(receiver.count(), 2);
+});
