@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{Caller, DEADLINE, KEY, Program, Serving, rows, within};
+use crate::harness::{Caller, DEADLINE, KEY, Program, Receiver, Serving, rows, within};
 
 /// A token that a first start printed.
 fn printed_token(said: &str) -> Option<String> {
@@ -57,6 +57,32 @@ async fn a_first_start_on_sqlite_prints_a_token_once_with_the_way_to_a_first_web
     assert_eq!(second.stop().await, Some(0));
     assert_eq!(second.stdout(), "", "it is shown once");
     assert!(!second.stderr().contains("pr_"), "nor is it logged");
+}
+
+#[tokio::test]
+async fn the_commands_of_a_first_start_send_a_webhook_as_they_stand() {
+    let receiver = Receiver::start().await;
+    let program = Program::bare()
+        .env("POSTRIDER_LISTEN", "127.0.0.1:0")
+        .env("POSTRIDER_ALLOW_TARGETS", "127.0.0.0/8");
+    let serving = program.serve().await;
+    let said = within(DEADLINE, "it greets", async || {
+        Some(serving.stdout()).filter(|said| said.contains("/shop/msg"))
+    })
+    .await;
+    assert!(!said.contains("refused"), "loopback is allowed already: {said}");
+    let caller = Caller::new(&printed_token(&said).expect("a token"));
+    for command in said.lines().filter(|line| line.contains("curl")) {
+        let (start, body) = command.split_once(" -d '").expect("a body");
+        let (_, path) = start.split_once("/api/v1").expect("a path");
+        let body = body
+            .trim_end_matches('\'')
+            .replace("127.0.0.1:9000", &receiver.address().to_string());
+        let body = serde_json::from_str(&body).expect("JSON");
+        caller.make(&serving.url(), path, body).await;
+    }
+    let arrived = receiver.wait_for(1).await;
+    assert_eq!(arrived[0].text(), r#"{"total":1.1}"#);
 }
 
 #[tokio::test]
