@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{Caller, DEADLINE, KEY, Program, Receiver, Serving, rows, within};
+use crate::harness::{Answer, Caller, DEADLINE, KEY, Program, Receiver, Serving, TestDatabase, rows, within};
 
 /// A token that a first start printed.
 fn printed_token(said: &str) -> Option<String> {
@@ -276,6 +276,65 @@ both!(
         let stopping = Instant::now();
         assert_eq!(serving.stop().await, Some(0), "{}", serving.stderr());
         assert!(stopping.elapsed() < Duration::from_secs(10), "{}", serving.stderr());
+    }
+);
+
+/// A served database with an application `shop` whose one endpoint is the receiver.
+async fn serve_to(db: &TestDatabase, receiver: &Receiver, grace: &str) -> (Serving, Caller) {
+    let token = "a-token-of-the-operator";
+    let program = Program::on(db.url())
+        .env("POSTRIDER_ADMIN_TOKEN", token)
+        .env("POSTRIDER_ALLOW_TARGETS", "127.0.0.0/8")
+        .env("POSTRIDER_SHUTDOWN_GRACE", grace);
+    let serving = program.serve().await;
+    let caller = Caller::new(token);
+    let server = serving.url();
+    caller
+        .make(&server, "/app", json!({"name": "Shop", "uid": "shop"}))
+        .await;
+    caller
+        .make(&server, "/app/shop/endpoint", json!({"url": receiver.url()}))
+        .await;
+    (serving, caller)
+}
+
+both!(a_delivery_in_flight_at_the_stop_is_finished_and_recorded, async |db| {
+    let receiver = Receiver::start().await;
+    receiver.answer(Answer::ok().after(Duration::from_millis(500)));
+    let (mut serving, caller) = serve_to(db, &receiver, "30").await;
+    let message = json!({"eventType": "order.paid", "payload": {}});
+    caller.make(&serving.url(), "/app/shop/msg", message).await;
+    receiver.wait_for(1).await;
+    assert_eq!(serving.stop().await, Some(0));
+    let connection = db.connect().await;
+    assert_eq!(
+        rows(&connection, "select 1 from attempt where delivered").await.len(),
+        1
+    );
+    assert_eq!(rows(&connection, "select 1 from delivery").await.len(), 0);
+});
+
+both!(
+    a_delivery_that_outlives_the_grace_is_given_back_and_sent_by_the_next_start,
+    async |db| {
+        let receiver = Receiver::start().await;
+        receiver.answer_next([Answer::hang()]);
+        let (mut serving, caller) = serve_to(db, &receiver, "1").await;
+        let message = json!({"eventType": "order.paid", "payload": {}});
+        caller.make(&serving.url(), "/app/shop/msg", message).await;
+        receiver.wait_for(1).await;
+        assert_eq!(serving.stop().await, Some(0));
+        let connection = db.connect().await;
+        let free = "select 1 from delivery where owner is null and attempt = 0";
+        assert_eq!(rows(&connection, free).await.len(), 1, "not counted as an attempt");
+        let again = Program::on(db.url()).env("POSTRIDER_ALLOW_TARGETS", "127.0.0.0/8");
+        let mut serving = again.serve().await;
+        receiver.wait_for(2).await;
+        within(DEADLINE, "it is recorded", async || {
+            (rows(&connection, "select 1 from attempt where delivered").await.len() == 1).then_some(())
+        })
+        .await;
+        assert_eq!(serving.stop().await, Some(0));
     }
 );
 
