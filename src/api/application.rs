@@ -16,7 +16,7 @@ use super::body::Body;
 use super::error::{ApiError, Read, Write};
 use super::fields::{change, changed_throttle_rate, metadata, name, throttle_rate, uid};
 use super::idempotency::IdempotencyKey;
-use super::paging::{Iterates, ListOut, ListQuery, Ordering, ascending};
+use super::paging::{Iterates, Limit, ListOut, ListQuery, Ordering, ascending};
 use super::wire::{Instant, present};
 use super::{ApiState, Tag};
 use crate::domain::id::Prefix;
@@ -133,7 +133,7 @@ impl Applications {
         &self,
         caller: Organization,
         state: Data<&Arc<ApiState>>,
-        limit: Query<Option<i64>>,
+        limit: Query<Option<Limit>>,
         iterator: Query<Option<String>>,
         order: Query<Option<Ordering>>,
     ) -> Result<Answer<ListOut<ApplicationOut>>, ApiError<Read>> {

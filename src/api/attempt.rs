@@ -11,7 +11,7 @@ use super::answer::Answer;
 use super::auth::Caller;
 use super::error::{ApiError, Read};
 use super::filters::{EventTypes, MessageQuery};
-use super::paging::{ListOut, ListQuery, bad_query};
+use super::paging::{Limit, ListOut, ListQuery, bad_query};
 use super::wire::Instant;
 use super::{ApiState, Tag};
 use crate::domain::delivery::Trigger;
@@ -143,7 +143,7 @@ impl Attempts {
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         msg_id: Path<String>,
-        limit: Query<Option<i64>>,
+        limit: Query<Option<Limit>>,
         iterator: Query<Option<String>>,
         /// 0: successes; 2: failures.
         status: Query<Option<i64>>,
@@ -199,7 +199,7 @@ impl Attempts {
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         endpoint_id: Path<String>,
-        limit: Query<Option<i64>>,
+        limit: Query<Option<Limit>>,
         iterator: Query<Option<String>>,
         /// 0: successes; 2: failures.
         status: Query<Option<i64>>,

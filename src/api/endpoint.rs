@@ -13,7 +13,7 @@ use super::body::Body;
 use super::endpoint_body::{EndpointIn, EndpointOut, EndpointPatch, EndpointUpdate};
 use super::error::{ApiError, Read, Write};
 use super::idempotency::IdempotencyKey;
-use super::paging::{Iterates, ListOut, ListQuery, Ordering, ascending};
+use super::paging::{Iterates, Limit, ListOut, ListQuery, Ordering, ascending};
 use super::{ApiState, Tag};
 use crate::domain::id::Prefix;
 use crate::error::Result;
@@ -37,7 +37,7 @@ impl Endpoints {
         caller: Caller,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
-        limit: Query<Option<i64>>,
+        limit: Query<Option<Limit>>,
         iterator: Query<Option<String>>,
         order: Query<Option<Ordering>>,
     ) -> Result<Answer<ListOut<EndpointOut>>, ApiError<Read>> {

@@ -16,7 +16,7 @@ use super::body::Body;
 use super::error::{ApiError, Read, Write};
 use super::fields::{change, identifier, text};
 use super::idempotency::IdempotencyKey;
-use super::paging::{Iterates, ListOut, ListQuery, Ordering};
+use super::paging::{Iterates, Limit, ListOut, ListQuery, Ordering};
 use super::wire::{Instant, JsonObject, present};
 use super::{ApiState, Tag};
 use crate::domain::json_schema::check_json_schema;
@@ -182,7 +182,7 @@ impl EventTypes {
         &self,
         caller: Caller,
         state: Data<&Arc<ApiState>>,
-        limit: Query<Option<i64>>,
+        limit: Query<Option<Limit>>,
         iterator: Query<Option<String>>,
         /// Accepted and ignored: the list is always sorted by name.
         #[oai(name = "order")]

@@ -15,7 +15,7 @@ use super::body::Body;
 use super::error::{ApiError, Read, Write};
 use super::filters::{EventTypes, MessageQuery};
 use super::idempotency::IdempotencyKey;
-use super::paging::{ListOut, ListQuery};
+use super::paging::{Limit, ListOut, ListQuery};
 use super::wire::{Instant, JsonText};
 use super::{ApiState, Tag};
 use crate::domain::id::Prefix;
@@ -181,7 +181,7 @@ impl Messages {
         caller: Caller,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
-        limit: Query<Option<i64>>,
+        limit: Query<Option<Limit>>,
         iterator: Query<Option<String>>,
         /// Only those on this channel.
         channel: Query<Option<String>>,

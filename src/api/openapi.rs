@@ -67,6 +67,9 @@ pub(super) fn clean(value: &mut Value) {
     }
 }
 
+/// The keys of these are names that callers chose, not words of the document's own language.
+const NAMED: [&str; 2] = ["properties", "schemas"];
+
 fn clean_object(object: &mut Map<String, Value>) {
     for name in ["content", "headers"] {
         if let Some(Value::Object(inner)) = object.get_mut(name) {
@@ -84,7 +87,12 @@ fn clean_object(object: &mut Map<String, Value>) {
             object.remove(flag);
         }
     }
-    object.values_mut().for_each(clean);
+    for (key, value) in object {
+        match value {
+            Value::Object(named) if NAMED.contains(&key.as_str()) => named.values_mut().for_each(clean),
+            other => clean(other),
+        }
+    }
 }
 
 /// Media types without parameters; header names in lower case.
@@ -145,12 +153,14 @@ mod tests {
         let mut document = json!({
             "content": {"application/json; charset=utf-8": {"schema": {"format": "uint16", "maximum": 65535.0}}},
             "headers": {"RETRY-AFTER": {"deprecated": false}},
+            "properties": {"headers": {"additionalProperties": {"nullable": false}}},
             "either": {"allOf": [{"$ref": "#/x"}, {"nullable": true}], "nullable": true},
         });
         clean(&mut document);
         let clear = json!({
             "content": {"application/json": {"schema": {"format": "int32", "maximum": 65535, "minimum": 0}}},
             "headers": {"retry-after": {}},
+            "properties": {"headers": {"additionalProperties": {}}},
             "either": {"allOf": [{"$ref": "#/x"}], "nullable": true},
         });
         assert_eq!(document, clear);

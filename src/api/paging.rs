@@ -6,10 +6,10 @@ use std::borrow::Cow;
 use poem_openapi::Enum;
 use poem_openapi::param::Query;
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef, Registry};
-use poem_openapi::types::Type;
-use serde::Serialize;
+use poem_openapi::types::{ParseError, ParseFromParameter, ParseResult, Type};
+use serde::{Deserialize, Serialize};
 
-use super::wire::Nullable;
+use super::wire::{Nullable, json_type};
 use crate::domain::id::Prefix;
 use crate::domain::identifier::check_identifier;
 use crate::error::{Error, Kind, Result};
@@ -34,9 +34,28 @@ pub enum Iterates {
     Names,
 }
 
+/// How many rows a page has at most.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(transparent)]
+pub struct Limit(i64);
+
+json_type!(Limit, "limit", true, |_registry| {}, {
+    MetaSchemaRef::Inline(Box::new(MetaSchema {
+        minimum: Some(1.0),
+        maximum: Some(MOST as f64),
+        ..MetaSchema::new_with_format("integer", "int32")
+    }))
+});
+
+impl ParseFromParameter for Limit {
+    fn parse_from_parameter(value: &str) -> ParseResult<Self> {
+        value.parse().map(Self).map_err(ParseError::custom)
+    }
+}
+
 /// What a list was asked for.
 pub struct ListQuery {
-    pub limit: Query<Option<i64>>,
+    pub limit: Query<Option<Limit>>,
     pub iterator: Query<Option<String>>,
 }
 
@@ -44,7 +63,7 @@ impl ListQuery {
     /// # Errors
     /// `Invalid` when the limit is out of range or the iterator is none.
     pub fn request(self, iterates: &Iterates, ascending: bool) -> Result<PageRequest> {
-        let limit = self.limit.0.unwrap_or(DEFAULT_LIMIT);
+        let limit = self.limit.0.map_or(DEFAULT_LIMIT, |limit| limit.0);
         if !(1..=MOST).contains(&limit) {
             return Err(bad_query("limit", format!("must be from 1 to {MOST}")));
         }

@@ -2,51 +2,67 @@
 //! slash or none, writes that outlive their caller. Called by app and by the tests.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::FutureExt;
 use poem::error::MethodNotAllowedError;
 use poem::http::uri::PathAndQuery;
 use poem::http::{HeaderValue, Method, Uri, header};
 use poem::middleware::CatchPanic;
 use poem::{Endpoint, EndpointExt, IntoEndpoint, Request, Response, Route};
 use poem_openapi::OpenApi;
+use tokio::time::timeout;
 
 use super::auth::Authenticator;
 use super::body::BodyDeadline;
-use super::error::{from_panic, from_poem};
+use super::error::{from_panic, from_poem, response};
 use super::{ApiState, Operations, docs, openapi};
+use crate::error::Error;
+
+/// How long a caller waits for the database (wire contract: 503).
+const DATABASE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Everything that is served on the public port.
 pub fn routes(state: ApiState) -> impl Endpoint<Output = Response> {
     let state = Arc::new(state);
     let authenticator = Arc::new(Authenticator::new(state.store.clone(), state.admin.clone()));
     let deadline = BodyDeadline(state.body_deadline);
-    let operations = openapi::service().into_endpoint().around(in_own_task);
-    let allow = Arc::new(Allow::of::<Operations>());
-    docs::add(Route::new())
-        .nest_no_strip("/", operations)
-        .data(state)
-        .data(authenticator)
-        .data(deadline)
+    let for_writes = state.body_deadline + DATABASE_DEADLINE;
+    let operations = openapi::service().into_endpoint();
+    let operations = operations.around(move |inner, request| in_time(inner, request, for_writes));
+    let pages = docs::add(Route::new()).nest_no_strip("/", operations);
+    let served = pages.data(state).data(authenticator).data(deadline);
+    with_json_errors(served, Arc::new(Allow::of::<Operations>()))
+}
+
+fn with_json_errors<E: Endpoint<Output = Response> + 'static>(
+    inner: E,
+    allow: Arc<Allow>,
+) -> impl Endpoint<Output = Response> {
+    inner
         .with(CatchPanic::new().with_handler(|_| from_panic()))
         .around(move |inner, request| answer(inner, request, allow.clone()))
 }
 
-/// A write that has begun runs to its end, though its caller hangs up: hyper drops the caller's future, not this task.
-async fn in_own_task<E>(inner: Arc<E>, request: Request) -> poem::Result<Response>
+/// Answers 503 when the database does not, and lets no write end half-way because its caller hangs up or loses
+/// patience: what has begun runs in a task of its own.
+async fn in_time<E>(inner: Arc<E>, request: Request, for_writes: Duration) -> poem::Result<Response>
 where
     E: Endpoint<Output = Response> + 'static,
 {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     // The intake has tasks of its own, and drops a message whose caller left before its batch began.
     let sends = request.method() == Method::POST && request.uri().path().ends_with("/msg");
-    if reads || sends {
-        return inner.call(request).await;
-    }
-    let write = tokio::spawn(async move { inner.call(request).await });
-    match write.await {
-        Ok(answered) => answered,
-        Err(_) => Ok(from_panic()),
-    }
+    let answered = if reads {
+        timeout(DATABASE_DEADLINE, inner.call(request)).await
+    } else if sends {
+        timeout(for_writes, inner.call(request)).await
+    } else {
+        let write = tokio::spawn(async move { inner.call(request).await });
+        let write = write.map(|ended| ended.unwrap_or_else(|_| Ok(from_panic())));
+        timeout(for_writes, write).await
+    };
+    answered.unwrap_or_else(|_| Ok(response(&Error::unavailable("the database does not answer"))))
 }
 
 async fn answer<E: Endpoint<Output = Response>>(
@@ -139,6 +155,21 @@ mod tests {
         assert!(fits("/api/v1/app/{app_id}", "/api/v1/app/x"));
         for other in ["/api/v1/app", "/api/v1/app/x/y", "/api/v1/apple/x"] {
             assert!(!fits("/api/v1/app/{app_id}", other), "{other}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_json_500_in_reads_and_in_writes() {
+        let panics = poem::endpoint::make_sync(|request| -> Response { panic!("as a test wants it: {request:?}") });
+        let panics = panics.around(|inner, request| in_time(inner, request, DATABASE_DEADLINE));
+        let endpoint = with_json_errors(panics, Arc::new(Allow(Vec::new())));
+        for method in [Method::GET, Method::POST] {
+            let request = Request::builder().method(method).uri_str("/x").finish();
+            let answer = endpoint.get_response(request).await;
+            assert_eq!(answer.status(), 500);
+            assert_eq!(answer.content_type(), Some("application/json"));
+            let text = answer.into_body().into_string().await.unwrap();
+            assert!(text.contains(r#""code":"server_error""#), "{text}");
         }
     }
 

@@ -3,7 +3,7 @@
 
 use poem::endpoint::BoxEndpoint;
 use poem::http::{HeaderMap, Method, StatusCode};
-use poem::{Body, Endpoint, EndpointExt, Request, Response, Server};
+use poem::{Endpoint, EndpointExt, Request, Response, Server};
 use postrider::api::listener::CappedAcceptor;
 use postrider::api::{AdminToken, ApiState, routes};
 use postrider::domain::token;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
-use crate::harness::{Rig, TestDatabase};
+use crate::harness::{Rig, Shape, TestDatabase};
 
 pub const ADMIN: &str = "an-admin-token-of-twenty-or-more";
 
@@ -48,7 +48,11 @@ impl Api {
     }
 
     pub async fn with_body_deadline(db: &TestDatabase, body_deadline: Duration) -> Self {
-        let rig = Rig::on(db).await;
+        Self::shaped(db, Shape::default(), body_deadline).await
+    }
+
+    pub async fn shaped(db: &TestDatabase, shape: Shape, body_deadline: Duration) -> Self {
+        let rig = Rig::shaped(db, shape).await;
         let organization = service::organization::get_or_create(&rig.store, "tests").await.unwrap();
         let (token, _) = service::token::create(&rig.store, &organization.id, None, None)
             .await
@@ -176,7 +180,7 @@ impl Api {
     pub async fn send(&self, request: Request) -> Answer {
         let response = self.endpoint.get_response(request).await;
         let (parts, body) = response.into_parts();
-        let text = Body::from(body).into_string().await.unwrap();
+        let text = body.into_string().await.unwrap();
         let is_json = parts
             .headers
             .get("content-type")

@@ -24,6 +24,7 @@ mod message;
 mod migrate;
 mod migrations;
 mod openapi;
+mod outage;
 mod paging;
 mod proxy;
 mod query_plans;

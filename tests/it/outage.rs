@@ -1,0 +1,79 @@
+//! The API while its caller or its database goes away.
+
+use poem::Request;
+use poem::http::Method;
+use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
+use serde_json::json;
+use std::time::Duration;
+
+use crate::api::Api;
+use crate::harness::{DEADLINE, Kind, Proxy, Shape, TestDatabase, within};
+
+/// Lets nobody else write until it is dropped.
+async fn hold_writes(db: &TestDatabase, connection: &DatabaseConnection) -> sea_orm::DatabaseTransaction {
+    let mut options = sea_orm::TransactionOptions::default();
+    if db.kind() == Kind::Sqlite {
+        options.sqlite_transaction_mode = Some(sea_orm::SqliteTransactionMode::Immediate);
+    }
+    let held = connection.begin_with_options(options).await.unwrap();
+    if db.kind() == Kind::Postgres {
+        held.execute_unprepared("lock table application in exclusive mode")
+            .await
+            .unwrap();
+    }
+    held
+}
+
+both!(a_write_that_has_begun_ends_though_its_caller_hangs_up, async |db| {
+    let api = Api::on(db).await;
+    let connection = db.connect().await;
+    let held = hold_writes(db, &connection).await;
+    let headers = [("idempotency-key", "k")];
+    let body = json!({"name": "n"}).to_string();
+    let request = api.call(&api.token, "POST", "/app", &headers, &body);
+    assert!(
+        tokio::time::timeout(Duration::from_millis(300), request).await.is_err(),
+        "it waits for its turn"
+    );
+    held.rollback().await.unwrap();
+    within(DEADLINE, "the application is there", async || {
+        (api.rig.count("application").await == 1).then_some(())
+    })
+    .await;
+    let again = api.post_once("/app", "k", json!({"name": "n"})).await;
+    assert_eq!(again.expect(201)["name"], "n");
+    assert_eq!(api.rig.count("application").await, 1);
+});
+
+postgres_only!(an_absent_database_is_503_in_json_and_goes_by, async |db| {
+    let proxy = Proxy::to(db.url()).await;
+    let shape = Shape {
+        url: Some(proxy.url(db.url())),
+        ..Shape::default()
+    };
+    let api = Api::shaped(db, shape, Duration::from_millis(500)).await;
+    api.get("/app").await.expect(200);
+    proxy.stall();
+    let health = Request::builder().uri_str("/api/v1/health").finish();
+    let body = json!({"name": "n"}).to_string();
+    let (health, read, write) = tokio::join!(
+        api.send(health),
+        api.get("/app"),
+        api.call(&api.token, "POST", "/app", &[("idempotency-key", "k")], &body),
+    );
+    for answer in [health, read, write] {
+        answer.refused(503, "unavailable");
+        assert_eq!(answer.headers["retry-after"], "1");
+    }
+    let ping = Request::builder()
+        .method(Method::GET)
+        .uri_str("/api/v1/health/ping")
+        .finish();
+    api.send(ping).await.expect(204);
+    proxy.resume();
+    let back = async || (api.get("/app").await.status == 200).then_some(());
+    within(DEADLINE, "the database is back", back).await;
+    let again = api.post_once("/app", "k", json!({"name": "n"})).await;
+    assert_eq!(again.expect(201)["name"], "n");
+    assert_eq!(api.rig.count("application").await, 1);
+});
