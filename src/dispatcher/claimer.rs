@@ -28,6 +28,15 @@ pub(super) struct Claimer {
     after: String,
     /// Leases of claims whose commit was not answered, by delivery id: nobody sends them.
     lost: Vec<(String, i64)>,
+    /// Who comes first at the next claim.
+    turn: usize,
+}
+
+/// What a claim looks for.
+#[derive(Clone, Copy)]
+enum Waiting {
+    Due(Lane),
+    Parked,
 }
 
 pub(super) struct Claims {
@@ -44,6 +53,7 @@ impl Claimer {
             lease,
             after: String::new(),
             lost: Vec::new(),
+            turn: 0,
         }
     }
 
@@ -96,6 +106,14 @@ impl Claimer {
         Ok(())
     }
 
+    /// Another one comes first at every claim: where slots are short, none of them waits for the others to end.
+    fn take_turns(&mut self) -> [Waiting; 3] {
+        let mut order = [Waiting::Due(Lane::First), Waiting::Due(Lane::Again), Waiting::Parked];
+        order.rotate_left(self.turn);
+        self.turn = (self.turn + 1) % order.len();
+        order
+    }
+
     /// Leases what is due, both lanes, and parked rows of endpoints that have room again.
     pub async fn claim(&mut self) -> Result<Claims> {
         let Some(owner) = self.handoff.owner() else {
@@ -111,7 +129,15 @@ impl Claimer {
             queue::release(&tx, self.lost.iter().map(|(id, lease)| (id.as_str(), *lease))).await?;
         }
         let mut claims = Claims::none();
-        for lane in [Lane::First, Lane::Again] {
+        let mut empty = Vec::new();
+        for waiting in self.take_turns() {
+            let Waiting::Due(lane) = waiting else {
+                let parked = self.handoff.parked_with_room(PARKED_ENDPOINTS);
+                let (leases, without) = queue::claim_parked(&tx, &self.handoff, &terms, &parked).await?;
+                claims.leases.extend(leases);
+                empty = without;
+                continue;
+            };
             let most = self.handoff.free(lane).min(CLAIM);
             if most > 0 {
                 let (leases, found) = queue::claim(&tx, &self.handoff, &terms, lane, most).await?;
@@ -119,9 +145,6 @@ impl Claimer {
                 claims.leases.extend(leases);
             }
         }
-        let parked = self.handoff.parked_with_room(PARKED_ENDPOINTS);
-        let (leases, empty) = queue::claim_parked(&tx, &self.handoff, &terms, &parked).await?;
-        claims.leases.extend(leases);
         if let Err(err) = tx.commit().await {
             let leases = claims.leases.into_iter();
             self.lost

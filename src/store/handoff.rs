@@ -26,6 +26,20 @@ pub struct Caps {
     pub endpoint: usize,
 }
 
+impl Caps {
+    fn free(&self, state: &State, lane: Lane) -> usize {
+        let free = self.process.saturating_sub(state.in_flight);
+        match lane {
+            Lane::First => free,
+            Lane::Again => {
+                let (kept, of) = KEPT_FOR_FIRST;
+                let cap = self.process - self.process * kept / of;
+                free.min(cap.saturating_sub(state.again_in_flight))
+            }
+        }
+    }
+}
+
 /// First attempts of scheduled deliveries, or all others: each has a claim and an index of its own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Lane {
@@ -57,6 +71,8 @@ struct State {
     in_flight: usize,
     again_in_flight: usize,
     endpoints: HashMap<Arc<str>, Load>,
+    /// Counts the turns of endpoints with parked rows.
+    turns: u64,
     owner: Option<Owner>,
 }
 
@@ -65,6 +81,8 @@ struct Load {
     in_flight: usize,
     /// Rows of this endpoint are known to be parked.
     parked: bool,
+    /// Its last turn to have parked rows brought back.
+    turn: u64,
 }
 
 struct Owner {
@@ -138,16 +156,7 @@ impl Handoff {
 
     /// How many rows of `lane` a claim may take now.
     pub fn free(&self, lane: Lane) -> usize {
-        let state = self.state();
-        let free = self.caps.process.saturating_sub(state.in_flight);
-        match lane {
-            Lane::First => free,
-            Lane::Again => {
-                let (kept, of) = KEPT_FOR_FIRST;
-                let cap = self.caps.process - self.caps.process * kept / of;
-                free.min(cap.saturating_sub(state.again_in_flight))
-            }
-        }
+        self.caps.free(&self.state(), lane)
     }
 
     /// Remembers which endpoints have parked rows, or that they have none any more.
@@ -161,16 +170,40 @@ impl Handoff {
         }
     }
 
-    /// At most `most` endpoints that have parked rows and room, each with the number of rows it may have now.
+    /// At most `most` endpoints that have parked rows and room, each with the number of rows it may have now: equal
+    /// shares, and whoever has waited longest comes first. Their rows count as [`Lane::Again`], whatever they are.
     pub fn parked_with_room(&self, most: usize) -> Vec<(Arc<str>, usize)> {
-        let state = self.state();
-        let mut free = self.caps.process.saturating_sub(state.in_flight);
-        let mut found = Vec::new();
-        for (endpoint, load) in state.endpoints.iter().filter(|(_, load)| load.parked) {
-            let room = self.caps.endpoint.saturating_sub(load.in_flight).min(free);
-            if room > 0 && found.len() < most {
-                free -= room;
-                found.push((endpoint.clone(), room));
+        let mut state = self.state();
+        let mut free = self.caps.free(&state, Lane::Again);
+        let with_room = state.endpoints.iter().filter(|(_, load)| load.parked);
+        let mut waiting: Vec<_> = with_room
+            .map(|(endpoint, load)| {
+                (
+                    load.turn,
+                    endpoint.clone(),
+                    self.caps.endpoint.saturating_sub(load.in_flight),
+                )
+            })
+            .filter(|(_, _, room)| *room > 0)
+            .collect();
+        waiting.sort_by_key(|(turn, ..)| *turn);
+        waiting.truncate(most.min(free));
+        let mut left = waiting.len();
+        let mut found = Vec::with_capacity(left);
+        for (_, endpoint, room) in waiting {
+            let share = room.min(free.div_ceil(left));
+            free -= share;
+            left -= 1;
+            found.push((endpoint, share));
+        }
+        // Whoever got the larger share comes later next time.
+        let mut served: Vec<_> = found.iter().collect();
+        served.sort_by_key(|(_, share)| *share);
+        for (endpoint, _) in served {
+            state.turns += 1;
+            let turn = state.turns;
+            if let Some(load) = state.endpoints.get_mut(endpoint) {
+                load.turn = turn;
             }
         }
         found
@@ -222,7 +255,7 @@ impl Handoff {
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut state = self.handoff.state();
-        let was_full = state.in_flight >= self.handoff.caps.process;
+        let was_full = self.handoff.caps.free(&state, self.lane) == 0;
         state.in_flight -= 1;
         state.again_in_flight -= usize::from(self.lane == Lane::Again);
         let Some(load) = state.endpoints.get_mut(&self.endpoint) else {

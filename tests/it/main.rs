@@ -17,6 +17,7 @@ mod database;
 mod delivery;
 mod endpoint;
 mod event_type;
+mod fairness;
 mod idempotency;
 mod intake;
 mod leases;

@@ -44,7 +44,7 @@ pub async fn claim(
         .map(|row| Claimed::from_query_result(row, ""))
         .collect::<Result<Vec<_>, _>>()?;
     let found = rows.len();
-    Ok((lease_all(tx, handoff, terms, rows).await?, found))
+    Ok((lease_all(tx, handoff, terms, lane, rows).await?, found))
 }
 
 /// Leases parked rows: of each endpoint, oldest first, as many as it has room for. Answers the leases and the
@@ -73,7 +73,7 @@ pub async fn claim_parked(
             claimed.push(Claimed::from_query_result(row, "")?);
         }
     }
-    Ok((lease_all(tx, handoff, terms, claimed).await?, empty))
+    Ok((lease_all(tx, handoff, terms, Lane::Again, claimed).await?, empty))
 }
 
 /// The claim of `lane`: literals, not parameters, in what a partial index must match.
@@ -107,7 +107,13 @@ fn lease_values(terms: &LeaseTerms, now: Timestamp, most: usize) -> [Value; 4] {
 }
 
 /// Gives claimed rows their slots, targets and contents, in the order of their ids; parks those without a slot.
-async fn lease_all(tx: &Tx, handoff: &Arc<Handoff>, terms: &LeaseTerms, mut rows: Vec<Claimed>) -> Result<Vec<Lease>> {
+async fn lease_all(
+    tx: &Tx,
+    handoff: &Arc<Handoff>,
+    terms: &LeaseTerms,
+    lane: Lane,
+    mut rows: Vec<Claimed>,
+) -> Result<Vec<Lease>> {
     rows.sort_by(|a, b| a.id.cmp(&b.id));
     let mut names: HashMap<String, Arc<str>> = HashMap::new();
     let mut placed: Vec<(Claimed, Slot)> = Vec::with_capacity(rows.len());
@@ -117,8 +123,7 @@ async fn lease_all(tx: &Tx, handoff: &Arc<Handoff>, terms: &LeaseTerms, mut rows
             .entry(row.endpoint_id.clone())
             .or_insert_with(|| row.endpoint_id.as_str().into())
             .clone();
-        let first = row.attempt == 0 && row.trigger == Trigger::Scheduled;
-        match handoff.take(&endpoint, if first { Lane::First } else { Lane::Again }) {
+        match handoff.take(&endpoint, lane) {
             Some(slot) => placed.push((row, slot)),
             None => saturated.push((row, endpoint)),
         }

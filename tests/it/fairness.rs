@@ -1,0 +1,192 @@
+//! Fairness: nobody's backlog holds up anybody else's deliveries, and everything that is due goes out without a poll.
+//! Where the dispatcher runs by itself the clock stands, so no poll ever comes: what arrives, a wake-up brought.
+
+use postrider::store::handoff::Caps;
+
+use crate::harness::{Answer, Gate, Receiver, Rig, Shape, TestDatabase};
+
+async fn capped(db: &TestDatabase, process: usize, endpoint: usize) -> Rig {
+    let shape = Shape {
+        caps: Caps { process, endpoint },
+        schedule: "0,0,0,0",
+        ..Shape::default()
+    };
+    Rig::shaped(db, shape).await
+}
+
+/// `count` messages whose deliveries to `endpoint` are due, `attempt` of them made.
+async fn backlog(rig: &Rig, app: &str, endpoint: &str, count: i64, attempt: i32) {
+    let due = rig.clock.now().0 - 1_000_000_000;
+    let each = "with recursive n(n) as (select 1 union all select n + 1 from n where n < $1)";
+    let message = format!(
+        "{each} insert into message (app_id, id, event_type, created_at, expires_at) \
+         select $2, 'msg_' || $3 || n, 'order.created', $4, 9000000000000000000 from n"
+    );
+    let values = [count.into(), app.into(), endpoint.into(), due.into()];
+    rig.sql(&message, values.clone()).await;
+    let content = format!(
+        "{each} insert into message_content (app_id, message_id, body) select $2, 'msg_' || $3 || n, '{{}}' from n"
+    );
+    rig.sql(&content, values[..3].to_vec()).await;
+    let delivery = format!(
+        "{each} insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at) \
+         select 'dlv_' || $3 || n, $2, 'msg_' || $3 || n, $3, 0, {attempt}, $4 + n from n"
+    );
+    rig.sql(&delivery, values).await;
+}
+
+both!(
+    a_hundred_thousand_waiting_rows_hold_up_nobody_elses_first_attempt,
+    async |db| {
+        let mut rig = capped(db, 64, 16).await;
+        let (slow, quick, gate) = (Receiver::start().await, Receiver::start().await, Gate::closed());
+        slow.answer(Answer::ok().behind(&gate));
+        let (a, b) = (rig.application("a").await, rig.application("b").await);
+        let slow_id = rig.endpoint(&a, "slow", &slow.url()).await;
+        rig.endpoint(&b, "quick", &quick.url()).await;
+        backlog(&rig, &a, &slow_id, 100_000, 0).await;
+        let running = rig.run();
+        slow.wait_for(16).await;
+        rig.accept(&b, r#"{"fast":"path"}"#).await;
+        let large = format!(r#"{{"by":"claim","x":"{}"}}"#, "x".repeat(70_000));
+        rig.accept(&b, &large).await;
+        let begun = std::time::Instant::now();
+        quick.wait_for(2).await;
+        println!("the other endpoint's first attempts came after {:?}", begun.elapsed());
+        assert_eq!(slow.count(), 16, "its cap");
+        gate.open();
+        running.stop(false).await;
+    }
+);
+
+both!(parked_rows_are_released_by_their_endpoints_own_settles, async |db| {
+    let mut rig = capped(db, 8, 2).await;
+    let receiver = Receiver::start().await;
+    let app = rig.application("a").await;
+    rig.endpoint(&app, "e", &receiver.url()).await;
+    for _ in 0..40 {
+        rig.accept(&app, "{}").await;
+    }
+    assert_eq!(rig.count("delivery where due_at is null").await, 38);
+    let running = rig.run();
+    receiver.wait_for(40).await;
+    running.stop(true).await;
+    assert_eq!(rig.count("delivery").await, 0);
+    assert_eq!(receiver.count(), 40);
+});
+
+both!(parked_rows_are_found_after_a_restart, async |db| {
+    let rig = capped(db, 8, 2).await;
+    let receiver = Receiver::start().await;
+    let app = rig.application("a").await;
+    rig.endpoint(&app, "e", &receiver.url()).await;
+    for _ in 0..10 {
+        rig.accept(&app, "{}").await;
+    }
+    rig.sql("delete from delivery where due_at is not null", []).await;
+    rig.kill().await;
+    let mut rig = capped(db, 8, 2).await;
+    rig.drain().await;
+    assert_eq!(receiver.count(), 8);
+    assert_eq!(rig.count("delivery").await, 0);
+});
+
+both!(
+    retries_flow_without_a_poll_although_slots_are_kept_from_them,
+    async |db| {
+        let mut rig = capped(db, 8, 8).await;
+        let receiver = Receiver::start().await;
+        let app = rig.application("a").await;
+        for endpoint in ["e1", "e2", "e3"] {
+            let endpoint = rig.endpoint(&app, endpoint, &receiver.url()).await;
+            backlog(&rig, &app, &endpoint, 20, 1).await;
+        }
+        let running = rig.run();
+        receiver.wait_for(60).await;
+        running.stop(true).await;
+    }
+);
+
+both!(
+    first_attempts_find_a_slot_while_broken_endpoints_are_retried,
+    async |db| {
+        let mut rig = capped(db, 8, 4).await;
+        let (broken, healthy, gate) = (Receiver::start().await, Receiver::start().await, Gate::closed());
+        broken.answer(Answer::status(500).behind(&gate));
+        let app = rig.application("a").await;
+        for endpoint in ["e1", "e2", "e3"] {
+            let endpoint = rig.endpoint(&app, endpoint, &broken.url()).await;
+            backlog(&rig, &app, &endpoint, 30, 1).await;
+        }
+        let other = rig.application("b").await;
+        rig.endpoint(&other, "healthy", &healthy.url()).await;
+        let running = rig.run();
+        broken.wait_for(6).await;
+        rig.accept(&other, "{}").await;
+        healthy.wait_for(1).await;
+        gate.open();
+        healthy.wait_for(1).await;
+        broken.wait_for(90).await;
+        running.stop(false).await;
+    }
+);
+
+both!(parked_retries_leave_the_kept_slots_alone, async |db| {
+    let mut rig = capped(db, 8, 4).await;
+    let (broken, healthy, gate) = (Receiver::start().await, Receiver::start().await, Gate::closed());
+    broken.answer(Answer::status(500).behind(&gate));
+    let app = rig.application("a").await;
+    for endpoint in ["e1", "e2", "e3"] {
+        let endpoint = rig.endpoint(&app, endpoint, &broken.url()).await;
+        backlog(&rig, &app, &endpoint, 30, 1).await;
+    }
+    rig.sql("update delivery set due_at = null", []).await;
+    let other = rig.application("b").await;
+    rig.endpoint(&other, "healthy", &healthy.url()).await;
+    let running = rig.run();
+    broken.wait_for(6).await;
+    rig.accept(&other, "{}").await;
+    healthy.wait_for(1).await;
+    assert_eq!(broken.count(), 6, "of 8 slots, 2 are kept");
+    gate.open();
+    running.stop(false).await;
+});
+
+both!(a_due_retry_goes_out_although_first_attempts_never_end, async |db| {
+    let mut rig = capped(db, 4, 4).await;
+    let (busy, waiting) = (Receiver::start().await, Receiver::start().await);
+    let app = rig.application("a").await;
+    for endpoint in ["e1", "e2", "e3", "e4", "e5", "e6"] {
+        let endpoint = rig.endpoint(&app, endpoint, &busy.url()).await;
+        backlog(&rig, &app, &endpoint, 4, 0).await;
+    }
+    let other = rig.application("b").await;
+    let waits = rig.endpoint(&other, "waits", &waiting.url()).await;
+    backlog(&rig, &other, &waits, 1, 1).await;
+    for _ in 0..3 {
+        rig.step().await;
+    }
+    assert_eq!(waiting.count(), 1, "it does not wait until nothing else is due");
+    assert!(busy.count() < 24);
+});
+
+both!(endpoints_with_parked_rows_take_turns, async |db| {
+    let mut rig = capped(db, 8, 4).await;
+    let receiver = Receiver::start().await;
+    let app = rig.application("a").await;
+    for endpoint in ["e1", "e2", "e3", "e4", "e5"] {
+        let endpoint = rig
+            .endpoint(&app, endpoint, &receiver.url_of(&format!("/{endpoint}")))
+            .await;
+        backlog(&rig, &app, &endpoint, 50, 0).await;
+    }
+    rig.sql("update delivery set due_at = null", []).await;
+    for _ in 0..10 {
+        rig.step().await;
+    }
+    let arrivals = receiver.arrivals();
+    let of = |path: &str| arrivals.iter().filter(|one| one.path == path).count();
+    let counts = ["/e1", "/e2", "/e3", "/e4", "/e5"].map(of);
+    let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+    assert!(most - least <= 4, "nobody is left behind: {counts:?}");
+});
