@@ -158,3 +158,15 @@ both!(applications_are_listed_in_pages_both_ways, async |db| {
     );
     assert_eq!(back["done"], true, "nothing before it");
 });
+
+both!(get_if_exists_at_once_creates_one, async |db| {
+    let api = Api::on(db).await;
+    let body = json!({"name": "a", "uid": "x"});
+    let requests = (0..8).map(|_| api.post("/app?get_if_exists=true", body.clone()));
+    let answers = futures_util::future::join_all(requests).await;
+    let ids: Vec<_> = answers.iter().map(|it| it.field("id")).collect();
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    let mut statuses: Vec<_> = answers.iter().map(|it| it.status.as_u16()).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 200, 200, 200, 200, 200, 200, 201]);
+});
