@@ -31,15 +31,19 @@ use crate::store::idempotency::Reply;
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
 pub struct ApplicationIn {
+    #[oai(validator(min_length = 1))]
     name: String,
     /// The caller's own identifier, unique among the organization's applications.
-    #[oai(nullable)]
+    #[oai(
+        nullable,
+        validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$")
+    )]
     uid: Option<String>,
     /// Requests a second to all endpoints together.
-    #[oai(nullable)]
+    #[oai(nullable, validator(minimum(value = "1"), maximum(value = "65535")))]
     throttle_rate: Option<i64>,
     /// The same as `throttleRate`, as older clients call it.
-    #[oai(nullable, deprecated)]
+    #[oai(nullable, deprecated, validator(minimum(value = "1"), maximum(value = "65535")))]
     rate_limit: Option<i64>,
     #[oai(nullable)]
     metadata: Option<BTreeMap<String, String>>,
@@ -62,13 +66,17 @@ impl ApplicationIn {
 #[oai(rename_all = "camelCase")]
 pub struct ApplicationPatch {
     #[serde(deserialize_with = "present")]
+    #[oai(validator(min_length = 1))]
     name: Option<String>,
-    #[oai(nullable)]
+    #[oai(
+        nullable,
+        validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$")
+    )]
     uid: MaybeUndefined<String>,
-    #[oai(nullable)]
+    #[oai(nullable, validator(minimum(value = "1"), maximum(value = "65535")))]
     throttle_rate: MaybeUndefined<i64>,
     /// The same as `throttleRate`, as older clients call it.
-    #[oai(nullable, deprecated)]
+    #[oai(nullable, deprecated, validator(minimum(value = "1"), maximum(value = "65535")))]
     rate_limit: MaybeUndefined<i64>,
     /// Replaces all of it.
     metadata: MaybeUndefined<BTreeMap<String, String>>,

@@ -1,5 +1,6 @@
 //! Request bodies: read with a limit and a deadline, parsed by serde straight from the bytes, and refused with the place
 //! of the fault and never with the value. Called by the resources of api.
+//! Validators on the shapes only describe them in the document: none of them runs, the rules are in fields.rs.
 
 use std::io;
 use std::time::Duration;

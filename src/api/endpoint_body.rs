@@ -28,23 +28,26 @@ pub struct EndpointIn {
     url: String,
     description: Option<String>,
     /// The caller's own identifier, unique among the application's endpoints.
-    #[oai(nullable)]
+    #[oai(
+        nullable,
+        validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$")
+    )]
     uid: Option<String>,
     /// Requests a second.
-    #[oai(nullable)]
+    #[oai(nullable, validator(minimum(value = "1"), maximum(value = "65535")))]
     throttle_rate: Option<i64>,
     /// The same as `throttleRate`, as older clients call it.
-    #[oai(nullable, deprecated)]
+    #[oai(nullable, deprecated, validator(minimum(value = "1"), maximum(value = "65535")))]
     rate_limit: Option<i64>,
     disabled: Option<bool>,
     /// Only messages of these types; null: of all.
-    #[oai(nullable)]
+    #[oai(nullable, validator(min_items = 1, max_items = 1000))]
     event_types: Option<Vec<String>>,
     /// The same as `eventTypes`, as older clients call it.
-    #[oai(nullable, deprecated)]
+    #[oai(nullable, deprecated, validator(min_items = 1, max_items = 1000))]
     filter_types: Option<Vec<String>>,
     /// Only messages on one of these channels; null: on any.
-    #[oai(nullable)]
+    #[oai(nullable, validator(min_items = 1, max_items = 10))]
     channels: Option<Vec<String>>,
     #[oai(nullable)]
     metadata: Option<BTreeMap<String, String>>,
@@ -91,23 +94,26 @@ pub struct EndpointUpdate {
     url: String,
     description: Option<String>,
     /// The caller's own identifier, unique among the application's endpoints.
-    #[oai(nullable)]
+    #[oai(
+        nullable,
+        validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$")
+    )]
     uid: Option<String>,
     /// Requests a second.
-    #[oai(nullable)]
+    #[oai(nullable, validator(minimum(value = "1"), maximum(value = "65535")))]
     throttle_rate: Option<i64>,
     /// The same as `throttleRate`, as older clients call it.
-    #[oai(nullable, deprecated)]
+    #[oai(nullable, deprecated, validator(minimum(value = "1"), maximum(value = "65535")))]
     rate_limit: Option<i64>,
     disabled: Option<bool>,
     /// Only messages of these types; null: of all.
-    #[oai(nullable)]
+    #[oai(nullable, validator(min_items = 1, max_items = 1000))]
     event_types: Option<Vec<String>>,
     /// The same as `eventTypes`, as older clients call it.
-    #[oai(nullable, deprecated)]
+    #[oai(nullable, deprecated, validator(min_items = 1, max_items = 1000))]
     filter_types: Option<Vec<String>>,
     /// Only messages on one of these channels; null: on any.
-    #[oai(nullable)]
+    #[oai(nullable, validator(min_items = 1, max_items = 10))]
     channels: Option<Vec<String>>,
     #[oai(nullable)]
     metadata: Option<BTreeMap<String, String>>,
@@ -145,21 +151,24 @@ pub struct EndpointPatch {
     url: Option<String>,
     #[serde(deserialize_with = "present")]
     description: Option<String>,
-    #[oai(nullable)]
+    #[oai(
+        nullable,
+        validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$")
+    )]
     uid: MaybeUndefined<String>,
-    #[oai(nullable)]
+    #[oai(nullable, validator(minimum(value = "1"), maximum(value = "65535")))]
     throttle_rate: MaybeUndefined<i64>,
     /// The same as `throttleRate`, as older clients call it.
-    #[oai(nullable, deprecated)]
+    #[oai(nullable, deprecated, validator(minimum(value = "1"), maximum(value = "65535")))]
     rate_limit: MaybeUndefined<i64>,
     #[serde(deserialize_with = "present")]
     disabled: Option<bool>,
-    #[oai(nullable)]
+    #[oai(nullable, validator(min_items = 1, max_items = 1000))]
     event_types: MaybeUndefined<Vec<String>>,
     /// The same as `eventTypes`, as older clients call it.
-    #[oai(nullable, deprecated)]
+    #[oai(nullable, deprecated, validator(min_items = 1, max_items = 1000))]
     filter_types: MaybeUndefined<Vec<String>>,
-    #[oai(nullable)]
+    #[oai(nullable, validator(min_items = 1, max_items = 10))]
     channels: MaybeUndefined<Vec<String>>,
     /// Replaces all of it.
     metadata: MaybeUndefined<BTreeMap<String, String>>,

@@ -41,7 +41,7 @@ pub struct EndpointSecretRotateIn {
     #[oai(nullable)]
     key: Option<String>,
     /// How long the old secret goes on signing: 0 to 604800, 86400 where it is left out.
-    #[oai(nullable)]
+    #[oai(nullable, validator(minimum(value = "0"), maximum(value = "604800")))]
     grace_period_seconds: Option<i64>,
 }
 

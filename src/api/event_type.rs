@@ -31,6 +31,7 @@ use crate::store::idempotency::Reply;
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
 pub struct EventTypeIn {
+    #[oai(validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$"))]
     name: String,
     description: String,
     /// Hidden from lists, and not to be chosen by endpoints.

@@ -38,18 +38,22 @@ const EXPIRED: &str = r#"{"expired":true}"#;
 #[oai(rename_all = "camelCase")]
 pub struct MessageIn {
     /// It need not be registered.
+    #[oai(validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$"))]
     event_type: String,
     /// It is delivered byte for byte as it came.
     #[serde(alias = "data")]
     payload: JsonText,
     /// The caller's own identifier, unique among the application's messages.
-    #[oai(nullable)]
+    #[oai(
+        nullable,
+        validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$")
+    )]
     event_id: Option<String>,
     /// 1 to 5.
-    #[oai(nullable)]
+    #[oai(nullable, validator(min_items = 1, max_items = 5))]
     channels: Option<Vec<String>>,
     /// Days that the payload is kept: 5 to 90, 90 where it is left out.
-    #[oai(nullable)]
+    #[oai(nullable, validator(minimum(value = "5"), maximum(value = "90")))]
     payload_retention_period: Option<i64>,
 }
 
