@@ -61,7 +61,7 @@ pub(super) async fn find_apps<'a>(tx: &Tx, members: &'a [Member]) -> Result<Hash
         let sql = format!(
             "select a.id as a_id, a.org_id as a_org_id, t.name as a_name, e.* from {{t}} \
              join application a on a.org_id = t.org_id and {matches} and a.deleted_at is null and {} \
-             left join endpoint e on e.app_id = a.id and e.deleted_at is null and not e.disabled order by a.id, e.id",
+             left join endpoint e on e.app_id = a.id and e.deleted_at is null and not e.disabled order by e.id",
             if matches == "a.uid = t.name" {
                 "a.uid is not null"
             } else {
