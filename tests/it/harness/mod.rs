@@ -21,7 +21,7 @@ pub use program::{Ended, KEY, Program, Serving};
 pub use proxy::Proxy;
 pub use receiver::{Answer, Arrival, Gate, Receiver};
 pub use rig::{ORG, Rig, Running, SECRET, START, Shape};
-pub use statements::{plan, recorded, recorded_with_tasks};
+pub use statements::{plan, recorded};
 pub use within::{DEADLINE, within};
 
 /// Two tests, `NAME::sqlite` and `NAME::postgres`, each with a migrated database of its own.

@@ -6,7 +6,7 @@ use std::sync::{Mutex, OnceLock};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend};
 use serde_json::Value;
 use tracing::field::{Field, Visit};
-use tracing::{Event, Instrument, Span, Subscriber};
+use tracing::{Event, Span, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
@@ -19,30 +19,17 @@ const SPAN: &str = "recorded statements";
 /// By recording.
 static STATEMENTS: Mutex<Vec<(u64, String)>> = Mutex::new(Vec::new());
 
-static LISTENING: OnceLock<()> = OnceLock::new();
-
-/// Runs `work` and answers with what it did and the statements that it sent. What it leaves to other tasks is not seen.
-pub async fn recorded<T>(work: impl Future<Output = T>) -> (T, Vec<String>) {
+/// Runs `work`, on a thread of its own, and answers with what it did and the statements that it, and whatever tasks it
+/// has started, sent.
+pub fn recorded<T: Send>(work: impl AsyncFnOnce() -> T + Send) -> (T, Vec<String>) {
+    static LISTENING: OnceLock<()> = OnceLock::new();
     LISTENING.get_or_init(listen);
-    let span = tracing::info_span!(SPAN);
-    let done = work.instrument(span.clone()).await;
-    (done, sent_in(&span))
-}
-
-/// The same for work that starts tasks of its own: it runs on a thread of its own, and so do they.
-pub fn recorded_with_tasks<T: Send>(work: impl AsyncFnOnce() -> T + Send) -> (T, Vec<String>) {
     let alone = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.expect("a runtime can be built");
-        runtime.block_on(async {
-            // Entered for the whole thread, whichever task runs on it.
-            LISTENING.get_or_init(listen);
-            let span = tracing::info_span!(SPAN);
-            let entered = span.enter();
-            let done = work().await;
-            drop(entered);
-            (done, sent_in(&span))
-        })
+        let span = tracing::info_span!(SPAN);
+        // Entered by the thread, whichever task runs on it.
+        let done = span.in_scope(|| runtime.expect("a runtime can be built").block_on(work()));
+        (done, sent_in(&span))
     };
     std::thread::scope(|threads| threads.spawn(alone).join().expect("the work does not panic"))
 }
