@@ -65,6 +65,22 @@ fn the_sources_import_only_what_the_table_allows() {
 }
 
 #[test]
+fn what_may_only_read_begins_no_transaction() {
+    let table = import_table();
+    for file in sources() {
+        let cells = module_of(&file.path).and_then(|module| table.get(&module));
+        if cells.is_some_and(|cells| cells["store"] == "reads only") {
+            let code = without_comments(&file.text);
+            assert!(
+                !code.contains(".begin()"),
+                "{} begins a transaction",
+                file.path.display()
+            );
+        }
+    }
+}
+
+#[test]
 fn the_table_names_every_module_and_no_other() {
     let table = import_table();
     let entries = std::fs::read_dir(root().join("src")).expect("src can be read");

@@ -42,7 +42,10 @@ async fn a_receiver_records_what_came_and_answers_as_told() {
     assert_eq!(post(&receiver, "three").await, Ok((200, String::new())));
     let arrivals = receiver.wait_for(3).await;
     assert_eq!(arrivals[0].text(), "one");
-    assert_eq!(arrivals[0].path, "/hook?x=1");
+    assert_eq!(
+        (arrivals[0].method.as_str(), arrivals[0].path.as_str()),
+        ("POST", "/hook?x=1")
+    );
     assert_eq!(arrivals[2].message_id(), "msg_1");
 }
 

@@ -24,14 +24,14 @@ pub struct TestDatabase {
 }
 
 enum Place {
-    Folder(ScratchFolder),
+    File { _folder: ScratchFolder },
     Server(&'static Server, String),
 }
 
 impl TestDatabase {
     pub fn kind(&self) -> Kind {
         match self.place {
-            Place::Folder(_) => Kind::Sqlite,
+            Place::File { .. } => Kind::Sqlite,
             Place::Server(..) => Kind::Postgres,
         }
     }
@@ -56,7 +56,7 @@ impl TestDatabase {
     /// Another database of the same kind, without any table.
     pub async fn empty_sibling(&self) -> TestDatabase {
         match &self.place {
-            Place::Folder(_) => empty_file().expect("a scratch folder can be made"),
+            Place::File { .. } => empty_file().expect("a scratch folder can be made"),
             Place::Server(server, _) => copy_of(server, "template0")
                 .await
                 .expect("the server creates a database"),
@@ -200,7 +200,7 @@ fn empty_file() -> std::io::Result<TestDatabase> {
     let url = format!("sqlite://{}", folder.path().join("postrider.sqlite").display());
     Ok(TestDatabase {
         url,
-        place: Place::Folder(folder),
+        place: Place::File { _folder: folder },
     })
 }
 

@@ -3,7 +3,7 @@
 //! [`both!`] makes a test of an async closure that gets a migrated [`TestDatabase`], once on each database:
 //! `both!(a_message_is_kept, async |db| { .. })` becomes `a_message_is_kept::sqlite` and `a_message_is_kept::postgres`.
 
-#![allow(dead_code, unused_imports, unused_macros)]
+#![allow(dead_code)]
 
 mod caller;
 mod database;
@@ -16,11 +16,11 @@ mod statements;
 mod within;
 
 pub use caller::Caller;
-pub use database::{Kind, ScratchFolder, TestDatabase, connect, on_postgres, on_sqlite, rows};
-pub use program::{Ended, KEY, Program, Serving};
+pub use database::{Kind, TestDatabase, connect, on_postgres, on_sqlite, rows};
+pub use program::{KEY, Program, Serving};
 pub use proxy::Proxy;
 pub use receiver::{Answer, Arrival, Gate, Receiver};
-pub use rig::{ORG, Rig, Running, SECRET, START, Shape};
+pub use rig::{Rig, SECRET, START, Shape};
 pub use statements::{plan, recorded};
 pub use within::{DEADLINE, within};
 
