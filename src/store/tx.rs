@@ -49,30 +49,23 @@ impl Store {
     /// # Errors
     /// `Database` when no connection, or no turn, could be had in 5 s.
     pub async fn begin(&self) -> Result<Tx> {
-        let turn = match self.pools() {
-            Pools::Postgres { pool, .. } => Turn::Own(pool.begin().await?),
-            Pools::Sqlite { writer, shared, .. } => {
-                let mut turn = lock(shared).await?;
-                if turn.open.is_none() {
-                    let immediate = TransactionOptions {
-                        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-                        ..Default::default()
-                    };
-                    turn.open = Some(writer.begin_with_options(immediate).await?);
-                    turn.outcome = Arc::default();
-                }
-                let open = turn.open.as_ref().ok_or_else(lost)?;
-                open.execute_unprepared("savepoint member").await?;
-                Turn::Shared(turn)
+        match self.pools() {
+            Pools::Postgres { pool, .. } => Ok(self.tx(Turn::Own(pool.begin().await?))),
+            Pools::Sqlite { .. } => {
+                let store = self.clone();
+                to_its_end(async move { Ok(store.tx(Turn::Shared(begin_shared(&store).await?))) }).await
             }
-        };
-        Ok(Tx {
+        }
+    }
+
+    fn tx(&self, turn: Turn) -> Tx {
+        Tx {
             turn: Some(turn),
             store: self.clone(),
             wakes: AtomicBool::new(false),
             began: self.clock().monotonic(),
             now: self.clock().now(),
-        })
+        }
     }
 }
 
@@ -106,7 +99,10 @@ impl Tx {
     pub async fn commit(mut self) -> Result<()> {
         match self.turn.take() {
             Some(Turn::Own(transaction)) => transaction.commit().await?,
-            Some(Turn::Shared(turn)) => commit_shared(&self.store, turn).await?,
+            Some(Turn::Shared(turn)) => {
+                let store = self.store.clone();
+                to_its_end(async move { commit_shared(&store, turn).await }).await?;
+            }
             None => return Err(lost()),
         }
         if self.wakes.load(Ordering::Relaxed) {
@@ -142,18 +138,59 @@ fn lost() -> Error {
     Error::new(crate::error::Kind::Database, "the shared transaction was lost")
 }
 
+/// Runs a step of the shared transaction as a task of its own: a caller that leaves half-way leaves nothing half done.
+async fn to_its_end<T: Send + 'static>(step: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    tokio::spawn(step).await.map_err(|err| lost().because(err))?
+}
+
+async fn begin_shared(store: &Store) -> Result<OwnedMutexGuard<Shared>> {
+    let Pools::Sqlite { writer, shared, .. } = store.pools() else {
+        return Err(lost());
+    };
+    let mut turn = lock(shared).await?;
+    if turn.open.is_none() {
+        let immediate = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..Default::default()
+        };
+        turn.open = Some(writer.begin_with_options(immediate).await?);
+        turn.outcome = Arc::default();
+    }
+    run(store, turn, "savepoint member").await
+}
+
 /// Ends this member's part, lets those who wait do theirs, and commits for all unless one of them has.
 async fn commit_shared(store: &Store, turn: OwnedMutexGuard<Shared>) -> Result<()> {
-    let open = turn.open.as_ref().ok_or_else(lost)?;
-    open.execute_unprepared("release member").await?;
+    let turn = run(store, turn, "release member").await?;
     end_turn(store, turn).await
 }
 
 async fn leave_shared(store: &Store, turn: OwnedMutexGuard<Shared>) -> Result<()> {
-    let open = turn.open.as_ref().ok_or_else(lost)?;
-    open.execute_unprepared("rollback to member").await?;
-    open.execute_unprepared("release member").await?;
+    let turn = run(store, turn, "rollback to member").await?;
+    let turn = run(store, turn, "release member").await?;
     end_turn(store, turn).await
+}
+
+/// Runs `sql` in the shared transaction. Where that fails the transaction is over, for SQLite has rolled it back (a
+/// full disk does that): all its members hear of it, and the next one begins on a new connection.
+async fn run(store: &Store, mut turn: OwnedMutexGuard<Shared>, sql: &str) -> Result<OwnedMutexGuard<Shared>> {
+    let open = turn.open.as_ref().ok_or_else(lost)?;
+    let Err(err) = open.execute_unprepared(sql).await else {
+        return Ok(turn);
+    };
+    turn.open = None;
+    let _ = turn.outcome.set(Err(err.to_string()));
+    reconnect(store).await;
+    Err(lost().because(err))
+}
+
+/// The driver goes on counting a transaction that SQLite has ended by itself, so its connection is of no more use.
+async fn reconnect(store: &Store) {
+    if let Pools::Sqlite { writer, .. } = store.pools()
+        && let Ok(connection) = writer.get_sqlite_connection_pool().acquire().await
+    {
+        let _ = connection.close().await;
+    }
 }
 
 async fn end_turn(store: &Store, turn: OwnedMutexGuard<Shared>) -> Result<()> {
@@ -168,6 +205,9 @@ async fn end_turn(store: &Store, turn: OwnedMutexGuard<Shared>) -> Result<()> {
             Some(open) => open.commit().await.map_err(|err| err.to_string()),
             None => Err("it ended without an answer".to_owned()),
         };
+        if ended.is_err() {
+            reconnect(store).await;
+        }
         let _ = outcome.set(ended);
     }
     drop(turn);

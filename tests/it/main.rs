@@ -33,3 +33,4 @@ mod receiver;
 mod schema_drift;
 mod seed;
 mod serve;
+mod shared_write;
