@@ -48,6 +48,9 @@ pub struct MessageAttemptOut {
     response_duration_ms: i64,
     /// What was answered, or why nothing was; `{}` where it was not asked for.
     response: String,
+    /// When the message is tried again here; null after a success and after the last failure.
+    #[oai(nullable)]
+    next_attempt: Option<Instant>,
     timestamp: Instant,
 }
 
@@ -71,6 +74,7 @@ impl MessageAttemptOut {
             response_status_code: row.response_status,
             response_duration_ms: row.duration_ms,
             response: if with_content { row.response } else { "{}".to_owned() },
+            next_attempt: row.next_at.map(Instant),
             timestamp: Instant(row.created_at),
         }
     }

@@ -76,6 +76,9 @@ both!(an_attempt_tells_what_was_tried_and_answered, async |db| {
         (&json!(0), &json!(sent.receivers[0].url()))
     );
     assert!(attempt["responseDurationMs"].is_i64() && attempt["timestamp"].is_string());
+    assert_eq!(attempt["nextAttempt"], Value::Null);
+    let failed = sent.api.get(&format!("/app/{}/attempt/endpoint/bad", sent.app)).await;
+    assert!(failed.expect(200)["data"][0]["nextAttempt"].as_str().unwrap() > attempt["timestamp"].as_str().unwrap());
     let id = attempt["id"].as_str().unwrap();
     for message in [sent.message.as_str(), "m"] {
         let one = sent
