@@ -3,6 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use postrider::clock::Clock;
 use postrider::store::{self, Store, schema};
@@ -10,6 +11,9 @@ use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbE
 use url::Url;
 
 use super::postgres::{self, Server};
+
+/// How long a lock may seem to be held by a program that is only just being started.
+const COPIES_ARE_GONE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
@@ -243,7 +247,17 @@ pub(super) async fn open(url: &str, clock: Clock) -> postrider::error::Result<St
         max_connections: 10,
         full_sync: false,
     };
-    Store::open(&options, clock).await
+    // A program that another test starts just now holds a copy of every open file, the last store's lock among them,
+    // between its fork and its exec.
+    let begun = Instant::now();
+    loop {
+        match Store::open(&options, clock.clone()).await {
+            Err(err) if err.message.contains("another process uses") && begun.elapsed() < COPIES_ARE_GONE => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            settled => return settled,
+        }
+    }
 }
 
 async fn migrate(url: &str) -> postrider::error::Result<()> {
