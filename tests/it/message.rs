@@ -227,3 +227,18 @@ both!(a_lone_after_begins_with_the_oldest, async |db| {
     assert_eq!(names(next.expect(200)), ["m4", "m3"]);
     assert_eq!(next.json["done"], true);
 });
+
+both!(a_payload_may_be_nested_as_deep_as_it_likes, async |db| {
+    let mut api = Api::on(db).await;
+    let receiver = Receiver::start().await;
+    let app = api.application("app").await;
+    api.post(&format!("/app/{app}/endpoint"), json!({"url": receiver.url()}))
+        .await
+        .expect(201);
+    let deep = format!(r#"{{"a":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+    let body = format!(r#"{{"eventType":"a","payload":{deep}}}"#);
+    let path = format!("/app/{app}/msg?with_content=false");
+    api.call(&api.token, "POST", &path, &[], &body).await.expect(202);
+    api.rig.drain().await;
+    assert_eq!(receiver.arrivals()[0].text(), deep);
+});
