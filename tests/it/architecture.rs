@@ -150,7 +150,7 @@ struct Import {
 
 impl Import {
     fn writes(&self) -> bool {
-        let verbs = ["insert_", "update_", "delete_"];
+        let verbs = ["insert", "update", "delete"];
         self.what
             .split("::")
             .any(|part| verbs.iter().any(|verb| part.starts_with(verb)) || ["Tx", "begin"].contains(&part))
