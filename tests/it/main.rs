@@ -32,5 +32,7 @@ mod query_plans;
 mod receiver;
 mod schema_drift;
 mod seed;
+mod sending;
 mod serve;
+mod settlement;
 mod shared_write;

@@ -47,15 +47,16 @@ pub async fn settle(tx: &Tx, mut batch: Vec<&Settlement>) -> Result<()> {
     let counted = |one: &&&Settlement| is_held(one) || one.decision == Decision::Delivered;
     let delivered_meanwhile = find_delivered(tx, batch.iter().filter(|one| is_held(one)).copied()).await?;
 
+    let retried = |one: &Settlement| {
+        matches!(one.decision, Decision::Retry { .. })
+            && is_held(one)
+            && !delivered_meanwhile.contains(one.delivery_id.as_str())
+    };
     let mut statements = vec![
-        attempts(&batch, is_held),
+        attempts(&batch, retried),
         results(tx.now, batch.iter().filter(counted).copied()),
     ];
-    let retried = |one: &&&Settlement| match one.decision {
-        Decision::Retry { .. } => is_held(one) && !delivered_meanwhile.contains(one.delivery_id.as_str()),
-        Decision::Delivered | Decision::Failed => false,
-    };
-    statements.push(reschedule(batch.iter().filter(retried).copied()));
+    statements.push(reschedule(batch.iter().filter(|one| retried(one)).copied()));
     statements.push(finish(
         batch.iter().filter(|one| is_held(one) && !retried(one)).copied(),
     ));
@@ -115,7 +116,7 @@ async fn ids(tx: &Tx, sql: &str, rows: &Rows<'_>, values: impl IntoIterator<Item
     found.iter().map(|row| Ok(row.try_get("", "id")?)).collect()
 }
 
-fn attempts<'a>(batch: &[&'a Settlement], is_held: impl Fn(&Settlement) -> bool) -> Option<Write<'a>> {
+fn attempts<'a>(batch: &[&'a Settlement], retried: impl Fn(&Settlement) -> bool) -> Option<Write<'a>> {
     let (batch, made): (Vec<_>, Vec<_>) = batch
         .iter()
         .filter_map(|one| one.attempt.as_ref().map(|attempt| (*one, attempt)))
@@ -124,7 +125,7 @@ fn attempts<'a>(batch: &[&'a Settlement], is_held: impl Fn(&Settlement) -> bool)
         return None;
     }
     let next_at = |one: &&Settlement| match one.decision {
-        Decision::Retry { at } if is_held(one) => Some(at.0),
+        Decision::Retry { at } if retried(one) => Some(at.0),
         _ => None,
     };
     let rows = Rows::new([

@@ -1,0 +1,218 @@
+//! One attempt: what a receiver may answer, where an attempt may go, and what is recorded of it.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::{Answer, Receiver, Rig, SECRET, Shape, TestDatabase};
+
+async fn impatient(db: &TestDatabase) -> Rig {
+    let shape = Shape {
+        attempt_timeout: Duration::from_millis(300),
+        ..Shape::default()
+    };
+    Rig::shaped(db, shape).await
+}
+
+/// Status and text of the latest attempt.
+async fn latest(rig: &Rig) -> (i32, String) {
+    let sql = "select response_status, response from attempt order by id desc limit 1";
+    let rows = crate::harness::rows(&rig.db, sql).await;
+    let row = rows.first().expect("an attempt is recorded");
+    (
+        row.try_get("", "response_status").unwrap(),
+        row.try_get("", "response").unwrap(),
+    )
+}
+
+/// One message, one endpoint, one step; answers the message's id.
+async fn send_one(rig: &mut Rig, url: &str) -> String {
+    let app = rig.application("a").await;
+    rig.endpoint(&app, "e", url).await;
+    let id = rig.accept(&app, "{}").await.message_id;
+    rig.step().await;
+    id
+}
+
+both!(an_answer_with_nul_bytes_is_recorded_without_them, async |db| {
+    let mut rig = Rig::on(db).await;
+    let receiver = Receiver::start().await;
+    receiver.answer(Answer::ok().body("a\0b"));
+    let id = send_one(&mut rig, &receiver.url()).await;
+    assert_eq!(latest(&rig).await, (200, "a\u{fffd}b".to_owned()));
+    assert_eq!(rig.state(&id).await, "delivered");
+});
+
+both!(an_answer_larger_than_the_cap_is_cut, async |db| {
+    let mut rig = Rig::on(db).await;
+    let receiver = Receiver::start().await;
+    receiver.answer(Answer::ok().body("x".repeat(1_000_000)));
+    let id = send_one(&mut rig, &receiver.url()).await;
+    assert_eq!(latest(&rig).await, (200, "x".repeat(20_000)));
+    assert_eq!(rig.state(&id).await, "delivered");
+});
+
+both!(an_endless_answer_is_read_up_to_the_cap, async |db| {
+    let mut rig = impatient(db).await;
+    let receiver = Receiver::start().await;
+    receiver.answer(Answer::ok().body("more ").endless());
+    let id = send_one(&mut rig, &receiver.url()).await;
+    assert_eq!(latest(&rig).await.0, 200);
+    assert_eq!(rig.state(&id).await, "delivered");
+});
+
+both!(an_answer_that_does_not_end_in_time_is_no_answer, async |db| {
+    for (n, answer) in [
+        Answer::hang(),
+        Answer::ok().body("drip").dripping(Duration::from_millis(20)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut rig = impatient(db).await;
+        let receiver = Receiver::start().await;
+        receiver.answer(answer);
+        let app = rig.application(&n.to_string()).await;
+        rig.endpoint(&app, &n.to_string(), &receiver.url()).await;
+        let id = rig.accept(&app, "{}").await.message_id;
+        let begun = Instant::now();
+        rig.step().await;
+        assert!(begun.elapsed() >= Duration::from_millis(300));
+        let (status, reason) = latest(&rig).await;
+        assert_eq!(status, 0);
+        assert!(reason.contains("no complete answer"), "{reason}");
+        assert_eq!(rig.state(&id).await, "waiting");
+        rig.kill().await;
+    }
+});
+
+both!(
+    a_connection_that_breaks_is_a_failed_attempt_and_not_tried_silently_again,
+    async |db| {
+        let mut rig = Rig::on(db).await;
+        let receiver = Receiver::start().await;
+        receiver.answer_next([Answer::cut(), Answer::ok().body("half").cut_in_body()]);
+        let id = send_one(&mut rig, &receiver.url()).await;
+        assert_eq!(receiver.count(), 1);
+        assert_eq!(latest(&rig).await.0, 0);
+        rig.advance(7);
+        rig.step().await;
+        assert_eq!(receiver.count(), 2);
+        assert_eq!(latest(&rig).await.0, 0, "an answer that is cut is none");
+        assert_eq!(rig.state(&id).await, "waiting");
+    }
+);
+
+both!(a_retry_after_is_honoured, async |db| {
+    let mut rig = Rig::on(db).await;
+    let receiver = Receiver::start().await;
+    receiver.answer(Answer::status(503).header("retry-after", "3600"));
+    let id = send_one(&mut rig, &receiver.url()).await;
+    assert_eq!(rig.state(&id).await, "waiting");
+    rig.advance(3_599);
+    assert_eq!(rig.step().await.sent, 0);
+    rig.advance(1);
+    assert_eq!(rig.step().await.sent, 1);
+});
+
+both!(a_redirect_is_not_followed, async |db| {
+    let mut rig = Rig::on(db).await;
+    let receiver = Receiver::start().await;
+    let elsewhere = receiver.url_of("/elsewhere");
+    receiver.answer_next([Answer::status(302).header("location", &elsewhere)]);
+    let id = send_one(&mut rig, &receiver.url()).await;
+    assert_eq!(receiver.count(), 1);
+    assert_eq!(latest(&rig).await.0, 302);
+    assert_eq!(rig.state(&id).await, "waiting");
+});
+
+both!(
+    a_target_that_is_not_public_is_refused_whatever_its_spelling,
+    async |db| {
+        let shape = Shape {
+            targets: "",
+            ..Shape::default()
+        };
+        let mut rig = Rig::shaped(db, shape).await;
+        let receiver = Receiver::start().await;
+        let port = receiver.address().port();
+        let app = rig.application("a").await;
+        let spellings = [
+            "127.0.0.1",
+            "localhost",
+            "2130706433",
+            "0x7f.1",
+            "127.0.0.1.",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+        ];
+        for (n, host) in spellings.iter().enumerate() {
+            rig.endpoint(&app, &n.to_string(), &format!("http://{host}:{port}/"))
+                .await;
+        }
+        let id = rig.accept(&app, "{}").await.message_id;
+        rig.step().await;
+        assert_eq!(receiver.count(), 0);
+        let refused = "attempt where response_status = 0 and response like '%is not public%'";
+        assert_eq!(rig.count(refused).await, spellings.len() as i64);
+        assert_eq!(rig.state(&id).await, "waiting");
+    }
+);
+
+both!(
+    what_is_gone_when_its_turn_comes_ends_as_failed_without_an_attempt,
+    async |db| {
+        let mut rig = Rig::on(db).await;
+        let receiver = Receiver::start().await;
+        receiver.answer(Answer::status(500));
+        let marks = [
+            "update endpoint set deleted_at = 1 where app_id = 'app_0'",
+            "update endpoint set disabled = true where app_id = 'app_1'",
+            "update application set deleted_at = 1 where id = 'app_2'",
+            "delete from message_content where app_id = 'app_3'",
+        ];
+        let large = format!(r#"{{"x":"{}"}}"#, "x".repeat(70_000));
+        let mut tried = Vec::new();
+        let mut untried = Vec::new();
+        for n in 0..marks.len() {
+            let app = rig.application(&n.to_string()).await;
+            rig.endpoint(&app, &n.to_string(), &receiver.url()).await;
+            tried.push(rig.accept(&app, "{}").await.message_id);
+        }
+        rig.step().await;
+        for n in 0..marks.len() {
+            untried.push(rig.accept(&format!("app_{n}"), &large).await.message_id);
+        }
+        for mark in marks {
+            rig.sql(mark, []).await;
+        }
+        rig.advance(7);
+        rig.drain().await;
+        for id in tried.iter().chain(&untried) {
+            assert_eq!(rig.state(id).await, "failed");
+        }
+        assert_eq!(receiver.count(), marks.len(), "nothing more was sent");
+        assert_eq!(rig.count("attempt").await, marks.len() as i64);
+        assert_eq!(rig.count("delivery").await, 0);
+    }
+);
+
+both!(
+    a_retry_goes_where_its_endpoint_is_now_signed_with_its_secret_of_now,
+    async |db| {
+        let mut rig = Rig::on(db).await;
+        let (old, new) = (Receiver::start().await, Receiver::start().await);
+        old.answer(Answer::status(500));
+        let id = send_one(&mut rig, &old.url()).await;
+        assert!(old.arrivals()[0].is_signed_with(SECRET));
+        let secret = "whsec_bmV3IG5ldyBuZXcgbmV3IG5ldyBuZXcgbmV3IG5ldyE=";
+        let rotated = format!(r#"[{{"sealed":"{}"}}]"#, rig.seal("ep_e", secret));
+        let sql = "update endpoint set url = $1, secrets = $2, headers = '{\"x-own\":\"1\"}'";
+        rig.sql(sql, [new.url().into(), rotated.into()]).await;
+        rig.advance(7);
+        rig.step().await;
+        let arrival = new.wait_for(1).await.remove(0);
+        assert!(arrival.is_signed_with(secret) && !arrival.is_signed_with(SECRET));
+        assert_eq!(arrival.header("x-own"), Some("1"));
+        assert_eq!(arrival.message_id(), id);
+        assert_eq!(rig.state(&id).await, "delivered");
+    }
+);

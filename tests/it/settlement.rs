@@ -1,0 +1,135 @@
+//! What becomes of outcomes: every attempt is recorded, and rows of one pair do not get in each other's way.
+
+use crate::harness::{Answer, Gate, Receiver, Rig, Shape};
+
+both!(
+    a_resend_is_never_rescheduled_and_leaves_the_waiting_retry_alone,
+    async |db| {
+        let mut rig = Rig::on(db).await;
+        let receiver = Receiver::start().await;
+        receiver.answer(Answer::status(500));
+        let app = rig.application("a").await;
+        let endpoint = rig.endpoint(&app, "e", &receiver.url()).await;
+        let id = rig.accept(&app, "{}").await.message_id;
+        rig.step().await;
+        rig.resend(&app, &id, &endpoint).await;
+        assert_eq!(rig.step().await.sent, 1);
+        assert_eq!(rig.count("delivery where trigger = 1").await, 0);
+        assert_eq!(rig.count("delivery where trigger = 0 and attempt = 1").await, 1);
+        assert_eq!(rig.state(&id).await, "waiting", "its failure does not end the schedule");
+        assert_eq!(rig.count("attempt where trigger = 1 and next_at is null").await, 1);
+        rig.advance(7);
+        assert_eq!(rig.drain().await, 1);
+        assert_eq!(receiver.count(), 3);
+    }
+);
+
+both!(a_resends_success_removes_the_waiting_retry, async |db| {
+    let mut rig = Rig::on(db).await;
+    let receiver = Receiver::start().await;
+    receiver.answer_next([Answer::status(500)]);
+    let app = rig.application("a").await;
+    let endpoint = rig.endpoint(&app, "e", &receiver.url()).await;
+    let id = rig.accept(&app, "{}").await.message_id;
+    rig.step().await;
+    rig.resend(&app, &id, &endpoint).await;
+    rig.step().await;
+    assert_eq!(rig.state(&id).await, "delivered");
+    assert_eq!(rig.count("delivery").await, 0);
+    rig.resend(&app, &id, &endpoint).await;
+    receiver.answer(Answer::status(500));
+    assert_eq!(rig.step().await.sent, 1, "a delivered message can be sent again");
+    assert_eq!(rig.state(&id).await, "delivered", "and stays delivered");
+    assert_eq!(receiver.count(), 3);
+});
+
+both!(
+    a_retry_in_flight_whose_pair_was_delivered_meanwhile_is_not_rescheduled,
+    async |db| {
+        let mut rig = Rig::shaped(
+            db,
+            Shape {
+                schedule: "0,300",
+                ..Shape::default()
+            },
+        )
+        .await;
+        let (receiver, gate) = (Receiver::start().await, Gate::closed());
+        receiver.answer_next([Answer::status(500), Answer::status(503).behind(&gate)]);
+        let app = rig.application("a").await;
+        let endpoint = rig.endpoint(&app, "e", &receiver.url()).await;
+        let id = rig.accept(&app, "{}").await.message_id;
+        rig.step().await;
+        let running = rig.run();
+        receiver.wait_for(2).await;
+        rig.resend(&app, &id, &endpoint).await;
+        rig.store.wake();
+        receiver.wait_for(3).await;
+        crate::harness::within(crate::harness::DEADLINE, "the resend is settled", async || {
+            (rig.state(&id).await == "delivered").then_some(())
+        })
+        .await;
+        gate.open();
+        running.stop(true).await;
+        assert_eq!(rig.count("delivery").await, 0);
+        assert_eq!(rig.state(&id).await, "delivered");
+        assert_eq!(
+            rig.count("attempt where response_status = 503 and next_at is null")
+                .await,
+            1
+        );
+        assert_eq!(rig.count("attempt").await, 3);
+    }
+);
+
+both!(a_batch_of_outcomes_that_fails_is_settled_one_by_one, async |db| {
+    let mut rig = Rig::on(db).await;
+    let receiver = Receiver::start().await;
+    receiver.answer_by(|arrival| match arrival.path.as_str() {
+        "/text" => Answer::ok().body("refused"),
+        "/whole" => Answer::status(418),
+        _ => Answer::ok(),
+    });
+    rig.refuse(db, "attempt", "response = 'refused' or response_status = 418")
+        .await;
+    let app = rig.application("a").await;
+    for path in ["good", "text", "whole", "fine"] {
+        rig.endpoint(&app, path, &receiver.url_of(&format!("/{path}"))).await;
+    }
+    rig.accept(&app, "{}").await;
+    rig.step().await;
+    assert_eq!(rig.count("delivery_result where state = 0").await, 3);
+    let without =
+        "attempt where endpoint_id = 'ep_text' and delivered and response = '(the answer could not be stored)'";
+    assert_eq!(rig.count(without).await, 1);
+    assert_eq!(rig.count("attempt").await, 3);
+    assert_eq!(
+        rig.count("delivery where endpoint_id = 'ep_whole' and owner is not null")
+            .await,
+        1
+    );
+    assert_eq!(
+        rig.count("delivery").await,
+        1,
+        "what cannot be settled at all is sent again when its lease ends"
+    );
+    rig.advance(36);
+    receiver.answer(Answer::ok());
+    rig.drain().await;
+    assert_eq!(rig.count("delivery").await, 0);
+});
+
+both!(a_pair_that_is_delivered_is_not_sent_by_a_row_that_waits, async |db| {
+    let mut rig = Rig::on(db).await;
+    let receiver = Receiver::start().await;
+    let app = rig.application("a").await;
+    let endpoint = rig.endpoint(&app, "e", &receiver.url()).await;
+    let id = rig.accept(&app, "{}").await.message_id;
+    rig.step().await;
+    rig.resend(&app, &id, &endpoint).await;
+    rig.sql("update delivery set trigger = 0, attempt = 1", []).await;
+    rig.drain().await;
+    assert_eq!(receiver.count(), 1);
+    assert_eq!(rig.state(&id).await, "delivered");
+    assert_eq!(rig.count("delivery").await, 0);
+});
