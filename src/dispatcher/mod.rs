@@ -110,8 +110,8 @@ impl Dispatcher {
         }
         self.claimer.discover().await?;
         leases.extend(self.claimer.claim().await?.leases);
+        leases.retain(|lease| self.shared.hold(lease));
         let sent = leases.len();
-        self.shared.hold(&leases);
         let outcomes = join_all(leases.into_iter().map(|lease| self.shared.sender.send(lease))).await;
         for batch in outcomes.chunks(settler::BATCH) {
             settler::settle(&self.shared, batch.to_vec()).await;
@@ -185,7 +185,7 @@ async fn forward(shared: Arc<Shared>, mut fast: mpsc::Receiver<Lease>, sends: Ta
     }
     fast.close();
     while let Some(lease) = fast.recv().await {
-        shared.hold([&lease]);
+        shared.hold(&lease);
         shared
             .done(Sent::Unsent {
                 delivery_id: lease.delivery_id,
@@ -200,16 +200,17 @@ impl Shared {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hold<'a>(&self, leases: impl IntoIterator<Item = &'a Lease>) {
-        self.held().extend(
-            leases
-                .into_iter()
-                .map(|lease| (lease.delivery_id.clone(), lease.lease_id)),
-        );
+    /// Answers for `lease` from now on. False: for its delivery this process answers already, which is being sent or
+    /// settled under an earlier lease that has ended meanwhile; the new lease takes that one's place.
+    fn hold(&self, lease: &Lease) -> bool {
+        let earlier = self.held().insert(lease.delivery_id.clone(), lease.lease_id);
+        earlier.is_none()
     }
 
     fn spawn_send(self: &Arc<Self>, lease: Lease, sends: &TaskTracker) {
-        self.hold([&lease]);
+        if !self.hold(&lease) {
+            return;
+        }
         let shared = self.clone();
         sends.spawn(async move {
             let sent = shared.sender.send(lease).await;

@@ -62,6 +62,14 @@ impl Sent {
             Sent::Unsent { delivery_id, .. } => delivery_id,
         }
     }
+
+    /// The lease that it is settled under.
+    pub fn lease_id_mut(&mut self) -> &mut i64 {
+        match self {
+            Sent::Settled(settlement) => &mut settlement.lease_id,
+            Sent::Unsent { lease_id, .. } => lease_id,
+        }
+    }
 }
 
 impl Sender {
@@ -164,7 +172,9 @@ impl Sender {
         };
         match tokio::time::timeout(self.timeout, self.exchange(request, at)).await {
             Ok(Ok(answer)) => Outcome::Answered(answer),
-            Ok(Err(error)) => Outcome::NoAnswer { error },
+            Ok(Err(error)) => Outcome::NoAnswer {
+                error: answer_text(error.as_bytes()),
+            },
             Err(_) => Outcome::NoAnswer {
                 error: format!("no complete answer within {} s", self.timeout.as_secs()),
             },

@@ -40,8 +40,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut outcomes: mpsc::Receiver<Sent>)
 }
 
 /// Settles a batch; returns when the database has it, or has refused each outcome by itself.
-pub(super) async fn settle(shared: &Shared, batch: Vec<Sent>) {
-    match write(shared, &batch).await {
+pub(super) async fn settle(shared: &Shared, mut batch: Vec<Sent>) {
+    match write(shared, &mut batch).await {
         Ok(()) => {}
         Err(err) => {
             tracing::error!(%err, outcomes = batch.len(), "a batch of outcomes was refused; settling them one by one");
@@ -57,7 +57,7 @@ pub(super) async fn settle(shared: &Shared, batch: Vec<Sent>) {
 }
 
 async fn settle_one(shared: &Shared, mut sent: Sent) {
-    let Err(err) = write(shared, std::slice::from_ref(&sent)).await else {
+    let Err(err) = write(shared, std::slice::from_mut(&mut sent)).await else {
         return;
     };
     tracing::error!(%err, delivery = sent.delivery_id(), "an outcome was refused; storing it without the answer's text");
@@ -67,14 +67,15 @@ async fn settle_one(shared: &Shared, mut sent: Sent) {
     {
         attempt.response = NOT_STORABLE.to_owned();
     }
-    if let Err(err) = write(shared, std::slice::from_ref(&sent)).await {
+    if let Err(err) = write(shared, std::slice::from_mut(&mut sent)).await {
         tracing::error!(%err, delivery = sent.delivery_id(), "an outcome is lost; the delivery is sent again when its lease ends");
     }
 }
 
 /// Tries until the database answers, or the process ends: only a refusal is an error.
-async fn write(shared: &Shared, batch: &[Sent]) -> Result<()> {
+async fn write(shared: &Shared, batch: &mut [Sent]) -> Result<()> {
     loop {
+        renew(shared, batch);
         match write_once(shared, batch).await {
             Err(err) if matches!(err.kind, Kind::Database | Kind::Unavailable) => {
                 shared.stuck.store(true, Ordering::Relaxed);
@@ -88,6 +89,16 @@ async fn write(shared: &Shared, batch: &[Sent]) -> Result<()> {
                 shared.stuck.store(false, Ordering::Relaxed);
                 return answer;
             }
+        }
+    }
+}
+
+/// A row whose lease ended while its outcome waited may have been leased anew by this process: it counts all the same.
+fn renew(shared: &Shared, batch: &mut [Sent]) {
+    let held = shared.held();
+    for sent in batch {
+        if let Some(lease) = held.get(sent.delivery_id()) {
+            *sent.lease_id_mut() = *lease;
         }
     }
 }

@@ -393,3 +393,43 @@ postgres_only!(an_orderly_stop_ends_though_the_database_is_absent, async |db| {
     gate.open();
     running.stop(false).await;
 });
+
+both!(
+    what_is_still_being_sent_is_not_sent_beside_itself_when_its_lease_ends,
+    async |db| {
+        for (answer, state, left) in [(Answer::ok(), "delivered", 0), (Answer::status(500), "waiting", 1)] {
+            let shape = Shape {
+                attempt_timeout: DEADLINE,
+                schedule: "3600",
+                ..Shape::default()
+            };
+            let mut rig = Rig::shaped(db, shape).await;
+            let (receiver, gate) = (Receiver::start().await, Gate::closed());
+            receiver.answer(answer.behind(&gate));
+            let app = rig.application(state).await;
+            rig.endpoint(&app, state, &receiver.url()).await;
+            let running = rig.run();
+            let id = rig.accept(&app, "{}").await.message_id;
+            receiver.wait_for(1).await;
+            rig.sql(
+                "update delivery set due_at = 0 where message_id = $1",
+                [id.as_str().into()],
+            )
+            .await;
+            let anew = format!("delivery where message_id = '{id}' and owner is not null and due_at > 0");
+            within(DEADLINE, "its row is leased anew", async || {
+                rig.advance(1);
+                (rig.count(&anew).await == 1).then_some(())
+            })
+            .await;
+            gate.open();
+            running.stop(true).await;
+            assert_eq!(receiver.count(), 1);
+            assert_eq!(rig.state(&id).await, state);
+            assert_eq!(rig.count(&format!("attempt where message_id = '{id}'")).await, 1);
+            let waiting = format!("delivery where message_id = '{id}' and attempt = 1 and owner is null");
+            assert_eq!(rig.count(&waiting).await, left);
+            rig.kill().await;
+        }
+    }
+);
