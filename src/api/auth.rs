@@ -129,7 +129,7 @@ impl Authenticator {
 }
 
 fn bearer(request: &Request) -> Option<&str> {
-    let value = request.headers().get(AUTHORIZATION)?.to_str().ok()?;
+    let value = std::str::from_utf8(request.headers().get(AUTHORIZATION)?.as_bytes()).ok()?;
     let (scheme, text) = value.split_once(' ')?;
     (scheme.eq_ignore_ascii_case("bearer") && !text.is_empty()).then(|| text.trim())
 }
