@@ -59,6 +59,17 @@ impl Caller {
             _ => Ok(found),
         }
     }
+
+    /// For what belongs to the organization: an application's token sees it as long as there is the application.
+    ///
+    /// # Errors
+    /// `NotFound` when the token is of a deleted application.
+    pub async fn check_application(&self, store: &Store) -> Result<()> {
+        match &self.app_id {
+            Some(own) => application::get(store, &self.org_id, own).await.map(drop),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Proves tokens.

@@ -194,6 +194,7 @@ impl EventTypes {
         with_content: Query<Option<bool>>,
     ) -> Result<Answer<ListOut<EventTypeOut>>, ApiError<Read>> {
         let request = ListQuery { limit, iterator }.request(&Iterates::Names, true)?;
+        caller.check_application(&state.store).await?;
         let archived_too = include_archived.0.unwrap_or_default();
         let page = event_type::list(&state.store, &caller.org_id, archived_too, &request).await?;
         let out = match with_content.0 {
@@ -233,6 +234,7 @@ impl EventTypes {
         state: Data<&Arc<ApiState>>,
         event_type_name: Path<String>,
     ) -> Result<Answer<EventTypeOut>, ApiError<Read>> {
+        caller.check_application(&state.store).await?;
         let found = event_type::get(&state.store, &caller.org_id, &event_type_name.0).await?;
         Ok(Answer::ok(&found.into())?)
     }

@@ -97,6 +97,27 @@ both!(an_applications_token_is_for_that_application_alone, async |db| {
     }
 });
 
+both!(the_token_of_a_deleted_application_finds_nothing, async |db| {
+    let api = Api::on(db).await;
+    let app = api.application("app").await;
+    let token = api.token_of(&app).await;
+    api.post("/event-type", json!({"name": "t", "description": ""}))
+        .await
+        .expect(201);
+    let paths = [
+        "/event-type".to_owned(),
+        "/event-type/t".to_owned(),
+        format!("/app/{app}"),
+    ];
+    for path in &paths {
+        api.call(&token, "GET", path, &[], "").await.expect(200);
+    }
+    api.delete(&format!("/app/{app}")).await.expect(204);
+    for path in &paths {
+        api.call(&token, "GET", path, &[], "").await.refused(404, "not_found");
+    }
+});
+
 both!(a_revoked_token_works_no_longer_than_five_seconds, async |db| {
     let api = Api::on(db).await;
     let (text, row) = postrider::service::token::create(&api.rig.store, &api.org_id, None, None)
