@@ -39,6 +39,7 @@ async fn try_create(
 ) -> Result<Reply> {
     let tx = store.begin().await?;
     if let Some(reply) = idempotency::claim(&tx, key).await? {
+        tx.commit().await?;
         return Ok(reply);
     }
     let known = match (&content.uid, get_if_exists) {

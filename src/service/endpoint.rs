@@ -32,6 +32,7 @@ pub async fn create(
 ) -> Result<Reply> {
     let tx = store.begin().await?;
     if let Some(reply) = idempotency::claim(&tx, key).await? {
+        tx.commit().await?;
         return Ok(reply);
     }
     let reply = render(insert(&tx, app, content, once).await?)?;

@@ -43,6 +43,7 @@ pub async fn rotate(
 ) -> Result<Reply> {
     let tx = store.begin().await?;
     if let Some(reply) = idempotency::claim(&tx, key).await? {
+        tx.commit().await?;
         return Ok(reply);
     }
     let known = endpoint::get_locked(&tx, &app.id, id_or_uid).await?;

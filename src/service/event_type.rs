@@ -20,6 +20,7 @@ pub async fn create(
 ) -> Result<Reply> {
     let tx = store.begin().await?;
     if let Some(reply) = idempotency::claim(&tx, key).await? {
+        tx.commit().await?;
         return Ok(reply);
     }
     let made = match event_type::find(&tx, org_id, &name).await? {

@@ -30,7 +30,8 @@ pub struct Reply {
 }
 
 /// Takes the key for this transaction, or answers the reply that another request with it was given.
-/// While that other one still runs, this waits for its end.
+/// While that other one still runs, this waits for its end. On SQLite both may share one transaction: commit before the
+/// reply is answered, or what it tells may not be durable yet.
 pub async fn claim(tx: &Tx, key: Option<&Key>) -> Result<Option<Reply>> {
     let Some(key) = key else { return Ok(None) };
     let row = ActiveModel {
