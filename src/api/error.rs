@@ -4,7 +4,7 @@
 use std::marker::PhantomData;
 
 use poem::Response;
-use poem::error::{MethodNotAllowedError, NotFoundError};
+use poem::error::{MethodNotAllowedError, NotFoundError, ParsePathError};
 use poem::http::{HeaderValue, StatusCode, header};
 use poem_openapi::error::ParseParamError;
 use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry};
@@ -186,6 +186,8 @@ pub(super) fn from_poem(error: poem::Error) -> Response {
     }
     let own = if error.is::<NotFoundError>() {
         Error::new(Kind::NotFound, "there is no such route")
+    } else if error.is::<ParsePathError>() {
+        Error::new(Kind::NotFound, "nothing has a name that is not UTF-8")
     } else if error.is::<MethodNotAllowedError>() {
         Error::new(Kind::MethodNotAllowed, "this route does not know this method")
     } else if let Some(bad) = error.downcast_ref::<ParseParamError>() {

@@ -413,6 +413,8 @@ both!(unknown_things_and_routes_are_404_in_json, async |db| {
         "/app/a/attempt/endpoint/none",
         "/app/a/msg/none/attempt/none",
         "/app/%00",
+        "/app/%ff",
+        "/event-type/%ff",
         "/app/a/endpoint/%27",
         "/nothing",
         "/app/a/nothing",
