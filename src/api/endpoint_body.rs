@@ -55,7 +55,7 @@ pub struct EndpointIn {
     #[oai(nullable)]
     secret: Option<String>,
     /// Own headers of its deliveries.
-    #[oai(nullable)]
+    #[oai(nullable, validator(max_properties = 50))]
     headers: Option<BTreeMap<String, String>>,
 }
 

@@ -1,6 +1,6 @@
 //! The signing secret and the own headers of an endpoint over REST. Reads go to store, writes to service.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::answer::{Answer, Empty, reply};
 use super::auth::Caller;
 use super::body::Body;
 use super::error::{ApiError, Read, Write};
-use super::fields::{header, headers, secret};
+use super::fields::{header, header_count, headers, secret};
 use super::idempotency::IdempotencyKey;
 use super::{ApiState, Tag};
 use crate::domain::identifier::is_sensitive_header;
@@ -48,6 +48,7 @@ pub struct EndpointSecretRotateIn {
 /// Own headers, all of them.
 #[derive(Debug, Deserialize, Object)]
 pub struct EndpointHeadersIn {
+    #[oai(validator(max_properties = 50))]
     headers: BTreeMap<String, String>,
 }
 
@@ -56,7 +57,7 @@ pub struct EndpointHeadersIn {
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
 pub struct EndpointHeadersPatchIn {
-    /// Sets these; null removes one.
+    /// Sets these; null removes one. There may be 50 in all.
     #[serde(default)]
     headers: BTreeMap<String, Option<String>>,
     /// Removes these.
@@ -89,16 +90,19 @@ fn rotated(key: String) -> Result<Reply> {
 impl EndpointHeadersPatchIn {
     /// Names are the same whatever their capitals.
     fn apply(self, mut known: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
-        for name in self.delete_headers.unwrap_or_default() {
+        let (set, removed): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            self.headers.into_iter().partition(|(_, value)| value.is_some());
+        header_count(set.len())?;
+        let removed = removed.into_keys().chain(self.delete_headers.unwrap_or_default());
+        let removed: HashSet<String> = removed.map(|name| name.to_ascii_lowercase()).collect();
+        known.retain(|name, _| !removed.contains(&name.to_ascii_lowercase()));
+        for (name, value) in set {
+            let value = value.unwrap_or_default();
+            header(&name, &value)?;
             known.retain(|other, _| !other.eq_ignore_ascii_case(&name));
+            known.insert(name, value);
         }
-        for (name, value) in self.headers {
-            known.retain(|other, _| !other.eq_ignore_ascii_case(&name));
-            if let Some(value) = value {
-                header(&name, &value)?;
-                known.insert(name, value);
-            }
-        }
+        header_count(known.len())?;
         Ok(known)
     }
 }

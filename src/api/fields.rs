@@ -1,6 +1,6 @@
 //! Rules of single fields, with the field's name put to domain's sentence. Called by the resources of api.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use poem_openapi::types::MaybeUndefined;
 
@@ -10,6 +10,8 @@ use crate::domain::identifier::{
 };
 use crate::domain::secret::EndpointSecret;
 use crate::error::{Error, Result};
+
+const MOST_HEADERS: usize = 50;
 
 /// A name for people: text, and not empty.
 pub fn name(field: &str, value: String) -> Result<String> {
@@ -45,11 +47,12 @@ pub fn identifier(field: &str, value: String) -> Result<String> {
 /// A set of identifiers, 1 to `most`: duplicates count once, the order is kept.
 pub fn identifiers(field: &str, values: Vec<String>, most: usize) -> Result<Vec<String>> {
     let mut kept: Vec<String> = Vec::with_capacity(values.len().min(most));
-    for (place, value) in values.into_iter().enumerate() {
-        if kept.contains(&value) {
+    let mut seen = HashSet::new();
+    for (place, value) in values.iter().enumerate() {
+        if !seen.insert(value.as_str()) {
             continue;
         }
-        if let Err(rule) = check_identifier(&value) {
+        if let Err(rule) = check_identifier(value) {
             let place = place.to_string();
             return Err(Error::invalid(field, rule).at(["body", field, &place]));
         }
@@ -59,7 +62,7 @@ pub fn identifiers(field: &str, values: Vec<String>, most: usize) -> Result<Vec<
                 format!("must have at most {most} different entries"),
             ));
         }
-        kept.push(value);
+        kept.push(value.clone());
     }
     match kept.is_empty() {
         true => Err(Error::invalid(
@@ -117,6 +120,7 @@ pub fn secret(field: &str, value: &str) -> Result<EndpointSecret> {
 
 /// Own headers of an endpoint; a name may come once, whatever its capitals.
 pub fn headers(values: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
+    header_count(values.len())?;
     let mut seen: Vec<String> = Vec::with_capacity(values.len());
     for (name, value) in &values {
         header(name, value)?;
@@ -127,6 +131,14 @@ pub fn headers(values: BTreeMap<String, String>) -> Result<BTreeMap<String, Stri
         seen.push(lower);
     }
     Ok(values)
+}
+
+/// Own headers go out with every delivery, and are read with every message.
+pub fn header_count(count: usize) -> Result<()> {
+    match count {
+        ..=MOST_HEADERS => Ok(()),
+        _ => Err(Error::invalid("headers", format!("must be at most {MOST_HEADERS}"))),
+    }
 }
 
 /// One own header.

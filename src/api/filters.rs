@@ -13,6 +13,9 @@ use crate::domain::identifier::check_identifier;
 use crate::error::Result;
 use crate::store::{Between, PageRequest, message};
 
+/// Event types to ask for at once: fewer than a statement's parameters.
+const MOST_EVENT_TYPES: usize = 1000;
+
 /// Event types as `a,b`, repeated, as `event_types[]` or as `event_types[0]`.
 pub struct EventTypes(Vec<String>);
 
@@ -77,13 +80,20 @@ impl MessageQuery {
         if let Some(channel) = &self.channel.0 {
             check_identifier(channel).map_err(|rule| bad_query("channel", rule))?;
         }
-        for name in &self.event_types.0 {
+        let mut event_types = self.event_types.0;
+        event_types.sort_unstable();
+        event_types.dedup();
+        if event_types.len() > MOST_EVENT_TYPES {
+            let rule = format!("must be at most {MOST_EVENT_TYPES} different names");
+            return Err(bad_query("event_types", rule));
+        }
+        for name in &event_types {
             check_identifier(name).map_err(|rule| bad_query("event_types", rule))?;
         }
         let filter = message::Filter {
             between,
             channel: self.channel.0,
-            event_types: self.event_types.0,
+            event_types,
         };
         Ok((page, filter))
     }

@@ -77,6 +77,9 @@ fn channels(given: Option<Vec<String>>) -> Result<Vec<String>> {
         if !kept.contains(&channel) {
             kept.push(channel);
         }
+        if kept.len() > MOST_CHANNELS {
+            break;
+        }
     }
     match kept.len() {
         1..=MOST_CHANNELS => Ok(kept),

@@ -28,6 +28,15 @@ fn long(length: usize) -> String {
     "x".repeat(length)
 }
 
+fn many_names(count: usize) -> String {
+    let names: Vec<_> = (0..count).map(|n| n.to_string()).collect();
+    names.join(",")
+}
+
+fn many_headers(count: usize) -> Value {
+    (0..count).map(|n| (format!("x-{n}"), json!("v"))).collect()
+}
+
 /// A route, a body that it refuses, and the place that it must name.
 fn bodies() -> Vec<(&'static str, &'static str, Value, &'static str)> {
     let mut all = vec![
@@ -128,6 +137,24 @@ fn bodies() -> Vec<(&'static str, &'static str, Value, &'static str)> {
             "body.gracePeriodSeconds",
         ),
         ("PUT", "/app/a/endpoint/e/headers", json!({}), "body.headers"),
+        (
+            "PUT",
+            "/app/a/endpoint/e/headers",
+            json!({"headers": many_headers(51)}),
+            "body.headers",
+        ),
+        (
+            "PATCH",
+            "/app/a/endpoint/e/headers",
+            json!({"headers": many_headers(51)}),
+            "body.headers",
+        ),
+        (
+            "POST",
+            "/app/a/endpoint",
+            json!({"url": URL, "headers": many_headers(51)}),
+            "body.headers",
+        ),
         (
             "PUT",
             "/app/a/endpoint/e/headers",
@@ -384,6 +411,10 @@ both!(a_query_parameter_of_the_wrong_type_is_named, async |db| {
     for (path, place) in [
         ("/app/a/msg?channel=a%20b", "query.channel"),
         ("/app/a/msg?event_types=ok,not%20ok", "query.event_types"),
+        (
+            &*format!("/app/a/msg?event_types={}", many_names(1001)),
+            "query.event_types",
+        ),
         ("/app/a/attempt/endpoint/e?status=9", "query.status"),
         (
             "/app/a/attempt/endpoint/e?status_code_class=250",
@@ -398,6 +429,51 @@ both!(a_query_parameter_of_the_wrong_type_is_named, async |db| {
     api.call(&api.token, "DELETE", "/event-type/t?expunge=perhaps", &[], "")
         .await
         .refused(400, "generic_error");
+});
+
+both!(a_list_of_any_length_is_refused_without_delay, async |db| {
+    let api = Api::on(db).await;
+    prepared(&api).await;
+    let names: Vec<String> = (0..150_000).map(|n| n.to_string()).collect();
+    let mut repeated = names[..999].to_vec();
+    repeated.resize(200_000, "t".to_owned());
+    let headers = many_headers(100_000);
+    let removed = json!({"deleteHeaders": names, "headers": {"x": "1"}});
+    let started = std::time::Instant::now();
+    for (method, path, body, place) in [
+        (
+            "POST",
+            "/app/a/msg",
+            json!({"eventType": "t", "payload": {}, "channels": names}),
+            "body.channels",
+        ),
+        (
+            "POST",
+            "/app/a/endpoint",
+            json!({"url": URL, "channels": names}),
+            "body.channels",
+        ),
+        (
+            "POST",
+            "/app/a/endpoint",
+            json!({"url": URL, "eventTypes": repeated}),
+            "body.eventTypes",
+        ),
+        (
+            "PATCH",
+            "/app/a/endpoint/e/headers",
+            json!({"headers": headers}),
+            "body.headers",
+        ),
+    ] {
+        let answer = api.call(&api.token, method, path, &[], &body.to_string()).await;
+        answer.breaks_rule_at(place);
+    }
+    api.patch("/app/a/endpoint/e/headers", removed).await.expect(204);
+    let same = vec!["t"; 30_000].join(",");
+    api.get(&format!("/app/a/msg?event_types={same}")).await.expect(200);
+    // Each took minutes in a build for tests where it compared all with all.
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 });
 
 both!(unknown_things_and_routes_are_404_in_json, async |db| {
