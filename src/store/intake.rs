@@ -207,8 +207,10 @@ impl Worker {
     async fn store_some(&self, mut members: Vec<Member>, mut batch: Batch) -> Vec<Member> {
         let mut pauses = RETRY_PAUSES_MS.into_iter();
         loop {
-            // Those whose caller has left: nobody was promised anything.
-            members.retain(|member| !member.reply.is_closed());
+            // Those whose caller has left: nobody was promised anything. But what may be stored must also be sent.
+            if !batch.is_uncertain() {
+                members.retain(|member| !member.reply.is_closed());
+            }
             if members.is_empty() {
                 return members;
             }

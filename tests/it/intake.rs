@@ -304,6 +304,35 @@ postgres_only!(a_batch_that_has_begun_is_stored_though_its_caller_left, async |d
 });
 
 postgres_only!(
+    a_lost_commit_is_made_good_though_the_caller_left_meanwhile,
+    async |db| {
+        let proxy = Proxy::to(db.url()).await;
+        let shape = Shape {
+            url: Some(proxy.url(db.url())),
+            ..Shape::default()
+        };
+        let mut rig = Rig::shaped(db, shape).await;
+        let receiver = Receiver::start().await;
+        let app = rig.application("a").await;
+        rig.endpoint(&app, "e", &receiver.url()).await;
+        let blocked = lock(db, "message_content").await;
+        let mut accepting = Box::pin(rig.intake.accept(rig.message(&app, "{}")));
+        poll_once!(accepting);
+        wait_for_blocked(&rig, 1).await;
+        drop(accepting);
+        proxy.lose_next_commit();
+        blocked.commit().await.expect("the lock ends");
+        proxy.commit_lost().await;
+        within(DEADLINE, "it is sent, and not when its lease ends", async || {
+            (rig.step().await.sent == 1).then_some(())
+        })
+        .await;
+        assert_eq!(receiver.count(), 1);
+        assert_eq!(rig.count("message").await, 1);
+    }
+);
+
+postgres_only!(
     an_absent_database_is_answered_unavailable_and_costs_nothing_later,
     async |db| {
         let proxy = Proxy::to(db.url()).await;

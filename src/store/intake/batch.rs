@@ -26,6 +26,8 @@ pub(super) struct Batch {
     lease: Duration,
     /// Lease ids of tries whose commit may have been lost with its answer.
     tried: Vec<i64>,
+    /// A commit was not answered: the members may be stored.
+    uncertain: bool,
 }
 
 /// A member, the application it goes to and those of its endpoints that want it.
@@ -51,7 +53,13 @@ impl Batch {
             handoff,
             lease,
             tried: Vec::new(),
+            uncertain: false,
         }
+    }
+
+    /// Whether an earlier try may have stored the members.
+    pub fn is_uncertain(&self) -> bool {
+        self.uncertain
     }
 
     /// Stores a prefix of `members` in one transaction and answers it, in order. Called again after a failure it finds
@@ -85,6 +93,7 @@ impl Batch {
             tx.wake_on_commit();
         }
         crash_point::pass("accepted.before_commit");
+        self.uncertain = true;
         tx.commit().await?;
         crash_point::pass("accepted.after_commit");
         self.hand_over(placed);
