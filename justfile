@@ -19,4 +19,4 @@ openapi:
 
 # The load tool on a release build
 bench *args:
-    cargo bench --profile release --bench load -- {{ args }}
+    cargo bench --bench load -- {{ args }}
