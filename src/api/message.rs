@@ -115,21 +115,12 @@ impl MessageOut {
 
     /// A message as it is stored.
     async fn stored(store: &Store, row: Model, with_content: bool) -> Result<Self> {
-        let mut contents = contents(store, &row.app_id, [row.id.as_str()], with_content).await?;
+        let mut contents = match with_content {
+            true => message::list_contents(store, &row.app_id, [row.id.as_str()]).await?,
+            false => HashMap::new(),
+        };
         let payload = payload(contents.remove(&row.id), with_content)?;
         Ok(Self::new(row, payload))
-    }
-}
-
-async fn contents(
-    store: &Store,
-    app_id: &str,
-    messages: impl IntoIterator<Item = &str>,
-    with_content: bool,
-) -> Result<HashMap<String, String>> {
-    match with_content {
-        true => message::list_contents(store, app_id, messages).await,
-        false => Ok(HashMap::new()),
     }
 }
 
@@ -178,6 +169,8 @@ impl Messages {
     }
 
     /// List messages
+    ///
+    /// With large payloads a page may hold fewer than `limit`; `done` tells whether it is the last.
     #[oai(path = "/app/:app_id/msg", method = "get", operation_id = "v1.message.list")]
     #[allow(clippy::too_many_arguments)]
     async fn list(
@@ -209,9 +202,13 @@ impl Messages {
         .read(Prefix::Message)?;
         let with_content = with_content.0.unwrap_or(true);
         let app = caller.application(&state.store, &app_id.0).await?;
-        let page = message::list(&state.store, &app.id, &filter, &request).await?;
-        let ids = page.rows.iter().map(|row| row.id.as_str());
-        let mut contents = contents(&state.store, &app.id, ids, with_content).await?;
+        let (page, mut contents) = match with_content {
+            true => message::list_with_contents(&state.store, &app.id, &filter, &request).await?,
+            false => {
+                let page = message::list(&state.store, &app.id, &filter, &request).await?;
+                (page, HashMap::new())
+            }
+        };
         let page = page.try_map(|row| {
             let payload = payload(contents.remove(&row.id), with_content)?;
             Ok(MessageOut::new(row, payload))

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 
 use super::backend::{Backend, contains};
 use super::entity::message::{Column, Entity, Model};
@@ -14,6 +14,9 @@ use super::source::Source;
 use crate::domain::id::Prefix;
 use crate::domain::identifier::check_identifier;
 use crate::error::{Error, Result};
+
+/// Payloads in one page: of the largest messages a page would take half a gigabyte.
+const MOST_BYTES: usize = 16 << 20;
 
 /// Which messages a list holds.
 #[derive(Clone, Debug, Default)]
@@ -68,6 +71,32 @@ pub async fn list(source: &impl Source, app_id: &str, filter: &Filter, page: &Pa
     }
     let query = filter.between.apply(query, Column::Id, Prefix::Message);
     fetch(source, query, Column::Id, page).await
+}
+
+/// A page and the payloads of its messages. It ends early where those would take too much memory.
+pub async fn list_with_contents(
+    source: &impl Source,
+    app_id: &str,
+    filter: &Filter,
+    request: &PageRequest,
+) -> Result<(Page<Model>, HashMap<String, String>)> {
+    let page = list(source, app_id, filter, request).await?;
+    let sizes: Vec<(String, i32)> = content::Entity::find()
+        .select_only()
+        .column(content::Column::MessageId)
+        .expr(Expr::cust("octet_length(body)"))
+        .filter(content::Column::AppId.eq(app_id))
+        .filter(content::Column::MessageId.is_in(page.rows.iter().map(|row| row.id.as_str())))
+        .into_tuple()
+        .all(source.source())
+        .await?;
+    let sizes: HashMap<String, i32> = sizes.into_iter().collect();
+    let page = page.within(request, MOST_BYTES, |row| {
+        let size = sizes.get(&row.id).copied().unwrap_or_default();
+        usize::try_from(size).unwrap_or_default()
+    });
+    let contents = list_contents(source, app_id, page.rows.iter().map(|row| row.id.as_str())).await?;
+    Ok((page, contents))
 }
 
 /// The payloads of these messages, as far as they are kept, by message.

@@ -63,6 +63,27 @@ impl<T> Page<T> {
         }
     }
 
+    /// The part next to where reading began that is no larger than `most`; one row at least.
+    pub(super) fn within(mut self, request: &PageRequest, most: usize, size: impl Fn(&T) -> usize) -> Self {
+        if request.backwards {
+            self.rows.reverse();
+        }
+        let mut sum = 0;
+        let fitting = self.rows.iter().take_while(|row| {
+            sum += size(row);
+            sum <= most
+        });
+        let kept = fitting.count().max(1);
+        if kept < self.rows.len() {
+            self.rows.truncate(kept);
+            self.done = false;
+        }
+        if request.backwards {
+            self.rows.reverse();
+        }
+        self
+    }
+
     /// # Errors
     /// What `f` answers for the first row that it refuses.
     pub fn try_map<U>(self, f: impl FnMut(T) -> Result<U>) -> Result<Page<U>> {

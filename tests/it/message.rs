@@ -242,3 +242,28 @@ both!(a_payload_may_be_nested_as_deep_as_it_likes, async |db| {
     api.rig.drain().await;
     assert_eq!(receiver.arrivals()[0].text(), deep);
 });
+
+both!(a_page_ends_early_where_payloads_are_large, async |db| {
+    let api = Api::on(db).await;
+    let app = api.application("app").await;
+    let path = format!("/app/{app}/msg");
+    for n in 0..10 {
+        let large = json!({"eventType": "a", "eventId": n.to_string(), "payload": {"k": "x".repeat(2_000_000)}});
+        api.post(&format!("{path}?with_content=false"), large).await.expect(202);
+    }
+    let all: Vec<String> = (0..10).rev().map(|n| n.to_string()).collect();
+    let ids = |page: &Value| -> Vec<String> {
+        let rows = page["data"].as_array().unwrap().iter();
+        rows.map(|row| row["eventId"].as_str().unwrap().to_owned()).collect()
+    };
+    let first = api.get(&path).await.expect(200).clone();
+    assert_eq!((ids(&first), &first["done"]), (all[..8].to_vec(), &json!(false)));
+    let next = format!("{path}?iterator={}", first["iterator"].as_str().unwrap());
+    let next = api.get(&next).await.expect(200).clone();
+    assert_eq!((ids(&next), &next["done"]), (all[8..].to_vec(), &json!(true)));
+    let last = next["iterator"].as_str().unwrap();
+    let back = api.get(&format!("{path}?iterator=-{last}")).await.expect(200).clone();
+    assert_eq!((ids(&back), &back["done"]), (all[1..9].to_vec(), &json!(false)));
+    let without = api.get(&format!("{path}?with_content=false")).await.expect(200).clone();
+    assert_eq!(ids(&without), all);
+});
