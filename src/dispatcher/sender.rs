@@ -30,8 +30,9 @@ const SETTLE_MARGIN: Duration = Duration::from_secs(5);
 /// Bytes of an answer that are read; the rest is cut off with its connection. More than is kept, so that an answer
 /// just above the cap leaves its connection usable.
 const READ_CAP: usize = 32 * 1024;
-/// Large bodies in memory at once.
-const LARGE_AT_ONCE: usize = 16;
+/// Kilobytes of large bodies in memory at once: enough for many, so that one endpoint that hangs on to its own does not
+/// keep the others' waiting.
+const LARGE_KB: u32 = 64 * 1024;
 const AGENT: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
 
 pub(super) struct Sender {
@@ -81,7 +82,7 @@ impl Sender {
             targets,
             timeout: settings.attempt_timeout,
             schedule: settings.schedule,
-            large: Semaphore::new(LARGE_AT_ONCE),
+            large: Semaphore::new(LARGE_KB as usize),
             random: SystemRandom::new(),
         })
     }
@@ -89,13 +90,16 @@ impl Sender {
     /// Sends one lease. Its slot is free again when this returns.
     pub async fn send(&self, lease: Lease) -> Sent {
         let _large = match lease.content {
-            Content::Large => self.large.acquire().await.ok(),
+            Content::Large(bytes) => {
+                let kb = u32::try_from(bytes / 1024 + 1).unwrap_or(LARGE_KB).min(LARGE_KB);
+                self.large.acquire_many(kb).await.ok()
+            }
             Content::Body(_) | Content::Gone => None,
         };
         let body = match &lease.content {
             Content::Body(body) => Some(Bytes::copy_from_slice(body.as_bytes())),
             Content::Gone => None,
-            Content::Large => match queue::find_body(&self.store, &lease.app_id, &lease.message_id).await {
+            Content::Large(_) => match queue::find_body(&self.store, &lease.app_id, &lease.message_id).await {
                 Ok(body) => body.map(Bytes::from),
                 Err(err) => {
                     tracing::warn!(%err, message = lease.message_id, "a payload could not be read; giving the lease back");

@@ -190,3 +190,25 @@ both!(endpoints_with_parked_rows_take_turns, async |db| {
     let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
     assert!(most - least <= 4, "nobody is left behind: {counts:?}");
 });
+
+both!(
+    large_bodies_for_an_endpoint_that_hangs_do_not_keep_others_waiting,
+    async |db| {
+        let mut rig = capped(db, 64, 32).await;
+        let (slow, quick, gate) = (Receiver::start().await, Receiver::start().await, Gate::closed());
+        slow.answer(Answer::ok().behind(&gate));
+        let (a, b) = (rig.application("a").await, rig.application("b").await);
+        rig.endpoint(&a, "slow", &slow.url()).await;
+        rig.endpoint(&b, "quick", &quick.url()).await;
+        let large = format!(r#"{{"x":"{}"}}"#, "x".repeat(100_000));
+        for _ in 0..24 {
+            rig.accept(&a, &large).await;
+        }
+        let running = rig.run();
+        slow.wait_for(24).await;
+        rig.accept(&b, &large).await;
+        quick.wait_for(1).await;
+        gate.open();
+        running.stop(true).await;
+    }
+);

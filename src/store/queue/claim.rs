@@ -211,7 +211,7 @@ async fn find_targets(
 struct Found {
     id: String,
     body: Option<String>,
-    large: bool,
+    bytes: Option<i64>,
     state: Option<ResultState>,
 }
 
@@ -236,7 +236,7 @@ async fn find_contents(tx: &Tx, rows: &[(Claimed, Slot)]) -> Result<HashMap<Stri
         ),
     ]);
     let sql = "select wanted.id, case when octet_length(content.body) <= $1 then content.body end as body, \
-               coalesce(octet_length(content.body) > $1, false) as large, result.state from {wanted} \
+               cast(octet_length(content.body) as bigint) as bytes, result.state from {wanted} \
                left join message_content content \
                on content.app_id = wanted.app_id and content.message_id = wanted.message_id \
                left join delivery_result result on result.app_id = wanted.app_id \
@@ -249,10 +249,10 @@ async fn find_contents(tx: &Tx, rows: &[(Claimed, Slot)]) -> Result<HashMap<Stri
     let mut contents = HashMap::with_capacity(rows.len());
     for row in &found {
         let row = Found::from_query_result(row, "")?;
-        let content = match row.body {
-            Some(body) => Content::Body(body.into()),
-            None if row.large => Content::Large,
-            None => Content::Gone,
+        let content = match (row.body, row.bytes) {
+            (Some(body), _) => Content::Body(body.into()),
+            (None, Some(bytes)) => Content::Large(usize::try_from(bytes).unwrap_or(usize::MAX)),
+            (None, None) => Content::Gone,
         };
         contents.insert(row.id, (content, row.state == Some(ResultState::Delivered)));
     }

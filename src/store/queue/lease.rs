@@ -48,8 +48,8 @@ pub struct Lease {
 #[derive(Clone, Debug)]
 pub enum Content {
     Body(Arc<str>),
-    /// Larger than [`LARGE_BODY`]: the sender reads it just before it sends.
-    Large,
+    /// Larger than [`LARGE_BODY`], in bytes: the sender reads it just before it sends.
+    Large(usize),
     /// Expired or expunged.
     Gone,
 }
