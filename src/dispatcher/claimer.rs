@@ -17,8 +17,10 @@ use crate::store::queue::{self, Lease, LeaseTerms};
 const POLL: Duration = Duration::from_secs(1);
 /// Rows of one lane in one claim.
 const CLAIM: usize = 256;
-/// Endpoints whose parked rows one claim may bring back, and that one look finds.
+/// Endpoints whose parked rows one claim may bring back.
 const PARKED_ENDPOINTS: usize = 32;
+/// Endpoints with parked rows that one look finds.
+const LOOK: usize = 1_024;
 
 pub(super) struct Claimer {
     store: Store,
@@ -97,9 +99,9 @@ impl Claimer {
 
     /// Finds endpoints with parked rows that this process does not know of: parked by others, or before a restart.
     pub async fn discover(&mut self) -> Result<()> {
-        let found = queue::list_parked(&self.store, &self.after, PARKED_ENDPOINTS).await?;
+        let found = queue::list_parked(&self.store, &self.after, LOOK).await?;
         self.after = match found.last() {
-            Some(last) if found.len() == PARKED_ENDPOINTS => last.to_string(),
+            Some(last) if found.len() == LOOK => last.to_string(),
             _ => String::new(),
         };
         self.handoff.set_parked(&found, true);
@@ -134,6 +136,7 @@ impl Claimer {
             let Waiting::Due(lane) = waiting else {
                 let parked = self.handoff.parked_with_room(PARKED_ENDPOINTS);
                 let (leases, without) = queue::claim_parked(&tx, &self.handoff, &terms, &parked).await?;
+                claims.more |= parked.len() == PARKED_ENDPOINTS;
                 claims.leases.extend(leases);
                 empty = without;
                 continue;

@@ -212,3 +212,18 @@ both!(
         running.stop(true).await;
     }
 );
+
+both!(parked_rows_of_many_endpoints_are_found_by_one_look, async |db| {
+    let mut rig = capped(db, 200, 4).await;
+    let receiver = Receiver::start().await;
+    let app = rig.application("a").await;
+    rig.endpoints(&app, 150, &receiver.url()).await;
+    rig.accept(&app, "{}").await;
+    rig.sql("update delivery set due_at = null, owner = null, lease_id = null", [])
+        .await;
+    rig.kill().await;
+    let mut rig = capped(db, 200, 4).await;
+    let running = rig.run();
+    receiver.wait_for(150).await;
+    running.stop(true).await;
+});
