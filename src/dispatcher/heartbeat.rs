@@ -18,6 +18,8 @@ const PERIOD: Duration = Duration::from_millis(250);
 const DEAD_AFTER: Duration = Duration::from_secs(4);
 /// Between two own beats no more than this counts as watching: if mine hung, so may have theirs.
 const WATCHED_AT_MOST: Duration = Duration::from_secs(1);
+/// An answer that took longer says nothing about the time: leases of others would seem to have ended.
+const TELLS_THE_TIME: Duration = Duration::from_secs(1);
 /// Clocks this far apart are worth a warning.
 const CLOCK_WARNING_US: i64 = 1_000_000;
 
@@ -183,8 +185,12 @@ impl Heartbeat {
     /// Replicas with different clocks agree on the database's.
     fn watch_clock(&mut self, database_now: i64, asked_at: Duration) {
         let clock = self.store.clock();
-        let answered_in = clock.monotonic().saturating_sub(asked_at).as_micros() as i64;
-        let apart = clock.agree_with(crate::domain::timestamp::Timestamp(database_now + answered_in / 2));
+        let answered_in = clock.monotonic().saturating_sub(asked_at);
+        if answered_in > TELLS_THE_TIME {
+            return;
+        }
+        let half = answered_in.as_micros() as i64 / 2;
+        let apart = clock.agree_with(crate::domain::timestamp::Timestamp(database_now + half));
         let warn = apart.abs() > CLOCK_WARNING_US;
         if warn && !self.warned {
             tracing::warn!(

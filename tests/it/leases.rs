@@ -433,3 +433,19 @@ both!(
         }
     }
 );
+
+postgres_only!(a_beat_that_was_answered_late_does_not_move_the_clock, async |db| {
+    let proxy = Proxy::to(db.url()).await;
+    let mut rig = through(db, &proxy, &Clock::system()).await;
+    let stalled = Clock::system();
+    proxy.stall();
+    tokio::join!(rig.step(), async {
+        within(DEADLINE, "the stall is longer than any answer", async || {
+            (stalled.monotonic() > Duration::from_millis(1_600)).then_some(())
+        })
+        .await;
+        proxy.resume();
+    });
+    let apart = rig.clock.now().0 - stalled.now().0;
+    assert!(apart.abs() < 500_000, "{apart} us");
+});
