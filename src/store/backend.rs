@@ -63,8 +63,8 @@ pub(super) fn contains(backend: Backend, column: Expr, text: &str) -> Expr {
 }
 
 /// SQLSTATE classes and codes that say "not now", not "not so": connection, resources, operator intervention,
-/// rollback by conflict, idle transaction ended. (PostgreSQL documentation, appendix A.)
-const TRANSIENT: [&str; 6] = ["08", "53", "57", "40", "25P03", "58"];
+/// rollback by conflict, idle transaction ended, a server that is read-only while another takes over. (PostgreSQL documentation, appendix A.)
+const TRANSIENT: [&str; 7] = ["08", "53", "57", "40", "25P03", "25006", "58"];
 /// SQLite result codes: busy, locked, I/O error, disk full.
 const TRANSIENT_SQLITE: [i32; 4] = [5, 6, 10, 13];
 

@@ -332,6 +332,26 @@ postgres_only!(
     }
 );
 
+postgres_only!(a_server_that_is_read_only_for_a_while_is_waited_for, async |db| {
+    let rig = Rig::on(db).await;
+    let app = rig.application("a").await;
+    let mode = async |mode: &str| {
+        let set = format!(
+            "do $$ begin execute format('alter database %I {mode}', current_database()); \
+             perform pg_terminate_backend(pid) from pg_stat_activity \
+             where datname = current_database() and pid <> pg_backend_pid(); end $$"
+        );
+        rig.sql(&set, []).await;
+    };
+    mode("set default_transaction_read_only = on").await;
+    let mut accepting = Box::pin(rig.intake.accept(rig.message(&app, "{}")));
+    let early = tokio::time::timeout(Duration::from_millis(500), &mut accepting).await;
+    assert!(early.is_err(), "it is not refused: {early:?}");
+    mode("reset default_transaction_read_only").await;
+    accepting.await.expect("accepted");
+    assert_eq!(rig.count("message").await, 1);
+});
+
 postgres_only!(
     an_absent_database_is_answered_unavailable_and_costs_nothing_later,
     async |db| {
