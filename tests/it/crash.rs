@@ -29,7 +29,7 @@ const POINTS: [&str; 6] = [
 ];
 const RANDOM_KILLS: usize = 6;
 const SENDERS: usize = 8;
-/// Senders wait when so many arrivals are missing: what is under way stays as small as a test can wait for.
+/// Senders wait when so many pairs are missing: what is under way stays as small as a test can wait for.
 const UNDER_WAY: usize = 300;
 /// What was in flight in a process that died is sent again within this.
 const SENT_AGAIN_IN: Duration = Duration::from_secs(5);
@@ -81,7 +81,7 @@ struct Load {
 }
 
 impl Load {
-    fn start(receiver: Arc<Receiver>, endpoints: usize) -> Self {
+    fn start(arrived: &Arc<AtomicUsize>, endpoints: usize) -> Self {
         let mut load = Self {
             servers: watch::Sender::new(Vec::new()),
             accepted: Arc::default(),
@@ -91,11 +91,11 @@ impl Load {
         let next = Arc::new(AtomicUsize::new(0));
         for _ in 0..SENDERS {
             let (servers, accepted, stop) = (load.servers.subscribe(), load.accepted.clone(), load.stop.clone());
-            let (next, receiver, caller) = (next.clone(), receiver.clone(), Caller::new(TOKEN));
+            let (next, arrived, caller) = (next.clone(), arrived.clone(), Caller::new(TOKEN));
             load.senders.spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
                     let expected = accepted.lock().expect("no panic").len() * endpoints;
-                    if expected > receiver.count() + UNDER_WAY {
+                    if expected > arrived.load(Ordering::Relaxed) + UNDER_WAY {
                         tokio::time::sleep(Duration::from_millis(5)).await;
                         continue;
                     }
@@ -169,15 +169,25 @@ async fn post(caller: &Caller, mut servers: watch::Receiver<Vec<String>>, number
     }
 }
 
-/// Answers soon. What is refused the first time has to be tried again.
-fn answer_mostly(receiver: &Receiver) {
-    let refused = Mutex::new(HashSet::new());
+/// Answers soon. What is refused the first time has to be tried again. Answers how many pairs were accepted so far.
+fn answer_mostly(receiver: &Receiver) -> Arc<AtomicUsize> {
+    let pairs = Arc::new(AtomicUsize::new(0));
+    let counter = pairs.clone();
+    let (refused, arrived) = (Mutex::new(HashSet::new()), Mutex::new(HashSet::new()));
     receiver.answer_by(move |arrival| {
         let id = arrival.message_id().to_owned();
-        let refuses =
-            is_refused_once(&arrival.path, &payload_of(arrival)) && refused.lock().expect("no panic").insert(id);
-        Answer::status(if refuses { 500 } else { 200 }).after(Duration::from_millis(3))
+        let once = is_refused_once(&arrival.path, &payload_of(arrival));
+        let status = if once && refused.lock().expect("no panic").insert(id.clone()) {
+            500
+        } else {
+            200
+        };
+        if status == 200 && arrived.lock().expect("no panic").insert((id, arrival.path.clone())) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        Answer::status(status).after(Duration::from_millis(3))
     });
+    pairs
 }
 
 /// Of five messages one, by the second endpoint.
@@ -227,7 +237,15 @@ async fn everything_arrived(
 ) {
     let connection = db.connect().await;
     // Sooner than any lease ends by itself.
-    becomes(&connection, "delivery", 0).await;
+    let begun = Instant::now();
+    while count(&connection, "delivery").await > 0 {
+        assert!(
+            begun.elapsed() < DEADLINE,
+            "left unsent: {}",
+            what_is_left(&connection).await
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let arrivals = arrivals_by_pair(receiver, accepted, endpoints);
     println!(
         "{} messages, {} pairs, {} arrivals",
@@ -274,6 +292,21 @@ async fn everything_arrived(
     }
 }
 
+/// Of deliveries: how many are parked, due or waiting, leased, and leased by a process that nobody knows.
+async fn what_is_left(connection: &DatabaseConnection) -> String {
+    let parts = [
+        "due_at is null",
+        "due_at is not null and owner is null",
+        "owner is not null",
+        "owner is not null and owner not in (select owner from process)",
+    ];
+    let mut counts = Vec::new();
+    for part in parts {
+        counts.push(count(connection, &format!("delivery where {part}")).await);
+    }
+    format!("parked, due, leased, leased by nobody: {counts:?}")
+}
+
 async fn count(connection: &DatabaseConnection, from: &str) -> i64 {
     let found = rows(connection, &format!("select count(*) as n from {from}")).await;
     found[0].try_get("", "n").expect("a number")
@@ -283,14 +316,14 @@ async fn count(connection: &DatabaseConnection, from: &str) -> i64 {
 both!(
     every_message_answered_202_arrives_although_the_process_is_killed,
     async |db| {
-        let receiver = Arc::new(Receiver::start().await);
-        answer_mostly(&receiver);
+        let receiver = Receiver::start().await;
+        let arrived = answer_mostly(&receiver);
         let program = program(db);
         let mut serving = program.serve().await;
         subscribe(&serving.url(), &receiver, 2).await;
         assert_eq!(serving.stop().await, Some(0));
 
-        let load = Load::start(receiver.clone(), 2);
+        let load = Load::start(&arrived, 2);
         for _ in 0..rounds() {
             for point in POINTS {
                 let mut serving = program.clone().env("POSTRIDER_CRASH_POINT", point).serve().await;
@@ -319,13 +352,13 @@ both!(
 postgres_only!(
     every_message_arrives_although_two_processes_are_killed_in_turns,
     async |db| {
-        let receiver = Arc::new(Receiver::start().await);
-        answer_mostly(&receiver);
+        let receiver = Receiver::start().await;
+        let arrived = answer_mostly(&receiver);
         let program = program(db);
         let mut servings = [program.serve().await, program.serve().await];
         subscribe(&servings[0].url(), &receiver, 2).await;
 
-        let load = Load::start(receiver.clone(), 2);
+        let load = Load::start(&arrived, 2);
         load.serve_at(&servings);
         for round in 0..RANDOM_KILLS * rounds() {
             load.accept_more(1 + random(60) as usize).await;
