@@ -1,6 +1,8 @@
 //! Opens the database: pools, session settings, SQLite's single-process lock. Called by app and cli.
 
 use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
@@ -193,6 +195,7 @@ async fn open_sqlite(path: &Path, hold: Hold, full_sync: bool) -> Result<Pools> 
     };
     let mut options = SqliteConnectOptions::new().filename(path);
     if lock.is_some() {
+        create_private(path)?;
         // The file keeps the mode; switching to it cannot wait for others, so only who is alone does it.
         options = options.create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
     }
@@ -230,6 +233,17 @@ async fn open_sqlite(path: &Path, hold: Hold, full_sync: bool) -> Result<Pools> 
         shared: Arc::default(),
         _lock: lock,
     })
+}
+
+/// An empty file is an empty database. Its owner alone may read it: payloads and own headers lie in it in clear.
+fn create_private(path: &Path) -> Result<()> {
+    let created = File::options().write(true).create_new(true).mode(0o600).open(path);
+    match created {
+        Err(err) if err.kind() != ErrorKind::AlreadyExists => {
+            Err(Error::config(format!("cannot create the SQLite file {}", path.display())).because(err))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// One process a file: two would each believe that the other's leases are a dead predecessor's.

@@ -167,10 +167,10 @@ async fn the_key_file_is_made_once_for_the_owner_alone_and_needed_from_then_on()
     let path = program.folder().join("data/postrider.sqlite.key");
     assert_eq!(program.serve().await.stop().await, Some(0));
     let key = std::fs::read_to_string(&path).expect("a key file");
-    assert_eq!(
-        std::fs::metadata(&path).expect("its state").permissions().mode() & 0o777,
-        0o600
-    );
+    for private in [&path, &program.folder().join("data/postrider.sqlite")] {
+        let mode = std::fs::metadata(private).expect("its state").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", private.display());
+    }
     assert_eq!(program.serve().await.stop().await, Some(0));
     assert_eq!(std::fs::read_to_string(&path).expect("a key file"), key, "it is kept");
 
