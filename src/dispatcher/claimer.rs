@@ -104,7 +104,7 @@ impl Claimer {
             Some(last) if found.len() == LOOK => last.to_string(),
             _ => String::new(),
         };
-        self.handoff.set_parked(&found, true);
+        self.handoff.set_parked(&found);
         Ok(())
     }
 
@@ -158,7 +158,7 @@ impl Claimer {
         if !claims.leases.is_empty() {
             crash_point::pass("claimed");
         }
-        self.handoff.set_parked(&empty, false);
+        self.handoff.unset_parked(&empty);
         Ok(claims)
     }
 }

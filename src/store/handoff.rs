@@ -81,6 +81,8 @@ struct Load {
     in_flight: usize,
     /// Rows of this endpoint are known to be parked.
     parked: bool,
+    /// Counts how often that was noticed, in all and until its last turn.
+    noticed: (u64, u64),
     /// Its last turn to have parked rows brought back.
     turn: u64,
 }
@@ -159,12 +161,25 @@ impl Handoff {
         self.caps.free(&self.state(), lane)
     }
 
-    /// Remembers which endpoints have parked rows, or that they have none any more.
-    pub fn set_parked<'a>(&self, endpoints: impl IntoIterator<Item = &'a Arc<str>>, parked: bool) {
+    /// Remembers that these endpoints have parked rows.
+    pub fn set_parked<'a>(&self, endpoints: impl IntoIterator<Item = &'a Arc<str>>) {
         let mut state = self.state();
         for endpoint in endpoints {
-            state.endpoints.entry(endpoint.clone()).or_default().parked = parked;
-            if state.endpoints[endpoint].in_flight == 0 && !parked {
+            let load = state.endpoints.entry(endpoint.clone()).or_default();
+            load.parked = true;
+            load.noticed.0 += 1;
+        }
+    }
+
+    /// These endpoints had no parked rows left at their last turn; what was parked since then is remembered.
+    pub fn unset_parked<'a>(&self, endpoints: impl IntoIterator<Item = &'a Arc<str>>) {
+        let mut state = self.state();
+        for endpoint in endpoints {
+            let Some(load) = state.endpoints.get_mut(endpoint) else {
+                continue;
+            };
+            load.parked = load.noticed.0 != load.noticed.1;
+            if load.in_flight == 0 && !load.parked {
                 state.endpoints.remove(endpoint);
             }
         }
@@ -204,6 +219,7 @@ impl Handoff {
             let turn = state.turns;
             if let Some(load) = state.endpoints.get_mut(endpoint) {
                 load.turn = turn;
+                load.noticed.1 = load.noticed.0;
             }
         }
         found

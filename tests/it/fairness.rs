@@ -214,7 +214,7 @@ both!(
 );
 
 both!(parked_rows_of_many_endpoints_are_found_by_one_look, async |db| {
-    let mut rig = capped(db, 200, 4).await;
+    let rig = capped(db, 200, 4).await;
     let receiver = Receiver::start().await;
     let app = rig.application("a").await;
     rig.endpoints(&app, 150, &receiver.url()).await;
@@ -226,4 +226,17 @@ both!(parked_rows_of_many_endpoints_are_found_by_one_look, async |db| {
     let running = rig.run();
     receiver.wait_for(150).await;
     running.stop(true).await;
+});
+
+both!(what_is_parked_while_a_claim_runs_is_not_forgotten, async |db| {
+    let rig = capped(db, 8, 2).await;
+    let endpoint: std::sync::Arc<str> = "ep_e".into();
+    rig.handoff.set_parked([&endpoint]);
+    let turn = |handoff: &std::sync::Arc<postrider::store::handoff::Handoff>| handoff.parked_with_room(8).len();
+    assert_eq!(turn(&rig.handoff), 1);
+    rig.handoff.set_parked([&endpoint]);
+    rig.handoff.unset_parked([&endpoint]);
+    assert_eq!(turn(&rig.handoff), 1, "it was parked after the claim had looked");
+    rig.handoff.unset_parked([&endpoint]);
+    assert_eq!(turn(&rig.handoff), 0);
 });

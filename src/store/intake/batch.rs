@@ -149,7 +149,7 @@ impl Batch {
     fn hand_over(&self, placed: Placed) {
         self.handoff.send(placed.leases);
         if !placed.parked.is_empty() {
-            self.handoff.set_parked(&placed.parked, true);
+            self.handoff.set_parked(&placed.parked);
             self.store.wake();
         }
         if placed.due {

@@ -134,7 +134,7 @@ async fn lease_all(
         endpoints.sort();
         endpoints.dedup();
         park_rows(tx, ids, &endpoints).await?;
-        handoff.set_parked(&endpoints, true);
+        handoff.set_parked(&endpoints);
     }
     fill(tx, terms, placed, &names).await
 }
