@@ -31,6 +31,8 @@ pub const DEFAULT_ORGANIZATION: &str = "default";
 const IDLE_CONNECTION: Duration = Duration::from_secs(75);
 /// Writes outlive the connections that they came on by no more than a commit may take.
 const LAST_WRITES: Duration = Duration::from_secs(6);
+/// A request may take this long to arrive, head and body: longer than a body alone, which is then answered.
+const LONGEST_REQUEST: Duration = Duration::from_secs(60);
 /// Connections at once; more wait in the system's queue.
 const MOST_CONNECTIONS: usize = 10_000;
 
@@ -86,7 +88,7 @@ async fn run(
     let intakes = TaskTracker::new();
     let intake = Intake::start(store, &handoff, settings.intake(), &intakes);
 
-    let connections = CappedAcceptor::new(listener, MOST_CONNECTIONS)
+    let connections = CappedAcceptor::new(listener, MOST_CONNECTIONS, LONGEST_REQUEST)
         .map_err(|err| Error::internal("the socket has no address").because(err))?;
     let routes = api::routes(ApiState {
         store: store.clone(),

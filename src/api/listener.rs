@@ -1,11 +1,12 @@
-//! Accepting connections: at most so many at once, small answers without delay, and a pause where accepting fails
-//! (poem's own loop would spin at the limit of open files). Called by app and by tests that need real sockets.
+//! Accepting connections: at most so many at once, none held by a request that trickles in, small answers without delay,
+//! and a pause where accepting fails (poem's own loop would spin at the limit of open files). Called by app and by tests
+//! that need real sockets.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use poem::http::uri::Scheme;
 use poem::listener::Acceptor;
@@ -22,17 +23,24 @@ pub struct CappedAcceptor {
     listener: TcpListener,
     local: LocalAddr,
     room: Arc<Semaphore>,
+    patience: Duration,
 }
 
 impl CappedAcceptor {
-    /// From a bound listener; more than `most` connections at once wait in the system's queue.
+    /// From a bound listener; more than `most` connections at once wait in the system's queue. One on which bytes arrive
+    /// for longer than `patience` without a byte going back is closed.
     ///
     /// # Errors
     /// When the listener has no address.
-    pub fn new(listener: TcpListener, most: usize) -> io::Result<Self> {
+    pub fn new(listener: TcpListener, most: usize, patience: Duration) -> io::Result<Self> {
         let local = LocalAddr(listener.local_addr()?.into());
         let room = Arc::new(Semaphore::new(most));
-        Ok(Self { listener, local, room })
+        Ok(Self {
+            listener,
+            local,
+            room,
+            patience,
+        })
     }
 }
 
@@ -49,7 +57,12 @@ impl Acceptor for CappedAcceptor {
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
                     let _ = stream.set_nodelay(true);
-                    let connection = Connection { stream, _room: room };
+                    let connection = Connection {
+                        stream,
+                        heard_since: None,
+                        patience: self.patience,
+                        _room: room,
+                    };
                     return Ok((connection, self.local.clone(), RemoteAddr(peer.into()), Scheme::HTTP));
                 }
                 Err(error) => {
@@ -64,17 +77,26 @@ impl Acceptor for CappedAcceptor {
 /// A connection and its place among the most that are allowed.
 pub struct Connection {
     stream: TcpStream,
+    /// Since when bytes have come in without an answer.
+    heard_since: Option<Instant>,
+    patience: Duration,
     _room: OwnedSemaphorePermit,
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before && self.heard_since.get_or_insert_with(Instant::now).elapsed() > self.patience {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.heard_since = None;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -83,6 +105,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.heard_since = None;
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 

@@ -169,9 +169,14 @@ impl Api {
 
     /// Serves on a loopback port as long as this lives.
     pub async fn listen(&self) -> SocketAddr {
+        self.listen_with(Duration::from_secs(60)).await
+    }
+
+    /// The same, with this patience for a request to arrive.
+    pub async fn listen_with(&self, patience: Duration) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let acceptor = CappedAcceptor::new(listener, 100).unwrap();
+        let acceptor = CappedAcceptor::new(listener, 100, patience).unwrap();
         tokio::spawn(Server::new_with_acceptor(acceptor).run(self.endpoint.clone()));
         address
     }

@@ -627,6 +627,35 @@ both!(the_same_holds_on_a_real_connection, async |db| {
     }
 });
 
+both!(
+    a_head_that_trickles_in_is_cut_off_and_a_client_that_comes_back_is_not,
+    async |db| {
+        let api = Api::on(db).await;
+        let address = api.listen_with(Duration::from_millis(200)).await;
+        let mut slow = tokio::net::TcpStream::connect(address).await.unwrap();
+        let mut busy = tokio::net::TcpStream::connect(address).await.unwrap();
+        slow.write_all(b"GET /api/v1/health/ping HTTP/1.1\r\nx: ")
+            .await
+            .unwrap();
+        let started = std::time::Instant::now();
+        let mut served = 0;
+        let cut = tokio::time::timeout(crate::harness::DEADLINE, async {
+            loop {
+                if slow.write_all(b"y").await.is_err() {
+                    break;
+                }
+                let ping = b"GET /api/v1/health/ping HTTP/1.1\r\nhost: x\r\n\r\n";
+                busy.write_all(ping).await.unwrap();
+                let mut answer = [0; 256];
+                assert!(busy.read(&mut answer).await.unwrap() > 0, "still open");
+                served += 1;
+            }
+        });
+        cut.await.expect("it is cut off in time");
+        assert!(started.elapsed() > Duration::from_millis(200) && served > 1);
+    }
+);
+
 both!(a_secret_is_never_repeated_in_an_error, async |db| {
     let api = Api::on(db).await;
     prepared(&api).await;
