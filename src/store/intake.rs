@@ -4,6 +4,7 @@
 
 mod batch;
 mod insert;
+mod keys;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::ser::SerializeSeq;
 
 use super::backend::Backend;
-use super::tx::Tx;
+use super::source::Source;
 
 pub(super) enum Column<'a> {
     Text(Vec<&'a str>),
@@ -72,12 +72,12 @@ pub(super) struct Write<'a> {
 }
 
 /// Runs writes that do not see one another: in one round trip on Postgres, one by one on SQLite, which has none to save.
-pub(super) async fn execute_all(tx: &Tx, writes: Vec<Write<'_>>) -> crate::error::Result<()> {
-    let backend = tx.backend();
+pub(super) async fn execute_all(on: &impl Source, writes: Vec<Write<'_>>) -> crate::error::Result<()> {
+    let backend = on.dialect();
     match backend {
         Backend::Sqlite => {
             for write in &writes {
-                tx.conn()
+                on.source()
                     .execute_raw(statement(backend, write.sql, &[("t", &write.rows)], []))
                     .await?;
             }
@@ -95,7 +95,7 @@ pub(super) async fn execute_all(tx: &Tx, writes: Vec<Write<'_>>) -> crate::error
                 };
             }
             if !writes.is_empty() {
-                tx.conn()
+                on.source()
                     .execute_raw(Statement::from_sql_and_values(backend.orm(), sql, values))
                     .await?;
             }

@@ -119,6 +119,49 @@ postgres_only!(
     }
 );
 
+postgres_only!(an_insert_whose_answer_is_lost_is_found_and_sent_once, async |db| {
+    let proxy = Proxy::to(db.url()).await;
+    let shape = Shape {
+        url: Some(proxy.url(db.url())),
+        ..Shape::default()
+    };
+    let mut rig = Rig::shaped(db, shape).await;
+    let receiver = Receiver::start().await;
+    let app = rig.application("a").await;
+    rig.endpoint(&app, "e", &receiver.url()).await;
+    proxy.lose_next_insert();
+    let accepted = rig.accept(&app, "{}").await;
+    proxy.insert_lost().await;
+    for table in ["message", "message_content", "delivery"] {
+        assert_eq!(rig.count(table).await, 1, "{table}");
+    }
+    assert_eq!(rig.drain().await, 1, "at once, not when the lost lease ends");
+    assert_eq!(receiver.arrivals()[0].message_id(), accepted.message_id);
+    assert_eq!(receiver.count(), 1);
+});
+
+both!(a_replayed_key_among_new_ones_keeps_none_of_them_back, async |db| {
+    let mut rig = Rig::on(db).await;
+    let receiver = Receiver::start().await;
+    let app = rig.application("a").await;
+    rig.endpoint(&app, "e", &receiver.url()).await;
+    let with = |name: &str| NewMessage {
+        key: key(name),
+        ..rig.message(&app, "{}")
+    };
+    let first = rig.intake.accept(with("old")).await.expect("accepted");
+    let answers = in_one_batch(db, &rig, vec![with("new"), with("old"), with("newer")]).await;
+    let answers: Vec<_> = answers.into_iter().map(|one| one.expect("accepted")).collect();
+    assert_eq!(
+        answers.iter().map(|one| one.replayed).collect::<Vec<_>>(),
+        [false, true, false]
+    );
+    assert_eq!(answers[1].message_id, first.message_id);
+    assert_eq!(rig.drain().await, 3, "each once, none when a lease ends");
+    assert_eq!((rig.count("message").await, rig.count("idempotency").await), (3, 3));
+    assert_eq!(receiver.count(), 3);
+});
+
 both!(the_same_key_twice_in_one_batch_is_one_message, async |db| {
     let rig = Rig::on(db).await;
     let app = rig.application("a").await;
@@ -316,7 +359,12 @@ postgres_only!(
         let app = rig.application("a").await;
         rig.endpoint(&app, "e", &receiver.url()).await;
         let blocked = lock(db, "message_content").await;
-        let mut accepting = Box::pin(rig.intake.accept(rig.message(&app, "{}")));
+        // The event id makes it a transaction of several statements.
+        let message = NewMessage {
+            event_id: Some("event-1".to_owned()),
+            ..rig.message(&app, "{}")
+        };
+        let mut accepting = Box::pin(rig.intake.accept(message));
         poll_once!(accepting);
         wait_for_blocked(&rig, 1).await;
         drop(accepting);

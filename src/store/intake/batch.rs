@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::insert::{self, App, DeliveryRow, Fresh};
+use super::keys;
 use super::{Accepted, Member};
 use crate::crash_point;
 use crate::domain::delivery::Trigger;
@@ -14,7 +15,8 @@ use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::store::handoff::{Handoff, Place, Slot};
 use crate::store::queue::{Content, LARGE_BODY, Lease, Target};
-use crate::store::{Store, Tx};
+use crate::store::source::Source;
+use crate::store::{Backend, Store};
 
 /// Delivery rows in one batch, and in one statement of a message that alone has more.
 const BATCH_DELIVERIES: usize = 5_000;
@@ -62,19 +64,58 @@ impl Batch {
         self.uncertain
     }
 
-    /// Stores a prefix of `members` in one transaction and answers it, in order. Called again after a failure it finds
-    /// what an earlier try had committed.
+    /// Stores a prefix of `members` and answers it, in order. Called again after a failure it finds what an earlier try
+    /// had committed.
     pub async fn store(&mut self, members: &[Member]) -> Result<Vec<Result<Accepted>>> {
+        let is_plain = |member: &Member| member.message.event_id.is_none();
+        if self.tried.is_empty()
+            && self.store.backend() == Backend::Postgres
+            && members.iter().all(is_plain)
+            && let Some(answers) = self.store_at_once(members).await?
+        {
+            return Ok(answers);
+        }
+        self.store_by_steps(members).await
+    }
+
+    /// The usual batch in two round trips: a read, and one statement that is a transaction by itself. `None` when it is
+    /// not a usual one, or some key has a reply already: the steps find that out, and what this has stored.
+    async fn store_at_once(&mut self, members: &[Member]) -> Result<Option<Vec<Result<Accepted>>>> {
+        let (now, began) = (self.store.clock().now(), self.store.clock().monotonic());
+        let plans = plan(&self.store, members).await?;
+        let keyed = keyed(&plans);
+        let fresh: Vec<&Plan> = plans.iter().filter(|plan| plan.app.is_some()).collect();
+        if !keyed.is_empty() && keyed.len() < fresh.len() {
+            return Ok(None);
+        }
+        let placed = self.place(now, began, fresh.iter());
+        if placed.rows.len() > BATCH_DELIVERIES {
+            return Ok(None);
+        }
+        let contents: Vec<_> = fresh.iter().map(|plan| plan.fresh()).collect();
+        crash_point::pass("accepted.before_commit");
+        self.uncertain = true;
+        let stored = insert::insert_at_once(&self.store, now, &keyed, &contents, &placed.rows).await?;
+        crash_point::pass("accepted.after_commit");
+        if stored < fresh.len() {
+            return Ok(None);
+        }
+        if placed.due {
+            self.store.wake();
+        }
+        self.hand_over(placed);
+        let replies = keyed
+            .into_iter()
+            .map(|(key, reply)| ((key.scope.clone(), key.key.clone()), reply));
+        Ok(Some(answers(&plans, &replies.collect(), |_| true)))
+    }
+
+    async fn store_by_steps(&mut self, members: &[Member]) -> Result<Vec<Result<Accepted>>> {
         let tx = self.store.begin().await?;
         let plans = plan(&tx, members).await?;
-        let replies = insert::claim_keys(&tx, &keyed(&plans)).await?;
+        let replies = keys::claim_keys(&tx, &keyed(&plans)).await?;
         let fresh: Vec<&Plan> = plans.iter().filter(|plan| stores(plan, &replies)).collect();
-        // A first try without event ids cannot meet a row that is there: its messages go with the rest.
-        let certain = self.tried.is_empty() && fresh.iter().all(|plan| plan.member.message.event_id.is_none());
-        let stored = match certain {
-            true => fresh.iter().map(|plan| plan.member.id.clone()).collect(),
-            false => insert::insert_messages(&tx, &fresh.iter().map(|plan| plan.fresh()).collect::<Vec<_>>()).await?,
-        };
+        let stored = insert::insert_messages(&tx, &fresh.iter().map(|plan| plan.fresh()).collect::<Vec<_>>()).await?;
         let missing: Vec<_> = fresh
             .iter()
             .filter(|plan| !stored.contains(&plan.member.id))
@@ -83,12 +124,16 @@ impl Batch {
         let committed = insert::find_committed(&tx, &missing).await?;
         insert::release_lost(&tx, &committed, &self.tried).await?;
         let refused = missing.iter().filter(|one| !committed.contains(&one.member.id));
-        insert::delete_keys(&tx, refused.filter_map(|one| one.member.message.key.as_ref())).await?;
+        keys::delete_keys(&tx, refused.filter_map(|one| one.member.message.key.as_ref())).await?;
 
-        let placed = self.place(&tx, fresh.iter().filter(|plan| stored.contains(&plan.member.id)));
+        let placed = self.place(
+            tx.now,
+            tx.began,
+            fresh.iter().filter(|plan| stored.contains(&plan.member.id)),
+        );
         let is_new = |plan: &&&Plan| stored.contains(&plan.member.id);
         let contents: Vec<_> = fresh.iter().filter(is_new).map(|plan| plan.fresh()).collect();
-        insert::insert_rest(&tx, &contents, certain, &placed.rows, BATCH_DELIVERIES).await?;
+        insert::insert_rest(&tx, &contents, &placed.rows, BATCH_DELIVERIES).await?;
         if placed.due {
             tx.wake_on_commit();
         }
@@ -103,12 +148,12 @@ impl Batch {
     }
 
     /// Gives each new delivery its place: this process's sender, the due index, or parked.
-    fn place<'a>(&mut self, tx: &Tx, plans: impl Iterator<Item = &'a &'a Plan<'a>>) -> Placed {
+    fn place<'a>(&mut self, now: Timestamp, began: Duration, plans: impl Iterator<Item = &'a &'a Plan<'a>>) -> Placed {
         let clock = self.store.clock();
         let owner = self.handoff.owner();
         let lease_id = self.handoff.new_lease_id();
         self.tried.push(lease_id);
-        let ends_at = tx.began + self.lease;
+        let ends_at = began + self.lease;
         let mut placed = Placed::default();
         for plan in plans {
             let body: Arc<str> = plan.member.message.body.as_str().into();
@@ -122,12 +167,12 @@ impl Batch {
                     app_id: plan.app_id().to_owned(),
                     message_id: plan.member.id.clone(),
                     endpoint_id: target.endpoint_id.clone(),
-                    due_at: Some(tx.now),
+                    due_at: Some(now),
                     lease: None,
                 };
                 match (place, &owner) {
                     (Place::Leased(slot), Some(owner)) => {
-                        row.due_at = Some(tx.now.plus(self.lease));
+                        row.due_at = Some(now.plus(self.lease));
                         row.lease = Some((owner.clone(), lease_id));
                         let content = Content::Body(body.clone());
                         placed
@@ -200,10 +245,10 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Reads the members' applications and endpoints as they stand in this transaction, and plans a prefix of the members
+/// Reads the members' applications and endpoints as they stand now, and plans a prefix of the members
 /// that has at most 5,000 deliveries (or one member).
-async fn plan<'a>(tx: &Tx, members: &'a [Member]) -> Result<Vec<Plan<'a>>> {
-    let apps = insert::find_apps(tx, members).await?;
+async fn plan<'a>(source: &impl Source, members: &'a [Member]) -> Result<Vec<Plan<'a>>> {
+    let apps = insert::find_apps(source, members).await?;
     let mut deliveries = 0;
     let mut plans = Vec::with_capacity(members.len());
     for member in members {

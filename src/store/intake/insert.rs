@@ -3,16 +3,18 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use sea_orm::{ConnectionTrait, FromQueryResult};
+use sea_orm::{ConnectionTrait, FromQueryResult, Statement, Value};
 
 use super::Member;
+use super::keys::keys;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
-use crate::store::Tx;
 use crate::store::entity::endpoint;
 use crate::store::idempotency::{KEPT, Key};
 use crate::store::queue::Target;
 use crate::store::rows::{Column, Rows, Write, execute_all, statement};
+use crate::store::source::Source;
+use crate::store::{Backend, Store, Tx};
 
 /// An application and its endpoints that may be called.
 pub(super) struct App {
@@ -42,7 +44,10 @@ pub(super) struct DeliveryRow {
 }
 
 /// The applications that `members` name by id or uid, each with its endpoints, by (organization, name).
-pub(super) async fn find_apps<'a>(tx: &Tx, members: &'a [Member]) -> Result<HashMap<(&'a str, &'a str), Arc<App>>> {
+pub(super) async fn find_apps<'a>(
+    source: &impl Source,
+    members: &'a [Member],
+) -> Result<HashMap<(&'a str, &'a str), Arc<App>>> {
     let mut names: Vec<_> = members
         .iter()
         .map(|one| (one.message.org_id.as_str(), one.message.app.as_str()))
@@ -68,9 +73,9 @@ pub(super) async fn find_apps<'a>(tx: &Tx, members: &'a [Member]) -> Result<Hash
                 "true"
             }
         );
-        let rows = tx
-            .conn()
-            .query_all_raw(statement(tx.backend(), &sql, &[("t", &rows)], []))
+        let rows = source
+            .source()
+            .query_all_raw(statement(source.dialect(), &sql, &[("t", &rows)], []))
             .await?;
         let mut apps: HashMap<(String, String), App> = HashMap::new();
         for row in &rows {
@@ -106,76 +111,6 @@ impl From<endpoint::Model> for Endpoint {
             }),
         }
     }
-}
-
-/// Claims the keys with their replies; an expired key counts as absent. Answers the keys that have a reply already,
-/// from an earlier request or from an earlier try of this one.
-pub(super) async fn claim_keys(tx: &Tx, keyed: &[(&Key, String)]) -> Result<HashMap<(String, String), String>> {
-    let mut replies = HashMap::new();
-    if keyed.is_empty() {
-        return Ok(replies);
-    }
-    let mut sorted: Vec<_> = keyed.iter().collect();
-    sorted.sort_by_key(|(key, _)| (&key.scope, &key.key));
-    let rows = Rows::new([
-        (
-            "scope",
-            Column::Text(sorted.iter().map(|(key, _)| key.scope.as_str()).collect()),
-        ),
-        (
-            "key",
-            Column::Text(sorted.iter().map(|(key, _)| key.key.as_str()).collect()),
-        ),
-        (
-            "reply",
-            Column::Text(sorted.iter().map(|(_, reply)| reply.as_str()).collect()),
-        ),
-    ]);
-    let claim = "insert into idempotency (scope, key, reply, expires_at) \
-                 select scope, key, reply, $1 from {t} where true order by scope, key \
-                 on conflict (scope, key) do update set reply = excluded.reply, expires_at = excluded.expires_at \
-                 where idempotency.expires_at <= $2 returning scope, key";
-    let times = [tx.now.plus(KEPT).0.into(), tx.now.0.into()];
-    let claimed = tx
-        .conn()
-        .query_all_raw(statement(tx.backend(), claim, &[("t", &rows)], times))
-        .await?
-        .len();
-    let read = "select i.scope, i.key, i.reply from {t} join idempotency i on i.scope = t.scope and i.key = t.key";
-    // A key that this batch claimed has the own reply, which `keyed` knows; only others' must be read.
-    if claimed == keyed.len() {
-        replies.extend(
-            keyed
-                .iter()
-                .map(|(key, reply)| ((key.scope.clone(), key.key.clone()), reply.clone())),
-        );
-        return Ok(replies);
-    }
-    for row in tx
-        .conn()
-        .query_all_raw(statement(tx.backend(), read, &[("t", &rows)], []))
-        .await?
-    {
-        replies.insert(
-            (row.try_get("", "scope")?, row.try_get("", "key")?),
-            row.try_get("", "reply")?,
-        );
-    }
-    Ok(replies)
-}
-
-/// A refused request leaves no key behind.
-pub(super) async fn delete_keys(tx: &Tx, keys: impl Iterator<Item = &Key>) -> Result<()> {
-    let (scopes, keys): (Vec<_>, Vec<_>) = keys.map(|key| (key.scope.as_str(), key.key.as_str())).unzip();
-    if scopes.is_empty() {
-        return Ok(());
-    }
-    let rows = Rows::new([("scope", Column::Text(scopes)), ("key", Column::Text(keys))]);
-    let sql = "delete from idempotency where (scope, key) in (select scope, key from {t})";
-    tx.conn()
-        .execute_raw(statement(tx.backend(), sql, &[("t", &rows)], []))
-        .await?;
-    Ok(())
 }
 
 /// Inserts messages; one whose event id is taken, or that is there already, is left out. Answers the ids inserted.
@@ -344,29 +279,59 @@ fn deliveries(rows: &[DeliveryRow]) -> Write<'_> {
     Write { sql, rows }
 }
 
-/// Inserts the contents of stored messages and their deliveries, these in chunks; with `and_messages` the messages, too,
-/// of which none may be there already.
-pub(super) async fn insert_rest(
-    tx: &Tx,
-    stored: &[Fresh<'_>],
-    and_messages: bool,
-    rows: &[DeliveryRow],
-    chunk: usize,
-) -> Result<()> {
+/// Inserts the contents of stored messages and their deliveries, these in chunks.
+pub(super) async fn insert_rest(tx: &Tx, stored: &[Fresh<'_>], rows: &[DeliveryRow], chunk: usize) -> Result<()> {
     if stored.is_empty() {
         return Ok(());
     }
-    let channels = channels(stored);
     let mut chunks = rows.chunks(chunk);
-    let messages = and_messages.then(|| messages(stored, &channels));
     let first = chunks.next().map(deliveries);
-    execute_all(
-        tx,
-        messages.into_iter().chain([contents(stored)]).chain(first).collect(),
-    )
-    .await?;
+    execute_all(tx, [contents(stored)].into_iter().chain(first).collect()).await?;
     for rows in chunks {
         execute_all(tx, vec![deliveries(rows)]).await?;
     }
     Ok(())
+}
+
+/// Postgres: everything of a batch by one statement, for messages without event ids that no earlier try has stored, and
+/// of which each brings a key of its own, or none does. A message whose key has a reply already is left out, with all that is its own. Answers how many messages went in.
+pub(super) async fn insert_at_once(
+    store: &Store,
+    now: Timestamp,
+    keyed: &[(&Key, String)],
+    fresh: &[Fresh<'_>],
+    rows: &[DeliveryRow],
+) -> Result<usize> {
+    if fresh.is_empty() {
+        return Ok(0);
+    }
+    let channels = channels(fresh);
+    let (messages, contents) = (messages(fresh, &channels), contents(fresh));
+    let deliveries = (!rows.is_empty()).then(|| deliveries(rows));
+    if keyed.is_empty() {
+        execute_all(store, [messages, contents].into_iter().chain(deliveries).collect()).await?;
+        return Ok(fresh.len());
+    }
+    let mut values: Vec<Value> = vec![now.plus(KEPT).0.into(), now.0.into()];
+    let mut bind = |write: Write| {
+        write
+            .sql
+            .replace("{t}", &write.rows.bind(Backend::Postgres, "t", &mut values))
+    };
+    let mut sql = format!(
+        "with k as ({} returning reply), m as ({} and app_id || '/' || id in (select reply from k) returning id), \
+         c as ({} where message_id in (select id from m))",
+        bind(keys(keyed)),
+        bind(messages),
+        bind(contents)
+    );
+    if let Some(deliveries) = deliveries {
+        sql += &format!(", d as ({} where message_id in (select id from m))", bind(deliveries));
+    }
+    sql += " select count(*) as stored from m";
+    let row = store
+        .reader()
+        .query_one_raw(Statement::from_sql_and_values(Backend::Postgres.orm(), sql, values));
+    let stored: i64 = row.await?.map_or(Ok(0), |row| row.try_get("", "stored"))?;
+    Ok(usize::try_from(stored).unwrap_or(0))
 }

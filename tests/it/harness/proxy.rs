@@ -16,6 +16,8 @@ use super::within::{DEADLINE, within};
 
 /// Client to server as a simple query; server to client as the tag of the completed command.
 const COMMIT: &[u8] = b"COMMIT\0";
+/// How the answer to an INSERT ends.
+const INSERTED: &[u8] = b"INSERT 0 ";
 
 struct Inner {
     target: SocketAddr,
@@ -23,6 +25,7 @@ struct Inner {
     /// Counts the cuts: a connection ends when it moves.
     cuts: watch::Sender<u64>,
     armed: AtomicBool,
+    armed_for_insert: AtomicBool,
 }
 
 /// Listens on a loopback port until it is dropped.
@@ -53,6 +56,7 @@ impl Proxy {
             stalled: watch::Sender::new(false),
             cuts: watch::Sender::new(0),
             armed: AtomicBool::new(false),
+            armed_for_insert: AtomicBool::new(false),
         });
         let accepting = tokio::spawn(accept(listener, inner.clone()));
         Self {
@@ -90,6 +94,20 @@ impl Proxy {
     /// The next COMMIT reaches the server and commits; its answer is lost and the connection ends.
     pub fn lose_next_commit(&self) {
         self.inner.armed.store(true, Ordering::SeqCst);
+    }
+
+    /// The next INSERT that is a transaction by itself commits; its answer is lost and the connection ends.
+    pub fn lose_next_insert(&self) {
+        self.inner.armed_for_insert.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits until the answer that [`Proxy::lose_next_insert`] announced has been lost.
+    pub async fn insert_lost(&self) {
+        let armed = &self.inner.armed_for_insert;
+        within(DEADLINE, "an INSERT's answer was lost", async || {
+            (!armed.load(Ordering::SeqCst)).then_some(())
+        })
+        .await;
     }
 
     /// Waits until the COMMIT that [`Proxy::lose_next_commit`] announced has been lost.
@@ -159,6 +177,10 @@ async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, inner: &Inner,
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
         let part = &buffer[..length];
         flowing(inner).await;
+        let inserted = part.windows(INSERTED.len()).any(|window| window == INSERTED);
+        if inserted && inner.armed_for_insert.swap(false, Ordering::SeqCst) {
+            return;
+        }
         let committed = seen.completes_commit(part);
         if losing.load(Ordering::SeqCst) {
             if committed {

@@ -1,0 +1,87 @@
+//! The batch form of idempotency keys: claimed with the message's id as the reply, all of a batch at once.
+
+use std::collections::HashMap;
+
+use sea_orm::ConnectionTrait;
+
+use crate::error::Result;
+use crate::store::Tx;
+use crate::store::idempotency::{KEPT, Key};
+use crate::store::rows::{Column, Rows, Write, statement};
+
+/// Claims the keys with their replies; an expired key counts as absent. Answers the keys that have a reply already,
+/// from an earlier request or from an earlier try of this one.
+pub(super) async fn claim_keys(tx: &Tx, keyed: &[(&Key, String)]) -> Result<HashMap<(String, String), String>> {
+    let mut replies = HashMap::new();
+    if keyed.is_empty() {
+        return Ok(replies);
+    }
+    let Write { sql, rows } = keys(keyed);
+    let claim = format!("{sql} returning scope, key");
+    let times = [tx.now.plus(KEPT).0.into(), tx.now.0.into()];
+    let claimed = tx
+        .conn()
+        .query_all_raw(statement(tx.backend(), &claim, &[("t", &rows)], times))
+        .await?
+        .len();
+    let read = "select i.scope, i.key, i.reply from {t} join idempotency i on i.scope = t.scope and i.key = t.key";
+    // A key that this batch claimed has the own reply, which `keyed` knows; only others' must be read.
+    if claimed == keyed.len() {
+        replies.extend(
+            keyed
+                .iter()
+                .map(|(key, reply)| ((key.scope.clone(), key.key.clone()), reply.clone())),
+        );
+        return Ok(replies);
+    }
+    for row in tx
+        .conn()
+        .query_all_raw(statement(tx.backend(), read, &[("t", &rows)], []))
+        .await?
+    {
+        replies.insert(
+            (row.try_get("", "scope")?, row.try_get("", "key")?),
+            row.try_get("", "reply")?,
+        );
+    }
+    Ok(replies)
+}
+
+/// Claims keys that are absent or have expired at $2, until $1.
+pub(super) fn keys<'a>(keyed: &'a [(&Key, String)]) -> Write<'a> {
+    let mut sorted: Vec<_> = keyed.iter().collect();
+    sorted.sort_by_key(|(key, _)| (&key.scope, &key.key));
+    let rows = Rows::new([
+        (
+            "scope",
+            Column::Text(sorted.iter().map(|(key, _)| key.scope.as_str()).collect()),
+        ),
+        (
+            "key",
+            Column::Text(sorted.iter().map(|(key, _)| key.key.as_str()).collect()),
+        ),
+        (
+            "reply",
+            Column::Text(sorted.iter().map(|(_, reply)| reply.as_str()).collect()),
+        ),
+    ]);
+    let sql = "insert into idempotency (scope, key, reply, expires_at) \
+               select scope, key, reply, $1 from {t} where true order by scope, key \
+               on conflict (scope, key) do update set reply = excluded.reply, expires_at = excluded.expires_at \
+               where idempotency.expires_at <= $2";
+    Write { sql, rows }
+}
+
+/// A refused request leaves no key behind.
+pub(super) async fn delete_keys(tx: &Tx, keys: impl Iterator<Item = &Key>) -> Result<()> {
+    let (scopes, keys): (Vec<_>, Vec<_>) = keys.map(|key| (key.scope.as_str(), key.key.as_str())).unzip();
+    if scopes.is_empty() {
+        return Ok(());
+    }
+    let rows = Rows::new([("scope", Column::Text(scopes)), ("key", Column::Text(keys))]);
+    let sql = "delete from idempotency where (scope, key) in (select scope, key from {t})";
+    tx.conn()
+        .execute_raw(statement(tx.backend(), sql, &[("t", &rows)], []))
+        .await?;
+    Ok(())
+}
