@@ -3,8 +3,6 @@
 //! [`both!`] makes a test of an async closure that gets a migrated [`TestDatabase`], once on each database:
 //! `both!(a_message_is_kept, async |db| { .. })` becomes `a_message_is_kept::sqlite` and `a_message_is_kept::postgres`.
 
-#![allow(dead_code)]
-
 mod caller;
 mod database;
 mod postgres;
