@@ -13,7 +13,10 @@ const METADATA_MAX: usize = 4096;
 const HEADER_NAME_MAX: usize = 256;
 const HEADER_VALUE_MAX: usize = 4096;
 
-const REFUSED_HEADERS: [&str; 19] = [
+const REFUSED_HEADERS: [&str; 21] = [
+    // Not in the contract's list: these would steer our own connection.
+    "connection",
+    "host",
     "user-agent",
     "keep-alive",
     "proxy-authenticate",

@@ -3,15 +3,15 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use sea_orm::{ConnectionTrait, FromQueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult, Statement, Value};
 
 use super::Member;
 use super::keys::keys;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
-use crate::store::entity::endpoint;
+use crate::store::entity::json_text::JsonText;
 use crate::store::idempotency::{KEPT, Key};
-use crate::store::queue::Target;
+use crate::store::queue::{TARGET, Target, TargetRow};
 use crate::store::rows::{Column, Rows, Write, execute_all, statement};
 use crate::store::source::Source;
 use crate::store::{Backend, Store, Tx};
@@ -64,7 +64,7 @@ pub(super) async fn find_apps<'a>(
         let (orgs, refs) = names.iter().copied().unzip();
         let rows = Rows::new([("org_id", Column::Text(orgs)), ("name", Column::Text(refs))]);
         let sql = format!(
-            "select a.id as a_id, a.org_id as a_org_id, t.name as a_name, e.* from {{t}} \
+            "select a.id as a_id, a.org_id as a_org_id, t.name as a_name, e.event_types, e.channels, {TARGET} from {{t}} \
              join application a on a.org_id = t.org_id and {matches} and a.deleted_at is null and {} \
              left join endpoint e on e.app_id = a.id and e.deleted_at is null and not e.disabled order by e.id",
             if matches == "a.uid = t.name" {
@@ -85,8 +85,8 @@ pub(super) async fn find_apps<'a>(
                 id,
                 endpoints: Vec::new(),
             });
-            if row.try_get::<Option<String>>("", "app_id")?.is_some() {
-                app.endpoints.push(endpoint::Model::from_query_result(row, "")?.into());
+            if row.try_get::<Option<String>>("", "id")?.is_some() {
+                app.endpoints.push(endpoint(row)?);
             }
         }
         for name in names {
@@ -98,19 +98,19 @@ pub(super) async fn find_apps<'a>(
     Ok(found)
 }
 
-impl From<endpoint::Model> for Endpoint {
-    fn from(row: endpoint::Model) -> Self {
-        Self {
-            event_types: row.event_types.map(|list| list.0),
-            channels: row.channels.map(|list| list.0),
-            target: Arc::new(Target {
-                endpoint_id: row.id.into(),
-                url: row.url,
-                headers: row.headers.0,
-                secrets: row.secrets.0,
-            }),
-        }
-    }
+fn endpoint(row: &QueryResult) -> Result<Endpoint> {
+    let list = |column| {
+        Ok::<_, sea_orm::DbErr>(
+            row.try_get::<Option<JsonText<Vec<String>>>>("", column)?
+                .map(|list| list.0),
+        )
+    };
+    let target = TargetRow::from_query_result(row, "")?;
+    Ok(Endpoint {
+        event_types: list("event_types")?,
+        channels: list("channels")?,
+        target: Arc::new(target.into()),
+    })
 }
 
 /// Inserts messages; one whose event id is taken, or that is there already, is left out. Answers the ids inserted.

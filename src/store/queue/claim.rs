@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Statement, Value};
 
-use super::lease::{Content, LARGE_BODY, Lease, LeaseTerms, Target};
+use super::lease::{Content, LARGE_BODY, Lease, LeaseTerms, TARGET, Target, TargetRow};
 use super::park::park_rows;
 use crate::domain::delivery::{ResultState, Trigger};
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
-use crate::store::entity::endpoint;
 use crate::store::handoff::{Handoff, Lane, Slot};
 use crate::store::rows::{Column, Rows, statement};
 use crate::store::{Backend, Tx};
@@ -185,24 +184,23 @@ async fn find_targets(
     pairs.dedup();
     let (apps, endpoints) = pairs.into_iter().unzip();
     let wanted = Rows::new([("app_id", Column::Text(apps)), ("id", Column::Text(endpoints))]);
-    let sql = "select endpoint.* from {wanted} \
-               join endpoint on endpoint.app_id = wanted.app_id and endpoint.id = wanted.id \
-               join application on application.id = wanted.app_id \
-               where endpoint.deleted_at is null and not endpoint.disabled and application.deleted_at is null";
+    let sql = format!(
+        "select {TARGET} from {{wanted}} join endpoint e on e.app_id = wanted.app_id and e.id = wanted.id \
+         join application on application.id = wanted.app_id \
+         where e.deleted_at is null and not e.disabled and application.deleted_at is null"
+    );
     let found = tx
         .conn()
-        .query_all_raw(statement(tx.backend(), sql, &[("wanted", &wanted)], []))
+        .query_all_raw(statement(tx.backend(), &sql, &[("wanted", &wanted)], []))
         .await?;
     let mut targets = HashMap::new();
     for row in &found {
-        let row = endpoint::Model::from_query_result(row, "")?;
-        let target = Target {
-            endpoint_id: names[&row.id].clone(),
-            url: row.url,
-            headers: row.headers.0,
-            secrets: row.secrets.0,
-        };
-        targets.insert(row.id, Arc::new(target));
+        let row = TargetRow::from_query_result(row, "")?;
+        let mut target = Target::from(row);
+        if let Some(name) = names.get(&*target.endpoint_id) {
+            target.endpoint_id = name.clone();
+        }
+        targets.insert(target.endpoint_id.to_string(), Arc::new(target));
     }
     Ok(targets)
 }

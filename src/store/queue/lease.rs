@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, FromQueryResult};
 
 use crate::domain::delivery::Trigger;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
 use crate::store::entity::endpoint::StoredSecret;
+use crate::store::entity::json_text::JsonText;
 use crate::store::handoff::Slot;
 use crate::store::rows::{Column, Rows, statement};
 use crate::store::{Store, Tx};
@@ -22,6 +23,29 @@ pub struct Target {
     pub headers: BTreeMap<String, String>,
     /// Newest first.
     pub secrets: Vec<StoredSecret>,
+}
+
+/// The columns of a [`TargetRow`], of the table `e`.
+pub const TARGET: &str = "e.id, e.url, e.headers, e.secrets";
+
+/// An endpoint, as far as sending needs it.
+#[derive(FromQueryResult)]
+pub struct TargetRow {
+    id: String,
+    url: String,
+    headers: JsonText<BTreeMap<String, String>>,
+    secrets: JsonText<Vec<StoredSecret>>,
+}
+
+impl From<TargetRow> for Target {
+    fn from(row: TargetRow) -> Self {
+        Self {
+            endpoint_id: row.id.into(),
+            url: row.url,
+            headers: row.headers.0,
+            secrets: row.secrets.0,
+        }
+    }
 }
 
 pub struct Lease {
