@@ -20,7 +20,7 @@ pub use proxy::Proxy;
 pub use receiver::{Answer, Arrival, Gate, Receiver};
 pub use rig::{Rig, SECRET, START, Shape};
 pub use statements::{plan, recorded};
-pub use within::{DEADLINE, within};
+pub use within::{DEADLINE, Patience, within};
 
 /// Two tests, `NAME::sqlite` and `NAME::postgres`, each with a migrated database of its own.
 macro_rules! both {
