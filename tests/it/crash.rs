@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::harness::{Answer, Arrival, Caller, DEADLINE, Gate, Program, Receiver, Serving, TestDatabase, rows, within};
+use crate::harness::{
+    Answer, Arrival, Caller, DEADLINE, Gate, Patience, Program, Receiver, Serving, TestDatabase, rows, within,
+};
 
 const TOKEN: &str = "a token for tests of the operator's own";
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -51,6 +53,7 @@ fn program(db: &TestDatabase) -> Program {
         .env("POSTRIDER_ADMIN_TOKEN", TOKEN)
         .env("POSTRIDER_ALLOW_TARGETS", "127.0.0.0/8")
         .env("POSTRIDER_RETRY_SCHEDULE", "1,1,1,1,1,1,1,1")
+        .env("POSTRIDER_ATTEMPT_TIMEOUT", "60")
         .env("POSTRIDER_CONCURRENCY", "12")
         .env("POSTRIDER_ENDPOINT_CONCURRENCY", "8")
 }
@@ -237,14 +240,13 @@ async fn everything_arrived(
 ) {
     let connection = db.connect().await;
     // Sooner than any lease ends by itself.
-    let begun = Instant::now();
+    let mut patience = Patience::of(DEADLINE);
     while count(&connection, "delivery").await > 0 {
         assert!(
-            begun.elapsed() < DEADLINE,
+            !patience.is_over().await,
             "left unsent: {}",
             what_is_left(&connection).await
         );
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let arrivals = arrivals_by_pair(receiver, accepted, endpoints);
     println!(
@@ -266,6 +268,29 @@ async fn everything_arrived(
         pairs,
         "every pair is delivered"
     );
+
+    let failed = rows(
+        &connection,
+        "select message_id, url, response from attempt where not delivered",
+    )
+    .await;
+    for row in failed {
+        let text = |name| row.try_get::<String>("", name).expect("a text");
+        let (id, path, answer) = (
+            text("message_id"),
+            text("url").replace(&receiver.url_of(""), ""),
+            text("response"),
+        );
+        let number = accepted
+            .iter()
+            .find(|(_, accepted)| **accepted == id)
+            .map(|(number, _)| *number);
+        let payload = &message(number.expect("of an accepted message"))["payload"];
+        assert!(
+            is_refused_once(&path, payload),
+            "{id} at {path} failed without a reason: {answer}"
+        );
+    }
 
     let sql = "select a.message_id, e.url, count(case when a.delivered then 1 end) as good,
                       count(case when not a.delivered then 1 end) as bad
