@@ -257,7 +257,7 @@ pub struct ServeSettings {
     pub concurrency: u32,
 
     /// Deliveries in flight to one endpoint, at most, of this process
-    #[arg(long, env = "POSTRIDER_ENDPOINT_CONCURRENCY", value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Deliveries")]
+    #[arg(long, env = "POSTRIDER_ENDPOINT_CONCURRENCY", value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Deliveries")]
     pub endpoint_concurrency: u32,
 
     /// Seconds that one attempt may take in all, 1 to 60

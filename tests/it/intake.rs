@@ -9,7 +9,7 @@ use postrider::store::idempotency::Key;
 use postrider::store::intake::{Accepted, NewMessage};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, TransactionTrait};
 
-use crate::harness::{DEADLINE, Kind, Proxy, Receiver, Rig, Shape, TestDatabase, within};
+use crate::harness::{DEADLINE, Kind, Proxy, Receiver, Rig, Shape, TestDatabase, recorded, within};
 
 fn key(name: &str) -> Option<Key> {
     Some(Key {
@@ -491,4 +491,23 @@ both!(a_new_message_is_leased_as_far_as_the_caps_allow, async |db| {
     rig.drain().await;
     assert_eq!(receiver.count(), 10);
     assert_eq!(rig.count("delivery").await, 0);
+});
+
+postgres_only!(a_usual_batch_with_keys_is_stored_by_one_statement, async |db| {
+    let statements = recorded(async || {
+        let rig = Rig::on(db).await;
+        let app = rig.application("a").await;
+        let message = NewMessage {
+            key: key("k"),
+            ..rig.message(&app, "{}")
+        };
+        rig.intake.accept(message).await.expect("accepted");
+    });
+    let inserts: Vec<_> = statements
+        .1
+        .iter()
+        .filter(|sql| sql.contains("into message_content"))
+        .collect();
+    assert_eq!(inserts.len(), 1, "{inserts:#?}");
+    assert!(inserts[0].contains("into idempotency"), "{inserts:#?}");
 });

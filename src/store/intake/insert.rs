@@ -319,7 +319,7 @@ pub(super) async fn insert_at_once(
             .replace("{t}", &write.rows.bind(Backend::Postgres, "t", &mut values))
     };
     let mut sql = format!(
-        "with k as ({} returning reply), m as ({} and app_id || '/' || id in (select reply from k) returning id), \
+        "with k as ({} returning reply), m as ({} and app_id || '/' || id || '/' || created_at in (select reply from k) returning id), \
          c as ({} where message_id in (select id from m))",
         bind(keys(keyed)),
         bind(messages),
@@ -329,9 +329,10 @@ pub(super) async fn insert_at_once(
         sql += &format!(", d as ({} where message_id in (select id from m))", bind(deliveries));
     }
     sql += " select count(*) as stored from m";
-    let row = store
+    let rows = store
         .reader()
-        .query_one_raw(Statement::from_sql_and_values(Backend::Postgres.orm(), sql, values));
-    let stored: i64 = row.await?.map_or(Ok(0), |row| row.try_get("", "stored"))?;
+        .query_all_raw(Statement::from_sql_and_values(Backend::Postgres.orm(), sql, values))
+        .await?;
+    let stored: i64 = rows.first().map_or(Ok(0), |row| row.try_get("", "stored"))?;
     Ok(usize::try_from(stored).unwrap_or(0))
 }
