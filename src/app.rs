@@ -35,12 +35,18 @@ const LAST_WRITES: Duration = Duration::from_secs(6);
 const LONGEST_REQUEST: Duration = Duration::from_secs(60);
 /// Connections at once; more wait in the system's queue.
 const MOST_CONNECTIONS: usize = 10_000;
+/// The connections of callers, and as many again for deliveries, the database and files.
+const MOST_OPEN_FILES: u64 = 20_000;
 
 /// Serves until SIGTERM or SIGINT, then ends what is in flight within the grace period.
 ///
 /// # Errors
 /// `Config` when a setting, the key or the schema does not allow it; nothing was served then.
 pub async fn serve(settings: &ServeSettings) -> Result<()> {
+    // Many systems give a process 1,024 open files, which callers and deliveries together may exceed.
+    if let Err(err) = rlimit::increase_nofile_limit(MOST_OPEN_FILES) {
+        tracing::warn!(%err, "the limit of open files could not be raised");
+    }
     let stop = stop_signal()?;
     let options = connect_options(&settings.database)?;
     let admin_token = settings.admin_token()?;
