@@ -167,6 +167,7 @@ impl Waiting {
             Some(member) => member,
             None => self.queue.recv().await?,
         };
+        self.gather(limits.members).await;
         let mut bytes = first.message.body.len();
         let mut members = vec![first];
         while members.len() < limits.members {
@@ -179,6 +180,19 @@ impl Waiting {
             members.push(member);
         }
         Some(members)
+    }
+
+    /// Gives way as long as others use that to get in line: those who were just answered come back one by one, and a
+    /// batch of the first of them would make all the rest wait for its round trips. Where nobody comes it costs nothing.
+    async fn gather(&self, most: usize) {
+        let mut waiting = self.queue.len();
+        loop {
+            tokio::task::yield_now().await;
+            let before = std::mem::replace(&mut waiting, self.queue.len());
+            if waiting <= before || waiting >= most {
+                return;
+            }
+        }
     }
 }
 
