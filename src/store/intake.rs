@@ -93,8 +93,8 @@ impl Drop for WaitingBytes {
 }
 
 impl Intake {
-    /// Starts the intake's tasks on `tasks`: two on Postgres, where one fills a batch while the other commits; one on
-    /// SQLite, which has one writer.
+    /// Starts the intake's tasks on `tasks`: four on Postgres, where one batch is read and filled while others commit; one
+    /// on SQLite, which has one writer.
     pub fn start(store: &Store, handoff: &Arc<Handoff>, limits: Limits, tasks: &TaskTracker) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING_CAP);
         let waiting = Arc::new(Mutex::new(Waiting {
@@ -102,7 +102,7 @@ impl Intake {
             next: None,
         }));
         let workers = match store.backend() {
-            Backend::Postgres => 2,
+            Backend::Postgres => 4,
             Backend::Sqlite => 1,
         };
         for _ in 0..workers {

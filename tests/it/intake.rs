@@ -69,17 +69,26 @@ macro_rules! poll_once {
     };
 }
 
+/// Batches that the intake has under way at once.
+fn workers(db: &TestDatabase) -> i64 {
+    match db.kind() {
+        Kind::Postgres => 4,
+        Kind::Sqlite => 1,
+    }
+}
+
 /// Accepts `messages` in one batch.
 async fn in_one_batch(db: &TestDatabase, rig: &Rig, messages: Vec<NewMessage>) -> Vec<Result<Accepted>> {
     let gate = Gate::close(db, rig).await;
     // One for each worker to be busy with; no such application.
-    let mut first = Box::pin(rig.intake.accept(rig.message("app_none", "{}")));
-    poll_once!(first);
-    let mut second = Box::pin(rig.intake.accept(rig.message("app_none", "{}")));
-    if db.kind() == Kind::Postgres {
-        wait_for_blocked(rig, 1).await;
-        poll_once!(second);
-        wait_for_blocked(rig, 2).await;
+    let mut busy = Vec::new();
+    for worker in 1..=workers(db) {
+        let mut one = Box::pin(rig.intake.accept(rig.message("app_none", "{}")));
+        poll_once!(one);
+        busy.push(one);
+        if db.kind() == Kind::Postgres {
+            wait_for_blocked(rig, worker).await;
+        }
     }
     let mut answers = Box::pin(join_all(messages.into_iter().map(|one| rig.intake.accept(one))));
     poll_once!(answers);
@@ -305,7 +314,7 @@ both!(a_message_whose_caller_left_before_its_batch_is_not_stored, async |db| {
     let app = rig.application("a").await;
     let gate = Gate::close(db, &rig).await;
     let mut busy = Vec::new();
-    for worker in 1..=2 {
+    for worker in 1..=workers(db) {
         let mut one = Box::pin(rig.intake.accept(rig.message("app_none", "{}")));
         poll_once!(one);
         busy.push(one);
