@@ -61,6 +61,36 @@ impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for Body<T> {
     }
 }
 
+/// A JSON object of the shape `T`, or no body at all, which stands for `{}`.
+pub struct OptionalBody<T>(pub T);
+
+impl<'a, T: Default + Type + DeserializeOwned> ApiExtractor<'a> for OptionalBody<T> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        let required = false;
+        Body::<T>::request_meta().map(|meta| MetaRequest { required, ..meta })
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _options: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        let bytes = read(request, body).await.map_err(|err| into_poem(&err))?;
+        if bytes.trim_ascii().is_empty() {
+            return Ok(Self(T::default()));
+        }
+        parse(&bytes).map(Self).map_err(|err| into_poem(&err))
+    }
+}
+
 async fn read(request: &Request, body: &mut RequestBody) -> Result<Vec<u8>> {
     let deadline = request.data::<BodyDeadline>().map_or(Duration::MAX, |it| it.0);
     let body = body

@@ -51,7 +51,8 @@ pub struct EndpointIn {
     channels: Option<Vec<String>>,
     #[oai(nullable)]
     metadata: Option<BTreeMap<String, String>>,
-    /// `whsec_` and base64 of 24 to 75 bytes; a random one is made where it is left out.
+    /// `whsec_` and base64 of 24 to 75 bytes, or `whsk_` and base64 of an Ed25519 key (seed and public key, 64 bytes);
+    /// random 24 bytes where it is left out.
     #[oai(nullable)]
     secret: Option<String>,
     /// Own headers of its deliveries.

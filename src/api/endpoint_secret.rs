@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::answer::{Answer, Empty, reply};
 use super::auth::Caller;
-use super::body::Body;
+use super::body::{Body, OptionalBody};
 use super::error::{ApiError, Read, Write};
 use super::fields::{header, header_count, headers, secret};
 use super::idempotency::IdempotencyKey;
@@ -28,16 +28,16 @@ const LONGEST_GRACE: i64 = 7 * 24 * 3600;
 /// A signing secret.
 #[derive(Debug, Deserialize, Object, Serialize)]
 pub struct EndpointSecretOut {
-    /// `whsec_` and base64.
+    /// `whsec_` and base64; of an Ed25519 key the public half, `whpk_` and base64.
     key: String,
 }
 
 /// How to replace a signing secret.
-#[derive(Debug, Deserialize, Object)]
+#[derive(Debug, Default, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
 pub struct EndpointSecretRotateIn {
-    /// The new secret; a random one is made where it is left out.
+    /// The new secret, `whsec_` or `whsk_`; a random one of the same kind as the old is made where it is left out.
     #[oai(nullable)]
     key: Option<String>,
     /// How long the old secret goes on signing: 0 to 604800, 86400 where it is left out.
@@ -132,7 +132,7 @@ impl EndpointSecrets {
 
     /// Replace an endpoint's signing secret
     ///
-    /// The old one goes on signing beside the new one for a while, so that the receiver can follow.
+    /// The body may be left out. The old one goes on signing beside the new one for a while, so that the receiver can follow.
     #[oai(
         path = "/app/:app_id/endpoint/:endpoint_id/secret/rotate",
         method = "post",
@@ -145,7 +145,7 @@ impl EndpointSecrets {
         app_id: Path<String>,
         endpoint_id: Path<String>,
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
-        body: Body<EndpointSecretRotateIn>,
+        body: OptionalBody<EndpointSecretRotateIn>,
     ) -> Result<Answer<EndpointSecretOut>, ApiError<Write>> {
         let key = key.of(&caller);
         let new = body.0.key.map(|text| secret("key", &text)).transpose()?;

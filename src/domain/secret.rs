@@ -13,9 +13,13 @@ use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use ring::hkdf::{HKDF_SHA256, Prk, Salt};
 use ring::rand::{SecureRandom, SystemRandom};
+use ring::signature::{Ed25519KeyPair, KeyPair};
 
-const PREFIX: &str = "whsec_";
+const SYMMETRIC: &str = "whsec_";
+const ED25519: &str = "whsk_";
+const ED25519_PUBLIC: &str = "whpk_";
 const GENERATED_LEN: usize = 24;
+const SEED_LEN: usize = 32;
 const KEY_TEXT_MIN: usize = 32;
 const SEAL_VERSION: &str = "v1:";
 const NONCE_LEN: usize = 24;
@@ -26,39 +30,80 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// A secret that signs the deliveries to one endpoint: 24 to 75 bytes for HMAC-SHA256.
+/// A secret that signs the deliveries to one endpoint.
 #[derive(Clone, PartialEq, Eq)]
-pub struct EndpointSecret(Vec<u8>);
+pub enum EndpointSecret {
+    /// The key of HMAC-SHA256: 24 to 75 bytes.
+    Symmetric(Vec<u8>),
+    /// An Ed25519 key: the seed, then the public half that belongs to it.
+    Ed25519([u8; 2 * SEED_LEN]),
+}
 
 impl EndpointSecret {
-    /// Reads `whsec_` followed by base64 of 24 to 75 bytes. The message never repeats the text.
+    /// Reads `whsec_` and base64 of 24 to 75 bytes, or `whsk_` and base64 of an Ed25519 seed and its public key (64
+    /// bytes). The message never repeats the text.
     pub fn parse(text: &str) -> Result<Self, String> {
-        if text.starts_with("whsk_") {
-            return Err(
-                "must be a symmetric secret ('whsec_...'); signing with Ed25519 keys ('whsk_...') is not offered"
-                    .to_owned(),
-            );
+        if let Some(encoded) = text.strip_prefix(ED25519) {
+            return Self::parse_ed25519(encoded);
         }
-        text.strip_prefix(PREFIX)
+        text.strip_prefix(SYMMETRIC)
             .and_then(|encoded| LENIENT.decode(encoded).ok())
             .filter(|bytes| (24..=75).contains(&bytes.len()))
-            .map(Self)
-            .ok_or_else(|| format!("must be '{PREFIX}' followed by base64 of 24 to 75 bytes"))
+            .map(Self::Symmetric)
+            .ok_or_else(|| {
+                format!(
+                    "must be '{SYMMETRIC}' followed by base64 of 24 to 75 bytes, or '{ED25519}' followed by base64 of \
+                     an Ed25519 key"
+                )
+            })
     }
 
-    /// A new secret of 24 random bytes. Panics when the operating system gives none.
+    fn parse_ed25519(encoded: &str) -> Result<Self, String> {
+        let bytes = LENIENT.decode(encoded).ok();
+        let key: [u8; 2 * SEED_LEN] = bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| {
+            format!("must be '{ED25519}' followed by base64 of an Ed25519 key: seed and public key, 64 bytes")
+        })?;
+        let (seed, public) = key.split_at(SEED_LEN);
+        match Ed25519KeyPair::from_seed_and_public_key(seed, public) {
+            Ok(_) => Ok(Self::Ed25519(key)),
+            Err(_) => Err("must be an Ed25519 key whose public half belongs to its seed".to_owned()),
+        }
+    }
+
+    /// A new symmetric secret of 24 random bytes. Panics when the operating system gives none.
     pub fn generate() -> Self {
-        Self(random::<GENERATED_LEN>().to_vec())
+        Self::Symmetric(random::<GENERATED_LEN>().to_vec())
     }
 
-    /// The text that customers see and that `parse` reads.
+    /// A new secret of the same kind as this one. Panics when the operating system gives no random bytes.
+    pub fn generate_alike(&self) -> Self {
+        match self {
+            Self::Symmetric(_) => Self::generate(),
+            Self::Ed25519(_) => {
+                let seed = random::<SEED_LEN>();
+                let pair = Ed25519KeyPair::from_seed_unchecked(&seed).expect("a seed is 32 bytes");
+                let mut key = [0; 2 * SEED_LEN];
+                key[..SEED_LEN].copy_from_slice(&seed);
+                key[SEED_LEN..].copy_from_slice(pair.public_key().as_ref());
+                Self::Ed25519(key)
+            }
+        }
+    }
+
+    /// The whole secret as `parse` reads it: to be sealed, never to be shown.
+    pub fn to_private(&self) -> String {
+        match self {
+            Self::Symmetric(key) => format!("{SYMMETRIC}{}", STANDARD.encode(key)),
+            Self::Ed25519(key) => format!("{ED25519}{}", STANDARD.encode(key)),
+        }
+    }
+
+    /// What a receiver verifies with: the secret itself, or `whpk_` and the public half of an Ed25519 key.
     pub fn to_wire(&self) -> String {
-        format!("{PREFIX}{}", STANDARD.encode(&self.0))
-    }
-
-    /// The key for HMAC-SHA256.
-    pub fn key_bytes(&self) -> &[u8] {
-        &self.0
+        match self {
+            Self::Symmetric(_) => self.to_private(),
+            Self::Ed25519(key) => format!("{ED25519_PUBLIC}{}", STANDARD.encode(&key[SEED_LEN..])),
+        }
     }
 }
 
@@ -193,7 +238,8 @@ mod tests {
     fn a_secret_is_whsec_and_base64_of_24_to_75_bytes() {
         for len in [24, 25, 32, 75] {
             let wire = format!("whsec_{}", STANDARD.encode(vec![7; len]));
-            assert_eq!(EndpointSecret::parse(&wire).unwrap().key_bytes(), vec![7; len]);
+            let key = EndpointSecret::Symmetric(vec![7; len]);
+            assert_eq!(EndpointSecret::parse(&wire), Ok(key));
             assert_eq!(EndpointSecret::parse(&wire).unwrap().to_wire(), wire);
         }
         for len in [0, 23, 76] {
@@ -233,16 +279,69 @@ mod tests {
         }
     }
 
+    /// RFC 8032, section 7.1, test 1.
+    const SEED: &str = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
+    const PUBLIC: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        let digits = hex.as_bytes().chunks(2);
+        digits
+            .map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap())
+            .collect()
+    }
+
     #[test]
-    fn an_ed25519_secret_is_refused_by_name() {
-        let text = format!("whsk_{}", STANDARD.encode([7; 64]));
-        assert!(EndpointSecret::parse(&text).unwrap_err().contains("Ed25519"));
+    fn an_ed25519_secret_comes_in_whole_and_goes_out_as_its_public_half() {
+        let key = [bytes(SEED), bytes(PUBLIC)].concat();
+        let text = format!("whsk_{}", STANDARD.encode(key));
+        let secret = EndpointSecret::parse(&text).unwrap();
+        assert_eq!(secret.to_private(), text);
+        assert_eq!(secret.to_wire(), format!("whpk_{}", STANDARD.encode(bytes(PUBLIC))));
+        assert_eq!(EndpointSecret::parse(text.trim_end_matches('=')), Ok(secret));
+    }
+
+    #[test]
+    fn an_ed25519_secret_whose_halves_do_not_belong_together_is_refused_without_repeating_it() {
+        let (seed, public) = (bytes(SEED), bytes(PUBLIC));
+        let mut other = public.clone();
+        other[0] ^= 1;
+        for key in [
+            seed.clone(),
+            [seed.clone(), seed.clone()].concat(),
+            [public.clone(), seed.clone()].concat(),
+            [seed.clone(), other].concat(),
+            [seed.clone(), public.clone(), vec![0]].concat(),
+            vec![],
+        ] {
+            let text = format!("whsk_{}", STANDARD.encode(&key));
+            let message = EndpointSecret::parse(&text).unwrap_err();
+            assert!(message.starts_with("must be"), "{message}");
+            assert!(
+                text == "whsk_" || !message.contains(&text["whsk_".len()..]),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_secret_made_after_another_is_of_its_kind() {
+        let key = [bytes(SEED), bytes(PUBLIC)].concat();
+        let asymmetric = EndpointSecret::parse(&format!("whsk_{}", STANDARD.encode(key))).unwrap();
+        let alike = asymmetric.generate_alike();
+        assert!(alike != asymmetric && alike.to_wire().starts_with("whpk_"));
+        assert_eq!(EndpointSecret::parse(&alike.to_private()), Ok(alike));
+        assert!(
+            EndpointSecret::generate()
+                .generate_alike()
+                .to_wire()
+                .starts_with("whsec_")
+        );
     }
 
     #[test]
     fn generated_secrets_differ_and_have_24_bytes() {
         let (one, other) = (EndpointSecret::generate(), EndpointSecret::generate());
-        assert_eq!(one.key_bytes().len(), 24);
+        assert!(matches!(&one, EndpointSecret::Symmetric(key) if key.len() == 24));
         assert_ne!(one, other);
         assert_eq!(EndpointSecret::parse(&one.to_wire()), Ok(one));
     }

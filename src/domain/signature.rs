@@ -1,4 +1,4 @@
-//! Signs a delivery by the Standard Webhooks specification, scheme `v1`.
+//! Signs a delivery by the Standard Webhooks specification, schemes `v1` (HMAC-SHA256) and `v1a` (Ed25519).
 //!
 //! Responsible for the header's value alone; which secrets are valid, and the headers' names, are others' concern.
 //! Called by the sender for every attempt.
@@ -6,24 +6,37 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::hmac::{Context, HMAC_SHA256, Key};
+use ring::signature::Ed25519KeyPair;
 
 use super::secret::EndpointSecret;
 
-/// The signatures of `id.timestamp.body`: `v1,<base64 HMAC-SHA256>` for each secret, in the given order, space-separated.
+/// The signatures of `id.timestamp.body`: `v1,<base64 HMAC-SHA256>` or `v1a,<base64 Ed25519>` for each secret, in the
+/// given order, space-separated.
 ///
 /// `timestamp_seconds` is the Unix time of this attempt, as sent beside the signature.
 pub fn sign(secrets: &[EndpointSecret], id: &str, timestamp_seconds: i64, body: &[u8]) -> String {
     let head = format!("{id}.{timestamp_seconds}.");
-    let mut signatures = String::with_capacity(secrets.len() * 48);
+    let mut signatures = String::with_capacity(secrets.len() * 93);
     for secret in secrets {
         if !signatures.is_empty() {
             signatures.push(' ');
         }
-        let mut context = Context::with_key(&Key::new(HMAC_SHA256, secret.key_bytes()));
-        context.update(head.as_bytes());
-        context.update(body);
-        signatures.push_str("v1,");
-        STANDARD.encode_string(context.sign(), &mut signatures);
+        match secret {
+            EndpointSecret::Symmetric(key) => {
+                let mut context = Context::with_key(&Key::new(HMAC_SHA256, key));
+                context.update(head.as_bytes());
+                context.update(body);
+                signatures.push_str("v1,");
+                STANDARD.encode_string(context.sign(), &mut signatures);
+            }
+            EndpointSecret::Ed25519(key) => {
+                let (seed, public) = key.split_at(key.len() / 2);
+                let pair =
+                    Ed25519KeyPair::from_seed_and_public_key(seed, public).expect("it was checked when it was read");
+                signatures.push_str("v1a,");
+                STANDARD.encode_string(pair.sign(&[head.as_bytes(), body].concat()), &mut signatures);
+            }
+        }
     }
     signatures
 }
@@ -31,6 +44,7 @@ pub fn sign(secrets: &[EndpointSecret], id: &str, timestamp_seconds: i64, body: 
 #[cfg(test)]
 mod tests {
     use hyper::HeaderMap;
+    use ring::signature::{ED25519, UnparsedPublicKey};
     use standardwebhooks::Webhook;
 
     use super::*;
@@ -75,6 +89,39 @@ mod tests {
         assert!(verified(&new, ID, seconds, b"{}", &both));
         assert!(verified(&old, ID, seconds, b"{}", &both));
         assert!(!verified(&EndpointSecret::generate(), ID, seconds, b"{}", &both));
+    }
+
+    fn ed25519() -> EndpointSecret {
+        let key = "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2DXWpgBgrEKt9VL/tPJZAc6DuFy89qmIyWvAhpo9wdRGg==";
+        EndpointSecret::parse(&format!("whsk_{key}")).unwrap()
+    }
+
+    #[test]
+    fn ring_verifies_an_ed25519_signature_with_the_public_half_alone() {
+        let secret = ed25519();
+        for body in ["", "{}", r#"{"text": "grüße 🚀", "n": 1.10}"#] {
+            let signature = sign(std::slice::from_ref(&secret), ID, 1_614_265_330, body.as_bytes());
+            let signature = STANDARD.decode(signature.strip_prefix("v1a,").unwrap()).unwrap();
+            let public = STANDARD
+                .decode(secret.to_wire().strip_prefix("whpk_").unwrap())
+                .unwrap();
+            let signed = format!("{ID}.1614265330.{body}");
+            let public = UnparsedPublicKey::new(&ED25519, public);
+            public.verify(signed.as_bytes(), &signature).unwrap();
+            assert!(public.verify(format!("{signed} ").as_bytes(), &signature).is_err());
+        }
+    }
+
+    #[test]
+    fn the_reference_library_finds_its_signature_beside_an_ed25519_one() {
+        let (old, seconds) = (EndpointSecret::generate(), now_seconds());
+        for secrets in [[ed25519(), old.clone()], [old.clone(), ed25519()]] {
+            let both = sign(&secrets, ID, seconds, b"{}");
+            let kinds: Vec<_> = both.split(' ').map(|one| one.split(',').next().unwrap()).collect();
+            let expected = secrets.map(|one| if one == old { "v1" } else { "v1a" });
+            assert_eq!(kinds, expected, "in the order of the secrets");
+            assert!(verified(&old, ID, seconds, b"{}", &both));
+        }
     }
 
     #[test]

@@ -104,7 +104,7 @@ async fn insert(tx: &Tx, app: &Application, content: Content, once: AtCreation) 
     let id = tx.store().clock().new_id_at(Prefix::Endpoint, tx.now);
     let secret = once.secret.unwrap_or_else(EndpointSecret::generate);
     let stored = StoredSecret {
-        sealed: tx.store().encryptor()?.seal(secret.to_wire().as_bytes(), &id),
+        sealed: tx.store().encryptor()?.seal(secret.to_private().as_bytes(), &id),
         expires_at: None,
     };
     endpoint::insert(tx, &app.id, id, content, once.headers, stored).await

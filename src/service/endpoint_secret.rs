@@ -14,21 +14,26 @@ use crate::store::idempotency::{self, Key, Reply};
 /// Secrets that are replaced and still sign.
 const MOST_OLD: usize = 10;
 
-/// The newest secret, as text.
+/// The newest secret, as a receiver verifies with it.
 ///
 /// # Errors
 /// `Internal` when it cannot be opened.
 pub fn reveal(store: &Store, endpoint: &Model) -> Result<String> {
+    Ok(newest(store, endpoint)?.to_wire())
+}
+
+fn newest(store: &Store, endpoint: &Model) -> Result<EndpointSecret> {
     let newest = endpoint.secrets.0.first();
     let newest = newest.ok_or_else(|| Error::internal("an endpoint has no secret"))?;
     let clear = store.encryptor()?.open(&newest.sealed, &endpoint.id);
     clear
         .ok()
         .and_then(|bytes| String::from_utf8(bytes).ok())
+        .and_then(|text| EndpointSecret::parse(&text).ok())
         .ok_or_else(|| Error::internal(format!("the secret of {} cannot be opened", endpoint.id)))
 }
 
-/// Replaces the secret by this one, or by a random one; the old one goes on signing for `grace`.
+/// Replaces the secret by this one, or by a random one of the same kind; the old one goes on signing for `grace`.
 ///
 /// # Errors
 /// `NotFound`; `LimitReached` when ten older ones still sign.
@@ -47,9 +52,12 @@ pub async fn rotate(
         return Ok(reply);
     }
     let known = endpoint::get_locked(&tx, &app.id, id_or_uid).await?;
-    let secret = secret.unwrap_or_else(EndpointSecret::generate).to_wire();
+    let secret = match secret {
+        Some(given) => given,
+        None => newest(store, &known)?.generate_alike(),
+    };
     let newest = StoredSecret {
-        sealed: store.encryptor()?.seal(secret.as_bytes(), &known.id),
+        sealed: store.encryptor()?.seal(secret.to_private().as_bytes(), &known.id),
         expires_at: None,
     };
     let rotated = Change {
@@ -57,7 +65,7 @@ pub async fn rotate(
         ..Change::default()
     };
     endpoint::update(&tx, &app.id, &known.id, rotated).await?;
-    let reply = render(secret)?;
+    let reply = render(secret.to_wire())?;
     idempotency::keep(&tx, key, &reply).await?;
     tx.commit().await?;
     Ok(reply)

@@ -1,7 +1,6 @@
 //! Endpoints, their secrets and their own headers through the API.
 
 use serde_json::{Value, json};
-use std::time::Duration;
 
 use crate::api::Api;
 
@@ -262,23 +261,6 @@ both!(
         );
     }
 );
-
-both!(at_most_ten_replaced_secrets_sign, async |db| {
-    let api = Api::on(db).await;
-    let app = api.application("app").await;
-    api.post(&format!("/app/{app}/endpoint"), json!({"url": URL, "uid": "e"}))
-        .await
-        .expect(201);
-    let path = format!("/app/{app}/endpoint/e/secret/rotate");
-    for _ in 0..10 {
-        api.post(&path, json!({"gracePeriodSeconds": 60})).await.expect(200);
-    }
-    api.post(&path, json!({"gracePeriodSeconds": 60}))
-        .await
-        .refused(400, "limit_reached");
-    api.rig.clock.advance(Duration::from_secs(60));
-    api.post(&path, json!({"gracePeriodSeconds": 60})).await.expect(200);
-});
 
 both!(no_secret_lies_in_the_database_in_clear, async |db| {
     let api = Api::on(db).await;

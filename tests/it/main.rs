@@ -31,6 +31,7 @@ mod proxy;
 mod query_plans;
 mod receiver;
 mod schema_drift;
+mod secret;
 mod seed;
 mod sending;
 mod serve;

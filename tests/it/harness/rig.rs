@@ -205,7 +205,7 @@ impl Rig {
     }
 
     pub fn seal(&self, endpoint: &str, secret: &str) -> String {
-        let secret = EndpointSecret::parse(secret).unwrap().to_wire();
+        let secret = EndpointSecret::parse(secret).unwrap().to_private();
         self.store.encryptor().unwrap().seal(secret.as_bytes(), endpoint)
     }
 
