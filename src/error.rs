@@ -10,6 +10,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Kind {
     /// A value breaks a rule of the request; `Error::loc` names it.
     Invalid,
+    /// An application is to be made on the way, and has no uid.
+    ApplicationUidMissing,
+    /// An application is to be made on the way, and its uid is not the one that the path names.
+    ApplicationUidMismatch,
     /// The body is not JSON, or not an object.
     Malformed,
     /// A query parameter is not of its type.
@@ -81,6 +85,14 @@ impl Error {
 
     pub fn at<S: Into<String>>(mut self, loc: impl IntoIterator<Item = S>) -> Self {
         self.loc = loc.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The same, of a value that stands inside `field` of the body.
+    pub fn within(mut self, field: &str) -> Self {
+        if !self.loc.is_empty() {
+            self.loc.insert(1, field.to_owned());
+        }
         self
     }
 

@@ -50,7 +50,7 @@ pub struct ApplicationIn {
 }
 
 impl ApplicationIn {
-    fn read(self) -> Result<Content> {
+    pub(super) fn read(self) -> Result<Content> {
         Ok(Content {
             name: name("name", self.name)?,
             uid: self.uid.map(|text| uid(text, Prefix::Application)).transpose()?,

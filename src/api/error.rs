@@ -26,7 +26,8 @@ pub struct ValidationError {
     loc: Vec<String>,
     /// Which rule it breaks.
     msg: String,
-    /// The kind of rule: `value_error`, or `value_error.jsondecode` for a body that is no JSON object.
+    /// The kind of rule: `value_error`, `value_error.jsondecode` for a body that is no JSON object,
+    /// `application_uid_missing` or `application_uid_mismatch` for an application to be made on the way.
     #[serde(rename = "type")]
     #[oai(rename = "type")]
     kind: String,
@@ -162,7 +163,9 @@ pub(super) fn response(error: &Error) -> Response {
         tracing::warn!(%error, "a request found no database");
     }
     let detail = match error.kind {
-        Kind::Invalid | Kind::Malformed => Detail::Rules(vec![rule(error)]),
+        Kind::Invalid | Kind::ApplicationUidMissing | Kind::ApplicationUidMismatch | Kind::Malformed => {
+            Detail::Rules(vec![rule(error)])
+        }
         Kind::Internal | Kind::Config => Detail::Text("the server could not do this; its log says why".to_owned()),
         Kind::Database => Detail::Text("the database cannot be reached just now".to_owned()),
         _ => Detail::Text(error.message.clone()),
@@ -207,6 +210,8 @@ pub(super) fn from_panic() -> Response {
 fn rule(error: &Error) -> ValidationError {
     let (loc, kind) = match error.kind {
         Kind::Malformed => (vec!["body".to_owned()], "value_error.jsondecode"),
+        Kind::ApplicationUidMissing => (error.loc.clone(), "application_uid_missing"),
+        Kind::ApplicationUidMismatch => (error.loc.clone(), "application_uid_mismatch"),
         _ => (error.loc.clone(), "value_error"),
     };
     ValidationError {
@@ -229,7 +234,9 @@ fn json(status: StatusCode, code: &str, detail: Detail) -> Response {
 
 fn status_and_code(kind: Kind) -> (StatusCode, &'static str) {
     match kind {
-        Kind::Invalid | Kind::Malformed => (StatusCode::UNPROCESSABLE_ENTITY, "validation_error"),
+        Kind::Invalid | Kind::ApplicationUidMissing | Kind::ApplicationUidMismatch | Kind::Malformed => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "validation_error")
+        }
         Kind::BadQuery => (StatusCode::BAD_REQUEST, "generic_error"),
         Kind::Unauthenticated => (StatusCode::UNAUTHORIZED, "authentication_failed"),
         Kind::Forbidden => (StatusCode::FORBIDDEN, "insufficient access"),

@@ -1,6 +1,6 @@
 //! Messages over REST: the way in, and reads. Payloads pass as the bytes that came.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use poem::http::StatusCode;
@@ -8,8 +8,11 @@ use poem::web::Data;
 use poem_openapi::param::{Path, Query};
 use poem_openapi::{Object, OpenApi};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+use serde_json::value::RawValue;
 
 use super::answer::{Accepted, Answer};
+use super::application::ApplicationIn;
 use super::auth::{Caller, Organization};
 use super::body::Body;
 use super::error::{ApiError, Read, Write};
@@ -52,15 +55,48 @@ pub struct MessageIn {
     /// 1 to 5.
     #[oai(nullable, validator(min_items = 1, max_items = 5))]
     channels: Option<Vec<String>>,
+    /// Makes this application where the path names none; its `uid` must be the one in the path. Ignored where there is one.
+    #[oai(nullable)]
+    application: Option<ApplicationIn>,
+    #[oai(nullable)]
+    transformations_params: Option<TransformationsParams>,
     /// Days that the payload is kept: 5 to 90, 90 where it is left out.
     #[oai(nullable, validator(minimum(value = "5"), maximum(value = "90")))]
     payload_retention_period: Option<i64>,
 }
 
+/// How a message departs from JSON.
+#[derive(Debug, Default, Deserialize, Object)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+pub struct TransformationsParams {
+    /// Delivered byte for byte instead of `payload`, JSON or not.
+    #[oai(nullable)]
+    raw_payload: Option<String>,
+    /// `content-type` is that of the delivery, `application/json` where it is left out; others are ignored.
+    #[oai(nullable)]
+    headers: Option<BTreeMap<String, String>>,
+}
+
+impl TransformationsParams {
+    fn content_type(headers: Option<BTreeMap<String, String>>) -> Option<String> {
+        let mut headers = headers.unwrap_or_default().into_iter();
+        let found = headers.find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+        found.map(|(_, value)| value)
+    }
+}
+
 impl MessageIn {
+    fn raw_payload(&self) -> Option<&str> {
+        self.transformations_params.as_ref()?.raw_payload.as_deref()
+    }
+
     fn draft(self, org_id: String, app: String, key: Option<Key>) -> Draft {
+        let extra = self.transformations_params.unwrap_or_default();
         Draft {
             org_id,
+            raw: extra.raw_payload,
+            content_type: TransformationsParams::content_type(extra.headers),
             app,
             event_type: self.event_type,
             event_id: self.event_id,
@@ -83,7 +119,8 @@ pub struct MessageOut {
     event_id: Option<String>,
     #[oai(nullable)]
     channels: Option<Vec<String>>,
-    /// `{}` where it was not asked for, `{"expired":true}` where it is not kept any more.
+    /// `{}` where it was not asked for, `{"expired":true}` where it is not kept any more, `{"rawPayload": "…"}` where what
+    /// is delivered is no JSON object.
     payload: JsonText,
     timestamp: Instant,
 }
@@ -126,9 +163,17 @@ impl MessageOut {
 
 fn payload(kept: Option<String>, with_content: bool) -> Result<JsonText> {
     match (kept, with_content) {
-        (Some(text), _) => JsonText::new(text),
+        (Some(text), _) => shown(&text),
         (None, true) => JsonText::new(EXPIRED.to_owned()),
         (None, false) => JsonText::new(NOT_ASKED.to_owned()),
+    }
+}
+
+/// A body as a reader meets it, who expects an object: what is none is put into one.
+fn shown(body: &str) -> Result<JsonText> {
+    match serde_json::from_str::<&RawValue>(body) {
+        Ok(raw) if raw.get().starts_with('{') => Ok(JsonText(raw.to_owned())),
+        _ => JsonText::new(json!({ "rawPayload": body }).to_string()),
     }
 }
 
@@ -151,14 +196,18 @@ impl Messages {
         body: Body<MessageIn>,
     ) -> Result<Answer<MessageOut, Accepted>, ApiError<Write>> {
         let with_content = with_content.0.unwrap_or(true);
-        let shown = match with_content {
-            true => body.0.payload.clone(),
-            false => JsonText::new(NOT_ASKED.to_owned())?,
-        };
         let key = key.of(&caller.0);
-        let message = body.0.draft(caller.0.org_id, app_id.0, key).check()?;
+        let mut body = body.0;
+        let shown = match (with_content, body.raw_payload()) {
+            (true, Some(raw)) => shown(raw)?,
+            (true, None) => body.payload.clone(),
+            (false, _) => JsonText::new(NOT_ASKED.to_owned())?,
+        };
+        let application = body.application.take().map(ApplicationIn::read).transpose();
+        let application = application.map_err(|err| err.within("application"))?;
+        let message = body.draft(caller.0.org_id, app_id.0, key).check()?;
         let mut out = MessageOut::draft(&message, shown);
-        let accepted = service::message::create(&state.intake, message).await?;
+        let accepted = service::message::create(&state.store, &state.intake, message, application).await?;
         if accepted.replayed {
             let row = message::get(&state.store, &accepted.app_id, &accepted.message_id).await?;
             out = MessageOut::stored(&state.store, row, with_content).await?;

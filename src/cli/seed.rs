@@ -231,6 +231,8 @@ impl Seed {
             event_id: Some(demo.event_id.clone()),
             channels: demo.channels.clone(),
             body: demo.payload.get().to_owned(),
+            content_type: None,
+            only_to: None,
             retention: RETENTION,
             key: None,
         };

@@ -122,7 +122,7 @@ impl Sender {
         let created_at = self.store.clock().now();
         let id = self.store.clock().new_id_at(Prefix::Attempt, created_at);
         let began = Instant::now();
-        let outcome = self.attempt(&lease.message_id, created_at, &target, body).await;
+        let outcome = self.attempt(&lease, created_at, &target, body).await;
         let (response_status, response) = match &outcome {
             Outcome::Answered(answer) => (answer.status.into(), answer.body.clone()),
             Outcome::NoAnswer { error } => (0, error.clone()),
@@ -169,8 +169,8 @@ impl Sender {
     }
 
     /// One deadline over everything: connect, headers, body.
-    async fn attempt(&self, message_id: &str, at: Timestamp, target: &Target, body: Bytes) -> Outcome {
-        let request = match self.request(message_id, at, target, body) {
+    async fn attempt(&self, lease: &Lease, at: Timestamp, target: &Target, body: Bytes) -> Outcome {
+        let request = match self.request(lease, at, target, body) {
             Ok(request) => request,
             Err(err) => return Outcome::NoAnswer { error: err.to_string() },
         };
@@ -185,7 +185,7 @@ impl Sender {
         }
     }
 
-    fn request(&self, message_id: &str, at: Timestamp, target: &Target, body: Bytes) -> Result<Request<Full<Bytes>>> {
+    fn request(&self, lease: &Lease, at: Timestamp, target: &Target, body: Bytes) -> Result<Request<Full<Bytes>>> {
         let url = self.targets.check_url(&target.url).map_err(Error::config)?;
         let seconds = at.unix_seconds();
         let mut secrets = Vec::with_capacity(target.secrets.len());
@@ -206,10 +206,14 @@ impl Sender {
             headers.insert(name, HeaderValue::try_from(value).map_err(|_| invalid())?);
         }
         // Ours go last: an endpoint's own headers never replace them.
-        let signature = sign(&secrets, message_id, seconds, &body);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let signature = sign(&secrets, &lease.message_id, seconds, &body);
+        let content_type = match &lease.content_type {
+            Some(own) => header(own)?,
+            None => HeaderValue::from_static("application/json"),
+        };
+        headers.insert(CONTENT_TYPE, content_type);
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
-        headers.insert("webhook-id", header(message_id)?);
+        headers.insert("webhook-id", header(&lease.message_id)?);
         headers.insert("webhook-timestamp", seconds.into());
         headers.insert("webhook-signature", header(&signature)?);
         let mut request = Request::post(url.as_str()).body(Full::new(body));

@@ -12,6 +12,7 @@ const TEXT_MAX: usize = 65_536;
 const METADATA_MAX: usize = 4096;
 const HEADER_NAME_MAX: usize = 256;
 const HEADER_VALUE_MAX: usize = 4096;
+const CONTENT_TYPE_MAX: usize = 256;
 
 const REFUSED_HEADERS: [&str; 21] = [
     // Not in the contract's list: these would steer our own connection.
@@ -104,8 +105,7 @@ pub fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), String>
 
 /// Checks the name of an own header: a valid HTTP field name that does not belong to the delivery itself.
 pub fn check_header_name(name: &str) -> Result<(), String> {
-    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if name.is_empty() || name.len() > HEADER_NAME_MAX || !name.bytes().all(token) {
+    if name.is_empty() || name.len() > HEADER_NAME_MAX || !name.bytes().all(is_token) {
         return Err(format!(
             "header names must be valid HTTP field names of 1 to {HEADER_NAME_MAX} characters"
         ));
@@ -134,6 +134,25 @@ pub fn check_header_value(value: &str) -> Result<(), String> {
         return Err("header values must not contain control characters or line breaks".to_owned());
     }
     Ok(())
+}
+
+/// Checks a content type: `type/subtype`, perhaps with parameters, in at most 256 visible ASCII characters.
+pub fn check_content_type(value: &str) -> Result<(), String> {
+    let token = |part: &str| !part.is_empty() && part.bytes().all(is_token);
+    let essence = value.split(';').next().unwrap_or_default().trim_end();
+    let named = essence
+        .split_once('/')
+        .is_some_and(|(kind, sub)| token(kind) && token(sub));
+    if !named || value.len() > CONTENT_TYPE_MAX || !value.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Err(format!(
+            "must be a media type such as text/plain; charset=utf-8, of at most {CONTENT_TYPE_MAX} ASCII characters"
+        ));
+    }
+    Ok(())
+}
+
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Whether an own header's value must never be shown again: only its name is.
@@ -241,6 +260,33 @@ mod tests {
         }
         for good in ["x-amz", "webhook", "svix", "my-webhook-id"] {
             assert_eq!(check_header_name(good), Ok(()), "{good}");
+        }
+    }
+
+    #[test]
+    fn a_content_type_is_a_media_type_of_256_ascii_characters() {
+        let longest = format!("text/plain; x={}", "y".repeat(242));
+        for good in [
+            "text/plain",
+            "application/xml; charset=utf-8",
+            "Application/X+json ;v=1",
+            &longest,
+        ] {
+            assert_eq!(check_content_type(good), Ok(()), "{good}");
+        }
+        let too_long = format!("{longest}y");
+        for bad in [
+            "",
+            "text",
+            "/",
+            "text/",
+            "/plain",
+            "te xt/plain",
+            "text/plain\r\nx: y",
+            "text/pl\u{e4}in",
+            &too_long,
+        ] {
+            assert!(check_content_type(bad).unwrap_err().contains("media type"), "{bad}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! Writes of applications. Called by api and cli.
 
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::store::application::{self, Change, Content};
 use crate::store::entity::application::Model;
 use crate::store::idempotency::{self, Key, Reply};
@@ -27,6 +27,43 @@ pub async fn create(
         }
         other => other,
     }
+}
+
+/// The application that `named` names. Where there is none one is made of `content`, whose uid must be that name.
+///
+/// # Errors
+/// As [`get_or_insert`].
+pub async fn get_or_create(store: &Store, org_id: &str, named: &str, content: &Content) -> Result<Model> {
+    match try_get_or_create(store, org_id, named, content).await {
+        // Somebody else has just created it.
+        Err(err) if err.kind == Kind::Conflict => try_get_or_create(store, org_id, named, content).await,
+        other => other,
+    }
+}
+
+async fn try_get_or_create(store: &Store, org_id: &str, named: &str, content: &Content) -> Result<Model> {
+    let tx = store.begin().await?;
+    let found = get_or_insert(&tx, org_id, named, Some(content.clone())).await?;
+    tx.commit().await?;
+    Ok(found)
+}
+
+/// The same inside a transaction, which a `Conflict` ends.
+///
+/// # Errors
+/// `NotFound` without `content`; `ApplicationUidMissing` and `ApplicationUidMismatch` when `content` is for another
+/// name; `Conflict` when somebody else creates it at the same time.
+pub(super) async fn get_or_insert(tx: &Tx, org_id: &str, named: &str, content: Option<Content>) -> Result<Model> {
+    if let Some(known) = application::find(tx, org_id, named).await? {
+        return Ok(known);
+    }
+    let content = content.ok_or_else(|| Error::not_found("application"))?;
+    let broken = match content.uid.as_deref() {
+        Some(uid) if uid == named => return application::insert(tx, org_id, content).await,
+        Some(_) => Error::new(Kind::ApplicationUidMismatch, "must be the uid that the path names"),
+        None => Error::new(Kind::ApplicationUidMissing, "is required, as the path names it"),
+    };
+    Err(broken.at(["body", "application", "uid"]))
 }
 
 async fn try_create(

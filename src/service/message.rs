@@ -3,9 +3,12 @@
 
 use std::time::Duration;
 
+use super::application;
 use crate::domain::id::Prefix;
-use crate::domain::identifier::{check_identifier, check_uid};
-use crate::error::{Error, Result};
+use crate::domain::identifier::{check_content_type, check_identifier, check_uid};
+use crate::error::{Error, Kind, Result};
+use crate::store::Store;
+use crate::store::application::Content;
 use crate::store::idempotency::Key;
 use crate::store::intake::{Accepted, Intake, NewMessage};
 
@@ -24,6 +27,10 @@ pub struct Draft {
     pub channels: Option<Vec<String>>,
     /// The text of a JSON value, without spaces around it.
     pub payload: String,
+    /// Sent instead of the payload, whatever it is.
+    pub raw: Option<String>,
+    /// None: `application/json`.
+    pub content_type: Option<String>,
     /// Days; none: as long as possible.
     pub retention_days: Option<i64>,
     pub key: Option<Key>,
@@ -45,25 +52,52 @@ impl Draft {
         if !self.payload.starts_with('{') {
             return Err(Error::invalid("payload", "must be a JSON object"));
         }
+        if self.raw.as_ref().is_some_and(|raw| raw.contains('\0')) {
+            let message = "must not contain the character U+0000";
+            return Err(Error::invalid("rawPayload", message).at(["body", "transformationsParams", "rawPayload"]));
+        }
+        if let Some(content_type) = &self.content_type {
+            check_content_type(content_type).map_err(|rule| {
+                let place = ["body", "transformationsParams", "headers", "content-type"];
+                Error::invalid("content-type", rule).at(place)
+            })?;
+        }
         Ok(NewMessage {
             org_id: self.org_id,
             app: self.app,
             event_type: self.event_type,
             event_id: self.event_id,
             channels: channels(self.channels)?,
-            body: self.payload,
+            body: self.raw.unwrap_or(self.payload),
+            content_type: self.content_type,
+            only_to: None,
             retention: retention(self.retention_days)?,
             key: self.key,
         })
     }
 }
 
-/// Stores a message durably, with one delivery for each endpoint that wants it.
+/// Stores a message durably, with one delivery for each endpoint that wants it. Where its application is unknown and
+/// `application` is given, that is made before: by itself, so that what is usual costs no more; made twice it is one.
 ///
 /// # Errors
-/// As [`Intake::accept`].
-pub async fn create(intake: &Intake, message: NewMessage) -> Result<Accepted> {
-    intake.accept(message).await
+/// As [`Intake::accept`] and [`application::get_or_create`].
+pub async fn create(
+    store: &Store,
+    intake: &Intake,
+    message: NewMessage,
+    application: Option<Content>,
+) -> Result<Accepted> {
+    let Some(content) = application else {
+        return intake.accept(message).await;
+    };
+    match intake.accept(message.clone()).await {
+        Err(err) if err.kind == Kind::NotFound => {
+            application::get_or_create(store, &message.org_id, &message.app, &content).await?;
+            intake.accept(message).await
+        }
+        done => done,
+    }
 }
 
 /// A set: duplicates count once, the order is kept.

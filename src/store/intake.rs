@@ -51,6 +51,10 @@ pub struct NewMessage {
     pub channels: Vec<String>,
     /// The payload, byte for byte.
     pub body: String,
+    /// None: `application/json`.
+    pub content_type: Option<String>,
+    /// Goes to this endpoint alone, by its id, whatever that one filters.
+    pub only_to: Option<String>,
     /// How long the payload is kept.
     pub retention: Duration,
     pub key: Option<Key>,

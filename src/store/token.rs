@@ -45,6 +45,8 @@ pub async fn insert(tx: &Tx, new: NewToken<'_>) -> Result<Model> {
         created_at: tx.now,
         expires_at: new.expires_at,
         revoked_at: None,
+        feature_flags: None,
+        capabilities: None,
     };
     let row = model.clone().into_active_model();
     Entity::insert(row).exec_without_returning(tx.conn()).await?;

@@ -22,6 +22,7 @@ mod idempotency;
 mod intake;
 mod leases;
 mod message;
+mod message_in;
 mod migrate;
 mod migrations;
 mod openapi;

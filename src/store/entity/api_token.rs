@@ -2,6 +2,7 @@
 
 use sea_orm::entity::prelude::*;
 
+use super::json_text::JsonText;
 use crate::domain::timestamp::Timestamp;
 #[derive(Clone, Debug, DeriveEntityModel, Eq, PartialEq)]
 #[sea_orm(table_name = "api_token")]
@@ -19,6 +20,12 @@ pub struct Model {
     pub created_at: Timestamp,
     pub expires_at: Option<Timestamp>,
     pub revoked_at: Option<Timestamp>,
+    /// The flags of event types that an application's token sees.
+    #[sea_orm(column_type = "Text", nullable)]
+    pub feature_flags: Option<JsonText<Vec<String>>>,
+    /// What an application's token may do; null: everything that one may.
+    #[sea_orm(column_type = "Text", nullable)]
+    pub capabilities: Option<JsonText<Vec<String>>>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

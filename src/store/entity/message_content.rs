@@ -11,6 +11,9 @@ pub struct Model {
     pub message_id: String,
     #[sea_orm(column_type = "Text")]
     pub body: String,
+    /// Null: `application/json`.
+    #[sea_orm(column_type = "Text", nullable)]
+    pub content_type: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

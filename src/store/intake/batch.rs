@@ -156,7 +156,9 @@ impl Batch {
         let ends_at = began + self.lease;
         let mut placed = Placed::default();
         for plan in plans {
-            let body: Arc<str> = plan.member.message.body.as_str().into();
+            let message = &plan.member.message;
+            let body: Arc<str> = message.body.as_str().into();
+            let content_type: Option<Arc<str>> = message.content_type.as_deref().map(Into::into);
             for target in &plan.targets {
                 let place = match &owner {
                     Some(_) if body.len() <= LARGE_BODY => self.handoff.place(&target.endpoint_id),
@@ -175,9 +177,9 @@ impl Batch {
                         row.due_at = Some(now.plus(self.lease));
                         row.lease = Some((owner.clone(), lease_id));
                         let content = Content::Body(body.clone());
-                        placed
-                            .leases
-                            .push(lease(&row, target.clone(), content, lease_id, ends_at, slot));
+                        let mut lease = lease(&row, target.clone(), content, lease_id, ends_at, slot);
+                        lease.content_type.clone_from(&content_type);
+                        placed.leases.push(lease);
                     }
                     (Place::Parked, _) => {
                         row.due_at = None;
@@ -222,6 +224,7 @@ fn lease(
         ends_at,
         target: Some(target),
         content,
+        content_type: None,
         delivered_already: false,
         slot,
     }
@@ -256,6 +259,9 @@ async fn plan<'a>(source: &impl Source, members: &'a [Member]) -> Result<Vec<Pla
         let app = apps.get(&(message.org_id.as_str(), message.app.as_str())).cloned();
         let endpoints = app.iter().flat_map(|app| &app.endpoints);
         let wanting = endpoints.filter(|endpoint| {
+            if let Some(only) = &message.only_to {
+                return *endpoint.target.endpoint_id == **only;
+            }
             let filter = EndpointFilter {
                 event_types: endpoint.event_types.as_deref(),
                 channels: endpoint.channels.as_deref(),

@@ -237,8 +237,18 @@ fn contents<'a>(stored: &[Fresh<'a>]) -> Write<'a> {
             "body",
             Column::Text(stored.iter().map(|one| one.member.message.body.as_str()).collect()),
         ),
+        (
+            "content_type",
+            Column::MaybeText(
+                stored
+                    .iter()
+                    .map(|one| one.member.message.content_type.as_deref())
+                    .collect(),
+            ),
+        ),
     ]);
-    let sql = "insert into message_content (app_id, message_id, body) select app_id, message_id, body from {t}";
+    let sql = "insert into message_content (app_id, message_id, body, content_type) \
+               select app_id, message_id, body, content_type from {t}";
     Write { sql, rows }
 }
 

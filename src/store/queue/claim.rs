@@ -151,7 +151,9 @@ async fn fill(
     let mut contents = find_contents(tx, &placed).await?;
     let ends_at = tx.began + terms.lasts;
     let leases = placed.into_iter().map(|(row, slot)| {
-        let (content, delivered_already) = contents.remove(&row.id).unwrap_or((Content::Gone, false));
+        let found = contents.remove(&row.id);
+        let delivered_already = found.as_ref().is_some_and(Found::is_delivered);
+        let (content, content_type) = found.map_or((Content::Gone, None), Found::content);
         Lease {
             target: targets.get(&row.endpoint_id).cloned(),
             endpoint_id: names[&row.endpoint_id].clone(),
@@ -164,6 +166,7 @@ async fn fill(
             lease_id: terms.lease_id,
             ends_at,
             content,
+            content_type,
             slot,
         }
     });
@@ -210,11 +213,28 @@ struct Found {
     id: String,
     body: Option<String>,
     bytes: Option<i64>,
+    content_type: Option<String>,
     state: Option<ResultState>,
 }
 
-/// By delivery id: the content, and whether the pair is delivered already.
-async fn find_contents(tx: &Tx, rows: &[(Claimed, Slot)]) -> Result<HashMap<String, (Content, bool)>> {
+impl Found {
+    /// The content with its type.
+    fn content(self) -> (Content, Option<Arc<str>>) {
+        let content = match (self.body, self.bytes) {
+            (Some(body), _) => Content::Body(body.into()),
+            (None, Some(bytes)) => Content::Large(usize::try_from(bytes).unwrap_or(usize::MAX)),
+            (None, None) => Content::Gone,
+        };
+        (content, self.content_type.map(Into::into))
+    }
+
+    fn is_delivered(&self) -> bool {
+        self.state == Some(ResultState::Delivered)
+    }
+}
+
+/// The contents and results of `rows`, by delivery id.
+async fn find_contents(tx: &Tx, rows: &[(Claimed, Slot)]) -> Result<HashMap<String, Found>> {
     let wanted = Rows::new([
         (
             "id",
@@ -234,7 +254,7 @@ async fn find_contents(tx: &Tx, rows: &[(Claimed, Slot)]) -> Result<HashMap<Stri
         ),
     ]);
     let sql = "select wanted.id, case when octet_length(content.body) <= $1 then content.body end as body, \
-               cast(octet_length(content.body) as bigint) as bytes, result.state from {wanted} \
+               cast(octet_length(content.body) as bigint) as bytes, content.content_type, result.state from {wanted} \
                left join message_content content \
                on content.app_id = wanted.app_id and content.message_id = wanted.message_id \
                left join delivery_result result on result.app_id = wanted.app_id \
@@ -244,15 +264,11 @@ async fn find_contents(tx: &Tx, rows: &[(Claimed, Slot)]) -> Result<HashMap<Stri
         .conn()
         .query_all_raw(statement(tx.backend(), sql, &[("wanted", &wanted)], limit))
         .await?;
-    let mut contents = HashMap::with_capacity(rows.len());
-    for row in &found {
-        let row = Found::from_query_result(row, "")?;
-        let content = match (row.body, row.bytes) {
-            (Some(body), _) => Content::Body(body.into()),
-            (None, Some(bytes)) => Content::Large(usize::try_from(bytes).unwrap_or(usize::MAX)),
-            (None, None) => Content::Gone,
-        };
-        contents.insert(row.id, (content, row.state == Some(ResultState::Delivered)));
-    }
-    Ok(contents)
+    found
+        .iter()
+        .map(|row| {
+            let row = Found::from_query_result(row, "")?;
+            Ok((row.id.clone(), row))
+        })
+        .collect()
 }

@@ -62,6 +62,8 @@ pub struct Lease {
     /// None: endpoint or application is deleted or disabled.
     pub target: Option<Arc<Target>>,
     pub content: Content,
+    /// None: `application/json`.
+    pub content_type: Option<Arc<str>>,
     /// The pair has been delivered by another row meanwhile: there is nothing left to send.
     pub delivered_already: bool,
     /// Frees the place in flight when it is dropped.

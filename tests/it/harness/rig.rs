@@ -217,6 +217,8 @@ impl Rig {
             event_id: None,
             channels: Vec::new(),
             body: body.to_owned(),
+            content_type: None,
+            only_to: None,
             retention: Duration::from_secs(90 * 86_400),
             key: None,
         }
