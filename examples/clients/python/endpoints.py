@@ -1,0 +1,74 @@
+"""An endpoint, the headers that its deliveries carry, and its secrets."""
+
+from svix.exceptions import HttpError, WebhookVerificationError
+from svix.models import (
+    EndpointHeadersPatchIn,
+    EndpointPatch,
+    EndpointSecretRotateIn,
+    EventTypeIn,
+)
+
+from generation import EVENT_TYPES, replace_endpoint, replace_headers, rotate_secret
+from run import Run, new, refused
+
+
+def endpoint(run: Run) -> None:
+    """an endpoint is created, found by its uid, replaced, patched and deleted"""
+    api, app, uid, wanted = run.svix.endpoint, run.application("Endpoints"), new("endpoint"), new("order.paid")
+    run.svix.event_type.create(EventTypeIn(name=wanted, description=""))
+    fields = {"uid": uid, "channels": ["eu"], "throttle_rate": 50, "metadata": {"team": "a"}, EVENT_TYPES: [wanted]}
+    created, inbox = run.endpoint(app, description="The till", **fields)
+    assert created.id.startswith("ep_") and created.url == inbox.url, created
+    assert {name: getattr(created, name) for name in fields} == fields, created
+    assert api.get(app, uid) == created
+
+    patched = api.patch(app, uid, EndpointPatch(disabled=True, channels=None))
+    assert (patched.disabled, patched.channels, patched.throttle_rate) == (True, None, 50), patched
+    replaced = replace_endpoint(run.svix, app, created.id, url=inbox.url)
+    assert (replaced.disabled, replaced.description, getattr(replaced, EVENT_TYPES)) == (False, "", None), replaced
+    assert (replaced.id, replaced.uid, replaced.metadata) == (created.id, None, {}), replaced
+    api.delete(app, created.id)
+    assert refused(HttpError, lambda: api.get(app, created.id)).status_code == 404
+
+
+def headers(run: Run) -> None:
+    """own headers are given at creation, read, patched and replaced, and go with each delivery"""
+    api, app = run.svix.endpoint, run.application("Headers")
+    created, inbox = run.endpoint(app, headers={"X-Region": "eu", "X-Old": "1", "Authorization": "Basic secret"})
+    given = api.get_headers(app, created.id)
+    assert given.headers == {"X-Region": "eu", "X-Old": "1"}, given
+    assert [name.lower() for name in given.sensitive] == ["authorization"], given
+
+    api.patch_headers(app, created.id, EndpointHeadersPatchIn(headers={"X-Tier": "2"}, delete_headers=["X-Old"]))
+    run.send(app, {"n": 1})
+    sent = inbox.take().headers
+    assert (sent["x-region"], sent["x-tier"], sent["authorization"]) == ("eu", "2", "Basic secret"), sent
+    assert "x-old" not in sent, sent
+
+    replace_headers(run.svix, app, created.id, {"X-Only": "this"})
+    replaced = api.get_headers(app, created.id)
+    assert (replaced.headers, replaced.sensitive) == ({"X-Only": "this"}, []), replaced
+
+
+def secret_rotation(run: Run) -> None:
+    """after a rotation the old and the new secret both verify, until the grace period ends"""
+    app = run.application("Secrets")
+    created, inbox = run.endpoint(app)
+    old = run.svix.endpoint.get_secret(app, created.id).key
+    assert old.startswith("whsec_")
+
+    new_secret = rotate_secret(run.svix, app, created.id, EndpointSecretRotateIn())
+    assert new_secret.startswith("whsec_") and new_secret != old
+    assert run.svix.endpoint.get_secret(app, created.id).key == new_secret
+    run.send(app, {"n": 1})
+    delivery = inbox.take()
+    assert delivery.verified(old) == delivery.verified(new_secret) == {"n": 1}
+
+    newest = rotate_secret(run.svix, app, created.id, EndpointSecretRotateIn(grace_period_seconds=0))
+    run.send(app, {"n": 2})
+    delivery = inbox.take()
+    assert delivery.verified(newest) == {"n": 2}
+    refused(WebhookVerificationError, lambda: delivery.verified(new_secret))
+
+
+SHOWN = [endpoint, headers, secret_rotation]

@@ -1,0 +1,142 @@
+"""A message, its delivery and its attempts; sending again; content; a lost answer."""
+
+import httpx
+from svix.api import (
+    MessageAttemptListAttemptedMessagesOptions,
+    MessageAttemptListByEndpointOptions,
+    MessageAttemptListByMsgOptions,
+    MessageCreateOptions,
+    MessageGetOptions,
+    MessageListOptions,
+)
+from svix.exceptions import HttpError, WebhookVerificationError
+from svix.models import (
+    MessageAttemptOut,
+    MessageAttemptTriggerType,
+    MessageIn,
+    MessageStatus,
+    StatusCodeClass,
+)
+
+from generation import IS_1
+from lossy_proxy import BAD_GATEWAY, BROKEN_CONNECTION, LossyProxy
+from receiver import Delivery
+from run import Run, eventually, new, refused
+
+
+def delivery(run: Run) -> None:
+    """a message is delivered, and Webhook.verify accepts it and refuses a changed one"""
+    app = run.application("Delivery")
+    created, inbox = run.endpoint(app)
+    secret = run.svix.endpoint.get_secret(app, created.id).key
+    sent = run.send(app, {"total": 1.1}, event_id=new("order"))
+    assert sent.id.startswith("msg_") and sent.event_type == "order.paid", sent
+
+    arrived = inbox.take()
+    assert arrived.verified(secret) == {"total": 1.1} and arrived.body == b'{"total":1.1}'
+    assert arrived.headers["webhook-id"] == sent.id, arrived.headers
+    changed = Delivery(arrived.headers, b'{"total":9.9}')
+    refused(WebhookVerificationError, lambda: changed.verified(secret))
+
+
+def attempts_of(run: Run, app: str, message: str, count: int) -> list[MessageAttemptOut]:
+    options = MessageAttemptListByMsgOptions(with_content=True)
+    page = eventually(
+        lambda: run.svix.message_attempt.list_by_msg(app, message, options), lambda page: len(page.data) >= count
+    )
+    assert len(page.data) == count, page
+    return page.data
+
+
+def attempts(run: Run) -> None:
+    """the attempts are read by message, by endpoint and one by one, and filtered"""
+    app, api = run.application("Attempts"), run.svix.message_attempt
+    created, inbox = run.endpoint(app)
+    inbox.status = 200
+    message = run.send(app, {"n": 1})
+    [one] = attempts_of(run, app, message.id, 1)
+    assert (one.msg_id, one.endpoint_id, one.url) == (message.id, created.id, inbox.url), one
+    assert (one.status, one.status_text, one.response_status_code) == (MessageStatus.SUCCESS, "success", 200), one
+    assert one.trigger_type == MessageAttemptTriggerType.SCHEDULED, one
+    assert api.get(app, message.id, one.id).id == one.id
+
+    def of_endpoint(**options: object) -> list[str]:
+        page = api.list_by_endpoint(app, created.id, MessageAttemptListByEndpointOptions(**options))
+        return [attempt.id for attempt in page.data]
+
+    assert of_endpoint(status_code_class=StatusCodeClass.CODE2XX, event_types=["order.paid"]) == [one.id]
+    assert of_endpoint(status=MessageStatus.FAIL) == []
+    assert of_endpoint(before=one.timestamp) == []
+    of_message = MessageAttemptListByMsgOptions(endpoint_id=created.id, status=MessageStatus.SUCCESS)
+    assert [attempt.id for attempt in api.list_by_msg(app, message.id, of_message).data] == [one.id]
+
+
+def attempted(run: Run) -> None:
+    """which messages an endpoint was sent, and which endpoints a message was sent to, each with its state"""
+    app, api = run.application("Attempted"), run.svix.message_attempt
+    created, _ = run.endpoint(app)
+    message = run.send(app, {"n": 1})
+    attempts_of(run, app, message.id, 1)
+
+    options = MessageAttemptListAttemptedMessagesOptions(status=MessageStatus.SUCCESS, with_content=True)
+    [of_endpoint] = api.list_attempted_messages(app, created.id, options).data
+    assert (of_endpoint.id, of_endpoint.payload, of_endpoint.status_text) == (message.id, {"n": 1}, "success")
+    [destination] = api.list_attempted_destinations(app, message.id).data
+    assert (destination.id, destination.status) == (created.id, MessageStatus.SUCCESS), destination
+
+
+def content(run: Run) -> None:
+    """payloads and answers are left out where the SDK leaves them out, and come when they are asked for"""
+    app, api = run.application("Content"), run.svix.message
+    run.endpoint(app)
+    payload = {"n": 1}
+    message = api.create(app, MessageIn(event_type="order.paid", payload=payload))
+    [one] = attempts_of(run, app, message.id, 1)
+    left_out = payload if IS_1 else {}  # 1.x asks for contents unless told otherwise, 2.x does not
+    assert api.get(app, message.id).payload == left_out
+    assert [listed.payload for listed in api.list(app).data] == [left_out]
+    [without] = run.svix.message_attempt.list_by_msg(app, message.id).data
+    assert without.response == (one.response if IS_1 else "{}"), without
+
+    assert api.get(app, message.id, MessageGetOptions(with_content=True)).payload == payload
+    [listed] = api.list(app, MessageListOptions(with_content=True, event_types=["order.paid"])).data
+    assert listed.payload == payload
+    asked = api.create(
+        app, MessageIn(event_type="order.paid", payload=payload), MessageCreateOptions(with_content=True)
+    )
+    assert asked.payload == payload
+
+
+def taken_event_id(run: Run) -> None:
+    """a message with an eventId is found by it, and a second one with it is refused"""
+    app, event_id = run.application("Event ids"), new("order")
+    message = run.send(app, {"n": 1}, event_id=event_id)
+    assert run.svix.message.get(app, event_id).id == message.id
+    taken = refused(HttpError, lambda: run.send(app, {"n": 2}, event_id=event_id))
+    assert (taken.status_code, taken.code) == (409, "conflict"), taken
+
+
+def lost_answer(run: Run) -> None:
+    """an answer that a gateway loses makes the SDK ask again with the same key, and one message exists"""
+    app, proxy = run.application("Lost answer"), LossyProxy(run.url, BAD_GATEWAY)
+    sent = run.client(run.token, proxy.url).message.create(app, MessageIn(event_type="order.paid", payload={"n": 1}))
+    assert len(proxy.keys) == 2 and proxy.keys[0] == proxy.keys[1], proxy.keys
+    assert proxy.keys[0].startswith("auto_"), proxy.keys
+    assert [one.id for one in run.svix.message.list(app).data] == [sent.id]
+
+
+def broken_connection(run: Run) -> None:
+    """a connection that breaks before the answer: asked again with the same key, and one message exists"""
+    app, proxy = run.application("Broken connection"), LossyProxy(run.url, BROKEN_CONNECTION)
+    client, body = run.client(run.token, proxy.url), MessageIn(event_type="order.paid", payload={"n": 1})
+    if IS_1:  # 1.x leaves it to its caller, who then needs a key of their own
+        key = MessageCreateOptions(idempotency_key=new("order"))
+        refused(httpx.RemoteProtocolError, lambda: client.message.create(app, body, key))
+        sent = client.message.create(app, body, key)
+    else:
+        sent = client.message.create(app, body)
+    assert len(proxy.keys) == 2 and proxy.keys[0] == proxy.keys[1], proxy.keys
+    assert [one.id for one in run.svix.message.list(app).data] == [sent.id]
+
+
+SHOWN = [delivery, attempts, content, taken_event_id, lost_answer, broken_connection]

@@ -1,0 +1,138 @@
+//! An endpoint, the headers that its deliveries carry, and its secrets.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use js_option::JsOption;
+use serde_json::json;
+use svix::models::{
+    EndpointHeadersIn, EndpointHeadersPatchIn, EndpointIn, EndpointPatch, EndpointSecretRotateIn, EndpointUpsertIn,
+    EventTypeIn,
+};
+
+use crate::run::{Run, Shown, new_name, refused};
+
+fn set(name: &str) -> Option<BTreeSet<String>> {
+    Some(BTreeSet::from([name.to_owned()]))
+}
+
+fn map<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String> {
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+}
+
+pub async fn endpoint(run: &Run) -> Shown {
+    let (api, app) = (run.svix.endpoint(), run.application("Endpoints").await?);
+    let (uid, wanted) = (new_name("endpoint"), new_name("order.paid"));
+    run.svix
+        .event_type()
+        .create(EventTypeIn::new(wanted.clone(), String::new()), None)
+        .await?;
+    let inbox = run.receiver.inbox();
+    let body = EndpointIn {
+        description: Some("The till".to_owned()),
+        uid: Some(uid.clone()),
+        channels: set("eu"),
+        event_types: set(&wanted),
+        throttle_rate: Some(50),
+        metadata: Some(map([("team", "a")])),
+        ..EndpointIn::new(inbox.url.clone())
+    };
+    let created = api.create(app.clone(), body.clone(), None).await?;
+    assert!(created.id.starts_with("ep_") && created.url == inbox.url, "{created:?}");
+    assert_eq!(
+        (&created.uid, &created.channels, &created.event_types),
+        (&body.uid, &body.channels, &body.event_types)
+    );
+    assert_eq!(
+        (created.throttle_rate, Some(&created.metadata)),
+        (Some(50), body.metadata.as_ref())
+    );
+    assert_eq!(api.get(app.clone(), uid.clone()).await?, created);
+
+    let patch = EndpointPatch {
+        disabled: Some(true),
+        channels: JsOption::Null,
+        ..EndpointPatch::new()
+    };
+    let patched = api.patch(app.clone(), uid, patch).await?;
+    assert_eq!(
+        (patched.disabled, patched.channels, patched.throttle_rate),
+        (Some(true), None, Some(50))
+    );
+    let body = EndpointUpsertIn::new(inbox.url.clone());
+    let replaced = api.upsert(app.clone(), created.id.clone(), body).await?;
+    assert_eq!(
+        (&replaced.id, replaced.uid, replaced.disabled),
+        (&created.id, None, Some(false))
+    );
+    assert_eq!((replaced.event_types, replaced.metadata.len()), (None, 0));
+    api.delete(app.clone(), created.id.clone()).await?;
+    assert_eq!(refused(api.get(app, created.id).await)?.0, 404);
+    Ok("an endpoint is created, found by its uid, replaced, patched and deleted")
+}
+
+pub async fn headers(run: &Run) -> Shown {
+    let (api, app, inbox) = (
+        run.svix.endpoint(),
+        run.application("Headers").await?,
+        run.receiver.inbox(),
+    );
+    let own = map([("X-Region", "eu"), ("X-Old", "1"), ("Authorization", "Basic secret")]);
+    let body = EndpointIn {
+        headers: Some(own),
+        ..EndpointIn::new(inbox.url.clone())
+    };
+    let id = api.create(app.clone(), body, None).await?.id;
+    let given = api.get_headers(app.clone(), id.clone()).await?;
+    assert_eq!(given.headers, map([("X-Region", "eu"), ("X-Old", "1")]));
+    assert!(
+        given
+            .sensitive
+            .iter()
+            .map(|name| name.to_lowercase())
+            .eq(["authorization"]),
+        "{given:?}"
+    );
+
+    let mut patch = EndpointHeadersPatchIn::new(map([("X-Tier", "2")]));
+    patch.delete_headers = Some(vec!["X-Old".to_owned()]);
+    api.patch_headers(app.clone(), id.clone(), patch).await?;
+    run.send(&app, json!({"n": 1})).await?;
+    let sent = inbox.take().await?;
+    let carried = ["x-region", "x-tier", "authorization", "x-old"].map(|name| sent.header(name));
+    assert_eq!(carried, [Some("eu"), Some("2"), Some("Basic secret"), None]);
+
+    let only = map([("X-Only", "this")]);
+    api.set_headers(app.clone(), id.clone(), EndpointHeadersIn::new(only.clone()))
+        .await?;
+    let replaced = api.get_headers(app, id).await?;
+    assert_eq!((replaced.headers, replaced.sensitive.len()), (only, 0));
+    Ok("own headers are given at creation, read, patched and replaced, and go with each delivery")
+}
+
+pub async fn secret_rotation(run: &Run) -> Shown {
+    let (api, app) = (run.svix.endpoint(), run.application("Secrets").await?);
+    let (created, inbox) = run.endpoint(&app).await?;
+    let old = api.get_secret(app.clone(), created.id.clone()).await?.key;
+    let body = EndpointSecretRotateIn::new();
+    let new = api
+        .rotate_secret(app.clone(), created.id.clone(), body, None)
+        .await?
+        .key;
+    assert!(new.starts_with("whsec_") && new != old);
+    assert_eq!(api.get_secret(app.clone(), created.id.clone()).await?.key, new);
+    run.send(&app, json!({"n": 1})).await?;
+    let delivery = inbox.take().await?;
+    delivery.verify(&old)?;
+    assert_eq!(delivery.verified(&new)?, json!({"n": 1}));
+
+    let body = EndpointSecretRotateIn {
+        grace_period_seconds: Some(0),
+        ..EndpointSecretRotateIn::new()
+    };
+    let newest = api.rotate_secret(app.clone(), created.id, body, None).await?.key;
+    run.send(&app, json!({"n": 2})).await?;
+    let delivery = inbox.take().await?;
+    assert_eq!(delivery.verified(&newest)?, json!({"n": 2}));
+    assert!(delivery.verify(&new).is_err());
+    Ok("after a rotation the old and the new secret both verify, until the grace period ends")
+}

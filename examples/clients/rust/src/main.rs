@@ -1,0 +1,41 @@
+//! Postrider through the published `svix` crate: each function shows one thing and says it on a line.
+//!
+//!     POSTRIDER_URL=http://127.0.0.1:8080 POSTRIDER_TOKEN=... cargo run
+
+mod catalog;
+mod endpoints;
+mod lossy_proxy;
+mod messages;
+mod receiver;
+mod run;
+
+use std::env;
+
+use run::{Outcome, Run, Shown};
+
+#[tokio::main]
+async fn main() -> Outcome {
+    let setting = |name| env::var(name).map_err(|_| format!("set {name}"));
+    let run = &Run::new(setting("POSTRIDER_URL")?, setting("POSTRIDER_TOKEN")?)?;
+    say("application", catalog::application(run)).await?;
+    say("event_type", catalog::event_type(run)).await?;
+    say("paging", catalog::paging(run)).await?;
+    say("refusals", catalog::refusals(run)).await?;
+    say("cloud_only", catalog::cloud_only(run)).await?;
+    say("endpoint", endpoints::endpoint(run)).await?;
+    say("headers", endpoints::headers(run)).await?;
+    say("secret_rotation", endpoints::secret_rotation(run)).await?;
+    say("delivery", messages::delivery(run)).await?;
+    say("attempts", messages::attempts(run)).await?;
+    say("content", messages::content(run)).await?;
+    say("taken_event_id", messages::taken_event_id(run)).await?;
+    say("lost_answer", messages::lost_answer(run)).await?;
+    say("broken_connection", messages::broken_connection(run)).await?;
+    Ok(())
+}
+
+async fn say(name: &str, shown: impl Future<Output = Shown>) -> Outcome {
+    let claim = shown.await.map_err(|err| format!("{name} is not shown: {err}"))?;
+    println!("svix 2.x (Rust): {claim}");
+    Ok(())
+}
