@@ -28,6 +28,10 @@ pub enum Kind {
     Conflict,
     EventTypeExists,
     LimitReached,
+    /// An event type's schema has no example to send.
+    InvalidScheme,
+    /// Only the hosted service has this.
+    NotImplemented,
     /// The content of a message is gone.
     MissingPayload,
     TooLarge,

@@ -245,6 +245,8 @@ fn status_and_code(kind: Kind) -> (StatusCode, &'static str) {
         Kind::Conflict => (StatusCode::CONFLICT, "conflict"),
         Kind::EventTypeExists => (StatusCode::CONFLICT, "event_type_exists"),
         Kind::LimitReached => (StatusCode::BAD_REQUEST, "limit_reached"),
+        Kind::InvalidScheme => (StatusCode::BAD_REQUEST, "invalid_scheme"),
+        Kind::NotImplemented => (StatusCode::NOT_IMPLEMENTED, "not_implemented"),
         Kind::MissingPayload => (StatusCode::BAD_REQUEST, "missing_payload"),
         Kind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
         Kind::TooSlow => (StatusCode::REQUEST_TIMEOUT, "request_timeout"),

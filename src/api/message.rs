@@ -25,6 +25,7 @@ use crate::domain::id::Prefix;
 use crate::error::Result;
 use crate::service;
 use crate::service::message::Draft;
+use crate::store::application::Content;
 use crate::store::entity::message::Model;
 use crate::store::idempotency::Key;
 use crate::store::intake::NewMessage;
@@ -87,10 +88,6 @@ impl TransformationsParams {
 }
 
 impl MessageIn {
-    fn raw_payload(&self) -> Option<&str> {
-        self.transformations_params.as_ref()?.raw_payload.as_deref()
-    }
-
     fn draft(self, org_id: String, app: String, key: Option<Key>) -> Draft {
         let extra = self.transformations_params.unwrap_or_default();
         Draft {
@@ -177,6 +174,26 @@ fn shown(body: &str) -> Result<JsonText> {
     }
 }
 
+/// Hands a message to the service; what is answered to it, also where an earlier request had brought it. `shown` is its
+/// payload, if that is to be answered.
+pub(super) async fn send(
+    state: &ApiState,
+    message: NewMessage,
+    application: Option<Content>,
+    shown: Option<JsonText>,
+) -> Result<MessageOut> {
+    let with_content = shown.is_some();
+    let shown = shown.map_or_else(|| JsonText::new(NOT_ASKED.to_owned()), Ok)?;
+    let mut out = MessageOut::draft(&message, shown);
+    let accepted = service::message::create(&state.store, &state.intake, message, application).await?;
+    if accepted.replayed {
+        let row = message::get(&state.store, &accepted.app_id, &accepted.message_id).await?;
+        return MessageOut::stored(&state.store, row, with_content).await;
+    }
+    (out.id, out.timestamp) = (accepted.message_id, Instant(accepted.created_at));
+    Ok(out)
+}
+
 pub(super) struct Messages;
 
 #[OpenApi(prefix_path = "/api/v1", tag = "Tag::Message")]
@@ -198,22 +215,16 @@ impl Messages {
         let with_content = with_content.0.unwrap_or(true);
         let key = key.of(&caller.0);
         let mut body = body.0;
-        let shown = match (with_content, body.raw_payload()) {
-            (true, Some(raw)) => shown(raw)?,
-            (true, None) => body.payload.clone(),
-            (false, _) => JsonText::new(NOT_ASKED.to_owned())?,
+        let shown = match &body.transformations_params {
+            Some(TransformationsParams {
+                raw_payload: Some(raw), ..
+            }) => shown(raw)?,
+            _ => body.payload.clone(),
         };
         let application = body.application.take().map(ApplicationIn::read).transpose();
         let application = application.map_err(|err| err.within("application"))?;
         let message = body.draft(caller.0.org_id, app_id.0, key).check()?;
-        let mut out = MessageOut::draft(&message, shown);
-        let accepted = service::message::create(&state.store, &state.intake, message, application).await?;
-        if accepted.replayed {
-            let row = message::get(&state.store, &accepted.app_id, &accepted.message_id).await?;
-            out = MessageOut::stored(&state.store, row, with_content).await?;
-        } else {
-            (out.id, out.timestamp) = (accepted.message_id, Instant(accepted.created_at));
-        }
+        let out = send(&state, message, application, with_content.then_some(shown)).await?;
         Ok(Answer::new(StatusCode::ACCEPTED, &out)?)
     }
 

@@ -6,6 +6,7 @@ mod application;
 mod attempt;
 mod auth;
 mod body;
+mod cloud_only;
 mod docs;
 mod endpoint;
 mod endpoint_body;
@@ -21,6 +22,7 @@ mod message;
 mod openapi;
 mod paging;
 mod routes;
+mod send_example;
 mod state;
 mod wire;
 mod yaml;
@@ -36,6 +38,7 @@ type Operations = (
     event_type::EventTypes,
     endpoint::Endpoints,
     endpoint_secret::EndpointSecrets,
+    send_example::SendExample,
     message::Messages,
     attempt::Attempts,
     health::Health,

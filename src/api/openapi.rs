@@ -12,6 +12,7 @@ use super::endpoint_secret::EndpointSecrets;
 use super::event_type::EventTypes;
 use super::health::Health;
 use super::message::Messages;
+use super::send_example::SendExample;
 use super::yaml::to_yaml;
 
 const DESCRIPTION: &str = "Send webhooks: make an application for each of your customers, give it endpoints, and send \
@@ -24,6 +25,7 @@ pub(super) fn service() -> OpenApiService<Operations, ()> {
         EventTypes,
         Endpoints,
         EndpointSecrets,
+        SendExample,
         Messages,
         Attempts,
         Health,

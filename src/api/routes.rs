@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use poem::error::MethodNotAllowedError;
+use poem::error::{MethodNotAllowedError, NotFoundError};
 use poem::http::uri::PathAndQuery;
 use poem::http::{HeaderValue, Method, Uri, header};
 use poem::middleware::CatchPanic;
@@ -15,9 +15,10 @@ use tokio::time::timeout;
 
 use super::auth::Authenticator;
 use super::body::BodyDeadline;
+use super::cloud_only::is_cloud_only;
 use super::error::{from_panic, from_poem, response};
 use super::{ApiState, Operations, docs, openapi};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 
 /// How long a caller waits for the database (wire contract: 503).
 const DATABASE_DEADLINE: Duration = Duration::from_secs(5);
@@ -75,7 +76,12 @@ async fn answer<E: Endpoint<Output = Response>>(
     match inner.call(request).await {
         Ok(response) => Ok(response),
         Err(error) => {
-            let methods = error.is::<MethodNotAllowedError>().then(|| allow.methods(uri.path()));
+            let unknown_method = error.is::<MethodNotAllowedError>();
+            if (unknown_method || error.is::<NotFoundError>()) && is_cloud_only(uri.path()) {
+                let message = "only the hosted service has this; Postrider does not";
+                return Ok(response(&Error::new(Kind::NotImplemented, message)));
+            }
+            let methods = unknown_method.then(|| allow.methods(uri.path()));
             let mut response = from_poem(error);
             if let Some(methods) = methods.and_then(|list| HeaderValue::from_str(&list).ok()) {
                 response.headers_mut().insert(header::ALLOW, methods);

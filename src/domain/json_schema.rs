@@ -49,6 +49,12 @@ const TEXT: [&str; 8] = [
     "title",
 ];
 
+/// The example with this index in version 1 of an event type's `schemas`, if it is an object, as payloads are.
+pub fn example(schemas: &Value, index: usize) -> Option<&Value> {
+    let examples = schemas.get("1")?.get("examples")?.as_array()?;
+    examples.get(index).filter(|example| example.is_object())
+}
+
 /// Checks that this is a schema: an object or a boolean, whose keywords have values of the right kind.
 pub fn check_json_schema(schema: &Value) -> Result<(), String> {
     match schema {

@@ -37,6 +37,22 @@ pub struct Draft {
 }
 
 impl Draft {
+    /// A message of a type and a payload, and nothing else.
+    pub fn new(org_id: String, app: String, event_type: String, payload: String, key: Option<Key>) -> Self {
+        Self {
+            org_id,
+            app,
+            event_type,
+            event_id: None,
+            channels: None,
+            payload,
+            raw: None,
+            content_type: None,
+            retention_days: None,
+            key,
+        }
+    }
+
     /// The message, if it keeps all rules that need no database.
     ///
     /// # Errors

@@ -21,6 +21,11 @@ fn posts(app: &str) -> Vec<(String, Value, u16)> {
             json!({"eventType": "a", "payload": {"b": 1.10}, "eventId": "m"}),
             202,
         ),
+        (
+            format!("/app/{app}/endpoint/e/send-example"),
+            json!({"eventType": "svix.ping"}),
+            200,
+        ),
     ]
 }
 
@@ -58,7 +63,7 @@ both!(requests_at_once_with_one_key_have_one_effect, async |db| {
     }
     assert_eq!(api.rig.count("application").await, 2);
     assert_eq!(api.rig.count("endpoint").await, 2);
-    assert_eq!(api.rig.count("message").await, 1);
+    assert_eq!(api.rig.count("message").await, 2);
 });
 
 both!(a_key_is_of_one_token_and_one_uri_for_twelve_hours, async |db| {
