@@ -155,7 +155,7 @@ impl MigrateSettings {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Secrets")]
 pub struct KeySettings {
-    /// Encrypts endpoint secrets at rest, 32 characters or more; on SQLite made beside the database when not given
+    /// Encrypts endpoints' secrets and own headers at rest, 32 characters or more; on SQLite made beside the database when not given
     #[arg(long, env = "POSTRIDER_ENCRYPTION_KEY", value_name = "TEXT", hide_env_values = true)]
     encryption_key: Option<Secret>,
 
@@ -263,6 +263,10 @@ pub struct ServeSettings {
     /// Seconds that one attempt may take in all, 1 to 60
     #[arg(long, env = "POSTRIDER_ATTEMPT_TIMEOUT", value_name = "SECONDS", default_value = "30", value_parser = seconds::<1, 60>, help_heading = "Deliveries")]
     pub attempt_timeout: Duration,
+
+    /// Send id, timestamp and signatures under the names svix-id, svix-timestamp and svix-signature too
+    #[arg(long, env = "POSTRIDER_SVIX_HEADERS", value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set, help_heading = "Deliveries")]
+    pub svix_headers: bool,
 
     /// Seconds that requests and deliveries in flight get to end after SIGTERM, 0 to 3600
     #[arg(long, env = "POSTRIDER_SHUTDOWN_GRACE", value_name = "SECONDS", default_value = "30", value_parser = seconds::<0, 3600>,

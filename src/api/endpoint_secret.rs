@@ -171,9 +171,7 @@ impl EndpointSecrets {
     ) -> Result<Answer<EndpointHeadersOut>, ApiError<Read>> {
         let app = caller.application(&state.store, &app_id.0).await?;
         let found = endpoint::get(&state.store, &app.id, &endpoint_id.0).await?;
-        let (hidden, shown): (BTreeMap<_, _>, _) = found
-            .headers
-            .0
+        let (hidden, shown): (BTreeMap<_, _>, _) = service::endpoint::headers(&state.store, &found)?
             .into_iter()
             .partition(|(name, _)| is_sensitive_header(name));
         let sensitive = hidden.into_keys().collect();

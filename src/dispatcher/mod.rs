@@ -7,6 +7,7 @@ mod heartbeat;
 mod janitor;
 mod sender;
 mod settler;
+mod spelling;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,6 +43,8 @@ pub struct Settings {
     pub attempt_timeout: Duration,
     pub schedule: RetrySchedule,
     pub targets: TargetPolicy,
+    /// Signs under the names `svix-id`, `svix-timestamp` and `svix-signature` too.
+    pub svix_headers: bool,
 }
 
 pub struct Dispatcher {

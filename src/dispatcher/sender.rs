@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 
 use super::Settings;
 use super::client::{self, Client};
+use super::spelling::Spellings;
 use crate::domain::delivery::{Answer, Decision, Outcome, answer_text, decide};
 use crate::domain::id::Prefix;
 use crate::domain::retry::{RetrySchedule, parse_retry_after};
@@ -23,6 +24,7 @@ use crate::domain::target::TargetPolicy;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Result};
 use crate::store::Store;
+use crate::store::entity::endpoint::StoredSecret;
 use crate::store::queue::{self, AttemptRow, Content, Lease, Settlement, Target};
 
 /// What the lease must still cover beyond the attempt's deadline when the attempt begins: time to settle it.
@@ -33,6 +35,11 @@ const READ_CAP: usize = 32 * 1024;
 /// Kilobytes of large bodies in memory at once: enough for many, so that one endpoint that hangs on to its own does not
 /// keep the others' waiting.
 const LARGE_KB: u32 = 64 * 1024;
+/// The names of id, timestamp and signatures: those of Standard Webhooks, and older ones that some receivers know alone.
+const SIGNATURE_HEADERS: [[&str; 3]; 2] = [
+    ["webhook-id", "webhook-timestamp", "webhook-signature"],
+    ["svix-id", "svix-timestamp", "svix-signature"],
+];
 const AGENT: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
 
 pub(super) struct Sender {
@@ -43,6 +50,8 @@ pub(super) struct Sender {
     schedule: RetrySchedule,
     large: Semaphore,
     random: SystemRandom,
+    svix_headers: bool,
+    spellings: Spellings,
 }
 
 /// A lease that has been dealt with.
@@ -84,6 +93,8 @@ impl Sender {
             schedule: settings.schedule,
             large: Semaphore::new(LARGE_KB as usize),
             random: SystemRandom::new(),
+            svix_headers: settings.svix_headers,
+            spellings: Spellings::default(),
         })
     }
 
@@ -170,7 +181,7 @@ impl Sender {
 
     /// One deadline over everything: connect, headers, body.
     async fn attempt(&self, lease: &Lease, at: Timestamp, target: &Target, body: Bytes) -> Outcome {
-        let request = match self.request(lease, at, target, body) {
+        let request = match self.request(lease, at, target, body).await {
             Ok(request) => request,
             Err(err) => return Outcome::NoAnswer { error: err.to_string() },
         };
@@ -185,42 +196,52 @@ impl Sender {
         }
     }
 
-    fn request(&self, lease: &Lease, at: Timestamp, target: &Target, body: Bytes) -> Result<Request<Full<Bytes>>> {
+    async fn request(
+        &self,
+        lease: &Lease,
+        at: Timestamp,
+        target: &Target,
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>> {
         let url = self.targets.check_url(&target.url).map_err(Error::config)?;
-        let seconds = at.unix_seconds();
-        let mut secrets = Vec::with_capacity(target.secrets.len());
-        for secret in target
-            .secrets
-            .iter()
-            .filter(|one| one.expires_at.is_none_or(|end| end > at.0))
-        {
-            let wire = self.store.encryptor()?.open(&secret.sealed, &target.endpoint_id);
-            let wire = wire.map_err(|err| Error::internal("a signing secret cannot be opened").because(err))?;
-            let wire = String::from_utf8_lossy(&wire);
-            secrets.push(EndpointSecret::parse(&wire).map_err(Error::internal)?);
-        }
-        let mut headers = HeaderMap::with_capacity(target.headers.len() + 5);
-        for (name, value) in &target.headers {
+        let own = target.headers.open(self.store.encryptor()?, &target.endpoint_id)?;
+        let mut headers = HeaderMap::with_capacity(own.len() + 8);
+        for (name, value) in &own {
             let invalid = || Error::config(format!("the endpoint's header {name} is not a valid header"));
             let name = HeaderName::try_from(name).map_err(|_| invalid())?;
             headers.insert(name, HeaderValue::try_from(value).map_err(|_| invalid())?);
         }
         // Ours go last: an endpoint's own headers never replace them.
-        let signature = sign(&secrets, &lease.message_id, seconds, &body);
+        let seconds = at.unix_seconds();
+        let signature = header(&sign(&self.secrets(target, at)?, &lease.message_id, seconds, &body))?;
         let content_type = match &lease.content_type {
             Some(own) => header(own)?,
             None => HeaderValue::from_static("application/json"),
         };
         headers.insert(CONTENT_TYPE, content_type);
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
-        headers.insert("webhook-id", header(&lease.message_id)?);
-        headers.insert("webhook-timestamp", seconds.into());
-        headers.insert("webhook-signature", header(&signature)?);
+        for [id, timestamp, signatures] in SIGNATURE_HEADERS.into_iter().take(1 + usize::from(self.svix_headers)) {
+            headers.insert(id, header(&lease.message_id)?);
+            headers.insert(timestamp, seconds.into());
+            headers.insert(signatures, signature.clone());
+        }
         let mut request = Request::post(url.as_str()).body(Full::new(body));
         if let Ok(request) = &mut request {
             *request.headers_mut() = headers;
+            *request.extensions_mut() = self.spellings.of(own.keys().map(String::as_str)).await?;
         }
         request.map_err(|err| Error::config("the endpoint's url cannot be called").because(err))
+    }
+
+    /// Those that sign at this instant.
+    fn secrets(&self, target: &Target, at: Timestamp) -> Result<Vec<EndpointSecret>> {
+        let valid = |one: &&StoredSecret| one.expires_at.is_none_or(|end| end > at.0);
+        let opened = target.secrets.iter().filter(valid).map(|secret| {
+            let clear = self.store.encryptor()?.open(&secret.sealed, &target.endpoint_id);
+            let clear = clear.map_err(|err| Error::internal("a signing secret cannot be opened").because(err))?;
+            EndpointSecret::parse(&String::from_utf8_lossy(&clear)).map_err(Error::internal)
+        });
+        opened.collect()
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>, at: Timestamp) -> Result<Answer, String> {

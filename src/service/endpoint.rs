@@ -7,7 +7,7 @@ use crate::domain::secret::EndpointSecret;
 use crate::error::{Error, Result};
 use crate::store::endpoint::{self, Change, Content};
 use crate::store::entity::application::Model as Application;
-use crate::store::entity::endpoint::{Model, StoredSecret};
+use crate::store::entity::endpoint::{Model, StoredHeaders, StoredSecret};
 use crate::store::idempotency::{self, Key, Reply};
 use crate::store::{Store, Tx, event_type};
 
@@ -79,6 +79,14 @@ pub async fn delete(store: &Store, app: &Application, id_or_uid: &str) -> Result
     tx.commit().await
 }
 
+/// Its own headers, those that must not be shown too.
+///
+/// # Errors
+/// `Internal` when they cannot be opened.
+pub fn headers(store: &Store, endpoint: &Model) -> Result<BTreeMap<String, String>> {
+    endpoint.headers.0.open(store.encryptor()?, &endpoint.id)
+}
+
 /// Replaces its own headers by what `change` makes of them.
 ///
 /// # Errors
@@ -91,8 +99,9 @@ pub async fn change_headers(
 ) -> Result<()> {
     let tx = store.begin().await?;
     let known = endpoint::get_locked(&tx, &app.id, id_or_uid).await?;
+    let new = change(headers(store, &known)?)?;
     let changed = Change {
-        headers: Some(change(known.headers.0)?),
+        headers: Some(StoredHeaders::seal(&new, store.encryptor()?, &known.id)?),
         ..Change::default()
     };
     endpoint::update(&tx, &app.id, &known.id, changed).await?;
@@ -107,7 +116,8 @@ async fn insert(tx: &Tx, app: &Application, content: Content, once: AtCreation) 
         sealed: tx.store().encryptor()?.seal(secret.to_private().as_bytes(), &id),
         expires_at: None,
     };
-    endpoint::insert(tx, &app.id, id, content, once.headers, stored).await
+    let headers = StoredHeaders::seal(&once.headers, tx.store().encryptor()?, &id)?;
+    endpoint::insert(tx, &app.id, id, content, headers, stored).await
 }
 
 async fn check_event_types(tx: &Tx, app: &Application, names: Option<&[String]>) -> Result<()> {

@@ -6,7 +6,7 @@ use sea_orm::sea_query::Expr;
 use sea_orm::{ActiveValue, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Select};
 
 use super::application::set;
-use super::entity::endpoint::{ActiveModel, Column, Entity, Model, StoredSecret};
+use super::entity::endpoint::{ActiveModel, Column, Entity, Model, StoredHeaders, StoredSecret};
 use super::entity::json_text::JsonText;
 use super::page::{Page, PageRequest, fetch};
 use super::source::Source;
@@ -39,7 +39,7 @@ pub struct Change {
     pub event_types: Option<Option<Vec<String>>>,
     pub channels: Option<Option<Vec<String>>>,
     pub metadata: Option<BTreeMap<String, String>>,
-    pub headers: Option<BTreeMap<String, String>>,
+    pub headers: Option<StoredHeaders>,
     pub secrets: Option<Vec<StoredSecret>>,
 }
 
@@ -107,7 +107,7 @@ pub async fn insert(
     app_id: &str,
     id: String,
     content: Content,
-    headers: BTreeMap<String, String>,
+    headers: StoredHeaders,
     secret: StoredSecret,
 ) -> Result<Model> {
     let model = Model {

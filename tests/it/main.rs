@@ -28,6 +28,7 @@ mod migrate;
 mod migrations;
 mod openapi;
 mod outage;
+mod own_header;
 mod paging;
 mod proxy;
 mod query_plans;

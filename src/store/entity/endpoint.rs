@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::json_text::JsonText;
+use crate::domain::secret::Encryptor;
 use crate::domain::timestamp::Timestamp;
+use crate::error::{Error, Result};
 
 /// A signing secret, sealed with the endpoint's id as context.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -16,6 +18,44 @@ pub struct StoredSecret {
     /// UTC microseconds; a rotated secret signs until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<i64>,
+}
+
+/// Own headers, names as written: sealed, for they often hold credentials. Rows that an earlier version wrote are in clear
+/// until they are changed.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct StoredHeaders(BTreeMap<String, String>);
+
+/// Sealed headers are one entry with this name, which no header has. An earlier version of the program can read such a
+/// row, and its attempts fail instead of going out without their headers.
+const SEALED: &str = "";
+
+impl StoredHeaders {
+    pub fn seal(headers: &BTreeMap<String, String>, encryptor: &Encryptor, endpoint_id: &str) -> Result<Self> {
+        if headers.is_empty() {
+            return Ok(Self::default());
+        }
+        let clear = serde_json::to_vec(headers).map_err(|err| Error::internal("headers are no JSON").because(err))?;
+        let sealed = encryptor.seal(&clear, &headers_context(endpoint_id));
+        Ok(Self([(SEALED.to_owned(), sealed)].into()))
+    }
+
+    /// # Errors
+    /// `Internal` when they cannot be opened.
+    pub fn open(&self, encryptor: &Encryptor, endpoint_id: &str) -> Result<BTreeMap<String, String>> {
+        let Some(sealed) = self.0.get(SEALED) else {
+            return Ok(self.0.clone());
+        };
+        let clear = encryptor.open(sealed, &headers_context(endpoint_id)).ok();
+        clear
+            .and_then(|clear| serde_json::from_slice(&clear).ok())
+            .ok_or_else(|| Error::internal(format!("the headers of {endpoint_id} cannot be opened")))
+    }
+}
+
+/// What is sealed as headers opens neither as a secret nor at another endpoint.
+fn headers_context(endpoint_id: &str) -> String {
+    format!("{endpoint_id}/headers")
 }
 
 #[derive(Clone, Debug, DeriveEntityModel, Eq, PartialEq)]
@@ -41,9 +81,8 @@ pub struct Model {
     pub throttle_rate: Option<i32>,
     #[sea_orm(column_type = "Text")]
     pub metadata: JsonText<BTreeMap<String, String>>,
-    /// Own headers, names as written.
     #[sea_orm(column_type = "Text")]
-    pub headers: JsonText<BTreeMap<String, String>>,
+    pub headers: JsonText<StoredHeaders>,
     /// Newest first.
     #[sea_orm(column_type = "Text")]
     pub secrets: JsonText<Vec<StoredSecret>>,

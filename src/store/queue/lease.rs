@@ -1,6 +1,5 @@
 //! A lease: one delivery that this process may send until the lease ends, with all that sending needs.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use sea_orm::{ConnectionTrait, FromQueryResult};
 use crate::domain::delivery::Trigger;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
-use crate::store::entity::endpoint::StoredSecret;
+use crate::store::entity::endpoint::{StoredHeaders, StoredSecret};
 use crate::store::entity::json_text::JsonText;
 use crate::store::handoff::Slot;
 use crate::store::rows::{Column, Rows, statement};
@@ -20,7 +19,7 @@ use crate::store::{Store, Tx};
 pub struct Target {
     pub endpoint_id: Arc<str>,
     pub url: String,
-    pub headers: BTreeMap<String, String>,
+    pub headers: StoredHeaders,
     /// Newest first.
     pub secrets: Vec<StoredSecret>,
 }
@@ -33,7 +32,7 @@ pub const TARGET: &str = "e.id, e.url, e.headers, e.secrets";
 pub struct TargetRow {
     id: String,
     url: String,
-    headers: JsonText<BTreeMap<String, String>>,
+    headers: JsonText<StoredHeaders>,
     secrets: JsonText<Vec<StoredSecret>>,
 }
 

@@ -35,6 +35,7 @@ pub struct Shape {
     pub batch: usize,
     /// Addresses that may be called besides the public ones.
     pub targets: &'static str,
+    pub svix_headers: bool,
     /// Instead of the test database's own.
     pub url: Option<String>,
 }
@@ -51,6 +52,7 @@ impl Default for Shape {
             schedule: "5,300",
             batch: 200,
             targets: "127.0.0.0/8",
+            svix_headers: false,
             url: None,
         }
     }
@@ -109,6 +111,7 @@ impl Rig {
             attempt_timeout: shape.attempt_timeout,
             schedule: shape.schedule.parse().unwrap(),
             targets: shape.targets.parse().unwrap(),
+            svix_headers: shape.svix_headers,
         };
         let mut dispatcher = Dispatcher::new(&store, &handoff, fast, settings).unwrap();
         dispatcher.start().await.expect("the dispatcher takes an owner id");

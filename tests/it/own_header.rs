@@ -1,0 +1,353 @@
+//! An endpoint's own headers: which are taken, how they are shown, kept and sent, and what they can never replace.
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::api::Api;
+use crate::harness::{DEADLINE, Receiver, Shape, TestDatabase, rows};
+
+/// Names that belong to the delivery itself (wire contract), and those that would steer our connection.
+const REFUSED: [&str; 37] = [
+    "user-agent",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailers",
+    "transfer-encoding",
+    "upgrade",
+    "age",
+    "cache-control",
+    "clear-site-data",
+    "expires",
+    "pragma",
+    "warning",
+    "content-length",
+    "content-type",
+    "content-encoding",
+    "content-language",
+    "content-location",
+    "host",
+    "connection",
+    "x-amz-x",
+    "x-amzn-x",
+    "x-google",
+    "x-google-x",
+    "x-goog-x",
+    "x-gfe",
+    "x-azure-x",
+    "x-fd-x",
+    "x-svix-x",
+    "svix-id",
+    "svix-signature",
+    "webhook-id",
+    "webhook-timestamp",
+    "webhook-signature",
+    "webhook-own",
+    "Content-Type",
+];
+
+/// An application with an endpoint `e` at a receiver, and the path of the endpoint.
+async fn prepared(db: &TestDatabase, svix_headers: bool, headers: Value) -> (Api, Receiver, String) {
+    let shape = Shape {
+        svix_headers,
+        ..Shape::default()
+    };
+    let api = Api::shaped(db, shape, postrider::api::ApiState::BODY_DEADLINE).await;
+    let receiver = Receiver::start().await;
+    let app = api.application("app").await;
+    let new = json!({"url": receiver.url(), "uid": "e", "headers": headers});
+    api.post(&format!("/app/{app}/endpoint"), new).await.expect(201);
+    (api, receiver, format!("/app/{app}"))
+}
+
+async fn send(api: &mut Api, app: &str) {
+    let message = json!({"eventType": "a", "payload": {}});
+    api.post(&format!("{app}/msg"), message).await.expect(202);
+    api.rig.drain().await;
+}
+
+async fn stored(api: &Api) -> String {
+    let row = rows(&api.rig.db, "select headers from endpoint").await;
+    row[0].try_get("", "headers").unwrap()
+}
+
+both!(
+    own_headers_are_given_at_creation_and_go_out_with_every_delivery,
+    async |db| {
+        let headers = json!({"X-Plain": "1", "Authorization": "Bearer s", "x-utf-8": "grüße"});
+        let (mut api, receiver, app) = prepared(db, false, headers).await;
+        send(&mut api, &app).await;
+        let arrival = receiver.arrivals().pop().unwrap();
+        assert_eq!(
+            (arrival.header("x-plain"), arrival.header("authorization")),
+            (Some("1"), Some("Bearer s"))
+        );
+        assert_eq!(arrival.headers["x-utf-8"].as_bytes(), "grüße".as_bytes());
+    }
+);
+
+both!(
+    get_headers_answers_200_and_only_the_names_of_sensitive_ones,
+    async |db| {
+        let headers = json!({"X-Plain": "1", "Authorization": "a", "X-AUTH-Token": "b", "x-api-key": "c", "WWW-Authenticate": "d"});
+        let (api, _receiver, app) = prepared(db, false, headers).await;
+        let shown = api.get(&format!("{app}/endpoint/e/headers")).await;
+        let sensitive = ["Authorization", "WWW-Authenticate", "X-AUTH-Token", "x-api-key"];
+        assert_eq!(
+            shown.expect(200),
+            &json!({"headers": {"X-Plain": "1"}, "sensitive": sensitive})
+        );
+    }
+);
+
+both!(put_headers_answers_204_and_replaces_all_of_them, async |db| {
+    let (mut api, receiver, app) = prepared(db, false, json!({"X-Old": "1", "Authorization": "a"})).await;
+    let path = format!("{app}/endpoint/e/headers");
+    assert_eq!(
+        api.put(&path, json!({"headers": {"X-New": "2"}})).await.expect(204),
+        &Value::Null
+    );
+    assert_eq!(
+        api.get(&path).await.expect(200),
+        &json!({"headers": {"X-New": "2"}, "sensitive": []})
+    );
+    send(&mut api, &app).await;
+    let arrival = receiver.arrivals().pop().unwrap();
+    assert_eq!(
+        ["x-new", "x-old", "authorization"].map(|name| arrival.header(name)),
+        [Some("2"), None, None]
+    );
+    api.put(&path, json!({"headers": {}})).await.expect(204);
+    assert_eq!(
+        api.get(&path).await.expect(200),
+        &json!({"headers": {}, "sensitive": []})
+    );
+});
+
+both!(
+    patch_headers_answers_204_sets_removes_nulls_and_removes_delete_headers,
+    async |db| {
+        let headers = json!({"X-Keep": "1", "X-Change": "2", "X-Null": "3", "X-Delete": "4", "Authorization": "kept, though hidden"});
+        let (mut api, receiver, app) = prepared(db, false, headers).await;
+        let path = format!("{app}/endpoint/e/headers");
+        let change = json!({"headers": {"x-change": "5", "x-null": null, "x-never": null}, "deleteHeaders": ["x-delete", "none"]});
+        api.patch(&path, change).await.expect(204);
+        let expected = json!({"headers": {"X-Keep": "1", "x-change": "5"}, "sensitive": ["Authorization"]});
+        assert_eq!(api.get(&path).await.expect(200), &expected);
+        for nothing in [
+            json!({}),
+            json!({"headers": {}}),
+            json!({"headers": {}, "deleteHeaders": null}),
+        ] {
+            api.patch(&path, nothing).await.expect(204);
+        }
+        assert_eq!(api.get(&path).await.expect(200), &expected);
+        send(&mut api, &app).await;
+        assert_eq!(
+            receiver.arrivals()[0].header("authorization"),
+            Some("kept, though hidden")
+        );
+    }
+);
+
+both!(
+    a_header_that_belongs_to_the_delivery_is_refused_wherever_it_is_given,
+    async |db| {
+        let (api, receiver, app) = prepared(db, false, json!({})).await;
+        let path = format!("{app}/endpoint/e/headers");
+        let long = "x".repeat(257);
+        for name in REFUSED.into_iter().chain(["", "a b", "a:b", "ü", "a\n", &long]) {
+            let place = format!("body.headers.{name}");
+            let headers = json!({"X-Good": "1", name: "x"});
+            let new = json!({"url": receiver.url(), "headers": headers});
+            api.post(&format!("{app}/endpoint"), new).await.breaks_rule_at(&place);
+            api.put(&path, json!({ "headers": headers }))
+                .await
+                .breaks_rule_at(&place);
+            api.patch(&path, json!({ "headers": headers }))
+                .await
+                .breaks_rule_at(&place);
+        }
+        assert_eq!(api.get(&path).await.expect(200)["headers"], json!({}));
+    }
+);
+
+both!(a_header_value_has_up_to_4096_bytes_without_line_breaks, async |db| {
+    let (mut api, receiver, app) = prepared(db, false, json!({})).await;
+    let path = format!("{app}/endpoint/e/headers");
+    for bad in [
+        "x".repeat(4097),
+        "ü".repeat(2049),
+        "a\nb".into(),
+        "a\r\nX-Other: b".into(),
+        "a\0b".into(),
+        "\u{7f}".into(),
+    ] {
+        api.put(&path, json!({"headers": {"X-Own": bad}}))
+            .await
+            .breaks_rule_at("body.headers.X-Own");
+        api.patch(&path, json!({"headers": {"X-Own": bad}}))
+            .await
+            .breaks_rule_at("body.headers.X-Own");
+    }
+    let most = "x".repeat(4096);
+    api.put(
+        &path,
+        json!({"headers": {"X-Own": most, "X-Empty": "", "X-Tab": "a\tb"}}),
+    )
+    .await
+    .expect(204);
+    send(&mut api, &app).await;
+    let arrival = receiver.arrivals().pop().unwrap();
+    let sent = ["x-own", "x-empty", "x-tab"].map(|name| arrival.header(name));
+    assert_eq!(sent, [Some(&*most), Some(""), Some("a\tb")]);
+});
+
+both!(
+    what_belongs_to_the_delivery_is_never_replaced_whatever_the_row_says,
+    async |db| {
+        let (mut api, receiver, app) = prepared(db, true, json!({})).await;
+        let own = [
+            "webhook-id",
+            "Webhook-Timestamp",
+            "WEBHOOK-SIGNATURE",
+            "Svix-Id",
+            "svix-timestamp",
+            "svix-signature",
+            "Content-Type",
+            "User-Agent",
+        ];
+        let row: Value = own.iter().map(|name| ((*name).to_owned(), json!("forged"))).collect();
+        api.rig
+            .sql("update endpoint set headers = $1", [row.to_string().into()])
+            .await;
+        send(&mut api, &app).await;
+        let arrival = receiver.arrivals().pop().unwrap();
+        for name in own {
+            let values: Vec<_> = arrival.headers.get_all(name).iter().collect();
+            assert!(values.len() == 1 && values[0] != "forged", "{name}: {values:?}");
+        }
+        assert_eq!(arrival.header("content-type"), Some("application/json"));
+    }
+);
+
+both!(
+    own_headers_lie_sealed_in_the_database_and_rows_in_clear_keep_working,
+    async |db| {
+        let (mut api, receiver, app) = prepared(db, false, json!({"X-Own": "topsecret"})).await;
+        let path = format!("{app}/endpoint/e/headers");
+        let at_creation = stored(&api).await;
+        api.put(&path, json!({"headers": {"Authorization": "topsecret"}}))
+            .await
+            .expect(204);
+        for kept in [at_creation, stored(&api).await] {
+            assert!(!kept.contains("topsecret") && !kept.contains("X-Own"), "{kept}");
+        }
+        api.rig
+            .sql("update endpoint set headers = $1", [r#"{"X-Old":"topsecret"}"#.into()])
+            .await;
+        assert_eq!(
+            api.get(&path).await.expect(200)["headers"],
+            json!({"X-Old": "topsecret"})
+        );
+        send(&mut api, &app).await;
+        assert_eq!(receiver.arrivals()[0].header("x-old"), Some("topsecret"));
+        api.patch(&path, json!({"headers": {"X-New": "1"}})).await.expect(204);
+        assert!(!stored(&api).await.contains("topsecret"), "the next change seals them");
+        send(&mut api, &app).await;
+        let arrival = receiver.arrivals().pop().unwrap();
+        assert_eq!(
+            (arrival.header("x-old"), arrival.header("x-new")),
+            (Some("topsecret"), Some("1"))
+        );
+    }
+);
+
+both!(sealed_headers_open_at_their_own_endpoint_alone, async |db| {
+    let (mut api, receiver, app) = prepared(db, false, json!({"X-Own": "1"})).await;
+    let other = json!({"url": receiver.url(), "uid": "other", "headers": {"X-Other": "2"}});
+    api.post(&format!("{app}/endpoint"), other).await.expect(201);
+    let swap = "update endpoint set headers = (select headers from endpoint where uid = 'e') where uid = 'other'";
+    api.rig.sql(swap, []).await;
+    api.get(&format!("{app}/endpoint/other/headers"))
+        .await
+        .refused(500, "server_error");
+    send(&mut api, &app).await;
+    assert_eq!(receiver.count(), 1, "nothing goes out without its headers");
+    assert_eq!(
+        api.rig.count("attempt where response like '%cannot be opened%'").await,
+        1
+    );
+});
+
+both!(own_headers_go_out_in_the_capitals_they_were_given_in, async |db| {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (mut api, _receiver, app) = prepared(db, false, json!({})).await;
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let headers = json!({"X-API-Key": "1", "x-small": "2", "X_oDD.Name": "3", "ETag": "4"});
+    api.put(&format!("{app}/endpoint/e"), json!({"url": url, "uid": "e"}))
+        .await
+        .expect(200);
+    api.put(&format!("{app}/endpoint/e/headers"), json!({ "headers": headers }))
+        .await
+        .expect(204);
+    let receiving = tokio::spawn(async move {
+        let mut heads = Vec::new();
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n{}") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+            heads.push(String::from_utf8(head).unwrap());
+        }
+        heads
+    });
+    for _ in 0..2 {
+        send(&mut api, &app).await;
+    }
+    let heads = tokio::time::timeout(DEADLINE, receiving)
+        .await
+        .expect("two requests arrive");
+    for head in heads.unwrap() {
+        for line in [
+            "X-API-Key: 1",
+            "x-small: 2",
+            "X_oDD.Name: 3",
+            "ETag: 4",
+            "content-type: application/json",
+        ] {
+            assert!(head.contains(&format!("\r\n{line}\r\n")), "{line}: {head}");
+        }
+    }
+});
+
+/// What the delivery is signed with goes under the older names too, or under the standard ones alone.
+async fn signature_headers(db: &TestDatabase, on: bool) {
+    const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let (mut api, receiver, app) = prepared(db, on, json!({})).await;
+    api.post(&format!("{app}/endpoint/e/secret/rotate"), json!({"key": SECRET}))
+        .await
+        .expect(200);
+    send(&mut api, &app).await;
+    let arrival = receiver.arrivals().pop().unwrap();
+    assert!(arrival.is_signed_with(SECRET));
+    for name in ["id", "timestamp", "signature"] {
+        let standard = arrival.header(&format!("webhook-{name}"));
+        assert!(standard.is_some());
+        let older = arrival.header(&format!("svix-{name}"));
+        assert_eq!(older, standard.filter(|_| on), "{name}");
+    }
+}
+
+both!(only_the_standard_names_are_sent_by_default, async |db| {
+    signature_headers(db, false).await;
+});
+
+both!(the_svix_names_are_sent_too_where_the_switch_is_on, async |db| {
+    signature_headers(db, true).await;
+});
