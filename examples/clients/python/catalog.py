@@ -19,6 +19,11 @@ from generation import IS_1, replace_application, replace_event_type
 from run import Run, new, refused
 
 
+def health(run: Run) -> None:
+    """the server says that it is healthy"""
+    run.svix.health.get()
+
+
 def application(run: Run) -> None:
     """an application is created, found by its uid, replaced, patched and deleted"""
     api, uid = run.svix.application, new("customer")
@@ -106,4 +111,4 @@ def cloud_only(run: Run) -> None:
     assert refusal.status_code in (404, 501) and refusal.code and refusal.detail, refusal
 
 
-SHOWN = [application, event_type, paging, refusals, cloud_only]
+SHOWN = [health, application, event_type, paging, refusals, cloud_only]

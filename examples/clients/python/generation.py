@@ -45,14 +45,14 @@ def rotate_secret(client: Svix, app: str, endpoint: str, body: models.EndpointSe
 def replace_operational_endpoint(client: Svix, endpoint: str, **fields: Any) -> models.OperationalWebhookEndpointOut:
     if IS_1:
         body = models.OperationalWebhookEndpointUpdate(**fields)
-        return client.operational_webhook_endpoint.update(endpoint, body)
+        return client.operational_webhook.endpoint.update(endpoint, body)
     body = models.OperationalWebhookEndpointUpsertIn(**fields)
-    return client.operational_webhook_endpoint.upsert(endpoint, body)
+    return client.operational_webhook.endpoint.upsert(endpoint, body)
 
 
 def replace_operational_headers(client: Svix, endpoint: str, headers: dict[str, str]) -> None:
     body = models.OperationalWebhookEndpointHeadersIn(headers=headers)
     if IS_1:
-        client.operational_webhook_endpoint.update_headers(endpoint, body)
+        client.operational_webhook.endpoint.update_headers(endpoint, body)
     else:
-        client.operational_webhook_endpoint.set_headers(endpoint, body)
+        client.operational_webhook.endpoint.set_headers(endpoint, body)

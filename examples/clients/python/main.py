@@ -18,7 +18,8 @@ def main() -> None:
         run = Run(os.environ["POSTRIDER_URL"], os.environ["POSTRIDER_TOKEN"])
     except KeyError as missing:
         sys.exit(f"set {missing.args[0]}")
-    for show in catalog.SHOWN + endpoints.SHOWN + messages.SHOWN:
+    parts = [catalog, endpoints, messages]
+    for show in [show for part in parts for show in part.SHOWN]:
         try:
             show(run)
         except BaseException:

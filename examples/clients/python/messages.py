@@ -9,8 +9,11 @@ from svix.api import (
     MessageGetOptions,
     MessageListOptions,
 )
+from svix.api.message import message_in_raw
 from svix.exceptions import HttpError, WebhookVerificationError
 from svix.models import (
+    ApplicationIn,
+    EventTypeIn,
     MessageAttemptOut,
     MessageAttemptTriggerType,
     MessageIn,
@@ -18,7 +21,7 @@ from svix.models import (
     StatusCodeClass,
 )
 
-from generation import IS_1
+from generation import EVENT_TYPES, IS_1
 from lossy_proxy import BAD_GATEWAY, BROKEN_CONNECTION, LossyProxy
 from receiver import Delivery
 from run import Run, eventually, new, refused
@@ -107,6 +110,41 @@ def content(run: Run) -> None:
     assert asked.payload == payload
 
 
+def matching(run: Run) -> None:
+    """a message reaches the endpoints whose event types and channels fit it"""
+    app, paid, shipped = run.application("Matching"), new("order.paid"), new("order.shipped")
+    for name in (paid, shipped):
+        run.svix.event_type.create(EventTypeIn(name=name, description=""))
+    _, all_types = run.endpoint(app)
+    _, paid_only = run.endpoint(app, **{EVENT_TYPES: [paid]})
+    _, in_europe = run.endpoint(app, channels=["eu"])
+    first = run.send(app, {"n": 1}, event_type=shipped)
+    second = run.send(app, {"n": 2}, event_type=paid, channels=["eu", "us"])
+    arrived = {all_types.take().headers["webhook-id"], all_types.take().headers["webhook-id"]}
+    assert arrived == {first.id, second.id}
+    assert paid_only.take().headers["webhook-id"] == in_europe.take().headers["webhook-id"] == second.id
+    assert paid_only.is_empty() and in_europe.is_empty()
+
+
+def raw_body(run: Run) -> None:
+    """a raw body is delivered byte for byte, with its own content type"""
+    app, raw, content_type = run.application("Raw"), '{ "total": 1.10 }', "application/cloudevents+json"
+    created, inbox = run.endpoint(app)
+    secret = run.svix.endpoint.get_secret(app, created.id).key
+    run.svix.message.create(app, message_in_raw("order.paid", raw, content_type))
+    arrived = inbox.take()
+    assert arrived.verified(secret) == {"total": 1.1} and arrived.body.decode() == raw
+    assert arrived.headers["content-type"] == content_type, arrived.headers
+
+
+def application_on_the_way(run: Run) -> None:
+    """a message can bring the application that it is for"""
+    uid = new("customer")
+    message = run.send(uid, {"n": 1}, application=ApplicationIn(name="New customer", uid=uid))
+    assert run.svix.application.get(uid).name == "New customer"
+    assert [one.id for one in run.svix.message.list(uid).data] == [message.id]
+
+
 def taken_event_id(run: Run) -> None:
     """a message with an eventId is found by it, and a second one with it is refused"""
     app, event_id = run.application("Event ids"), new("order")
@@ -139,4 +177,14 @@ def broken_connection(run: Run) -> None:
     assert [one.id for one in run.svix.message.list(app).data] == [sent.id]
 
 
-SHOWN = [delivery, attempts, content, taken_event_id, lost_answer, broken_connection]
+SHOWN = [
+    delivery,
+    matching,
+    attempts,
+    content,
+    raw_body,
+    application_on_the_way,
+    taken_event_id,
+    lost_answer,
+    broken_connection,
+]

@@ -3,6 +3,7 @@
 import json
 import queue
 import threading
+import uuid
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -64,7 +65,7 @@ class Receiver:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def inbox(self) -> Inbox:
-        path = f"/{len(self._inboxes)}"
+        path = f"/{uuid.uuid4().hex}"
         inbox = Inbox(f"http://127.0.0.1:{self._server.server_port}{path}")
         self._inboxes[path] = inbox
         return inbox

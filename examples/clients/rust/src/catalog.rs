@@ -9,6 +9,11 @@ use svix::models::{ApplicationIn, ApplicationPatch, EventTypeIn, EventTypePatch,
 
 use crate::run::{Outcome, Run, Shown, client, invalid, new_name, refused};
 
+pub async fn health(run: &Run) -> Shown {
+    run.svix.health().get().await?;
+    Ok("the server says that it is healthy")
+}
+
 pub async fn application(run: &Run) -> Shown {
     let (api, uid) = (run.svix.application(), new_name("customer"));
     let body = ApplicationIn {

@@ -17,6 +17,7 @@ use run::{Outcome, Run, Shown};
 async fn main() -> Outcome {
     let setting = |name| env::var(name).map_err(|_| format!("set {name}"));
     let run = &Run::new(setting("POSTRIDER_URL")?, setting("POSTRIDER_TOKEN")?)?;
+    say("health", catalog::health(run)).await?;
     say("application", catalog::application(run)).await?;
     say("event_type", catalog::event_type(run)).await?;
     say("paging", catalog::paging(run)).await?;
@@ -26,8 +27,11 @@ async fn main() -> Outcome {
     say("headers", endpoints::headers(run)).await?;
     say("secret_rotation", endpoints::secret_rotation(run)).await?;
     say("delivery", messages::delivery(run)).await?;
+    say("matching", messages::matching(run)).await?;
     say("attempts", messages::attempts(run)).await?;
     say("content", messages::content(run)).await?;
+    say("raw_body", messages::raw_body(run)).await?;
+    say("application_on_the_way", messages::application_on_the_way(run)).await?;
     say("taken_event_id", messages::taken_event_id(run)).await?;
     say("lost_answer", messages::lost_answer(run)).await?;
     say("broken_connection", messages::broken_connection(run)).await?;

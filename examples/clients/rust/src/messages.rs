@@ -1,12 +1,15 @@
 //! A message, its delivery and its attempts; its content; a lost answer.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 use svix::api::{
     MessageAttemptListByEndpointOptions, MessageAttemptListByMsgOptions, MessageCreateOptions, MessageGetOptions,
     MessageListOptions,
 };
 use svix::models::{
-    MessageAttemptOut, MessageAttemptTriggerType, MessageIn, MessageStatus, MessageStatusText, StatusCodeClass,
+    ApplicationIn, EndpointIn, EventTypeIn, MessageAttemptOut, MessageAttemptTriggerType, MessageIn, MessageStatus,
+    MessageStatusText, StatusCodeClass,
 };
 
 use crate::lossy_proxy::{BAD_GATEWAY, BROKEN_CONNECTION, LossyProxy};
@@ -134,6 +137,87 @@ pub async fn content(run: &Run) -> Shown {
     let body = MessageIn::new("order.paid".to_owned(), payload.clone());
     assert_eq!(api.create(app, body, Some(options)).await?.payload, payload);
     Ok("payloads and answers are left out where the SDK leaves them out, and come when they are asked for")
+}
+
+pub async fn matching(run: &Run) -> Shown {
+    let (app, paid, shipped) = (
+        run.application("Matching").await?,
+        new_name("order.paid"),
+        new_name("order.shipped"),
+    );
+    for name in [&paid, &shipped] {
+        run.svix
+            .event_type()
+            .create(EventTypeIn::new(name.clone(), String::new()), None)
+            .await?;
+    }
+    let (_, all_types) = run.endpoint(&app).await?;
+    let (paid_only, in_europe) = (run.receiver.inbox(), run.receiver.inbox());
+    let filtered = EndpointIn {
+        event_types: Some([paid.clone()].into()),
+        ..EndpointIn::new(paid_only.url.clone())
+    };
+    run.svix.endpoint().create(app.clone(), filtered, None).await?;
+    let channels = EndpointIn {
+        channels: Some(["eu".to_owned()].into()),
+        ..EndpointIn::new(in_europe.url.clone())
+    };
+    run.svix.endpoint().create(app.clone(), channels, None).await?;
+
+    let first = run
+        .svix
+        .message()
+        .create(app.clone(), MessageIn::new(shipped, json!({"n": 1})), None)
+        .await?;
+    let body = MessageIn {
+        channels: Some(["eu".to_owned(), "us".to_owned()].into()),
+        ..MessageIn::new(paid, json!({"n": 2}))
+    };
+    let second = run.svix.message().create(app, body, None).await?;
+    let arrived = BTreeSet::from([all_types.take().await?.message()?, all_types.take().await?.message()?]);
+    assert_eq!(arrived, BTreeSet::from([first.id, second.id.clone()]));
+    assert_eq!(paid_only.take().await?.message()?, second.id);
+    assert_eq!(in_europe.take().await?.message()?, second.id);
+    assert!(paid_only.is_empty() && in_europe.is_empty());
+    Ok("a message reaches the endpoints whose event types and channels fit it")
+}
+
+pub async fn raw_body(run: &Run) -> Shown {
+    let (app, raw, content_type) = (
+        run.application("Raw").await?,
+        r#"{ "total": 1.10 }"#,
+        "application/cloudevents+json",
+    );
+    let (created, inbox) = run.endpoint(&app).await?;
+    let secret = run.svix.endpoint().get_secret(app.clone(), created.id).await?.key;
+    let body = MessageIn::new_raw_payload("order.paid".to_owned(), raw.to_owned());
+    run.svix
+        .message()
+        .create(app, body.with_content_type(content_type.to_owned()), None)
+        .await?;
+    let arrived = inbox.take().await?;
+    arrived.verify(&secret)?;
+    assert_eq!(
+        (&arrived.body[..], arrived.header("content-type")),
+        (raw.as_bytes(), Some(content_type))
+    );
+    Ok("a raw body is delivered byte for byte, with its own content type")
+}
+
+pub async fn application_on_the_way(run: &Run) -> Shown {
+    let uid = new_name("customer");
+    let application = ApplicationIn {
+        uid: Some(uid.clone()),
+        ..ApplicationIn::new("New customer".to_owned())
+    };
+    let body = MessageIn {
+        application: Some(application),
+        ..MessageIn::new("order.paid".to_owned(), json!({"n": 1}))
+    };
+    let message = run.svix.message().create(uid.clone(), body, None).await?;
+    assert_eq!(run.svix.application().get(uid.clone()).await?.name, "New customer");
+    assert_eq!(run.svix.message().list(uid, None).await?.data[0].id, message.id);
+    Ok("a message can bring the application that it is for")
 }
 
 pub async fn taken_event_id(run: &Run) -> Shown {

@@ -1,17 +1,16 @@
 //! A receiver of webhooks on 127.0.0.1: each inbox is a URL that keeps what arrives there.
 
-use std::collections::HashMap;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender, TryRecvError};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use svix::webhooks::{Webhook, WebhookError};
 use tiny_http::{Request, Response, Server};
 
-use crate::run::Outcome;
+use crate::run::{Outcome, new_name};
 
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -32,6 +31,11 @@ impl Delivery {
         Ok(serde_json::from_slice(&self.body)?)
     }
 
+    /// The id of the message.
+    pub fn message(&self) -> Outcome<String> {
+        Ok(self.header("webhook-id").ok_or("no webhook-id")?.to_owned())
+    }
+
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
@@ -39,34 +43,38 @@ impl Delivery {
 
 pub struct Inbox {
     pub url: String,
-    status: Arc<Mutex<u16>>,
-    arrived: mpsc::Receiver<Delivery>,
+    slot: Slot,
 }
 
 impl Inbox {
     /// What the sender is answered from now on; 204 at first.
     pub fn answer(&self, status: u16) {
-        *self.status.lock().expect("no thread panics with it") = status;
+        self.slot.lock().expect("no thread panics with it").status = status;
     }
 
     /// The next delivery; an error when none comes within the deadline.
     pub async fn take(&self) -> Outcome<Delivery> {
-        let end = tokio::time::Instant::now() + DEADLINE;
-        loop {
-            match self.arrived.try_recv() {
-                Ok(delivery) => return Ok(delivery),
-                Err(TryRecvError::Empty) if tokio::time::Instant::now() < end => {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-                Err(_) => return Err(RecvTimeoutError::Timeout.into()),
+        let end = Instant::now() + DEADLINE;
+        while Instant::now() < end {
+            if let Some(delivery) = self.slot.lock().expect("no thread panics with it").arrived.pop_front() {
+                return Ok(delivery);
             }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        Err("no delivery came".into())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.slot.lock().expect("no thread panics with it").arrived.is_empty()
     }
 }
 
-struct Slot {
-    status: Arc<Mutex<u16>>,
-    arrived: Sender<Delivery>,
+/// What the receiver keeps of an inbox: the answer to give, and what arrived.
+type Slot = Arc<Mutex<Kept>>;
+
+struct Kept {
+    status: u16,
+    arrived: VecDeque<Delivery>,
 }
 
 #[derive(Clone)]
@@ -94,17 +102,16 @@ impl Receiver {
 
     pub fn inbox(&self) -> Inbox {
         let mut slots = self.slots.lock().expect("no thread panics with it");
-        let (path, status) = (format!("/{}", slots.len()), Arc::new(Mutex::new(204)));
-        let (arrived, inbox) = mpsc::channel();
-        let slot = Slot {
-            status: status.clone(),
-            arrived,
+        let path = new_name("/inbox");
+        let kept = Kept {
+            status: 204,
+            arrived: VecDeque::new(),
         };
-        slots.insert(path.clone(), slot);
+        let slot = Slot::new(Mutex::new(kept));
+        slots.insert(path.clone(), slot.clone());
         Inbox {
             url: format!("{}{path}", self.address),
-            status,
-            arrived: inbox,
+            slot,
         }
     }
 }
@@ -119,11 +126,16 @@ fn keep(mut request: Request, slots: &Mutex<HashMap<String, Slot>>) -> Outcome {
             HeaderValue::from_str(header.value.as_str())?,
         );
     }
+    let slot = slots
+        .lock()
+        .expect("no thread panics with it")
+        .get(request.url())
+        .cloned();
+    let slot = slot.ok_or("nobody waits at this path")?;
     let status = {
-        let slots = slots.lock().expect("no thread panics with it");
-        let slot = slots.get(request.url()).ok_or("nobody waits at this path")?;
-        let _ = slot.arrived.send(Delivery { headers, body });
-        *slot.status.lock().expect("no thread panics with it")
+        let mut kept = slot.lock().expect("no thread panics with it");
+        kept.arrived.push_back(Delivery { headers, body });
+        kept.status
     };
     Ok(request.respond(Response::empty(status))?)
 }
