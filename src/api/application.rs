@@ -39,7 +39,8 @@ pub struct ApplicationIn {
         validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$")
     )]
     uid: Option<String>,
-    /// Requests a second to all endpoints together.
+    /// How many requests a second all endpoints together get, at most: first attempts, retries and resends. A fifth of a
+    /// second's worth may go at once; what is over the rate waits and is sent later. No rate: no limit but the server's own.
     #[oai(nullable, validator(minimum(value = "1"), maximum(value = "65535")))]
     throttle_rate: Option<i64>,
     /// The same as `throttleRate`, as older clients call it.

@@ -33,7 +33,8 @@ pub struct EndpointIn {
         validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$")
     )]
     uid: Option<String>,
-    /// Requests a second.
+    /// How many requests a second the endpoint gets, at most: first attempts, retries and resends. A fifth of a second's
+    /// worth may go at once; what is over the rate waits and is sent later. No rate: no limit but the server's own.
     #[oai(nullable, validator(minimum(value = "1"), maximum(value = "65535")))]
     throttle_rate: Option<i64>,
     /// The same as `throttleRate`, as older clients call it.
@@ -100,7 +101,8 @@ pub struct EndpointUpdate {
         validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$")
     )]
     uid: Option<String>,
-    /// Requests a second.
+    /// How many requests a second the endpoint gets, at most: first attempts, retries and resends. A fifth of a second's
+    /// worth may go at once; what is over the rate waits and is sent later. No rate: no limit but the server's own.
     #[oai(nullable, validator(minimum(value = "1"), maximum(value = "65535")))]
     throttle_rate: Option<i64>,
     /// The same as `throttleRate`, as older clients call it.

@@ -80,6 +80,7 @@ impl Claimer {
             if !claims.more {
                 tokio::select! {
                     () = self.store.woken() => {}
+                    () = self.handoff.paced() => {}
                     () = clock.sleep(POLL) => {}
                     () = stop.cancelled() => {}
                 }
@@ -105,6 +106,7 @@ impl Claimer {
             _ => String::new(),
         };
         self.handoff.set_parked(&found);
+        self.handoff.forget_unused();
         Ok(())
     }
 

@@ -100,6 +100,7 @@ impl Heartbeat {
             self.beat_at = before;
             self.handoff.set_owner(&self.owner, Some(before));
         }
+        self.handoff.set_processes(beat.peers.len());
         let mut freed = 0;
         for (owner, beat) in self.watch(beat.peers, since.min(WATCHED_AT_MOST)) {
             freed += self.take_over(&owner, beat).await?;

@@ -11,5 +11,6 @@ pub mod retry;
 pub mod secret;
 pub mod signature;
 pub mod target;
+pub mod throttle;
 pub mod timestamp;
 pub mod token;

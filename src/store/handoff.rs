@@ -1,16 +1,18 @@
 //! What this process may send at once, and the way from accept to the sender that does not pass through a claim.
-//! The caps are counted here: deliveries in flight, those of one endpoint, and slots kept for first attempts.
+//! The caps are counted here: deliveries in flight, those of one endpoint, slots kept for first attempts, and the rates.
 //! Must not query. Called by the intake (takes slots before it inserts leased rows) and by the dispatcher.
 
-use std::collections::HashMap;
+mod state;
+
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
+use self::state::{Owner, State};
 use super::Store;
-use super::queue::Lease;
+use super::queue::{Lease, Throttle};
 
 /// Of four slots, one is kept for first attempts: retries of a broken endpoint cannot hold up a new message.
 const KEPT_FOR_FIRST: (usize, usize) = (1, 4);
@@ -63,34 +65,9 @@ pub struct Handoff {
     leases: mpsc::Sender<Lease>,
     next_lease_id: AtomicI64,
     stopping: AtomicBool,
+    /// An endpoint's rate allows parked rows earlier than the claimer knows.
+    earlier: Notify,
     store: Store,
-}
-
-#[derive(Default)]
-struct State {
-    in_flight: usize,
-    again_in_flight: usize,
-    endpoints: HashMap<Arc<str>, Load>,
-    /// Counts the turns of endpoints with parked rows.
-    turns: u64,
-    owner: Option<Owner>,
-}
-
-#[derive(Default)]
-struct Load {
-    in_flight: usize,
-    /// Rows of this endpoint are known to be parked.
-    parked: bool,
-    /// Counts how often that was noticed, in all and until its last turn.
-    noticed: (u64, u64),
-    /// Its last turn to have parked rows brought back.
-    turn: u64,
-}
-
-struct Owner {
-    id: Arc<str>,
-    /// When its last beat committed (monotonic); none: it needs no beat (SQLite).
-    beat_at: Option<Duration>,
 }
 
 /// Room for one delivery in flight; dropped, it is free again.
@@ -110,6 +87,7 @@ impl Handoff {
             leases,
             next_lease_id: AtomicI64::new(random_i64()),
             stopping: AtomicBool::new(false),
+            earlier: Notify::new(),
             store,
         };
         (Arc::new(handoff), queue)
@@ -119,8 +97,8 @@ impl Handoff {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Where a new first attempt goes: to this process's sender as far as the caps allow.
-    pub fn place(self: &Arc<Self>, endpoint: &Arc<str>) -> Place {
+    /// Where a new first attempt goes: to this process's sender as far as the caps and rates allow.
+    pub fn place(self: &Arc<Self>, endpoint: &Arc<str>, throttle: &Throttle) -> Place {
         let mut state = self.state();
         let load = state.endpoints.get(endpoint);
         if load.is_some_and(|load| load.parked || load.in_flight >= self.caps.endpoint) {
@@ -129,26 +107,32 @@ impl Handoff {
         if self.stopping.load(Ordering::Relaxed) || state.in_flight >= self.caps.process {
             return Place::Due;
         }
+        if !self.admits(&mut state, endpoint, throttle) {
+            return Place::Parked;
+        }
         Place::Leased(self.occupy(&mut state, endpoint, Lane::First))
     }
 
-    /// A slot for a claimed row; `None` when its endpoint is saturated.
-    pub fn take(self: &Arc<Self>, endpoint: &Arc<str>, lane: Lane) -> Option<Slot> {
+    /// A slot for a claimed row; `None` when its endpoint is saturated, or its rate used up.
+    pub fn take(self: &Arc<Self>, endpoint: &Arc<str>, throttle: &Throttle, lane: Lane) -> Option<Slot> {
         let mut state = self.state();
-        if state
-            .endpoints
-            .get(endpoint)
-            .is_some_and(|load| load.in_flight >= self.caps.endpoint)
-        {
+        let load = state.endpoints.get(endpoint);
+        if load.is_some_and(|load| load.in_flight >= self.caps.endpoint) {
             return None;
         }
-        Some(self.occupy(&mut state, endpoint, lane))
+        self.admits(&mut state, endpoint, throttle)
+            .then(|| self.occupy(&mut state, endpoint, lane))
+    }
+
+    fn admits(&self, state: &mut State, endpoint: &Arc<str>, throttle: &Throttle) -> bool {
+        if throttle.is_empty() && !state.is_throttled(endpoint) {
+            return true;
+        }
+        state.admit(endpoint, throttle, self.store.clock().monotonic())
     }
 
     fn occupy(self: &Arc<Self>, state: &mut State, endpoint: &Arc<str>, lane: Lane) -> Slot {
-        state.in_flight += 1;
-        state.again_in_flight += usize::from(lane == Lane::Again);
-        state.endpoints.entry(endpoint.clone()).or_default().in_flight += 1;
+        state.occupy(endpoint, lane);
         Slot {
             handoff: self.clone(),
             endpoint: endpoint.clone(),
@@ -161,14 +145,25 @@ impl Handoff {
         self.caps.free(&self.state(), lane)
     }
 
-    /// Remembers that these endpoints have parked rows.
-    pub fn set_parked<'a>(&self, endpoints: impl IntoIterator<Item = &'a Arc<str>>) {
+    /// Remembers that these endpoints have parked rows. Answers whether any of them could have some back at once.
+    pub fn set_parked<'a>(&self, endpoints: impl IntoIterator<Item = &'a Arc<str>>) -> bool {
+        let now = self.store.clock().monotonic();
         let mut state = self.state();
+        let (mut any_room, mut earlier) = (false, false);
         for endpoint in endpoints {
             let load = state.endpoints.entry(endpoint.clone()).or_default();
             load.parked = true;
             load.noticed.0 += 1;
+            match state.room(endpoint, &self.caps, now) {
+                (_, Some(at)) => earlier |= state.look_at(at),
+                (room, None) => any_room |= room > 0,
+            }
         }
+        drop(state);
+        if earlier {
+            self.earlier.notify_one();
+        }
+        any_room
     }
 
     /// These endpoints had no parked rows left at their last turn; what was parked since then is remembered.
@@ -179,50 +174,46 @@ impl Handoff {
                 continue;
             };
             load.parked = load.noticed.0 != load.noticed.1;
-            if load.in_flight == 0 && !load.parked {
-                state.endpoints.remove(endpoint);
-            }
+            state.forget_if_idle(endpoint);
         }
     }
 
     /// At most `most` endpoints that have parked rows and room, each with the number of rows it may have now: equal
     /// shares, and whoever has waited longest comes first. Their rows count as [`Lane::Again`], whatever they are.
     pub fn parked_with_room(&self, most: usize) -> Vec<(Arc<str>, usize)> {
-        let mut state = self.state();
-        let mut free = self.caps.free(&state, Lane::Again);
-        let with_room = state.endpoints.iter().filter(|(_, load)| load.parked);
-        let mut waiting: Vec<_> = with_room
-            .map(|(endpoint, load)| {
-                (
-                    load.turn,
-                    endpoint.clone(),
-                    self.caps.endpoint.saturating_sub(load.in_flight),
-                )
-            })
-            .filter(|(_, _, room)| *room > 0)
-            .collect();
-        waiting.sort_by_key(|(turn, ..)| *turn);
-        waiting.truncate(most.min(free));
-        let mut left = waiting.len();
-        let mut found = Vec::with_capacity(left);
-        for (_, endpoint, room) in waiting {
-            let share = room.min(free.div_ceil(left));
-            free -= share;
-            left -= 1;
-            found.push((endpoint, share));
-        }
-        // Whoever got the larger share comes later next time.
-        let mut served: Vec<_> = found.iter().collect();
-        served.sort_by_key(|(_, share)| *share);
-        for (endpoint, _) in served {
-            state.turns += 1;
-            let turn = state.turns;
-            if let Some(load) = state.endpoints.get_mut(endpoint) {
-                load.turn = turn;
-                load.noticed.1 = load.noticed.0;
+        let now = self.store.clock().monotonic();
+        self.state().take_turns(&self.caps, most, now)
+    }
+
+    /// Returns when an endpoint with parked rows that waits for its rate may have some of them.
+    pub async fn paced(&self) {
+        loop {
+            let at = self.state().ready_at;
+            let ready = async {
+                match at {
+                    Some(at) => self.store.clock().sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = ready => {
+                    self.state().ready_at = None;
+                    return;
+                }
+                () = self.earlier.notified() => {}
             }
         }
-        found
+    }
+
+    /// How many processes send, this one included: each has an equal share of every rate.
+    pub fn set_processes(&self, count: usize) {
+        self.state().processes = u32::try_from(count).unwrap_or(u32::MAX);
+    }
+
+    /// Forgets rates that nobody has used lately. Called now and then, so that memory follows what is in use.
+    pub fn forget_unused(&self) {
+        let now = self.store.clock().monotonic();
+        self.state().forget_unused(now);
     }
 
     /// The owner id to lease with; `None` while this process might be taken for dead, or is stopping.
@@ -278,13 +269,21 @@ impl Drop for Slot {
             return;
         };
         load.in_flight -= 1;
-        let wanted = load.parked;
-        if load.in_flight == 0 && !load.parked {
-            state.endpoints.remove(&self.endpoint);
+        let (mut wanted, mut earlier) = (false, false);
+        if load.parked {
+            let now = self.handoff.store.clock().monotonic();
+            match state.room(&self.endpoint, &self.handoff.caps, now) {
+                (_, Some(at)) => earlier = state.look_at(at),
+                (room, None) => wanted = room > 0,
+            }
         }
+        state.forget_if_idle(&self.endpoint);
         drop(state);
         if wanted || was_full {
             self.handoff.store.wake();
+        }
+        if earlier {
+            self.handoff.earlier.notify_one();
         }
     }
 }

@@ -15,7 +15,7 @@ async fn capped(db: &TestDatabase, process: usize, endpoint: usize) -> Rig {
 }
 
 /// `count` messages whose deliveries to `endpoint` are due, `attempt` of them made.
-async fn backlog(rig: &Rig, app: &str, endpoint: &str, count: i64, attempt: i32) {
+pub async fn backlog(rig: &Rig, app: &str, endpoint: &str, count: i64, attempt: i32) {
     let due = rig.clock.now().0 - 1_000_000_000;
     let each = "with recursive n(n) as (select 1 union all select n + 1 from n where n < $1)";
     let message = format!(

@@ -41,3 +41,4 @@ mod sending;
 mod serve;
 mod settlement;
 mod shared_write;
+mod throttle;

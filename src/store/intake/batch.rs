@@ -161,7 +161,7 @@ impl Batch {
             let content_type: Option<Arc<str>> = message.content_type.as_deref().map(Into::into);
             for target in &plan.targets {
                 let place = match &owner {
-                    Some(_) if body.len() <= LARGE_BODY => self.handoff.place(&target.endpoint_id),
+                    Some(_) if body.len() <= LARGE_BODY => self.handoff.place(&target.endpoint_id, &target.throttle),
                     _ => Place::Due,
                 };
                 let mut row = DeliveryRow {
@@ -195,8 +195,7 @@ impl Batch {
 
     fn hand_over(&self, placed: Placed) {
         self.handoff.send(placed.leases);
-        if !placed.parked.is_empty() {
-            self.handoff.set_parked(&placed.parked);
+        if self.handoff.set_parked(&placed.parked) {
             self.store.wake();
         }
         if placed.due {

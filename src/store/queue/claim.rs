@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Statement, Value};
 
-use super::lease::{Content, LARGE_BODY, Lease, LeaseTerms, TARGET, Target, TargetRow};
+use super::lease::{Content, LARGE_BODY, Lease, LeaseTerms, TARGET, Target, TargetRow, Throttle};
 use super::park::park_rows;
 use crate::domain::delivery::{ResultState, Trigger};
 use crate::domain::timestamp::Timestamp;
@@ -115,14 +115,24 @@ async fn lease_all(
 ) -> Result<Vec<Lease>> {
     rows.sort_by(|a, b| a.id.cmp(&b.id));
     let mut names: HashMap<String, Arc<str>> = HashMap::new();
+    for row in &rows {
+        if !names.contains_key(&row.endpoint_id) {
+            names.insert(row.endpoint_id.clone(), row.endpoint_id.as_str().into());
+        }
+    }
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let targets = find_targets(tx, &rows, &names).await?;
+    let unthrottled = Throttle::new();
     let mut placed: Vec<(Claimed, Slot)> = Vec::with_capacity(rows.len());
     let mut saturated: Vec<(Claimed, Arc<str>)> = Vec::new();
     for row in rows {
-        let endpoint = names
-            .entry(row.endpoint_id.clone())
-            .or_insert_with(|| row.endpoint_id.as_str().into())
-            .clone();
-        match handoff.take(&endpoint, lane) {
+        let endpoint = names[&row.endpoint_id].clone();
+        let throttle = targets
+            .get(&row.endpoint_id)
+            .map_or(&unthrottled, |target| &target.throttle);
+        match handoff.take(&endpoint, throttle, lane) {
             Some(slot) => placed.push((row, slot)),
             None => saturated.push((row, endpoint)),
         }
@@ -133,21 +143,23 @@ async fn lease_all(
         endpoints.sort();
         endpoints.dedup();
         park_rows(tx, ids, &endpoints).await?;
-        handoff.set_parked(&endpoints);
+        if handoff.set_parked(&endpoints) {
+            tx.wake_on_commit();
+        }
     }
-    fill(tx, terms, placed, &names).await
+    fill(tx, terms, placed, &targets, &names).await
 }
 
 async fn fill(
     tx: &Tx,
     terms: &LeaseTerms,
     placed: Vec<(Claimed, Slot)>,
+    targets: &HashMap<String, Arc<Target>>,
     names: &HashMap<String, Arc<str>>,
 ) -> Result<Vec<Lease>> {
     if placed.is_empty() {
         return Ok(Vec::new());
     }
-    let targets = find_targets(tx, &placed, names).await?;
     let mut contents = find_contents(tx, &placed).await?;
     let ends_at = tx.began + terms.lasts;
     let leases = placed.into_iter().map(|(row, slot)| {
@@ -176,12 +188,12 @@ async fn fill(
 /// The endpoints of `rows` that may be called, as they are now.
 async fn find_targets(
     tx: &Tx,
-    rows: &[(Claimed, Slot)],
+    rows: &[Claimed],
     names: &HashMap<String, Arc<str>>,
 ) -> Result<HashMap<String, Arc<Target>>> {
     let mut pairs: Vec<_> = rows
         .iter()
-        .map(|(row, _)| (row.app_id.as_str(), row.endpoint_id.as_str()))
+        .map(|row| (row.app_id.as_str(), row.endpoint_id.as_str()))
         .collect();
     pairs.sort();
     pairs.dedup();
@@ -189,8 +201,8 @@ async fn find_targets(
     let wanted = Rows::new([("app_id", Column::Text(apps)), ("id", Column::Text(endpoints))]);
     let sql = format!(
         "select {TARGET} from {{wanted}} join endpoint e on e.app_id = wanted.app_id and e.id = wanted.id \
-         join application on application.id = wanted.app_id \
-         where e.deleted_at is null and not e.disabled and application.deleted_at is null"
+         join application a on a.id = wanted.app_id \
+         where e.deleted_at is null and not e.disabled and a.deleted_at is null"
     );
     let found = tx
         .conn()

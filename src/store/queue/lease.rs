@@ -22,24 +22,37 @@ pub struct Target {
     pub headers: StoredHeaders,
     /// Newest first.
     pub secrets: Vec<StoredSecret>,
+    pub throttle: Throttle,
 }
 
-/// The columns of a [`TargetRow`], of the table `e`.
-pub const TARGET: &str = "e.id, e.url, e.headers, e.secrets";
+/// How many requests a second may go: to the endpoint, and to all endpoints of its application, each by its id. Mostly
+/// empty.
+pub type Throttle = Vec<(Arc<str>, u32)>;
+
+/// The columns of a [`TargetRow`], of the endpoint `e` and its application `a`.
+pub const TARGET: &str =
+    "e.id, e.app_id, e.url, e.headers, e.secrets, e.throttle_rate, a.throttle_rate as app_throttle_rate";
 
 /// An endpoint, as far as sending needs it.
 #[derive(FromQueryResult)]
 pub struct TargetRow {
     id: String,
+    app_id: String,
     url: String,
     headers: JsonText<StoredHeaders>,
     secrets: JsonText<Vec<StoredSecret>>,
+    throttle_rate: Option<i32>,
+    app_throttle_rate: Option<i32>,
 }
 
 impl From<TargetRow> for Target {
     fn from(row: TargetRow) -> Self {
+        let endpoint_id: Arc<str> = row.id.into();
+        let rates = [(&*endpoint_id, row.throttle_rate), (&row.app_id, row.app_throttle_rate)];
+        let rates = rates.iter().filter_map(|(id, rate)| Some((*id, (*rate)?)));
         Self {
-            endpoint_id: row.id.into(),
+            throttle: rates.map(|(id, rate)| (id.into(), rate.unsigned_abs())).collect(),
+            endpoint_id,
             url: row.url,
             headers: row.headers.0,
             secrets: row.secrets.0,

@@ -6,6 +6,6 @@ mod park;
 mod settle;
 
 pub use claim::{claim, claim_parked, claim_statement};
-pub use lease::{Content, LARGE_BODY, Lease, LeaseTerms, TARGET, Target, TargetRow, find_body, release};
+pub use lease::{Content, LARGE_BODY, Lease, LeaseTerms, TARGET, Target, TargetRow, Throttle, find_body, release};
 pub use park::{list_parked, park};
 pub use settle::{AttemptRow, Settlement, settle};

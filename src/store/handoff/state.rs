@@ -1,0 +1,208 @@
+//! The counts behind the handoff: what is in flight, who has parked rows, and how much of each rate is used.
+//! Must not lock or wait: the handoff does.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Caps, Lane};
+use crate::domain::throttle::{Bucket, interval};
+use crate::store::queue::Throttle;
+
+#[derive(Default)]
+pub(super) struct State {
+    pub in_flight: usize,
+    pub again_in_flight: usize,
+    pub endpoints: HashMap<Arc<str>, Load>,
+    pub owner: Option<Owner>,
+    /// How many processes share the rates; 0 until the first heartbeat is as 1.
+    pub processes: u32,
+    /// The first instant at which an endpoint with parked rows that waits for its rate may have some of them.
+    pub ready_at: Option<Duration>,
+    /// By the id of the endpoint or application.
+    buckets: HashMap<Arc<str>, Bucket>,
+    /// Counts the turns of endpoints with parked rows.
+    turns: u64,
+}
+
+#[derive(Default)]
+pub(super) struct Load {
+    pub in_flight: usize,
+    /// Rows of this endpoint are known to be parked.
+    pub parked: bool,
+    /// Counts how often that was noticed, in all and until its last turn.
+    pub noticed: (u64, u64),
+    /// Its last turn to have parked rows brought back.
+    turn: u64,
+    /// The rates as they were last read.
+    throttle: Throttle,
+}
+
+pub(super) struct Owner {
+    pub id: Arc<str>,
+    /// When its last beat committed (monotonic); none: it needs no beat (SQLite).
+    pub beat_at: Option<Duration>,
+}
+
+impl Load {
+    fn is_idle(&self) -> bool {
+        self.in_flight == 0 && !self.parked
+    }
+}
+
+impl State {
+    /// Counts one more in flight to `endpoint`.
+    pub fn occupy(&mut self, endpoint: &Arc<str>, lane: Lane) {
+        self.in_flight += 1;
+        self.again_in_flight += usize::from(lane == Lane::Again);
+        self.endpoints.entry(endpoint.clone()).or_default().in_flight += 1;
+    }
+
+    /// Whether a rate was read for `endpoint` before.
+    pub fn is_throttled(&self, endpoint: &str) -> bool {
+        self.endpoints
+            .get(endpoint)
+            .is_some_and(|load| !load.throttle.is_empty())
+    }
+
+    /// Whether the rates allow one more request now; it counts as sent then. Remembers the rates of who has to wait.
+    pub fn admit(&mut self, endpoint: &Arc<str>, throttle: &Throttle, now: Duration) -> bool {
+        let parked = match self.endpoints.get_mut(endpoint) {
+            Some(load) => {
+                if load.throttle != *throttle {
+                    load.throttle.clone_from(throttle);
+                }
+                load.parked
+            }
+            None => false,
+        };
+        if throttle.iter().any(|(id, rate)| self.free(id, *rate, now) == 0) {
+            if !parked {
+                self.endpoints.entry(endpoint.clone()).or_default().throttle = throttle.clone();
+            }
+            return false;
+        }
+        for (id, rate) in throttle {
+            let interval = interval(*rate, self.processes);
+            self.buckets.entry(id.clone()).or_default().take(interval, now);
+        }
+        if parked && let Some(at) = self.paced_until(throttle) {
+            self.look_at(at);
+        }
+        true
+    }
+
+    fn bucket(&self, id: &str) -> Bucket {
+        self.buckets.get(id).copied().unwrap_or_default()
+    }
+
+    fn free(&self, id: &str, rate: u32, now: Duration) -> usize {
+        self.bucket(id).free(interval(rate, self.processes), now)
+    }
+
+    /// When it is worth to look for rows that wait for these rates.
+    fn paced_until(&self, throttle: &Throttle) -> Option<Duration> {
+        let ready = |(id, rate): &(Arc<str>, u32)| self.bucket(id).ready_at(interval(*rate, self.processes));
+        throttle.iter().map(ready).max()
+    }
+
+    /// Notes when to look next; answers whether that is earlier than it was.
+    pub fn look_at(&mut self, at: Duration) -> bool {
+        let earlier = self.ready_at.is_none_or(|was| at < was);
+        if earlier {
+            self.ready_at = Some(at);
+        }
+        earlier
+    }
+
+    /// How many parked rows of `endpoint` may go now by its cap; and until when it waits for its rate, if it does.
+    pub fn room(&self, endpoint: &str, caps: &Caps, now: Duration) -> (usize, Option<Duration>) {
+        let Some(load) = self.endpoints.get(endpoint) else {
+            return (caps.endpoint, None);
+        };
+        self.room_of(load, caps, now)
+    }
+
+    fn room_of(&self, load: &Load, caps: &Caps, now: Duration) -> (usize, Option<Duration>) {
+        let room = caps.endpoint.saturating_sub(load.in_flight);
+        match self.paced_until(&load.throttle) {
+            Some(at) if at > now && room > 0 => (0, Some(at)),
+            _ => (room, None),
+        }
+    }
+
+    /// At most `most` endpoints that have parked rows and room, each with the number of rows it may have now: equal
+    /// shares, and whoever has waited longest comes first.
+    pub fn take_turns(&mut self, caps: &Caps, most: usize, now: Duration) -> Vec<(Arc<str>, usize)> {
+        let mut free = caps.free(self, Lane::Again);
+        let mut waiting = self.waiting(caps, now);
+        waiting.truncate(most.min(free));
+        let mut left = waiting.len();
+        let mut found = Vec::with_capacity(left);
+        for (endpoint, room) in waiting {
+            let share = room.min(free.div_ceil(left));
+            free -= share;
+            left -= 1;
+            found.push((endpoint, share));
+        }
+        // Whoever got the larger share comes later next time.
+        let mut served: Vec<_> = found.iter().collect();
+        served.sort_by_key(|(_, share)| *share);
+        for (endpoint, _) in served {
+            self.turns += 1;
+            if let Some(load) = self.endpoints.get_mut(endpoint) {
+                load.turn = self.turns;
+                load.noticed.1 = load.noticed.0;
+            }
+        }
+        found
+    }
+
+    /// All endpoints with parked rows and room, those that have waited longest first. Notes when the others may go.
+    fn waiting(&mut self, caps: &Caps, now: Duration) -> Vec<(Arc<str>, usize)> {
+        let mut waiting = Vec::new();
+        let mut next = None::<Duration>;
+        let mut wait_until = |at: Duration| next = Some(next.map_or(at, |was| was.min(at)));
+        for (endpoint, load) in self.endpoints.iter().filter(|(_, load)| load.parked) {
+            match self.room_of(load, caps, now) {
+                (0, Some(at)) => wait_until(at),
+                (0, None) => {}
+                (room, _) => waiting.push((load.turn, endpoint.clone(), room)),
+            }
+        }
+        waiting.sort_by_key(|(turn, ..)| *turn);
+        // What a rate allows is shared out once, though many endpoints may wait for that of their application.
+        let mut left: HashMap<&str, usize> = HashMap::new();
+        let mut found = Vec::with_capacity(waiting.len());
+        for (_, endpoint, mut room) in waiting {
+            let throttle = &self.endpoints[&endpoint].throttle;
+            for (id, rate) in throttle {
+                let left = left.entry(id).or_insert_with(|| self.free(id, *rate, now));
+                room = room.min(*left);
+                if *left == 0 {
+                    wait_until(now + interval(*rate, self.processes));
+                }
+            }
+            if room > 0 {
+                for (id, _) in throttle {
+                    *left.entry(id).or_default() -= room;
+                }
+                found.push((endpoint, room));
+            }
+        }
+        self.ready_at = next;
+        found
+    }
+
+    /// Forgets what says no more than nothing would.
+    pub fn forget_unused(&mut self, now: Duration) {
+        self.buckets.retain(|_, bucket| !bucket.is_unused(now));
+        self.endpoints.retain(|_, load| !load.is_idle());
+    }
+
+    pub fn forget_if_idle(&mut self, endpoint: &str) {
+        if self.endpoints.get(endpoint).is_some_and(Load::is_idle) {
+            self.endpoints.remove(endpoint);
+        }
+    }
+}
