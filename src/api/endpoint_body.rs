@@ -25,40 +25,40 @@ const MOST_CHANNELS: usize = 10;
 #[oai(rename_all = "camelCase")]
 pub struct EndpointIn {
     /// Absolute, http or https.
-    url: String,
-    description: Option<String>,
+    pub(super) url: String,
+    pub(super) description: Option<String>,
     /// The caller's own identifier, unique among the application's endpoints.
     #[oai(
         nullable,
         validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$")
     )]
-    uid: Option<String>,
+    pub(super) uid: Option<String>,
     /// How many requests a second the endpoint gets, at most: first attempts, retries and resends. A fifth of a second's
     /// worth may go at once; what is over the rate waits and is sent later. No rate: no limit but the server's own.
     #[oai(nullable, validator(minimum(value = "1"), maximum(value = "65535")))]
-    throttle_rate: Option<i64>,
+    pub(super) throttle_rate: Option<i64>,
     /// The same as `throttleRate`, as older clients call it.
     #[oai(nullable, deprecated, validator(minimum(value = "1"), maximum(value = "65535")))]
-    rate_limit: Option<i64>,
-    disabled: Option<bool>,
+    pub(super) rate_limit: Option<i64>,
+    pub(super) disabled: Option<bool>,
     /// Only messages of these types; null: of all.
     #[oai(nullable, validator(min_items = 1, max_items = 1000))]
-    event_types: Option<Vec<String>>,
+    pub(super) event_types: Option<Vec<String>>,
     /// The same as `eventTypes`, as older clients call it.
     #[oai(nullable, deprecated, validator(min_items = 1, max_items = 1000))]
-    filter_types: Option<Vec<String>>,
+    pub(super) filter_types: Option<Vec<String>>,
     /// Only messages on one of these channels; null: on any.
     #[oai(nullable, validator(min_items = 1, max_items = 10))]
-    channels: Option<Vec<String>>,
+    pub(super) channels: Option<Vec<String>>,
     #[oai(nullable)]
-    metadata: Option<BTreeMap<String, String>>,
+    pub(super) metadata: Option<BTreeMap<String, String>>,
     /// `whsec_` and base64 of 24 to 75 bytes, or `whsk_` and base64 of an Ed25519 key (seed and public key, 64 bytes);
     /// random 24 bytes where it is left out.
     #[oai(nullable)]
-    secret: Option<String>,
+    pub(super) secret: Option<String>,
     /// Own headers of its deliveries.
     #[oai(nullable, validator(max_properties = 50))]
-    headers: Option<BTreeMap<String, String>>,
+    pub(super) headers: Option<BTreeMap<String, String>>,
 }
 
 impl EndpointIn {
@@ -93,33 +93,33 @@ impl EndpointIn {
 #[oai(rename_all = "camelCase")]
 pub struct EndpointUpdate {
     /// Absolute, http or https.
-    url: String,
-    description: Option<String>,
+    pub(super) url: String,
+    pub(super) description: Option<String>,
     /// The caller's own identifier, unique among the application's endpoints.
     #[oai(
         nullable,
         validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$")
     )]
-    uid: Option<String>,
+    pub(super) uid: Option<String>,
     /// How many requests a second the endpoint gets, at most: first attempts, retries and resends. A fifth of a second's
     /// worth may go at once; what is over the rate waits and is sent later. No rate: no limit but the server's own.
     #[oai(nullable, validator(minimum(value = "1"), maximum(value = "65535")))]
-    throttle_rate: Option<i64>,
+    pub(super) throttle_rate: Option<i64>,
     /// The same as `throttleRate`, as older clients call it.
     #[oai(nullable, deprecated, validator(minimum(value = "1"), maximum(value = "65535")))]
-    rate_limit: Option<i64>,
-    disabled: Option<bool>,
+    pub(super) rate_limit: Option<i64>,
+    pub(super) disabled: Option<bool>,
     /// Only messages of these types; null: of all.
     #[oai(nullable, validator(min_items = 1, max_items = 1000))]
-    event_types: Option<Vec<String>>,
+    pub(super) event_types: Option<Vec<String>>,
     /// The same as `eventTypes`, as older clients call it.
     #[oai(nullable, deprecated, validator(min_items = 1, max_items = 1000))]
-    filter_types: Option<Vec<String>>,
+    pub(super) filter_types: Option<Vec<String>>,
     /// Only messages on one of these channels; null: on any.
     #[oai(nullable, validator(min_items = 1, max_items = 10))]
-    channels: Option<Vec<String>>,
+    pub(super) channels: Option<Vec<String>>,
     #[oai(nullable)]
-    metadata: Option<BTreeMap<String, String>>,
+    pub(super) metadata: Option<BTreeMap<String, String>>,
 }
 
 impl EndpointUpdate {
@@ -205,7 +205,7 @@ impl EndpointPatch {
 
 /// Under which of its two names a caller gave the filter.
 #[derive(Clone, Copy)]
-pub struct FilterField(bool);
+pub struct FilterField(pub(super) bool);
 
 impl FilterField {
     fn name(self) -> &'static str {

@@ -17,6 +17,7 @@ use super::fields::{header, header_count, headers, secret};
 use super::idempotency::IdempotencyKey;
 use super::{ApiState, Tag};
 use crate::domain::identifier::is_sensitive_header;
+use crate::domain::secret::EndpointSecret;
 use crate::error::{Error, Result};
 use crate::service::{self, endpoint_secret};
 use crate::store::endpoint;
@@ -29,7 +30,7 @@ const LONGEST_GRACE: i64 = 7 * 24 * 3600;
 #[derive(Debug, Deserialize, Object, Serialize)]
 pub struct EndpointSecretOut {
     /// `whsec_` and base64; of an Ed25519 key the public half, `whpk_` and base64.
-    key: String,
+    pub(super) key: String,
 }
 
 /// How to replace a signing secret.
@@ -49,7 +50,7 @@ pub struct EndpointSecretRotateIn {
 #[derive(Debug, Deserialize, Object)]
 pub struct EndpointHeadersIn {
     #[oai(validator(max_properties = 50))]
-    headers: BTreeMap<String, String>,
+    pub(super) headers: BTreeMap<String, String>,
 }
 
 /// Own headers to set and to remove.
@@ -73,6 +74,23 @@ pub struct EndpointHeadersOut {
     sensitive: Vec<String>,
 }
 
+impl EndpointSecretRotateIn {
+    pub(super) fn read(self) -> Result<(Option<EndpointSecret>, Duration)> {
+        let new = self.key.map(|text| secret("key", &text)).transpose()?;
+        Ok((new, grace(self.grace_period_seconds)?))
+    }
+}
+
+impl From<BTreeMap<String, String>> for EndpointHeadersOut {
+    fn from(all: BTreeMap<String, String>) -> Self {
+        let (hidden, headers): (BTreeMap<_, _>, _) = all.into_iter().partition(|(name, _)| is_sensitive_header(name));
+        Self {
+            headers,
+            sensitive: hidden.into_keys().collect(),
+        }
+    }
+}
+
 fn grace(seconds: Option<i64>) -> Result<Duration> {
     match seconds.unwrap_or(DEFAULT_GRACE) {
         seconds @ 0..=LONGEST_GRACE => Ok(Duration::from_secs(seconds.unsigned_abs())),
@@ -83,7 +101,7 @@ fn grace(seconds: Option<i64>) -> Result<Duration> {
     }
 }
 
-fn rotated(key: String) -> Result<Reply> {
+pub(super) fn rotated(key: String) -> Result<Reply> {
     reply(200, &EndpointSecretOut { key })
 }
 
@@ -148,8 +166,7 @@ impl EndpointSecrets {
         body: OptionalBody<EndpointSecretRotateIn>,
     ) -> Result<Answer<EndpointSecretOut>, ApiError<Write>> {
         let key = key.of(&caller);
-        let new = body.0.key.map(|text| secret("key", &text)).transpose()?;
-        let grace = grace(body.0.grace_period_seconds)?;
+        let (new, grace) = body.0.read()?;
         let app = caller.application(&state.store, &app_id.0).await?;
         let (store, name) = (&state.store, &endpoint_id.0);
         let done = endpoint_secret::rotate(store, &app, name, new, grace, key.as_ref(), rotated).await?;
@@ -171,14 +188,8 @@ impl EndpointSecrets {
     ) -> Result<Answer<EndpointHeadersOut>, ApiError<Read>> {
         let app = caller.application(&state.store, &app_id.0).await?;
         let found = endpoint::get(&state.store, &app.id, &endpoint_id.0).await?;
-        let (hidden, shown): (BTreeMap<_, _>, _) = service::endpoint::headers(&state.store, &found)?
-            .into_iter()
-            .partition(|(name, _)| is_sensitive_header(name));
-        let sensitive = hidden.into_keys().collect();
-        Ok(Answer::ok(&EndpointHeadersOut {
-            headers: shown,
-            sensitive,
-        })?)
+        let headers = service::endpoint::headers(&state.store, &found)?;
+        Ok(Answer::ok(&EndpointHeadersOut::from(headers))?)
     }
 
     /// Replace an endpoint's own headers

@@ -20,6 +20,8 @@ mod idempotency;
 pub mod listener;
 mod message;
 mod openapi;
+mod operational;
+mod operational_body;
 mod paging;
 mod routes;
 mod send_example;
@@ -41,6 +43,7 @@ type Operations = (
     send_example::SendExample,
     message::Messages,
     attempt::Attempts,
+    operational::OperationalWebhooks,
     health::Health,
 );
 
@@ -59,6 +62,9 @@ enum Tag {
     /// What was tried, and what was answered.
     #[oai(rename = "Message Attempt")]
     MessageAttempt,
+    /// Endpoints of yours that are told what happens to those of your applications.
+    #[oai(rename = "Operational Webhook")]
+    OperationalWebhook,
     /// Probes.
     Health,
 }

@@ -12,6 +12,7 @@ use super::endpoint_secret::EndpointSecrets;
 use super::event_type::EventTypes;
 use super::health::Health;
 use super::message::Messages;
+use super::operational::OperationalWebhooks;
 use super::send_example::SendExample;
 use super::yaml::to_yaml;
 
@@ -28,6 +29,7 @@ pub(super) fn service() -> OpenApiService<Operations, ()> {
         SendExample,
         Messages,
         Attempts,
+        OperationalWebhooks,
         Health,
     );
     OpenApiService::new(operations, "Postrider", env!("CARGO_PKG_VERSION"))

@@ -7,6 +7,7 @@ pub mod filter;
 pub mod id;
 pub mod identifier;
 pub mod json_schema;
+pub mod operational;
 pub mod retry;
 pub mod secret;
 pub mod signature;

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::domain::id::Prefix;
+use crate::domain::operational::{EVENT_TYPES, Event, is_operational};
 use crate::domain::secret::EndpointSecret;
 use crate::error::{Error, Result};
+use crate::service::operational::tell;
 use crate::store::endpoint::{self, Change, Content};
 use crate::store::entity::application::Model as Application;
 use crate::store::entity::endpoint::{Model, StoredHeaders, StoredSecret};
@@ -50,7 +52,7 @@ pub async fn put(store: &Store, app: &Application, id_or_uid: &str, content: Con
     let done = match endpoint::find(&tx, &app.id, id_or_uid).await? {
         Some(known) => {
             check_event_types(&tx, app, content.event_types.as_deref()).await?;
-            (endpoint::update(&tx, &app.id, &known.id, content.into()).await?, false)
+            (update(&tx, app, &known, content.into()).await?, false)
         }
         None => (insert(&tx, app, content, AtCreation::default()).await?, true),
     };
@@ -65,7 +67,7 @@ pub async fn patch(store: &Store, app: &Application, id_or_uid: &str, change: Ch
     let known = endpoint::get(&tx, &app.id, id_or_uid).await?;
     let filter = change.event_types.as_ref().and_then(|list| list.as_deref());
     check_event_types(&tx, app, filter).await?;
-    let changed = endpoint::update(&tx, &app.id, &known.id, change).await?;
+    let changed = update(&tx, app, &known, change).await?;
     tx.commit().await?;
     Ok(changed)
 }
@@ -76,6 +78,7 @@ pub async fn delete(store: &Store, app: &Application, id_or_uid: &str) -> Result
     let tx = store.begin().await?;
     let known = endpoint::get(&tx, &app.id, id_or_uid).await?;
     endpoint::delete(&tx, &app.id, &known.id).await?;
+    tell(&tx, app, &known, Event::EndpointDeleted).await?;
     tx.commit().await
 }
 
@@ -104,7 +107,7 @@ pub async fn change_headers(
         headers: Some(StoredHeaders::seal(&new, store.encryptor()?, &known.id)?),
         ..Change::default()
     };
-    endpoint::update(&tx, &app.id, &known.id, changed).await?;
+    update(&tx, app, &known, changed).await?;
     tx.commit().await
 }
 
@@ -117,12 +120,31 @@ async fn insert(tx: &Tx, app: &Application, content: Content, once: AtCreation) 
         expires_at: None,
     };
     let headers = StoredHeaders::seal(&once.headers, tx.store().encryptor()?, &id)?;
-    endpoint::insert(tx, &app.id, id, content, headers, stored).await
+    let made = endpoint::insert(tx, &app.id, id, content, headers, stored).await?;
+    tell(tx, app, &made, Event::EndpointCreated).await?;
+    Ok(made)
+}
+
+/// Changes `known` and tells of it.
+pub(super) async fn update(tx: &Tx, app: &Application, known: &Model, change: Change) -> Result<Model> {
+    let changed = endpoint::update(tx, &app.id, &known.id, change).await?;
+    tell(tx, app, &changed, Event::EndpointUpdated).await?;
+    if changed.disabled && !known.disabled {
+        tell(tx, app, &changed, Event::EndpointDisabled).await?;
+    }
+    Ok(changed)
 }
 
 async fn check_event_types(tx: &Tx, app: &Application, names: Option<&[String]>) -> Result<()> {
-    let unknown = event_type::list_unknown(tx, &app.org_id, names.unwrap_or_default()).await?;
-    match unknown.first() {
+    let names = names.unwrap_or_default();
+    let unknown = match is_operational(&app.id) {
+        true => names.iter().find(|name| !EVENT_TYPES.contains(&name.as_str())).cloned(),
+        false => event_type::list_unknown(tx, &app.org_id, names)
+            .await?
+            .into_iter()
+            .next(),
+    };
+    match unknown {
         None => Ok(()),
         Some(name) => Err(Error::invalid(
             "eventTypes",

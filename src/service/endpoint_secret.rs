@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::domain::secret::EndpointSecret;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Kind, Result};
+use crate::service::endpoint::update;
 use crate::store::Store;
 use crate::store::endpoint::{self, Change};
 use crate::store::entity::application::Model as Application;
@@ -61,10 +62,10 @@ pub async fn rotate(
         expires_at: None,
     };
     let rotated = Change {
-        secrets: Some(rotated(newest, known.secrets.0, tx.now, grace)?),
+        secrets: Some(rotated(newest, known.secrets.0.clone(), tx.now, grace)?),
         ..Change::default()
     };
-    endpoint::update(&tx, &app.id, &known.id, rotated).await?;
+    update(&tx, app, &known, rotated).await?;
     let reply = render(secret.to_wire())?;
     idempotency::keep(&tx, key, &reply).await?;
     tx.commit().await?;

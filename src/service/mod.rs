@@ -6,5 +6,6 @@ pub mod endpoint;
 pub mod endpoint_secret;
 pub mod event_type;
 pub mod message;
+pub mod operational;
 pub mod organization;
 pub mod token;

@@ -73,8 +73,14 @@ pub async fn list(source: &impl Source, org_id: &str, page: &PageRequest) -> Res
 /// # Errors
 /// `Conflict` when the uid is taken.
 pub async fn insert(tx: &Tx, org_id: &str, content: Content) -> Result<Model> {
+    let id = tx.store().clock().new_id_at(Prefix::Application, tx.now);
+    insert_as(tx, id, org_id, content).await
+}
+
+/// The same, with this id.
+pub(super) async fn insert_as(tx: &Tx, id: String, org_id: &str, content: Content) -> Result<Model> {
     let model = Model {
-        id: tx.store().clock().new_id_at(Prefix::Application, tx.now),
+        id,
         org_id: org_id.to_owned(),
         uid: content.uid,
         name: content.name,
@@ -142,9 +148,11 @@ fn living(org_id: &str) -> Select<Entity> {
     Entity::find().filter(alive(org_id))
 }
 
+/// The application of its operational endpoints is no part of what an organization has.
 fn alive(org_id: &str) -> Condition {
     Condition::all()
         .add(Column::OrgId.eq(org_id))
+        .add(Column::Id.ne(org_id))
         .add(Column::DeletedAt.is_null())
 }
 

@@ -14,6 +14,7 @@ mod installation;
 pub mod intake;
 pub mod message;
 pub mod notify;
+pub mod operational;
 pub mod organization;
 mod page;
 pub mod process;

@@ -83,6 +83,8 @@ fn bodies() -> Vec<(&'static str, &'static str, Value, &'static str)> {
         ),
         ("POST", "/app/a/endpoint", json!({}), "body.url"),
         ("PUT", "/app/a/endpoint/e", json!({}), "body.url"),
+        ("POST", "/operational-webhook/endpoint", json!({}), "body.url"),
+        ("PUT", "/operational-webhook/endpoint/o", json!({}), "body.url"),
         (
             "POST",
             "/app/a/endpoint",

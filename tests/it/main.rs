@@ -27,6 +27,7 @@ mod message_in;
 mod migrate;
 mod migrations;
 mod openapi;
+mod operational;
 mod outage;
 mod own_header;
 mod paging;

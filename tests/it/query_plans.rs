@@ -286,6 +286,7 @@ fn reads() -> Vec<String> {
         format!("{app}/msg/{message}"),
         format!("{app}/msg/event1000001"),
         format!("{app}/msg/{message}/attempt/{}", id("atmpt", 1_000_001)),
+        "/operational-webhook/endpoint".to_owned(),
     ]
     .into_iter()
     .chain(history())
@@ -352,6 +353,14 @@ async fn write_everything(api: &Api) {
         .expect(201);
     api.put("/event-type/a", json!({"description": ""})).await.expect(200);
     api.patch("/event-type/a", json!({"description": "d"}))
+        .await
+        .expect(200);
+    // Listens to what follows.
+    let operational = json!({"url": "http://127.0.0.1:9/", "uid": "o"});
+    api.post("/operational-webhook/endpoint", operational.clone())
+        .await
+        .expect(201);
+    api.put("/operational-webhook/endpoint/o", operational)
         .await
         .expect(200);
     let endpoint = json!({"url": "http://127.0.0.1:9/", "uid": "e", "eventTypes": ["a"]});

@@ -1,0 +1,220 @@
+//! Operational webhooks over REST: endpoints that are told what happens to the organization's own endpoints and messages.
+//! Reads go to store, writes to service. They belong to an application that has the organization's id.
+
+use std::sync::Arc;
+
+use poem::http::StatusCode;
+use poem::web::Data;
+use poem_openapi::OpenApi;
+use poem_openapi::param::{Path, Query};
+
+use super::answer::{Answer, Created, CreatedOrReplaced, Empty, reply};
+use super::auth::Organization;
+use super::body::{Body, OptionalBody};
+use super::endpoint_secret::{
+    EndpointHeadersIn, EndpointHeadersOut, EndpointSecretOut, EndpointSecretRotateIn, rotated,
+};
+use super::error::{ApiError, Read, Write};
+use super::fields::headers;
+use super::idempotency::IdempotencyKey;
+use super::operational_body::{
+    OperationalWebhookEndpointIn, OperationalWebhookEndpointOut, OperationalWebhookEndpointUpdate,
+};
+use super::paging::{Iterates, Limit, ListOut, ListQuery, Ordering, ascending};
+use super::{ApiState, Tag};
+use crate::domain::id::Prefix;
+use crate::error::Result;
+use crate::service::{self, endpoint_secret, operational};
+use crate::store::endpoint;
+use crate::store::entity::endpoint::Model;
+use crate::store::idempotency::Reply;
+
+fn created(row: Model) -> Result<Reply> {
+    reply(201, &OperationalWebhookEndpointOut::from(row))
+}
+
+pub(super) struct OperationalWebhooks;
+
+#[OpenApi(prefix_path = "/api/v1/operational-webhook", tag = "Tag::OperationalWebhook")]
+impl OperationalWebhooks {
+    /// List operational endpoints
+    #[oai(
+        path = "/endpoint",
+        method = "get",
+        operation_id = "v1.operational-webhook.endpoint.list"
+    )]
+    async fn list(
+        &self,
+        caller: Organization,
+        state: Data<&Arc<ApiState>>,
+        limit: Query<Option<Limit>>,
+        iterator: Query<Option<String>>,
+        order: Query<Option<Ordering>>,
+    ) -> Result<Answer<ListOut<OperationalWebhookEndpointOut>>, ApiError<Read>> {
+        let upwards = ascending(order.0, Ordering::Descending);
+        let request = ListQuery { limit, iterator }.request(&Iterates::Over(Prefix::Endpoint), upwards)?;
+        let page = endpoint::list(&state.store, &caller.0.org_id, &request).await?;
+        Ok(Answer::ok(&ListOut::new(
+            page,
+            |row| &row.id,
+            OperationalWebhookEndpointOut::from,
+        ))?)
+    }
+
+    /// Create an operational endpoint
+    ///
+    /// It is told what happens to the endpoints and messages of all applications.
+    #[oai(
+        path = "/endpoint",
+        method = "post",
+        operation_id = "v1.operational-webhook.endpoint.create"
+    )]
+    async fn create(
+        &self,
+        caller: Organization,
+        state: Data<&Arc<ApiState>>,
+        #[oai(name = "idempotency-key")] key: IdempotencyKey,
+        body: Body<OperationalWebhookEndpointIn>,
+    ) -> Result<Answer<OperationalWebhookEndpointOut, Created>, ApiError<Write>> {
+        let key = key.of(&caller.0);
+        let field = body.0.filter_field();
+        let (content, once) = body.0.read(&state.targets)?;
+        let app = operational::get_or_create(&state.store, &caller.0.org_id).await?;
+        let made = service::endpoint::create(&state.store, &app, content, once, key.as_ref(), created).await;
+        Ok(made.map_err(|err| field.named_in(err))?.into())
+    }
+
+    /// Get an operational endpoint
+    #[oai(
+        path = "/endpoint/:endpoint_id",
+        method = "get",
+        operation_id = "v1.operational-webhook.endpoint.get"
+    )]
+    async fn get(
+        &self,
+        caller: Organization,
+        state: Data<&Arc<ApiState>>,
+        endpoint_id: Path<String>,
+    ) -> Result<Answer<OperationalWebhookEndpointOut>, ApiError<Read>> {
+        let found = endpoint::get(&state.store, &caller.0.org_id, &endpoint_id.0).await?;
+        Ok(Answer::ok(&found.into())?)
+    }
+
+    /// Replace or create an operational endpoint
+    ///
+    /// Its secret and its own headers are kept.
+    #[oai(
+        path = "/endpoint/:endpoint_id",
+        method = "put",
+        operation_id = "v1.operational-webhook.endpoint.update"
+    )]
+    async fn update(
+        &self,
+        caller: Organization,
+        state: Data<&Arc<ApiState>>,
+        endpoint_id: Path<String>,
+        body: Body<OperationalWebhookEndpointUpdate>,
+    ) -> Result<Answer<OperationalWebhookEndpointOut, CreatedOrReplaced>, ApiError<Write>> {
+        let field = body.0.filter_field();
+        let content = body.0.read(&state.targets)?;
+        let app = operational::get_or_create(&state.store, &caller.0.org_id).await?;
+        let done = service::endpoint::put(&state.store, &app, &endpoint_id.0, content).await;
+        let (row, new) = done.map_err(|err| field.named_in(err))?;
+        let status = if new { StatusCode::CREATED } else { StatusCode::OK };
+        Ok(Answer::new(status, &row.into())?)
+    }
+
+    /// Delete an operational endpoint
+    #[oai(
+        path = "/endpoint/:endpoint_id",
+        method = "delete",
+        operation_id = "v1.operational-webhook.endpoint.delete"
+    )]
+    async fn delete(
+        &self,
+        caller: Organization,
+        state: Data<&Arc<ApiState>>,
+        endpoint_id: Path<String>,
+    ) -> Result<Empty, ApiError<Write>> {
+        let app = operational::get_or_create(&state.store, &caller.0.org_id).await?;
+        service::endpoint::delete(&state.store, &app, &endpoint_id.0).await?;
+        Ok(Empty)
+    }
+
+    /// Get an operational endpoint's signing secret
+    #[oai(
+        path = "/endpoint/:endpoint_id/secret",
+        method = "get",
+        operation_id = "v1.operational-webhook.endpoint.get-secret"
+    )]
+    async fn secret(
+        &self,
+        caller: Organization,
+        state: Data<&Arc<ApiState>>,
+        endpoint_id: Path<String>,
+    ) -> Result<Answer<EndpointSecretOut>, ApiError<Read>> {
+        let found = endpoint::get(&state.store, &caller.0.org_id, &endpoint_id.0).await?;
+        let key = endpoint_secret::reveal(&state.store, &found)?;
+        Ok(Answer::ok(&EndpointSecretOut { key })?)
+    }
+
+    /// Replace an operational endpoint's signing secret
+    ///
+    /// The body may be left out. The old one goes on signing beside the new one for a while, so that the receiver can follow.
+    #[oai(
+        path = "/endpoint/:endpoint_id/secret/rotate",
+        method = "post",
+        operation_id = "v1.operational-webhook.endpoint.rotate-secret"
+    )]
+    async fn rotate(
+        &self,
+        caller: Organization,
+        state: Data<&Arc<ApiState>>,
+        endpoint_id: Path<String>,
+        #[oai(name = "idempotency-key")] key: IdempotencyKey,
+        body: OptionalBody<EndpointSecretRotateIn>,
+    ) -> Result<Answer<EndpointSecretOut>, ApiError<Write>> {
+        let key = key.of(&caller.0);
+        let (new, grace) = body.0.read()?;
+        let app = operational::get_or_create(&state.store, &caller.0.org_id).await?;
+        let (store, name) = (&state.store, &endpoint_id.0);
+        let done = endpoint_secret::rotate(store, &app, name, new, grace, key.as_ref(), rotated).await?;
+        Ok(done.into())
+    }
+
+    /// Get an operational endpoint's own headers
+    #[oai(
+        path = "/endpoint/:endpoint_id/headers",
+        method = "get",
+        operation_id = "v1.operational-webhook.endpoint.get-headers"
+    )]
+    async fn headers(
+        &self,
+        caller: Organization,
+        state: Data<&Arc<ApiState>>,
+        endpoint_id: Path<String>,
+    ) -> Result<Answer<EndpointHeadersOut>, ApiError<Read>> {
+        let found = endpoint::get(&state.store, &caller.0.org_id, &endpoint_id.0).await?;
+        let headers = service::endpoint::headers(&state.store, &found)?;
+        Ok(Answer::ok(&headers.into())?)
+    }
+
+    /// Replace an operational endpoint's own headers
+    #[oai(
+        path = "/endpoint/:endpoint_id/headers",
+        method = "put",
+        operation_id = "v1.operational-webhook.endpoint.update-headers"
+    )]
+    async fn put_headers(
+        &self,
+        caller: Organization,
+        state: Data<&Arc<ApiState>>,
+        endpoint_id: Path<String>,
+        body: Body<EndpointHeadersIn>,
+    ) -> Result<Empty, ApiError<Write>> {
+        let new = headers(body.0.headers)?;
+        let app = operational::get_or_create(&state.store, &caller.0.org_id).await?;
+        service::endpoint::change_headers(&state.store, &app, &endpoint_id.0, |_| Ok(new)).await?;
+        Ok(Empty)
+    }
+}

@@ -1,0 +1,49 @@
+//! Operational webhooks: the application that holds an organization's operational endpoints, and what it is told of
+//! changes of endpoints. Called by api and by the service of endpoints.
+
+use crate::domain::operational::{AboutEndpoint, Event, is_operational};
+use crate::error::{Kind, Result};
+use crate::store::entity::application::Model as Application;
+use crate::store::entity::endpoint::Model as Endpoint;
+use crate::store::operational::{find_application, insert_application};
+use crate::store::{Store, Tx, operational};
+
+/// The application of an organization's operational endpoints, made if there is none yet.
+pub async fn get_or_create(store: &Store, org_id: &str) -> Result<Application> {
+    if let Some(known) = find_application(store, org_id).await? {
+        return Ok(known);
+    }
+    let tx = store.begin().await?;
+    match insert_application(&tx, org_id).await {
+        Ok(made) => {
+            tx.commit().await?;
+            Ok(made)
+        }
+        // Another request was first.
+        Err(err) if err.kind == Kind::Conflict => {
+            drop(tx);
+            find_application(store, org_id).await?.ok_or(err)
+        }
+        Err(err) => Err(err),
+    }
+}
+
+/// Tells the organization what happened to an endpoint of `app`, with what happened itself or not at all.
+pub(super) async fn tell(
+    tx: &Tx,
+    app: &Application,
+    endpoint: &Endpoint,
+    event: fn(AboutEndpoint) -> Event,
+) -> Result<()> {
+    if is_operational(&app.id) {
+        return Ok(());
+    }
+    let about = AboutEndpoint {
+        app_id: app.id.clone(),
+        app_uid: app.uid.clone(),
+        endpoint_id: endpoint.id.clone(),
+        endpoint_uid: endpoint.uid.clone(),
+        fail_since: None,
+    };
+    operational::tell(tx, &[(&app.org_id, event(about))]).await
+}

@@ -1,0 +1,150 @@
+//! Operational events: who listens, and the messages that tell them, which are ordinary messages of the application that
+//! an organization has for them. Called by service and by settle, in the transaction of what an event tells about.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
+
+use super::application;
+use super::entity::application::{Entity, Model};
+use super::entity::endpoint;
+use super::entity::json_text::JsonText;
+use super::rows::{Column, Rows, Write, execute_all};
+use super::source::Source;
+use super::tx::Tx;
+use crate::domain::filter::{self, EndpointFilter};
+use crate::domain::id::Prefix;
+use crate::domain::operational::Event;
+use crate::error::Result;
+
+/// How long the payload of an event is kept.
+const RETENTION: Duration = Duration::from_hours(90 * 24);
+
+/// The application of an organization's operational endpoints, which has the organization's id.
+pub async fn find_application(source: &impl Source, org_id: &str) -> Result<Option<Model>> {
+    Ok(Entity::find_by_id(org_id).one(source.source()).await?)
+}
+
+/// # Errors
+/// `Conflict` when there is one.
+pub async fn insert_application(tx: &Tx, org_id: &str) -> Result<Model> {
+    let content = application::Content {
+        name: "Operational webhooks".to_owned(),
+        ..application::Content::default()
+    };
+    application::insert_as(tx, org_id.to_owned(), org_id, content).await
+}
+
+/// An operational endpoint that may be called.
+struct Listener {
+    id: String,
+    event_types: Option<Vec<String>>,
+}
+
+/// Stores these events, each with its organization, for those operational endpoints that want them.
+pub async fn tell(tx: &Tx, events: &[(&str, Event)]) -> Result<()> {
+    let mut listeners: HashMap<&str, Vec<Listener>> = HashMap::new();
+    for (org_id, _) in events {
+        if !listeners.contains_key(org_id) {
+            listeners.insert(org_id, list_listeners(tx, org_id).await?);
+        }
+    }
+    let clock = tx.store().clock();
+    let (mut messages, mut deliveries) = (Vec::new(), Vec::new());
+    for (org_id, event) in events {
+        let wants = |listener: &&Listener| {
+            let filter = EndpointFilter {
+                event_types: listener.event_types.as_deref(),
+                channels: None,
+            };
+            filter::accepts(&filter, event.event_type(), &[])
+        };
+        let wanting: Vec<_> = listeners.get(org_id).into_iter().flatten().filter(wants).collect();
+        if wanting.is_empty() {
+            continue;
+        }
+        let id = clock.new_id_at(Prefix::Message, tx.now);
+        for listener in wanting {
+            deliveries.push((
+                clock.new_id_at(Prefix::Delivery, tx.now),
+                *org_id,
+                id.clone(),
+                listener.id.as_str(),
+            ));
+        }
+        messages.push((id, *org_id, event.event_type(), event.body()));
+    }
+    if messages.is_empty() {
+        return Ok(());
+    }
+    execute_all(tx, writes(tx, &messages, &deliveries)).await?;
+    tx.wake_on_commit();
+    Ok(())
+}
+
+async fn list_listeners(tx: &Tx, org_id: &str) -> Result<Vec<Listener>> {
+    let rows = endpoint::Entity::find()
+        .filter(endpoint::Column::AppId.eq(org_id))
+        .filter(endpoint::Column::DeletedAt.is_null())
+        .filter(endpoint::Column::Disabled.eq(false))
+        .select_only()
+        .columns([endpoint::Column::Id, endpoint::Column::EventTypes])
+        .into_tuple::<(String, Option<JsonText<Vec<String>>>)>()
+        .all(tx.conn())
+        .await?;
+    let listener = |(id, event_types): (_, Option<JsonText<_>>)| Listener {
+        id,
+        event_types: event_types.map(|list| list.0),
+    };
+    Ok(rows.into_iter().map(listener).collect())
+}
+
+/// Message, organization, event type, body.
+type Message<'a> = (String, &'a str, &'static str, String);
+/// Delivery, organization, message, endpoint.
+type Delivery<'a> = (String, &'a str, String, &'a str);
+
+fn writes<'a>(tx: &Tx, messages: &'a [Message<'a>], deliveries: &'a [Delivery<'a>]) -> Vec<Write<'a>> {
+    let text = |of: fn(&'a Message<'a>) -> &'a str| Column::Text(messages.iter().map(of).collect());
+    let id = || text(|(id, ..)| id);
+    let app_id = || text(|(_, org_id, ..)| org_id);
+    let instant = |at: i64| Column::Int(vec![at; messages.len()]);
+    let message = Rows::new([
+        ("id", id()),
+        ("app_id", app_id()),
+        ("event_type", text(|(_, _, event_type, _)| event_type)),
+        ("created_at", instant(tx.now.0)),
+        ("expires_at", instant(tx.now.plus(RETENTION).0)),
+    ]);
+    let content = Rows::new([
+        ("message_id", id()),
+        ("app_id", app_id()),
+        ("body", text(|(.., body)| body)),
+    ]);
+    let text = |of: fn(&'a Delivery<'a>) -> &'a str| Column::Text(deliveries.iter().map(of).collect());
+    let delivery = Rows::new([
+        ("id", text(|(id, ..)| id)),
+        ("app_id", text(|(_, org_id, ..)| org_id)),
+        ("message_id", text(|(_, _, message_id, _)| message_id)),
+        ("endpoint_id", text(|(.., endpoint_id)| endpoint_id)),
+        ("due_at", Column::Int(vec![tx.now.0; deliveries.len()])),
+    ]);
+    let write = |sql, rows| Write { sql, rows };
+    vec![
+        write(
+            "insert into message (app_id, id, event_type, created_at, expires_at) \
+             select app_id, id, event_type, created_at, expires_at from {t}",
+            message,
+        ),
+        write(
+            "insert into message_content (app_id, message_id, body) select app_id, message_id, body from {t}",
+            content,
+        ),
+        write(
+            "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at) \
+             select id, app_id, message_id, endpoint_id, 0, 0, due_at from {t}",
+            delivery,
+        ),
+    ]
+}
