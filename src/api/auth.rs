@@ -22,7 +22,9 @@ use crate::store::{Store, application, token as tokens};
 const REMEMBERED: Duration = Duration::from_secs(4);
 /// More tokens than this in a few seconds are not remembered.
 const MOST_REMEMBERED: usize = 10_000;
-const SCHEME: &str = "HTTPBearer";
+pub(super) const SCHEME: &str = "HTTPBearer";
+/// Stands in poem-openapi's document where only an organization's token will do, until openapi has read it.
+pub(super) const ORGANIZATION: &str = "organization";
 
 /// A token that the configuration names: it works without a row.
 #[derive(Clone, Debug)]
@@ -203,7 +205,7 @@ impl<'a> ApiExtractor<'a> for Organization {
     }
 
     fn security_schemes() -> Vec<&'static str> {
-        vec![SCHEME]
+        vec![ORGANIZATION]
     }
 
     async fn from_request(

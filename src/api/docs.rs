@@ -1,16 +1,20 @@
 //! The documentation as pages: Swagger UI under /docs, cut from what poem-openapi embeds into files of their own so that
-//! no inline script is needed, and the document as JSON and YAML. Called by routes.
+//! nothing inline is needed, and the document as JSON and YAML. Nothing of it is fetched from elsewhere. Called by routes.
 
+use std::io::Write;
 use std::sync::LazyLock;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use poem::endpoint::make_sync;
-use poem::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY};
-use poem::{Response, Route, get};
+use poem::http::{HeaderName, StatusCode, header};
+use poem::{Request, Response, Route, get};
+use ring::digest;
 
 use super::openapi::{document, document_yaml, service};
 
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
-connect-src 'self'; font-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const PAGE: &str = r#"<!DOCTYPE html>
 <html lang="en">
@@ -18,6 +22,7 @@ const PAGE: &str = r#"<!DOCTYPE html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Postrider API</title>
+<link rel="icon" href="data:,">
 <link rel="stylesheet" href="/docs/ui.css">
 </head>
 <body>
@@ -28,8 +33,24 @@ const PAGE: &str = r#"<!DOCTYPE html>
 </html>
 "#;
 
-const START: &str = r##"SwaggerUIBundle({ dom_id: "#ui", url: "/openapi.json", deepLinking: true, persistAuthorization: false });
+/// No validator: it would send the document to a stranger's server.
+const START: &str = r##"SwaggerUIBundle({ dom_id: "#ui", url: "/openapi.json", deepLinking: true, validatorUrl: null });
 "##;
+
+/// What is served as it is, plain or compressed.
+struct File {
+    media_type: &'static str,
+    plain: &'static [u8],
+    gzip: Vec<u8>,
+    tag: String,
+}
+
+static PAGE_FILE: LazyLock<File> = LazyLock::new(|| File::new("text/html; charset=utf-8", PAGE));
+static START_FILE: LazyLock<File> = LazyLock::new(|| File::new("text/javascript", START));
+static CSS: LazyLock<File> = LazyLock::new(|| File::new("text/css", UI.css));
+static JS: LazyLock<File> = LazyLock::new(|| File::new("text/javascript", UI.js));
+static JSON: LazyLock<File> = LazyLock::new(|| File::new("application/json", document().leak()));
+static YAML: LazyLock<File> = LazyLock::new(|| File::new("application/yaml", document_yaml().leak()));
 
 /// What poem-openapi embeds, in its parts.
 struct Ui {
@@ -44,34 +65,67 @@ static UI: LazyLock<Ui> = LazyLock::new(|| {
         js: inside(html, "<script charset=\"UTF-8\">", "</script>\n</head>"),
     }
 });
-static JSON: LazyLock<String> = LazyLock::new(document);
-static YAML: LazyLock<String> = LazyLock::new(document_yaml);
 
 /// Adds the pages to the routes.
 pub(super) fn add(route: Route) -> Route {
-    route
-        .at("/docs", get(make_sync(|_| html(PAGE))))
-        .at("/docs/ui.css", get(make_sync(|_| file("text/css", UI.css))))
-        .at("/docs/ui.js", get(make_sync(|_| file("text/javascript", UI.js))))
-        .at("/docs/start.js", get(make_sync(|_| file("text/javascript", START))))
-        .at("/openapi.json", get(make_sync(|_| file("application/json", &JSON))))
-        .at("/openapi.yaml", get(make_sync(|_| file("application/yaml", &YAML))))
+    let files: [(&str, &'static LazyLock<File>); 6] = [
+        ("/docs", &PAGE_FILE),
+        ("/docs/ui.css", &CSS),
+        ("/docs/ui.js", &JS),
+        ("/docs/start.js", &START_FILE),
+        ("/openapi.json", &JSON),
+        ("/openapi.yaml", &YAML),
+    ];
+    files.into_iter().fold(route, |route, (path, file)| {
+        route.at(path, get(make_sync(move |request| file.answer(&request))))
+    })
 }
 
-fn html(text: &'static str) -> Response {
-    Response::builder()
-        .content_type("text/html; charset=utf-8")
-        .header(CONTENT_SECURITY_POLICY, POLICY)
-        .header("x-content-type-options", "nosniff")
-        .body(text)
+impl File {
+    fn new(media_type: &'static str, text: &'static str) -> Self {
+        let plain = text.as_bytes();
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        // Into memory, which takes everything; without it the file is served plain.
+        let written = encoder.write_all(plain).and_then(|()| encoder.finish());
+        let hash = digest::digest(&digest::SHA256, plain);
+        let hex = hash.as_ref().iter().take(12).map(|byte| format!("{byte:02x}"));
+        Self {
+            media_type,
+            plain,
+            gzip: written.unwrap_or_default(),
+            // Weak: one tag for both encodings.
+            tag: format!("W/\"{}\"", hex.collect::<String>()),
+        }
+    }
+
+    fn answer(&'static self, request: &Request) -> Response {
+        let answer = Response::builder()
+            .header(header::ETAG, &self.tag)
+            .header(header::CACHE_CONTROL, "no-cache")
+            .header(header::VARY, "accept-encoding")
+            .header(header::CONTENT_SECURITY_POLICY, POLICY)
+            .header(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+        if values(request, &header::IF_NONE_MATCH).any(|tag| tag == self.tag || tag == "*") {
+            return answer.status(StatusCode::NOT_MODIFIED).finish();
+        }
+        let answer = answer.content_type(self.media_type);
+        match !self.gzip.is_empty() && values(request, &header::ACCEPT_ENCODING).any(|it| it == "gzip") {
+            true => answer.header(header::CONTENT_ENCODING, "gzip").body(&self.gzip[..]),
+            false => answer.body(self.plain),
+        }
+    }
 }
 
-fn file(media_type: &'static str, text: &'static str) -> Response {
-    Response::builder()
-        .content_type(media_type)
-        .header(CACHE_CONTROL, "max-age=3600")
-        .header("x-content-type-options", "nosniff")
-        .body(text)
+/// The comma-separated values of a header, each without its weight.
+fn values<'r>(request: &'r Request, name: &HeaderName) -> impl Iterator<Item = &'r str> {
+    let headers = request.headers().get_all(name).into_iter();
+    let lists = headers.filter_map(|value| value.to_str().ok());
+    let each = lists.flat_map(|list| list.split(',')).map(str::trim);
+    each.filter_map(|value| match value.split_once(';') {
+        Some((_, weight)) if weight.trim().strip_prefix("q=").and_then(|it| it.parse().ok()) == Some(0.0) => None,
+        Some((value, _)) => Some(value.trim()),
+        None => Some(value),
+    })
 }
 
 /// What stands between the first `start` and the first `end` after it; nothing where they are missing.
@@ -86,16 +140,8 @@ mod tests {
 
     #[test]
     fn the_embedded_page_is_cut_into_its_parts() {
-        assert!(
-            UI.js.contains("SwaggerUIBundle") && UI.js.len() > 500_000,
-            "{}",
-            UI.js.len()
-        );
-        assert!(
-            UI.css.contains(".swagger-ui") && UI.css.len() > 50_000,
-            "{}",
-            UI.css.len()
-        );
+        assert!(UI.js.contains("SwaggerUIBundle") && UI.js.len() > 500_000);
+        assert!(UI.css.contains(".swagger-ui") && UI.css.len() > 50_000);
         assert!(!PAGE.contains("<script>"));
     }
 }

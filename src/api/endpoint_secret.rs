@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::answer::{Answer, Empty, reply};
 use super::auth::Caller;
 use super::body::{Body, OptionalBody};
-use super::error::{ApiError, Read, Write};
+use super::error::{ApiError, Conditional, Read, Write};
 use super::fields::{header, header_count, headers, secret};
 use super::idempotency::IdempotencyKey;
 use super::{ApiState, Tag};
@@ -164,7 +164,7 @@ impl EndpointSecrets {
         endpoint_id: Path<String>,
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
         body: OptionalBody<EndpointSecretRotateIn>,
-    ) -> Result<Answer<EndpointSecretOut>, ApiError<Write>> {
+    ) -> Result<Answer<EndpointSecretOut>, ApiError<Conditional>> {
         let key = key.of(&caller);
         let (new, grace) = body.0.read()?;
         let app = caller.application(&state.store, &app_id.0).await?;

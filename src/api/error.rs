@@ -19,6 +19,8 @@ use crate::error::{Error, Kind};
 /// Seconds after which a caller may try again, where we know nothing better.
 const RETRY_AFTER: &str = "1";
 
+pub(super) const NOT_OF_ITS_TYPE: &str = "A query parameter is not of its type.";
+
 /// One broken rule.
 #[derive(Debug, Deserialize, Object, Serialize)]
 pub struct ValidationError {
@@ -68,7 +70,7 @@ json_type!(
     }
 );
 
-/// The statuses that an operation may fail with.
+/// The statuses that an operation may fail with; openapi leaves out those that what it takes excludes.
 pub trait Failures: Send + Sync + 'static {
     const LIST: &'static [(u16, &'static str)];
 }
@@ -82,7 +84,7 @@ pub struct Write;
 
 impl Failures for Read {
     const LIST: &'static [(u16, &'static str)] = &[
-        (400, "A query parameter is not of its type."),
+        (400, NOT_OF_ITS_TYPE),
         (401, "There is no token, or none that is known."),
         (
             403,
@@ -90,7 +92,6 @@ impl Failures for Read {
         ),
         (404, "There is no such thing, or the token may not see it."),
         (422, "A value breaks a rule; `detail` lists which."),
-        (429, "Too many requests."),
         (500, "A fault of the server."),
         (503, "The server is overloaded or has no database just now: try again."),
     ];
@@ -108,7 +109,25 @@ impl Failures for Write {
         Read::LIST[4],
         Read::LIST[5],
         Read::LIST[6],
-        Read::LIST[7],
+    ];
+}
+
+/// What a write may fail with that the state of things may forbid.
+#[derive(Debug)]
+pub struct Conditional;
+
+impl Failures for Conditional {
+    const LIST: &'static [(u16, &'static str)] = &[
+        (400, "It cannot be done as things are: `code` says why."),
+        Write::LIST[1],
+        Write::LIST[2],
+        Write::LIST[3],
+        Write::LIST[4],
+        Write::LIST[5],
+        Write::LIST[6],
+        Write::LIST[7],
+        Write::LIST[8],
+        Write::LIST[9],
     ];
 }
 

@@ -1,8 +1,9 @@
-//! The API document: what poem-openapi writes, cleaned of what generators of clients stumble over. Called by routes and
-//! docs (served), cli (`app openapi`) and the test that compares it with the committed files.
+//! The API document: what poem-openapi writes, cleaned of what generators of clients stumble over and of refusals that an
+//! operation cannot give. Called by routes and docs (served), cli (`app openapi`) and the test that compares it with the
+//! committed files.
 
 use poem_openapi::{LicenseObject, OpenApiService};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::Operations;
 use super::application::Applications;
@@ -15,6 +16,11 @@ use super::message::Messages;
 use super::operational::OperationalWebhooks;
 use super::send_example::SendExample;
 use super::yaml::to_yaml;
+use clean::clean;
+use refusals::prune;
+
+mod clean;
+mod refusals;
 
 const DESCRIPTION: &str = "Send webhooks: make an application for each of your customers, give it endpoints, and send \
 it messages. Every message is stored before it is answered with 202, and is then delivered, signed, to each endpoint that \
@@ -42,7 +48,7 @@ pub(super) fn service() -> OpenApiService<Operations, ()> {
 /// # Panics
 /// Never: what poem-openapi writes is JSON, which a test shows.
 pub fn document() -> String {
-    let mut text = serde_json::to_string_pretty(&cleaned()).expect("a JSON value can be written");
+    let mut text = serde_json::to_string_pretty(&finished()).expect("a JSON value can be written");
     text.push('\n');
     text
 }
@@ -52,129 +58,17 @@ pub fn document() -> String {
 /// # Panics
 /// As [`document`].
 pub fn document_yaml() -> String {
-    to_yaml(&cleaned())
+    to_yaml(&finished())
 }
 
-fn cleaned() -> Value {
+fn finished() -> Value {
     let mut document = serde_json::from_str(&service().spec()).expect("poem-openapi writes JSON");
     clean(&mut document);
+    prune(&mut document);
     document["openapi"] = "3.0.3".into();
+    // None named: the paths are those of the server that answered the document.
+    if let Some(object) = document.as_object_mut() {
+        object.shift_remove("servers");
+    }
     document
-}
-
-/// Changes in place what generators stumble over; doing it twice changes nothing more.
-pub(super) fn clean(value: &mut Value) {
-    match value {
-        Value::Object(object) => clean_object(object),
-        Value::Array(items) => items.iter_mut().for_each(clean),
-        _ => {}
-    }
-}
-
-/// The keys of these are names that callers chose, not words of the document's own language.
-const NAMED: [&str; 2] = ["properties", "schemas"];
-
-fn clean_object(object: &mut Map<String, Value>) {
-    for name in ["content", "headers"] {
-        if let Some(Value::Object(inner)) = object.get_mut(name) {
-            *inner = std::mem::take(inner)
-                .into_iter()
-                .map(|(key, value)| (plain_key(name, &key), value))
-                .collect();
-        }
-    }
-    drop_redundant_null(object);
-    whole_bounds(object);
-    signed_format(object);
-    for flag in ["readOnly", "writeOnly", "deprecated", "nullable"] {
-        if object.get(flag) == Some(&Value::Bool(false)) {
-            object.remove(flag);
-        }
-    }
-    for (key, value) in object {
-        match value {
-            Value::Object(named) if NAMED.contains(&key.as_str()) => named.values_mut().for_each(clean),
-            other => clean(other),
-        }
-    }
-}
-
-/// Media types without parameters; header names in lower case.
-fn plain_key(map: &str, key: &str) -> String {
-    match map {
-        "content" => key.split(';').next().unwrap_or(key).trim().to_owned(),
-        _ => key.to_ascii_lowercase(),
-    }
-}
-
-/// `allOf: [{$ref}, {nullable: true}], nullable: true` says the same thing twice.
-fn drop_redundant_null(object: &mut Map<String, Value>) {
-    let Some(Value::Array(members)) = object.get_mut("allOf") else {
-        return;
-    };
-    members.retain(|member| {
-        member
-            .as_object()
-            .is_none_or(|it| it.contains_key("$ref") || it.len() > 1)
-    });
-}
-
-fn whole_bounds(object: &mut Map<String, Value>) {
-    for bound in ["minimum", "maximum", "multipleOf"] {
-        let Some(number) = object.get(bound).and_then(Value::as_f64) else {
-            continue;
-        };
-        if number.fract() == 0.0 && number.abs() < 9e15 {
-            object.insert(bound.to_owned(), Value::from(number as i64));
-        }
-    }
-}
-
-fn signed_format(object: &mut Map<String, Value>) {
-    let signed = match object.get("format").and_then(Value::as_str) {
-        Some("uint8" | "uint16" | "int8" | "int16") => "int32",
-        Some("uint32" | "uint64") => "int64",
-        _ => return,
-    };
-    let unsigned = object
-        .get("format")
-        .and_then(Value::as_str)
-        .is_some_and(|it| it.starts_with('u'));
-    object.insert("format".to_owned(), signed.into());
-    if unsigned {
-        object.entry("minimum").or_insert_with(|| 0.into());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn cleaning_mends_what_generators_stumble_over() {
-        let mut document = json!({
-            "content": {"application/json; charset=utf-8": {"schema": {"format": "uint16", "maximum": 65535.0}}},
-            "headers": {"RETRY-AFTER": {"deprecated": false}},
-            "properties": {"headers": {"additionalProperties": {"nullable": false}}},
-            "either": {"allOf": [{"$ref": "#/x"}, {"nullable": true}], "nullable": true},
-        });
-        clean(&mut document);
-        let clear = json!({
-            "content": {"application/json": {"schema": {"format": "int32", "maximum": 65535, "minimum": 0}}},
-            "headers": {"retry-after": {}},
-            "properties": {"headers": {"additionalProperties": {}}},
-            "either": {"allOf": [{"$ref": "#/x"}], "nullable": true},
-        });
-        assert_eq!(document, clear);
-    }
-
-    #[test]
-    fn cleaning_twice_changes_nothing_more() {
-        let once = cleaned();
-        let mut twice = once.clone();
-        clean(&mut twice);
-        assert_eq!(once, twice);
-    }
 }

@@ -28,9 +28,20 @@ pub struct Api {
 
 /// A page of the documentation.
 pub struct Page {
-    pub media_type: String,
-    pub policy: String,
-    pub text: String,
+    pub status: u16,
+    headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
+impl Page {
+    /// Empty where there is none.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |it| it.to_str().unwrap())
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8(self.body.clone()).unwrap()
+    }
 }
 
 /// An answer; every answer with a body is JSON, or the test fails.
@@ -148,22 +159,17 @@ impl Api {
     }
 
     /// A page, or another file that is no part of the API.
-    pub async fn fetch(&self, path: &str) -> Page {
-        let response = self
-            .endpoint
-            .get_response(Request::builder().uri_str(path).finish())
-            .await;
-        assert_eq!(response.status(), 200, "{path}");
-        let header = |name: &str| {
-            let value = response.headers().get(name);
-            value.map_or_else(String::new, |it| it.to_str().unwrap().to_owned())
-        };
-        let (media_type, policy) = (header("content-type"), header("content-security-policy"));
-        let text = response.into_body().into_string().await.unwrap();
+    pub async fn fetch(&self, path: &str, headers: &[(&str, &str)]) -> Page {
+        let request = headers
+            .iter()
+            .fold(Request::builder().uri_str(path), |request, (name, value)| {
+                request.header(*name, *value)
+            });
+        let (parts, body) = self.endpoint.get_response(request.finish()).await.into_parts();
         Page {
-            media_type,
-            policy,
-            text,
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            body: body.into_vec().await.unwrap(),
         }
     }
 

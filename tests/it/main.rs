@@ -34,6 +34,7 @@ mod paging;
 mod proxy;
 mod query_plans;
 mod receiver;
+mod refusals;
 mod schema_drift;
 mod secret;
 mod seed;

@@ -112,34 +112,60 @@ fn requests_have_no_defaults_and_formats_are_signed() {
 }
 
 both!(
-    the_document_and_its_pages_are_served_without_inline_scripts,
+    the_document_and_its_pages_are_served_without_anything_inline,
     async |db| {
         let api = Api::on(db).await;
-        let json = api.fetch("/openapi.json").await;
+        let json = api.fetch("/openapi.json", &[]).await;
         assert_eq!(
-            (json.media_type.as_str(), json.text.as_str()),
-            ("application/json", postrider::api::document().as_str())
+            (json.header("content-type"), json.text()),
+            ("application/json", postrider::api::document())
         );
-        assert_eq!(api.fetch("/openapi.yaml").await.text, postrider::api::document_yaml());
-        let page = api.fetch("/docs").await;
+        let yaml = api.fetch("/openapi.yaml", &[]).await;
+        assert_eq!(yaml.text(), postrider::api::document_yaml());
+        let page = api.fetch("/docs", &[]).await;
+        let html = page.text();
+        assert!(page.header("content-type").starts_with("text/html"), "{html}");
+        for inline in ["<script>", "<style", "style=", "onload", "://"] {
+            assert!(!html.contains(inline), "{inline}: {html}");
+        }
+        let policy = page.header("content-security-policy");
         assert!(
-            page.media_type.starts_with("text/html") && !page.text.contains("<script>"),
-            "{}",
-            page.text
+            policy.contains("default-src 'none'") && !policy.contains("unsafe"),
+            "{policy}"
         );
-        assert!(page.policy.contains("script-src 'self'") && !page.policy.contains("script-src 'self' 'unsafe"));
-        assert_eq!(api.fetch("/docs/").await.text, page.text);
+        assert_eq!(api.fetch("/docs/", &[]).await.text(), html);
         for (path, media_type, word) in [
             ("/docs/ui.js", "text/javascript", "SwaggerUIBundle"),
             ("/docs/ui.css", "text/css", ".swagger-ui"),
             ("/docs/start.js", "text/javascript", "/openapi.json"),
         ] {
-            assert!(page.text.contains(path), "{path}");
-            let file = api.fetch(path).await;
-            assert_eq!(file.media_type, media_type);
-            assert!(file.text.contains(word), "{path}");
+            assert!(html.contains(path), "{path}");
+            let file = api.fetch(path, &[]).await;
+            assert_eq!(file.header("content-type"), media_type);
+            assert!(file.text().contains(word), "{path}");
         }
         let unknown = Request::builder().uri_str("/docs/other").finish();
         api.send(unknown).await.refused(404, "not_found");
     }
 );
+
+both!(pages_are_sent_compressed_and_once_to_those_who_keep_them, async |db| {
+    let api = Api::on(db).await;
+    for path in ["/docs", "/docs/ui.js", "/docs/ui.css", "/openapi.json"] {
+        let plain = api.fetch(path, &[("accept-encoding", "br, gzip;q=0")]).await;
+        assert_eq!(plain.header("content-encoding"), "", "{path}");
+        let packed = api.fetch(path, &[("accept-encoding", "br, gzip;q=0.8")]).await;
+        assert_eq!(packed.header("content-encoding"), "gzip", "{path}");
+        let mut text = String::new();
+        let mut decoder = flate2::read::GzDecoder::new(&packed.body[..]);
+        std::io::Read::read_to_string(&mut decoder, &mut text).unwrap();
+        assert!(text == plain.text() && packed.body.len() < plain.body.len(), "{path}");
+
+        let tag = plain.header("etag");
+        assert_eq!(packed.header("etag"), tag);
+        let kept = api.fetch(path, &[("if-none-match", &format!("\"x\", {tag}"))]).await;
+        assert_eq!((kept.status, kept.body.len()), (304, 0), "{path}");
+        let other = api.fetch(path, &[("if-none-match", "\"x\"")]).await;
+        assert_eq!(other.status, 200, "{path}");
+    }
+});

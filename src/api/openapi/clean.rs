@@ -1,0 +1,121 @@
+//! Mends in the document what generators of clients stumble over. Called by openapi.
+
+use serde_json::{Map, Value};
+
+/// Changes in place what generators stumble over; doing it twice changes nothing more.
+pub(super) fn clean(value: &mut Value) {
+    match value {
+        Value::Object(object) => clean_object(object),
+        Value::Array(items) => items.iter_mut().for_each(clean),
+        _ => {}
+    }
+}
+
+/// The keys of these are names that callers chose, not words of the document's own language.
+const NAMED: [&str; 2] = ["properties", "schemas"];
+
+fn clean_object(object: &mut Map<String, Value>) {
+    for name in ["content", "headers"] {
+        if let Some(Value::Object(inner)) = object.get_mut(name) {
+            *inner = std::mem::take(inner)
+                .into_iter()
+                .map(|(key, value)| (plain_key(name, &key), value))
+                .collect();
+        }
+    }
+    drop_redundant_null(object);
+    whole_bounds(object);
+    signed_format(object);
+    for flag in ["readOnly", "writeOnly", "deprecated", "nullable"] {
+        if object.get(flag) == Some(&Value::Bool(false)) {
+            object.remove(flag);
+        }
+    }
+    for (key, value) in object {
+        match value {
+            _ if key == "example" => {}
+            Value::Object(named) if NAMED.contains(&key.as_str()) => named.values_mut().for_each(clean),
+            other => clean(other),
+        }
+    }
+}
+
+/// Media types without parameters; header names in lower case.
+fn plain_key(map: &str, key: &str) -> String {
+    match map {
+        "content" => key.split(';').next().unwrap_or(key).trim().to_owned(),
+        _ => key.to_ascii_lowercase(),
+    }
+}
+
+/// `allOf: [{$ref}, {nullable: true}], nullable: true` says the same thing twice.
+fn drop_redundant_null(object: &mut Map<String, Value>) {
+    let Some(Value::Array(members)) = object.get_mut("allOf") else {
+        return;
+    };
+    members.retain(|member| {
+        member
+            .as_object()
+            .is_none_or(|it| it.contains_key("$ref") || it.len() > 1)
+    });
+}
+
+fn whole_bounds(object: &mut Map<String, Value>) {
+    for bound in ["minimum", "maximum", "multipleOf"] {
+        let Some(number) = object.get(bound).and_then(Value::as_f64) else {
+            continue;
+        };
+        if number.fract() == 0.0 && number.abs() < 9e15 {
+            object.insert(bound.to_owned(), Value::from(number as i64));
+        }
+    }
+}
+
+fn signed_format(object: &mut Map<String, Value>) {
+    let signed = match object.get("format").and_then(Value::as_str) {
+        Some("uint8" | "uint16" | "int8" | "int16") => "int32",
+        Some("uint32" | "uint64") => "int64",
+        _ => return,
+    };
+    let unsigned = object
+        .get("format")
+        .and_then(Value::as_str)
+        .is_some_and(|it| it.starts_with('u'));
+    object.insert("format".to_owned(), signed.into());
+    if unsigned {
+        object.entry("minimum").or_insert_with(|| 0.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn cleaning_mends_what_generators_stumble_over() {
+        let mut document = json!({
+            "content": {"application/json; charset=utf-8": {"schema": {"format": "uint16", "maximum": 65535.0}}},
+            "headers": {"RETRY-AFTER": {"deprecated": false}},
+            "properties": {"headers": {"additionalProperties": {"nullable": false}}},
+            "either": {"allOf": [{"$ref": "#/x"}, {"nullable": true}], "nullable": true},
+        });
+        clean(&mut document);
+        let clear = json!({
+            "content": {"application/json": {"schema": {"format": "int32", "maximum": 65535, "minimum": 0}}},
+            "headers": {"retry-after": {}},
+            "properties": {"headers": {"additionalProperties": {}}},
+            "either": {"allOf": [{"$ref": "#/x"}], "nullable": true},
+        });
+        assert_eq!(document, clear);
+    }
+
+    #[test]
+    fn cleaning_twice_changes_nothing_more() {
+        let once: Value = serde_json::from_str(&crate::api::document()).unwrap();
+        let mut twice = once.clone();
+        clean(&mut twice);
+        assert_eq!(once, twice);
+    }
+}

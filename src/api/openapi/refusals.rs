@@ -1,0 +1,76 @@
+//! Leaves of the refusals that `Read` and `Write` list those which an operation can answer, by what it takes: a token of
+//! which kind, a path, a query, a body. Must not: know single routes. Called by openapi.
+
+use serde_json::{Map, Value, json};
+
+use crate::api::auth::{ORGANIZATION, SCHEME};
+use crate::api::error::NOT_OF_ITS_TYPE;
+
+/// What an operation takes.
+struct Takes {
+    token: bool,
+    /// The token must be an organization's.
+    organization: bool,
+    path: bool,
+    /// A query parameter that must be of a type.
+    typed_query: bool,
+    /// A query parameter with a rule besides its type.
+    ruled_query: bool,
+    body: bool,
+    /// The body has a name that another thing may have.
+    takeable_name: bool,
+}
+
+pub(super) fn prune(document: &mut Value) {
+    let schemas = document["components"]["schemas"].clone();
+    let paths = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
+    for (method, operation) in paths.filter_map(Value::as_object_mut).flatten() {
+        let takes = Takes::of(method, operation, &schemas);
+        if takes.organization {
+            operation["security"] = json!([{SCHEME: []}]);
+        }
+        if let Some(responses) = operation["responses"].as_object_mut() {
+            responses.retain(|status, response| takes.may_answer(status, response));
+        }
+    }
+}
+
+impl Takes {
+    fn of(method: &str, operation: &Value, schemas: &Value) -> Self {
+        let parameters = operation["parameters"].as_array().map_or(&[][..], Vec::as_slice);
+        let path = parameters.iter().any(|it| it["in"] == "path");
+        let query: Vec<_> = parameters.iter().filter(|it| it["in"] == "query").collect();
+        let is_free_text = |it: &Value| it["type"] == "string" && it["format"].is_null();
+        let has_rules = |it: &Value| is_free_text(it) || it["type"] == "integer" || it["type"] == "array";
+        let body = &operation["requestBody"]["content"]["application/json"]["schema"]["$ref"];
+        let body = body.as_str().and_then(|it| it.rsplit('/').next());
+        let has = |field: &str| body.is_some_and(|name| !schemas[name]["properties"][field].is_null());
+        let security = &operation["security"][0];
+        Self {
+            token: security.is_object(),
+            organization: !security[ORGANIZATION].is_null(),
+            path,
+            typed_query: query
+                .iter()
+                .any(|it| !is_free_text(&it["schema"]) && it["schema"]["type"] != "array"),
+            ruled_query: query.iter().any(|it| has_rules(&it["schema"])),
+            body: body.is_some(),
+            takeable_name: has("uid") || has("eventId") || (method == "post" && has("name")),
+        }
+    }
+
+    fn may_answer(&self, status: &str, response: &Value) -> bool {
+        match status {
+            // One that says why is the handler's own.
+            "400" => self.typed_query || response["description"] != NOT_OF_ITS_TYPE,
+            "401" => self.token,
+            "403" => self.organization,
+            // An application's token finds nothing once the application is deleted.
+            "404" => self.path || (self.token && !self.organization),
+            "408" | "413" => self.body,
+            "409" => self.takeable_name,
+            "422" => self.body || self.ruled_query,
+            _ => true,
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Of each operation of the API document: it answers the refusals that the document lists for it, and no other of them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use poem::Body;
+use serde_json::Value;
+
+use crate::api::Api;
+
+/// An operation as the document has it.
+struct Operation {
+    method: String,
+    /// What comes after /api/v1.
+    path: String,
+    json: Value,
+}
+
+impl Operation {
+    fn all() -> Vec<Self> {
+        let document: Value = serde_json::from_str(&postrider::api::document()).expect("JSON");
+        let paths = document["paths"].as_object().unwrap();
+        let each = paths.iter().flat_map(|(path, methods)| {
+            let methods = methods.as_object().unwrap();
+            methods.iter().map(|(method, json)| Self {
+                method: method.to_uppercase(),
+                path: path.strip_prefix("/api/v1").unwrap().to_owned(),
+                json: json.clone(),
+            })
+        });
+        each.collect()
+    }
+
+    fn lists(&self, status: u16) -> bool {
+        !self.json["responses"][status.to_string()].is_null()
+    }
+
+    fn has_body(&self) -> bool {
+        !self.json["requestBody"].is_null()
+    }
+
+    /// The path with this in place of each parameter.
+    fn at(&self, name: &str) -> String {
+        let steps = self.path.split('/');
+        let filled = steps.map(|step| if step.starts_with('{') { name } else { step });
+        filled.collect::<Vec<_>>().join("/")
+    }
+
+    /// The query parameters' names, those whose type is meant.
+    fn query(&self, of: impl Fn(&Value) -> bool) -> Vec<&str> {
+        let parameters = self.json["parameters"].as_array().map_or(&[][..], Vec::as_slice);
+        let query = parameters.iter().filter(|it| it["in"] == "query" && of(&it["schema"]));
+        query.map(|it| it["name"].as_str().unwrap()).collect()
+    }
+
+    async fn answer(&self, api: &Api, token: &str, path: &str) -> u16 {
+        let body = if self.has_body() { "{}" } else { "" };
+        api.call(token, &self.method, path, &[], body).await.status.as_u16()
+    }
+}
+
+/// The operations that were refused with the status, and those that say that they may be.
+#[derive(Debug, Default)]
+struct Refused(BTreeSet<String>, BTreeSet<String>);
+
+impl Refused {
+    fn note(&mut self, operation: &Operation, answered: u16, status: u16) {
+        let name = format!("{} {}", operation.method, operation.path);
+        if answered == status {
+            self.0.insert(name.clone());
+        }
+        if operation.lists(status) {
+            self.1.insert(name);
+        }
+    }
+
+    #[track_caller]
+    fn check(self) {
+        assert_eq!(self.0, self.1, "left: refused so, right: documented so");
+        assert!(!self.0.is_empty());
+    }
+}
+
+both!(
+    a_token_is_missed_401_or_too_narrow_403_where_the_document_says_so,
+    async |db| {
+        let api = Api::on(db).await;
+        let app = api.application("one").await;
+        let narrow = api.token_of(&app).await;
+        let (mut missing, mut forbidden) = (Refused::default(), Refused::default());
+        for operation in Operation::all() {
+            let path = operation.at(&app);
+            missing.note(&operation, operation.answer(&api, "none", &path).await, 401);
+            forbidden.note(&operation, operation.answer(&api, &narrow, &path).await, 403);
+        }
+        missing.check();
+        forbidden.check();
+    }
+);
+
+both!(nothing_is_found_404_where_the_document_says_so, async |db| {
+    let api = Api::on(db).await;
+    let app = api.application("gone").await;
+    let orphan = api.token_of(&app).await;
+    api.delete(&format!("/app/{app}")).await.expect(204);
+    let mut unknown = Refused::default();
+    for operation in Operation::all() {
+        let named = operation.answer(&api, &api.token, &operation.at("%FF")).await;
+        let owned = operation.answer(&api, &orphan, &operation.at(&app)).await;
+        unknown.note(&operation, if named == 404 { named } else { owned }, 404);
+    }
+    unknown.check();
+});
+
+both!(
+    a_body_is_too_large_413_or_too_slow_408_where_the_document_says_so,
+    async |db| {
+        let api = Api::with_body_deadline(db, Duration::from_millis(50)).await;
+        let app = api.application("one").await;
+        let (mut large, mut slow) = (Refused::default(), Refused::default());
+        for operation in Operation::all() {
+            let request = || api.request(&operation.method, &operation.at(&app));
+            let body = Body::from_vec(vec![b' '; 3 << 20]);
+            large.note(&operation, api.send(request().body(body)).await.status.as_u16(), 413);
+            let never = futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>();
+            let body = Body::from_bytes_stream(never);
+            slow.note(&operation, api.send(request().body(body)).await.status.as_u16(), 408);
+        }
+        large.check();
+        slow.check();
+    }
+);
+
+both!(
+    a_query_is_not_of_its_type_400_or_breaks_a_rule_422_where_the_document_says_so,
+    async |db| {
+        let api = Api::on(db).await;
+        let app = api.application("one").await;
+        let (mut untyped, mut broken) = (Refused::default(), Refused::default());
+        for operation in Operation::all() {
+            let path = operation.at(&app);
+            let is_text = |it: &Value| it["type"] == "string" && it["format"].is_null();
+            let typed = operation.query(|it| !is_text(it) && it["type"] != "array");
+            for name in &typed {
+                let answered = operation
+                    .answer(&api, &api.token, &format!("{path}?{name}=x%20x"))
+                    .await;
+                assert_eq!(answered, 400, "{} {path}: {name}", operation.method);
+            }
+            let own = operation.json["responses"]["400"]["description"]
+                .as_str()
+                .is_some_and(|it| it.contains("`code`"));
+            untyped.note(&operation, if typed.is_empty() && !own { 0 } else { 400 }, 400);
+
+            let mut answers = Vec::new();
+            if operation.has_body() {
+                answers.push(
+                    api.call(&api.token, &operation.method, &path, &[], "[]")
+                        .await
+                        .status
+                        .as_u16(),
+                );
+            }
+            for name in operation.query(is_text) {
+                answers.push(operation.answer(&api, &api.token, &format!("{path}?{name}=!")).await);
+            }
+            for name in operation.query(|it| it["type"] == "integer") {
+                answers.push(operation.answer(&api, &api.token, &format!("{path}?{name}=-1")).await);
+            }
+            let any = answers.contains(&422);
+            broken.note(&operation, if any { 422 } else { 0 }, 422);
+        }
+        untyped.check();
+        broken.check();
+    }
+);
+
+#[test]
+fn a_taken_name_409_is_listed_for_what_gives_a_name_alone() {
+    for operation in Operation::all() {
+        if operation.lists(409) {
+            assert!(operation.has_body(), "{} {}", operation.method, operation.path);
+        }
+        assert!(!operation.lists(429), "the API has no such limit");
+    }
+    let create = |path: &str| {
+        Operation::all()
+            .into_iter()
+            .find(|it| it.method == "POST" && it.path == path)
+    };
+    for path in ["/app", "/event-type", "/app/{app_id}/endpoint", "/app/{app_id}/msg"] {
+        assert!(create(path).unwrap().lists(409), "{path}");
+    }
+}
