@@ -34,6 +34,8 @@ pub enum Kind {
     NotImplemented,
     /// The content of a message is gone.
     MissingPayload,
+    /// A time from one instant to another is too long, upside down or in the future.
+    InvalidRange,
     TooLarge,
     /// The body of a request did not arrive in time.
     TooSlow,

@@ -4,10 +4,10 @@ use std::marker::PhantomData;
 
 use poem::http::StatusCode;
 use poem::{IntoResponse, Response};
-use poem_openapi::ApiResponse;
 use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registry};
 use poem_openapi::types::Type;
-use serde::Serialize;
+use poem_openapi::{ApiResponse, Object};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::store::idempotency::Reply;
@@ -115,6 +115,11 @@ impl<T: Type, S: Successes> ApiResponse for Answer<T, S> {
         T::register(registry);
     }
 }
+
+/// A body without fields.
+#[derive(Debug, Deserialize, Object, Serialize)]
+#[oai(rename = "EmptyOut")]
+pub struct Nothing {}
 
 /// 204: there is nothing to say.
 pub struct Empty;

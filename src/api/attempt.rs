@@ -1,4 +1,4 @@
-//! Attempts over REST: what was tried, and what was answered. Reads only.
+//! Attempts over REST: what was tried, and what was answered. Reads go to store, writes to service.
 
 use std::sync::Arc;
 
@@ -7,26 +7,21 @@ use poem_openapi::param::{Path, Query};
 use poem_openapi::{Object, OpenApi};
 use serde::{Deserialize, Serialize};
 
-use super::answer::Answer;
-use super::auth::Caller;
-use super::error::{ApiError, Read};
+use super::answer::{Answer, Empty};
+use super::auth::{Caller, Organization};
+use super::error::{ApiError, Read, Write};
 use super::filters::{EventTypes, MessageQuery};
 use super::paging::{Limit, ListOut, ListQuery, bad_query};
+use super::status::Status;
 use super::wire::Instant;
 use super::{ApiState, Tag};
 use crate::domain::delivery::Trigger;
 use crate::domain::id::Prefix;
 use crate::error::Result;
+use crate::service;
 use crate::store::attempt::{self, Filter, Of};
 use crate::store::entity::attempt::Model;
 use crate::store::{Page, PageRequest, Store, endpoint, message};
-
-const SUCCESS: i64 = 0;
-const FAIL: i64 = 2;
-/// Of a message at an endpoint; no attempt has one of these.
-const PENDING: i64 = 1;
-const SENDING: i64 = 3;
-const CANCELED: i64 = 4;
 
 /// One try to deliver a message to an endpoint.
 #[derive(Debug, Deserialize, Object, Serialize)]
@@ -56,17 +51,14 @@ pub struct MessageAttemptOut {
 
 impl MessageAttemptOut {
     fn new(row: Model, with_content: bool) -> Self {
-        let (status, status_text) = match row.delivered {
-            true => (SUCCESS, "success"),
-            false => (FAIL, "fail"),
-        };
+        let status = Status::of_attempt(row.delivered);
         Self {
             id: row.id,
             msg_id: row.message_id,
             endpoint_id: row.endpoint_id,
             url: row.url,
-            status,
-            status_text: status_text.to_owned(),
+            status: status.number(),
+            status_text: status.text(),
             trigger_type: match row.trigger {
                 Trigger::Scheduled => 0,
                 Trigger::Manual => 1,
@@ -97,12 +89,11 @@ impl AttemptQuery {
             }
             class => class,
         };
-        let delivered = match self.status.0 {
+        let delivered = match Status::read(self.status)? {
             None => None,
-            Some(SUCCESS) => Some(true),
-            Some(FAIL) => Some(false),
-            Some(PENDING | SENDING | CANCELED) => return Ok((page, None)),
-            Some(_) => return Err(bad_query("status", "must be from 0 to 4")),
+            Some(Status::Success) => Some(true),
+            Some(Status::Fail) => Some(false),
+            Some(_) => return Ok((page, None)),
         };
         let filter = Filter {
             message,
@@ -258,5 +249,26 @@ impl Attempts {
         let message = message::get(&state.store, &app.id, &msg_id.0).await?;
         let row = attempt::get(&state.store, &app.id, &message.id, &attempt_id.0).await?;
         Ok(Answer::ok(&MessageAttemptOut::new(row, true))?)
+    }
+
+    /// Remove what an attempt was answered
+    ///
+    /// For good: the attempt stays, with `EXPUNGED` as its response.
+    #[oai(
+        path = "/app/:app_id/msg/:msg_id/attempt/:attempt_id/content",
+        method = "delete",
+        operation_id = "v1.message-attempt.expunge-content"
+    )]
+    async fn expunge(
+        &self,
+        caller: Organization,
+        state: Data<&Arc<ApiState>>,
+        app_id: Path<String>,
+        msg_id: Path<String>,
+        attempt_id: Path<String>,
+    ) -> Result<Empty, ApiError<Write>> {
+        let app = caller.0.application(&state.store, &app_id.0).await?;
+        service::attempt::expunge(&state.store, &app, &msg_id.0, &attempt_id.0).await?;
+        Ok(Empty)
     }
 }

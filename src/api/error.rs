@@ -266,6 +266,7 @@ fn status_and_code(kind: Kind) -> (StatusCode, &'static str) {
         Kind::LimitReached => (StatusCode::BAD_REQUEST, "limit_reached"),
         Kind::InvalidScheme => (StatusCode::BAD_REQUEST, "invalid_scheme"),
         Kind::NotImplemented => (StatusCode::NOT_IMPLEMENTED, "not_implemented"),
+        Kind::InvalidRange => (StatusCode::BAD_REQUEST, "invalid_range"),
         Kind::MissingPayload => (StatusCode::BAD_REQUEST, "missing_payload"),
         Kind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
         Kind::TooSlow => (StatusCode::REQUEST_TIMEOUT, "request_timeout"),

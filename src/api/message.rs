@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::answer::{Accepted, Answer};
+use super::answer::{Accepted, Answer, Empty};
 use super::application::ApplicationIn;
 use super::auth::{Caller, Organization};
 use super::body::Body;
@@ -158,7 +158,8 @@ impl MessageOut {
     }
 }
 
-fn payload(kept: Option<String>, with_content: bool) -> Result<JsonText> {
+/// What stands in an answer for a payload.
+pub(super) fn payload(kept: Option<String>, with_content: bool) -> Result<JsonText> {
     match (kept, with_content) {
         (Some(text), _) => shown(&text),
         (None, true) => JsonText::new(EXPIRED.to_owned()),
@@ -262,12 +263,10 @@ impl Messages {
         .read(Prefix::Message)?;
         let with_content = with_content.0.unwrap_or(true);
         let app = caller.application(&state.store, &app_id.0).await?;
+        let page = message::list(&state.store, &app.id, &filter, &request).await?;
         let (page, mut contents) = match with_content {
-            true => message::list_with_contents(&state.store, &app.id, &filter, &request).await?,
-            false => {
-                let page = message::list(&state.store, &app.id, &filter, &request).await?;
-                (page, HashMap::new())
-            }
+            true => message::with_contents(&state.store, &app.id, page, &request, |row| &row.id).await?,
+            false => (page, HashMap::new()),
         };
         let page = page.try_map(|row| {
             let payload = payload(contents.remove(&row.id), with_content)?;
@@ -291,5 +290,25 @@ impl Messages {
         let row = message::get(&state.store, &app.id, &msg_id.0).await?;
         let out = MessageOut::stored(&state.store, row, with_content.0.unwrap_or(true)).await?;
         Ok(Answer::ok(&out)?)
+    }
+
+    /// Remove a message's payload
+    ///
+    /// For good; the message and its attempts stay, and what was still to be sent of it is not sent any more.
+    #[oai(
+        path = "/app/:app_id/msg/:msg_id/content",
+        method = "delete",
+        operation_id = "v1.message.expunge-content"
+    )]
+    async fn expunge(
+        &self,
+        caller: Organization,
+        state: Data<&Arc<ApiState>>,
+        app_id: Path<String>,
+        msg_id: Path<String>,
+    ) -> Result<Empty, ApiError<Write>> {
+        let app = caller.0.application(&state.store, &app_id.0).await?;
+        service::message::expunge(&state.store, &app, &msg_id.0).await?;
+        Ok(Empty)
     }
 }

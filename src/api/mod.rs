@@ -7,10 +7,13 @@ mod attempt;
 mod auth;
 mod body;
 mod cloud_only;
+mod delivery;
+mod delivery_body;
 mod docs;
 mod endpoint;
 mod endpoint_body;
 mod endpoint_secret;
+mod endpoint_stats;
 mod error;
 mod event_type;
 mod fields;
@@ -26,6 +29,7 @@ mod paging;
 mod routes;
 mod send_example;
 mod state;
+mod status;
 mod wire;
 mod yaml;
 
@@ -41,9 +45,11 @@ type Operations = (
     endpoint::Endpoints,
     endpoint_secret::EndpointSecrets,
     send_example::SendExample,
+    endpoint_stats::EndpointStatistics,
     message::Messages,
     attempt::Attempts,
     operational::OperationalWebhooks,
+    delivery::Deliveries,
     health::Health,
 );
 

@@ -8,8 +8,10 @@ use serde_json::Value;
 use super::Operations;
 use super::application::Applications;
 use super::attempt::Attempts;
+use super::delivery::Deliveries;
 use super::endpoint::Endpoints;
 use super::endpoint_secret::EndpointSecrets;
+use super::endpoint_stats::EndpointStatistics;
 use super::event_type::EventTypes;
 use super::health::Health;
 use super::message::Messages;
@@ -33,9 +35,11 @@ pub(super) fn service() -> OpenApiService<Operations, ()> {
         Endpoints,
         EndpointSecrets,
         SendExample,
+        EndpointStatistics,
         Messages,
         Attempts,
         OperationalWebhooks,
+        Deliveries,
         Health,
     );
     OpenApiService::new(operations, "Postrider", env!("CARGO_PKG_VERSION"))

@@ -12,6 +12,7 @@ use poem::middleware::CatchPanic;
 use poem::{Endpoint, EndpointExt, IntoEndpoint, Request, Response, Route};
 use poem_openapi::OpenApi;
 use tokio::time::timeout;
+use url::form_urlencoded;
 
 use super::auth::Authenticator;
 use super::body::BodyDeadline;
@@ -72,6 +73,9 @@ async fn answer<E: Endpoint<Output = Response>>(
     allow: Arc<Allow>,
 ) -> poem::Result<Response> {
     trim_slash(&mut request);
+    if request.method() == Method::GET {
+        lead_to_attempts(&mut request);
+    }
     let uri = request.uri().clone();
     match inner.call(request).await {
         Ok(response) => Ok(response),
@@ -100,12 +104,41 @@ fn trim_slash(request: &mut Request) {
         "" => "/",
         trimmed => trimmed,
     };
-    let trimmed = match request.uri().query() {
+    let trimmed = with_query(path, request.uri().query());
+    set_path(request, trimmed);
+}
+
+/// The lists of attempts under the paths that the oldest clients know.
+fn lead_to_attempts(request: &mut Request) {
+    let Some(rest) = request.uri().path().strip_prefix("/api/v1/app/") else {
+        return;
+    };
+    let steps: Vec<&str> = rest.split('/').collect();
+    let query = request.uri().query();
+    let path = match steps[..] {
+        [app, of @ ("msg" | "endpoint"), id, "attempt"] => {
+            with_query(&format!("/api/v1/app/{app}/attempt/{of}/{id}"), query)
+        }
+        [app, "msg", id, "endpoint", endpoint, "attempt"] => {
+            let endpoint: String = form_urlencoded::byte_serialize(endpoint.as_bytes()).collect();
+            let at = format!("/api/v1/app/{app}/attempt/msg/{id}?endpoint_id={endpoint}");
+            query.map_or_else(|| at.clone(), |query| format!("{at}&{query}"))
+        }
+        _ => return,
+    };
+    set_path(request, path);
+}
+
+fn with_query(path: &str, query: Option<&str>) -> String {
+    match query {
         Some(query) => format!("{path}?{query}"),
         None => path.to_owned(),
-    };
+    }
+}
+
+fn set_path(request: &mut Request, path_and_query: String) {
     let mut parts = request.uri().clone().into_parts();
-    parts.path_and_query = PathAndQuery::try_from(trimmed).ok().or(parts.path_and_query);
+    parts.path_and_query = PathAndQuery::try_from(path_and_query).ok().or(parts.path_and_query);
     if let Ok(uri) = Uri::from_parts(parts) {
         *request.uri_mut() = uri;
     }

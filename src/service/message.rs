@@ -1,5 +1,5 @@
-//! Messages: what can be checked without a database, then into the intake, which owns the transaction. Called by api
-//! and cli.
+//! Messages: what can be checked without a database, then into the intake, which owns the transaction; and the end of a
+//! payload. Called by api and cli.
 
 use std::time::Duration;
 
@@ -7,10 +7,11 @@ use super::application;
 use crate::domain::id::Prefix;
 use crate::domain::identifier::{check_content_type, check_identifier, check_uid};
 use crate::error::{Error, Kind, Result};
-use crate::store::Store;
 use crate::store::application::Content;
+use crate::store::entity::application::Model as Application;
 use crate::store::idempotency::Key;
 use crate::store::intake::{Accepted, Intake, NewMessage};
+use crate::store::{Store, message};
 
 const MOST_CHANNELS: usize = 5;
 const DAY: u64 = 24 * 3600;
@@ -114,6 +115,17 @@ pub async fn create(
         }
         done => done,
     }
+}
+
+/// Removes a message's payload for good. What is still to be sent of it ends as failed when it comes up.
+///
+/// # Errors
+/// `NotFound`.
+pub async fn expunge(store: &Store, app: &Application, id_or_event_id: &str) -> Result<()> {
+    let tx = store.begin().await?;
+    let known = message::get(&tx, &app.id, id_or_event_id).await?;
+    message::delete_content(&tx, &app.id, &known.id).await?;
+    tx.commit().await
 }
 
 /// A set: duplicates count once, the order is kept.

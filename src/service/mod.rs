@@ -2,6 +2,8 @@
 //! Must not: know HTTP, parse requests, write SQL. Called by api and cli.
 
 pub mod application;
+pub mod attempt;
+pub mod delivery;
 pub mod endpoint;
 pub mod endpoint_secret;
 pub mod event_type;

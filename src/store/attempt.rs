@@ -1,16 +1,21 @@
-//! Attempts: reads. The settler writes them. Each function takes the application that they belong to. Called by api.
+//! Attempts: reads, and the end of an answer's text. The settler writes them. Each function takes the application that
+//! they belong to. Called by api and service.
 
-use sea_orm::sea_query::{Expr, ExprTrait, Query};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use sea_orm::sea_query::Expr;
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 
 use super::entity::attempt::{Column, Entity, Model};
-use super::entity::message as of_message;
 use super::message;
 use super::page::{Page, PageRequest, fetch};
 use super::source::Source;
+use super::tx::Tx;
 use crate::domain::id::Prefix;
 use crate::domain::identifier::check_identifier;
+use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Result};
+
+/// Stands for an answer's text that was removed.
+const EXPUNGED: &str = "EXPUNGED";
 
 /// Whose attempts a list holds.
 #[derive(Clone, Copy, Debug)]
@@ -63,29 +68,56 @@ pub async fn list(
         Some(0) => query.filter(Column::ResponseStatus.eq(0)),
         Some(first) => query.filter(Column::ResponseStatus.between(first, first + 99)),
     };
-    let conditions = filter.message.conditions(source.dialect());
-    if !conditions.is_empty() {
-        query = query.filter(message_is(conditions));
+    let message = &filter.message;
+    if let Some(fits) = message.of_message(source.dialect(), (Entity, Column::AppId), (Entity, Column::MessageId)) {
+        query = query.filter(fits);
     }
     let query = filter.message.between.apply(query, Column::Id, Prefix::Attempt);
     fetch(source, query, Column::Id, page).await
 }
 
-fn not_found() -> Error {
-    Error::not_found("attempt")
+/// How many attempts at an endpoint from `since` on and before `until` were delivered, and how many failed. Reads the
+/// index over that time from end to end.
+pub async fn count(
+    source: &impl Source,
+    app_id: &str,
+    endpoint_id: &str,
+    since: Timestamp,
+    until: Timestamp,
+) -> Result<(i64, i64)> {
+    let counted = Entity::find()
+        .select_only()
+        .expr(Expr::cust("count(*) filter (where delivered)"))
+        .expr(Expr::cust("count(*) filter (where not delivered)"))
+        .filter(Column::AppId.eq(app_id))
+        .filter(Column::EndpointId.eq(endpoint_id))
+        .filter(Column::Id.gte(Prefix::Attempt.first_id_at(since)))
+        .filter(Column::Id.lt(Prefix::Attempt.first_id_at(until)))
+        .into_tuple()
+        .one(source.source())
+        .await?;
+    Ok(counted.unwrap_or_default())
 }
 
-/// Whether the attempt's message fulfils all these.
-fn message_is(conditions: Vec<Expr>) -> Expr {
-    use of_message::Column as Message;
-    let mut query = Query::select();
-    query
-        .expr(Expr::val(1))
-        .from(of_message::Entity)
-        .and_where(Expr::col((of_message::Entity, Message::AppId)).equals((Entity, Column::AppId)))
-        .and_where(Expr::col((of_message::Entity, Message::Id)).equals((Entity, Column::MessageId)));
-    for condition in conditions {
-        query.and_where(condition);
+/// Removes for good what was answered.
+///
+/// # Errors
+/// `NotFound`.
+pub async fn delete_content(tx: &Tx, app_id: &str, message_id: &str, id: &str) -> Result<()> {
+    check_identifier(id).map_err(|_| not_found())?;
+    let expunged = Entity::update_many()
+        .col_expr(Column::Response, Expr::value(EXPUNGED))
+        .filter(Column::AppId.eq(app_id))
+        .filter(Column::MessageId.eq(message_id))
+        .filter(Column::Id.eq(id))
+        .exec(tx.conn())
+        .await?;
+    match expunged.rows_affected {
+        0 => Err(not_found()),
+        _ => Ok(()),
     }
-    Expr::exists(query)
+}
+
+fn not_found() -> Error {
+    Error::not_found("attempt")
 }

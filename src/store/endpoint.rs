@@ -1,6 +1,6 @@
 //! Endpoints: rows. Each function takes the application that they belong to. Called by service and api.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use sea_orm::sea_query::Expr;
 use sea_orm::{ActiveValue, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Select};
@@ -98,6 +98,20 @@ pub async fn get_locked(tx: &Tx, app_id: &str, id_or_uid: &str) -> Result<Model>
 
 pub async fn list(source: &impl Source, app_id: &str, page: &PageRequest) -> Result<Page<Model>> {
     fetch(source, living(app_id), Column::Id, page).await
+}
+
+/// The endpoints with these ids, deleted ones too, by id.
+pub async fn list_by_id(
+    source: &impl Source,
+    app_id: &str,
+    ids: impl IntoIterator<Item = &str>,
+) -> Result<HashMap<String, Model>> {
+    let rows = Entity::find()
+        .filter(Column::AppId.eq(app_id))
+        .filter(Column::Id.is_in(ids))
+        .all(source.source())
+        .await?;
+    Ok(rows.into_iter().map(|row| (row.id.clone(), row)).collect())
 }
 
 /// # Errors

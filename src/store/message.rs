@@ -1,9 +1,9 @@
-//! Messages and their contents: reads. The intake writes them. Each function takes the application that they belong to.
-//! Called by api.
+//! Messages and their contents: reads, and the end of a content. The intake writes them. Each function takes the
+//! application that they belong to. Called by api and service.
 
 use std::collections::HashMap;
 
-use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::sea_query::{Expr, ExprTrait, IntoColumnRef, Query};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 
 use super::backend::{Backend, contains};
@@ -11,6 +11,7 @@ use super::entity::message::{Column, Entity, Model};
 use super::entity::message_content as content;
 use super::page::{Between, Page, PageRequest, fetch};
 use super::source::Source;
+use super::tx::Tx;
 use crate::domain::id::Prefix;
 use crate::domain::identifier::check_identifier;
 use crate::error::{Error, Result};
@@ -41,6 +42,30 @@ impl Filter {
             column.is_in(self.event_types.iter().map(String::as_str))
         });
         channel.into_iter().chain(types).collect()
+    }
+
+    /// The same for a query that has none but only a message's application and id in these columns; none where there are
+    /// no conditions.
+    pub(super) fn of_message(
+        &self,
+        backend: Backend,
+        app_id: impl IntoColumnRef,
+        message_id: impl IntoColumnRef,
+    ) -> Option<Expr> {
+        let conditions = self.conditions(backend);
+        if conditions.is_empty() {
+            return None;
+        }
+        let mut query = Query::select();
+        query
+            .expr(Expr::val(1))
+            .from(Entity)
+            .and_where(Expr::col((Entity, Column::AppId)).equals(app_id))
+            .and_where(Expr::col((Entity, Column::Id)).equals(message_id));
+        for condition in conditions {
+            query.and_where(condition);
+        }
+        Some(Expr::exists(query))
     }
 }
 
@@ -73,29 +98,30 @@ pub async fn list(source: &impl Source, app_id: &str, filter: &Filter, page: &Pa
     fetch(source, query, Column::Id, page).await
 }
 
-/// A page and the payloads of its messages. It ends early where those would take too much memory.
-pub async fn list_with_contents(
+/// A page of rows and the payloads of their messages, of which `id` tells the id. It ends early where those would take too
+/// much memory.
+pub async fn with_contents<T>(
     source: &impl Source,
     app_id: &str,
-    filter: &Filter,
+    page: Page<T>,
     request: &PageRequest,
-) -> Result<(Page<Model>, HashMap<String, String>)> {
-    let page = list(source, app_id, filter, request).await?;
+    id: impl Fn(&T) -> &str,
+) -> Result<(Page<T>, HashMap<String, String>)> {
     let sizes: Vec<(String, i32)> = content::Entity::find()
         .select_only()
         .column(content::Column::MessageId)
         .expr(Expr::cust("octet_length(body)"))
         .filter(content::Column::AppId.eq(app_id))
-        .filter(content::Column::MessageId.is_in(page.rows.iter().map(|row| row.id.as_str())))
+        .filter(content::Column::MessageId.is_in(page.rows.iter().map(&id)))
         .into_tuple()
         .all(source.source())
         .await?;
     let sizes: HashMap<String, i32> = sizes.into_iter().collect();
     let page = page.within(request, MOST_BYTES, |row| {
-        let size = sizes.get(&row.id).copied().unwrap_or_default();
+        let size = sizes.get(id(row)).copied().unwrap_or_default();
         usize::try_from(size).unwrap_or_default()
     });
-    let contents = list_contents(source, app_id, page.rows.iter().map(|row| row.id.as_str())).await?;
+    let contents = list_contents(source, app_id, page.rows.iter().map(&id)).await?;
     Ok((page, contents))
 }
 
@@ -111,4 +137,36 @@ pub async fn list_contents(
         .all(source.source())
         .await?;
     Ok(rows.into_iter().map(|row| (row.message_id, row.body)).collect())
+}
+
+/// The messages with these ids, as far as they are kept, by id.
+pub async fn list_by_id(
+    source: &impl Source,
+    app_id: &str,
+    ids: impl IntoIterator<Item = &str>,
+) -> Result<HashMap<String, Model>> {
+    let rows = Entity::find()
+        .filter(Column::AppId.eq(app_id))
+        .filter(Column::Id.is_in(ids))
+        .all(source.source())
+        .await?;
+    Ok(rows.into_iter().map(|row| (row.id.clone(), row)).collect())
+}
+
+/// Whether a message's payload is kept.
+pub async fn has_content(source: &impl Source, app_id: &str, id: &str) -> Result<bool> {
+    let kept: Option<String> = content::Entity::find_by_id((app_id.to_owned(), id.to_owned()))
+        .select_only()
+        .column(content::Column::MessageId)
+        .into_tuple()
+        .one(source.source())
+        .await?;
+    Ok(kept.is_some())
+}
+
+/// Removes a message's payload for good: what is still to be sent of it ends as failed when it comes up.
+pub async fn delete_content(tx: &Tx, app_id: &str, id: &str) -> Result<()> {
+    let content = content::Entity::delete_by_id((app_id.to_owned(), id.to_owned()));
+    content.exec(tx.conn()).await?;
+    Ok(())
 }

@@ -5,6 +5,7 @@ pub mod application;
 pub mod attempt;
 mod backend;
 mod connect;
+pub mod delivery_result;
 pub mod endpoint;
 pub mod entity;
 pub mod event_type;

@@ -1,7 +1,6 @@
 //! A page of a list: where it begins, which way it goes, how much it holds. Called by every `list_` of store;
 //! api makes the request from the query and the answer from the page.
 
-use sea_orm::sea_query::{IntoCondition, SimpleExpr};
 use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, Select};
 
 use super::source::Source;
@@ -84,6 +83,14 @@ impl<T> Page<T> {
         self
     }
 
+    /// Without the rows that `f` leaves out.
+    pub fn filter_map<U>(self, f: impl FnMut(T) -> Option<U>) -> Page<U> {
+        Page {
+            rows: self.rows.into_iter().filter_map(f).collect(),
+            done: self.done,
+        }
+    }
+
     /// # Errors
     /// What `f` answers for the first row that it refuses.
     pub fn try_map<U>(self, f: impl FnMut(T) -> Result<U>) -> Result<Page<U>> {
@@ -98,6 +105,20 @@ impl PageRequest {
     /// Whether keys grow in the direction that is read.
     pub(super) fn reads_upwards(&self) -> bool {
         self.ascending != self.backwards
+    }
+
+    /// The order of keys in the direction that is read.
+    pub(super) fn order(&self) -> Order {
+        if self.reads_upwards() { Order::Asc } else { Order::Desc }
+    }
+
+    /// Keeps what lies beyond the key that the page begins after.
+    pub(super) fn begin<E: EntityTrait>(&self, query: Select<E>, key: impl ColumnTrait) -> Select<E> {
+        match &self.after {
+            Some(after) if self.reads_upwards() => query.filter(key.gt(after)),
+            Some(after) => query.filter(key.lt(after)),
+            None => query,
+        }
     }
 
     /// The page from what a query with one row more than `limit` found, in the direction of reading.
@@ -128,15 +149,7 @@ where
 }
 
 /// The condition, order and size that make a query one page.
-pub(super) fn window<E: EntityTrait, C: ColumnTrait>(mut query: Select<E>, key: C, request: &PageRequest) -> Select<E> {
-    let upwards = request.reads_upwards();
-    if let Some(after) = &request.after {
-        query = query.filter(beyond(key, after, upwards).into_condition());
-    }
-    let order = if upwards { Order::Asc } else { Order::Desc };
-    query.order_by(key, order).limit(request.limit + 1)
-}
-
-fn beyond<C: ColumnTrait>(key: C, after: &str, upwards: bool) -> SimpleExpr {
-    if upwards { key.gt(after) } else { key.lt(after) }
+pub(super) fn window<E: EntityTrait, C: ColumnTrait>(query: Select<E>, key: C, request: &PageRequest) -> Select<E> {
+    let query = request.begin(query, key);
+    query.order_by(key, request.order()).limit(request.limit + 1)
 }

@@ -87,6 +87,11 @@ impl Api {
         }
     }
 
+    /// What is left when nobody calls the API any more.
+    pub fn into_rig(self) -> Rig {
+        self.rig
+    }
+
     /// A token of another organization.
     pub async fn stranger(&self) -> String {
         let other = service::organization::get_or_create(&self.rig.store, "strangers")

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::api::Api;
 
-/// Every POST with a body that it takes, for an application with the endpoint `e`.
+/// Every POST with a body that it takes, for an application with the endpoint `e` and the message `known`.
 fn posts(app: &str) -> Vec<(String, Value, u16)> {
     vec![
         ("/app".to_owned(), json!({"name": "n"}), 201),
@@ -16,6 +16,7 @@ fn posts(app: &str) -> Vec<(String, Value, u16)> {
             201,
         ),
         (format!("/app/{app}/endpoint/e/secret/rotate"), json!({}), 200),
+        (format!("/app/{app}/msg/known/endpoint/e/resend"), json!({}), 202),
         (
             format!("/app/{app}/msg"),
             json!({"eventType": "a", "payload": {"b": 1.10}, "eventId": "m"}),
@@ -33,6 +34,8 @@ async fn prepared(api: &Api) -> String {
     let app = api.application("app").await;
     let endpoint = json!({"url": "http://127.0.0.1:1/", "uid": "e"});
     api.post(&format!("/app/{app}/endpoint"), endpoint).await.expect(201);
+    let known = json!({"eventType": "a", "payload": {}, "eventId": "known"});
+    api.post(&format!("/app/{app}/msg"), known).await.expect(202);
     app
 }
 
@@ -63,7 +66,8 @@ both!(requests_at_once_with_one_key_have_one_effect, async |db| {
     }
     assert_eq!(api.rig.count("application").await, 2);
     assert_eq!(api.rig.count("endpoint").await, 2);
-    assert_eq!(api.rig.count("message").await, 2);
+    assert_eq!(api.rig.count("message").await, 3);
+    assert_eq!(api.rig.count("delivery where trigger = 1").await, 1);
 });
 
 both!(a_key_is_of_one_token_and_one_uri_for_twelve_hours, async |db| {
@@ -93,7 +97,7 @@ both!(a_body_that_is_refused_takes_no_key, async |db| {
             api.post_once(&path, "k", json!({"key": 7}))
                 .await
                 .breaks_rule_at("body.key");
-        } else {
+        } else if !path.ends_with("/resend") {
             assert_eq!(api.post_once(&path, "k", json!({})).await.status, 422, "{path}");
         }
         api.post_once(&path, "k", body).await.expect(status);
@@ -111,7 +115,7 @@ both!(a_message_is_replayed_from_what_is_stored, async |db| {
         .post_once(&path, "k", json!({"eventType": "b", "payload": {"n": 2}}))
         .await;
     assert_eq!(first.expect(202), other.expect(202), "the first body counts");
-    assert_eq!(api.rig.count("message").await, 1);
+    assert_eq!(api.rig.count("message").await, 2);
     let bare = api
         .post_once(
             &format!("{path}?with_content=false"),

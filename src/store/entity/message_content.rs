@@ -2,6 +2,8 @@
 
 use sea_orm::entity::prelude::*;
 
+use crate::domain::timestamp::Timestamp;
+
 #[derive(Clone, Debug, DeriveEntityModel, Eq, PartialEq)]
 #[sea_orm(table_name = "message_content")]
 pub struct Model {
@@ -14,6 +16,8 @@ pub struct Model {
     /// Null: `application/json`.
     #[sea_orm(column_type = "Text", nullable)]
     pub content_type: Option<String>,
+    /// When it may be removed: its message's `expires_at`.
+    pub expires_at: Timestamp,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

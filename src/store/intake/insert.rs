@@ -141,7 +141,6 @@ fn channels(fresh: &[Fresh<'_>]) -> HashMap<String, String> {
 fn messages<'a>(fresh: &[Fresh<'a>], channels: &'a HashMap<String, String>) -> Write<'a> {
     let mut sorted: Vec<_> = fresh.iter().collect();
     sorted.sort_by_key(|one| (one.app_id, &one.member.message.event_id, &one.member.id));
-    let expires = |one: &&Fresh| one.member.created_at.plus(one.member.message.retention).0;
     let rows = Rows::new([
         ("app_id", Column::Text(sorted.iter().map(|one| one.app_id).collect())),
         (
@@ -179,7 +178,10 @@ fn messages<'a>(fresh: &[Fresh<'a>], channels: &'a HashMap<String, String>) -> W
             "created_at",
             Column::Int(sorted.iter().map(|one| one.member.created_at.0).collect()),
         ),
-        ("expires_at", Column::Int(sorted.iter().map(expires).collect())),
+        (
+            "expires_at",
+            Column::Int(sorted.iter().map(|one| expires_at(one)).collect()),
+        ),
     ]);
     let sql = "insert into message (app_id, id, event_type, event_id, channels, created_at, expires_at) \
                select app_id, id, event_type, event_id, channels, created_at, expires_at from {t} where true";
@@ -246,10 +248,16 @@ fn contents<'a>(stored: &[Fresh<'a>]) -> Write<'a> {
                     .collect(),
             ),
         ),
+        ("expires_at", Column::Int(stored.iter().map(expires_at).collect())),
     ]);
-    let sql = "insert into message_content (app_id, message_id, body, content_type) \
-               select app_id, message_id, body, content_type from {t}";
+    let sql = "insert into message_content (app_id, message_id, body, content_type, expires_at) \
+               select app_id, message_id, body, content_type, expires_at from {t}";
     Write { sql, rows }
+}
+
+/// When the payload may be removed.
+fn expires_at(one: &Fresh<'_>) -> i64 {
+    one.member.created_at.plus(one.member.message.retention).0
 }
 
 fn deliveries(rows: &[DeliveryRow]) -> Write<'_> {

@@ -1,11 +1,13 @@
-//! The queue's statements: claim, settle, release, park, take over. Rules: delivery-queue in ARCHITECTURE.md.
+//! The queue's statements: claim, settle, release, park, take over, resend. Rules: delivery-queue in ARCHITECTURE.md.
 
 mod claim;
 mod lease;
 mod park;
+mod resend;
 mod settle;
 
 pub use claim::{claim, claim_parked, claim_statement};
 pub use lease::{Content, LARGE_BODY, Lease, LeaseTerms, TARGET, Target, TargetRow, Throttle, find_body, release};
 pub use park::{list_parked, park};
+pub use resend::insert_manual;
 pub use settle::{AttemptRow, Settlement, settle};

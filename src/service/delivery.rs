@@ -1,0 +1,38 @@
+//! Deliveries that somebody asks for. Called by api.
+
+use crate::error::{Error, Kind, Result};
+use crate::store::entity::application::Model as Application;
+use crate::store::idempotency::{self, Key, Reply};
+use crate::store::{Store, endpoint, message, queue};
+
+/// Queues one attempt of a message at an endpoint, both by id or uid, whatever became of it before and whatever the endpoint
+/// wants. To a disabled endpoint nothing is sent, and this is no error.
+///
+/// # Errors
+/// `NotFound`; `MissingPayload` when the message's content is gone.
+pub async fn resend(
+    store: &Store,
+    app: &Application,
+    message: &str,
+    endpoint: &str,
+    key: Option<&Key>,
+    reply: Reply,
+) -> Result<Reply> {
+    let tx = store.begin().await?;
+    if let Some(reply) = idempotency::claim(&tx, key).await? {
+        tx.commit().await?;
+        return Ok(reply);
+    }
+    let message = message::get(&tx, &app.id, message).await?;
+    let endpoint = endpoint::get(&tx, &app.id, endpoint).await?;
+    if !message::has_content(&tx, &app.id, &message.id).await? {
+        let gone = "the message's payload has expired or was expunged";
+        return Err(Error::new(Kind::MissingPayload, gone));
+    }
+    if !endpoint.disabled {
+        queue::insert_manual(&tx, &app.id, &message.id, &endpoint.id).await?;
+    }
+    idempotency::keep(&tx, key, &reply).await?;
+    tx.commit().await?;
+    Ok(reply)
+}

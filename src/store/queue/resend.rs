@@ -1,0 +1,28 @@
+//! A delivery that somebody asks for: a row of its own, due at once, tried once.
+
+use sea_orm::ActiveValue::Set;
+use sea_orm::EntityTrait;
+
+use crate::domain::delivery::Trigger;
+use crate::domain::id::Prefix;
+use crate::error::Result;
+use crate::store::Tx;
+use crate::store::entity::delivery::{ActiveModel, Entity};
+
+/// Queues one manual attempt of a message at an endpoint, both of this application.
+pub async fn insert_manual(tx: &Tx, app_id: &str, message_id: &str, endpoint_id: &str) -> Result<()> {
+    let row = ActiveModel {
+        id: Set(tx.store().clock().new_id_at(Prefix::Delivery, tx.now)),
+        app_id: Set(app_id.to_owned()),
+        message_id: Set(message_id.to_owned()),
+        endpoint_id: Set(endpoint_id.to_owned()),
+        trigger: Set(Trigger::Manual),
+        attempt: Set(0),
+        due_at: Set(Some(tx.now)),
+        owner: Set(None),
+        lease_id: Set(None),
+    };
+    Entity::insert(row).exec_without_returning(tx.conn()).await?;
+    tx.wake_on_commit();
+    Ok(())
+}
