@@ -138,6 +138,7 @@ impl ServeSettings {
             attempt_timeout: self.attempt_timeout,
             schedule: self.retry_schedule.clone(),
             targets: self.allow_targets.clone(),
+            history: self.history_retention,
             svix_headers: self.svix_headers,
         }
     }

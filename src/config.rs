@@ -268,6 +268,10 @@ pub struct ServeSettings {
     #[arg(long, env = "POSTRIDER_SVIX_HEADERS", value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set, help_heading = "Deliveries")]
     pub svix_headers: bool,
 
+    /// Days that messages, their attempts and results are kept, 7 to 36500; payloads go earlier if their senders say so
+    #[arg(long, env = "POSTRIDER_HISTORY_RETENTION", value_name = "DAYS", default_value = "180", value_parser = days::<7, 36_500>, help_heading = "Database")]
+    pub history_retention: Duration,
+
     /// Seconds that requests and deliveries in flight get to end after SIGTERM, 0 to 3600
     #[arg(long, env = "POSTRIDER_SHUTDOWN_GRACE", value_name = "SECONDS", default_value = "30", value_parser = seconds::<0, 3600>,
         help_heading = "Serving")]
@@ -290,4 +294,10 @@ fn seconds<const LEAST: u64, const MOST: u64>(text: &str) -> Result<Duration, St
     seconds
         .map(Duration::from_secs)
         .ok_or_else(|| format!("must be whole seconds from {LEAST} to {MOST}"))
+}
+
+fn days<const LEAST: u64, const MOST: u64>(text: &str) -> Result<Duration, String> {
+    let days = text.parse().ok().filter(|days| (LEAST..=MOST).contains(days));
+    days.map(|days: u64| Duration::from_hours(24 * days))
+        .ok_or_else(|| format!("must be whole days from {LEAST} to {MOST}"))
 }

@@ -1,35 +1,77 @@
-//! Removes what has expired, in small chunks: idempotency keys.
+//! Removes what is kept no longer, in small chunks between others' writes: idempotency keys, payloads, old messages with
+//! their attempts and results. Every replica does; what one is removing the others leave alone.
 
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Result;
-use crate::store::{Store, idempotency};
+use crate::store::{Store, idempotency, retention};
 
 const PERIOD: Duration = Duration::from_secs(60);
 /// Rows in one transaction.
 const CHUNK: u64 = 500;
+/// Applications whose history one turn looks at.
+const APPLICATIONS: u64 = 1_000;
 
-pub(super) async fn run(store: Store, ended: CancellationToken) {
-    loop {
-        if let Err(err) = prune(&store).await {
-            tracing::warn!(%err, "expired idempotency keys could not be removed; trying again in a minute");
-        }
-        tokio::select! {
-            () = store.clock().sleep(PERIOD) => {}
-            () = ended.cancelled() => return,
-        }
-    }
+pub(super) struct Janitor {
+    store: Store,
+    /// How long messages, attempts and results are kept.
+    history: Duration,
+    /// Where the look at applications goes on.
+    after: String,
 }
 
-async fn prune(store: &Store) -> Result<()> {
-    loop {
-        let tx = store.begin().await?;
-        let pruned = idempotency::prune(&tx, CHUNK).await?;
-        tx.commit().await?;
-        if pruned < CHUNK {
-            return Ok(());
+impl Janitor {
+    pub fn new(store: Store, history: Duration) -> Self {
+        Self {
+            store,
+            history,
+            after: String::new(),
         }
+    }
+
+    pub async fn run(mut self, ended: CancellationToken) {
+        loop {
+            let turn = tokio::select! {
+                turn = self.turn() => turn,
+                () = ended.cancelled() => return,
+            };
+            if let Err(err) = turn {
+                tracing::warn!(%err, "what is kept no longer could not be removed; trying again in a minute");
+            }
+            tokio::select! {
+                () = self.store.clock().sleep(PERIOD) => {}
+                () = ended.cancelled() => return,
+            }
+        }
+    }
+
+    /// All expired keys and payloads, and the old history of the next applications.
+    pub async fn turn(&mut self) -> Result<()> {
+        let mut pruned = CHUNK;
+        while pruned == CHUNK {
+            let tx = self.store.begin().await?;
+            pruned = idempotency::prune(&tx, CHUNK).await?;
+            tx.commit().await?;
+        }
+        pruned = CHUNK;
+        while pruned == CHUNK {
+            let tx = self.store.begin().await?;
+            pruned = retention::prune_contents(&tx, CHUNK).await?;
+            tx.commit().await?;
+        }
+        let before = self.store.clock().now().minus(self.history);
+        let (old, last) = retention::list_with_history(&self.store, &self.after, before, APPLICATIONS).await?;
+        for app_id in old {
+            pruned = CHUNK;
+            while pruned == CHUNK {
+                let tx = self.store.begin().await?;
+                pruned = retention::prune_history(&tx, &app_id, before, CHUNK).await?;
+                tx.commit().await?;
+            }
+        }
+        self.after = last.unwrap_or_default();
+        Ok(())
     }
 }

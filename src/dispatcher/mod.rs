@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use self::claimer::Claimer;
 use self::heartbeat::Heartbeat;
+use self::janitor::Janitor;
 use self::sender::{Sender, Sent};
 use crate::domain::retry::RetrySchedule;
 use crate::domain::target::TargetPolicy;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub attempt_timeout: Duration,
     pub schedule: RetrySchedule,
     pub targets: TargetPolicy,
+    /// How long messages, their attempts and results are kept.
+    pub history: Duration,
     /// Signs under the names `svix-id`, `svix-timestamp` and `svix-signature` too.
     pub svix_headers: bool,
 }
@@ -53,6 +56,7 @@ pub struct Dispatcher {
     outcomes: mpsc::Receiver<Sent>,
     claimer: Claimer,
     heartbeat: Heartbeat,
+    janitor: Janitor,
 }
 
 struct Shared {
@@ -80,6 +84,7 @@ impl Dispatcher {
     pub fn new(store: &Store, handoff: &Arc<Handoff>, fast: mpsc::Receiver<Lease>, settings: Settings) -> Result<Self> {
         let (unsettled, outcomes) = mpsc::channel(UNSETTLED_CAP);
         let lease = settings.attempt_timeout + LEASE_MARGIN;
+        let janitor = Janitor::new(store.clone(), settings.history);
         let shared = Arc::new(Shared {
             store: store.clone(),
             handoff: handoff.clone(),
@@ -96,6 +101,7 @@ impl Dispatcher {
             outcomes,
             claimer,
             heartbeat: Heartbeat::new(store.clone(), handoff.clone()),
+            janitor,
         })
     }
 
@@ -122,6 +128,11 @@ impl Dispatcher {
         Ok(Step { taken_over, sent })
     }
 
+    /// One turn of the janitor: removes what is kept no longer.
+    pub async fn prune(&mut self) -> Result<()> {
+        self.janitor.turn().await
+    }
+
     /// Runs until `stop`, then finishes what is in flight; what is left at `grace_over` it gives back.
     pub async fn run(self, stop: CancellationToken, grace_over: CancellationToken) {
         let Self {
@@ -130,12 +141,13 @@ impl Dispatcher {
             outcomes,
             claimer,
             mut heartbeat,
+            janitor,
         } = self;
         let sends = TaskTracker::new();
         let ended = shared.ended.clone();
         let loops = TaskTracker::new();
         loops.spawn(settler::run(shared.clone(), outcomes));
-        loops.spawn(janitor::run(shared.store.clone(), ended.clone()));
+        loops.spawn(janitor.run(ended.clone()));
         loops.spawn(crate::store::notify::run(shared.store.clone(), ended.clone()));
         let beats = tokio::spawn({
             let ended = ended.clone();

@@ -21,6 +21,7 @@ mod page;
 pub mod process;
 pub mod queue;
 mod reach;
+pub mod retention;
 mod rows;
 pub mod schema;
 mod source;

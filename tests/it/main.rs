@@ -38,6 +38,7 @@ mod proxy;
 mod query_plans;
 mod receiver;
 mod resend;
+mod retention;
 mod schema_drift;
 mod secret;
 mod seed;

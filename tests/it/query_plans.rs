@@ -12,6 +12,7 @@ use postrider::store::handoff::{Caps, Handoff, Lane};
 use postrider::store::idempotency::{self, Key};
 use postrider::store::process;
 use postrider::store::queue::{self, AttemptRow, Lease, LeaseTerms, Settlement};
+use postrider::store::retention;
 use sea_orm::ConnectionTrait;
 use serde_json::json;
 
@@ -268,6 +269,13 @@ async fn a_message_s_whole_life(db: &TestDatabase) {
     let tx = rig.store.begin().await.expect("a transaction");
     idempotency::prune(&tx, 500).await.expect("expired keys go");
     tx.commit().await.expect("a commit");
+    in_tx!(rig.store, tx => retention::prune_contents(&tx, 500));
+    let nothing_is_older = Timestamp(0);
+    let (old, _) = retention::list_with_history(&rig.store, "", nothing_is_older, 1_000)
+        .await
+        .expect("a list");
+    assert_eq!(old, Vec::<String>::new());
+    in_tx!(rig.store, tx => retention::prune_history(&tx, &id("app", 1_000_001), nothing_is_older, 500));
 }
 
 /// Every list and every read of one thing, with all that may narrow it down.

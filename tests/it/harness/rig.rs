@@ -25,6 +25,9 @@ const KEY: &str = "an encryption key for tests only, long enough";
 /// 2026-01-01T00:00:00Z.
 pub const START: Timestamp = Timestamp(1_767_225_600_000_000);
 
+/// How long messages are kept.
+const HISTORY: Duration = Duration::from_hours(180 * 24);
+
 /// How a rig differs from the default one.
 #[derive(Clone)]
 pub struct Shape {
@@ -109,6 +112,7 @@ impl Rig {
         let (handoff, fast) = Handoff::new(store.clone(), shape.caps);
         let settings = Settings {
             attempt_timeout: shape.attempt_timeout,
+            history: HISTORY,
             schedule: shape.schedule.parse().unwrap(),
             targets: shape.targets.parse().unwrap(),
             svix_headers: shape.svix_headers,
@@ -264,6 +268,12 @@ impl Rig {
             .expect("it does not run by itself")
             .step()
             .await
+    }
+
+    /// One turn of the janitor.
+    pub async fn prune(&mut self) {
+        let dispatcher = self.dispatcher.as_mut().expect("it does not run by itself");
+        dispatcher.prune().await.expect("the janitor does its turn");
     }
 
     /// From now on the dispatcher runs by itself.
