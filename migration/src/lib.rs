@@ -7,6 +7,7 @@ use sea_orm_migration::sea_orm::{ConnectionTrait, DatabaseBackend};
 mod m20261123_000001_initial;
 mod m20261123_000002_history;
 mod m20261123_000007_portal;
+mod m20261123_000008_application_revision;
 
 pub struct Migrator;
 
@@ -16,6 +17,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000001_initial::Migration),
             Box::new(m20261123_000002_history::Migration),
             Box::new(m20261123_000007_portal::Migration),
+            Box::new(m20261123_000008_application_revision::Migration),
         ]
     }
 }

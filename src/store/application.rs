@@ -89,6 +89,7 @@ pub(super) async fn insert_as(tx: &Tx, id: String, org_id: &str, content: Conten
         created_at: tx.now,
         updated_at: tx.now,
         deleted_at: None,
+        revision: 0,
     };
     let row = model.clone().into_active_model();
     Entity::insert(row)

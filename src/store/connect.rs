@@ -25,6 +25,8 @@ const STATEMENT_TIMEOUT: &str = "30s";
 const IDLE_IN_TRANSACTION_TIMEOUT: &str = "10s";
 /// Readers beside SQLite's one writer.
 const SQLITE_READERS: u32 = 4;
+/// Batches under way on Postgres. With two, callers waited for round trips while a third of the processors was idle.
+const INTAKE_CONNECTIONS: u32 = 4;
 /// A guest gets the file's lock only between two transactions of a holder that hardly ever pauses.
 const GUEST_PATIENCE: Duration = Duration::from_secs(30);
 const LOCK_POLL: Duration = Duration::from_millis(50);
@@ -63,6 +65,8 @@ pub(super) enum Pools {
     Postgres {
         pool: DatabaseConnection,
         options: Box<PgConnectOptions>,
+        /// Connections beside the pool that the intake may have.
+        intake: u32,
     },
 }
 
@@ -163,7 +167,15 @@ impl Store {
         self.0.announced.notified().await;
     }
 
-    /// Closes every connection, after what runs on them has ended.
+    /// How many batches of messages may be under way: SQLite has one writer; on Postgres one is filled while others commit.
+    pub(super) fn intake_workers(&self) -> u32 {
+        match self.0.pools {
+            Pools::Sqlite { .. } => 1,
+            Pools::Postgres { intake, .. } => intake,
+        }
+    }
+
+    /// Closes every connection of the pools, after what runs on them has ended.
     pub async fn close(&self) {
         let pools = match &self.0.pools {
             Pools::Sqlite { writer, readers, .. } => [Some(readers), Some(writer)],
@@ -292,8 +304,9 @@ fn open_postgres(options: &ConnectOptions) -> Result<Pools> {
     if let Some(password) = &options.password {
         connect = connect.password(password);
     }
+    let intake = (options.max_connections / 2).clamp(1, INTAKE_CONNECTIONS);
     let pool = PgPoolOptions::new()
-        .max_connections(options.max_connections)
+        .max_connections(options.max_connections.saturating_sub(intake).max(1))
         .acquire_timeout(TURN_DEADLINE)
         .test_before_acquire(false)
         // Either would start sqlx's maintenance task, which may spin for ever (sqlx issue 3645; not released yet).
@@ -303,5 +316,6 @@ fn open_postgres(options: &ConnectOptions) -> Result<Pools> {
     Ok(Pools::Postgres {
         pool: SqlxPostgresConnector::from_sqlx_postgres_pool(pool),
         options: Box::new(connect),
+        intake,
     })
 }

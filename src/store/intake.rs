@@ -2,9 +2,11 @@
 //! no timer. Each caller waits for its own answer. Must not decide which endpoint wants a message (domain does).
 //! Called by service/message; hands freshly leased rows to the dispatcher through handoff.rs.
 
+mod at_once;
 mod batch;
 mod insert;
 mod keys;
+mod known;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,10 +15,12 @@ use std::time::Duration;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
+use self::at_once::Line;
 use self::batch::Batch;
+use self::known::Known;
+use super::Store;
 use super::handoff::Handoff;
 use super::idempotency::Key;
-use super::{Backend, Store};
 use crate::domain::id::Prefix;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Kind, Result};
@@ -87,6 +91,13 @@ pub(super) struct Member {
     _bytes: WaitingBytes,
 }
 
+impl Member {
+    /// The application as the sender named it, in its organization.
+    fn app_name(&self) -> (&str, &str) {
+        (&self.message.org_id, &self.message.app)
+    }
+}
+
 /// Counts a waiting payload as long as it waits.
 struct WaitingBytes(Arc<AtomicUsize>, usize);
 
@@ -105,16 +116,15 @@ impl Intake {
             queue: waiting,
             next: None,
         }));
-        let workers = match store.backend() {
-            Backend::Postgres => 4,
-            Backend::Sqlite => 1,
-        };
-        for _ in 0..workers {
+        let known = Arc::new(Known::default());
+        for _ in 0..store.intake_workers() {
             let worker = Worker {
                 store: store.clone(),
                 handoff: handoff.clone(),
                 limits,
                 waiting: waiting.clone(),
+                known: known.clone(),
+                line: Line::new(store),
             };
             tasks.spawn(worker.run());
         }
@@ -205,15 +215,18 @@ struct Worker {
     handoff: Arc<Handoff>,
     limits: Limits,
     waiting: Arc<Mutex<Waiting>>,
+    known: Arc<Known>,
+    line: Option<Line>,
 }
 
 impl Worker {
-    async fn run(self) {
+    async fn run(mut self) {
         loop {
             let taken = self.waiting.lock().await.take(&self.limits).await;
             let Some(mut members) = taken else { return };
             while !members.is_empty() {
-                members = self.store_some(members, self.new_batch()).await;
+                let batch = self.new_batch();
+                members = self.store_some(members, batch).await;
             }
         }
     }
@@ -223,7 +236,7 @@ impl Worker {
     }
 
     /// Stores as many of `members` as fit in one transaction and answers them; returns the rest.
-    async fn store_some(&self, mut members: Vec<Member>, mut batch: Batch) -> Vec<Member> {
+    async fn store_some(&mut self, mut members: Vec<Member>, mut batch: Batch) -> Vec<Member> {
         let mut pauses = RETRY_PAUSES_MS.into_iter();
         loop {
             // Those whose caller has left: nobody was promised anything. But what may be stored must also be sent.
@@ -233,7 +246,7 @@ impl Worker {
             if members.is_empty() {
                 return members;
             }
-            match batch.store(&members).await {
+            match batch.store(&members, &self.known, self.line.as_mut()).await {
                 Ok(answers) => {
                     let rest = members.split_off(answers.len());
                     for (member, answer) in members.into_iter().zip(answers) {
@@ -262,7 +275,7 @@ impl Worker {
         }
     }
 
-    async fn store_singly(&self, members: Vec<Member>, batch: Batch) -> Vec<Member> {
+    async fn store_singly(&mut self, members: Vec<Member>, batch: Batch) -> Vec<Member> {
         for member in members {
             Box::pin(self.store_some(vec![member], batch.clone())).await;
         }

@@ -128,26 +128,29 @@ postgres_only!(
     }
 );
 
-postgres_only!(an_insert_whose_answer_is_lost_is_found_and_sent_once, async |db| {
-    let proxy = Proxy::to(db.url()).await;
-    let shape = Shape {
-        url: Some(proxy.url(db.url())),
-        ..Shape::default()
-    };
-    let mut rig = Rig::shaped(db, shape).await;
-    let receiver = Receiver::start().await;
-    let app = rig.application("a").await;
-    rig.endpoint(&app, "e", &receiver.url()).await;
-    proxy.lose_next_insert();
-    let accepted = rig.accept(&app, "{}").await;
-    proxy.insert_lost().await;
-    for table in ["message", "message_content", "delivery"] {
-        assert_eq!(rig.count(table).await, 1, "{table}");
+postgres_only!(
+    a_batch_of_one_statement_whose_answer_is_lost_is_found_and_sent_once,
+    async |db| {
+        let proxy = Proxy::to(db.url()).await;
+        let shape = Shape {
+            url: Some(proxy.url(db.url())),
+            ..Shape::default()
+        };
+        let mut rig = Rig::shaped(db, shape).await;
+        let receiver = Receiver::start().await;
+        let app = rig.application("a").await;
+        rig.endpoint(&app, "e", &receiver.url()).await;
+        proxy.lose_next_batch();
+        let accepted = rig.accept(&app, "{}").await;
+        proxy.batch_lost().await;
+        for table in ["message", "message_content", "delivery"] {
+            assert_eq!(rig.count(table).await, 1, "{table}");
+        }
+        assert_eq!(rig.drain().await, 1, "at once, not when the lost lease ends");
+        assert_eq!(receiver.arrivals()[0].message_id(), accepted.message_id);
+        assert_eq!(receiver.count(), 1);
     }
-    assert_eq!(rig.drain().await, 1, "at once, not when the lost lease ends");
-    assert_eq!(receiver.arrivals()[0].message_id(), accepted.message_id);
-    assert_eq!(receiver.count(), 1);
-});
+);
 
 both!(a_replayed_key_among_new_ones_keeps_none_of_them_back, async |db| {
     let mut rig = Rig::on(db).await;
@@ -519,4 +522,55 @@ postgres_only!(a_usual_batch_with_keys_is_stored_by_one_statement, async |db| {
         .collect();
     assert_eq!(inserts.len(), 1, "{inserts:#?}");
     assert!(inserts[0].contains("into idempotency"), "{inserts:#?}");
+});
+
+both!(whatever_changes_an_endpoint_is_known_to_the_next_message, async |db| {
+    let mut rig = Rig::on(db).await;
+    let receiver = Receiver::start().await;
+    let app = rig.application("a").await;
+    let first = rig.endpoint(&app, "first", &receiver.url()).await;
+    rig.accept(&app, "{}").await;
+    assert_eq!(rig.drain().await, 1);
+
+    // Written past the services, as another replica or an operator would.
+    rig.endpoint(&app, "second", &receiver.url()).await;
+    rig.accept(&app, "{}").await;
+    assert_eq!(rig.drain().await, 2, "a new endpoint gets it");
+    rig.sql(
+        "update endpoint set event_types = '[\"other\"]' where id = $1",
+        [first.as_str().into()],
+    )
+    .await;
+    rig.accept(&app, "{}").await;
+    assert_eq!(rig.drain().await, 1, "a filter holds from then on");
+    rig.sql(
+        "update endpoint set disabled = true where id = $1",
+        [first.as_str().into()],
+    )
+    .await;
+    rig.sql("delete from endpoint where id <> $1", [first.into()]).await;
+    rig.accept(&app, "{}").await;
+    assert_eq!(rig.drain().await, 0, "nobody is left");
+    rig.sql(
+        "update application set deleted_at = 1 where id = $1",
+        [app.as_str().into()],
+    )
+    .await;
+    let refused = rig.intake.accept(rig.message(&app, "{}")).await.expect_err("deleted");
+    assert_eq!(refused.kind, ErrorKind::NotFound);
+});
+
+both!(a_uid_that_went_to_another_application_leads_there, async |db| {
+    let rig = Rig::on(db).await;
+    let (before, after) = (rig.application("before").await, rig.application("after").await);
+    let name = |app: &str| ("update application set uid = $1 where id = $2", app.to_owned());
+    let (sql, app) = name(&before);
+    rig.sql(sql, ["u".into(), app.into()]).await;
+    assert_eq!(rig.accept("u", "{}").await.app_id, before);
+    assert_eq!(rig.accept("u", "{}").await.app_id, before);
+    rig.sql("update application set uid = null where id = $1", [before.into()])
+        .await;
+    let (sql, app) = name(&after);
+    rig.sql(sql, ["u".into(), app.into()]).await;
+    assert_eq!(rig.accept("u", "{}").await.app_id, after);
 });

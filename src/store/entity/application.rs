@@ -24,6 +24,8 @@ pub struct Model {
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
     pub deleted_at: Option<Timestamp>,
+    /// On Postgres: changes with each write of this row or of one of its endpoints.
+    pub revision: i64,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

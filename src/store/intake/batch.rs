@@ -4,8 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::at_once::{Line, Stored, UsualBatch};
 use super::insert::{self, App, DeliveryRow, Fresh};
 use super::keys;
+use super::known::{Known, Named};
 use super::{Accepted, Member};
 use crate::crash_point;
 use crate::domain::delivery::Trigger;
@@ -13,10 +15,9 @@ use crate::domain::filter::{self, EndpointFilter};
 use crate::domain::id::Prefix;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Kind, Result};
+use crate::store::Store;
 use crate::store::handoff::{Handoff, Place, Slot};
 use crate::store::queue::{Content, LARGE_BODY, Lease, Target};
-use crate::store::source::Source;
-use crate::store::{Backend, Store};
 
 /// Delivery rows in one batch, and in one statement of a message that alone has more.
 const BATCH_DELIVERIES: usize = 5_000;
@@ -65,54 +66,81 @@ impl Batch {
     }
 
     /// Stores a prefix of `members` and answers it, in order. Called again after a failure it finds what an earlier try
-    /// had committed.
-    pub async fn store(&mut self, members: &[Member]) -> Result<Vec<Result<Accepted>>> {
+    /// had committed. With a `line` (Postgres) it tries the short way first.
+    pub async fn store(
+        &mut self,
+        members: &[Member],
+        known: &Known,
+        line: Option<&mut Line>,
+    ) -> Result<Vec<Result<Accepted>>> {
         let is_plain = |member: &Member| member.message.event_id.is_none();
         if self.tried.is_empty()
-            && self.store.backend() == Backend::Postgres
+            && let Some(line) = line
             && members.iter().all(is_plain)
-            && let Some(answers) = self.store_at_once(members).await?
+            && let Some(answers) = self.store_at_once(members, known, line).await?
         {
             return Ok(answers);
         }
         self.store_by_steps(members).await
     }
 
-    /// The usual batch in two round trips: a read, and one statement that is a transaction by itself. `None` when it is
-    /// not a usual one, or some key has a reply already: the steps find that out, and what this has stored.
-    async fn store_at_once(&mut self, members: &[Member]) -> Result<Option<Vec<Result<Accepted>>>> {
-        let (now, began) = (self.store.clock().now(), self.store.clock().monotonic());
-        let plans = plan(&self.store, members).await?;
-        let keyed = keyed(&plans);
-        let fresh: Vec<&Plan> = plans.iter().filter(|plan| plan.app.is_some()).collect();
-        if !keyed.is_empty() && keyed.len() < fresh.len() {
-            return Ok(None);
+    /// The usual batch in one round trip, or three where an application has changed. `None` when it is not a usual one,
+    /// or some key has a reply already: the steps find that out, and what this has stored.
+    async fn store_at_once(
+        &mut self,
+        members: &[Member],
+        known: &Known,
+        line: &mut Line,
+    ) -> Result<Option<Vec<Result<Accepted>>>> {
+        for _ in 0..2 {
+            let (now, began) = (self.store.clock().now(), self.store.clock().monotonic());
+            let apps = known.find(&self.store, members).await?;
+            let plans = plan(&apps, members);
+            let keyed = keyed(&plans);
+            let fresh: Vec<&Plan> = plans.iter().filter(|plan| plan.app.is_some()).collect();
+            if fresh.is_empty() {
+                return Ok(Some(answers(&plans, &HashMap::new(), |_| true)));
+            }
+            if !keyed.is_empty() && keyed.len() < fresh.len() {
+                return Ok(None);
+            }
+            let placed = self.place(now, began, fresh.iter());
+            if placed.rows.len() > BATCH_DELIVERIES {
+                return Ok(None);
+            }
+            let batch = UsualBatch {
+                now,
+                apps: &apps,
+                keyed: &keyed,
+                fresh: &fresh.iter().map(|plan| plan.fresh()).collect::<Vec<_>>(),
+                deliveries: &placed.rows,
+            };
+            crash_point::pass("accepted.before_commit");
+            self.uncertain = true;
+            let stored = line.store(&batch).await?;
+            crash_point::pass("accepted.after_commit");
+            match stored {
+                Stored::Stale => known.forget(apps.keys()),
+                Stored::Messages(stored) if stored < fresh.len() => return Ok(None),
+                Stored::Messages(_) => {
+                    if placed.due {
+                        self.store.wake();
+                    }
+                    self.hand_over(placed);
+                    let replies = keyed
+                        .into_iter()
+                        .map(|(key, reply)| ((key.scope.clone(), key.key.clone()), reply));
+                    return Ok(Some(answers(&plans, &replies.collect(), |_| true)));
+                }
+            }
         }
-        let placed = self.place(now, began, fresh.iter());
-        if placed.rows.len() > BATCH_DELIVERIES {
-            return Ok(None);
-        }
-        let contents: Vec<_> = fresh.iter().map(|plan| plan.fresh()).collect();
-        crash_point::pass("accepted.before_commit");
-        self.uncertain = true;
-        let stored = insert::insert_at_once(&self.store, now, &keyed, &contents, &placed.rows).await?;
-        crash_point::pass("accepted.after_commit");
-        if stored < fresh.len() {
-            return Ok(None);
-        }
-        if placed.due {
-            self.store.wake();
-        }
-        self.hand_over(placed);
-        let replies = keyed
-            .into_iter()
-            .map(|(key, reply)| ((key.scope.clone(), key.key.clone()), reply));
-        Ok(Some(answers(&plans, &replies.collect(), |_| true)))
+        Ok(None)
     }
 
     async fn store_by_steps(&mut self, members: &[Member]) -> Result<Vec<Result<Accepted>>> {
         let tx = self.store.begin().await?;
-        let plans = plan(&tx, members).await?;
+        let apps = insert::find_apps(&tx, members.iter().map(Member::app_name).collect()).await?;
+        let plans = plan(&apps, members);
         let replies = keys::claim_keys(&tx, &keyed(&plans)).await?;
         let fresh: Vec<&Plan> = plans.iter().filter(|plan| stores(plan, &replies)).collect();
         let stored = insert::insert_messages(&tx, &fresh.iter().map(|plan| plan.fresh()).collect::<Vec<_>>()).await?;
@@ -247,15 +275,13 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Reads the members' applications and endpoints as they stand now, and plans a prefix of the members
-/// that has at most 5,000 deliveries (or one member).
-async fn plan<'a>(source: &impl Source, members: &'a [Member]) -> Result<Vec<Plan<'a>>> {
-    let apps = insert::find_apps(source, members).await?;
+/// Plans a prefix of the members that has at most 5,000 deliveries (or one member).
+fn plan<'a>(apps: &Named<'_>, members: &'a [Member]) -> Vec<Plan<'a>> {
     let mut deliveries = 0;
     let mut plans = Vec::with_capacity(members.len());
     for member in members {
         let message = &member.message;
-        let app = apps.get(&(message.org_id.as_str(), message.app.as_str())).cloned();
+        let app = apps.get(&member.app_name()).cloned();
         let endpoints = app.iter().flat_map(|app| &app.endpoints);
         let wanting = endpoints.filter(|endpoint| {
             if let Some(only) = &message.only_to {
@@ -274,7 +300,7 @@ async fn plan<'a>(source: &impl Source, members: &'a [Member]) -> Result<Vec<Pla
         }
         plans.push(Plan { member, app, targets });
     }
-    Ok(plans)
+    plans
 }
 
 /// The members that bring a key, the first of each key only, with the reply that the key is to have.

@@ -3,22 +3,23 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult};
 
 use super::Member;
-use super::keys::keys;
+use super::known::Named;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
+use crate::store::Tx;
 use crate::store::entity::json_text::JsonText;
-use crate::store::idempotency::{KEPT, Key};
 use crate::store::queue::{TARGET, Target, TargetRow};
 use crate::store::rows::{Column, Rows, Write, execute_all, statement};
 use crate::store::source::Source;
-use crate::store::{Backend, Store, Tx};
 
 /// An application and its endpoints that may be called.
 pub(super) struct App {
     pub id: String,
+    /// On Postgres: what changes with it and with its endpoints.
+    pub revision: i64,
     pub endpoints: Vec<Endpoint>,
 }
 
@@ -43,15 +44,8 @@ pub(super) struct DeliveryRow {
     pub lease: Option<(Arc<str>, i64)>,
 }
 
-/// The applications that `members` name by id or uid, each with its endpoints, by (organization, name).
-pub(super) async fn find_apps<'a>(
-    source: &impl Source,
-    members: &'a [Member],
-) -> Result<HashMap<(&'a str, &'a str), Arc<App>>> {
-    let mut names: Vec<_> = members
-        .iter()
-        .map(|one| (one.message.org_id.as_str(), one.message.app.as_str()))
-        .collect();
+/// The applications called so by id or uid, each with its endpoints, by (organization, name).
+pub(super) async fn find_apps<'a>(source: &impl Source, mut names: Vec<(&'a str, &'a str)>) -> Result<Named<'a>> {
     names.sort_unstable();
     names.dedup();
     // A uid never begins with `app_`, so a name says which of the two it is.
@@ -64,7 +58,7 @@ pub(super) async fn find_apps<'a>(
         let (orgs, refs) = names.iter().copied().unzip();
         let rows = Rows::new([("org_id", Column::Text(orgs)), ("name", Column::Text(refs))]);
         let sql = format!(
-            "select a.id as a_id, a.org_id as a_org_id, t.name as a_name, e.event_types, e.channels, {TARGET} from {{t}} \
+            "select a.id as a_id, a.org_id as a_org_id, a.revision as a_revision, t.name as a_name, e.event_types, e.channels, {TARGET} from {{t}} \
              join application a on a.org_id = t.org_id and {matches} and a.deleted_at is null and {} \
              left join endpoint e on e.app_id = a.id and e.deleted_at is null and not e.disabled order by e.id",
             if matches == "a.uid = t.name" {
@@ -81,8 +75,10 @@ pub(super) async fn find_apps<'a>(
         for row in &rows {
             let key = (row.try_get("", "a_org_id")?, row.try_get("", "a_name")?);
             let id: String = row.try_get("", "a_id")?;
+            let revision = row.try_get("", "a_revision")?;
             let app = apps.entry(key).or_insert_with(|| App {
                 id,
+                revision,
                 endpoints: Vec::new(),
             });
             if row.try_get::<Option<String>>("", "id")?.is_some() {
@@ -309,48 +305,4 @@ pub(super) async fn insert_rest(tx: &Tx, stored: &[Fresh<'_>], rows: &[DeliveryR
         execute_all(tx, vec![deliveries(rows)]).await?;
     }
     Ok(())
-}
-
-/// Postgres: everything of a batch by one statement, for messages without event ids that no earlier try has stored, and
-/// of which each brings a key of its own, or none does. A message whose key has a reply already is left out, with all that is its own. Answers how many messages went in.
-pub(super) async fn insert_at_once(
-    store: &Store,
-    now: Timestamp,
-    keyed: &[(&Key, String)],
-    fresh: &[Fresh<'_>],
-    rows: &[DeliveryRow],
-) -> Result<usize> {
-    if fresh.is_empty() {
-        return Ok(0);
-    }
-    let channels = channels(fresh);
-    let (messages, contents) = (messages(fresh, &channels), contents(fresh));
-    let deliveries = (!rows.is_empty()).then(|| deliveries(rows));
-    if keyed.is_empty() {
-        execute_all(store, [messages, contents].into_iter().chain(deliveries).collect()).await?;
-        return Ok(fresh.len());
-    }
-    let mut values: Vec<Value> = vec![now.plus(KEPT).0.into(), now.0.into()];
-    let mut bind = |write: Write| {
-        write
-            .sql
-            .replace("{t}", &write.rows.bind(Backend::Postgres, "t", &mut values))
-    };
-    let mut sql = format!(
-        "with k as ({} returning reply), m as ({} and app_id || '/' || id || '/' || created_at in (select reply from k) returning id), \
-         c as ({} where message_id in (select id from m))",
-        bind(keys(keyed)),
-        bind(messages),
-        bind(contents)
-    );
-    if let Some(deliveries) = deliveries {
-        sql += &format!(", d as ({} where message_id in (select id from m))", bind(deliveries));
-    }
-    sql += " select count(*) as stored from m";
-    let rows = store
-        .reader()
-        .query_all_raw(Statement::from_sql_and_values(Backend::Postgres.orm(), sql, values))
-        .await?;
-    let stored: i64 = rows.first().map_or(Ok(0), |row| row.try_get("", "stored"))?;
-    Ok(usize::try_from(stored).unwrap_or(0))
 }

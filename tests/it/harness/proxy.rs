@@ -16,8 +16,9 @@ use super::within::{DEADLINE, within};
 
 /// Client to server as a simple query; server to client as the tag of the completed command.
 const COMMIT: &[u8] = b"COMMIT\0";
-/// How the answer to an INSERT ends.
-const INSERTED: &[u8] = b"INSERT 0 ";
+/// What binds the statement that stores a batch of messages, and how its answer, one row, ends.
+const MESSAGE_ID: &[u8] = b"msg_";
+const SELECTED: &[u8] = b"SELECT 1\0";
 
 struct Inner {
     target: SocketAddr,
@@ -25,7 +26,7 @@ struct Inner {
     /// Counts the cuts: a connection ends when it moves.
     cuts: watch::Sender<u64>,
     armed: AtomicBool,
-    armed_for_insert: AtomicBool,
+    armed_for_batch: AtomicBool,
 }
 
 /// Listens on a loopback port until it is dropped.
@@ -56,7 +57,7 @@ impl Proxy {
             stalled: watch::Sender::new(false),
             cuts: watch::Sender::new(0),
             armed: AtomicBool::new(false),
-            armed_for_insert: AtomicBool::new(false),
+            armed_for_batch: AtomicBool::new(false),
         });
         let accepting = tokio::spawn(accept(listener, inner.clone()));
         Self {
@@ -96,15 +97,15 @@ impl Proxy {
         self.inner.armed.store(true, Ordering::SeqCst);
     }
 
-    /// The next INSERT that is a transaction by itself commits; its answer is lost and the connection ends.
-    pub fn lose_next_insert(&self) {
-        self.inner.armed_for_insert.store(true, Ordering::SeqCst);
+    /// The next batch of messages that is one statement commits; its answer is lost and the connection ends.
+    pub fn lose_next_batch(&self) {
+        self.inner.armed_for_batch.store(true, Ordering::SeqCst);
     }
 
-    /// Waits until the answer that [`Proxy::lose_next_insert`] announced has been lost.
-    pub async fn insert_lost(&self) {
-        let armed = &self.inner.armed_for_insert;
-        within(DEADLINE, "an INSERT's answer was lost", async || {
+    /// Waits until the answer that [`Proxy::lose_next_batch`] announced has been lost.
+    pub async fn batch_lost(&self) {
+        let armed = &self.inner.armed_for_batch;
+        within(DEADLINE, "a batch's answer was lost", async || {
             (!armed.load(Ordering::SeqCst)).then_some(())
         })
         .await;
@@ -149,14 +150,20 @@ async fn pass(client: TcpStream, inner: &Inner) {
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (client_read, client_write) = client.into_split();
     let (server_read, server_write) = server.into_split();
-    let losing = AtomicBool::new(false);
+    let (losing, storing) = (AtomicBool::new(false), AtomicBool::new(false));
     tokio::select! {
-        () = requests(client_read, server_write, inner, &losing) => {}
-        () = answers(server_read, client_write, inner, &losing) => {}
+        () = requests(client_read, server_write, inner, &losing, &storing) => {}
+        () = answers(server_read, client_write, inner, &losing, &storing) => {}
     }
 }
 
-async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, inner: &Inner, losing: &AtomicBool) {
+async fn requests(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    inner: &Inner,
+    losing: &AtomicBool,
+    storing: &AtomicBool,
+) {
     let mut seen = Tail::default();
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
@@ -165,20 +172,29 @@ async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, inner: &Inner
         if seen.completes_commit(part) && inner.armed.swap(false, Ordering::SeqCst) {
             losing.store(true, Ordering::SeqCst);
         }
+        if part.windows(MESSAGE_ID.len()).any(|window| window == MESSAGE_ID) {
+            storing.store(true, Ordering::SeqCst);
+        }
         if to.write_all(part).await.is_err() {
             return;
         }
     }
 }
 
-async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, inner: &Inner, losing: &AtomicBool) {
+async fn answers(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    inner: &Inner,
+    losing: &AtomicBool,
+    storing: &AtomicBool,
+) {
     let mut seen = Tail::default();
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
         let part = &buffer[..length];
         flowing(inner).await;
-        let inserted = part.windows(INSERTED.len()).any(|window| window == INSERTED);
-        if inserted && inner.armed_for_insert.swap(false, Ordering::SeqCst) {
+        let stored = storing.load(Ordering::SeqCst) && part.windows(SELECTED.len()).any(|window| window == SELECTED);
+        if stored && inner.armed_for_batch.swap(false, Ordering::SeqCst) {
             return;
         }
         let committed = seen.completes_commit(part);

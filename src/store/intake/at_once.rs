@@ -1,0 +1,207 @@
+//! Postgres: a usual batch as one statement, which is a transaction by itself, over a connection that a worker keeps.
+//!
+//! The statement first proves that the applications are as they are remembered; else it stores nothing. It is bound and
+//! sent by SeaORM's driver itself: SeaORM copies every value twice, and its pool asks the server, each time that a
+//! connection comes back, whether it still lives. Must not decide what is stored. Called by batch.rs.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
+use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
+use sea_orm::sqlx::{AssertSqlSafe, ConnectOptions, Row, query};
+use sea_orm::{DbErr, RuntimeErr};
+
+use super::insert::{App, DeliveryRow, Fresh};
+use crate::domain::timestamp::Timestamp;
+use crate::error::Result;
+use crate::store::Store;
+use crate::store::connect::Pools;
+use crate::store::idempotency::{KEPT, Key};
+
+/// A worker's own connection, opened at its first batch and again after each failure.
+pub(super) struct Line {
+    options: PgConnectOptions,
+    open: Option<PgConnection>,
+}
+
+/// What a statement that succeeded has done.
+pub(super) enum Stored {
+    /// So many messages, and all that is theirs; those whose key has a reply already are left out.
+    Messages(usize),
+    /// Nothing: an application is not as it is remembered.
+    Stale,
+}
+
+/// Messages without event ids that no earlier try has stored. Each brings a key of its own, or none does.
+pub(super) struct UsualBatch<'a> {
+    pub now: Timestamp,
+    pub apps: &'a HashMap<(&'a str, &'a str), Arc<App>>,
+    pub keyed: &'a [(&'a Key, String)],
+    pub fresh: &'a [Fresh<'a>],
+    pub deliveries: &'a [DeliveryRow],
+}
+
+impl Line {
+    /// `None` on SQLite.
+    pub fn new(store: &Store) -> Option<Self> {
+        match store.pools() {
+            Pools::Postgres { options, .. } => Some(Self {
+                options: (**options).clone(),
+                open: None,
+            }),
+            Pools::Sqlite { .. } => None,
+        }
+    }
+
+    /// # Errors
+    /// `Database`: the statement may have committed all the same, unless the connection could not be opened.
+    pub async fn store(&mut self, batch: &UsualBatch<'_>) -> Result<Stored> {
+        let mut connection = match self.open.take() {
+            Some(open) => open,
+            None => self.options.connect().await.map_err(failed)?,
+        };
+        let row = insert(&mut connection, batch).await.map_err(failed)?;
+        self.open = Some(connection);
+        let stored: Option<i64> = row.try_get(0).map_err(failed)?;
+        Ok(match stored {
+            None => Stored::Stale,
+            Some(count) => Stored::Messages(usize::try_from(count).unwrap_or(0)),
+        })
+    }
+}
+
+fn failed(err: sea_orm::sqlx::Error) -> crate::error::Error {
+    DbErr::Query(RuntimeErr::SqlxError(Arc::new(err))).into()
+}
+
+async fn insert(connection: &mut PgConnection, batch: &UsualBatch<'_>) -> sea_orm::sqlx::Result<PgRow> {
+    let (has_keys, has_deliveries) = (!batch.keyed.is_empty(), !batch.deliveries.is_empty());
+    let text = &TEXTS[usize::from(has_keys) * 2 + usize::from(has_deliveries)];
+    let (apps, fresh) = (batch.apps, batch.fresh);
+    let messages = || fresh.iter().map(|one| (one.member, &one.member.message));
+    let app_ids: Vec<_> = fresh.iter().map(|one| one.app_id).collect();
+    let ids: Vec<_> = messages().map(|(member, _)| member.id.as_str()).collect();
+    let expires_at = messages().map(|(member, message)| member.created_at.plus(message.retention).0);
+    let channels = messages().map(|(_, message)| match message.channels.as_slice() {
+        [] => None,
+        some => Some(serde_json::to_string(some).expect("text is JSON")),
+    });
+    let is_uid = |name: &str, app: &App| name != app.id;
+    let mut query = query(AssertSqlSafe(text.as_str()))
+        .bind(apps.values().map(|app| app.id.as_str()).collect::<Vec<_>>())
+        .bind(apps.keys().map(|(org_id, _)| *org_id).collect::<Vec<_>>())
+        .bind(
+            apps.iter()
+                .map(|((_, name), app)| is_uid(name, app).then_some(*name))
+                .collect::<Vec<_>>(),
+        )
+        .bind(apps.values().map(|app| app.revision).collect::<Vec<_>>())
+        .bind(app_ids)
+        .bind(ids)
+        .bind(
+            messages()
+                .map(|(_, message)| message.event_type.as_str())
+                .collect::<Vec<_>>(),
+        )
+        .bind(channels.collect::<Vec<_>>())
+        .bind(messages().map(|(member, _)| member.created_at.0).collect::<Vec<_>>())
+        .bind(expires_at.collect::<Vec<_>>())
+        .bind(messages().map(|(_, message)| message.body.as_str()).collect::<Vec<_>>())
+        .bind(
+            messages()
+                .map(|(_, message)| message.content_type.as_deref())
+                .collect::<Vec<_>>(),
+        );
+    if has_keys {
+        let mut sorted: Vec<_> = batch.keyed.iter().collect();
+        sorted.sort_by_key(|(key, _)| (&key.scope, &key.key));
+        query = query
+            .bind(batch.now.0)
+            .bind(batch.now.plus(KEPT).0)
+            .bind(sorted.iter().map(|(key, _)| key.scope.as_str()).collect::<Vec<_>>())
+            .bind(sorted.iter().map(|(key, _)| key.key.as_str()).collect::<Vec<_>>())
+            .bind(sorted.iter().map(|(_, reply)| reply.as_str()).collect::<Vec<_>>());
+    }
+    if has_deliveries {
+        let rows = batch.deliveries;
+        let lease = |row: &DeliveryRow| row.lease.as_ref().map(|(_, id)| *id);
+        query = query
+            .bind(rows.iter().map(|row| row.id.as_str()).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| row.app_id.as_str()).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| row.message_id.as_str()).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| &*row.endpoint_id).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| row.due_at.map(|at| at.0)).collect::<Vec<_>>())
+            .bind(
+                rows.iter()
+                    .map(|row| row.lease.as_ref().map(|(owner, _)| &**owner))
+                    .collect::<Vec<_>>(),
+            )
+            .bind(rows.iter().map(lease).collect::<Vec<_>>());
+    }
+    query.fetch_one(connection).await
+}
+
+/// Plain, with deliveries, with keys, with both. `stale` has a row when an application has changed.
+static TEXTS: LazyLock<[String; 4]> = LazyLock::new(|| {
+    [
+        text(false, false),
+        text(false, true),
+        text(true, false),
+        text(true, true),
+    ]
+});
+
+fn text(has_keys: bool, has_deliveries: bool) -> String {
+    const STALE: &str = "with stale as (select 1 \
+        from unnest($1::text[], $2::text[], $3::text[], $4::int8[]) as t(id, org_id, uid, revision) \
+        left join application a on a.id = t.id and a.org_id = t.org_id and a.revision = t.revision \
+        and a.deleted_at is null and (t.uid is null or a.uid = t.uid) where a.id is null limit 1)";
+    const KEYS: &str = ", k as (insert into idempotency (scope, key, reply, expires_at) \
+        select scope, key, reply, $14 from unnest($15::text[], $16::text[], $17::text[]) as t(scope, key, reply) \
+        where not exists (select from stale) order by scope, key \
+        on conflict (scope, key) do update set reply = excluded.reply, expires_at = excluded.expires_at \
+        where idempotency.expires_at <= $13 returning reply)";
+    const MESSAGES: &str = ", m as (insert into message (app_id, id, event_type, channels, created_at, expires_at) \
+        select app_id, id, event_type, channels, created_at, expires_at \
+        from unnest($5::text[], $6::text[], $7::text[], $8::text[], $9::int8[], $10::int8[]) \
+        as t(app_id, id, event_type, channels, created_at, expires_at) where ";
+    const CONTENTS: &str = ", c as (insert into message_content (app_id, message_id, body, content_type) \
+        select app_id, message_id, body, content_type from unnest($5::text[], $6::text[], $11::text[], $12::text[]) \
+        as t(app_id, message_id, body, content_type) where ";
+    const FRESH: &str = "not exists (select from stale)";
+    let stored = match has_keys {
+        true => "message_id in (select id from m)",
+        false => FRESH,
+    };
+    let mut text = STALE.to_owned();
+    if has_keys {
+        text += KEYS;
+    }
+    text += MESSAGES;
+    text += match has_keys {
+        true => "app_id || '/' || id || '/' || created_at in (select reply from k) returning id)",
+        false => "not exists (select from stale))",
+    };
+    text = text + CONTENTS + stored + ")";
+    if has_deliveries {
+        let at = |n: u32| n + if has_keys { 18 } else { 13 };
+        text += &format!(
+            ", d as (insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at, owner, lease_id) \
+             select id, app_id, message_id, endpoint_id, 0, 0, due_at, owner, lease_id \
+             from unnest(${}::text[], ${}::text[], ${}::text[], ${}::text[], ${}::int8[], ${}::text[], ${}::int8[]) \
+             as t(id, app_id, message_id, endpoint_id, due_at, owner, lease_id) where {stored})",
+            at(0),
+            at(1),
+            at(2),
+            at(3),
+            at(4),
+            at(5),
+            at(6)
+        );
+    }
+    let count = match has_keys {
+        true => "(select count(*) from m)",
+        false => "cardinality($6::text[])::int8",
+    };
+    text + " select case when " + FRESH + " then " + count + " end"
+}
