@@ -36,6 +36,7 @@ mod paging;
 mod pair;
 mod proxy;
 mod query_plans;
+mod reads;
 mod receiver;
 mod resend;
 mod retention;
