@@ -134,6 +134,7 @@ impl Sender {
         let id = self.store.clock().new_id_at(Prefix::Attempt, created_at);
         let began = Instant::now();
         let outcome = self.attempt(&lease, created_at, &target, body).await;
+        lease.slot.learn(&outcome);
         let (response_status, response) = match &outcome {
             Outcome::Answered(answer) => (answer.status.into(), answer.body.clone()),
             Outcome::NoAnswer { error } => (0, error.clone()),

@@ -56,6 +56,25 @@ pub enum Outcome {
     Gone,
 }
 
+impl Outcome {
+    /// Whether the receiver bore the attempt: 429, 5xx and no answer at all say that it gets too much, or is broken.
+    pub fn is_borne(&self) -> bool {
+        match self {
+            Outcome::Answered(answer) => answer.status != 429 && answer.status < 500,
+            Outcome::NoAnswer { .. } => false,
+            Outcome::Gone => true,
+        }
+    }
+
+    /// How long the receiver asked to be left alone: the Retry-After of a 429 or 503.
+    pub fn asked_rest(&self) -> Option<Duration> {
+        match self {
+            Outcome::Answered(answer) if matches!(answer.status, 429 | 503) => answer.retry_after,
+            _ => None,
+        }
+    }
+}
+
 /// What the delivery becomes.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Decision {
@@ -199,6 +218,30 @@ mod tests {
         });
         assert_eq!(decided(&outcome, Trigger::Scheduled, 1), retry_in(60));
         assert_eq!(decided(&outcome, Trigger::Scheduled, 3), Decision::Failed);
+    }
+
+    #[test]
+    fn a_receiver_that_answers_429_or_5xx_or_nothing_gets_too_much() {
+        for status in [429, 500, 502, 503, 504, 599] {
+            assert!(!answered(status).is_borne(), "{status}");
+        }
+        for status in [200, 204, 301, 400, 404, 410] {
+            assert!(answered(status).is_borne(), "{status}");
+        }
+        assert!(!no_answer().is_borne());
+    }
+
+    #[test]
+    fn retry_after_asks_for_a_rest_where_it_comes_with_429_or_503() {
+        for (status, rest) in [(429, true), (503, true), (500, false), (200, false), (301, false)] {
+            let outcome = Outcome::Answered(Answer {
+                status,
+                body: String::new(),
+                retry_after: Some(Duration::from_secs(7)),
+            });
+            assert_eq!(outcome.asked_rest().is_some(), rest, "{status}");
+        }
+        assert_eq!(answered(503).asked_rest(), None);
     }
 
     #[test]

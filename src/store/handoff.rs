@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc};
 use self::state::{Owner, State};
 use super::Store;
 use super::queue::{Lease, Throttle};
+use crate::domain::delivery::Outcome;
 
 /// Of four slots, one is kept for first attempts: retries of a broken endpoint cannot hold up a new message.
 const KEPT_FOR_FIRST: (usize, usize) = (1, 4);
@@ -29,15 +30,20 @@ pub struct Caps {
 }
 
 impl Caps {
+    /// The slots of a lane.
+    fn of(&self, lane: Lane) -> usize {
+        let (kept, of) = KEPT_FOR_FIRST;
+        match lane {
+            Lane::First => self.process,
+            Lane::Again => self.process - self.process * kept / of,
+        }
+    }
+
     fn free(&self, state: &State, lane: Lane) -> usize {
         let free = self.process.saturating_sub(state.in_flight);
         match lane {
             Lane::First => free,
-            Lane::Again => {
-                let (kept, of) = KEPT_FOR_FIRST;
-                let cap = self.process - self.process * kept / of;
-                free.min(cap.saturating_sub(state.again_in_flight))
-            }
+            Lane::Again => free.min(self.of(lane).saturating_sub(state.again_in_flight)),
         }
     }
 }
@@ -101,13 +107,13 @@ impl Handoff {
     pub fn place(self: &Arc<Self>, endpoint: &Arc<str>, throttle: &Throttle) -> Place {
         let mut state = self.state();
         let load = state.endpoints.get(endpoint);
-        if load.is_some_and(|load| load.parked || load.in_flight >= self.caps.endpoint) {
+        if load.is_some_and(|load| load.parked || load.in_flight >= load.limit(&self.caps)) {
             return Place::Parked;
         }
         if self.stopping.load(Ordering::Relaxed) || state.in_flight >= self.caps.process {
             return Place::Due;
         }
-        if !self.admits(&mut state, endpoint, throttle) {
+        if !self.admits(&mut state, endpoint, throttle, Lane::First) {
             return Place::Parked;
         }
         Place::Leased(self.occupy(&mut state, endpoint, Lane::First))
@@ -116,16 +122,18 @@ impl Handoff {
     /// A slot for a claimed row; `None` when its endpoint is saturated, or its rate used up.
     pub fn take(self: &Arc<Self>, endpoint: &Arc<str>, throttle: &Throttle, lane: Lane) -> Option<Slot> {
         let mut state = self.state();
-        let load = state.endpoints.get(endpoint);
-        if load.is_some_and(|load| load.in_flight >= self.caps.endpoint) {
-            return None;
-        }
-        self.admits(&mut state, endpoint, throttle)
+        self.admits(&mut state, endpoint, throttle, lane)
             .then(|| self.occupy(&mut state, endpoint, lane))
     }
 
-    fn admits(&self, state: &mut State, endpoint: &Arc<str>, throttle: &Throttle) -> bool {
-        if throttle.is_empty() && !state.is_throttled(endpoint) {
+    fn admits(&self, state: &mut State, endpoint: &Arc<str>, throttle: &Throttle, lane: Lane) -> bool {
+        let Some(load) = state.endpoints.get(endpoint) else {
+            return throttle.is_empty() || state.admit(endpoint, throttle, self.store.clock().monotonic());
+        };
+        if load.in_flight >= state.cap(load, &self.caps, lane) {
+            return false;
+        }
+        if throttle.is_empty() && load.is_unpaced() {
             return true;
         }
         state.admit(endpoint, throttle, self.store.clock().monotonic())
@@ -210,7 +218,7 @@ impl Handoff {
         self.state().processes = u32::try_from(count).unwrap_or(u32::MAX);
     }
 
-    /// Forgets rates that nobody has used lately. Called now and then, so that memory follows what is in use.
+    /// Forgets rates and troubles that are long past. Called now and then, so that memory follows what is in use.
     pub fn forget_unused(&self) {
         let now = self.store.clock().monotonic();
         self.state().forget_unused(now);
@@ -256,6 +264,17 @@ impl Handoff {
 
     pub fn is_idle(&self) -> bool {
         self.state().in_flight == 0
+    }
+}
+
+impl Slot {
+    /// Takes in how an attempt ended: it decides how many may be in flight to the endpoint from now on.
+    pub fn learn(&self, outcome: &Outcome) {
+        let now = self.handoff.store.clock().monotonic();
+        let mut state = self.handoff.state();
+        if let Some(load) = state.endpoints.get_mut(&self.endpoint) {
+            load.learn(outcome, &self.handoff.caps, now);
+        }
     }
 }
 

@@ -48,5 +48,6 @@ mod sending;
 mod serve;
 mod settlement;
 mod shared_write;
+mod slowdown;
 mod stats;
 mod throttle;

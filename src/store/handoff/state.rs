@@ -6,8 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Caps, Lane};
+use crate::domain::delivery::Outcome;
 use crate::domain::throttle::{Bucket, interval};
 use crate::store::queue::Throttle;
+
+/// The last quarter of the slots is for endpoints that have nothing in flight.
+const KEPT_FOR_IDLE: usize = 4;
+/// A Retry-After makes an endpoint rest no longer than this: whoever recovers must not wait until tomorrow.
+const LONGEST_REST: Duration = Duration::from_secs(60);
+/// An endpoint's trouble is remembered for this long, and of no more than so many that are idle.
+const REMEMBERED: (Duration, usize) = (Duration::from_secs(600), 65_536);
 
 #[derive(Default)]
 pub(super) struct State {
@@ -36,6 +44,17 @@ pub(super) struct Load {
     turn: u64,
     /// The rates as they were last read.
     throttle: Throttle,
+    trouble: Option<Box<Trouble>>,
+}
+
+/// What is known of an endpoint that answered 429, 5xx, or not at all.
+struct Trouble {
+    /// In flight at most.
+    limit: usize,
+    /// Failures since the last success.
+    in_a_row: usize,
+    rests_until: Duration,
+    learned_at: Duration,
 }
 
 pub(super) struct Owner {
@@ -48,6 +67,43 @@ impl Load {
     fn is_idle(&self) -> bool {
         self.in_flight == 0 && !self.parked
     }
+
+    /// Neither rates nor a rest hold anything back.
+    pub fn is_unpaced(&self) -> bool {
+        self.throttle.is_empty() && self.trouble.is_none()
+    }
+
+    /// In flight at most, if there are slots enough.
+    pub fn limit(&self, caps: &Caps) -> usize {
+        self.trouble.as_ref().map_or(caps.endpoint, |trouble| trouble.limit)
+    }
+
+    /// Each success allows one more in flight. Each failure allows one less, the second in a row two less, the third
+    /// three: sixteen in a row leave one try at a time, and now and then one changes nothing.
+    pub fn learn(&mut self, outcome: &Outcome, caps: &Caps, now: Duration) {
+        if outcome.is_borne() {
+            let Some(trouble) = &mut self.trouble else { return };
+            trouble.limit = (trouble.limit + 1).min(caps.endpoint);
+            trouble.in_a_row = 0;
+            if trouble.limit == caps.endpoint && trouble.rests_until <= now {
+                self.trouble = None;
+            }
+            return;
+        }
+        let trouble = self.trouble.get_or_insert_with(|| {
+            Box::new(Trouble {
+                limit: caps.endpoint,
+                in_a_row: 0,
+                rests_until: Duration::ZERO,
+                learned_at: now,
+            })
+        });
+        let rest = outcome.asked_rest().unwrap_or_default().min(LONGEST_REST);
+        trouble.in_a_row += 1;
+        trouble.limit = trouble.limit.saturating_sub(trouble.in_a_row).max(1);
+        trouble.rests_until = trouble.rests_until.max(now + rest);
+        trouble.learned_at = now;
+    }
 }
 
 impl State {
@@ -58,19 +114,25 @@ impl State {
         self.endpoints.entry(endpoint.clone()).or_default().in_flight += 1;
     }
 
-    /// Whether a rate was read for `endpoint` before.
-    pub fn is_throttled(&self, endpoint: &str) -> bool {
-        self.endpoints
-            .get(endpoint)
-            .is_some_and(|load| !load.throttle.is_empty())
+    /// How many may be in flight to an endpoint: its limit, and one where slots are short. So endpoints that hang, however
+    /// many slots each of them could have, leave some for all others.
+    pub fn cap(&self, load: &Load, caps: &Caps, lane: Lane) -> usize {
+        if caps.free(self, lane) >= caps.of(lane) / KEPT_FOR_IDLE {
+            load.limit(caps)
+        } else {
+            1
+        }
     }
 
-    /// Whether the rates allow one more request now; it counts as sent then. Remembers the rates of who has to wait.
+    /// Whether rest and rates allow one more request now; it counts as sent then. Remembers the rates of who has to wait.
     pub fn admit(&mut self, endpoint: &Arc<str>, throttle: &Throttle, now: Duration) -> bool {
         let parked = match self.endpoints.get_mut(endpoint) {
             Some(load) => {
                 if load.throttle != *throttle {
                     load.throttle.clone_from(throttle);
+                }
+                if load.trouble.as_ref().is_some_and(|trouble| trouble.rests_until > now) {
+                    return false;
                 }
                 load.parked
             }
@@ -124,8 +186,9 @@ impl State {
     }
 
     fn room_of(&self, load: &Load, caps: &Caps, now: Duration) -> (usize, Option<Duration>) {
-        let room = caps.endpoint.saturating_sub(load.in_flight);
-        match self.paced_until(&load.throttle) {
+        let room = self.cap(load, caps, Lane::Again).saturating_sub(load.in_flight);
+        let rest = load.trouble.as_ref().map(|trouble| trouble.rests_until);
+        match self.paced_until(&load.throttle).max(rest) {
             Some(at) if at > now && room > 0 => (0, Some(at)),
             _ => (room, None),
         }
@@ -197,11 +260,18 @@ impl State {
     /// Forgets what says no more than nothing would.
     pub fn forget_unused(&mut self, now: Duration) {
         self.buckets.retain(|_, bucket| !bucket.is_unused(now));
-        self.endpoints.retain(|_, load| !load.is_idle());
+        let (mut long, most) = REMEMBERED;
+        if self.endpoints.values().filter(|load| load.is_idle()).count() > most {
+            long = Duration::ZERO;
+        }
+        let is_recent = |trouble: &Trouble| trouble.rests_until.max(trouble.learned_at + long) > now;
+        self.endpoints
+            .retain(|_, load| !load.is_idle() || load.trouble.as_deref().is_some_and(is_recent));
     }
 
     pub fn forget_if_idle(&mut self, endpoint: &str) {
-        if self.endpoints.get(endpoint).is_some_and(Load::is_idle) {
+        let forgets = |load: &Load| load.is_idle() && load.trouble.is_none();
+        if self.endpoints.get(endpoint).is_some_and(forgets) {
             self.endpoints.remove(endpoint);
         }
     }
