@@ -105,6 +105,18 @@ impl Authenticator {
         }
     }
 
+    /// # Errors
+    /// `Unauthenticated`; for an application's token `Forbidden`, or `NotFound` where that application is deleted.
+    async fn prove_organization(&self, request: &Request) -> Result<Organization> {
+        let caller = self.prove(request).await?;
+        if caller.app_id.is_none() {
+            return Ok(Organization(caller));
+        }
+        caller.check_application(&self.store).await?;
+        let message = "this needs an organization's token; this one is of an application";
+        Err(Error::new(Kind::Forbidden, message))
+    }
+
     fn recall(&self, hash: &str) -> Option<Caller> {
         let now = self.store.clock().monotonic();
         let remembered = self.remembered.read().unwrap_or_else(PoisonError::into_inner);
@@ -151,12 +163,11 @@ fn refused() -> Error {
     Error::new(Kind::Unauthenticated, "the bearer token is missing or not valid")
 }
 
-async fn prove(request: &Request) -> poem::Result<Caller> {
-    let proven = match request.data::<Arc<Authenticator>>() {
-        Some(authenticator) => authenticator.prove(request).await,
-        None => Err(Error::internal("the routes have no authenticator")),
-    };
-    proven.map_err(|err| into_poem(&err))
+fn authenticator(request: &Request) -> Result<&Authenticator> {
+    let found = request.data::<Arc<Authenticator>>();
+    found
+        .map(AsRef::as_ref)
+        .ok_or_else(|| Error::internal("the routes have no authenticator"))
 }
 
 fn describe(registry: &mut Registry) {
@@ -191,7 +202,8 @@ impl<'a> ApiExtractor<'a> for Caller {
         _body: &mut RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        prove(request).await
+        let proven = async { authenticator(request)?.prove(request).await };
+        proven.await.map_err(|err| into_poem(&err))
     }
 }
 
@@ -213,13 +225,7 @@ impl<'a> ApiExtractor<'a> for Organization {
         _body: &mut RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        let caller = prove(request).await?;
-        match caller.app_id {
-            None => Ok(Self(caller)),
-            Some(_) => {
-                let message = "this needs an organization's token; this one is of an application";
-                Err(into_poem(&Error::new(Kind::Forbidden, message)))
-            }
-        }
+        let proven = async { authenticator(request)?.prove_organization(request).await };
+        proven.await.map_err(|err| into_poem(&err))
     }
 }
