@@ -148,6 +148,9 @@ fn explain<T: DeserializeOwned>(bytes: &[u8], first: Option<&u8>) -> Error {
     }
     match serde_path_to_error::deserialize::<_, T>(&mut serde_json::Deserializer::from_slice(bytes)) {
         Ok(_) => Error::new(Kind::Malformed, "is not valid JSON"),
+        Err(err) if err.inner().to_string().starts_with("recursion limit") => {
+            Error::new(Kind::Invalid, "is nested too deeply").at(location(err.path()))
+        }
         Err(err) if !err.inner().is_data() => {
             Error::new(Kind::Malformed, format!("is not valid JSON: {}", err.inner()))
         }

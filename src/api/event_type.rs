@@ -20,6 +20,7 @@ use super::paging::{Iterates, Limit, ListOut, ListQuery, Ordering};
 use super::wire::{Instant, JsonObject, present};
 use super::{ApiState, Tag};
 use crate::domain::json_schema::check_json_schema;
+use crate::domain::payload::check_depth;
 use crate::error::{Error, Result};
 use crate::service;
 use crate::store::entity::event_type::Model;
@@ -117,7 +118,8 @@ impl EventTypePatch {
 
 fn schemas(by_version: JsonObject) -> Result<Value> {
     for (version, schema) in &by_version.0 {
-        check_json_schema(schema)
+        check_depth(&schema.to_string())
+            .and_then(|()| check_json_schema(schema))
             .map_err(|rule| Error::invalid("schemas", rule).at(["body", "schemas", version.as_str()]))?;
     }
     Ok(Value::Object(by_version.0))

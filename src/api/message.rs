@@ -44,7 +44,7 @@ pub struct MessageIn {
     /// It need not be registered.
     #[oai(validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$"))]
     event_type: String,
-    /// It is delivered byte for byte as it came.
+    /// It is delivered byte for byte as it came; nested at most 100 levels deep.
     #[serde(alias = "data")]
     payload: JsonText,
     /// The caller's own identifier, unique among the application's messages.

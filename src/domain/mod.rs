@@ -8,6 +8,7 @@ pub mod id;
 pub mod identifier;
 pub mod json_schema;
 pub mod operational;
+pub mod payload;
 pub mod retry;
 pub mod secret;
 pub mod signature;

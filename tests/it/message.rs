@@ -228,19 +228,26 @@ both!(a_lone_after_begins_with_the_oldest, async |db| {
     assert_eq!(next.json["done"], true);
 });
 
-both!(a_payload_may_be_nested_as_deep_as_it_likes, async |db| {
+both!(a_payload_may_be_nested_a_hundred_levels_deep, async |db| {
     let mut api = Api::on(db).await;
     let receiver = Receiver::start().await;
     let app = api.application("app").await;
     api.post(&format!("/app/{app}/endpoint"), json!({"url": receiver.url()}))
         .await
         .expect(201);
-    let deep = format!(r#"{{"a":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
-    let body = format!(r#"{{"eventType":"a","payload":{deep}}}"#);
+    let nested = |levels: usize| format!(r#"{{"a":{}{}}}"#, "[".repeat(levels - 1), "]".repeat(levels - 1));
+    let body = |levels: usize| format!(r#"{{"eventType":"a","payload":{}}}"#, nested(levels));
     let path = format!("/app/{app}/msg?with_content=false");
-    api.call(&api.token, "POST", &path, &[], &body).await.expect(202);
+    for levels in [101, 100_000] {
+        let answer = api.call(&api.token, "POST", &path, &[], &body(levels)).await;
+        answer.breaks_rule_at("body.payload");
+    }
+    api.call(&api.token, "POST", &path, &[], &body(100)).await.expect(202);
     api.rig.drain().await;
-    assert_eq!(receiver.arrivals()[0].text(), deep);
+    assert_eq!(receiver.arrivals()[0].text(), nested(100));
+    let list = api.get_text(&format!("/app/{app}/msg")).await;
+    let parsed: Value = serde_json::from_str(&list).expect("a parser with the usual limit of 128 levels reads it");
+    assert_eq!(parsed["data"][0]["payload"].to_string(), nested(100));
 });
 
 both!(a_page_ends_early_where_payloads_are_large, async |db| {
