@@ -102,6 +102,7 @@ async fn run(
         targets: settings.allow_targets.clone(),
         admin,
         body_deadline: ApiState::BODY_DEADLINE,
+        most_endpoints: settings.endpoints_per_application,
     });
     let grace = settings.shutdown_grace;
     Server::new_with_acceptor(connections)

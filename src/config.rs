@@ -189,6 +189,9 @@ pub struct ListenSettings {
     pub listen: SocketAddr,
 }
 
+/// Endpoints of one application, where the operator names no other number.
+pub const ENDPOINTS_PER_APPLICATION: u32 = 1000;
+
 /// What only `serve` takes.
 #[derive(Args, Clone, Debug)]
 pub struct ServeSettings {
@@ -263,6 +266,10 @@ pub struct ServeSettings {
     /// Seconds that one attempt may take in all, 1 to 60
     #[arg(long, env = "POSTRIDER_ATTEMPT_TIMEOUT", value_name = "SECONDS", default_value = "30", value_parser = seconds::<1, 60>, help_heading = "Deliveries")]
     pub attempt_timeout: Duration,
+
+    /// Endpoints of one application, at most: a message is sent to no more of them
+    #[arg(long, env = "POSTRIDER_ENDPOINTS_PER_APPLICATION", value_name = "N", default_value_t = ENDPOINTS_PER_APPLICATION, value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Deliveries")]
+    pub endpoints_per_application: u32,
 
     /// Send id, timestamp and signatures under the names svix-id, svix-timestamp and svix-signature too
     #[arg(long, env = "POSTRIDER_SVIX_HEADERS", value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set, help_heading = "Deliveries")]

@@ -62,7 +62,16 @@ impl Endpoints {
         let field = body.0.filter_field();
         let (content, once) = body.0.read(&state.targets)?;
         let app = caller.application(&state.store, &app_id.0).await?;
-        let made = service::endpoint::create(&state.store, &app, content, once, key.as_ref(), created).await;
+        let made = service::endpoint::create(
+            &state.store,
+            &app,
+            content,
+            once,
+            state.most_endpoints,
+            key.as_ref(),
+            created,
+        )
+        .await;
         Ok(made.map_err(|err| field.named_in(err))?.into())
     }
 
@@ -103,7 +112,7 @@ impl Endpoints {
         let field = body.0.filter_field();
         let content = body.0.read(&state.targets)?;
         let app = caller.application(&state.store, &app_id.0).await?;
-        let done = service::endpoint::put(&state.store, &app, &endpoint_id.0, content).await;
+        let done = service::endpoint::put(&state.store, &app, &endpoint_id.0, content, state.most_endpoints).await;
         let (row, new) = done.map_err(|err| field.named_in(err))?;
         let status = if new { StatusCode::CREATED } else { StatusCode::OK };
         Ok(Answer::new(status, &row.into())?)

@@ -80,7 +80,16 @@ impl OperationalWebhooks {
         let field = body.0.filter_field();
         let (content, once) = body.0.read(&state.targets)?;
         let app = operational::get_or_create(&state.store, &caller.0.org_id).await?;
-        let made = service::endpoint::create(&state.store, &app, content, once, key.as_ref(), created).await;
+        let made = service::endpoint::create(
+            &state.store,
+            &app,
+            content,
+            once,
+            state.most_endpoints,
+            key.as_ref(),
+            created,
+        )
+        .await;
         Ok(made.map_err(|err| field.named_in(err))?.into())
     }
 
@@ -118,7 +127,7 @@ impl OperationalWebhooks {
         let field = body.0.filter_field();
         let content = body.0.read(&state.targets)?;
         let app = operational::get_or_create(&state.store, &caller.0.org_id).await?;
-        let done = service::endpoint::put(&state.store, &app, &endpoint_id.0, content).await;
+        let done = service::endpoint::put(&state.store, &app, &endpoint_id.0, content, state.most_endpoints).await;
         let (row, new) = done.map_err(|err| field.named_in(err))?;
         let status = if new { StatusCode::CREATED } else { StatusCode::OK };
         Ok(Answer::new(status, &row.into())?)

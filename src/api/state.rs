@@ -17,6 +17,8 @@ pub struct ApiState {
     pub admin: Option<AdminToken>,
     /// How long a request's body may take to arrive.
     pub body_deadline: Duration,
+    /// Endpoints of one application.
+    pub most_endpoints: u32,
 }
 
 impl ApiState {

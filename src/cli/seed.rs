@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::say;
 use crate::app;
-use crate::config::{DatabaseSettings, KeySettings};
+use crate::config::{DatabaseSettings, ENDPOINTS_PER_APPLICATION, KeySettings};
 use crate::domain::target::TargetPolicy;
 use crate::error::{Error, Kind, Result};
 use crate::service;
@@ -218,7 +218,7 @@ impl Seed {
             channels: demo.channels.clone(),
             metadata: BTreeMap::new(),
         };
-        service::endpoint::put(&self.store, app, &demo.uid, content).await?;
+        service::endpoint::put(&self.store, app, &demo.uid, content, ENDPOINTS_PER_APPLICATION).await?;
         made.endpoints += 1;
         Ok(())
     }

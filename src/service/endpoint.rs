@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use crate::domain::id::Prefix;
 use crate::domain::operational::{EVENT_TYPES, Event, is_operational};
 use crate::domain::secret::EndpointSecret;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::service::operational::tell;
 use crate::store::endpoint::{self, Change, Content};
 use crate::store::entity::application::Model as Application;
 use crate::store::entity::endpoint::{Model, StoredHeaders, StoredSecret};
 use crate::store::idempotency::{self, Key, Reply};
-use crate::store::{Store, Tx, event_type};
+use crate::store::{Store, Tx, application, event_type};
 
 /// What can be said of an endpoint only when it is created.
 #[derive(Default)]
@@ -23,12 +23,13 @@ pub struct AtCreation {
 }
 
 /// # Errors
-/// `Conflict` when the uid is taken; `Invalid` when an event type of its filter is unknown or archived.
+/// `LimitReached` when the application has `most` endpoints; `Conflict` when the uid is taken; `Invalid` when an event type of its filter is unknown or archived.
 pub async fn create(
     store: &Store,
     app: &Application,
     content: Content,
     once: AtCreation,
+    most: u32,
     key: Option<&Key>,
     render: fn(Model) -> Result<Reply>,
 ) -> Result<Reply> {
@@ -37,7 +38,7 @@ pub async fn create(
         tx.commit().await?;
         return Ok(reply);
     }
-    let reply = render(insert(&tx, app, content, once).await?)?;
+    let reply = render(insert(&tx, app, content, once, most).await?)?;
     idempotency::keep(&tx, key, &reply).await?;
     tx.commit().await?;
     Ok(reply)
@@ -47,14 +48,20 @@ pub async fn create(
 ///
 /// # Errors
 /// As [`create`].
-pub async fn put(store: &Store, app: &Application, id_or_uid: &str, content: Content) -> Result<(Model, bool)> {
+pub async fn put(
+    store: &Store,
+    app: &Application,
+    id_or_uid: &str,
+    content: Content,
+    most: u32,
+) -> Result<(Model, bool)> {
     let tx = store.begin().await?;
     let done = match endpoint::find(&tx, &app.id, id_or_uid).await? {
         Some(known) => {
             check_event_types(&tx, app, content.event_types.as_deref()).await?;
             (update(&tx, app, &known, content.into()).await?, false)
         }
-        None => (insert(&tx, app, content, AtCreation::default()).await?, true),
+        None => (insert(&tx, app, content, AtCreation::default(), most).await?, true),
     };
     tx.commit().await?;
     Ok(done)
@@ -111,7 +118,13 @@ pub async fn change_headers(
     tx.commit().await
 }
 
-async fn insert(tx: &Tx, app: &Application, content: Content, once: AtCreation) -> Result<Model> {
+async fn insert(tx: &Tx, app: &Application, content: Content, once: AtCreation, most: u32) -> Result<Model> {
+    // Creations of one application wait for each other, so that together they keep the limit.
+    application::get_locked(tx, &app.org_id, &app.id).await?;
+    if endpoint::count(tx, &app.id).await? >= u64::from(most) {
+        let message = format!("an application has at most {most} endpoints");
+        return Err(Error::new(Kind::LimitReached, message));
+    }
     check_event_types(tx, app, content.event_types.as_deref()).await?;
     let id = tx.store().clock().new_id_at(Prefix::Endpoint, tx.now);
     let secret = once.secret.unwrap_or_else(EndpointSecret::generate);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sea_orm::sea_query::Expr;
-use sea_orm::{ActiveValue, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, Select};
+use sea_orm::{ActiveValue, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Select};
 
 use super::entity::application::{ActiveModel, Column, Entity, Model};
 use super::entity::json_text::JsonText;
@@ -59,6 +59,20 @@ pub async fn find(source: &impl Source, org_id: &str, id_or_uid: &str) -> Result
 /// `NotFound`.
 pub async fn get(source: &impl Source, org_id: &str, id_or_uid: &str) -> Result<Model> {
     let found = find(source, org_id, id_or_uid).await?;
+    found.ok_or_else(|| Error::not_found("application"))
+}
+
+/// The application with this id, that of operational endpoints too, held against other writers until this transaction
+/// ends.
+///
+/// # Errors
+/// `NotFound`.
+pub async fn get_locked(tx: &Tx, org_id: &str, id: &str) -> Result<Model> {
+    let found = Entity::find_by_id(id)
+        .filter(Column::OrgId.eq(org_id))
+        .filter(Column::DeletedAt.is_null())
+        .lock_exclusive();
+    let found = found.one(tx.conn()).await?;
     found.ok_or_else(|| Error::not_found("application"))
 }
 

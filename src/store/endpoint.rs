@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use sea_orm::sea_query::Expr;
-use sea_orm::{ActiveValue, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Select};
+use sea_orm::{
+    ActiveValue, ColumnTrait, Condition, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, QuerySelect, Select,
+};
 
 use super::application::set;
 use super::entity::endpoint::{ActiveModel, Column, Entity, Model, StoredHeaders, StoredSecret};
@@ -112,6 +114,11 @@ pub async fn list_by_id(
         .all(source.source())
         .await?;
     Ok(rows.into_iter().map(|row| (row.id.clone(), row)).collect())
+}
+
+/// How many the application has.
+pub async fn count(source: &impl Source, app_id: &str) -> Result<u64> {
+    Ok(living(app_id).count(source.source()).await?)
 }
 
 /// # Errors

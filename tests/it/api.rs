@@ -63,6 +63,7 @@ impl Api {
     }
 
     pub async fn shaped(db: &TestDatabase, shape: Shape, body_deadline: Duration) -> Self {
+        let most_endpoints = shape.most_endpoints;
         let rig = Rig::shaped(db, shape).await;
         let organization = service::organization::get_or_create(&rig.store, "tests").await.unwrap();
         let (token, _) = service::token::create(&rig.store, &organization.id, None, None)
@@ -78,6 +79,7 @@ impl Api {
             targets: "127.0.0.0/8".parse().unwrap(),
             admin: Some(admin),
             body_deadline,
+            most_endpoints,
         };
         Self {
             endpoint: Arc::new(routes(state).boxed()),

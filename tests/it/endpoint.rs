@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::api::Api;
+use crate::harness::Shape;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const URL: &str = "https://example.com/hook";
@@ -151,6 +152,37 @@ both!(patch_changes_what_is_given, async |db| {
     api.patch(&path, json!({"url": "ftp://x"}))
         .await
         .breaks_rule_at("body.url");
+});
+
+both!(an_application_has_no_more_endpoints_than_the_limit, async |db| {
+    let shape = Shape {
+        most_endpoints: 3,
+        ..Shape::default()
+    };
+    let api = Api::shaped(db, shape, postrider::api::ApiState::BODY_DEADLINE).await;
+    let (app, other) = (api.application("app").await, api.application("other").await);
+    let path = format!("/app/{app}/endpoint");
+    let at_once = (0..8).map(|n| api.post(&path, json!({"url": URL, "uid": format!("e{n}")})));
+    let answers = futures_util::future::join_all(at_once).await;
+    let refused = answers.iter().filter(|it| it.status == 400);
+    assert_eq!(
+        refused.map(|it| it.refused(400, "limit_reached")).count(),
+        5,
+        "three were made"
+    );
+    let kept = answers.iter().find(|it| it.status == 201).unwrap().field("uid");
+    api.put(&format!("{path}/new"), json!({"url": URL}))
+        .await
+        .refused(400, "limit_reached");
+    api.put(&format!("{path}/{kept}"), json!({"url": URL, "uid": kept}))
+        .await
+        .expect(200);
+    api.post(&format!("/app/{other}/endpoint"), json!({"url": URL}))
+        .await
+        .expect(201);
+    api.delete(&format!("{path}/{kept}")).await.expect(204);
+    api.put(&format!("{path}/new"), json!({"url": URL})).await.expect(201);
+    api.post(&path, json!({"url": URL})).await.refused(400, "limit_reached");
 });
 
 both!(a_deleted_endpoint_is_gone_and_its_uid_free, async |db| {

@@ -39,6 +39,8 @@ pub struct Shape {
     /// Addresses that may be called besides the public ones.
     pub targets: &'static str,
     pub svix_headers: bool,
+    /// Of one application.
+    pub most_endpoints: u32,
     /// Instead of the test database's own.
     pub url: Option<String>,
 }
@@ -56,6 +58,7 @@ impl Default for Shape {
             batch: 200,
             targets: "127.0.0.0/8",
             svix_headers: false,
+            most_endpoints: 1000,
             url: None,
         }
     }
