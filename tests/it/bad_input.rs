@@ -33,6 +33,10 @@ fn many_names(count: usize) -> String {
     names.join(",")
 }
 
+fn nested(levels: usize) -> Value {
+    (0..levels).fold(json!(1), |inner, _| json!([inner]))
+}
+
 fn many_headers(count: usize) -> Value {
     (0..count).map(|n| (format!("x-{n}"), json!("v"))).collect()
 }
@@ -318,6 +322,7 @@ fn bodies() -> Vec<(&'static str, &'static str, Value, &'static str)> {
             ("schemas", json!([]), "body.schemas"),
             ("schemas", json!({"1": 7}), "body.schemas.1"),
             ("schemas", json!({"1": {"type": "strin"}}), "body.schemas.1"),
+            ("schemas", json!({"1": {"default": nested(100)}}), "body.schemas.1"),
             ("featureFlag", json!("a b"), "body.featureFlag"),
         ] {
             let mut body = json!({"name": "x", "description": ""});

@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 use std::time::Duration;
 
+use postrider::api::ApiState;
+
 use crate::api::Api;
+use crate::harness::Shape;
 
 /// Every POST with a body that it takes, for an application with the endpoint `e` and the message `known`.
 fn posts(app: &str) -> Vec<(String, Value, u16)> {
@@ -48,6 +51,7 @@ both!(a_repeated_post_is_answered_byte_for_byte_as_the_first, async |db| {
         api.rig.clock.advance(Duration::from_secs(11 * 3600));
         let again = api.post_once(&path, "key", body).await;
         assert_eq!((first.status, &first.text), (again.status, &again.text), "{path}");
+        assert_eq!(first.headers, again.headers, "{path}");
     }
 });
 
@@ -101,6 +105,53 @@ both!(a_body_that_is_refused_takes_no_key, async |db| {
             assert_eq!(api.post_once(&path, "k", json!({})).await.status, 422, "{path}");
         }
         api.post_once(&path, "k", body).await.expect(status);
+    }
+});
+
+both!(a_post_that_is_refused_while_it_is_written_frees_its_key, async |db| {
+    let shape = Shape {
+        most_endpoints: 1,
+        ..Shape::default()
+    };
+    let api = Api::shaped(db, shape, ApiState::BODY_DEADLINE).await;
+    let app = prepared(&api).await;
+    let rotate = format!("/app/{app}/endpoint/e/secret/rotate");
+    for _ in 0..10 {
+        api.post(&rotate, json!({"gracePeriodSeconds": 60})).await.expect(200);
+    }
+    api.post("/app", json!({"name": "n", "uid": "taken"})).await.expect(201);
+    let event_type = json!({"name": "t", "description": ""});
+    api.post("/event-type", event_type.clone()).await.expect(201);
+    let posts = [
+        ("/app".to_owned(), json!({"name": "n", "uid": "taken"}), 409),
+        ("/event-type".to_owned(), event_type, 409),
+        (rotate, json!({}), 400),
+        (
+            format!("/app/{app}/endpoint"),
+            json!({"url": "http://127.0.0.1:1/"}),
+            400,
+        ),
+        (
+            "/app/late/msg".to_owned(),
+            json!({"eventType": "a", "payload": {}}),
+            404,
+        ),
+    ];
+    for (path, body, status) in &posts {
+        api.post_once(path, "k", body.clone()).await.expect(*status);
+    }
+    api.delete("/app/taken").await.expect(204);
+    api.delete("/event-type/t?expunge=true").await.expect(204);
+    api.rig.advance(60);
+    for (path, body, _) in &posts[..3] {
+        let answer = api.post_once(path, "k", body.clone()).await;
+        assert!(answer.status.is_success(), "{path}: {}", answer.text);
+    }
+    api.delete(&format!("/app/{app}/endpoint/e")).await.expect(204);
+    api.post("/app", json!({"name": "n", "uid": "late"})).await.expect(201);
+    for (path, body, _) in &posts[3..] {
+        let answer = api.post_once(path, "k", body.clone()).await;
+        assert!(answer.status.is_success(), "{path}: {}", answer.text);
     }
 });
 

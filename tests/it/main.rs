@@ -13,6 +13,7 @@ mod bad_input;
 mod cli;
 mod cloud_only;
 mod config;
+mod contract;
 mod crash;
 mod database;
 mod delivery;
