@@ -11,7 +11,7 @@ use super::answer::{Answer, Created, CreatedOrReplaced, Empty, reply};
 use super::auth::Caller;
 use super::body::Body;
 use super::endpoint_body::{EndpointIn, EndpointOut, EndpointPatch, EndpointUpdate};
-use super::error::{ApiError, Read, Write};
+use super::error::{ApiError, Conditional, Read, Write};
 use super::idempotency::IdempotencyKey;
 use super::paging::{Iterates, Limit, ListOut, ListQuery, Ordering, ascending};
 use super::{ApiState, Tag};
@@ -57,7 +57,7 @@ impl Endpoints {
         app_id: Path<String>,
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
         body: Body<EndpointIn>,
-    ) -> Result<Answer<EndpointOut, Created>, ApiError<Write>> {
+    ) -> Result<Answer<EndpointOut, Created>, ApiError<Conditional>> {
         let key = key.of(&caller);
         let field = body.0.filter_field();
         let (content, once) = body.0.read(&state.targets)?;
@@ -108,7 +108,7 @@ impl Endpoints {
         app_id: Path<String>,
         endpoint_id: Path<String>,
         body: Body<EndpointUpdate>,
-    ) -> Result<Answer<EndpointOut, CreatedOrReplaced>, ApiError<Write>> {
+    ) -> Result<Answer<EndpointOut, CreatedOrReplaced>, ApiError<Conditional>> {
         let field = body.0.filter_field();
         let content = body.0.read(&state.targets)?;
         let app = caller.application(&state.store, &app_id.0).await?;

@@ -14,7 +14,7 @@ use super::body::{Body, OptionalBody};
 use super::endpoint_secret::{
     EndpointHeadersIn, EndpointHeadersOut, EndpointSecretOut, EndpointSecretRotateIn, rotated,
 };
-use super::error::{ApiError, Read, Write};
+use super::error::{ApiError, Conditional, Read, Write};
 use super::fields::headers;
 use super::idempotency::IdempotencyKey;
 use super::operational_body::{
@@ -75,7 +75,7 @@ impl OperationalWebhooks {
         state: Data<&Arc<ApiState>>,
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
         body: Body<OperationalWebhookEndpointIn>,
-    ) -> Result<Answer<OperationalWebhookEndpointOut, Created>, ApiError<Write>> {
+    ) -> Result<Answer<OperationalWebhookEndpointOut, Created>, ApiError<Conditional>> {
         let key = key.of(&caller.0);
         let field = body.0.filter_field();
         let (content, once) = body.0.read(&state.targets)?;
@@ -123,7 +123,7 @@ impl OperationalWebhooks {
         state: Data<&Arc<ApiState>>,
         endpoint_id: Path<String>,
         body: Body<OperationalWebhookEndpointUpdate>,
-    ) -> Result<Answer<OperationalWebhookEndpointOut, CreatedOrReplaced>, ApiError<Write>> {
+    ) -> Result<Answer<OperationalWebhookEndpointOut, CreatedOrReplaced>, ApiError<Conditional>> {
         let field = body.0.filter_field();
         let content = body.0.read(&state.targets)?;
         let app = operational::get_or_create(&state.store, &caller.0.org_id).await?;

@@ -66,7 +66,7 @@ impl Takes {
             "401" => self.token,
             "403" => self.organization,
             // An application's token finds nothing once the application is deleted.
-            "404" => self.path || (self.token && !self.organization),
+            "404" => self.path || self.token,
             "408" | "413" => self.body,
             "409" => self.takeable_name,
             "422" => self.body || self.ruled_query,
