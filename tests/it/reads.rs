@@ -94,6 +94,9 @@ async fn honours_the_shared_filters(api: &Api, path: &str, field: &str, of: impl
     let after = format!("{path}?limit=2&after={}", at[0]);
     let page = api.get(&after).await;
     let rows = |page: &Value| told(page["data"].as_array().unwrap(), field);
+    assert_eq!((rows(page.expect(200)), &page.json["done"]), (of("2 1"), &json!(false)));
+    let on = page.json["prevIterator"].as_str().unwrap();
+    let page = api.get(&format!("{after}&iterator={on}")).await;
     assert_eq!((rows(page.expect(200)), &page.json["done"]), (of("3"), &json!(true)));
     for (query, place) in [
         ("channel=a%20b", "query.channel"),
