@@ -1,19 +1,8 @@
 """Applications, event types, pages and refusals."""
 
-from svix.api import (
-    ApplicationListOptions,
-    EndpointListOptions,
-    EventTypeDeleteOptions,
-    EventTypeListOptions,
-)
+from svix.api import ApplicationListOptions, EndpointListOptions, EventTypeDeleteOptions, EventTypeListOptions
 from svix.exceptions import HttpError, HTTPValidationError
-from svix.models import (
-    ApplicationIn,
-    ApplicationPatch,
-    EventTypeIn,
-    EventTypePatch,
-    Ordering,
-)
+from svix.models import ApplicationIn, ApplicationPatch, EventTypeIn, EventTypePatch, Ordering
 
 from generation import IS_1, replace_application, replace_event_type
 from run import Run, new, refused

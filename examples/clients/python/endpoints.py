@@ -1,14 +1,13 @@
-"""An endpoint, the headers that its deliveries carry, and its secrets."""
+"""An endpoint, the headers that its deliveries carry, its secrets, an example for it, and its statistics."""
 
+from datetime import timedelta
+
+from svix.api import EndpointGetStatsOptions
 from svix.exceptions import HttpError, WebhookVerificationError
-from svix.models import (
-    EndpointHeadersPatchIn,
-    EndpointPatch,
-    EndpointSecretRotateIn,
-    EventTypeIn,
-)
+from svix.models import EndpointHeadersPatchIn, EndpointPatch, EndpointSecretRotateIn, EventExampleIn, EventTypeIn
 
 from generation import EVENT_TYPES, replace_endpoint, replace_headers, rotate_secret
+from messages import attempts_of
 from run import Run, new, refused
 
 
@@ -71,4 +70,36 @@ def secret_rotation(run: Run) -> None:
     refused(WebhookVerificationError, lambda: delivery.verified(new_secret))
 
 
-SHOWN = [endpoint, headers, secret_rotation]
+def example(run: Run) -> None:
+    """an example of an event type is sent to one endpoint alone"""
+    app, name = run.application("Example"), new("order.paid")
+    schema = {"type": "object", "examples": [{"total": 1}, {"total": 2}]}
+    run.svix.event_type.create(EventTypeIn(name=name, description="", schemas={"1": schema}))
+    endpoint, inbox = run.endpoint(app)
+    _, other = run.endpoint(app)
+    secret = run.svix.endpoint.get_secret(app, endpoint.id).key
+    for body, payload in [
+        (EventExampleIn(event_type=name), {"total": 1}),
+        (EventExampleIn(event_type=name, example_index=1), {"total": 2}),
+        (EventExampleIn(event_type="svix.ping"), {"success": True}),
+    ]:
+        sent = run.svix.endpoint.send_example(app, endpoint.id, body)
+        arrived = inbox.take()
+        assert arrived.verified(secret) == payload and arrived.headers["webhook-id"] == sent.id
+    assert other.is_empty()
+
+
+def statistics(run: Run) -> None:
+    """an endpoint's attempts are counted by how they ended"""
+    app = run.application("Statistics")
+    endpoint, inbox = run.endpoint(app)
+    delivered = run.send(app, {"n": 1})
+    attempts_of(run, app, delivered.id, 1)
+    inbox.status = 500
+    attempts_of(run, app, run.send(app, {"n": 2}).id, 1)
+    options = EndpointGetStatsOptions(since=delivered.timestamp - timedelta(hours=1))
+    stats = run.svix.endpoint.get_stats(app, endpoint.id, options)
+    assert (stats.success, stats.fail, stats.pending, stats.canceled) == (1, 1, 0, 0), stats
+
+
+SHOWN = [endpoint, headers, secret_rotation, example, statistics]

@@ -8,9 +8,14 @@ import sys
 
 import catalog
 import endpoints
+import idempotency
 import messages
+import operational
+import sending_again
 from generation import NAME
 from run import Run
+
+PARTS = [catalog, endpoints, messages, idempotency, sending_again, operational]
 
 
 def main() -> None:
@@ -18,8 +23,7 @@ def main() -> None:
         run = Run(os.environ["POSTRIDER_URL"], os.environ["POSTRIDER_TOKEN"])
     except KeyError as missing:
         sys.exit(f"set {missing.args[0]}")
-    parts = [catalog, endpoints, messages]
-    for show in [show for part in parts for show in part.SHOWN]:
+    for show in [show for part in PARTS for show in part.SHOWN]:
         try:
             show(run)
         except BaseException:

@@ -1,6 +1,5 @@
-"""A message, its delivery and its attempts; sending again; content; a lost answer."""
+"""A message, its delivery, its attempts and its contents."""
 
-import httpx
 from svix.api import (
     MessageAttemptListAttemptedMessagesOptions,
     MessageAttemptListByEndpointOptions,
@@ -22,7 +21,6 @@ from svix.models import (
 )
 
 from generation import EVENT_TYPES, IS_1
-from lossy_proxy import BAD_GATEWAY, BROKEN_CONNECTION, LossyProxy
 from receiver import Delivery
 from run import Run, eventually, new, refused
 
@@ -40,6 +38,22 @@ def delivery(run: Run) -> None:
     assert arrived.headers["webhook-id"] == sent.id, arrived.headers
     changed = Delivery(arrived.headers, b'{"total":9.9}')
     refused(WebhookVerificationError, lambda: changed.verified(secret))
+
+
+def matching(run: Run) -> None:
+    """a message reaches the endpoints whose event types and channels fit it"""
+    app, paid, shipped = run.application("Matching"), new("order.paid"), new("order.shipped")
+    for name in (paid, shipped):
+        run.svix.event_type.create(EventTypeIn(name=name, description=""))
+    _, all_types = run.endpoint(app)
+    _, paid_only = run.endpoint(app, **{EVENT_TYPES: [paid]})
+    _, in_europe = run.endpoint(app, channels=["eu"])
+    first = run.send(app, {"n": 1}, event_type=shipped)
+    second = run.send(app, {"n": 2}, event_type=paid, channels=["eu", "us"])
+    arrived = {all_types.take().headers["webhook-id"], all_types.take().headers["webhook-id"]}
+    assert arrived == {first.id, second.id}
+    assert paid_only.take().headers["webhook-id"] == in_europe.take().headers["webhook-id"] == second.id
+    assert paid_only.is_empty() and in_europe.is_empty()
 
 
 def attempts_of(run: Run, app: str, message: str, count: int) -> list[MessageAttemptOut]:
@@ -110,20 +124,18 @@ def content(run: Run) -> None:
     assert asked.payload == payload
 
 
-def matching(run: Run) -> None:
-    """a message reaches the endpoints whose event types and channels fit it"""
-    app, paid, shipped = run.application("Matching"), new("order.paid"), new("order.shipped")
-    for name in (paid, shipped):
-        run.svix.event_type.create(EventTypeIn(name=name, description=""))
-    _, all_types = run.endpoint(app)
-    _, paid_only = run.endpoint(app, **{EVENT_TYPES: [paid]})
-    _, in_europe = run.endpoint(app, channels=["eu"])
-    first = run.send(app, {"n": 1}, event_type=shipped)
-    second = run.send(app, {"n": 2}, event_type=paid, channels=["eu", "us"])
-    arrived = {all_types.take().headers["webhook-id"], all_types.take().headers["webhook-id"]}
-    assert arrived == {first.id, second.id}
-    assert paid_only.take().headers["webhook-id"] == in_europe.take().headers["webhook-id"] == second.id
-    assert paid_only.is_empty() and in_europe.is_empty()
+def expunge(run: Run) -> None:
+    """a payload and an answer can be removed; the message is then not sent again"""
+    app = run.application("Expunge")
+    endpoint, _ = run.endpoint(app)
+    message = run.send(app, {"name": "Ada"})
+    [attempt] = attempts_of(run, app, message.id, 1)
+    run.svix.message_attempt.expunge_content(app, message.id, attempt.id)
+    assert attempts_of(run, app, message.id, 1)[0].response == "EXPUNGED"
+    run.svix.message.expunge_content(app, message.id)
+    assert run.svix.message.get(app, message.id, MessageGetOptions(with_content=True)).payload == {"expired": True}
+    gone = refused(HttpError, lambda: run.svix.message_attempt.resend(app, message.id, endpoint.id))
+    assert (gone.status_code, gone.code) == (400, "missing_payload"), gone
 
 
 def raw_body(run: Run) -> None:
@@ -145,46 +157,4 @@ def application_on_the_way(run: Run) -> None:
     assert [one.id for one in run.svix.message.list(uid).data] == [message.id]
 
 
-def taken_event_id(run: Run) -> None:
-    """a message with an eventId is found by it, and a second one with it is refused"""
-    app, event_id = run.application("Event ids"), new("order")
-    message = run.send(app, {"n": 1}, event_id=event_id)
-    assert run.svix.message.get(app, event_id).id == message.id
-    taken = refused(HttpError, lambda: run.send(app, {"n": 2}, event_id=event_id))
-    assert (taken.status_code, taken.code) == (409, "conflict"), taken
-
-
-def lost_answer(run: Run) -> None:
-    """an answer that a gateway loses makes the SDK ask again with the same key, and one message exists"""
-    app, proxy = run.application("Lost answer"), LossyProxy(run.url, BAD_GATEWAY)
-    sent = run.client(run.token, proxy.url).message.create(app, MessageIn(event_type="order.paid", payload={"n": 1}))
-    assert len(proxy.keys) == 2 and proxy.keys[0] == proxy.keys[1], proxy.keys
-    assert proxy.keys[0].startswith("auto_"), proxy.keys
-    assert [one.id for one in run.svix.message.list(app).data] == [sent.id]
-
-
-def broken_connection(run: Run) -> None:
-    """a connection that breaks before the answer: asked again with the same key, and one message exists"""
-    app, proxy = run.application("Broken connection"), LossyProxy(run.url, BROKEN_CONNECTION)
-    client, body = run.client(run.token, proxy.url), MessageIn(event_type="order.paid", payload={"n": 1})
-    if IS_1:  # 1.x leaves it to its caller, who then needs a key of their own
-        key = MessageCreateOptions(idempotency_key=new("order"))
-        refused(httpx.RemoteProtocolError, lambda: client.message.create(app, body, key))
-        sent = client.message.create(app, body, key)
-    else:
-        sent = client.message.create(app, body)
-    assert len(proxy.keys) == 2 and proxy.keys[0] == proxy.keys[1], proxy.keys
-    assert [one.id for one in run.svix.message.list(app).data] == [sent.id]
-
-
-SHOWN = [
-    delivery,
-    matching,
-    attempts,
-    content,
-    raw_body,
-    application_on_the_way,
-    taken_event_id,
-    lost_answer,
-    broken_connection,
-]
+SHOWN = [delivery, matching, attempts, attempted, content, expunge, raw_body, application_on_the_way]

@@ -1,14 +1,17 @@
-//! An endpoint, the headers that its deliveries carry, and its secrets.
+//! An endpoint, the headers that its deliveries carry, its secrets, an example for it, and its statistics.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::TimeDelta;
 use js_option::JsOption;
 use serde_json::json;
+use svix::api::EndpointGetStatsOptions;
 use svix::models::{
     EndpointHeadersIn, EndpointHeadersPatchIn, EndpointIn, EndpointPatch, EndpointSecretRotateIn, EndpointUpsertIn,
-    EventTypeIn,
+    EventExampleIn, EventTypeIn,
 };
 
+use crate::messages::attempts_of;
 use crate::run::{Run, Shown, new_name, refused};
 
 fn set(name: &str) -> Option<BTreeSet<String>> {
@@ -135,4 +138,58 @@ pub async fn secret_rotation(run: &Run) -> Shown {
     assert_eq!(delivery.verified(&newest)?, json!({"n": 2}));
     assert!(delivery.verify(&new).is_err());
     Ok("after a rotation the old and the new secret both verify, until the grace period ends")
+}
+
+pub async fn example(run: &Run) -> Shown {
+    let (app, name) = (run.application("Example").await?, new_name("order.paid"));
+    let schema = json!({"1": {"type": "object", "examples": [{"total": 1}, {"total": 2}]}});
+    let event_type = EventTypeIn {
+        schemas: Some(schema),
+        ..EventTypeIn::new(name.clone(), String::new())
+    };
+    run.svix.event_type().create(event_type, None).await?;
+    let (endpoint, inbox) = run.endpoint(&app).await?;
+    let (_, other) = run.endpoint(&app).await?;
+    let secret = run
+        .svix
+        .endpoint()
+        .get_secret(app.clone(), endpoint.id.clone())
+        .await?
+        .key;
+    let second = EventExampleIn {
+        example_index: Some(1),
+        ..EventExampleIn::new(name.clone())
+    };
+    for (body, payload) in [
+        (EventExampleIn::new(name), json!({"total": 1})),
+        (second, json!({"total": 2})),
+        (EventExampleIn::new("svix.ping".to_owned()), json!({"success": true})),
+    ] {
+        let sent = run
+            .svix
+            .endpoint()
+            .send_example(app.clone(), endpoint.id.clone(), body, None)
+            .await?;
+        let arrived = inbox.take().await?;
+        assert_eq!((arrived.verified(&secret)?, arrived.message()?), (payload, sent.id));
+    }
+    assert!(other.is_empty());
+    Ok("an example of an event type is sent to one endpoint alone")
+}
+
+pub async fn statistics(run: &Run) -> Shown {
+    let app = run.application("Statistics").await?;
+    let (endpoint, inbox) = run.endpoint(&app).await?;
+    let delivered = run.send(&app, json!({"n": 1})).await?;
+    attempts_of(run, &app, &delivered.id, 1).await?;
+    inbox.answer(500);
+    let failed = run.send(&app, json!({"n": 2})).await?;
+    attempts_of(run, &app, &failed.id, 1).await?;
+    let options = EndpointGetStatsOptions {
+        since: Some(delivered.timestamp - TimeDelta::hours(1)),
+        until: None,
+    };
+    let stats = run.svix.endpoint().get_stats(app, endpoint.id, Some(options)).await?;
+    assert_eq!((stats.success, stats.fail, stats.pending, stats.canceled), (1, 1, 0, 0));
+    Ok("an endpoint's attempts are counted by how they ended")
 }

@@ -4,10 +4,13 @@
 
 mod catalog;
 mod endpoints;
+mod idempotency;
 mod lossy_proxy;
 mod messages;
+mod operational;
 mod receiver;
 mod run;
+mod sending_again;
 
 use std::env;
 
@@ -26,15 +29,22 @@ async fn main() -> Outcome {
     say("endpoint", endpoints::endpoint(run)).await?;
     say("headers", endpoints::headers(run)).await?;
     say("secret_rotation", endpoints::secret_rotation(run)).await?;
+    say("example", endpoints::example(run)).await?;
+    say("statistics", endpoints::statistics(run)).await?;
     say("delivery", messages::delivery(run)).await?;
     say("matching", messages::matching(run)).await?;
     say("attempts", messages::attempts(run)).await?;
+    say("attempted", messages::attempted(run)).await?;
     say("content", messages::content(run)).await?;
     say("raw_body", messages::raw_body(run)).await?;
     say("application_on_the_way", messages::application_on_the_way(run)).await?;
-    say("taken_event_id", messages::taken_event_id(run)).await?;
-    say("lost_answer", messages::lost_answer(run)).await?;
-    say("broken_connection", messages::broken_connection(run)).await?;
+    say("expunge", messages::expunge(run)).await?;
+    say("taken_event_id", idempotency::taken_event_id(run)).await?;
+    say("lost_answer", idempotency::lost_answer(run)).await?;
+    say("broken_connection", idempotency::broken_connection(run)).await?;
+    say("resend", sending_again::resend(run)).await?;
+    say("operational_webhooks", operational::operational_webhooks(run)).await?;
+    say("operational_endpoint", operational::operational_endpoint(run)).await?;
     Ok(())
 }
 

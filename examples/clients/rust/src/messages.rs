@@ -1,20 +1,19 @@
-//! A message, its delivery and its attempts; its content; a lost answer.
+//! A message, its delivery, its attempts and its contents.
 
 use std::collections::BTreeSet;
 
 use serde_json::json;
 use svix::api::{
-    MessageAttemptListByEndpointOptions, MessageAttemptListByMsgOptions, MessageCreateOptions, MessageGetOptions,
-    MessageListOptions,
+    MessageAttemptListAttemptedMessagesOptions, MessageAttemptListByEndpointOptions, MessageAttemptListByMsgOptions,
+    MessageCreateOptions, MessageGetOptions, MessageListOptions,
 };
 use svix::models::{
     ApplicationIn, EndpointIn, EventTypeIn, MessageAttemptOut, MessageAttemptTriggerType, MessageIn, MessageStatus,
     MessageStatusText, StatusCodeClass,
 };
 
-use crate::lossy_proxy::{BAD_GATEWAY, BROKEN_CONNECTION, LossyProxy};
 use crate::receiver::Delivery;
-use crate::run::{Outcome, Run, Shown, client, eventually, new_name, refused};
+use crate::run::{Outcome, Run, Shown, eventually, new_name, refused};
 
 pub async fn delivery(run: &Run) -> Shown {
     let app = run.application("Delivery").await?;
@@ -36,6 +35,49 @@ pub async fn delivery(run: &Run) -> Shown {
     };
     assert!(changed.verify(&secret).is_err());
     Ok("a message is delivered, and Webhook.verify accepts it and refuses a changed one")
+}
+
+pub async fn matching(run: &Run) -> Shown {
+    let (app, paid, shipped) = (
+        run.application("Matching").await?,
+        new_name("order.paid"),
+        new_name("order.shipped"),
+    );
+    for name in [&paid, &shipped] {
+        run.svix
+            .event_type()
+            .create(EventTypeIn::new(name.clone(), String::new()), None)
+            .await?;
+    }
+    let (_, all_types) = run.endpoint(&app).await?;
+    let (paid_only, in_europe) = (run.receiver.inbox(), run.receiver.inbox());
+    let filtered = EndpointIn {
+        event_types: Some([paid.clone()].into()),
+        ..EndpointIn::new(paid_only.url.clone())
+    };
+    run.svix.endpoint().create(app.clone(), filtered, None).await?;
+    let channels = EndpointIn {
+        channels: Some(["eu".to_owned()].into()),
+        ..EndpointIn::new(in_europe.url.clone())
+    };
+    run.svix.endpoint().create(app.clone(), channels, None).await?;
+
+    let first = run
+        .svix
+        .message()
+        .create(app.clone(), MessageIn::new(shipped, json!({"n": 1})), None)
+        .await?;
+    let body = MessageIn {
+        channels: Some(["eu".to_owned(), "us".to_owned()].into()),
+        ..MessageIn::new(paid, json!({"n": 2}))
+    };
+    let second = run.svix.message().create(app, body, None).await?;
+    let arrived = BTreeSet::from([all_types.take().await?.message()?, all_types.take().await?.message()?]);
+    assert_eq!(arrived, BTreeSet::from([first.id, second.id.clone()]));
+    assert_eq!(paid_only.take().await?.message()?, second.id);
+    assert_eq!(in_europe.take().await?.message()?, second.id);
+    assert!(paid_only.is_empty() && in_europe.is_empty());
+    Ok("a message reaches the endpoints whose event types and channels fit it")
 }
 
 /// The message's attempts with their answers, once there are as many as that.
@@ -105,6 +147,31 @@ pub async fn attempts(run: &Run) -> Shown {
     Ok("the attempts are read by message, by endpoint and one by one, and filtered")
 }
 
+pub async fn attempted(run: &Run) -> Shown {
+    let (app, api) = (run.application("Attempted").await?, run.svix.message_attempt());
+    let endpoint = run.endpoint(&app).await?.0.id;
+    let message = run.send(&app, json!({"n": 1})).await?.id;
+    attempts_of(run, &app, &message, 1).await?;
+    let options = MessageAttemptListAttemptedMessagesOptions {
+        status: Some(MessageStatus::Success),
+        with_content: Some(true),
+        ..Default::default()
+    };
+    let messages = api
+        .list_attempted_messages(app.clone(), endpoint.clone(), Some(options))
+        .await?
+        .data;
+    assert_eq!(
+        (messages.len(), &messages[0].id, &messages[0].payload),
+        (1, &message, &json!({"n": 1}))
+    );
+    assert_eq!(messages[0].status_text, MessageStatusText::Success);
+    let destinations = api.list_attempted_destinations(app, message, None).await?.data;
+    assert_eq!((destinations.len(), &destinations[0].id), (1, &endpoint));
+    assert_eq!(destinations[0].status, MessageStatus::Success);
+    Ok("which messages an endpoint was sent, and which endpoints a message was sent to, each with its state")
+}
+
 pub async fn content(run: &Run) -> Shown {
     let (app, api, payload) = (run.application("Content").await?, run.svix.message(), json!({"n": 1}));
     run.endpoint(&app).await?;
@@ -139,47 +206,26 @@ pub async fn content(run: &Run) -> Shown {
     Ok("payloads and answers are left out where the SDK leaves them out, and come when they are asked for")
 }
 
-pub async fn matching(run: &Run) -> Shown {
-    let (app, paid, shipped) = (
-        run.application("Matching").await?,
-        new_name("order.paid"),
-        new_name("order.shipped"),
-    );
-    for name in [&paid, &shipped] {
-        run.svix
-            .event_type()
-            .create(EventTypeIn::new(name.clone(), String::new()), None)
-            .await?;
-    }
-    let (_, all_types) = run.endpoint(&app).await?;
-    let (paid_only, in_europe) = (run.receiver.inbox(), run.receiver.inbox());
-    let filtered = EndpointIn {
-        event_types: Some([paid.clone()].into()),
-        ..EndpointIn::new(paid_only.url.clone())
+pub async fn expunge(run: &Run) -> Shown {
+    let (app, api) = (run.application("Expunge").await?, run.svix.message_attempt());
+    let (endpoint, _) = run.endpoint(&app).await?;
+    let message = run.send(&app, json!({"name": "Ada"})).await?.id;
+    let attempt = attempts_of(run, &app, &message, 1).await?.remove(0);
+    api.expunge_content(app.clone(), message.clone(), attempt.id).await?;
+    assert_eq!(attempts_of(run, &app, &message, 1).await?[0].response, "EXPUNGED");
+    run.svix.message().expunge_content(app.clone(), message.clone()).await?;
+    let options = MessageGetOptions {
+        with_content: Some(true),
     };
-    run.svix.endpoint().create(app.clone(), filtered, None).await?;
-    let channels = EndpointIn {
-        channels: Some(["eu".to_owned()].into()),
-        ..EndpointIn::new(in_europe.url.clone())
-    };
-    run.svix.endpoint().create(app.clone(), channels, None).await?;
-
-    let first = run
+    let left = run
         .svix
         .message()
-        .create(app.clone(), MessageIn::new(shipped, json!({"n": 1})), None)
+        .get(app.clone(), message.clone(), Some(options))
         .await?;
-    let body = MessageIn {
-        channels: Some(["eu".to_owned(), "us".to_owned()].into()),
-        ..MessageIn::new(paid, json!({"n": 2}))
-    };
-    let second = run.svix.message().create(app, body, None).await?;
-    let arrived = BTreeSet::from([all_types.take().await?.message()?, all_types.take().await?.message()?]);
-    assert_eq!(arrived, BTreeSet::from([first.id, second.id.clone()]));
-    assert_eq!(paid_only.take().await?.message()?, second.id);
-    assert_eq!(in_europe.take().await?.message()?, second.id);
-    assert!(paid_only.is_empty() && in_europe.is_empty());
-    Ok("a message reaches the endpoints whose event types and channels fit it")
+    assert_eq!(left.payload, json!({"expired": true}));
+    let (status, gone) = refused(api.resend(app, message, endpoint.id, None).await)?;
+    assert_eq!((status, gone.code.as_str()), (400, "missing_payload"));
+    Ok("a payload and an answer can be removed; the message is then not sent again")
 }
 
 pub async fn raw_body(run: &Run) -> Shown {
@@ -218,51 +264,4 @@ pub async fn application_on_the_way(run: &Run) -> Shown {
     assert_eq!(run.svix.application().get(uid.clone()).await?.name, "New customer");
     assert_eq!(run.svix.message().list(uid, None).await?.data[0].id, message.id);
     Ok("a message can bring the application that it is for")
-}
-
-pub async fn taken_event_id(run: &Run) -> Shown {
-    let (app, api, event_id) = (
-        run.application("Event ids").await?,
-        run.svix.message(),
-        new_name("order"),
-    );
-    let body = |n: u8| MessageIn {
-        event_id: Some(event_id.clone()),
-        ..MessageIn::new("order.paid".to_owned(), json!({"n": n}))
-    };
-    let message = api.create(app.clone(), body(1), None).await?;
-    assert_eq!(api.get(app.clone(), event_id.clone(), None).await?.id, message.id);
-    let (status, refusal) = refused(api.create(app, body(2), None).await)?;
-    assert_eq!((status, refusal.code.as_str()), (409, "conflict"));
-    Ok("a message with an eventId is found by it, and a second one with it is refused")
-}
-
-pub async fn lost_answer(run: &Run) -> Shown {
-    answer_is_lost_as(BAD_GATEWAY, run).await?;
-    Ok("an answer that a gateway loses makes the SDK ask again with the same key, and one message exists")
-}
-
-pub async fn broken_connection(run: &Run) -> Shown {
-    answer_is_lost_as(BROKEN_CONNECTION, run).await?;
-    Ok("a connection that breaks before the answer: asked again with the same key, and one message exists")
-}
-
-async fn answer_is_lost_as(instead: &'static [u8], run: &Run) -> Outcome {
-    let (app, proxy) = (
-        run.application("Lost answer").await?,
-        LossyProxy::start(&run.url, instead)?,
-    );
-    let body = MessageIn::new("order.paid".to_owned(), json!({"n": 1}));
-    let sent = client(&proxy.url, &run.token)
-        .message()
-        .create(app.clone(), body, None)
-        .await?;
-    let keys = proxy.keys();
-    assert!(
-        keys.len() == 2 && keys[0] == keys[1] && keys[0].starts_with("auto_"),
-        "{keys:?}"
-    );
-    let listed = run.svix.message().list(app, None).await?;
-    assert!(listed.data.iter().map(|one| &one.id).eq([&sent.id]), "{listed:?}");
-    Ok(())
 }
