@@ -22,6 +22,7 @@ use super::paging::{Limit, ListOut, ListQuery};
 use super::wire::{Instant, JsonText};
 use super::{ApiState, Tag};
 use crate::domain::id::Prefix;
+use crate::domain::payload::check_depth;
 use crate::error::Result;
 use crate::service;
 use crate::service::message::Draft;
@@ -167,10 +168,10 @@ pub(super) fn payload(kept: Option<String>, with_content: bool) -> Result<JsonTe
     }
 }
 
-/// A body as a reader meets it, who expects an object: what is none is put into one.
+/// A body as a reader meets it, who expects an object, and one that it can parse: what is none is put into one.
 fn shown(body: &str) -> Result<JsonText> {
     match serde_json::from_str::<&RawValue>(body) {
-        Ok(raw) if raw.get().starts_with('{') => Ok(JsonText(raw.to_owned())),
+        Ok(raw) if raw.get().starts_with('{') && check_depth(body).is_ok() => Ok(JsonText(raw.to_owned())),
         _ => JsonText::new(json!({ "rawPayload": body }).to_string()),
     }
 }

@@ -1,6 +1,7 @@
 //! Idempotency keys over every POST: the same request twice has one effect and one answer.
 
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use postrider::api::ApiState;
@@ -8,9 +9,16 @@ use postrider::api::ApiState;
 use crate::api::Api;
 use crate::harness::Shape;
 
+const OPERATIONAL: &str = "/operational-webhook/endpoint";
+
 /// Every POST with a body that it takes, for an application with the endpoint `e` and the message `known`.
 fn posts(app: &str) -> Vec<(String, Value, u16)> {
-    vec![
+    let since = json!({"since": "2026-01-01T00:00:00Z"});
+    let documented = postrider::api::document();
+    let replays = ["recover", "replay-missing", "bulk-replay"].into_iter();
+    let replays = replays.filter(|name| documented.contains(&format!("/{name}\"")));
+    let replays = replays.map(|name| (format!("/app/{app}/endpoint/e/{name}"), since.clone(), 202));
+    let mut all = vec![
         ("/app".to_owned(), json!({"name": "n"}), 201),
         ("/event-type".to_owned(), json!({"name": "t", "description": ""}), 201),
         (
@@ -30,16 +38,41 @@ fn posts(app: &str) -> Vec<(String, Value, u16)> {
             json!({"eventType": "svix.ping"}),
             200,
         ),
-    ]
+        (OPERATIONAL.to_owned(), json!({"url": "http://127.0.0.1:1/"}), 201),
+        (format!("{OPERATIONAL}/e/secret/rotate"), json!({}), 200),
+    ];
+    all.extend(replays);
+    all
 }
 
 async fn prepared(api: &Api) -> String {
     let app = api.application("app").await;
     let endpoint = json!({"url": "http://127.0.0.1:1/", "uid": "e"});
-    api.post(&format!("/app/{app}/endpoint"), endpoint).await.expect(201);
+    api.post(&format!("/app/{app}/endpoint"), endpoint.clone())
+        .await
+        .expect(201);
+    api.post(OPERATIONAL, endpoint).await.expect(201);
     let known = json!({"eventType": "a", "payload": {}, "eventId": "known"});
     api.post(&format!("/app/{app}/msg"), known).await.expect(202);
     app
+}
+
+#[test]
+fn every_post_of_the_document_is_tested_here() {
+    let document: Value = serde_json::from_str(&postrider::api::document()).unwrap();
+    let paths = document["paths"].as_object().unwrap().iter();
+    // What makes and ends tokens has tests of its own in portal.rs.
+    let named = paths.filter(|(path, methods)| methods.get("post").is_some() && !path.starts_with("/api/v1/auth/"));
+    let tested: BTreeSet<_> = posts("{app_id}")
+        .into_iter()
+        .map(|(path, _, _)| format!("/api/v1{path}"))
+        .collect();
+    let known = |path: &&String| {
+        let path = path.replace("{endpoint_id}", "e").replace("{msg_id}", "known");
+        tested.contains(&path)
+    };
+    let missing: Vec<_> = named.map(|(path, _)| path).filter(|path| !known(path)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 both!(a_repeated_post_is_answered_byte_for_byte_as_the_first, async |db| {
@@ -68,9 +101,10 @@ both!(requests_at_once_with_one_key_have_one_effect, async |db| {
             );
         }
     }
-    assert_eq!(api.rig.count("application").await, 2);
-    assert_eq!(api.rig.count("endpoint").await, 2);
-    assert_eq!(api.rig.count("message").await, 3);
+    assert_eq!(api.rig.count("application where id like 'app%'").await, 2);
+    assert_eq!(api.rig.count("endpoint where app_id like 'app%'").await, 2);
+    assert_eq!(api.rig.count("endpoint where app_id like 'org%'").await, 2);
+    assert_eq!(api.rig.count("message where app_id like 'app%'").await, 3);
     assert_eq!(api.rig.count("delivery where trigger = 1").await, 1);
 });
 

@@ -93,10 +93,12 @@ both!(the_payload_of_a_raw_message_is_read_as_an_object, async |db| {
     let api = Api::on(db).await;
     let app = api.application("app").await;
     let path = format!("/app/{app}/msg");
+    let deep = format!("{}1{}", r#"{"a":"#.repeat(101), "}".repeat(101));
     for (body, shown) in [
         ("<a/>", json!({"rawPayload": "<a/>"})),
         ("[1]", json!({"rawPayload": "[1]"})),
         ("{broken", json!({"rawPayload": "{broken"})),
+        (&deep, json!({ "rawPayload": deep })),
         (" {\"n\":1} ", json!({"n": 1})),
     ] {
         let made = api.post(&path, raw(body, None)).await;
