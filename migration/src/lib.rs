@@ -6,6 +6,7 @@ use sea_orm_migration::sea_orm::{ConnectionTrait, DatabaseBackend};
 
 mod m20261123_000001_initial;
 mod m20261123_000002_history;
+mod m20261123_000003_background_task;
 mod m20261123_000007_portal;
 mod m20261123_000008_application_revision;
 
@@ -16,6 +17,7 @@ impl MigratorTrait for Migrator {
         vec![
             Box::new(m20261123_000001_initial::Migration),
             Box::new(m20261123_000002_history::Migration),
+            Box::new(m20261123_000003_background_task::Migration),
             Box::new(m20261123_000007_portal::Migration),
             Box::new(m20261123_000008_application_revision::Migration),
         ]

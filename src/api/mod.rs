@@ -5,6 +5,7 @@ mod answer;
 mod application;
 mod attempt;
 mod auth;
+mod background_task;
 mod body;
 mod cloud_only;
 mod delivery;
@@ -26,6 +27,7 @@ mod openapi;
 mod operational;
 mod operational_body;
 mod paging;
+mod replay;
 mod routes;
 mod send_example;
 mod state;
@@ -50,6 +52,8 @@ type Operations = (
     attempt::Attempts,
     operational::OperationalWebhooks,
     delivery::Deliveries,
+    replay::Replays,
+    background_task::BackgroundTasks,
     health::Health,
 );
 
@@ -71,6 +75,9 @@ enum Tag {
     /// Endpoints of yours that are told what happens to those of your applications.
     #[oai(rename = "Operational Webhook")]
     OperationalWebhook,
+    /// Many messages again, in the background.
+    #[oai(rename = "Background Task")]
+    BackgroundTask,
     /// Probes.
     Health,
 }

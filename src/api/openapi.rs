@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::Operations;
 use super::application::Applications;
 use super::attempt::Attempts;
+use super::background_task::BackgroundTasks;
 use super::delivery::Deliveries;
 use super::endpoint::Endpoints;
 use super::endpoint_secret::EndpointSecrets;
@@ -16,6 +17,7 @@ use super::event_type::EventTypes;
 use super::health::Health;
 use super::message::Messages;
 use super::operational::OperationalWebhooks;
+use super::replay::Replays;
 use super::send_example::SendExample;
 use super::yaml::to_yaml;
 use clean::clean;
@@ -40,6 +42,8 @@ pub(super) fn service() -> OpenApiService<Operations, ()> {
         Attempts,
         OperationalWebhooks,
         Deliveries,
+        Replays,
+        BackgroundTasks,
         Health,
     );
     OpenApiService::new(operations, "Postrider", env!("CARGO_PKG_VERSION"))

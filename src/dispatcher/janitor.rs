@@ -1,16 +1,18 @@
-//! Removes what is kept no longer, in small chunks between others' writes: idempotency keys, payloads, old messages with
-//! their attempts and results. Every replica does; what one is removing the others leave alone.
+//! Removes what is kept no longer, in small chunks between others' writes: idempotency keys, payloads, old background
+//! tasks, old messages with their attempts and results. Every replica does; what one is removing the others leave alone.
 
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Result;
-use crate::store::{Store, idempotency, retention};
+use crate::store::{Store, background_task, idempotency, retention};
 
 const PERIOD: Duration = Duration::from_secs(60);
 /// Rows in one transaction.
 const CHUNK: u64 = 500;
+/// How long background tasks that have ended are shown.
+const TASKS_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Applications whose history one turn looks at.
 const APPLICATIONS: u64 = 1_000;
 
@@ -47,7 +49,7 @@ impl Janitor {
         }
     }
 
-    /// All expired keys and payloads, and the old history of the next applications.
+    /// All expired keys and payloads, old tasks, and the old history of the next applications.
     pub async fn turn(&mut self) -> Result<()> {
         let mut pruned = CHUNK;
         while pruned == CHUNK {
@@ -59,6 +61,12 @@ impl Janitor {
         while pruned == CHUNK {
             let tx = self.store.begin().await?;
             pruned = retention::prune_contents(&tx, CHUNK).await?;
+            tx.commit().await?;
+        }
+        pruned = CHUNK;
+        while pruned == CHUNK {
+            let tx = self.store.begin().await?;
+            pruned = background_task::prune(&tx, tx.now.minus(TASKS_KEPT), CHUNK).await?;
             tx.commit().await?;
         }
         let before = self.store.clock().now().minus(self.history);

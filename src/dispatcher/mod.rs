@@ -1,5 +1,6 @@
-//! HTTP out: claim -> send -> settle, and what keeps the queue alive: heartbeat, janitor. Writes only through the
-//! store's queue functions; knows nothing of the API. Built and run by app; tests drive it with [`Dispatcher::step`].
+//! HTTP out: claim -> send -> settle, what keeps the queue alive (heartbeat, janitor), and background tasks. Writes only
+//! through the store's queue functions; knows nothing of the API. Built and run by app; tests drive it with
+//! [`Dispatcher::step`].
 
 mod claimer;
 mod client;
@@ -8,6 +9,7 @@ mod janitor;
 mod sender;
 mod settler;
 mod spelling;
+mod tasks;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +25,7 @@ use self::claimer::Claimer;
 use self::heartbeat::Heartbeat;
 use self::janitor::Janitor;
 use self::sender::{Sender, Sent};
+use self::tasks::Tasks;
 use crate::domain::retry::RetrySchedule;
 use crate::domain::target::TargetPolicy;
 use crate::error::Result;
@@ -57,6 +60,7 @@ pub struct Dispatcher {
     claimer: Claimer,
     heartbeat: Heartbeat,
     janitor: Janitor,
+    tasks: Tasks,
 }
 
 struct Shared {
@@ -76,6 +80,8 @@ struct Shared {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Step {
     pub taken_over: u64,
+    /// A background task was worked on.
+    pub worked: bool,
     pub sent: usize,
 }
 
@@ -102,6 +108,7 @@ impl Dispatcher {
             claimer,
             heartbeat: Heartbeat::new(store.clone(), handoff.clone()),
             janitor,
+            tasks: Tasks::new(store.clone(), handoff.clone()),
         })
     }
 
@@ -110,9 +117,11 @@ impl Dispatcher {
         self.heartbeat.start().await
     }
 
-    /// One turn of everything, in order: heartbeat and take-over, fast path and claim, send, settle.
+    /// One turn of everything, in order: heartbeat and take-over, a background task's step, fast path and claim, send,
+    /// settle.
     pub async fn step(&mut self) -> Result<Step> {
         let taken_over = self.heartbeat.tick().await?;
+        let worked = self.tasks.step().await?.is_none();
         let mut leases = Vec::new();
         while let Ok(lease) = self.fast.try_recv() {
             leases.push(lease);
@@ -125,7 +134,11 @@ impl Dispatcher {
         for batch in outcomes.chunks(settler::BATCH) {
             settler::settle(&self.shared, batch.to_vec()).await;
         }
-        Ok(Step { taken_over, sent })
+        Ok(Step {
+            taken_over,
+            worked,
+            sent,
+        })
     }
 
     /// One turn of the janitor: removes what is kept no longer.
@@ -142,6 +155,7 @@ impl Dispatcher {
             claimer,
             mut heartbeat,
             janitor,
+            tasks,
         } = self;
         let sends = TaskTracker::new();
         let ended = shared.ended.clone();
@@ -157,6 +171,7 @@ impl Dispatcher {
             }
         });
         let fast = loops.spawn(forward(shared.clone(), fast, sends.clone(), stop.clone()));
+        loops.spawn(tasks.run(stop.clone()));
         let claims = loops.spawn(claimer.run(shared.clone(), sends.clone(), stop.clone()));
         stop.cancelled().await;
         shared.handoff.stop();

@@ -27,6 +27,7 @@ pub enum Prefix {
     EventType,
     Token,
     Delivery,
+    BackgroundTask,
 }
 
 impl Prefix {
@@ -41,6 +42,7 @@ impl Prefix {
             Self::EventType => "evtype",
             Self::Token => "tok",
             Self::Delivery => "dlv",
+            Self::BackgroundTask => "qtask",
         }
     }
 
@@ -170,6 +172,7 @@ mod tests {
             (Prefix::EventType, "evtype_"),
             (Prefix::Token, "tok_"),
             (Prefix::Delivery, "dlv_"),
+            (Prefix::BackgroundTask, "qtask_"),
         ] {
             let id = source.next(prefix, Timestamp(NOW));
             let rest = id.strip_prefix(text).expect(text);

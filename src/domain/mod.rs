@@ -13,6 +13,7 @@ pub mod retry;
 pub mod secret;
 pub mod signature;
 pub mod target;
+pub mod task;
 pub mod throttle;
 pub mod timestamp;
 pub mod token;

@@ -3,6 +3,7 @@
 
 pub mod application;
 pub mod attempt;
+pub mod background_task;
 pub mod delivery;
 pub mod endpoint;
 pub mod endpoint_secret;

@@ -4,6 +4,7 @@
 pub mod application;
 pub mod attempt;
 mod backend;
+pub mod background_task;
 mod connect;
 pub mod delivery_result;
 pub mod endpoint;

@@ -3,6 +3,7 @@
 pub mod api_token;
 pub mod application;
 pub mod attempt;
+pub mod background_task;
 pub mod delivery;
 pub mod delivery_result;
 pub mod endpoint;

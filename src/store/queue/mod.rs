@@ -3,11 +3,13 @@
 mod claim;
 mod lease;
 mod park;
+mod replay;
 mod resend;
 mod settle;
 
 pub use claim::{claim, claim_parked, claim_statement};
 pub use lease::{Content, LARGE_BODY, Lease, LeaseTerms, TARGET, Target, TargetRow, Throttle, find_body, release};
 pub use park::{list_parked, park};
+pub use replay::{count_parked, find_replay_target, replay_next};
 pub use resend::insert_manual;
 pub use settle::{AttemptRow, Settlement, settle};

@@ -18,7 +18,7 @@ pub use database::{Kind, TestDatabase, connect, on_postgres, on_sqlite, rows};
 pub use program::{KEY, Program, Serving};
 pub use proxy::Proxy;
 pub use receiver::{Answer, Arrival, Gate, Receiver};
-pub use rig::{Rig, SECRET, START, Shape};
+pub use rig::{ORG, Rig, SECRET, START, Shape};
 pub use statements::{plan, recorded};
 pub use within::{DEADLINE, Patience, within};
 

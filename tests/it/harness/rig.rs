@@ -290,12 +290,12 @@ impl Rig {
         }
     }
 
-    /// Steps until there is nothing to send now; answers how many were sent.
+    /// Steps until there is nothing to send and no background task to work on now; answers how many were sent.
     pub async fn drain(&mut self) -> usize {
         let mut sent = 0;
         for _ in 0..10_000 {
             let step = self.step().await;
-            if step.sent == 0 {
+            if step.sent == 0 && !step.worked {
                 return sent;
             }
             sent += step.sent;

@@ -1,0 +1,195 @@
+//! Background tasks over REST: how they stand. Reads only; replay.rs starts them.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::param::{Path, Query};
+use poem_openapi::{Enum, Object, OpenApi};
+use serde::{Deserialize, Serialize};
+
+use super::answer::Answer;
+use super::auth::Organization;
+use super::error::{ApiError, Read};
+use super::paging::{Iterates, Limit, ListOut, ListQuery, Ordering, ascending};
+use super::wire::Instant;
+use super::{ApiState, Tag};
+use crate::domain::id::Prefix;
+use crate::domain::task::{TaskKind, TaskStatus};
+use crate::error::Result;
+use crate::store::background_task::{self, Filter};
+use crate::store::entity::background_task::Model;
+use crate::store::{Page, PageRequest, Store};
+
+/// How a task stands.
+#[derive(Clone, Copy, Debug, Deserialize, Enum, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[oai(rename_all = "lowercase")]
+pub enum BackgroundTaskStatus {
+    Running,
+    Finished,
+    Failed,
+}
+
+/// What a task does. This server makes tasks of the kinds `endpoint.*` only.
+#[derive(Clone, Copy, Debug, Deserialize, Enum, Eq, PartialEq, Serialize)]
+pub enum BackgroundTaskType {
+    #[serde(rename = "endpoint.replay")]
+    #[oai(rename = "endpoint.replay")]
+    Replay,
+    #[serde(rename = "endpoint.recover")]
+    #[oai(rename = "endpoint.recover")]
+    Recover,
+    #[serde(rename = "endpoint.bulk-replay")]
+    #[oai(rename = "endpoint.bulk-replay")]
+    BulkReplay,
+    #[serde(rename = "application.stats")]
+    #[oai(rename = "application.stats")]
+    ApplicationStats,
+    #[serde(rename = "application.purge_content")]
+    #[oai(rename = "application.purge_content")]
+    PurgeContent,
+    #[serde(rename = "message.broadcast")]
+    #[oai(rename = "message.broadcast")]
+    Broadcast,
+    #[serde(rename = "sdk.generate")]
+    #[oai(rename = "sdk.generate")]
+    GenerateSdk,
+    #[serde(rename = "event-type.aggregate")]
+    #[oai(rename = "event-type.aggregate")]
+    AggregateEventTypes,
+}
+
+/// How far a task has come.
+#[derive(Debug, Deserialize, Object, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+pub struct BackgroundTaskData {
+    app_id: String,
+    endpoint_id: String,
+    since: Instant,
+    until: Instant,
+    /// What lies before this instant is done.
+    reached: Instant,
+    /// How many attempts (recover) or messages were looked at.
+    looked_at: i64,
+    /// How many messages were queued for one more attempt.
+    queued: i64,
+    /// Why the task failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// A recover or replay that is worked off in the background.
+#[derive(Debug, Deserialize, Object, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+pub struct BackgroundTaskOut {
+    id: String,
+    status: BackgroundTaskStatus,
+    task: BackgroundTaskType,
+    data: BackgroundTaskData,
+    updated_at: Instant,
+}
+
+impl From<Model> for BackgroundTaskOut {
+    fn from(row: Model) -> Self {
+        let status = match row.status {
+            TaskStatus::Running => BackgroundTaskStatus::Running,
+            TaskStatus::Finished => BackgroundTaskStatus::Finished,
+            TaskStatus::Failed => BackgroundTaskStatus::Failed,
+        };
+        let task = match row.kind {
+            TaskKind::Recover => BackgroundTaskType::Recover,
+            TaskKind::ReplayMissing => BackgroundTaskType::Replay,
+            TaskKind::BulkReplay => BackgroundTaskType::BulkReplay,
+        };
+        let reached = match row.status {
+            TaskStatus::Finished => row.until_at.max(row.since_at),
+            _ => row.reached_at,
+        };
+        Self {
+            id: row.id,
+            status,
+            task,
+            data: BackgroundTaskData {
+                app_id: row.app_id,
+                endpoint_id: row.endpoint_id,
+                since: Instant(row.since_at),
+                until: Instant(row.until_at),
+                reached: Instant(reached),
+                looked_at: row.looked,
+                queued: row.queued,
+                error: row.failure,
+            },
+            updated_at: Instant(row.updated_at),
+        }
+    }
+}
+
+/// The tasks that a query names; none where this server makes no such tasks.
+async fn page(
+    store: &Store,
+    org_id: &str,
+    task: Option<BackgroundTaskType>,
+    status: Option<BackgroundTaskStatus>,
+    request: &PageRequest,
+) -> Result<Page<Model>> {
+    let kind = match task {
+        None => None,
+        Some(BackgroundTaskType::Recover) => Some(TaskKind::Recover),
+        Some(BackgroundTaskType::Replay) => Some(TaskKind::ReplayMissing),
+        Some(BackgroundTaskType::BulkReplay) => Some(TaskKind::BulkReplay),
+        Some(_) => return Ok(Page::empty()),
+    };
+    let status = status.map(|status| match status {
+        BackgroundTaskStatus::Running => TaskStatus::Running,
+        BackgroundTaskStatus::Finished => TaskStatus::Finished,
+        BackgroundTaskStatus::Failed => TaskStatus::Failed,
+    });
+    background_task::list(store, org_id, &Filter { kind, status }, request).await
+}
+
+pub(super) struct BackgroundTasks;
+
+#[OpenApi(prefix_path = "/api/v1", tag = "Tag::BackgroundTask")]
+impl BackgroundTasks {
+    /// List background tasks
+    ///
+    /// They are kept for 90 days.
+    #[oai(path = "/background-task", method = "get", operation_id = "v1.background-task.list")]
+    #[allow(clippy::too_many_arguments)]
+    async fn list(
+        &self,
+        caller: Organization,
+        state: Data<&Arc<ApiState>>,
+        /// Only those that stand so.
+        status: Query<Option<BackgroundTaskStatus>>,
+        /// Only those that do this.
+        task: Query<Option<BackgroundTaskType>>,
+        limit: Query<Option<Limit>>,
+        iterator: Query<Option<String>>,
+        /// Newest first where it is left out.
+        order: Query<Option<Ordering>>,
+    ) -> Result<Answer<ListOut<BackgroundTaskOut>>, ApiError<Read>> {
+        let upwards = ascending(order.0, Ordering::Descending);
+        let request = ListQuery { limit, iterator }.request(&Iterates::Over(Prefix::BackgroundTask), upwards)?;
+        let page = page(&state.store, &caller.0.org_id, task.0, status.0, &request).await?;
+        Ok(Answer::ok(&ListOut::new(page, |row| &row.id, BackgroundTaskOut::from))?)
+    }
+
+    /// Get a background task
+    #[oai(
+        path = "/background-task/:task_id",
+        method = "get",
+        operation_id = "v1.background-task.get"
+    )]
+    async fn get(
+        &self,
+        caller: Organization,
+        state: Data<&Arc<ApiState>>,
+        task_id: Path<String>,
+    ) -> Result<Answer<BackgroundTaskOut>, ApiError<Read>> {
+        let found = background_task::get(&state.store, &caller.0.org_id, &task_id.0).await?;
+        Ok(Answer::ok(&found.into())?)
+    }
+}

@@ -1,0 +1,61 @@
+//! Starts background tasks; the dispatcher works them off. Called by api.
+
+use crate::domain::task::{ReplayFilter, TaskKind, Window};
+use crate::domain::timestamp::Timestamp;
+use crate::error::{Error, Kind, Result};
+use crate::store::background_task::{self, NewTask};
+use crate::store::entity::application::Model as Application;
+use crate::store::entity::background_task::Model;
+use crate::store::idempotency::{self, Key, Reply};
+use crate::store::{Store, endpoint};
+
+/// Tasks of one application that have not ended.
+const MOST_RUNNING: u64 = 100;
+
+/// What to queue again, from when until when.
+#[derive(Debug)]
+pub struct Wish {
+    pub kind: TaskKind,
+    pub since: Timestamp,
+    /// None: now.
+    pub until: Option<Timestamp>,
+    pub filter: Option<ReplayFilter>,
+}
+
+/// Starts a task for the endpoint with this id or uid.
+///
+/// # Errors
+/// `Invalid` names the field; `NotFound`; `LimitReached` while 100 tasks of the application run.
+pub async fn start(
+    store: &Store,
+    app: &Application,
+    id_or_uid: &str,
+    wish: Wish,
+    key: Option<&Key>,
+    render: fn(Model) -> Result<Reply>,
+) -> Result<Reply> {
+    let tx = store.begin().await?;
+    if let Some(reply) = idempotency::claim(&tx, key).await? {
+        tx.commit().await?;
+        return Ok(reply);
+    }
+    let window =
+        Window::new(wish.kind, wish.since, wish.until, tx.now).map_err(|(field, rule)| Error::invalid(field, rule))?;
+    let endpoint = endpoint::get(&tx, &app.id, id_or_uid).await?;
+    if background_task::count_running(&tx, &app.id).await? >= MOST_RUNNING {
+        let message = format!("{MOST_RUNNING} background tasks of this application run; wait until one has ended");
+        return Err(Error::new(Kind::LimitReached, message));
+    }
+    let new = NewTask {
+        org_id: &app.org_id,
+        app_id: &app.id,
+        endpoint_id: &endpoint.id,
+        kind: wish.kind,
+        window,
+        filter: wish.filter,
+    };
+    let reply = render(background_task::insert(&tx, new).await?)?;
+    idempotency::keep(&tx, key, &reply).await?;
+    tx.commit().await?;
+    Ok(reply)
+}

@@ -1,0 +1,164 @@
+//! Background tasks: rows. Called by service (starts them), api (reads) and the dispatcher's tasks (works them off).
+
+use sea_orm::sea_query::{LockBehavior, LockType};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter,
+    QueryOrder, QuerySelect, Select, Statement,
+};
+
+use super::entity::background_task::{ActiveModel, Column, Entity, Model};
+use super::entity::json_text::JsonText;
+use super::page::{Page, PageRequest, fetch};
+use super::source::Source;
+use super::{Store, Tx};
+use crate::domain::id::Prefix;
+use crate::domain::identifier::check_identifier;
+use crate::domain::task::{ReplayFilter, TaskKind, TaskStatus, Window};
+use crate::domain::timestamp::Timestamp;
+use crate::error::{Error, Result};
+
+/// A task to be.
+#[derive(Clone, Debug)]
+pub struct NewTask<'a> {
+    pub org_id: &'a str,
+    pub app_id: &'a str,
+    pub endpoint_id: &'a str,
+    pub kind: TaskKind,
+    pub window: Window,
+    pub filter: Option<ReplayFilter>,
+}
+
+/// Which tasks a list holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Filter {
+    pub kind: Option<TaskKind>,
+    pub status: Option<TaskStatus>,
+}
+
+/// What the ids of the rows begin with that a task of this kind looks at.
+pub(super) fn looks_at(kind: TaskKind) -> Prefix {
+    match kind {
+        TaskKind::Recover => Prefix::Attempt,
+        TaskKind::ReplayMissing | TaskKind::BulkReplay => Prefix::Message,
+    }
+}
+
+/// # Errors
+/// `NotFound`.
+pub async fn get(source: &impl Source, org_id: &str, id: &str) -> Result<Model> {
+    let not_found = || Error::not_found("background task");
+    check_identifier(id).map_err(|_| not_found())?;
+    let found = Entity::find_by_id(id).filter(Column::OrgId.eq(org_id));
+    found.one(source.source()).await?.ok_or_else(not_found)
+}
+
+pub async fn list(source: &impl Source, org_id: &str, filter: &Filter, page: &PageRequest) -> Result<Page<Model>> {
+    let mut query = Entity::find().filter(Column::OrgId.eq(org_id));
+    if let Some(kind) = filter.kind {
+        query = query.filter(Column::Kind.eq(kind));
+    }
+    if let Some(status) = filter.status {
+        query = query.filter(Column::Status.eq(status));
+    }
+    fetch(source, query, Column::Id, page).await
+}
+
+/// How many tasks of an application have not ended.
+pub async fn count_running(source: &impl Source, app_id: &str) -> Result<u64> {
+    let running = Entity::find()
+        .filter(Column::AppId.eq(app_id))
+        .filter(Column::DueAt.is_not_null());
+    Ok(running.count(source.source()).await?)
+}
+
+/// A task that is due at once.
+pub async fn insert(tx: &Tx, new: NewTask<'_>) -> Result<Model> {
+    let model = Model {
+        id: tx.store().clock().new_id_at(Prefix::BackgroundTask, tx.now),
+        org_id: new.org_id.to_owned(),
+        app_id: new.app_id.to_owned(),
+        endpoint_id: new.endpoint_id.to_owned(),
+        kind: new.kind,
+        status: TaskStatus::Running,
+        since_at: new.window.since,
+        until_at: new.window.until,
+        filter: new.filter.map(JsonText),
+        reached: looks_at(new.kind).first_id_at(new.window.since),
+        reached_at: new.window.since,
+        looked: 0,
+        queued: 0,
+        due_at: Some(tx.now),
+        failure: None,
+        created_at: tx.now,
+        updated_at: tx.now,
+    };
+    let row = model.clone().into_active_model();
+    Entity::insert(row).exec_without_returning(tx.conn()).await?;
+    Ok(model)
+}
+
+/// When the next step of any task is due, if it is by `horizon`.
+pub async fn find_next_due(store: &Store, horizon: Timestamp) -> Result<Option<Timestamp>> {
+    let next = due_by(horizon).select_only().column(Column::DueAt);
+    Ok(next.into_tuple().one(store.reader()).await?)
+}
+
+/// The task whose step has been due the longest, held until this transaction ends; tasks that other processes hold are
+/// left out.
+pub async fn find_due_locked(tx: &Tx) -> Result<Option<Model>> {
+    let found = due_by(tx.now).lock_with_behavior(LockType::Update, LockBehavior::SkipLocked);
+    Ok(found.one(tx.conn()).await?)
+}
+
+fn due_by(at: Timestamp) -> Select<Entity> {
+    Entity::find()
+        .filter(Column::DueAt.is_not_null())
+        .filter(Column::DueAt.lte(at))
+        .order_by_asc(Column::DueAt)
+        .order_by_asc(Column::Id)
+        .limit(1)
+}
+
+/// Keeps how far a task has come.
+pub async fn update(tx: &Tx, task: &Model) -> Result<()> {
+    let row = ActiveModel {
+        status: Set(task.status),
+        reached: Set(task.reached.clone()),
+        reached_at: Set(task.reached_at),
+        looked: Set(task.looked),
+        queued: Set(task.queued),
+        due_at: Set(task.due_at),
+        failure: Set(task.failure.clone()),
+        updated_at: Set(tx.now),
+        ..Default::default()
+    };
+    let update = Entity::update_many().set(row).filter(Column::Id.eq(&task.id));
+    update.exec(tx.conn()).await?;
+    Ok(())
+}
+
+/// Puts a task's next step off. What has ended meanwhile stays as it is.
+pub async fn postpone(tx: &Tx, id: &str, until: Timestamp) -> Result<()> {
+    let row = ActiveModel {
+        due_at: Set(Some(until)),
+        ..Default::default()
+    };
+    let update = Entity::update_many()
+        .set(row)
+        .filter(Column::Id.eq(id))
+        .filter(Column::DueAt.is_not_null());
+    update.exec(tx.conn()).await?;
+    Ok(())
+}
+
+/// Removes up to `most` ended tasks that were started before `before`. Answers how many.
+pub async fn prune(tx: &Tx, before: Timestamp, most: u64) -> Result<u64> {
+    let ended = "select id from background_task where id < $1 and due_at is null order by id limit $2";
+    let sql = format!(
+        "delete from background_task where {}",
+        tx.backend().is_among("id", ended)
+    );
+    let values = [Prefix::BackgroundTask.first_id_at(before).into(), (most as i64).into()];
+    let statement = Statement::from_sql_and_values(tx.backend().orm(), sql, values);
+    Ok(tx.conn().execute_raw(statement).await?.rows_affected())
+}

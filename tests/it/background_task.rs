@@ -1,0 +1,350 @@
+//! Background tasks: how they are shown, and how they are worked off beside everything else.
+
+use std::time::Duration;
+
+use postrider::domain::task::{TaskKind, Window};
+use postrider::domain::timestamp::Timestamp;
+use postrider::store::background_task::{self, NewTask};
+use postrider::store::handoff::Caps;
+use serde_json::json;
+
+use crate::api::Api;
+use crate::harness::{Receiver, Rig, START, Shape, TestDatabase};
+
+const BEFORE: Timestamp = Timestamp(START.0 - 3_600_000_000);
+
+/// `count` messages of `app` that failed at `endpoint` before the test began, each twice.
+async fn failed(rig: &Rig, app: &str, endpoint: &str, count: i64) {
+    let ids = |prefix: postrider::domain::id::Prefix| {
+        let first = prefix.first_id_at(Timestamp(START.0 - 60_000_000));
+        first[..first.len() - 7].to_owned()
+    };
+    use postrider::domain::id::Prefix::{Attempt, Message};
+    let numbers = "with recursive n(i) as (select 1000000 union all select i + 1 from n where i < 999999 + $3)";
+    let message = format!("'{}' || i", ids(Message));
+    let attempt = |letter| format!("'{}' || '{letter}' || i", &ids(Attempt)[..ids(Attempt).len() - 1]);
+    let tries = |id: String| {
+        format!(
+            "insert into attempt (app_id, message_id, id, endpoint_id, url, trigger, delivered, response_status, response, \
+             duration_ms, created_at) {numbers} select $1, {message}, {id}, $2, '', 0, false, 500, '', 1, 0 from n"
+        )
+    };
+    for sql in [
+        format!(
+            "insert into message (app_id, id, event_type, created_at, expires_at) {numbers} \
+             select $1, {message}, 'a' || substr($2, 1, 0), 0, 4000000000000000 from n"
+        ),
+        format!(
+            "insert into message_content (app_id, message_id, body) {numbers} \
+             select $1, {message}, '{{\"n\":' || i || substr($2, 1, 0) || '}}' from n"
+        ),
+        format!(
+            "insert into delivery_result (app_id, message_id, endpoint_id, state, updated_at) {numbers} \
+             select $1, {message}, $2, 2, 0 from n"
+        ),
+        tries(attempt('0')),
+        tries(attempt('1')),
+    ] {
+        rig.sql(&sql, [app.into(), endpoint.into(), count.into()]).await;
+    }
+}
+
+/// A recover of everything that failed at the endpoint.
+async fn recover(rig: &Rig, app: &str, endpoint: &str) -> String {
+    let tx = rig.store.begin().await.unwrap();
+    let window = Window {
+        since: BEFORE,
+        until: tx.now,
+    };
+    let new = NewTask {
+        org_id: crate::harness::ORG,
+        app_id: app,
+        endpoint_id: endpoint,
+        kind: TaskKind::Recover,
+        window,
+        filter: None,
+    };
+    let task = background_task::insert(&tx, new).await.unwrap();
+    tx.commit().await.unwrap();
+    task.id
+}
+
+/// Steps, and lets time pass, until no task is left.
+async fn end(rig: &mut Rig) {
+    for _ in 0..1_000 {
+        rig.drain().await;
+        if rig.count("background_task where status = 0").await == 0 {
+            return;
+        }
+        rig.advance(1);
+    }
+    panic!("the tasks do not end");
+}
+
+/// How many messages have arrived, once it is sure that none did twice.
+fn arrived_once(receiver: &Receiver) -> usize {
+    let mut ids: Vec<_> = receiver
+        .arrivals()
+        .iter()
+        .map(|one| one.message_id().to_owned())
+        .collect();
+    ids.sort();
+    let all = ids.len();
+    ids.dedup();
+    assert_eq!(ids.len(), all, "none arrives twice");
+    all
+}
+
+async fn rig_with_failures(db: &TestDatabase, shape: Shape, count: i64) -> (Rig, Receiver, String, String) {
+    let rig = Rig::shaped(db, shape).await;
+    let receiver = Receiver::start().await;
+    let app = rig.application("a").await;
+    let endpoint = rig.endpoint(&app, "e", &receiver.url()).await;
+    failed(&rig, &app, &endpoint, count).await;
+    (rig, receiver, app, endpoint)
+}
+
+both!(a_recover_of_1000_failed_messages_queues_each_once, async |db| {
+    let (mut rig, receiver, app, endpoint) = rig_with_failures(db, Shape::default(), 1_000).await;
+    recover(&rig, &app, &endpoint).await;
+    end(&mut rig).await;
+    assert_eq!(arrived_once(&receiver), 1_000);
+    assert_eq!(
+        rig.count("background_task where status = 1 and queued = 1000 and looked = 2000")
+            .await,
+        1
+    );
+    assert_eq!(rig.count("attempt where trigger = 1").await, 1_000);
+    assert_eq!(rig.count("delivery").await, 0);
+});
+
+both!(
+    a_task_goes_on_in_the_next_process_where_a_killed_one_left_it,
+    async |db| {
+        let (mut rig, receiver, app, endpoint) = rig_with_failures(db, Shape::default(), 1_000).await;
+        recover(&rig, &app, &endpoint).await;
+        for _ in 0..3 {
+            rig.step().await;
+        }
+        assert_eq!(rig.count("background_task where status = 0 and queued > 0").await, 1);
+        let clock = rig.clock.clone();
+        rig.kill().await;
+        let mut rig = Rig::shaped(
+            db,
+            Shape {
+                clock,
+                ..Shape::default()
+            },
+        )
+        .await;
+        end(&mut rig).await;
+        assert_eq!(arrived_once(&receiver), 1_000);
+    }
+);
+
+postgres_only!(
+    two_processes_that_work_on_one_task_queue_each_message_once,
+    async |db| {
+        let (mut one, receiver, app, endpoint) = rig_with_failures(db, Shape::default(), 1_000).await;
+        let mut two = Rig::shaped(
+            db,
+            Shape {
+                clock: one.clock.clone(),
+                ..Shape::default()
+            },
+        )
+        .await;
+        recover(&one, &app, &endpoint).await;
+        while one.count("background_task where status = 0").await > 0 {
+            let (first, second) = tokio::join!(one.step(), two.step());
+            if !first.worked && !second.worked && first.sent + second.sent == 0 {
+                one.advance(1);
+            }
+        }
+        tokio::join!(one.drain(), two.drain());
+        one.drain().await;
+        assert_eq!(arrived_once(&receiver), 1_000);
+        assert_eq!(one.count("background_task where status = 1 and queued = 1000").await, 1);
+    }
+);
+
+both!(
+    a_task_runs_ahead_of_the_sender_by_500_messages_at_most_and_holds_up_nobody,
+    async |db| {
+        let shape = Shape {
+            caps: Caps {
+                process: 8,
+                endpoint: 2,
+            },
+            ..Shape::default()
+        };
+        let (mut rig, _receiver, app, endpoint) = rig_with_failures(db, shape, 2_000).await;
+        let quick = Receiver::start().await;
+        let other = rig.application("b").await;
+        rig.endpoint(&other, "quick", &quick.url()).await;
+        recover(&rig, &app, &endpoint).await;
+        for turn in 1..=20 {
+            rig.accept(&other, "{}").await;
+            rig.step().await;
+            rig.advance(1);
+            assert_eq!(quick.count(), turn, "a first attempt is made at once");
+            assert!(rig.count("delivery").await <= 500);
+        }
+        assert!(rig.count("delivery").await > 200);
+    }
+);
+
+both!(tasks_take_turns, async |db| {
+    let (mut rig, _receiver, app, endpoint) = rig_with_failures(db, Shape::default(), 1_000).await;
+    let second = rig.endpoint(&app, "second", "http://127.0.0.1:9/").await;
+    recover(&rig, &app, &endpoint).await;
+    recover(&rig, &app, &second).await;
+    rig.advance(1);
+    rig.step().await;
+    rig.step().await;
+    assert_eq!(
+        rig.count("background_task where status = 1").await,
+        1,
+        "the second is empty"
+    );
+});
+
+both!(a_step_that_fails_keeps_no_other_task_waiting, async |db| {
+    let (mut rig, receiver, app, endpoint) = rig_with_failures(db, Shape::default(), 10).await;
+    let other = rig.application("b").await;
+    let broken = rig.endpoint(&other, "broken", &receiver.url()).await;
+    failed(&rig, &other, &broken, 10).await;
+    rig.refuse(db, "delivery", "endpoint_id = 'ep_broken'").await;
+    recover(&rig, &other, &broken).await;
+    rig.advance(1);
+    recover(&rig, &app, &endpoint).await;
+    rig.try_step().await.expect_err("the database refuses the rows");
+    rig.drain().await;
+    assert_eq!(receiver.count(), 10);
+    assert_eq!(rig.count("background_task where status = 0 and queued = 0").await, 1);
+});
+
+both!(
+    a_task_for_an_endpoint_that_is_disabled_or_deleted_fails_and_says_so,
+    async |db| {
+        let mut api = Api::on(db).await;
+        let app = api.application("app").await;
+        for (uid, change, says) in [
+            (
+                "off",
+                "update endpoint set disabled = true where uid = 'off'",
+                "the endpoint is disabled",
+            ),
+            (
+                "gone",
+                "update endpoint set deleted_at = 1 where uid = 'gone'",
+                "the endpoint is deleted",
+            ),
+            (
+                "app",
+                "update application set deleted_at = 1",
+                "the endpoint is deleted",
+            ),
+        ] {
+            let endpoint = json!({"url": "http://127.0.0.1:9/", "uid": uid});
+            api.post(&format!("/app/{app}/endpoint"), endpoint).await.expect(201);
+            let body = json!({"since": BEFORE.to_rfc3339()});
+            let task = api.post(&format!("/app/{app}/endpoint/{uid}/recover"), body).await;
+            task.expect(202);
+            api.rig.sql(change, []).await;
+            api.rig.step().await;
+            let ended = api.get(&format!("/background-task/{}", task.field("id"))).await;
+            let ended = ended.expect(200);
+            assert_eq!(
+                (&ended["status"], &ended["data"]["error"]),
+                (&json!("failed"), &json!(says))
+            );
+        }
+    }
+);
+
+/// Five tasks, of which the newest still runs.
+async fn five_tasks(api: &mut Api) -> (String, Vec<String>) {
+    let app = api.application("app").await;
+    let endpoint = json!({"url": "http://127.0.0.1:9/", "uid": "e"});
+    api.post(&format!("/app/{app}/endpoint"), endpoint).await.expect(201);
+    let mut ids = Vec::new();
+    for what in ["recover", "replay-missing", "bulk-replay", "recover", "recover"] {
+        let body = json!({"since": BEFORE.to_rfc3339()});
+        let task = api.post(&format!("/app/{app}/endpoint/e/{what}"), body).await;
+        task.expect(202);
+        if ids.len() < 4 {
+            api.rig.drain().await;
+        }
+        ids.push(task.field("id"));
+    }
+    (app, ids)
+}
+
+both!(
+    get_background_task_lists_by_limit_iterator_order_status_and_task,
+    async |db| {
+        let mut api = Api::on(db).await;
+        let (_, ids) = five_tasks(&mut api).await;
+        let newest_first: Vec<_> = ids.iter().rev().cloned().collect();
+        let listed = async |query: &str| -> Vec<String> {
+            let all = api.walk(&format!("/background-task{query}"), 2).await;
+            all.iter().map(|task| task["id"].as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(listed("").await, newest_first);
+        assert_eq!(listed("?order=ascending").await, ids);
+        assert_eq!(listed("?status=running").await, ids[4..]);
+        assert_eq!(listed("?status=finished&order=ascending").await, ids[..4]);
+        assert_eq!(listed("?status=failed").await, Vec::<String>::new());
+        assert_eq!(listed("?task=endpoint.replay").await, ids[1..2]);
+        assert_eq!(listed("?task=endpoint.bulk-replay").await, ids[2..3]);
+        assert_eq!(
+            listed("?task=endpoint.recover&status=finished&order=ascending").await,
+            [&*ids[0], &*ids[3]]
+        );
+        assert_eq!(listed("?task=sdk.generate").await, Vec::<String>::new());
+        for query in ["?status=done", "?task=other", "?order=up"] {
+            api.get(&format!("/background-task{query}"))
+                .await
+                .refused(400, "generic_error");
+        }
+        api.get("/background-task?iterator=msg_x")
+            .await
+            .breaks_rule_at("query.iterator");
+    }
+);
+
+both!(background_tasks_are_shown_to_their_organization_alone, async |db| {
+    let mut api = Api::on(db).await;
+    let (app, ids) = five_tasks(&mut api).await;
+    let one = format!("/background-task/{}", ids[0]);
+    let (stranger, of_app) = (api.stranger().await, api.token_of(&app).await);
+    api.call(&stranger, "GET", &one, &[], "")
+        .await
+        .refused(404, "not_found");
+    let list = api.call(&stranger, "GET", "/background-task", &[], "").await;
+    assert_eq!(list.expect(200)["data"], json!([]));
+    for path in ["/background-task", &one] {
+        api.call(&of_app, "GET", path, &[], "")
+            .await
+            .refused(403, "insufficient access");
+    }
+    for unknown in ["qtask_unknown", "x", "%00"] {
+        api.get(&format!("/background-task/{unknown}"))
+            .await
+            .refused(404, "not_found");
+    }
+});
+
+both!(tasks_that_have_ended_are_kept_for_90_days, async |db| {
+    let mut api = Api::on(db).await;
+    five_tasks(&mut api).await;
+    let day = Duration::from_secs(24 * 3600);
+    for (days, kept) in [(89, 5), (91, 1)] {
+        let tx = api.rig.store.begin().await.unwrap();
+        let before = START.plus(day * days).minus(day * 90);
+        background_task::prune(&tx, before, 500).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(api.rig.count("background_task").await, kept, "what runs is kept");
+    }
+});
