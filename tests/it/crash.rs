@@ -18,7 +18,7 @@ use crate::harness::{
     Answer, Arrival, Caller, DEADLINE, Gate, Patience, Program, Receiver, Serving, TestDatabase, rows, within,
 };
 
-const TOKEN: &str = "a token for tests of the operator's own";
+pub const TOKEN: &str = "a token for tests of the operator's own";
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// Where a debug build can be told to die, and that it does so at any pass, not only at the first.
 const POINTS: [&str; 6] = [
@@ -43,12 +43,12 @@ fn rounds() -> usize {
         .unwrap_or(1)
 }
 
-fn random(below: u64) -> u64 {
+pub fn random(below: u64) -> u64 {
     RandomState::new().build_hasher().finish() % below
 }
 
 /// Few slots, so that rows are leased, due and parked at any moment.
-fn program(db: &TestDatabase) -> Program {
+pub fn program(db: &TestDatabase) -> Program {
     Program::on(db.url())
         .env("POSTRIDER_ADMIN_TOKEN", TOKEN)
         .env("POSTRIDER_ALLOW_TARGETS", "127.0.0.0/8")
@@ -59,7 +59,7 @@ fn program(db: &TestDatabase) -> Program {
 }
 
 /// One application with endpoints at the receiver's `/1`, `/2` and so on.
-async fn subscribe(server: &str, receiver: &Receiver, endpoints: usize) {
+pub async fn subscribe(server: &str, receiver: &Receiver, endpoints: usize) {
     let caller = Caller::new(TOKEN);
     caller
         .make(server, "/app", json!({"name": "shop", "uid": "shop"}))
@@ -70,7 +70,7 @@ async fn subscribe(server: &str, receiver: &Receiver, endpoints: usize) {
     }
 }
 
-fn message(number: usize) -> Value {
+pub fn message(number: usize) -> Value {
     json!({"eventType": "order.created", "eventId": format!("event-{number}"), "payload": {"number": number}})
 }
 
@@ -332,7 +332,7 @@ async fn what_is_left(connection: &DatabaseConnection) -> String {
     format!("parked, due, leased, leased by nobody: {counts:?}")
 }
 
-async fn count(connection: &DatabaseConnection, from: &str) -> i64 {
+pub async fn count(connection: &DatabaseConnection, from: &str) -> i64 {
     let found = rows(connection, &format!("select count(*) as n from {from}")).await;
     found[0].try_get("", "n").expect("a number")
 }

@@ -16,6 +16,7 @@ mod cloud_only;
 mod config;
 mod contract;
 mod crash;
+mod crash_tasks;
 mod database;
 mod delivery;
 mod endpoint;
