@@ -64,13 +64,14 @@ pub async fn serve(settings: &ServeSettings) -> Result<()> {
     tracing::info!(%address, database = store.backend().name(), "serving");
     let has_admin_token = admin_token.is_some();
     let targets = &settings.allow_targets;
-    welcome::greet(&store, &organization, address, has_admin_token, targets).await?;
+    let public_url = settings.public_url.clone().unwrap_or_else(|| welcome::url_of(address));
+    welcome::greet(&store, &organization, &public_url, has_admin_token, targets).await?;
 
     let admin = admin_token.map(|token| AdminToken {
         hash: token::hash(token.expose()),
         org_id: organization.id,
     });
-    run(settings, &store, listener, admin, stop).await?;
+    run(settings, &store, listener, public_url, admin, stop).await?;
     if tokio::time::timeout(LAST_WRITES, store.close()).await.is_err() {
         tracing::warn!("the database did not answer; its connections are dropped");
     }
@@ -83,6 +84,7 @@ async fn run(
     settings: &ServeSettings,
     store: &Store,
     listener: TcpListener,
+    public_url: String,
     admin: Option<AdminToken>,
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
@@ -100,6 +102,7 @@ async fn run(
         store: store.clone(),
         intake,
         targets: settings.allow_targets.clone(),
+        public_url,
         admin,
         body_deadline: ApiState::BODY_DEADLINE,
         most_endpoints: settings.endpoints_per_application,

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use url::Url;
 
 pub use secret::{Secret, read_secret, write_missing};
 use secret::{check_length, resolve};
@@ -279,6 +280,10 @@ pub struct ServeSettings {
     #[arg(long, env = "POSTRIDER_HISTORY_RETENTION", value_name = "DAYS", default_value = "180", value_parser = days::<7, 36_500>, help_heading = "Database")]
     pub history_retention: Duration,
 
+    /// Where browsers reach this server, for the links in its answers [default: http:// and the listening address]
+    #[arg(long, env = "POSTRIDER_PUBLIC_URL", value_name = "URL", value_parser = public_url, help_heading = "Serving")]
+    pub public_url: Option<String>,
+
     /// Seconds that requests and deliveries in flight get to end after SIGTERM, 0 to 3600
     #[arg(long, env = "POSTRIDER_SHUTDOWN_GRACE", value_name = "SECONDS", default_value = "30", value_parser = seconds::<0, 3600>,
         help_heading = "Serving")]
@@ -294,6 +299,16 @@ impl ServeSettings {
         token.iter().try_for_each(|token| check_length(name, token, 20))?;
         Ok(token)
     }
+}
+
+/// An absolute URL without what cannot stand before a path, and without a slash at its end.
+fn public_url(text: &str) -> Result<String, String> {
+    let url = Url::parse(text).map_err(|err| format!("must be an absolute http or https URL: {err}"))?;
+    let plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+    if !matches!(url.scheme(), "http" | "https") || !plain || url.password().is_some() {
+        return Err("must be an http or https URL without user name, query and fragment".to_owned());
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
 fn seconds<const LEAST: u64, const MOST: u64>(text: &str) -> Result<Duration, String> {

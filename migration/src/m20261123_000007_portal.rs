@@ -11,12 +11,14 @@ impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let columns = "alter table message_content add column content_type {text}; \
                        alter table api_token add column feature_flags {text}; \
-                       alter table api_token add column capabilities {text}";
+                       alter table api_token add column capabilities {text}; \
+                       create index api_token_expires on api_token (expires_at) where app_id is not null";
         crate::run(manager, columns).await
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let columns = "alter table api_token drop column capabilities; \
+        let columns = "drop index api_token_expires; \
+                       alter table api_token drop column capabilities; \
                        alter table api_token drop column feature_flags; \
                        alter table message_content drop column content_type";
         crate::run(manager, columns).await

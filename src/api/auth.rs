@@ -6,12 +6,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use poem::http::Method;
 use poem::http::header::AUTHORIZATION;
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
 use super::error::into_poem;
+use crate::domain::capability::{self, Capability};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::token;
 use crate::error::{Error, Kind, Result};
@@ -42,7 +44,10 @@ pub struct Caller {
     pub app_id: Option<String>,
     /// The scope of idempotency keys.
     pub token_id: String,
-    expires_at: Option<Timestamp>,
+    pub expires_at: Option<Timestamp>,
+    /// What an application's token is limited to.
+    pub capabilities: Option<Arc<[Capability]>>,
+    feature_flags: Arc<[String]>,
 }
 
 /// A proven token of an organization; one of an application is answered with 403.
@@ -60,6 +65,11 @@ impl Caller {
             Some(own) if *own != found.id => Err(Error::not_found("application")),
             _ => Ok(found),
         }
+    }
+
+    /// The flags of the event types that an application's token sees; an organization's sees all.
+    pub fn flags(&self) -> Option<&[String]> {
+        self.app_id.as_ref().map(|_| &*self.feature_flags)
     }
 
     /// For what belongs to the organization: an application's token sees it as long as there is the application.
@@ -91,7 +101,7 @@ impl Authenticator {
     }
 
     /// # Errors
-    /// `Unauthenticated`.
+    /// `Unauthenticated`; for a token that is limited to other things as [`Self::prove_organization`].
     async fn prove(&self, request: &Request) -> Result<Caller> {
         let text = bearer(request).ok_or_else(refused)?;
         let hash = token::hash(text);
@@ -99,8 +109,15 @@ impl Authenticator {
             Some(caller) => caller,
             None => self.look_up(hash).await?.ok_or_else(refused)?,
         };
-        match caller.expires_at {
-            Some(end) if end <= self.store.clock().now() => Err(refused()),
+        if caller.expires_at.is_some_and(|end| end <= self.store.clock().now()) {
+            return Err(refused());
+        }
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        match &caller.capabilities {
+            Some(held) if !capability::allows(held, reads, request.uri().path()) => {
+                caller.check_application(&self.store).await?;
+                Err(Error::new(Kind::Forbidden, "the token lacks the capability for this"))
+            }
             _ => Ok(caller),
         }
     }
@@ -117,6 +134,12 @@ impl Authenticator {
         Err(Error::new(Kind::Forbidden, message))
     }
 
+    /// Asks the database again when this token comes next: it has just ended.
+    pub fn forget(&self, token_id: &str) {
+        let mut remembered = self.remembered.write().unwrap_or_else(PoisonError::into_inner);
+        remembered.retain(|_, (_, caller)| caller.token_id != token_id);
+    }
+
     fn recall(&self, hash: &str) -> Option<Caller> {
         let now = self.store.clock().monotonic();
         let remembered = self.remembered.read().unwrap_or_else(PoisonError::into_inner);
@@ -131,6 +154,8 @@ impl Authenticator {
                 app_id: None,
                 token_id: "admin".to_owned(),
                 expires_at: None,
+                capabilities: None,
+                feature_flags: Arc::default(),
             }));
         }
         let asked_at = self.store.clock().monotonic();
@@ -143,6 +168,8 @@ impl Authenticator {
             app_id: row.app_id,
             token_id: row.id,
             expires_at: row.expires_at,
+            capabilities: row.capabilities.map(|list| list.0.into()),
+            feature_flags: row.feature_flags.map_or_else(Arc::default, |list| list.0.into()),
         };
         let mut remembered = self.remembered.write().unwrap_or_else(PoisonError::into_inner);
         if remembered.len() >= MOST_REMEMBERED {

@@ -1,5 +1,6 @@
-//! The documentation as pages: Swagger UI under /docs, cut from what poem-openapi embeds into files of their own so that
-//! nothing inline is needed, and the document as JSON and YAML. Nothing of it is fetched from elsewhere. Called by routes.
+//! The pages: Swagger UI under /docs, cut from what poem-openapi embeds into files of their own so that nothing inline is
+//! needed, the document as JSON and YAML, and where the links of portal access lead. Nothing of it is fetched from
+//! elsewhere. Called by routes.
 
 use std::io::Write;
 use std::sync::LazyLock;
@@ -52,6 +53,12 @@ static JS: LazyLock<File> = LazyLock::new(|| File::new("text/javascript", UI.js)
 static JSON: LazyLock<File> = LazyLock::new(|| File::new("application/json", document().leak()));
 static YAML: LazyLock<File> = LazyLock::new(|| File::new("application/yaml", document_yaml().leak()));
 
+/// Where the links of app-portal-access lead.
+static PORTAL: LazyLock<File> =
+    LazyLock::new(|| File::new("text/html; charset=utf-8", include_str!("portal/page.html")));
+static PORTAL_CSS: LazyLock<File> = LazyLock::new(|| File::new("text/css", include_str!("portal/page.css")));
+static PORTAL_JS: LazyLock<File> = LazyLock::new(|| File::new("text/javascript", include_str!("portal/page.js")));
+
 /// What poem-openapi embeds, in its parts.
 struct Ui {
     css: &'static str,
@@ -68,11 +75,14 @@ static UI: LazyLock<Ui> = LazyLock::new(|| {
 
 /// Adds the pages to the routes.
 pub(super) fn add(route: Route) -> Route {
-    let files: [(&str, &'static LazyLock<File>); 6] = [
+    let files: [(&str, &'static LazyLock<File>); 9] = [
         ("/docs", &PAGE_FILE),
         ("/docs/ui.css", &CSS),
         ("/docs/ui.js", &JS),
         ("/docs/start.js", &START_FILE),
+        ("/portal", &PORTAL),
+        ("/portal/page.css", &PORTAL_CSS),
+        ("/portal/page.js", &PORTAL_JS),
         ("/openapi.json", &JSON),
         ("/openapi.yaml", &YAML),
     ];

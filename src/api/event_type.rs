@@ -198,7 +198,7 @@ impl EventTypes {
         let request = ListQuery { limit, iterator }.request(&Iterates::Names, true)?;
         caller.check_application(&state.store).await?;
         let archived_too = include_archived.0.unwrap_or_default();
-        let page = event_type::list(&state.store, &caller.org_id, archived_too, &request).await?;
+        let page = event_type::list(&state.store, &caller.org_id, archived_too, caller.flags(), &request).await?;
         let out = match with_content.0 {
             Some(true) => EventTypeOut::from,
             _ => without_content,
@@ -237,7 +237,7 @@ impl EventTypes {
         event_type_name: Path<String>,
     ) -> Result<Answer<EventTypeOut>, ApiError<Read>> {
         caller.check_application(&state.store).await?;
-        let found = event_type::get(&state.store, &caller.org_id, &event_type_name.0).await?;
+        let found = event_type::get(&state.store, &caller.org_id, &event_type_name.0, caller.flags()).await?;
         Ok(Answer::ok(&found.into())?)
     }
 

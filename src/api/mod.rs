@@ -5,6 +5,7 @@ mod answer;
 mod application;
 mod attempt;
 mod auth;
+mod authentication;
 mod background_task;
 mod body;
 mod cloud_only;
@@ -54,6 +55,7 @@ type Operations = (
     delivery::Deliveries,
     replay::Replays,
     background_task::BackgroundTasks,
+    authentication::Authentication,
     health::Health,
 );
 
@@ -78,6 +80,8 @@ enum Tag {
     /// Many messages again, in the background.
     #[oai(rename = "Background Task")]
     BackgroundTask,
+    /// Tokens for an application's own people.
+    Authentication,
     /// Probes.
     Health,
 }

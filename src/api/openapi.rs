@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::Operations;
 use super::application::Applications;
 use super::attempt::Attempts;
+use super::authentication::Authentication;
 use super::background_task::BackgroundTasks;
 use super::delivery::Deliveries;
 use super::endpoint::Endpoints;
@@ -44,6 +45,7 @@ pub(super) fn service() -> OpenApiService<Operations, ()> {
         Deliveries,
         Replays,
         BackgroundTasks,
+        Authentication,
         Health,
     );
     OpenApiService::new(operations, "Postrider", env!("CARGO_PKG_VERSION"))

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::answer::Answer;
 use super::auth::Organization;
 use super::body::Body;
-use super::error::{ApiError, Write};
+use super::error::{ApiError, Conditional};
 use super::idempotency::IdempotencyKey;
 use super::message::{MessageOut, send};
 use super::wire::JsonText;
@@ -45,7 +45,7 @@ impl EventExampleIn {
         if self.event_type == PING.0 {
             return Ok(PING.1.to_owned());
         }
-        let found = event_type::get(store, org_id, &self.event_type).await?;
+        let found = event_type::get(store, org_id, &self.event_type, None).await?;
         let example = found
             .schemas
             .as_ref()
@@ -80,7 +80,7 @@ impl SendExample {
         with_content: Query<Option<bool>>,
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
         body: Body<EventExampleIn>,
-    ) -> Result<Answer<MessageOut>, ApiError<Write>> {
+    ) -> Result<Answer<MessageOut>, ApiError<Conditional>> {
         let key = key.of(&caller.0);
         let app = caller.0.application(&state.store, &app_id.0).await?;
         let endpoint = endpoint::get(&state.store, &app.id, &endpoint_id.0).await?;

@@ -13,6 +13,8 @@ pub struct ApiState {
     pub intake: Intake,
     /// Which endpoint URLs are refused at once.
     pub targets: TargetPolicy,
+    /// Where browsers reach this server, without a slash at its end.
+    pub public_url: String,
     /// A token that works without a row.
     pub admin: Option<AdminToken>,
     /// How long a request's body may take to arrive.

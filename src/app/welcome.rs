@@ -14,13 +14,12 @@ use crate::store::{self, Backend, PageRequest, Store};
 pub async fn greet(
     store: &Store,
     organization: &organization::Model,
-    address: SocketAddr,
+    server: &str,
     has_admin_token: bool,
     targets: &TargetPolicy,
 ) -> Result<()> {
-    let docs = docs_address(address);
     if has_admin_token || !is_new(store, organization).await? {
-        tracing::info!("the API and its documentation: {docs}/docs");
+        tracing::info!("the API and its documentation: {server}/docs");
         return Ok(());
     }
     if store.backend() == Backend::Postgres {
@@ -28,7 +27,7 @@ pub async fn greet(
         return Ok(());
     }
     let (token, _) = service::token::create(store, &organization.id, None, None).await?;
-    print(&first_webhook(&docs, &token, targets))
+    print(&first_webhook(server, &token, targets))
 }
 
 /// Nobody has made a token or an application, or another organization than the one that is always there.
@@ -47,7 +46,8 @@ async fn is_new(store: &Store, organization: &organization::Model) -> Result<boo
             .is_empty())
 }
 
-fn docs_address(address: SocketAddr) -> String {
+/// What reaches a server that listens there from the same machine.
+pub fn url_of(address: SocketAddr) -> String {
     let mut address = address;
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),

@@ -1,18 +1,21 @@
-//! Removes what is kept no longer, in small chunks between others' writes: idempotency keys, payloads, old background
-//! tasks, old messages with their attempts and results. Every replica does; what one is removing the others leave alone.
+//! Removes what is kept no longer, in small chunks between others' writes: idempotency keys, tokens of applications,
+//! payloads, old background tasks, old messages with their attempts and results. Every replica does; what one is
+//! removing the others leave alone.
 
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Result;
-use crate::store::{Store, background_task, idempotency, retention};
+use crate::store::{Store, background_task, idempotency, retention, token};
 
 const PERIOD: Duration = Duration::from_secs(60);
 /// Rows in one transaction.
 const CHUNK: u64 = 500;
 /// How long background tasks that have ended are shown.
 const TASKS_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
+/// How long a token of an application is still listed when it has ended.
+const ENDED_TOKENS: Duration = Duration::from_hours(24);
 /// Applications whose history one turn looks at.
 const APPLICATIONS: u64 = 1_000;
 
@@ -49,12 +52,14 @@ impl Janitor {
         }
     }
 
-    /// All expired keys and payloads, old tasks, and the old history of the next applications.
+    /// All expired keys, tokens and payloads, old tasks, and the old history of the next applications.
     pub async fn turn(&mut self) -> Result<()> {
         let mut pruned = CHUNK;
         while pruned == CHUNK {
             let tx = self.store.begin().await?;
-            pruned = idempotency::prune(&tx, CHUNK).await?;
+            let keys = idempotency::prune(&tx, CHUNK).await?;
+            let tokens = token::prune(&tx, tx.now.minus(ENDED_TOKENS), CHUNK).await?;
+            pruned = keys.max(tokens);
             tx.commit().await?;
         }
         pruned = CHUNK;

@@ -2,6 +2,7 @@
 //!
 //! Pure: no I/O, no async, no queries, no clock. Called by every other module; imports none of them.
 
+pub mod capability;
 pub mod delivery;
 pub mod filter;
 pub mod id;

@@ -11,4 +11,5 @@ pub mod event_type;
 pub mod message;
 pub mod operational;
 pub mod organization;
+pub mod portal;
 pub mod token;

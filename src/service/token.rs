@@ -28,6 +28,8 @@ pub async fn create(
         app_id: app_id.as_deref(),
         hash: &hash,
         expires_at,
+        feature_flags: Vec::new(),
+        capabilities: None,
     };
     let row = insert(&tx, new).await?;
     tx.commit().await?;

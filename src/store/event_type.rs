@@ -55,14 +55,35 @@ pub async fn find(source: &impl Source, org_id: &str, name: &str) -> Result<Opti
     Ok(Entity::find_by_id(key).one(source.source()).await?)
 }
 
+/// The event type of this name, as one sees it who has these `flags`; `None` sees all.
+///
 /// # Errors
 /// `NotFound`.
-pub async fn get(source: &impl Source, org_id: &str, name: &str) -> Result<Model> {
-    find(source, org_id, name).await?.ok_or_else(not_found)
+pub async fn get(source: &impl Source, org_id: &str, name: &str, flags: Option<&[String]>) -> Result<Model> {
+    let found = find(source, org_id, name).await?;
+    let is_seen = |row: &Model| match (&row.feature_flag, flags) {
+        (Some(flag), Some(flags)) => flags.contains(flag),
+        _ => true,
+    };
+    found.filter(is_seen).ok_or_else(not_found)
 }
 
-pub async fn list(source: &impl Source, org_id: &str, archived_too: bool, page: &PageRequest) -> Result<Page<Model>> {
+/// Those that one sees who has these `flags`; `None` sees all.
+pub async fn list(
+    source: &impl Source,
+    org_id: &str,
+    archived_too: bool,
+    flags: Option<&[String]>,
+    page: &PageRequest,
+) -> Result<Page<Model>> {
     let mut query = Entity::find().filter(Column::OrgId.eq(org_id));
+    if let Some(flags) = flags {
+        let without = Condition::any().add(Column::FeatureFlag.is_null());
+        query = query.filter(match flags.is_empty() {
+            true => without,
+            false => without.add(Column::FeatureFlag.is_in(flags)),
+        });
+    }
     if !archived_too {
         query = query.filter(Column::Archived.eq(false));
     }

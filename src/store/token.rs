@@ -1,11 +1,13 @@
 //! API tokens: rows, by their hash. Called by service, api (the lookup of a request's token) and cli.
 
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, Statement};
 
 use super::entity::api_token::{Column, Entity, Model};
+use super::entity::json_text::JsonText;
 use super::source::Source;
 use super::tx::Tx;
+use crate::domain::capability::Capability;
 use crate::domain::id::Prefix;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
@@ -19,6 +21,10 @@ pub struct NewToken<'a> {
     /// What `domain::token::hash` makes of it.
     pub hash: &'a str,
     pub expires_at: Option<Timestamp>,
+    /// Of an application's token: the event types that it sees, besides those without a flag.
+    pub feature_flags: Vec<String>,
+    /// Of an application's token: what it may do; none: everything that one may.
+    pub capabilities: Option<Vec<Capability>>,
 }
 
 /// The token with this hash, be it revoked or expired.
@@ -45,8 +51,8 @@ pub async fn insert(tx: &Tx, new: NewToken<'_>) -> Result<Model> {
         created_at: tx.now,
         expires_at: new.expires_at,
         revoked_at: None,
-        feature_flags: None,
-        capabilities: None,
+        feature_flags: (!new.feature_flags.is_empty()).then_some(JsonText(new.feature_flags)),
+        capabilities: new.capabilities.map(JsonText),
     };
     let row = model.clone().into_active_model();
     Entity::insert(row).exec_without_returning(tx.conn()).await?;
@@ -62,4 +68,13 @@ pub async fn revoke(tx: &Tx, id: &str) -> Result<bool> {
         .exec(tx.conn())
         .await?;
     Ok(revoked.rows_affected > 0)
+}
+
+/// Removes up to `most` tokens of applications that ended before `before`. Answers how many.
+pub async fn prune(tx: &Tx, before: Timestamp, most: u64) -> Result<u64> {
+    let ended = "select id from api_token where app_id is not null and expires_at <= $1 order by expires_at limit $2";
+    let sql = format!("delete from api_token where {}", tx.backend().is_among("id", ended));
+    let values = [before.0.into(), (most as i64).into()];
+    let statement = Statement::from_sql_and_values(tx.backend().orm(), sql, values);
+    Ok(tx.conn().execute_raw(statement).await?.rows_affected())
 }

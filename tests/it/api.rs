@@ -77,6 +77,7 @@ impl Api {
             store: rig.store.clone(),
             intake: rig.intake.clone(),
             targets: "127.0.0.0/8".parse().unwrap(),
+            public_url: "https://hooks.example/below".to_owned(),
             admin: Some(admin),
             body_deadline,
             most_endpoints,

@@ -31,7 +31,7 @@ struct Operation {
     path: String,
     takes_body: bool,
     needs_token: bool,
-    /// The document lists 403.
+    /// The document says so at 403.
     is_for_organizations: bool,
 }
 
@@ -51,7 +51,9 @@ fn operations() -> Vec<Operation> {
                 path: path.strip_prefix("/api/v1").unwrap().to_owned(),
                 takes_body: operation.get("requestBody").is_some(),
                 needs_token: operation["security"].is_array(),
-                is_for_organizations: operation["responses"].get("403").is_some(),
+                is_for_organizations: operation["responses"]["403"]["description"]
+                    .as_str()
+                    .is_some_and(|it| it.contains("not for applications")),
             });
         }
     }
@@ -185,8 +187,8 @@ both!(
         let world = World::on(db).await;
         let token = world.api.token_of("a").await;
         let mut all = operations();
-        // What deletes goes last, and of that what is deeper first.
-        all.sort_by_key(|it| (it.method == "DELETE", it.path.len()));
+        // What deletes goes last, and of that what is deeper first; then the end of the token itself.
+        all.sort_by_key(|it| (it.path == "/auth/logout", it.method == "DELETE", it.path.len()));
         for operation in all.iter().filter(|it| it.needs_token) {
             let path = world.by_id(operation);
             let answer = world.call(&token, operation, &path, "no json").await;
@@ -238,10 +240,7 @@ both!(the_token_of_a_deleted_application_is_404_everywhere, async |db| {
     let world = World::on(db).await;
     let token = world.api.token_of("a").await;
     world.api.delete("/app/a").await.expect(204);
-    for operation in operations()
-        .iter()
-        .filter(|it| it.needs_token && !it.path.starts_with("/auth/logout"))
-    {
+    for operation in operations().iter().filter(|it| it.needs_token) {
         println!("{}", operation.name());
         let answer = world
             .call(&token, operation, &world.by_id(operation), &world.body())
@@ -504,7 +503,10 @@ both!(instants_come_with_any_zone_and_go_out_in_utc, async |db| {
         // A list may be empty.
         for (field, value) in body.as_object().into_iter().flatten() {
             if field.ends_with("At") || field == "timestamp" {
-                let text = value.as_str().unwrap();
+                let Some(text) = value.as_str() else {
+                    assert_eq!(name, "GET /auth/token", "an organization's token has no end");
+                    continue;
+                };
                 assert!(
                     text.len() == 27 && text.ends_with('Z') && &text[10..11] == "T",
                     "{name}: {text}"

@@ -103,8 +103,8 @@ fn requests_have_no_defaults_and_formats_are_signed() {
         "uint",
         "charset",
         ".0,",
-        "\"readOnly\"",
-        "\"writeOnly\"",
+        "\"readOnly\": false",
+        "\"writeOnly\": false",
     ] {
         assert!(!text.contains(word), "{word}");
     }

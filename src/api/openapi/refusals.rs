@@ -1,16 +1,21 @@
 //! Leaves of the refusals that `Read` and `Write` list those which an operation can answer, by what it takes: a token of
 //! which kind, a path, a query, a body. Must not: know single routes. Called by openapi.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::api::auth::{ORGANIZATION, SCHEME};
 use crate::api::error::NOT_OF_ITS_TYPE;
+use crate::domain::capability::{self, Capability};
+
+const LIMITED: &str = "The token is one of an application that is limited to other things.";
 
 /// What an operation takes.
 struct Takes {
     token: bool,
     /// The token must be an organization's.
     organization: bool,
+    /// A token that may only read is refused.
+    limited: bool,
     path: bool,
     /// A query parameter that must be of a type.
     typed_query: bool,
@@ -23,20 +28,27 @@ struct Takes {
 
 pub(super) fn prune(document: &mut Value) {
     let schemas = document["components"]["schemas"].clone();
-    let paths = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
-    for (method, operation) in paths.filter_map(Value::as_object_mut).flatten() {
-        let takes = Takes::of(method, operation, &schemas);
+    let paths = document["paths"].as_object_mut().into_iter().flatten();
+    let operations = paths.flat_map(|(path, methods)| {
+        let methods = methods.as_object_mut().into_iter().flatten();
+        methods.map(move |(method, operation)| (path, method, operation))
+    });
+    for (path, method, operation) in operations {
+        let takes = Takes::of(path, method, operation, &schemas);
         if takes.organization {
             operation["security"] = json!([{SCHEME: []}]);
         }
         if let Some(responses) = operation["responses"].as_object_mut() {
             responses.retain(|status, response| takes.may_answer(status, response));
+            if let Some(forbidden) = responses.get_mut("403").filter(|_| !takes.organization) {
+                forbidden["description"] = LIMITED.into();
+            }
         }
     }
 }
 
 impl Takes {
-    fn of(method: &str, operation: &Value, schemas: &Value) -> Self {
+    fn of(route: &str, method: &str, operation: &Value, schemas: &Value) -> Self {
         let parameters = operation["parameters"].as_array().map_or(&[][..], Vec::as_slice);
         let path = parameters.iter().any(|it| it["in"] == "path");
         let query: Vec<_> = parameters.iter().filter(|it| it["in"] == "query").collect();
@@ -49,6 +61,7 @@ impl Takes {
         Self {
             token: security.is_object(),
             organization: !security[ORGANIZATION].is_null(),
+            limited: !capability::allows(&[Capability::ViewBase], method == "get", route),
             path,
             typed_query: query
                 .iter()
@@ -64,7 +77,7 @@ impl Takes {
             // One that says why is the handler's own.
             "400" => self.typed_query || response["description"] != NOT_OF_ITS_TYPE,
             "401" => self.token,
-            "403" => self.organization,
+            "403" => self.organization || (self.token && self.limited),
             // An application's token finds nothing once the application is deleted.
             "404" => self.path || self.token,
             "408" | "413" => self.body,

@@ -3,6 +3,7 @@
 use sea_orm::entity::prelude::*;
 
 use super::json_text::JsonText;
+use crate::domain::capability::Capability;
 use crate::domain::timestamp::Timestamp;
 #[derive(Clone, Debug, DeriveEntityModel, Eq, PartialEq)]
 #[sea_orm(table_name = "api_token")]
@@ -25,7 +26,7 @@ pub struct Model {
     pub feature_flags: Option<JsonText<Vec<String>>>,
     /// What an application's token may do; null: everything that one may.
     #[sea_orm(column_type = "Text", nullable)]
-    pub capabilities: Option<JsonText<Vec<String>>>,
+    pub capabilities: Option<JsonText<Vec<Capability>>>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
