@@ -65,10 +65,12 @@ struct Organization {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct EventType {
     name: String,
     description: String,
     schemas: Value,
+    feature_flag: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -180,7 +182,7 @@ impl Seed {
             archived: false,
             deprecated: false,
             schemas: Some(demo.schemas.clone()),
-            feature_flag: None,
+            feature_flag: demo.feature_flag.clone(),
         };
         service::event_type::put(&self.store, org_id, demo.name.clone(), content).await?;
         made.event_types += 1;

@@ -38,7 +38,7 @@ both!(seeding_twice_changes_nothing, async |db| {
     let program = Program::on(db.url());
     let said = program.run(&["seed"]).await.ok();
     assert!(
-        said.starts_with("made 2 organizations, 5 event types, 4 applications"),
+        said.starts_with("made 2 organizations, 6 event types, 4 applications"),
         "{said}"
     );
     let connection = db.connect().await;
