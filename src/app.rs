@@ -144,6 +144,7 @@ impl ServeSettings {
             targets: self.allow_targets.clone(),
             history: self.history_retention,
             svix_headers: self.svix_headers,
+            disable_after: (!self.disable_after.is_zero()).then_some(self.disable_after),
         }
     }
 }

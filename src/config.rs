@@ -284,6 +284,10 @@ pub struct ServeSettings {
     #[arg(long, env = "POSTRIDER_PUBLIC_URL", value_name = "URL", value_parser = public_url, help_heading = "Serving")]
     pub public_url: Option<String>,
 
+    /// Seconds that an endpoint may fail, with no success in between, before it is disabled; 0: for ever
+    #[arg(long, env = "POSTRIDER_DISABLE_AFTER", value_name = "SECONDS", default_value = "432000", value_parser = seconds::<0, 31_536_000>, help_heading = "Deliveries")]
+    pub disable_after: Duration,
+
     /// Seconds that requests and deliveries in flight get to end after SIGTERM, 0 to 3600
     #[arg(long, env = "POSTRIDER_SHUTDOWN_GRACE", value_name = "SECONDS", default_value = "30", value_parser = seconds::<0, 3600>,
         help_heading = "Serving")]

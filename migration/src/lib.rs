@@ -7,6 +7,7 @@ use sea_orm_migration::sea_orm::{ConnectionTrait, DatabaseBackend};
 mod m20261123_000001_initial;
 mod m20261123_000002_history;
 mod m20261123_000003_background_task;
+mod m20261123_000004_standing;
 mod m20261123_000007_portal;
 mod m20261123_000008_application_revision;
 
@@ -18,6 +19,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000001_initial::Migration),
             Box::new(m20261123_000002_history::Migration),
             Box::new(m20261123_000003_background_task::Migration),
+            Box::new(m20261123_000004_standing::Migration),
             Box::new(m20261123_000007_portal::Migration),
             Box::new(m20261123_000008_application_revision::Migration),
         ]

@@ -199,6 +199,7 @@ impl EndpointPatch {
             metadata: change(self.metadata, metadata)?.map(Option::unwrap_or_default),
             headers: None,
             secrets: None,
+            failing_since: None,
         })
     }
 }

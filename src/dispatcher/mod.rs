@@ -51,6 +51,8 @@ pub struct Settings {
     pub history: Duration,
     /// Signs under the names `svix-id`, `svix-timestamp` and `svix-signature` too.
     pub svix_headers: bool,
+    /// How long an endpoint may fail before it is disabled; none: for ever.
+    pub disable_after: Option<Duration>,
 }
 
 pub struct Dispatcher {

@@ -20,6 +20,7 @@ use crate::domain::id::Prefix;
 use crate::domain::retry::{RetrySchedule, parse_retry_after};
 use crate::domain::secret::EndpointSecret;
 use crate::domain::signature::sign;
+use crate::domain::standing::judge;
 use crate::domain::target::TargetPolicy;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Result};
@@ -51,6 +52,7 @@ pub(super) struct Sender {
     large: Semaphore,
     random: SystemRandom,
     svix_headers: bool,
+    disable_after: Option<Duration>,
     spellings: Spellings,
 }
 
@@ -94,6 +96,7 @@ impl Sender {
             large: Semaphore::new(LARGE_KB as usize),
             random: SystemRandom::new(),
             svix_headers: settings.svix_headers,
+            disable_after: settings.disable_after,
             spellings: Spellings::default(),
         })
     }
@@ -153,6 +156,7 @@ impl Sender {
     }
 
     fn settlement(&self, lease: Lease, attempt: Option<AttemptRow>, outcome: &Outcome) -> Settlement {
+        let failing_since = lease.target.as_ref().and_then(|target| target.failing_since);
         let failed = u32::try_from(lease.attempt).unwrap_or(0) + 1;
         let now = self.store.clock().now();
         let decision = match outcome {
@@ -168,6 +172,16 @@ impl Sender {
             trigger: lease.trigger,
             attempt,
             decision,
+            attempts_before: lease.attempt,
+            standing: judge(
+                outcome,
+                decision,
+                lease.trigger,
+                lease.attempt,
+                failing_since,
+                self.disable_after,
+                now,
+            ),
         }
     }
 

@@ -8,6 +8,7 @@ use sea_orm::{DeriveActiveEnum, EnumIter};
 use std::time::Duration;
 
 use super::retry::RetrySchedule;
+use super::standing::GONE;
 use super::timestamp::Timestamp;
 
 const ANSWER_MAX: usize = 20_000;
@@ -85,7 +86,8 @@ pub enum Decision {
 
 /// Decides what follows an attempt that ended at `now`.
 ///
-/// Only a 2xx answer is a success. `failed_attempts` counts this attempt too; `jitter` lies in [-1, 1].
+/// Only a 2xx answer is a success. 410 ends the delivery, as it disables the endpoint. `failed_attempts` counts this
+/// attempt too; `jitter` lies in [-1, 1].
 pub fn decide(
     outcome: &Outcome,
     trigger: Trigger,
@@ -99,6 +101,7 @@ pub fn decide(
             return Decision::Delivered;
         }
         Outcome::Gone => return Decision::Failed,
+        Outcome::Answered(answer) if answer.status == GONE => return Decision::Failed,
         Outcome::Answered(answer) => answer.retry_after,
         Outcome::NoAnswer { .. } => None,
     };
@@ -169,9 +172,7 @@ mod tests {
 
     #[test]
     fn every_other_answer_is_retried_by_schedule() {
-        for status in [
-            100, 199, 300, 301, 302, 304, 400, 401, 404, 410, 429, 500, 503, 599, 999,
-        ] {
+        for status in [100, 199, 300, 301, 302, 304, 400, 401, 404, 429, 500, 503, 599, 999] {
             assert_eq!(
                 decided(&answered(status), Trigger::Scheduled, 1),
                 retry_in(5),
@@ -195,6 +196,11 @@ mod tests {
             decide(&no_answer(), Trigger::Scheduled, 1, &one_attempt, NOW, 0.0),
             Decision::Failed
         );
+    }
+
+    #[test]
+    fn a_410_is_not_tried_again() {
+        assert_eq!(decided(&answered(410), Trigger::Scheduled, 1), Decision::Failed);
     }
 
     #[test]

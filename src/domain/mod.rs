@@ -13,6 +13,7 @@ pub mod payload;
 pub mod retry;
 pub mod secret;
 pub mod signature;
+pub mod standing;
 pub mod target;
 pub mod task;
 pub mod throttle;

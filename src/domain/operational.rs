@@ -6,7 +6,9 @@
 
 use serde::Serialize;
 
+use super::delivery::{Decision, Trigger};
 use super::id::Prefix;
+use super::standing::FAILING;
 
 /// What an operational endpoint can ask for.
 pub const EVENT_TYPES: [&str; 7] = [
@@ -37,6 +39,37 @@ pub enum Event {
     AttemptRecovered(AboutAttempt),
 }
 
+/// What an attempt tells.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum Told {
+    Failing,
+    Exhausted,
+    /// Where a failure was told before.
+    Recovered,
+}
+
+impl Told {
+    pub fn event(self, about: AboutAttempt) -> Event {
+        match self {
+            Self::Failing => Event::AttemptFailing(about),
+            Self::Exhausted => Event::AttemptExhausted(about),
+            Self::Recovered => Event::AttemptRecovered(about),
+        }
+    }
+}
+
+/// What an attempt tells that followed `attempts_before` failed ones of the same delivery. A manual attempt that fails tells
+/// nothing: whoever asked for it is looking.
+pub fn tells(decision: Decision, trigger: Trigger, attempts_before: i32) -> Option<Told> {
+    match (decision, trigger) {
+        (Decision::Delivered, Trigger::Manual) => Some(Told::Recovered),
+        (Decision::Delivered, Trigger::Scheduled) => (attempts_before >= FAILING).then_some(Told::Recovered),
+        (Decision::Failed, Trigger::Scheduled) => Some(Told::Exhausted),
+        (Decision::Retry { .. }, _) => (attempts_before + 1 == FAILING).then_some(Told::Failing),
+        (Decision::Failed, Trigger::Manual) => None,
+    }
+}
+
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AboutEndpoint {
@@ -44,7 +77,7 @@ pub struct AboutEndpoint {
     pub app_uid: Option<String>,
     pub endpoint_id: String,
     pub endpoint_uid: Option<String>,
-    /// Since when every attempt has failed; RFC 3339.
+    /// Since when it counts as failing; RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fail_since: Option<String>,
 }
@@ -106,4 +139,47 @@ impl Event {
 
 fn written(r#type: &str, data: &impl Serialize) -> String {
     serde_json::to_string(&Body { r#type, data }).expect("text and numbers are JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::timestamp::Timestamp;
+    use super::*;
+
+    #[test]
+    fn an_outcome_tells_what_the_contract_says() {
+        let retry = Decision::Retry { at: Timestamp(0) };
+        let scheduled = |decision, before| tells(decision, Trigger::Scheduled, before);
+        for before in [0, 1, 2, 4, 5] {
+            assert_eq!(scheduled(retry, before), None, "{before}");
+        }
+        assert_eq!(scheduled(retry, 3), Some(Told::Failing), "the fourth failure");
+        assert_eq!(scheduled(Decision::Failed, 0), Some(Told::Exhausted));
+        assert_eq!(scheduled(Decision::Failed, 3), Some(Told::Exhausted), "not both");
+        for (before, told) in [(0, None), (3, None), (4, Some(Told::Recovered))] {
+            assert_eq!(scheduled(Decision::Delivered, before), told, "{before}");
+        }
+        assert_eq!(tells(Decision::Failed, Trigger::Manual, 0), None);
+        assert_eq!(tells(Decision::Delivered, Trigger::Manual, 0), Some(Told::Recovered));
+    }
+
+    #[test]
+    fn a_body_is_type_and_data_as_in_the_contract() {
+        let about = AboutEndpoint {
+            app_id: "app_1".to_owned(),
+            app_uid: None,
+            endpoint_id: "ep_1".to_owned(),
+            endpoint_uid: Some("e".to_owned()),
+            fail_since: None,
+        };
+        let data = r#""data":{"appId":"app_1","appUid":null,"endpointId":"ep_1","endpointUid":"e"}"#;
+        let body = Event::EndpointCreated(about.clone()).body();
+        assert_eq!(body, format!(r#"{{"type":"endpoint.created",{data}}}"#));
+        let fail_since = Some(Timestamp(0).to_rfc3339());
+        let disabled = Event::EndpointDisabled(AboutEndpoint { fail_since, ..about }).body();
+        assert!(
+            disabled.contains(r#""failSince":"1970-01-01T00:00:00.000000Z"}"#),
+            "{disabled}"
+        );
+    }
 }

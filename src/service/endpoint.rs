@@ -138,8 +138,12 @@ async fn insert(tx: &Tx, app: &Application, content: Content, once: AtCreation, 
     Ok(made)
 }
 
-/// Changes `known` and tells of it.
-pub(super) async fn update(tx: &Tx, app: &Application, known: &Model, change: Change) -> Result<Model> {
+/// Changes `known` and tells of it. One that is enabled again, or called elsewhere, has not failed yet.
+pub(super) async fn update(tx: &Tx, app: &Application, known: &Model, mut change: Change) -> Result<Model> {
+    let enabled = known.disabled && change.disabled == Some(false);
+    if enabled || change.url.as_ref().is_some_and(|url| *url != known.url) {
+        change.failing_since = Some(None);
+    }
     let changed = endpoint::update(tx, &app.id, &known.id, change).await?;
     tell(tx, app, &changed, Event::EndpointUpdated).await?;
     if changed.disabled && !known.disabled {

@@ -45,5 +45,5 @@ pub(super) async fn tell(
         endpoint_uid: endpoint.uid.clone(),
         fail_since: None,
     };
-    operational::tell(tx, &[(&app.org_id, event(about))]).await
+    operational::tell(tx, &[(app.org_id.clone(), event(about))]).await
 }

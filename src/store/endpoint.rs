@@ -15,6 +15,7 @@ use super::source::Source;
 use super::tx::Tx;
 use crate::domain::id::Prefix;
 use crate::domain::identifier::check_identifier;
+use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Kind, Result};
 
 /// Everything that a caller may say of an endpoint and change later by a PUT.
@@ -43,6 +44,7 @@ pub struct Change {
     pub metadata: Option<BTreeMap<String, String>>,
     pub headers: Option<StoredHeaders>,
     pub secrets: Option<Vec<StoredSecret>>,
+    pub failing_since: Option<Option<Timestamp>>,
 }
 
 impl From<Content> for Change {
@@ -58,6 +60,7 @@ impl From<Content> for Change {
             metadata: Some(content.metadata),
             headers: None,
             secrets: None,
+            failing_since: None,
         }
     }
 }
@@ -147,6 +150,7 @@ pub async fn insert(
         created_at: tx.now,
         updated_at: tx.now,
         deleted_at: None,
+        failing_since: None,
     };
     let row = model.clone().into_active_model();
     Entity::insert(row)
@@ -170,6 +174,7 @@ pub async fn update(tx: &Tx, app_id: &str, id: &str, change: Change) -> Result<M
         metadata: set(change.metadata.map(JsonText)),
         headers: set(change.headers.map(JsonText)),
         secrets: set(change.secrets.map(JsonText)),
+        failing_since: set(change.failing_since),
         updated_at: ActiveValue::Set(tx.now),
         ..Default::default()
     };

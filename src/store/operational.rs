@@ -43,9 +43,9 @@ struct Listener {
 }
 
 /// Stores these events, each with its organization, for those operational endpoints that want them.
-pub async fn tell(tx: &Tx, events: &[(&str, Event)]) -> Result<()> {
+pub async fn tell(tx: &Tx, events: &[(String, Event)]) -> Result<()> {
     let mut listeners: HashMap<&str, Vec<Listener>> = HashMap::new();
-    for (org_id, _) in events {
+    for org_id in events.iter().map(|(org_id, _)| org_id.as_str()) {
         if !listeners.contains_key(org_id) {
             listeners.insert(org_id, list_listeners(tx, org_id).await?);
         }
@@ -60,7 +60,12 @@ pub async fn tell(tx: &Tx, events: &[(&str, Event)]) -> Result<()> {
             };
             filter::accepts(&filter, event.event_type(), &[])
         };
-        let wanting: Vec<_> = listeners.get(org_id).into_iter().flatten().filter(wants).collect();
+        let wanting: Vec<_> = listeners
+            .get(org_id.as_str())
+            .into_iter()
+            .flatten()
+            .filter(wants)
+            .collect();
         if wanting.is_empty() {
             continue;
         }
@@ -68,12 +73,12 @@ pub async fn tell(tx: &Tx, events: &[(&str, Event)]) -> Result<()> {
         for listener in wanting {
             deliveries.push((
                 clock.new_id_at(Prefix::Delivery, tx.now),
-                *org_id,
+                org_id.as_str(),
                 id.clone(),
                 listener.id.as_str(),
             ));
         }
-        messages.push((id, *org_id, event.event_type(), event.body()));
+        messages.push((id, org_id.as_str(), event.event_type(), event.body()));
     }
     if messages.is_empty() {
         return Ok(());
@@ -121,6 +126,7 @@ fn writes<'a>(tx: &Tx, messages: &'a [Message<'a>], deliveries: &'a [Delivery<'a
         ("message_id", id()),
         ("app_id", app_id()),
         ("body", text(|(.., body)| body)),
+        ("expires_at", instant(tx.now.plus(RETENTION).0)),
     ]);
     let text = |of: fn(&'a Delivery<'a>) -> &'a str| Column::Text(deliveries.iter().map(of).collect());
     let delivery = Rows::new([
@@ -138,7 +144,8 @@ fn writes<'a>(tx: &Tx, messages: &'a [Message<'a>], deliveries: &'a [Delivery<'a
             message,
         ),
         write(
-            "insert into message_content (app_id, message_id, body) select app_id, message_id, body from {t}",
+            "insert into message_content (app_id, message_id, body, expires_at) \
+             select app_id, message_id, body, expires_at from {t}",
             content,
         ),
         write(

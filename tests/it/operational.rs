@@ -1,9 +1,11 @@
 //! Operational webhooks through the API: their endpoints, and what is told of changes of endpoints.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::api::Api;
-use crate::harness::{Receiver, SECRET};
+use crate::harness::{Receiver, SECRET, START};
 
 const LIST: &str = "/operational-webhook/endpoint";
 const URL: &str = "https://example.com/operations";
@@ -253,6 +255,9 @@ both!(an_operational_endpoint_hears_what_its_filter_names, async |db| {
     let path = format!("/app/{app}/endpoint");
     api.post(&path, json!({"url": URL, "uid": "e"})).await.expect(201);
     api.delete(&format!("{path}/e")).await.expect(204);
+    let kept = START.plus(Duration::from_secs(90 * 86_400)).0;
+    let contents = format!("message_content where expires_at = {kept}");
+    assert_eq!(api.rig.count(&contents).await, 2, "kept as long as any payload");
     assert_eq!(api.rig.drain().await, 3);
     assert_eq!(told(&all).len(), 2);
     let some = told(&some);

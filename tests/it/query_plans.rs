@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use postrider::clock::Clock;
 use postrider::domain::delivery::{Decision, Trigger};
+use postrider::domain::standing::Standing;
 use postrider::domain::task::{ReplayFilter, ReplayState, TaskKind, Window};
 use postrider::domain::timestamp::Timestamp;
 use postrider::store::background_task::{self, NewTask};
@@ -251,6 +252,13 @@ fn settlement(lease: &Lease, at: usize) -> Settlement {
             0 => Decision::Delivered,
             1 => Decision::Retry { at: now },
             _ => Decision::Failed,
+        },
+        attempts_before: 3 + i32::from(at.is_multiple_of(2)),
+        standing: match at % 4 {
+            0 => Standing::Restored,
+            1 => Standing::Failing,
+            2 => Standing::Exhausted,
+            _ => Standing::Retired,
         },
     }
 }

@@ -89,6 +89,8 @@ pub struct Model {
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
     pub deleted_at: Option<Timestamp>,
+    /// Since when it counts as failing, with no success in between.
+    pub failing_since: Option<Timestamp>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

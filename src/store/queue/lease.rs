@@ -23,6 +23,8 @@ pub struct Target {
     /// Newest first.
     pub secrets: Vec<StoredSecret>,
     pub throttle: Throttle,
+    /// Since when the endpoint counts as failing.
+    pub failing_since: Option<Timestamp>,
 }
 
 /// How many requests a second may go: to the endpoint, and to all endpoints of its application, each by its id. Mostly
@@ -30,8 +32,7 @@ pub struct Target {
 pub type Throttle = Vec<(Arc<str>, u32)>;
 
 /// The columns of a [`TargetRow`], of the endpoint `e` and its application `a`.
-pub const TARGET: &str =
-    "e.id, e.app_id, e.url, e.headers, e.secrets, e.throttle_rate, a.throttle_rate as app_throttle_rate";
+pub const TARGET: &str = "e.id, e.app_id, e.url, e.headers, e.secrets, e.failing_since, e.throttle_rate, a.throttle_rate as app_throttle_rate";
 
 /// An endpoint, as far as sending needs it.
 #[derive(FromQueryResult)]
@@ -41,6 +42,7 @@ pub struct TargetRow {
     url: String,
     headers: JsonText<StoredHeaders>,
     secrets: JsonText<Vec<StoredSecret>>,
+    failing_since: Option<Timestamp>,
     throttle_rate: Option<i32>,
     app_throttle_rate: Option<i32>,
 }
@@ -56,6 +58,7 @@ impl From<TargetRow> for Target {
             url: row.url,
             headers: row.headers.0,
             secrets: row.secrets.0,
+            failing_since: row.failing_since,
         }
     }
 }

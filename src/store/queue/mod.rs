@@ -1,11 +1,13 @@
 //! The queue's statements: claim, settle, release, park, take over, resend. Rules: delivery-queue in ARCHITECTURE.md.
 
 mod claim;
+mod events;
 mod lease;
 mod park;
 mod replay;
 mod resend;
 mod settle;
+mod standing;
 
 pub use claim::{claim, claim_parked, claim_statement};
 pub use lease::{Content, LARGE_BODY, Lease, LeaseTerms, TARGET, Target, TargetRow, Throttle, find_body, release};

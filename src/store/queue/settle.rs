@@ -5,9 +5,13 @@ use std::collections::HashSet;
 
 use sea_orm::{ConnectionTrait, Value};
 
+use super::events::find_events;
+use super::standing::change_standing;
 use crate::domain::delivery::{Decision, ResultState, Trigger};
+use crate::domain::standing::Standing;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
+use crate::store::operational;
 use crate::store::rows::{Column, Rows, Write, execute_all, statement};
 use crate::store::{Backend, Tx};
 
@@ -37,6 +41,10 @@ pub struct Settlement {
     /// None: nothing was sent, as target or content is gone.
     pub attempt: Option<AttemptRow>,
     pub decision: Decision,
+    /// Attempts that its delivery had made before.
+    pub attempts_before: i32,
+    /// What the attempt says of its endpoint.
+    pub standing: Standing,
 }
 
 /// Records `batch`. Doing it twice, after a commit whose answer was lost, changes nothing.
@@ -52,6 +60,12 @@ pub async fn settle(tx: &Tx, mut batch: Vec<&Settlement>) -> Result<()> {
             && is_held(one)
             && !delivered_meanwhile.contains(one.delivery_id.as_str())
     };
+    let disabled = change_standing(tx, &batch, is_held).await?;
+    let is_news = |one: &Settlement| match one.decision {
+        Decision::Delivered => true,
+        _ => is_held(one) && !delivered_meanwhile.contains(one.delivery_id.as_str()),
+    };
+    let events = find_events(tx, &batch, is_news, disabled).await?;
     let mut statements = vec![
         attempts(&batch, retried),
         results(tx.now, batch.iter().filter(counted).copied()),
@@ -64,7 +78,8 @@ pub async fn settle(tx: &Tx, mut batch: Vec<&Settlement>) -> Result<()> {
     let rivals = batch
         .iter()
         .filter(|one| one.decision == Decision::Delivered && (!is_held(one) || one.trigger == Trigger::Manual));
-    drop_rivals(tx, rivals.copied()).await
+    drop_rivals(tx, rivals.copied()).await?;
+    operational::tell(tx, &events).await
 }
 
 fn text<'a>(batch: &[&'a Settlement], of: impl Fn(&'a Settlement) -> &'a str) -> Column<'a> {

@@ -41,6 +41,7 @@ pub struct Shape {
     pub svix_headers: bool,
     /// Of one application.
     pub most_endpoints: u32,
+    pub disable_after: Option<Duration>,
     /// Instead of the test database's own.
     pub url: Option<String>,
 }
@@ -59,6 +60,7 @@ impl Default for Shape {
             targets: "127.0.0.0/8",
             svix_headers: false,
             most_endpoints: 1000,
+            disable_after: Some(Duration::from_secs(5 * 86_400)),
             url: None,
         }
     }
@@ -119,6 +121,7 @@ impl Rig {
             schedule: shape.schedule.parse().unwrap(),
             targets: shape.targets.parse().unwrap(),
             svix_headers: shape.svix_headers,
+            disable_after: shape.disable_after,
         };
         let mut dispatcher = Dispatcher::new(&store, &handoff, fast, settings).unwrap();
         dispatcher.start().await.expect("the dispatcher takes an owner id");

@@ -1,0 +1,120 @@
+//! What a batch of outcomes has to tell the organization: one statement, and only for outcomes that are worth telling.
+//! Called by settle, before it writes the pairs' results: what was told before follows from those.
+
+use sea_orm::{ConnectionTrait, EntityTrait};
+
+use super::settle::{AttemptRow, Settlement};
+use super::standing::Disabled;
+use crate::domain::delivery::{ResultState, Trigger};
+use crate::domain::operational::{AboutAttempt, AboutEndpoint, Event, LastAttempt, Told, is_operational, tells};
+use crate::error::Result;
+use crate::store::Tx;
+use crate::store::entity::application;
+use crate::store::rows::{Column, Rows, statement};
+
+/// An event and the organization that it is for.
+type Telling = (String, Event);
+
+/// What the attempts of `batch` tell, as far as anybody listens, and that these endpoints are disabled. `is_news` says whose
+/// outcome counts.
+pub(super) async fn find_events(
+    tx: &Tx,
+    batch: &[&Settlement],
+    is_news: impl Fn(&Settlement) -> bool,
+    disabled: Vec<Disabled>,
+) -> Result<Vec<Telling>> {
+    let mut events = find_attempt_events(tx, batch, is_news).await?;
+    events.extend(find_endpoint_events(tx, disabled).await?);
+    Ok(events)
+}
+
+async fn find_attempt_events(
+    tx: &Tx,
+    batch: &[&Settlement],
+    is_news: impl Fn(&Settlement) -> bool,
+) -> Result<Vec<Telling>> {
+    let worth = batch.iter().filter(|one| !is_operational(&one.app_id) && is_news(one));
+    let worth: Vec<(&Settlement, &AttemptRow, Told)> = worth
+        .filter_map(|one| {
+            let told = tells(one.decision, one.trigger, one.attempts_before)?;
+            Some((*one, one.attempt.as_ref()?, told))
+        })
+        .collect();
+    if worth.is_empty() {
+        return Ok(Vec::new());
+    }
+    let text = |of: fn(&Settlement) -> &str| Column::Text(worth.iter().map(|(one, ..)| of(one)).collect());
+    let rows = Rows::new([
+        ("place", Column::Int((0..worth.len() as i64).collect())),
+        ("app_id", text(|one| &one.app_id)),
+        ("message_id", text(|one| &one.message_id)),
+        ("endpoint_id", text(|one| &one.endpoint_id)),
+        (
+            "manual",
+            Column::Int(
+                worth
+                    .iter()
+                    .map(|(one, ..)| i64::from(one.trigger == Trigger::Manual))
+                    .collect(),
+            ),
+        ),
+    ]);
+    let found = tx
+        .conn()
+        .query_all_raw(statement(tx.backend(), FACTS, &[("t", &rows)], []))
+        .await?;
+    let mut events = Vec::new();
+    for row in &found {
+        let place: i64 = row.try_get("", "place")?;
+        let (one, attempt, told) = &worth[usize::try_from(place).unwrap_or(0)];
+        let listener: Option<String> = row.try_get("", "listener")?;
+        let state: Option<ResultState> = row.try_get("", "state")?;
+        let untold = *told == Told::Recovered && row.try_get::<i32>("", "told_before")? == 0;
+        if listener.is_none() || state == Some(ResultState::Delivered) || untold {
+            continue;
+        }
+        let about = AboutAttempt {
+            app_id: one.app_id.clone(),
+            app_uid: row.try_get("", "uid")?,
+            msg_id: one.message_id.clone(),
+            msg_event_id: row.try_get("", "event_id")?,
+            endpoint_id: one.endpoint_id.clone(),
+            last_attempt: LastAttempt {
+                id: attempt.id.clone(),
+                response_status_code: attempt.response_status,
+                timestamp: attempt.created_at.to_rfc3339(),
+            },
+        };
+        events.push((row.try_get("", "org_id")?, told.event(about)));
+    }
+    Ok(events)
+}
+
+/// A manual success is a recovery when the schedule's failures were told: the fourth, or the last one.
+const FACTS: &str = "select t.place, a.org_id, a.uid, m.event_id, r.state, \
+    (select l.id from endpoint l where l.app_id = a.org_id and l.deleted_at is null and not l.disabled \
+    order by l.id limit 1) as listener, \
+    case when t.manual = 0 then 1 else (select case when count(*) >= 4 or count(*) > count(x.next_at) then 1 else 0 end \
+    from attempt x where x.app_id = t.app_id and x.message_id = t.message_id and x.endpoint_id = t.endpoint_id \
+    and x.trigger = 0 and not x.delivered) end as told_before \
+    from {t} join application a on a.id = t.app_id and a.deleted_at is null \
+    join message m on m.app_id = t.app_id and m.id = t.message_id \
+    left join delivery_result r on r.app_id = t.app_id and r.message_id = t.message_id and r.endpoint_id = t.endpoint_id";
+
+async fn find_endpoint_events(tx: &Tx, disabled: Vec<Disabled>) -> Result<Vec<Telling>> {
+    let mut events = Vec::new();
+    for one in disabled.into_iter().filter(|one| !is_operational(&one.app_id)) {
+        let Some(app) = application::Entity::find_by_id(&one.app_id).one(tx.conn()).await? else {
+            continue;
+        };
+        let about = AboutEndpoint {
+            app_id: one.app_id,
+            app_uid: app.uid,
+            endpoint_id: one.endpoint_id,
+            endpoint_uid: one.uid,
+            fail_since: one.failing_since.map(|at| at.to_rfc3339()),
+        };
+        events.push((app.org_id, Event::EndpointDisabled(about)));
+    }
+    Ok(events)
+}

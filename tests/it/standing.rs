@@ -1,0 +1,217 @@
+//! When an endpoint is disabled by itself: it answers 410, or it fails for five days; and what becomes of what waits for it.
+
+use postrider::api::ApiState;
+use postrider::domain::timestamp::Timestamp;
+use serde_json::json;
+
+use crate::api::Api;
+use crate::harness::{Answer, DEADLINE, Gate, Receiver, Rig, START, Shape, recorded, within};
+
+const DAY: u64 = 86_400;
+const DISABLED: &str = "endpoint where disabled";
+
+fn failing_since(at: Timestamp) -> String {
+    format!("endpoint where failing_since = {}", at.0)
+}
+
+/// One application with one endpoint, at the receiver.
+async fn prepared(rig: &Rig, receiver: &Receiver) -> String {
+    let app = rig.application("a").await;
+    rig.endpoint(&app, "e", &receiver.url()).await;
+    app
+}
+
+/// A message whose schedule `5,300` is used up.
+async fn exhaust(rig: &mut Rig, app: &str) {
+    rig.accept(app, "{}").await;
+    for wait in [7, 361, 0] {
+        assert_eq!(rig.step().await.sent, 1);
+        rig.advance(wait);
+    }
+}
+
+both!(
+    an_endpoint_that_answers_410_is_disabled_and_the_delivery_ends,
+    async |db| {
+        let mut rig = Rig::on(db).await;
+        let receiver = Receiver::start().await;
+        receiver.answer(Answer::status(410));
+        let app = prepared(&rig, &receiver).await;
+        let id = rig.accept(&app, "{}").await.message_id;
+        rig.advance(1);
+        assert_eq!(rig.step().await.sent, 1);
+        assert_eq!(
+            rig.count(&format!("{DISABLED} and updated_at = {}", START.0 + 1_000_000))
+                .await,
+            1
+        );
+        assert_eq!(rig.state(&id).await, "failed");
+        assert_eq!(rig.count("delivery").await, 0);
+        assert_eq!(
+            rig.count("attempt where response_status = 410 and next_at is null")
+                .await,
+            1
+        );
+        rig.accept(&app, "{}").await;
+        assert_eq!(rig.drain().await, 0, "it gets nothing any more");
+    }
+);
+
+both!(
+    an_endpoint_that_fails_for_five_days_is_disabled_when_a_schedule_is_used_up,
+    async |db| {
+        let mut rig = Rig::on(db).await;
+        let receiver = Receiver::start().await;
+        receiver.answer(Answer::status(500));
+        let app = prepared(&rig, &receiver).await;
+        exhaust(&mut rig, &app).await;
+        let since = START.plus(std::time::Duration::from_secs(7 + 361));
+        assert_eq!(
+            rig.count(&failing_since(since)).await,
+            1,
+            "since the schedule was used up"
+        );
+        rig.advance(4 * DAY);
+        exhaust(&mut rig, &app).await;
+        assert_eq!(rig.count(DISABLED).await, 0, "not yet five days");
+        rig.advance(DAY);
+        rig.accept(&app, "{}").await;
+        rig.step().await;
+        assert_eq!(rig.count(DISABLED).await, 0, "a retry is left");
+        rig.advance(7);
+        rig.step().await;
+        rig.advance(361);
+        rig.step().await;
+        assert_eq!(rig.count(DISABLED).await, 1);
+        assert_eq!(rig.count(&failing_since(since)).await, 1, "still");
+    }
+);
+
+both!(a_success_in_between_starts_the_five_days_anew, async |db| {
+    let mut rig = Rig::on(db).await;
+    let receiver = Receiver::start().await;
+    receiver.answer(Answer::status(500));
+    let app = prepared(&rig, &receiver).await;
+    exhaust(&mut rig, &app).await;
+    assert_eq!(rig.count("endpoint where failing_since is null").await, 0);
+    receiver.answer_next([Answer::ok()]);
+    rig.accept(&app, "{}").await;
+    rig.step().await;
+    assert_eq!(rig.count("endpoint where failing_since is null").await, 1);
+    rig.advance(5 * DAY);
+    exhaust(&mut rig, &app).await;
+    let since = rig.clock.now();
+    assert_eq!(rig.count(DISABLED).await, 0);
+    assert_eq!(rig.count(&failing_since(since)).await, 1);
+});
+
+both!(disabling_after_zero_seconds_means_never, async |db| {
+    let shape = Shape {
+        disable_after: None,
+        ..Shape::default()
+    };
+    let mut rig = Rig::shaped(db, shape).await;
+    let receiver = Receiver::start().await;
+    receiver.answer(Answer::status(500));
+    let app = prepared(&rig, &receiver).await;
+    for _ in 0..2 {
+        exhaust(&mut rig, &app).await;
+        rig.advance(400 * DAY);
+    }
+    assert_eq!(rig.count(DISABLED).await, 0);
+});
+
+both!(
+    what_waits_for_a_disabled_endpoint_ends_as_failed_without_an_attempt,
+    async |db| {
+        let mut rig = Rig::on(db).await;
+        let receiver = Receiver::start().await;
+        receiver.answer_next([Answer::status(500), Answer::status(410)]);
+        let app = prepared(&rig, &receiver).await;
+        let waiting = rig.accept(&app, "{}").await.message_id;
+        rig.step().await;
+        rig.accept(&app, "{}").await;
+        rig.step().await;
+        assert_eq!(rig.count(DISABLED).await, 1);
+        assert_eq!(rig.state(&waiting).await, "waiting");
+        rig.advance(7);
+        rig.drain().await;
+        assert_eq!(rig.state(&waiting).await, "failed");
+        assert_eq!(rig.count("delivery").await, 0);
+        assert_eq!((receiver.count(), rig.count("attempt").await), (2, 2));
+    }
+);
+
+both!(
+    an_endpoint_enabled_again_or_called_elsewhere_has_not_failed_yet,
+    async |db| {
+        let shape = Shape {
+            schedule: "",
+            ..Shape::default()
+        };
+        let mut api = Api::shaped(db, shape, ApiState::BODY_DEADLINE).await;
+        let receiver = Receiver::start().await;
+        receiver.answer(Answer::status(500));
+        let app = api.application("app").await;
+        let path = format!("/app/{app}/endpoint");
+        api.post(&path, json!({"url": receiver.url(), "uid": "e"}))
+            .await
+            .expect(201);
+        let path = format!("{path}/e");
+        for change in [json!({"disabled": false}), json!({"url": receiver.url_of("/new")})] {
+            api.post(&format!("/app/{app}/msg"), json!({"eventType": "e", "payload": {}}))
+                .await
+                .expect(202);
+            api.rig.step().await;
+            assert_eq!(api.rig.count("endpoint where failing_since is not null").await, 1);
+            api.patch(&path, json!({"description": "d"})).await.expect(200);
+            assert_eq!(api.rig.count("endpoint where failing_since is not null").await, 1);
+            api.patch(&path, json!({"disabled": change.get("disabled").is_some()}))
+                .await
+                .expect(200);
+            assert_eq!(api.patch(&path, change).await.expect(200)["disabled"], false);
+            assert_eq!(api.rig.count("endpoint where failing_since is not null").await, 0);
+        }
+    }
+);
+
+both!(a_410_of_a_url_that_was_changed_meanwhile_disables_nothing, async |db| {
+    let mut rig = Rig::on(db).await;
+    let (receiver, gate) = (Receiver::start().await, Gate::closed());
+    receiver.answer(Answer::status(410).behind(&gate));
+    let app = prepared(&rig, &receiver).await;
+    rig.accept(&app, "{}").await;
+    let running = rig.run();
+    receiver.wait_for(1).await;
+    rig.sql("update endpoint set url = 'http://127.0.0.1:9/'", []).await;
+    gate.open();
+    within(DEADLINE, "it is settled", async || {
+        (rig.count("attempt").await == 1).then_some(())
+    })
+    .await;
+    running.stop(true).await;
+    assert_eq!(rig.count(DISABLED).await, 0);
+});
+
+both!(
+    an_endpoint_that_works_as_before_or_fails_as_before_costs_settle_no_statement,
+    async |db| {
+        let receiver = Receiver::start().await;
+        receiver.answer_next([Answer::ok(), Answer::ok()]);
+        receiver.answer(Answer::status(500));
+        let ((), statements) = recorded(async || {
+            let mut rig = Rig::on(db).await;
+            let app = prepared(&rig, &receiver).await;
+            for _ in 0..2 {
+                rig.accept(&app, "{}").await;
+                rig.step().await;
+            }
+            exhaust(&mut rig, &app).await;
+            rig.kill().await;
+        });
+        let count = |part: &str| statements.iter().filter(|sql| sql.contains(part)).count();
+        assert_eq!(receiver.count(), 5);
+        assert_eq!(count("update endpoint set"), 1, "that it fails is marked");
+        assert_eq!(count("told_before"), 1, "the last one asks whether anybody listens");
+    }
+);
