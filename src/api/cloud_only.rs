@@ -2,11 +2,12 @@
 //! not the address that is wrong. Called by routes for what no operation of ours takes.
 
 /// `{}` stands for one step of a path, a `*` at the end for any number of them.
-const ROUTES: [&str; 18] = [
+const ROUTES: [&str; 20] = [
     "/api/v1/app/{}/autoconfig/*",
     "/api/v1/app/{}/destination/*",
     "/api/v1/app/{}/endpoint/{}/attempt-stats",
     "/api/v1/app/{}/endpoint/{}/transformation",
+    "/api/v1/app/{}/events/*",
     "/api/v1/app/{}/integration/*",
     "/api/v1/app/{}/msg/bulk-expunge",
     "/api/v1/app/{}/msg/expunge-all-contents",
@@ -16,6 +17,7 @@ const ROUTES: [&str; 18] = [
     "/api/v1/auth/stream-logout",
     "/api/v1/auth/stream-portal-access/{}",
     "/api/v1/auth/stream/*",
+    "/api/v1/auth/whoami",
     "/api/v1/connector/*",
     "/api/v1/environment/*",
     "/api/v1/event-type/import/openapi",

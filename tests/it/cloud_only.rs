@@ -22,6 +22,8 @@ PATCH /api/v1/app/x/destination/x/transformation
 GET /api/v1/app/x/endpoint/x/attempt-stats
 GET /api/v1/app/x/endpoint/x/transformation
 PATCH /api/v1/app/x/endpoint/x/transformation
+GET /api/v1/app/x/events
+GET /api/v1/app/x/events/subscription/x
 GET /api/v1/app/x/integration
 POST /api/v1/app/x/integration
 DELETE /api/v1/app/x/integration/x
@@ -41,6 +43,7 @@ POST /api/v1/auth/stream-portal-access/x
 POST /api/v1/auth/stream/x/expire-all
 GET /api/v1/auth/stream/x/sink/x/poller/token
 POST /api/v1/auth/stream/x/sink/x/poller/token/rotate
+GET /api/v1/auth/whoami
 GET /api/v1/connector
 POST /api/v1/connector
 DELETE /api/v1/connector/x
@@ -114,7 +117,7 @@ both!(
             }
             walked += 1;
         }
-        assert_eq!(walked, 89);
+        assert_eq!(walked, 92);
     }
 );
 
