@@ -72,8 +72,9 @@ pub struct BackgroundTaskData {
     reached: Instant,
     /// How many attempts (recover) or messages were looked at.
     looked_at: i64,
+    // The name is the one that the SDKs document.
     /// How many messages were queued for one more attempt.
-    queued: i64,
+    messages_sent: i64,
     /// Why the task failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
@@ -118,7 +119,7 @@ impl From<Model> for BackgroundTaskOut {
                 until: Instant(row.until_at),
                 reached: Instant(reached),
                 looked_at: row.looked,
-                queued: row.queued,
+                messages_sent: row.queued,
                 error: row.failure,
             },
             updated_at: Instant(row.updated_at),

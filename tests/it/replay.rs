@@ -106,12 +106,15 @@ both!(
             (&task["status"], &task["task"]),
             (&json!("running"), &json!("endpoint.recover"))
         );
-        assert!(task["updatedAt"].is_string() && task["data"]["queued"] == 0, "{task}");
+        assert!(
+            task["updatedAt"].is_string() && task["data"]["messagesSent"] == 0,
+            "{task}"
+        );
 
         let (ended, arrived) = shop.end(&task).await;
         assert_eq!(arrived, ["m1", "m2"]);
         assert_eq!(
-            (&ended["status"], &ended["data"]["queued"]),
+            (&ended["status"], &ended["data"]["messagesSent"]),
             (&json!("finished"), &json!(2))
         );
         assert_eq!(ended["data"]["lookedAt"], 5);
@@ -173,7 +176,7 @@ both!(
         let task = shop.ask("recover", json!({"since": an_hour_ago()})).await;
         let (ended, arrived) = shop.end(&task).await;
         assert_eq!(arrived, ["kept"]);
-        assert_eq!(ended["data"]["queued"], 1);
+        assert_eq!(ended["data"]["messagesSent"], 1);
     }
 );
 
@@ -267,7 +270,7 @@ both!(
         let (ended, arrived) = shop.end(&task).await;
         assert_eq!(arrived, ["missed", "queued"]);
         assert_eq!(
-            (&ended["status"], &ended["data"]["queued"]),
+            (&ended["status"], &ended["data"]["messagesSent"]),
             (&json!("finished"), &json!(1))
         );
         assert_eq!(shop.api.rig.count("attempt where trigger = 1").await, 1);
@@ -330,7 +333,7 @@ both!(
             assert_eq!(task["task"], "endpoint.bulk-replay");
             let (ended, arrived) = shop.end(&task).await;
             assert_eq!(arrived, passing, "{filter}");
-            assert_eq!(ended["data"]["queued"], passing.len(), "{filter}");
+            assert_eq!(ended["data"]["messagesSent"], passing.len(), "{filter}");
         }
     }
 );
