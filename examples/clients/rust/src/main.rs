@@ -43,6 +43,9 @@ async fn main() -> Outcome {
     say("lost_answer", idempotency::lost_answer(run)).await?;
     say("broken_connection", idempotency::broken_connection(run)).await?;
     say("resend", sending_again::resend(run)).await?;
+    say("recover", sending_again::recover(run)).await?;
+    say("replay_missing", sending_again::replay_missing(run)).await?;
+    say("bulk_replay", sending_again::bulk_replay(run)).await?;
     say("operational_webhooks", operational::operational_webhooks(run)).await?;
     say("operational_endpoint", operational::operational_endpoint(run)).await?;
     Ok(())
