@@ -11,11 +11,12 @@ import endpoints
 import idempotency
 import messages
 import operational
+import portal
 import sending_again
 from generation import NAME
 from run import Run
 
-PARTS = [catalog, endpoints, messages, idempotency, sending_again, operational]
+PARTS = [catalog, endpoints, messages, idempotency, sending_again, portal, operational]
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ mod idempotency;
 mod lossy_proxy;
 mod messages;
 mod operational;
+mod portal;
 mod receiver;
 mod run;
 mod sending_again;
@@ -46,6 +47,8 @@ async fn main() -> Outcome {
     say("recover", sending_again::recover(run)).await?;
     say("replay_missing", sending_again::replay_missing(run)).await?;
     say("bulk_replay", sending_again::bulk_replay(run)).await?;
+    say("portal_access", portal::portal_access(run)).await?;
+    say("portal_application", portal::portal_application(run)).await?;
     say("operational_webhooks", operational::operational_webhooks(run)).await?;
     say("operational_endpoint", operational::operational_endpoint(run)).await?;
     Ok(())
