@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use poem::web::Data;
 use poem_openapi::param::Path;
+use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
 use poem_openapi::{Object, OpenApi};
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,7 @@ use super::body::{Body, OptionalBody};
 use super::error::{ApiError, Conditional, Read, Write};
 use super::fields::{header, header_count, headers, secret};
 use super::idempotency::IdempotencyKey;
+use super::wire::{Nullable, json_type};
 use super::{ApiState, Tag};
 use crate::domain::identifier::is_sensitive_header;
 use crate::domain::secret::EndpointSecret;
@@ -53,6 +55,18 @@ pub struct EndpointHeadersIn {
     pub(super) headers: BTreeMap<String, String>,
 }
 
+/// Own headers by their names; null stands for none.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(transparent)]
+pub struct HeaderChanges(BTreeMap<String, Option<String>>);
+
+json_type!(HeaderChanges, "object", false, |_registry| {}, {
+    MetaSchemaRef::Inline(Box::new(MetaSchema {
+        additional_properties: Some(Box::new(Nullable::<String>::schema_ref())),
+        ..MetaSchema::new("object")
+    }))
+});
+
 /// Own headers to set and to remove.
 #[derive(Debug, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
@@ -60,7 +74,7 @@ pub struct EndpointHeadersIn {
 pub struct EndpointHeadersPatchIn {
     /// Sets these; null removes one. There may be 50 in all.
     #[serde(default)]
-    headers: BTreeMap<String, Option<String>>,
+    headers: HeaderChanges,
     /// Removes these.
     #[oai(nullable)]
     delete_headers: Option<Vec<String>>,
@@ -109,7 +123,7 @@ impl EndpointHeadersPatchIn {
     /// Names are the same whatever their capitals.
     fn apply(self, mut known: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
         let (set, removed): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            self.headers.into_iter().partition(|(_, value)| value.is_some());
+            self.headers.0.into_iter().partition(|(_, value)| value.is_some());
         header_count(set.len())?;
         let removed = removed.into_keys().chain(self.delete_headers.unwrap_or_default());
         let removed: HashSet<String> = removed.map(|name| name.to_ascii_lowercase()).collect();

@@ -37,11 +37,9 @@ pub struct ValidationError {
 
 /// Why a request was refused or failed.
 #[derive(Debug, Deserialize, Object, Serialize)]
-#[oai(rename = "Error")]
-pub struct ErrorBody {
+pub struct ErrorOut {
     /// What went wrong, as one stable word for programs.
     code: String,
-    /// What went wrong, for people; with `validation_error` the list of broken rules.
     detail: Detail,
 }
 
@@ -56,18 +54,20 @@ json_type!(
     Detail,
     "ErrorDetail",
     true,
-    |registry| ValidationError::register(registry),
-    {
+    |registry| registry.create_schema::<Detail, _>("ErrorDetail".to_owned(), |registry| {
+        ValidationError::register(registry);
         let list = MetaSchema {
             items: Some(Box::new(ValidationError::schema_ref())),
             ..MetaSchema::new("array")
         };
         let text = MetaSchemaRef::Inline(Box::new(MetaSchema::new("string")));
-        MetaSchemaRef::Inline(Box::new(MetaSchema {
+        MetaSchema {
+            description: Some("What went wrong, for people; with `validation_error` the list of broken rules."),
             one_of: vec![text, MetaSchemaRef::Inline(Box::new(list))],
             ..MetaSchema::ANY
-        }))
-    }
+        }
+    }),
+    MetaSchemaRef::Reference("ErrorDetail".to_owned())
 );
 
 /// The statuses that an operation may fail with; openapi leaves out those that what it takes excludes.
@@ -118,7 +118,10 @@ pub struct Conditional;
 
 impl Failures for Conditional {
     const LIST: &'static [(u16, &'static str)] = &[
-        (400, "It cannot be done as things are: `code` says why."),
+        (
+            400,
+            "It cannot be done as things are, or a query parameter is not of its type: `code` says which.",
+        ),
         Write::LIST[1],
         Write::LIST[2],
         Write::LIST[3],
@@ -154,7 +157,7 @@ impl<F: Failures> ApiResponse for ApiError<F> {
             status_range: None,
             content: vec![MetaMediaType {
                 content_type: JSON,
-                schema: ErrorBody::schema_ref(),
+                schema: ErrorOut::schema_ref(),
             }],
             headers: vec![],
         });
@@ -164,7 +167,7 @@ impl<F: Failures> ApiResponse for ApiError<F> {
     }
 
     fn register(registry: &mut Registry) {
-        ErrorBody::register(registry);
+        ErrorOut::register(registry);
     }
 }
 
@@ -241,7 +244,7 @@ fn rule(error: &Error) -> ValidationError {
 }
 
 fn json(status: StatusCode, code: &str, detail: Detail) -> Response {
-    let body = ErrorBody {
+    let body = ErrorOut {
         code: code.to_owned(),
         detail,
     };

@@ -36,7 +36,9 @@ pub struct EventTypeIn {
     name: String,
     description: String,
     /// Hidden from lists, and not to be chosen by endpoints.
+    #[oai(nullable)]
     archived: Option<bool>,
+    #[oai(nullable)]
     deprecated: Option<bool>,
     /// Version to JSON Schema.
     #[oai(nullable)]
@@ -51,7 +53,9 @@ pub struct EventTypeIn {
 #[oai(rename_all = "camelCase")]
 pub struct EventTypeUpdate {
     description: String,
+    #[oai(nullable)]
     archived: Option<bool>,
+    #[oai(nullable)]
     deprecated: Option<bool>,
     /// Version to JSON Schema.
     #[oai(nullable)]

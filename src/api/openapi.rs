@@ -25,6 +25,7 @@ use clean::clean;
 use refusals::prune;
 
 mod clean;
+mod examples;
 mod refusals;
 
 const DESCRIPTION: &str = "Send webhooks: make an application for each of your customers, give it endpoints, and send \
@@ -75,6 +76,7 @@ fn finished() -> Value {
     let mut document = serde_json::from_str(&service().spec()).expect("poem-openapi writes JSON");
     clean(&mut document);
     prune(&mut document);
+    examples::add(&mut document);
     document["openapi"] = "3.0.3".into();
     // None named: the paths are those of the server that answered the document.
     if let Some(object) = document.as_object_mut() {

@@ -182,7 +182,7 @@ impl OperationalWebhooks {
         endpoint_id: Path<String>,
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
         body: OptionalBody<EndpointSecretRotateIn>,
-    ) -> Result<Answer<EndpointSecretOut>, ApiError<Write>> {
+    ) -> Result<Answer<EndpointSecretOut>, ApiError<Conditional>> {
         let key = key.of(&caller.0);
         let (new, grace) = body.0.read()?;
         let app = operational::get_or_create(&state.store, &caller.0.org_id).await?;

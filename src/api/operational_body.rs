@@ -20,6 +20,7 @@ use crate::store::entity::endpoint::Model;
 pub struct OperationalWebhookEndpointIn {
     /// Absolute, http or https.
     url: String,
+    #[oai(nullable)]
     description: Option<String>,
     /// The caller's own identifier, unique among the operational endpoints.
     #[oai(
@@ -33,6 +34,7 @@ pub struct OperationalWebhookEndpointIn {
     /// The same as `throttleRate`, as older clients call it.
     #[oai(nullable, deprecated, validator(minimum(value = "1"), maximum(value = "65535")))]
     rate_limit: Option<i64>,
+    #[oai(nullable)]
     disabled: Option<bool>,
     /// Only these events; null: all. They are `endpoint.created`, `endpoint.updated`, `endpoint.deleted`, `endpoint.disabled`,
     /// `message.attempt.failing`, `message.attempt.exhausted` and `message.attempt.recovered`.
@@ -82,6 +84,7 @@ impl OperationalWebhookEndpointIn {
 pub struct OperationalWebhookEndpointUpdate {
     /// Absolute, http or https.
     url: String,
+    #[oai(nullable)]
     description: Option<String>,
     /// The caller's own identifier, unique among the operational endpoints.
     #[oai(
@@ -95,6 +98,7 @@ pub struct OperationalWebhookEndpointUpdate {
     /// The same as `throttleRate`, as older clients call it.
     #[oai(nullable, deprecated, validator(minimum(value = "1"), maximum(value = "65535")))]
     rate_limit: Option<i64>,
+    #[oai(nullable)]
     disabled: Option<bool>,
     /// Only these events; null: all.
     #[oai(nullable, validator(min_items = 1, max_items = 1000))]

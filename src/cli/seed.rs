@@ -14,12 +14,15 @@ use tokio_util::task::TaskTracker;
 use super::say;
 use crate::app;
 use crate::config::{DatabaseSettings, ENDPOINTS_PER_APPLICATION, KeySettings};
+use crate::domain::delivery::{Decision, Trigger};
+use crate::domain::id::Prefix;
 use crate::domain::target::TargetPolicy;
 use crate::error::{Error, Kind, Result};
 use crate::service;
 use crate::store::entity::application::Model as Application;
 use crate::store::handoff::{Caps, Handoff};
 use crate::store::intake::{Intake, Limits, NewMessage};
+use crate::store::queue::{AttemptRow, Settlement, settle};
 use crate::store::{self, Store, endpoint, event_type};
 
 const DEMO: &str = include_str!("seed/demo.json");
@@ -48,7 +51,7 @@ pub struct Arguments {
 
 const NOTES: &str = "\
 Two organizations with applications, event types, endpoints and some messages. Without --url the endpoints are disabled,
-so that nothing leaves this machine; with it, a running `app serve` delivers the messages (a private address must be
+so that nothing leaves this machine, and some attempts are made up; with it, a running `app serve` delivers the messages (a private address must be
 allowed there by POSTRIDER_ALLOW_TARGETS). What is there already, from an earlier run, is left as it is.";
 
 #[derive(Deserialize)]
@@ -62,6 +65,8 @@ struct Organization {
     name: String,
     event_types: Vec<EventType>,
     applications: Vec<DemoApplication>,
+    #[serde(default)]
+    operational_endpoints: Vec<Endpoint>,
 }
 
 #[derive(Deserialize)]
@@ -99,6 +104,18 @@ struct Message {
     #[serde(default)]
     channels: Vec<String>,
     payload: Box<RawValue>,
+    /// What is told of it where nothing is really sent.
+    #[serde(default)]
+    attempts: Vec<Attempt>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Attempt {
+    endpoint: String,
+    status: i32,
+    response: String,
+    duration_ms: i64,
 }
 
 /// What was not there before.
@@ -170,6 +187,12 @@ impl Seed {
                 self.message(&known, message, made).await?;
             }
         }
+        if !demo.operational_endpoints.is_empty() {
+            let own = service::operational::get_or_create(&self.store, &organization.id).await?;
+            for endpoint in &demo.operational_endpoints {
+                self.endpoint(&own, endpoint, made).await?;
+            }
+        }
         Ok(())
     }
 
@@ -238,10 +261,48 @@ impl Seed {
             retention: RETENTION,
             key: None,
         };
-        match self.intake.accept(message).await {
-            Ok(_) => made.messages += 1,
-            Err(err) if err.kind == Kind::Conflict => {}
+        let accepted = match self.intake.accept(message).await {
+            Ok(accepted) => accepted,
+            Err(err) if err.kind == Kind::Conflict => return Ok(()),
             Err(err) => return Err(err),
+        };
+        made.messages += 1;
+        if self.url.is_none() {
+            self.attempts(app, &accepted.message_id, &demo.attempts).await?;
+        }
+        Ok(())
+    }
+
+    /// A history: attempts that nobody made, recorded as those are whose lease was lost.
+    async fn attempts(&self, app: &Application, message_id: &str, demo: &[Attempt]) -> Result<()> {
+        let clock = self.store.clock();
+        for attempt in demo {
+            let endpoint = endpoint::get(&self.store, &app.id, &attempt.endpoint).await?;
+            let created_at = clock.now();
+            let row = AttemptRow {
+                id: clock.new_id_at(Prefix::Attempt, created_at),
+                created_at,
+                url: endpoint.url,
+                response_status: attempt.status,
+                response: attempt.response.clone(),
+                duration_ms: attempt.duration_ms,
+            };
+            let settlement = Settlement {
+                delivery_id: clock.new_id(Prefix::Delivery),
+                lease_id: 0,
+                app_id: app.id.clone(),
+                message_id: message_id.to_owned(),
+                endpoint_id: endpoint.id,
+                trigger: Trigger::Scheduled,
+                attempt: Some(row),
+                decision: match attempt.status {
+                    200..300 => Decision::Delivered,
+                    _ => Decision::Failed,
+                },
+            };
+            let tx = self.store.begin().await?;
+            settle(&tx, vec![&settlement]).await?;
+            tx.commit().await?;
         }
         Ok(())
     }

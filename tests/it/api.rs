@@ -97,13 +97,23 @@ impl Api {
 
     /// A token of another organization.
     pub async fn stranger(&self) -> String {
-        let other = service::organization::get_or_create(&self.rig.store, "strangers")
+        self.organization("strangers").await.1
+    }
+
+    /// From now on as this organization.
+    pub async fn acting_for(mut self, name: &str) -> Self {
+        (self.org_id, self.token) = self.organization(name).await;
+        self
+    }
+
+    /// An organization's id, and a token of it.
+    async fn organization(&self, name: &str) -> (String, String) {
+        let store = &self.rig.store;
+        let organization = service::organization::get_or_create(store, name).await.unwrap();
+        let (token, _) = service::token::create(store, &organization.id, None, None)
             .await
             .unwrap();
-        service::token::create(&self.rig.store, &other.id, None, None)
-            .await
-            .unwrap()
-            .0
+        (organization.id, token)
     }
 
     /// A token of one application.

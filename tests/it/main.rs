@@ -31,6 +31,7 @@ mod message_in;
 mod migrate;
 mod migrations;
 mod openapi;
+mod openapi_examples;
 mod openapi_refusals;
 mod operational;
 mod operational_events;

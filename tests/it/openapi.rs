@@ -73,7 +73,7 @@ fn every_failure_has_the_one_error_schema_and_every_body_one_media_type() {
             );
             if !status.starts_with('2') {
                 let schema = &content["application/json"]["schema"];
-                assert_eq!(schema["$ref"], "#/components/schemas/Error", "{name} {status}");
+                assert_eq!(schema["$ref"], "#/components/schemas/ErrorOut", "{name} {status}");
             }
         }
         if let Some(content) = operation["requestBody"]["content"].as_object() {

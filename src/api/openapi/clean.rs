@@ -23,7 +23,6 @@ fn clean_object(object: &mut Map<String, Value>) {
                 .collect();
         }
     }
-    drop_redundant_null(object);
     whole_bounds(object);
     signed_format(object);
     for flag in ["readOnly", "writeOnly", "deprecated", "nullable"] {
@@ -31,6 +30,7 @@ fn clean_object(object: &mut Map<String, Value>) {
             object.remove(flag);
         }
     }
+    plain_reference(object);
     for (key, value) in object {
         match value {
             _ if key == "example" => {}
@@ -48,16 +48,24 @@ fn plain_key(map: &str, key: &str) -> String {
     }
 }
 
-/// `allOf: [{$ref}, {nullable: true}], nullable: true` says the same thing twice.
-fn drop_redundant_null(object: &mut Map<String, Value>) {
+/// `allOf: [{$ref}, {description, nullable: true}]` means a `$ref` that is described and may be null; a lone `$ref` needs
+/// no `allOf`.
+fn plain_reference(object: &mut Map<String, Value>) {
     let Some(Value::Array(members)) = object.get_mut("allOf") else {
         return;
     };
-    members.retain(|member| {
-        member
-            .as_object()
-            .is_none_or(|it| it.contains_key("$ref") || it.len() > 1)
-    });
+    let is_note = |it: &Value| it["$ref"].is_null() && it["type"].is_null();
+    if members.iter().filter(|it| !is_note(it)).count() != 1 {
+        return;
+    }
+    let (notes, mut reference): (Vec<_>, Vec<_>) = std::mem::take(members).into_iter().partition(is_note);
+    for note in notes {
+        object.extend(note.as_object().cloned().unwrap_or_default());
+    }
+    match reference.pop() {
+        Some(Value::Object(alone)) if object.len() == 1 => *object = alone,
+        one => object["allOf"] = one.into_iter().collect(),
+    }
 }
 
 fn whole_bounds(object: &mut Map<String, Value>) {
@@ -100,6 +108,8 @@ mod tests {
             "headers": {"RETRY-AFTER": {"deprecated": false}},
             "properties": {"headers": {"additionalProperties": {"nullable": false}}},
             "either": {"allOf": [{"$ref": "#/x"}, {"nullable": true}], "nullable": true},
+            "noted": {"allOf": [{"$ref": "#/x"}, {"description": "It.", "nullable": true}]},
+            "alone": {"allOf": [{"$ref": "#/x"}]},
         });
         clean(&mut document);
         let clear = json!({
@@ -107,6 +117,8 @@ mod tests {
             "headers": {"retry-after": {}},
             "properties": {"headers": {"additionalProperties": {}}},
             "either": {"allOf": [{"$ref": "#/x"}], "nullable": true},
+            "noted": {"allOf": [{"$ref": "#/x"}], "description": "It.", "nullable": true},
+            "alone": {"$ref": "#/x"},
         });
         assert_eq!(document, clear);
     }

@@ -17,11 +17,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{DEADLINE, Kind, TestDatabase};
+use super::{DEADLINE, KEY, Kind, TestDatabase};
 
 pub const ORG: &str = "org_test";
 pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-const KEY: &str = "an encryption key for tests only, long enough";
 /// 2026-01-01T00:00:00Z.
 pub const START: Timestamp = Timestamp(1_767_225_600_000_000);
 
