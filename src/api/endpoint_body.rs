@@ -128,17 +128,13 @@ impl EndpointUpdate {
     }
 
     pub fn read(self, targets: &TargetPolicy) -> Result<Content> {
-        let field = self.filter_field().name();
-        let event_types = self.event_types.or(self.filter_types);
         Ok(Content {
             url: url(self.url, targets)?,
             description: text("description", self.description.unwrap_or_default())?,
             uid: self.uid.map(|text| uid(text, Prefix::Endpoint)).transpose()?,
             throttle_rate: throttle_rate(self.throttle_rate, self.rate_limit)?,
             disabled: self.disabled.unwrap_or_default(),
-            event_types: event_types
-                .map(|list| identifiers(field, list, MOST_EVENT_TYPES))
-                .transpose()?,
+            event_types: filter(self.event_types, self.filter_types)?,
             channels: self.channels.map(channels).transpose()?,
             metadata: metadata(self.metadata.unwrap_or_default())?,
         })
@@ -183,18 +179,15 @@ impl EndpointPatch {
     }
 
     pub fn read(self, targets: &TargetPolicy) -> Result<Change> {
-        let field = self.filter_field().name();
-        let event_types = match self.event_types {
-            MaybeUndefined::Undefined => self.filter_types,
-            given => given,
-        };
+        let older = change(self.filter_types, |list| event_types("filterTypes", list))?;
+        let filter = change(self.event_types, |list| event_types("eventTypes", list))?;
         Ok(Change {
             url: self.url.map(|text| url(text, targets)).transpose()?,
             description: self.description.map(|it| text("description", it)).transpose()?,
             uid: change(self.uid, |text| uid(text, Prefix::Endpoint))?,
             throttle_rate: changed_throttle_rate(self.throttle_rate, self.rate_limit)?,
             disabled: self.disabled,
-            event_types: change(event_types, |list| identifiers(field, list, MOST_EVENT_TYPES))?,
+            event_types: filter.or(older),
             channels: change(self.channels, channels)?,
             metadata: change(self.metadata, metadata)?.map(Option::unwrap_or_default),
             headers: None,
@@ -227,6 +220,16 @@ fn url(value: String, targets: &TargetPolicy) -> Result<String> {
         Ok(_) => Ok(value),
         Err(rule) => Err(Error::invalid("url", rule)),
     }
+}
+
+fn event_types(field: &str, list: Vec<String>) -> Result<Vec<String>> {
+    identifiers(field, list, MOST_EVENT_TYPES)
+}
+
+/// The filter by its name or by its older one; a rule holds for both.
+fn filter(list: Option<Vec<String>>, older: Option<Vec<String>>) -> Result<Option<Vec<String>>> {
+    let older = older.map(|list| event_types("filterTypes", list)).transpose()?;
+    Ok(list.map(|list| event_types("eventTypes", list)).transpose()?.or(older))
 }
 
 fn channels(list: Vec<String>) -> Result<Vec<String>> {

@@ -82,19 +82,15 @@ pub fn metadata(value: BTreeMap<String, String>) -> Result<BTreeMap<String, Stri
 
 /// The throttle rate, by its name or by its older one.
 pub fn throttle_rate(rate: Option<i64>, older: Option<i64>) -> Result<Option<i32>> {
-    let (field, value) = match rate {
-        Some(rate) => ("throttleRate", Some(rate)),
-        None => ("rateLimit", older),
-    };
-    value.map(|rate| in_range(field, rate)).transpose()
+    let older = older.map(|rate| in_range("rateLimit", rate)).transpose()?;
+    let rate = rate.map(|rate| in_range("throttleRate", rate)).transpose()?;
+    Ok(rate.or(older))
 }
 
 /// The same in a PATCH.
 pub fn changed_throttle_rate(rate: MaybeUndefined<i64>, older: MaybeUndefined<i64>) -> Result<Option<Option<i32>>> {
-    match rate {
-        MaybeUndefined::Undefined => change(older, |rate| in_range("rateLimit", rate)),
-        given => change(given, |rate| in_range("throttleRate", rate)),
-    }
+    let older = change(older, |rate| in_range("rateLimit", rate))?;
+    Ok(change(rate, |rate| in_range("throttleRate", rate))?.or(older))
 }
 
 /// A nullable field of a PATCH: absent keeps, null clears, a value is checked.

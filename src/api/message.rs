@@ -19,7 +19,7 @@ use super::error::{ApiError, Read, Write};
 use super::filters::{EventTypes, MessageQuery};
 use super::idempotency::IdempotencyKey;
 use super::paging::{Limit, ListOut, ListQuery};
-use super::wire::{Instant, JsonText};
+use super::wire::{Instant, JsonText, object};
 use super::{ApiState, Tag};
 use crate::domain::id::Prefix;
 use crate::domain::payload::check_depth;
@@ -58,8 +58,10 @@ pub struct MessageIn {
     #[oai(nullable, validator(min_items = 1, max_items = 5))]
     channels: Option<Vec<String>>,
     /// Makes this application where the path names none; its `uid` must be the one in the path. Ignored where there is one.
+    #[serde(default, deserialize_with = "object")]
     #[oai(nullable)]
     application: Option<ApplicationIn>,
+    #[serde(default, deserialize_with = "object")]
     #[oai(nullable)]
     transformations_params: Option<TransformationsParams>,
     /// Days that the payload is kept: 5 to 90, 90 where it is left out.

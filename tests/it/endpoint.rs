@@ -146,6 +146,12 @@ both!(patch_changes_what_is_given, async |db| {
             .await
             .breaks_rule_at(&format!("body.{field}"));
     }
+    for (older, wrong) in [("filterTypes", json!([])), ("rateLimit", json!(0))] {
+        let both = json!({"url": URL, "eventTypes": null, "throttleRate": 5, older: wrong});
+        for answer in [api.put(&path, both.clone()).await, api.patch(&path, both).await] {
+            answer.breaks_rule_at(&format!("body.{older}"));
+        }
+    }
     api.patch(&path, json!({"filterTypes": ["none"]}))
         .await
         .breaks_rule_at("body.filterTypes");

@@ -143,6 +143,14 @@ both!(a_raw_body_or_content_type_that_cannot_be_kept_is_refused, async |db| {
     api.post(&path, number)
         .await
         .breaks_rule_at("body.transformationsParams.rawPayload");
+    for (field, list) in [
+        ("transformationsParams", json!([null, null])),
+        ("application", json!(["a", "b"])),
+    ] {
+        let listed = json!({"eventType": "a", "payload": {}, field: list});
+        let answer = api.post(&path, listed).await;
+        answer.breaks_rule_at(&format!("body.{field}"));
+    }
     let null = json!({"eventType": "a", "payload": {}, "transformationsParams": null, "application": null});
     api.post(&path, null).await.expect(202);
 });
