@@ -84,7 +84,7 @@ impl<'a, T: Default + Type + DeserializeOwned> ApiExtractor<'a> for OptionalBody
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
         let bytes = read(request, body).await.map_err(|err| into_poem(&err))?;
-        if bytes.trim_ascii().is_empty() {
+        if bytes.is_empty() {
             return Ok(Self(T::default()));
         }
         parse(&bytes).map(Self).map_err(|err| into_poem(&err))

@@ -1,5 +1,5 @@
 //! Leaves of the refusals that `Read` and `Write` list those which an operation can answer, by what it takes: a token of
-//! which kind, a path, a query, a body. Must not: know single routes. Called by openapi.
+//! which kind, a query, a body. Must not: know single routes. Called by openapi.
 
 use serde_json::{Value, json};
 
@@ -16,7 +16,6 @@ struct Takes {
     organization: bool,
     /// A token that may only read is refused.
     limited: bool,
-    path: bool,
     /// A query parameter that must be of a type.
     typed_query: bool,
     /// A query parameter with a rule besides its type.
@@ -50,7 +49,6 @@ pub(super) fn prune(document: &mut Value) {
 impl Takes {
     fn of(route: &str, method: &str, operation: &Value, schemas: &Value) -> Self {
         let parameters = operation["parameters"].as_array().map_or(&[][..], Vec::as_slice);
-        let path = parameters.iter().any(|it| it["in"] == "path");
         let query: Vec<_> = parameters.iter().filter(|it| it["in"] == "query").collect();
         let is_free_text = |it: &Value| it["type"] == "string" && it["format"].is_null();
         let has_rules = |it: &Value| is_free_text(it) || it["type"] == "integer" || it["type"] == "array";
@@ -62,7 +60,6 @@ impl Takes {
             token: security.is_object(),
             organization: !security[ORGANIZATION].is_null(),
             limited: !capability::allows(&[Capability::ViewBase], method == "get", route),
-            path,
             typed_query: query
                 .iter()
                 .any(|it| !is_free_text(&it["schema"]) && it["schema"]["type"] != "array"),
@@ -76,10 +73,9 @@ impl Takes {
         match status {
             // One that says why is the handler's own.
             "400" => self.typed_query || response["description"] != NOT_OF_ITS_TYPE,
-            "401" => self.token,
+            // Once an application is deleted, its token finds nothing.
+            "401" | "404" => self.token,
             "403" => self.organization || (self.token && self.limited),
-            // An application's token finds nothing once the application is deleted.
-            "404" => self.path || self.token,
             "408" | "413" => self.body,
             "409" => self.takeable_name,
             "422" => self.body || self.ruled_query,
