@@ -64,8 +64,13 @@ async fn request(api: &Api, path: &str, operation: &Value) -> (String, String) {
 
 /// Where ids are learned that `app seed` cannot know beforehand.
 fn listed(parameter: &str, path: &str) -> Option<String> {
-    let (message, _) = path.split_once("/attempt/").filter(|_| parameter == "attempt_id")?;
-    Some(message.replace("/msg/", "/attempt/msg/"))
+    match parameter {
+        "attempt_id" => path
+            .split_once("/attempt/")
+            .map(|(message, _)| message.replace("/msg/", "/attempt/msg/")),
+        "task_id" => Some("/background-task".to_owned()),
+        _ => None,
+    }
 }
 
 fn kind(id: &str) -> &str {
