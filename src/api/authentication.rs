@@ -15,7 +15,7 @@ use super::body::Body;
 use super::error::{ApiError, Read, Write};
 use super::fields::identifiers;
 use super::idempotency::IdempotencyKey;
-use super::wire::Instant;
+use super::wire::{Instant, object};
 use super::{ApiState, Tag};
 use crate::domain::capability::{Capability, read_only};
 use crate::error::{Error, Result};
@@ -33,6 +33,7 @@ const MOST_FLAGS: usize = 100;
 #[oai(rename_all = "camelCase")]
 pub struct AppPortalAccessIn {
     /// Makes this application where the path names none; its `uid` must be the one in the path. Ignored where there is one.
+    #[serde(deserialize_with = "object")]
     #[oai(nullable)]
     application: Option<ApplicationIn>,
     /// Seconds that the token is valid: 3600 to 604800, 604800 where it is left out.

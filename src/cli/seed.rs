@@ -16,6 +16,7 @@ use crate::app;
 use crate::config::{DatabaseSettings, ENDPOINTS_PER_APPLICATION, KeySettings};
 use crate::domain::delivery::{Decision, Trigger};
 use crate::domain::id::Prefix;
+use crate::domain::standing::Standing;
 use crate::domain::target::TargetPolicy;
 use crate::error::{Error, Kind, Result};
 use crate::service;
@@ -299,6 +300,8 @@ impl Seed {
                     200..300 => Decision::Delivered,
                     _ => Decision::Failed,
                 },
+                attempts_before: 0,
+                standing: Standing::Same,
             };
             let tx = self.store.begin().await?;
             settle(&tx, vec![&settlement]).await?;
