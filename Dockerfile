@@ -21,9 +21,9 @@ COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certifica
 COPY --from=build --chown=65532:65532 /out/folders/data /data
 COPY --from=build --chown=65532:65532 /out/folders/secrets /secrets
 COPY --from=build /out/app /app
-ENV POSTRIDER_LISTEN=0.0.0.0:8080
+ENV POSTRIDER_LISTEN=0.0.0.0:8080 POSTRIDER_METRICS_LISTEN=0.0.0.0:9464
 USER 65532:65532
-EXPOSE 8080
+EXPOSE 8080 9464
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 CMD ["/app", "healthcheck"]
 ENTRYPOINT ["/app"]

@@ -2,8 +2,10 @@
 //! Called by cli: `serve` runs everything, the other functions open what an operator's command needs.
 
 mod database;
+mod probes;
 mod welcome;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use poem::Server;
@@ -14,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::database::{COMMAND_PATIENCE, connect_options, migrate_options, open_beside, reach, unlock};
 use crate::api::listener::CappedAcceptor;
-use crate::api::{self, AdminToken, ApiState};
+use crate::api::{self, AdminToken, ApiState, Probes};
 use crate::clock::Clock;
 use crate::config::ServeSettings;
 use crate::dispatcher::{Dispatcher, LEASE_MARGIN, Settings};
@@ -51,6 +53,10 @@ pub async fn serve(settings: &ServeSettings) -> Result<()> {
     let options = connect_options(&settings.database)?;
     let admin_token = settings.admin_token()?;
     let store = Store::open(&options, Clock::system()).await?;
+    let seen = Probes::new(&store);
+    if let Some(wanted) = settings.metrics_listen {
+        probes::listen(wanted, &seen).await?;
+    }
     tokio::select! {
         ready = prepare(settings, &options, &store) => ready?,
         () = stop_signal()? => return Ok(()),
@@ -71,7 +77,7 @@ pub async fn serve(settings: &ServeSettings) -> Result<()> {
         hash: token::hash(token.expose()),
         org_id: organization.id,
     });
-    run(settings, &store, listener, public_url, admin, stop).await?;
+    run(settings, &seen, &store, listener, public_url, admin, stop).await?;
     if tokio::time::timeout(LAST_WRITES, store.close()).await.is_err() {
         tracing::warn!("the database did not answer; its connections are dropped");
     }
@@ -82,6 +88,7 @@ pub async fn serve(settings: &ServeSettings) -> Result<()> {
 /// Starts the parts against the flow of data, and from `stop` on ends them along it.
 async fn run(
     settings: &ServeSettings,
+    seen: &Arc<Probes>,
     store: &Store,
     listener: TcpListener,
     public_url: String,
@@ -100,6 +107,7 @@ async fn run(
         .map_err(|err| Error::internal("the socket has no address").because(err))?;
     let routes = api::routes(ApiState {
         store: store.clone(),
+        probes: seen.clone(),
         intake,
         targets: settings.allow_targets.clone(),
         public_url,
@@ -108,6 +116,11 @@ async fn run(
         most_endpoints: settings.endpoints_per_application,
     });
     let grace = settings.shutdown_grace;
+    seen.serving();
+    let stop = async {
+        stop.await;
+        seen.stopping();
+    };
     Server::new_with_acceptor(connections)
         .idle_timeout(IDLE_CONNECTION)
         .run_with_graceful_shutdown(routes, begin_stop(stop, grace, grace_over), Some(grace))

@@ -55,7 +55,7 @@ enum Command {
         #[arg(long)]
         yaml: bool,
     },
-    /// Ask a server on this machine whether it is healthy; the exit code tells
+    /// Ask the server on this machine whether it lives, with its database or without; the exit code tells
     Healthcheck(ListenSettings),
     /// Write the secrets that a deployment needs and that are missing
     Secrets(secrets::Arguments),

@@ -119,6 +119,11 @@ impl Clock {
         }
     }
 
+    /// How far the database's clock is ahead of this machine's, in microseconds, as far as is known.
+    pub fn offset(&self) -> i64 {
+        self.0.offset.load(Ordering::Relaxed)
+    }
+
     /// Moves a test clock on and wakes its sleepers.
     ///
     /// # Panics

@@ -288,6 +288,15 @@ pub struct ServeSettings {
     #[arg(long, env = "POSTRIDER_DISABLE_AFTER", value_name = "SECONDS", default_value = "432000", value_parser = seconds::<0, 31_536_000>, help_heading = "Deliveries")]
     pub disable_after: Duration,
 
+    /// Address and port of /metrics, /livez and /readyz, such as 127.0.0.1:9464 [default: off]
+    #[arg(
+        long,
+        env = "POSTRIDER_METRICS_LISTEN",
+        value_name = "ADDRESS",
+        help_heading = "Serving"
+    )]
+    pub metrics_listen: Option<SocketAddr>,
+
     /// Seconds that requests and deliveries in flight get to end after SIGTERM, 0 to 3600
     #[arg(long, env = "POSTRIDER_SHUTDOWN_GRACE", value_name = "SECONDS", default_value = "30", value_parser = seconds::<0, 3600>,
         help_heading = "Serving")]

@@ -1,4 +1,7 @@
-//! What the program tells while it runs: log lines on standard error. Called once, by cli.
+//! What the program tells while it runs: log lines on standard error (set up once, by cli), and numbers for Prometheus.
+
+pub mod metrics;
+pub mod series;
 
 use std::io::IsTerminal;
 

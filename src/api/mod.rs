@@ -28,7 +28,9 @@ mod openapi;
 mod operational;
 mod operational_body;
 mod paging;
+mod probes;
 mod replay;
+mod requests;
 mod routes;
 mod send_example;
 mod state;
@@ -38,6 +40,7 @@ mod yaml;
 
 pub use auth::AdminToken;
 pub use openapi::{document, document_yaml};
+pub use probes::{Probes, probe_routes};
 pub use routes::routes;
 pub use state::ApiState;
 

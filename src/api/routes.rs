@@ -2,7 +2,7 @@
 //! slash or none, writes that outlive their caller. Called by app and by the tests.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use poem::error::{MethodNotAllowedError, NotFoundError};
@@ -18,6 +18,8 @@ use super::auth::Authenticator;
 use super::body::BodyDeadline;
 use super::cloud_only::is_cloud_only;
 use super::error::{from_panic, from_poem, response};
+use super::probes::{self, Probes};
+use super::requests::fits;
 use super::{ApiState, Operations, docs, openapi};
 use crate::error::{Error, Kind};
 
@@ -32,9 +34,11 @@ pub fn routes(state: ApiState) -> impl Endpoint<Output = Response> {
     let for_writes = state.body_deadline + DATABASE_DEADLINE;
     let operations = openapi::service().into_endpoint();
     let operations = operations.around(move |inner, request| in_time(inner, request, for_writes));
-    let pages = docs::add(Route::new()).nest_no_strip("/", operations);
+    let probes = state.probes.clone();
+    let pages = probes::add(docs::add(Route::new()), &probes).nest_no_strip("/", operations);
     let served = pages.data(state).data(authenticator).data(deadline);
     with_json_errors(served, Arc::new(Allow::of::<Operations>()))
+        .around(move |inner, request| counted(inner, request, probes.clone()))
 }
 
 fn with_json_errors<E: Endpoint<Output = Response> + 'static>(
@@ -44,6 +48,28 @@ fn with_json_errors<E: Endpoint<Output = Response> + 'static>(
     inner
         .with(CatchPanic::new().with_handler(|_| from_panic()))
         .around(move |inner, request| answer(inner, request, allow.clone()))
+}
+
+async fn counted<E: Endpoint<Output = Response>>(
+    inner: Arc<E>,
+    mut request: Request,
+    probes: Arc<Probes>,
+) -> poem::Result<Response> {
+    let began = Instant::now();
+    lead_home(&mut request);
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let response = inner.get_response(request).await;
+    let requests = &probes.requests;
+    requests.answered(&method, uri.path(), response.status(), began.elapsed());
+    Ok(response)
+}
+
+/// Other ways to write a path that is known.
+fn lead_home(request: &mut Request) {
+    trim_slash(request);
+    if request.method() == Method::GET {
+        lead_to_attempts(request);
+    }
 }
 
 /// Answers 503 when the database does not, and lets no write end half-way because its caller hangs up or loses
@@ -69,13 +95,9 @@ where
 
 async fn answer<E: Endpoint<Output = Response>>(
     inner: Arc<E>,
-    mut request: Request,
+    request: Request,
     allow: Arc<Allow>,
 ) -> poem::Result<Response> {
-    trim_slash(&mut request);
-    if request.method() == Method::GET {
-        lead_to_attempts(&mut request);
-    }
     let uri = request.uri().clone();
     match inner.call(request).await {
         Ok(response) => Ok(response),
@@ -174,28 +196,9 @@ fn with_head(mut methods: Vec<&str>) -> String {
     methods.join(", ")
 }
 
-fn fits(template: &str, path: &str) -> bool {
-    let (mut wanted, mut given) = (template.split('/'), path.split('/'));
-    loop {
-        match (wanted.next(), given.next()) {
-            (None, None) => return true,
-            (Some(step), Some(text)) if step.starts_with('{') || step == text => {}
-            _ => return false,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_path_fits_its_template_alone() {
-        assert!(fits("/api/v1/app/{app_id}", "/api/v1/app/x"));
-        for other in ["/api/v1/app", "/api/v1/app/x/y", "/api/v1/apple/x"] {
-            assert!(!fits("/api/v1/app/{app_id}", other), "{other}");
-        }
-    }
 
     #[tokio::test]
     async fn a_panic_is_a_json_500_in_reads_and_in_writes() {

@@ -1,14 +1,18 @@
 //! What the API works with; app puts it together.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::auth::AdminToken;
+use super::probes::Probes;
 use crate::domain::target::TargetPolicy;
 use crate::store::Store;
 use crate::store::intake::Intake;
 
 pub struct ApiState {
     pub store: Store,
+    /// Counts the requests, and tells whether this process is ready.
+    pub probes: Arc<Probes>,
     /// Where accepted messages go.
     pub intake: Intake,
     /// Which endpoint URLs are refused at once.

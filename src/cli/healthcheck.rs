@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 
 const DEADLINE: Duration = Duration::from_secs(3);
 
-/// Asks the server that listens at `listen`, over loopback where it listens everywhere.
+/// Asks the server that listens at `listen`, over loopback where it listens everywhere, whether it lives. Not whether it
+/// has its database: a process that is ended for that comes back to the same database, without what it was doing.
 ///
 /// # Errors
 /// `Unavailable` when it does not answer in 3 s, or not with a success.
@@ -35,7 +36,7 @@ fn ask(address: SocketAddr) -> std::io::Result<String> {
     stream.set_write_timeout(Some(DEADLINE))?;
     write!(
         stream,
-        "GET /api/v1/health HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n"
+        "GET /livez HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n"
     )?;
     let mut start = [0; 256];
     let mut filled = 0;

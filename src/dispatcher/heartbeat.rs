@@ -175,6 +175,7 @@ impl Heartbeat {
             let tx = self.store.begin().await?;
             let chunk = process::take_over(&tx, owner, beat).await?;
             tx.commit().await?;
+            self.store.metrics().taken_over.add(chunk);
             freed += chunk;
             if chunk < process::TAKE_OVER_CHUNK {
                 tracing::warn!(owner, freed, "a process is dead; what it had in flight is due again");

@@ -143,7 +143,8 @@ impl Sender {
             Outcome::NoAnswer { error } => (0, error.clone()),
             Outcome::Gone => (0, String::new()),
         };
-        let duration_ms = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let took = began.elapsed();
+        let duration_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
         let attempt = AttemptRow {
             id,
             created_at,
@@ -152,7 +153,10 @@ impl Sender {
             response,
             duration_ms,
         };
-        Sent::Settled(self.settlement(lease, Some(attempt), &outcome))
+        let settlement = self.settlement(lease, Some(attempt), &outcome);
+        let metrics = self.store.metrics();
+        metrics.attempted(settlement.decision, response_status, took);
+        Sent::Settled(settlement)
     }
 
     fn settlement(&self, lease: Lease, attempt: Option<AttemptRow>, outcome: &Outcome) -> Settlement {

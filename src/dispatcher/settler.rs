@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
@@ -105,6 +105,7 @@ fn renew(shared: &Shared, batch: &mut [Sent]) {
 
 async fn write_once(shared: &Shared, batch: &[Sent]) -> Result<()> {
     crash_point::pass("sent.before_settle");
+    let began = Instant::now();
     let tx = shared.store.begin().await?;
     let settled = batch.iter().filter_map(|sent| match sent {
         Sent::Settled(settlement) => Some(settlement),
@@ -123,6 +124,7 @@ async fn write_once(shared: &Shared, batch: &[Sent]) -> Result<()> {
     }
     crash_point::pass("settle.before_commit");
     tx.commit().await?;
+    shared.store.metrics().settle.observe_time(began.elapsed());
     crash_point::pass("settle.after_commit");
     Ok(())
 }

@@ -147,6 +147,7 @@ pub(super) async fn update(tx: &Tx, app: &Application, known: &Model, mut change
     let changed = endpoint::update(tx, &app.id, &known.id, change).await?;
     tell(tx, app, &changed, Event::EndpointUpdated).await?;
     if changed.disabled && !known.disabled {
+        tx.store().metrics().endpoints_disabled.add(1);
         tell(tx, app, &changed, Event::EndpointDisabled).await?;
     }
     Ok(changed)

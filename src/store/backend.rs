@@ -2,9 +2,10 @@
 //! transaction begins and ends (tx.rs). Called by the rest of store only.
 
 use sea_orm::sea_query::{Expr, ExprTrait, Func};
-use sea_orm::{DbErr, RuntimeErr, SqlErr};
+use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, SqlErr};
 
 use crate::error::{Error, Kind};
+use crate::telemetry::metrics::DATABASE_TIMEOUTS;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Backend {
@@ -72,6 +73,9 @@ impl From<DbErr> for Error {
     fn from(err: DbErr) -> Self {
         if let Some(SqlErr::UniqueConstraintViolation(_)) = err.sql_err() {
             return Error::new(Kind::Conflict, "it exists already").because(err);
+        }
+        if matches!(err, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) {
+            DATABASE_TIMEOUTS.add(1);
         }
         let kind = if is_transient(&err) {
             Kind::Database

@@ -18,6 +18,7 @@ use super::tx::{Shared, TURN_DEADLINE};
 use crate::clock::Clock;
 use crate::domain::secret::Encryptor;
 use crate::error::{Error, Result};
+use crate::telemetry::metrics::Metrics;
 
 /// A statement of ours that runs longer than this has lost its caller long ago.
 const STATEMENT_TIMEOUT: &str = "30s";
@@ -70,6 +71,15 @@ pub(super) enum Pools {
     },
 }
 
+/// A pool's connections.
+#[derive(Clone, Copy, Debug)]
+pub struct Connections {
+    pub in_use: usize,
+    pub idle: usize,
+    /// Both together, at most.
+    pub most: usize,
+}
+
 /// The database, open. Cheap to clone.
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
@@ -80,6 +90,7 @@ struct Inner {
     due: Notify,
     announced: Notify,
     encryptor: OnceLock<Encryptor>,
+    metrics: Metrics,
 }
 
 impl Store {
@@ -102,6 +113,7 @@ impl Store {
         };
         Ok(Self(Arc::new(Inner {
             pools,
+            metrics: Metrics::new(clock.now()),
             clock,
             due: Notify::new(),
             announced: Notify::new(),
@@ -118,6 +130,34 @@ impl Store {
 
     pub fn clock(&self) -> &Clock {
         &self.0.clock
+    }
+
+    /// What is counted of the work on this database.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// The pool's connections as they are now; on SQLite the readers and the writer.
+    pub fn connections(&self) -> Connections {
+        let count = |open: u32, idle: usize, most: u32| Connections {
+            in_use: (open as usize).saturating_sub(idle),
+            idle,
+            most: most as usize,
+        };
+        match &self.0.pools {
+            Pools::Postgres { pool, .. } => {
+                let pool = pool.get_postgres_connection_pool();
+                count(pool.size(), pool.num_idle(), pool.options().get_max_connections())
+            }
+            Pools::Sqlite { writer, readers, .. } => {
+                let (one, more) = (
+                    writer.get_sqlite_connection_pool(),
+                    readers.get_sqlite_connection_pool(),
+                );
+                let most = one.options().get_max_connections() + more.options().get_max_connections();
+                count(one.size() + more.size(), one.num_idle() + more.num_idle(), most)
+            }
+        }
     }
 
     /// For reads outside a transaction.

@@ -141,6 +141,7 @@ impl Handoff {
 
     fn occupy(self: &Arc<Self>, state: &mut State, endpoint: &Arc<str>, lane: Lane) -> Slot {
         state.occupy(endpoint, lane);
+        self.store.metrics().in_flight.add(1);
         Slot {
             handoff: self.clone(),
             endpoint: endpoint.clone(),
@@ -283,6 +284,7 @@ impl Drop for Slot {
         let mut state = self.handoff.state();
         let was_full = self.handoff.caps.free(&state, self.lane) == 0;
         state.in_flight -= 1;
+        self.handoff.store.metrics().in_flight.add(-1);
         state.again_in_flight -= usize::from(self.lane == Lane::Again);
         let Some(load) = state.endpoints.get_mut(&self.endpoint) else {
             return;

@@ -10,7 +10,7 @@ mod known;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
@@ -142,6 +142,7 @@ impl Intake {
     /// database did not commit in 5 s; the message may have been stored all the same, a repeat with the same
     /// idempotency key tells.
     pub async fn accept(&self, message: NewMessage) -> Result<Accepted> {
+        let began = Instant::now();
         let size = message.body.len();
         let waiting = self.waiting_bytes.fetch_add(size, Ordering::Relaxed);
         let bytes = WaitingBytes(self.waiting_bytes.clone(), size);
@@ -162,7 +163,12 @@ impl Intake {
         self.queue.try_send(member).map_err(|_| overload())?;
         let late = || Error::unavailable("the database did not store the message in 5 s; try again");
         match tokio::time::timeout(COMMIT_DEADLINE, answer).await {
-            Ok(Ok(answer)) => answer,
+            Ok(Ok(answer)) => {
+                if answer.is_ok() {
+                    self.store.metrics().acceptance.observe_time(began.elapsed());
+                }
+                answer
+            }
             Ok(Err(_)) | Err(_) => Err(late()),
         }
     }
@@ -246,8 +252,10 @@ impl Worker {
             if members.is_empty() {
                 return members;
             }
+            let began = Instant::now();
             match batch.store(&members, &self.known, self.line.as_mut()).await {
                 Ok(answers) => {
+                    self.count(&answers, began.elapsed());
                     let rest = members.split_off(answers.len());
                     for (member, answer) in members.into_iter().zip(answers) {
                         let _ = member.reply.send(answer);
@@ -273,6 +281,14 @@ impl Worker {
                 }
             }
         }
+    }
+
+    fn count(&self, answers: &[Result<Accepted>], took: Duration) {
+        let metrics = self.store.metrics();
+        let accepted = answers.iter().flatten().filter(|answer| !answer.replayed);
+        metrics.accepted.add(accepted.count() as u64);
+        metrics.batch.observe(answers.len() as f64);
+        metrics.commit.observe_time(took);
     }
 
     async fn store_singly(&mut self, members: Vec<Member>, batch: Batch) -> Vec<Member> {

@@ -30,7 +30,7 @@ pub mod token;
 mod tx;
 
 pub use backend::Backend;
-pub use connect::{ConnectOptions, Hold, Store, sqlite_path};
+pub use connect::{ConnectOptions, Connections, Hold, Store, sqlite_path};
 pub use page::{Between, Page, PageRequest};
-pub use source::{Source, ping};
+pub use source::{Source, is_prepared, ping};
 pub use tx::Tx;

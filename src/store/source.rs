@@ -1,7 +1,7 @@
 //! What a query can read from: the store's readers, or a transaction that must see its own writes.
 //! So that each `find_` and `list_` is written once. Implemented by `Store` and `Tx` only.
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, Statement};
 
 use super::backend::Backend;
 use super::connect::Store;
@@ -48,4 +48,14 @@ impl Source for Tx {
 pub async fn ping(source: &impl Source) -> Result<()> {
     source.source().execute_unprepared("select 1").await?;
     Ok(())
+}
+
+/// Whether the database has a schema of ours, whatever its version: what a probe asks again and again.
+///
+/// # Errors
+/// `Database` when it does not answer.
+pub async fn is_prepared(source: &impl Source) -> Result<bool> {
+    let one = "select 1 from installation where id = 1";
+    let statement = Statement::from_string(source.dialect().orm(), one);
+    Ok(source.source().query_one_raw(statement).await?.is_some())
 }

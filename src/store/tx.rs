@@ -15,6 +15,7 @@ use super::backend::Backend;
 use super::connect::{Pools, Store};
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Result};
+use crate::telemetry::metrics::DATABASE_TIMEOUTS;
 
 /// How long a write may wait for its turn, or for a connection: as long as a sender is kept waiting (wire contract: 503).
 pub(super) const TURN_DEADLINE: Duration = Duration::from_secs(5);
@@ -49,6 +50,7 @@ impl Store {
     /// # Errors
     /// `Database` when no connection, or no turn, could be had in 5 s.
     pub async fn begin(&self) -> Result<Tx> {
+        let _waiting = self.metrics().database_waiting.enter();
         match self.pools() {
             Pools::Postgres { pool, .. } => Ok(self.tx(Turn::Own(pool.begin().await?))),
             Pools::Sqlite { .. } => {
@@ -131,7 +133,10 @@ impl Drop for Tx {
 async fn lock(shared: &Arc<Mutex<Shared>>) -> Result<OwnedMutexGuard<Shared>> {
     tokio::time::timeout(TURN_DEADLINE, shared.clone().lock_owned())
         .await
-        .map_err(|_| Error::unavailable("the database is busy: no write got its turn in 5 s"))
+        .map_err(|_| {
+            DATABASE_TIMEOUTS.add(1);
+            Error::unavailable("the database is busy: no write got its turn in 5 s")
+        })
 }
 
 fn lost() -> Error {

@@ -5,7 +5,7 @@ use poem::endpoint::BoxEndpoint;
 use poem::http::{HeaderMap, Method, StatusCode};
 use poem::{Endpoint, EndpointExt, Request, Response, Server};
 use postrider::api::listener::CappedAcceptor;
-use postrider::api::{AdminToken, ApiState, routes};
+use postrider::api::{AdminToken, ApiState, Probes, routes};
 use postrider::domain::token;
 use postrider::service;
 use serde_json::Value;
@@ -23,6 +23,7 @@ pub struct Api {
     pub org_id: String,
     /// Of the organization.
     pub token: String,
+    pub probes: Arc<Probes>,
     endpoint: Arc<BoxEndpoint<'static, Response>>,
 }
 
@@ -73,7 +74,10 @@ impl Api {
             hash: token::hash(ADMIN),
             org_id: organization.id.clone(),
         };
+        let probes = Probes::new(&rig.store);
+        probes.serving();
         let state = ApiState {
+            probes: probes.clone(),
             store: rig.store.clone(),
             intake: rig.intake.clone(),
             targets: "127.0.0.0/8".parse().unwrap(),
@@ -87,6 +91,7 @@ impl Api {
             rig,
             org_id: organization.id,
             token,
+            probes,
         }
     }
 

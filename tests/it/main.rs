@@ -28,6 +28,7 @@ mod intake;
 mod leases;
 mod message;
 mod message_in;
+mod metrics;
 mod migrate;
 mod migrations;
 mod openapi;

@@ -207,6 +207,8 @@ async fn the_queue_s_parts(db: &TestDatabase) {
         .map(|lease| (lease.delivery_id.as_str(), lease.lease_id));
     in_tx!(store, tx => queue::release(&tx, given));
     in_tx!(store, tx => queue::park(&tx, std::slice::from_ref(&saturated)));
+    let depth = queue::find_depth(&store).await.expect("the queue's depth");
+    assert_eq!(depth.first, queue::DEPTH_MOST, "no more is counted");
     let found = queue::list_parked(&store, "", 100).await.expect("a list");
     assert_eq!(found, [saturated]);
 

@@ -1,6 +1,7 @@
-//! The queue's statements: claim, settle, release, park, take over, resend. Rules: delivery-queue in ARCHITECTURE.md.
+//! The queue's statements: claim, settle, release, park, take over, resend, and how deep it is. Rules: delivery-queue in ARCHITECTURE.md.
 
 mod claim;
+mod depth;
 mod events;
 mod lease;
 mod park;
@@ -10,6 +11,7 @@ mod settle;
 mod standing;
 
 pub use claim::{claim, claim_parked, claim_statement};
+pub use depth::{DEPTH_MOST, Depth, find_depth};
 pub use lease::{Content, LARGE_BODY, Lease, LeaseTerms, TARGET, Target, TargetRow, Throttle, find_body, release};
 pub use park::{list_parked, park};
 pub use replay::{count_parked, find_replay_target, replay_next};

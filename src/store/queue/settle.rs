@@ -61,6 +61,7 @@ pub async fn settle(tx: &Tx, mut batch: Vec<&Settlement>) -> Result<()> {
             && !delivered_meanwhile.contains(one.delivery_id.as_str())
     };
     let disabled = change_standing(tx, &batch, is_held).await?;
+    tx.store().metrics().endpoints_disabled.add(disabled.len() as u64);
     let is_news = |one: &Settlement| match one.decision {
         Decision::Delivered => true,
         _ => is_held(one) && !delivered_meanwhile.contains(one.delivery_id.as_str()),

@@ -52,6 +52,13 @@ impl Caller {
             .unwrap_or_else(|_| Err("no answer in time".to_owned()))
     }
 
+    /// The status that a GET of `url` is answered with; `None` without an answer.
+    pub async fn status(&self, url: &str) -> Option<u16> {
+        let request = Request::get(url).body(Full::default()).ok()?;
+        let answer = tokio::time::timeout(PATIENCE, self.client.request(request)).await;
+        Some(answer.ok()?.ok()?.status().as_u16())
+    }
+
     /// What a POST has made.
     ///
     /// # Panics

@@ -1,0 +1,189 @@
+//! Whether this process lives, whether it may be sent requests, and what it has counted: /livez, /readyz and /metrics.
+//! No token, and not in the API document. The first two also stand on the API's own listener. Called by app and routes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use poem::endpoint::make;
+use poem::{Endpoint, EndpointExt, IntoEndpoint, Response, Route, get};
+use tokio::sync::Mutex;
+
+use super::answer::JSON;
+use super::error::response;
+use super::requests::Requests;
+use crate::error::{Error, Result};
+use crate::store::queue::{DEPTH_MOST, Depth, find_depth};
+use crate::store::{Store, is_prepared};
+use crate::telemetry::metrics::VERSION;
+use crate::telemetry::series::Page;
+
+/// A database that takes longer than this for next to nothing is not there.
+const DEADLINE: Duration = Duration::from_secs(2);
+/// The queue is looked at no more often, however many ask.
+const DEPTH_AGE: Duration = Duration::from_secs(3);
+/// Further apart than this, the two clocks cannot both be believed.
+const CLOCKS_APART: Duration = Duration::from_secs(5);
+
+const STARTING: u8 = 0;
+const SERVING: u8 = 1;
+const STOPPING: u8 = 2;
+
+/// What is known of this process from its start to its end.
+pub struct Probes {
+    store: Store,
+    phase: AtomicU8,
+    pub(super) requests: Requests,
+    /// What was seen of the queue, and when.
+    depth: Mutex<Option<(Duration, Depth)>>,
+}
+
+impl Probes {
+    /// Of a process that does not serve yet.
+    pub fn new(store: &Store) -> Arc<Self> {
+        Arc::new(Self {
+            store: store.clone(),
+            phase: AtomicU8::new(STARTING),
+            requests: Requests::default(),
+            depth: Mutex::default(),
+        })
+    }
+
+    /// From now on requests are welcome.
+    pub fn serving(&self) {
+        self.phase.store(SERVING, Ordering::Relaxed);
+    }
+
+    /// From now on they should go elsewhere.
+    pub fn stopping(&self) {
+        self.phase.store(STOPPING, Ordering::Relaxed);
+    }
+
+    /// # Errors
+    /// `Unavailable` or `Database`, with the reason.
+    async fn ready(&self) -> Result<()> {
+        match self.phase.load(Ordering::Relaxed) {
+            STARTING => {
+                return Err(Error::unavailable(
+                    "it is starting: the database is not ready for it yet",
+                ));
+            }
+            STOPPING => return Err(Error::unavailable("it is stopping")),
+            _ => {}
+        }
+        let apart = Duration::from_micros(self.store.clock().offset().unsigned_abs());
+        if apart > CLOCKS_APART {
+            let message = format!(
+                "this machine's clock and the database's are {} s apart",
+                apart.as_secs()
+            );
+            return Err(Error::unavailable(message));
+        }
+        match tokio::time::timeout(DEADLINE, is_prepared(&self.store)).await {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => Err(Error::unavailable("the database has no schema of this program")),
+            Ok(Err(err)) => Err(Error::unavailable("the database does not do what is asked").because(err)),
+            Err(_) => Err(Error::unavailable("the database does not answer")),
+        }
+    }
+
+    /// What waits in the queue; `None` where the database does not tell.
+    async fn depth(&self) -> Option<Depth> {
+        let mut seen = self.depth.lock().await;
+        let now = self.store.clock().monotonic();
+        if let Some((at, depth)) = *seen
+            && now.saturating_sub(at) < DEPTH_AGE
+        {
+            return Some(depth);
+        }
+        let depth = tokio::time::timeout(DEADLINE, find_depth(&self.store))
+            .await
+            .ok()?
+            .ok()?;
+        *seen = Some((now, depth));
+        Some(depth)
+    }
+
+    async fn page(&self) -> String {
+        let mut page = Page::default();
+        page.head("postrider_build_info", "gauge", "The program that runs; always 1.");
+        page.sample("postrider_build_info", &[("version", VERSION)], 1.0);
+        self.store.metrics().write(&mut page);
+        self.write_database(&mut page);
+        if let Some(depth) = self.depth().await {
+            self.write_depth(&mut page, &depth);
+        }
+        self.requests.write(&mut page);
+        page.text()
+    }
+
+    fn write_database(&self, page: &mut Page) {
+        let connections = self.store.connections();
+        let name = "postrider_database_connections";
+        page.head(name, "gauge", "Connections of the pool to the database, by state.");
+        page.sample(name, &[("state", "in_use")], connections.in_use as f64);
+        page.sample(name, &[("state", "idle")], connections.idle as f64);
+        page.gauge(
+            "postrider_database_connections_max",
+            "Connections that the pool may have.",
+            connections.most as f64,
+        );
+        page.gauge(
+            "postrider_clock_offset_seconds",
+            "How far the database's clock is ahead of this machine's.",
+            self.store.clock().offset() as f64 / 1e6,
+        );
+    }
+
+    fn write_depth(&self, page: &mut Page, depth: &Depth) {
+        let now = self.store.clock().now();
+        let age = depth.due_since.map_or(0, |since| now.0.saturating_sub(since.0).max(0));
+        page.gauge(
+            "postrider_queue_age_seconds",
+            "How long the oldest due delivery has been due; all processes see the same queue.",
+            age as f64 / 1e6,
+        );
+        let name = "postrider_deliveries_due";
+        let help = format!("Due deliveries that nobody sends yet, {DEPTH_MOST} at most, by lane.");
+        page.head(name, "gauge", &help);
+        page.sample(name, &[("lane", "first")], depth.first as f64);
+        page.sample(name, &[("lane", "again")], depth.again as f64);
+        let help = format!("Deliveries that wait for their endpoint to have room, {DEPTH_MOST} at most.");
+        page.gauge("postrider_deliveries_parked", &help, depth.parked as f64);
+    }
+}
+
+/// Everything that is served on the metrics listener.
+pub fn probe_routes(probes: &Arc<Probes>) -> impl Endpoint<Output = Response> + use<> {
+    let metrics = probes.clone();
+    let metrics = make(move |_| {
+        let probes = metrics.clone();
+        async move {
+            Response::builder()
+                .content_type(Page::MEDIA_TYPE)
+                .body(probes.page().await)
+        }
+    });
+    let routes = add(Route::new().at("/metrics", get(metrics)), probes);
+    routes.into_endpoint().map_to_response()
+}
+
+/// Adds the two that the API's listener has too.
+pub(super) fn add(route: Route, probes: &Arc<Probes>) -> Route {
+    let probes = probes.clone();
+    let ready = make(move |_| {
+        let probes = probes.clone();
+        async move {
+            match probes.ready().await {
+                Ok(()) => well(),
+                Err(err) => response(&err),
+            }
+        }
+    });
+    let live = make(|_| async { well() });
+    route.at("/livez", get(live)).at("/readyz", get(ready))
+}
+
+fn well() -> Response {
+    Response::builder().content_type(JSON).body(r#"{"status":"ok"}"#)
+}
