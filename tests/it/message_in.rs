@@ -269,6 +269,9 @@ both!(
             let id = api.post(&path, message).await.field("id");
             let kept = format!("message where id = '{id}' and expires_at - created_at = {days} * 86400000000");
             assert_eq!(api.rig.count(&kept).await, 1, "{given}");
+            let same = "select expires_at from message where id = message_id";
+            let kept = format!("message_content where message_id = '{id}' and expires_at = ({same})");
+            assert_eq!(api.rig.count(&kept).await, 1, "{given}: the payload itself");
         }
         for refused in [json!(4), json!(91), json!(0), json!(-5), json!("7")] {
             let message = json!({"eventType": "a", "payload": {}, "payloadRetentionPeriod": refused});

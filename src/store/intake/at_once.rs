@@ -165,9 +165,10 @@ fn text(has_keys: bool, has_deliveries: bool) -> String {
         select app_id, id, event_type, channels, created_at, expires_at \
         from unnest($5::text[], $6::text[], $7::text[], $8::text[], $9::int8[], $10::int8[]) \
         as t(app_id, id, event_type, channels, created_at, expires_at) where ";
-    const CONTENTS: &str = ", c as (insert into message_content (app_id, message_id, body, content_type) \
-        select app_id, message_id, body, content_type from unnest($5::text[], $6::text[], $11::text[], $12::text[]) \
-        as t(app_id, message_id, body, content_type) where ";
+    const CONTENTS: &str = ", c as (insert into message_content (app_id, message_id, body, content_type, expires_at) \
+        select app_id, message_id, body, content_type, expires_at \
+        from unnest($5::text[], $6::text[], $11::text[], $12::text[], $10::int8[]) \
+        as t(app_id, message_id, body, content_type, expires_at) where ";
     const FRESH: &str = "not exists (select from stale)";
     let stored = match has_keys {
         true => "message_id in (select id from m)",
