@@ -1,3 +1,6 @@
+# The list of what is in the image (docker buildx build --sbom=true) names the crates in Cargo.lock too.
+ARG BUILDKIT_SBOM_SCAN_CONTEXT=true
+
 FROM rust:1.95-bookworm AS build
 # `ci` compiles in a fraction of the time and runs slower.
 ARG PROFILE=release
