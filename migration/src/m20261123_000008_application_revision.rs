@@ -15,9 +15,11 @@ const APPLICATION: [&str; 2] = [
      for each row execute function application_changed()",
 ];
 
-/// Once a statement, however many endpoints it writes.
+/// Once a statement, however many endpoints it writes; their applications are locked in the order of their ids.
 const ENDPOINT: &str = "create or replace function endpoint_changed() returns trigger language plpgsql as $$ \
-     begin update application set revision = revision where id in (select app_id from changed); return null; end $$";
+     begin \
+     perform from application where id in (select app_id from changed) order by id for no key update; \
+     update application set revision = revision where id in (select app_id from changed); return null; end $$";
 
 const EVENTS: [(&str, &str); 3] = [("insert", "new"), ("update", "new"), ("delete", "old")];
 

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sea_orm::sqlx::{AssertSqlSafe, ConnectOptions, Row, query};
@@ -13,10 +14,13 @@ use sea_orm::{DbErr, RuntimeErr};
 
 use super::insert::{App, DeliveryRow, Fresh};
 use crate::domain::timestamp::Timestamp;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::store::Store;
 use crate::store::connect::Pools;
 use crate::store::idempotency::{KEPT, Key};
+
+/// Longer than a statement of ours may run: a host that has vanished says nothing, and TCP would wait for a quarter of an hour.
+const DEADLINE: Duration = Duration::from_secs(35);
 
 /// A worker's own connection, opened at its first batch and again after each failure.
 pub(super) struct Line {
@@ -58,9 +62,13 @@ impl Line {
     pub async fn store(&mut self, batch: &UsualBatch<'_>) -> Result<Stored> {
         let mut connection = match self.open.take() {
             Some(open) => open,
-            None => self.options.connect().await.map_err(failed)?,
+            None => tokio::time::timeout(DEADLINE, self.options.connect())
+                .await
+                .map_err(|_| silent())?
+                .map_err(failed)?,
         };
-        let row = insert(&mut connection, batch).await.map_err(failed)?;
+        let stored = tokio::time::timeout(DEADLINE, insert(&mut connection, batch)).await;
+        let row = stored.map_err(|_| silent())?.map_err(failed)?;
         self.open = Some(connection);
         let stored: Option<i64> = row.try_get(0).map_err(failed)?;
         Ok(match stored {
@@ -70,7 +78,11 @@ impl Line {
     }
 }
 
-fn failed(err: sea_orm::sqlx::Error) -> crate::error::Error {
+fn silent() -> Error {
+    Error::new(Kind::Database, "the database has not answered in 35 s")
+}
+
+fn failed(err: sea_orm::sqlx::Error) -> Error {
     DbErr::Query(RuntimeErr::SqlxError(Arc::new(err))).into()
 }
 

@@ -27,6 +27,8 @@ pub(super) struct Endpoint {
     pub event_types: Option<Vec<String>>,
     pub channels: Option<Vec<String>>,
     pub target: Arc<Target>,
+    /// Of its texts as they are stored.
+    pub bytes: usize,
 }
 
 /// A member that is to be stored, and where.
@@ -58,7 +60,9 @@ pub(super) async fn find_apps<'a>(source: &impl Source, mut names: Vec<(&'a str,
         let (orgs, refs) = names.iter().copied().unzip();
         let rows = Rows::new([("org_id", Column::Text(orgs)), ("name", Column::Text(refs))]);
         let sql = format!(
-            "select a.id as a_id, a.org_id as a_org_id, a.revision as a_revision, t.name as a_name, e.event_types, e.channels, {TARGET} from {{t}} \
+            "select a.id as a_id, a.org_id as a_org_id, a.revision as a_revision, t.name as a_name, e.event_types, e.channels, \
+             coalesce(length(e.url) + length(e.headers) + length(e.secrets) + coalesce(length(e.event_types), 0) \
+             + coalesce(length(e.channels), 0), 0) as bytes, {TARGET} from {{t}} \
              join application a on a.org_id = t.org_id and {matches} and a.deleted_at is null and {} \
              left join endpoint e on e.app_id = a.id and e.deleted_at is null and not e.disabled order by e.id",
             if matches == "a.uid = t.name" {
@@ -106,6 +110,7 @@ fn endpoint(row: &QueryResult) -> Result<Endpoint> {
         event_types: list("event_types")?,
         channels: list("channels")?,
         target: Arc::new(target.into()),
+        bytes: usize::try_from(row.try_get::<i32>("", "bytes")?).unwrap_or(usize::MAX),
     })
 }
 

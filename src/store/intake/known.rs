@@ -10,8 +10,12 @@ use super::insert::{self, App};
 use crate::error::Result;
 use crate::store::Store;
 
-/// Applications and endpoints together; when there are more, all are forgotten. About 20 MB.
-const MOST: usize = 20_000;
+/// Bytes, roughly; when there would be more, all are forgotten.
+const MOST: usize = 32 << 20;
+/// Bytes of one application; a larger one is read with each batch.
+const MOST_OF_ONE: usize = 1 << 20;
+/// What an application or endpoint takes beside its texts.
+const OVERHEAD: usize = 512;
 
 /// The applications that messages name, by (organization, id or uid).
 pub(super) type Named<'a> = HashMap<(&'a str, &'a str), Arc<App>>;
@@ -73,10 +77,14 @@ impl Known {
 
 impl State {
     fn insert(&mut self, org_id: &str, name: &str, app: Arc<App>) {
-        self.size += app.size();
+        let size = app.size();
+        if size > MOST_OF_ONE {
+            return;
+        }
+        self.size += size;
         if self.size > MOST {
             self.apps.clear();
-            self.size = app.size();
+            self.size = size;
         }
         let apps = self.apps.entry(org_id.to_owned()).or_default();
         if let Some(before) = apps.insert(name.to_owned(), app) {
@@ -87,6 +95,7 @@ impl State {
 
 impl App {
     fn size(&self) -> usize {
-        1 + self.endpoints.len()
+        let endpoints = self.endpoints.iter();
+        OVERHEAD + endpoints.map(|endpoint| OVERHEAD + endpoint.bytes).sum::<usize>()
     }
 }
