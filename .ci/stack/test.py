@@ -54,7 +54,8 @@ class Stack:
 
 
 def a_fresh_stack_is_healthy_and_keeps_its_database_to_itself(stack: Stack) -> None:
-    up()
+    readme = run(".ci/readme-block", "Compose", "1")
+    run("bash", "-euo", "pipefail", "-c", readme)
     for path in ("/docs", "/openapi.json", "/api/v1/health"):
         with urllib.request.urlopen(f"http://127.0.0.1:{PORT}{path}", timeout=10) as answer:
             assert answer.status == 200, path
