@@ -40,7 +40,7 @@ class Stack:
         # A network that is made again may get another of the addresses that Docker gives out.
         os.environ["POSTRIDER_ALLOW_TARGETS"] = "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"
         # Short waits, so that what failed while something was down comes within the test.
-        os.environ["POSTRIDER_RETRY_SCHEDULE"] = ",".join(["2"] * 60)
+        os.environ["POSTRIDER_RETRY_SCHEDULE"] = ",".join(["3"] * 50)
         up()
         start_receiver()
         api = self.api
