@@ -40,7 +40,9 @@ async fn outlive(b: &mut Rig) -> Duration {
     let begun = b.clock.monotonic();
     for _ in 0..40 {
         b.clock.advance(Duration::from_millis(250));
-        if b.step().await.taken_over > 0 {
+        let taken = b.step().await.taken_over;
+        if taken > 0 {
+            assert_eq!(b.store.metrics().taken_over.get(), taken, "and counted");
             return b.clock.monotonic() - begun;
         }
     }

@@ -45,6 +45,7 @@ both!(
                 .await,
             1
         );
+        assert_eq!(rig.store.metrics().endpoints_disabled.get(), 1, "and counted");
         assert_eq!(rig.state(&id).await, "failed");
         assert_eq!(rig.count("delivery").await, 0);
         assert_eq!(
