@@ -67,10 +67,9 @@ async fn find_attempt_events(
     for row in &found {
         let place: i64 = row.try_get("", "place")?;
         let (one, attempt, told) = &worth[usize::try_from(place).unwrap_or(0)];
-        let listener: Option<String> = row.try_get("", "listener")?;
         let state: Option<ResultState> = row.try_get("", "state")?;
         let untold = *told == Told::Recovered && row.try_get::<i32>("", "told_before")? == 0;
-        if listener.is_none() || state == Some(ResultState::Delivered) || untold {
+        if state == Some(ResultState::Delivered) || untold {
             continue;
         }
         let about = AboutAttempt {
@@ -90,16 +89,17 @@ async fn find_attempt_events(
     Ok(events)
 }
 
-/// A manual success is a recovery when the schedule's failures were told: the fourth, or the last one.
+/// Where somebody listens. A manual success is a recovery when the schedule's failures were told: the fourth, or the last
+/// one. The attempts of one message are few, those of an endpoint are not: only the former's index is open to the planner.
 const FACTS: &str = "select t.place, a.org_id, a.uid, m.event_id, r.state, \
-    (select l.id from endpoint l where l.app_id = a.org_id and l.deleted_at is null and not l.disabled \
-    order by l.id limit 1) as listener, \
     case when t.manual = 0 then 1 else (select case when count(*) >= 4 or count(*) > count(x.next_at) then 1 else 0 end \
-    from attempt x where x.app_id = t.app_id and x.message_id = t.message_id and x.endpoint_id = t.endpoint_id \
+    from attempt x where x.app_id = t.app_id and x.message_id = t.message_id and x.endpoint_id || '' = t.endpoint_id \
     and x.trigger = 0 and not x.delivered) end as told_before \
     from {t} join application a on a.id = t.app_id and a.deleted_at is null \
     join message m on m.app_id = t.app_id and m.id = t.message_id \
-    left join delivery_result r on r.app_id = t.app_id and r.message_id = t.message_id and r.endpoint_id = t.endpoint_id";
+    left join delivery_result r on r.app_id = t.app_id and r.message_id = t.message_id and r.endpoint_id = t.endpoint_id \
+    where (select l.id from endpoint l where l.app_id = a.org_id and l.deleted_at is null and not l.disabled \
+    order by l.id limit 1) is not null";
 
 async fn find_endpoint_events(tx: &Tx, disabled: Vec<Disabled>) -> Result<Vec<Telling>> {
     let mut events = Vec::new();
