@@ -11,6 +11,7 @@ use super::sender::Sent;
 use crate::crash_point;
 use crate::error::{Kind, Result};
 use crate::store::queue::{self, Settlement};
+use crate::store::took_too_long;
 
 /// Outcomes in one transaction.
 pub(super) const BATCH: usize = 256;
@@ -44,7 +45,7 @@ pub(super) async fn settle(shared: &Shared, mut batch: Vec<Sent>) {
     match write(shared, &mut batch).await {
         Ok(()) => {}
         Err(err) => {
-            tracing::error!(%err, outcomes = batch.len(), "a batch of outcomes was refused; settling them one by one");
+            tracing::error!(%err, outcomes = batch.len(), "a batch of outcomes was refused, or took too long; settling them one by one");
             for sent in &batch {
                 settle_one(shared, sent.clone()).await;
             }
@@ -72,11 +73,13 @@ async fn settle_one(shared: &Shared, mut sent: Sent) {
     }
 }
 
-/// Tries until the database answers, or the process ends: only a refusal is an error.
+/// Tries until the database answers, or the process ends: only a refusal is an error, and that several outcomes together
+/// took too long.
 async fn write(shared: &Shared, batch: &mut [Sent]) -> Result<()> {
     loop {
         renew(shared, batch);
         match write_once(shared, batch).await {
+            Err(err) if batch.len() > 1 && took_too_long(&err) => return Err(err),
             Err(err) if matches!(err.kind, Kind::Database | Kind::Unavailable) => {
                 shared.stuck.store(true, Ordering::Relaxed);
                 tracing::warn!(%err, outcomes = batch.len(), "outcomes could not be stored; trying again");

@@ -86,14 +86,33 @@ impl From<DbErr> for Error {
     }
 }
 
+/// Postgres's code for a statement that it has ended, as it took too long.
+const STATEMENT_ENDED: &str = "57014";
+
+/// Whether a statement took too long: what is asked next should be less.
+pub fn took_too_long(err: &Error) -> bool {
+    let cause = std::error::Error::source(err).and_then(|cause| cause.downcast_ref::<DbErr>());
+    let code = cause
+        .and_then(driver_error)
+        .and_then(sqlx::Error::as_database_error)
+        .and_then(|err| err.code());
+    code.is_some_and(|code| code == STATEMENT_ENDED)
+}
+
+fn driver_error(err: &DbErr) -> Option<&sqlx::Error> {
+    match err {
+        DbErr::Query(RuntimeErr::SqlxError(inner))
+        | DbErr::Exec(RuntimeErr::SqlxError(inner))
+        | DbErr::Conn(RuntimeErr::SqlxError(inner)) => Some(&**inner),
+        _ => None,
+    }
+}
+
 fn is_transient(err: &DbErr) -> bool {
-    let (DbErr::Query(RuntimeErr::SqlxError(inner))
-    | DbErr::Exec(RuntimeErr::SqlxError(inner))
-    | DbErr::Conn(RuntimeErr::SqlxError(inner))) = err
-    else {
+    let Some(inner) = driver_error(err) else {
         return matches!(err, DbErr::ConnectionAcquire(_) | DbErr::Conn(_));
     };
-    match &**inner {
+    match inner {
         sqlx::Error::Database(database) => {
             let code = database.code().unwrap_or_default();
             match database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() {

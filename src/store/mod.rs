@@ -29,7 +29,7 @@ mod source;
 pub mod token;
 mod tx;
 
-pub use backend::Backend;
+pub use backend::{Backend, took_too_long};
 pub use connect::{ConnectOptions, Connections, Hold, Store, sqlite_path};
 pub use page::{Between, Page, PageRequest};
 pub use source::{Source, is_prepared, ping};

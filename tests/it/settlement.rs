@@ -119,6 +119,36 @@ both!(a_batch_of_outcomes_that_fails_is_settled_one_by_one, async |db| {
     assert_eq!(rig.count("delivery").await, 0);
 });
 
+// As a batch that meets the time limit of statements does, whenever it is tried.
+postgres_only!(
+    a_batch_of_outcomes_that_takes_too_long_is_settled_one_by_one,
+    async |db| {
+        let mut rig = Rig::on(db).await;
+        let receiver = Receiver::start().await;
+        let app = rig.application("a").await;
+        for name in ["one", "two", "three"] {
+            rig.endpoint(&app, name, &receiver.url()).await;
+        }
+        rig.sql(
+        "create function take_too_long() returns trigger language plpgsql as $$ begin \
+         if (select count(*) from added) > 1 then raise 'too long' using errcode = '57014'; end if; return null; end $$",
+        [],
+    )
+    .await;
+        rig.sql(
+            "create trigger take_too_long after insert on attempt referencing new table as added \
+         for each statement execute function take_too_long()",
+            [],
+        )
+        .await;
+        rig.accept(&app, "{}").await;
+        assert_eq!(rig.step().await.sent, 3);
+        assert_eq!(rig.count("attempt").await, 3);
+        assert_eq!(rig.count("delivery_result where state = 0").await, 3);
+        assert_eq!(rig.count("delivery").await, 0);
+    }
+);
+
 both!(a_pair_that_is_delivered_is_not_sent_by_a_row_that_waits, async |db| {
     let mut rig = Rig::on(db).await;
     let receiver = Receiver::start().await;
