@@ -13,19 +13,21 @@ pub async fn get_or_create(store: &Store, org_id: &str) -> Result<Application> {
     if let Some(known) = find_application(store, org_id).await? {
         return Ok(known);
     }
-    let tx = store.begin().await?;
-    match insert_application(&tx, org_id).await {
-        Ok(made) => {
-            tx.commit().await?;
-            Ok(made)
-        }
-        // Another request was first.
-        Err(err) if err.kind == Kind::Conflict => {
-            drop(tx);
-            find_application(store, org_id).await?.ok_or(err)
-        }
-        Err(err) => Err(err),
+    match try_get_or_create(store, org_id).await {
+        // Another request was first. A transaction of one's own sees it, also where it is not durable yet.
+        Err(err) if err.kind == Kind::Conflict => try_get_or_create(store, org_id).await,
+        other => other,
     }
+}
+
+async fn try_get_or_create(store: &Store, org_id: &str) -> Result<Application> {
+    let tx = store.begin().await?;
+    let found = match find_application(&tx, org_id).await? {
+        Some(known) => known,
+        None => insert_application(&tx, org_id).await?,
+    };
+    tx.commit().await?;
+    Ok(found)
 }
 
 /// Tells the organization what happened to an endpoint of `app`, with what happened itself or not at all.
