@@ -63,7 +63,7 @@ impl OperationalWebhooks {
 
     /// Create an operational endpoint
     ///
-    /// It is told what happens to the endpoints and messages of all applications.
+    /// It is told what happens to the endpoints and messages of all applications. An organization has 20 of them at most.
     #[oai(
         path = "/endpoint",
         method = "post",

@@ -21,6 +21,10 @@ pub const EVENT_TYPES: [&str; 7] = [
     "message.attempt.recovered",
 ];
 
+/// Operational endpoints of one organization, at most: whatever is told writes a row for each of them, in the transaction of
+/// what it tells of.
+pub const MOST_ENDPOINTS: u32 = 20;
+
 /// Whether the application of this id is an organization's own one. Nothing is told about what happens to it: an
 /// operational endpoint that fails would otherwise tell itself so, again and again.
 pub fn is_operational(app_id: &str) -> bool {

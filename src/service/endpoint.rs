@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::domain::id::Prefix;
-use crate::domain::operational::{EVENT_TYPES, Event, is_operational};
+use crate::domain::operational::{EVENT_TYPES, Event, MOST_ENDPOINTS, is_operational};
 use crate::domain::secret::EndpointSecret;
 use crate::error::{Error, Kind, Result};
 use crate::service::operational::tell;
@@ -23,7 +23,7 @@ pub struct AtCreation {
 }
 
 /// # Errors
-/// `LimitReached` when the application has `most` endpoints; `Conflict` when the uid is taken; `Invalid` when an event type of its filter is unknown or archived.
+/// `LimitReached` when the application has `most` endpoints, or an organization [`MOST_ENDPOINTS`] operational ones; `Conflict` when the uid is taken; `Invalid` when an event type of its filter is unknown or archived.
 pub async fn create(
     store: &Store,
     app: &Application,
@@ -121,8 +121,17 @@ pub async fn change_headers(
 async fn insert(tx: &Tx, app: &Application, content: Content, once: AtCreation, most: u32) -> Result<Model> {
     // Creations of one application wait for each other, so that together they keep the limit.
     application::get_locked(tx, &app.org_id, &app.id).await?;
+    let (most, message) = match is_operational(&app.id) {
+        true => {
+            let most = most.min(MOST_ENDPOINTS);
+            (
+                most,
+                format!("an organization has at most {most} operational endpoints"),
+            )
+        }
+        false => (most, format!("an application has at most {most} endpoints")),
+    };
     if endpoint::count(tx, &app.id).await? >= u64::from(most) {
-        let message = format!("an application has at most {most} endpoints");
         return Err(Error::new(Kind::LimitReached, message));
     }
     check_event_types(tx, app, content.event_types.as_deref()).await?;

@@ -62,6 +62,25 @@ both!(
     }
 );
 
+both!(an_organization_has_at_most_twenty_operational_endpoints, async |db| {
+    let api = Api::on(db).await;
+    let new = |at: usize| json!({"url": URL, "uid": format!("ops{at}")});
+    // All at once, the first ones too: they make the organization's application together.
+    let made = futures_util::future::join_all((0..22).map(|at| api.post(LIST, new(at)))).await;
+    let (made, refused): (Vec<_>, Vec<_>) = made.into_iter().partition(|answer| answer.status == 201);
+    assert_eq!((made.len(), refused.len()), (20, 2));
+    for answer in refused {
+        answer.refused(400, "limit_reached");
+    }
+    api.put(&format!("{LIST}/other"), json!({"url": URL}))
+        .await
+        .refused(400, "limit_reached");
+    let one = format!("{LIST}/{}", made[0].field("id"));
+    api.put(&one, json!({"url": URL})).await.expect(200);
+    api.delete(&one).await.expect(204);
+    api.post(LIST, json!({"url": URL})).await.expect(201);
+});
+
 both!(put_operational_webhook_endpoint_replaces_or_creates, async |db| {
     let api = Api::on(db).await;
     let fresh = api
