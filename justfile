@@ -17,6 +17,10 @@ openapi:
     cargo run --quiet -- openapi > openapi/openapi.json
     cargo run --quiet -- openapi --yaml > openapi/openapi.yaml
 
+# Clients made from the API document, into target/clients: Python, Rust, TypeScript
+clients:
+    .ci/with-tools .ci/clients make target/clients
+
 # The load tool on a release build
 bench *args:
     cargo bench --bench load -- {{ args }}

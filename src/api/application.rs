@@ -80,6 +80,7 @@ pub struct ApplicationPatch {
     #[oai(nullable, deprecated, validator(minimum(value = "1"), maximum(value = "65535")))]
     rate_limit: MaybeUndefined<i64>,
     /// Replaces all of it.
+    #[oai(nullable)]
     metadata: MaybeUndefined<BTreeMap<String, String>>,
 }
 

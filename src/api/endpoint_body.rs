@@ -170,6 +170,7 @@ pub struct EndpointPatch {
     #[oai(nullable, validator(min_items = 1, max_items = 10))]
     channels: MaybeUndefined<Vec<String>>,
     /// Replaces all of it.
+    #[oai(nullable)]
     metadata: MaybeUndefined<BTreeMap<String, String>>,
 }
 

@@ -1,0 +1,60 @@
+"""Swagger UI in a real browser, against the server that `seeded` prepared: authorises, sends a message as the example
+stands, sees 202. Fails on any request to another host, on anything that the Content-Security-Policy stops, on any error
+in the console. Keeps a picture: swagger-ui.py CHROMIUM FOLDER"""
+
+import os
+import sys
+from urllib.parse import urlsplit
+
+from playwright.sync_api import expect, sync_playwright
+
+# No name resolves, so that what is no request of the page stays here as well; root needs to go without the sandbox.
+ARGUMENTS = ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--disable-dev-shm-usage", "--no-sandbox"]
+
+chromium, folder = sys.argv[1:]
+server, token = os.environ["POSTRIDER_URL"], os.environ["POSTRIDER_TOKEN"]
+host = urlsplit(server).netloc
+strangers, complaints = [], []
+
+
+def watch(request):
+    url = urlsplit(request.url)
+    if url.scheme != "data" and url.netloc != host:
+        strangers.append(request.url)
+
+
+with sync_playwright() as playwright:
+    browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+    context = browser.new_context(viewport={"width": 1280, "height": 1600}, service_workers="block")
+    context.set_default_timeout(30_000)
+    page = context.new_page()
+    page.on("request", watch)
+    page.on("console", lambda it: complaints.append(it.text) if it.type in ("error", "warning") else None)
+    page.on("pageerror", lambda it: complaints.append(str(it)))
+    page.goto(f"{server}/docs")
+
+    page.get_by_role("button", name="Authorize").first.click()
+    dialog = page.locator(".dialog-ux")
+    dialog.locator("input").fill(token)
+    dialog.get_by_role("button", name="Apply credentials").click()
+    dialog.get_by_role("button", name="Close").click()
+
+    send = page.locator(".opblock", has=page.locator('[data-path="/api/v1/app/{app_id}/msg"]')).and_(
+        page.locator(".opblock-post")
+    )
+    send.locator(".opblock-summary-control").click()
+    send.get_by_role("button", name="Try it out").click()
+    send.get_by_role("button", name="Execute").click()
+    status = send.locator(".live-responses-table tbody .response-col_status").first
+    status.wait_for()
+    send.locator(".live-responses-table").scroll_into_view_if_needed()
+    picture = os.path.join(folder, "swagger-ui.png")
+    page.screenshot(path=picture)
+    expect(status).to_contain_text("202")
+    answer = send.locator(".live-responses-table .highlight-code, .live-responses-table .microlight").first.inner_text()
+    assert "msg_" in answer, answer
+    browser.close()
+
+assert not strangers, f"requests left the machine: {strangers}"
+assert not complaints, f"the browser complains: {complaints}"
+print(f"swagger-ui: authorised, sent a message, answered 202; {picture}, {os.path.getsize(picture)} bytes")
