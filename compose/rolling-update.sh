@@ -8,11 +8,10 @@ count=$(wc -w <<<"$old")
 [ "$count" -gt 0 ] || { echo 'rolling-update: nothing runs: docker compose up --detach --wait' >&2; exit 1; }
 docker compose run --rm --no-deps migrate
 docker compose up --detach --no-deps --no-recreate --wait --scale app=$((2 * count)) app
-# The proxy learns of new addresses with a delay: it must know the new replicas before the first old one goes.
-sleep 15
+# The proxy asks for the replicas' addresses every two seconds: it must know the new ones before the first old one goes.
+sleep 5
 for container in $old; do
   docker stop --time 45 "$container" >/dev/null
   docker rm "$container" >/dev/null
-  sleep 5
 done
 docker compose up --detach --no-deps --no-recreate --wait --scale app="$count" app

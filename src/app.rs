@@ -132,6 +132,7 @@ async fn run(
     }
     stop_dispatcher.cancel();
     let ended = dispatching.await;
+    tokio::time::sleep(settings.shutdown_linger).await;
     ended.map_err(|err| Error::internal("the dispatcher ended badly").because(err))
 }
 

@@ -301,6 +301,11 @@ pub struct ServeSettings {
     #[arg(long, env = "POSTRIDER_SHUTDOWN_GRACE", value_name = "SECONDS", default_value = "30", value_parser = seconds::<0, 3600>,
         help_heading = "Serving")]
     pub shutdown_grace: Duration,
+
+    /// Seconds that the process lives on after its last work, refusing connections, so that proxies see it go before its address vanishes, 0 to 60
+    #[arg(long, env = "POSTRIDER_SHUTDOWN_LINGER", value_name = "SECONDS", default_value = "0", value_parser = seconds::<0, 60>,
+        help_heading = "Serving")]
+    pub shutdown_linger: Duration,
 }
 
 impl ServeSettings {
