@@ -34,6 +34,7 @@ mod migrations;
 mod openapi;
 mod openapi_examples;
 mod openapi_refusals;
+mod openapi_routes;
 mod operational;
 mod operational_events;
 mod outage;
