@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
-use self::state::{Owner, State};
+use self::state::{Load, Owner, State};
 use super::Store;
-use super::queue::{Lease, Throttle};
+use super::queue::{Lease, Target, Throttle};
 use crate::domain::delivery::Outcome;
 
 /// Of four slots, one is kept for first attempts: retries of a broken endpoint cannot hold up a new message.
@@ -80,6 +80,7 @@ pub struct Handoff {
 pub struct Slot {
     handoff: Arc<Handoff>,
     endpoint: Arc<str>,
+    app: Arc<str>,
     lane: Lane,
 }
 
@@ -104,7 +105,8 @@ impl Handoff {
     }
 
     /// Where a new first attempt goes: to this process's sender as far as the caps and rates allow.
-    pub fn place(self: &Arc<Self>, endpoint: &Arc<str>, throttle: &Throttle) -> Place {
+    pub fn place(self: &Arc<Self>, target: &Target) -> Place {
+        let (endpoint, app) = (&target.endpoint_id, &target.app_id);
         let mut state = self.state();
         let load = state.endpoints.get(endpoint);
         if load.is_some_and(|load| load.parked || load.in_flight >= load.limit(&self.caps)) {
@@ -113,38 +115,52 @@ impl Handoff {
         if self.stopping.load(Ordering::Relaxed) || state.in_flight >= self.caps.process {
             return Place::Due;
         }
-        if !self.admits(&mut state, endpoint, throttle, Lane::First) {
+        if !self.admits(&mut state, endpoint, app, &target.throttle, Lane::First) {
             return Place::Parked;
         }
-        Place::Leased(self.occupy(&mut state, endpoint, Lane::First))
+        Place::Leased(self.occupy(&mut state, endpoint, app, Lane::First))
     }
 
-    /// A slot for a claimed row; `None` when its endpoint is saturated, or its rate used up.
-    pub fn take(self: &Arc<Self>, endpoint: &Arc<str>, throttle: &Throttle, lane: Lane) -> Option<Slot> {
+    /// A slot for a claimed row; `None` when its endpoint or application is saturated, or its rate used up.
+    pub fn take(
+        self: &Arc<Self>,
+        endpoint: &Arc<str>,
+        app: &Arc<str>,
+        throttle: &Throttle,
+        lane: Lane,
+    ) -> Option<Slot> {
         let mut state = self.state();
-        self.admits(&mut state, endpoint, throttle, lane)
-            .then(|| self.occupy(&mut state, endpoint, lane))
+        self.admits(&mut state, endpoint, app, throttle, lane)
+            .then(|| self.occupy(&mut state, endpoint, app, lane))
     }
 
-    fn admits(&self, state: &mut State, endpoint: &Arc<str>, throttle: &Throttle, lane: Lane) -> bool {
-        let Some(load) = state.endpoints.get(endpoint) else {
-            return throttle.is_empty() || state.admit(endpoint, throttle, self.store.clock().monotonic());
-        };
-        if load.in_flight >= state.cap(load, &self.caps, lane) {
+    /// The endpoint is disabled or deleted: what waits for it ends unsent, as fast as it can be claimed.
+    pub fn set_gone(&self, endpoint: &str) {
+        if let Some(load) = self.state().endpoints.get_mut(endpoint) {
+            load.set_gone();
+        }
+    }
+
+    fn admits(&self, state: &mut State, endpoint: &Arc<str>, app: &Arc<str>, throttle: &Throttle, lane: Lane) -> bool {
+        let load = state.endpoints.get(endpoint);
+        let (in_flight, limit) = load.map_or((0, self.caps.endpoint), |load| (load.in_flight, load.limit(&self.caps)));
+        if in_flight >= state.cap(limit, Some(app), &self.caps, lane) {
+            state.endpoints.entry(endpoint.clone()).or_default().app = Some(app.clone());
             return false;
         }
-        if throttle.is_empty() && load.is_unpaced() {
+        if throttle.is_empty() && load.is_none_or(Load::is_unpaced) {
             return true;
         }
         state.admit(endpoint, throttle, self.store.clock().monotonic())
     }
 
-    fn occupy(self: &Arc<Self>, state: &mut State, endpoint: &Arc<str>, lane: Lane) -> Slot {
-        state.occupy(endpoint, lane);
+    fn occupy(self: &Arc<Self>, state: &mut State, endpoint: &Arc<str>, app: &Arc<str>, lane: Lane) -> Slot {
+        state.occupy(endpoint, app, lane);
         self.store.metrics().in_flight.add(1);
         Slot {
             handoff: self.clone(),
             endpoint: endpoint.clone(),
+            app: app.clone(),
             lane,
         }
     }
@@ -284,6 +300,7 @@ impl Drop for Slot {
         let mut state = self.handoff.state();
         let was_full = self.handoff.caps.free(&state, self.lane) == 0;
         state.in_flight -= 1;
+        let was_held_back = state.leave(&self.app);
         self.handoff.store.metrics().in_flight.add(-1);
         state.again_in_flight -= usize::from(self.lane == Lane::Again);
         let Some(load) = state.endpoints.get_mut(&self.endpoint) else {
@@ -300,7 +317,7 @@ impl Drop for Slot {
         }
         state.forget_if_idle(&self.endpoint);
         drop(state);
-        if wanted || was_full {
+        if wanted || was_full || was_held_back {
             self.handoff.store.wake();
         }
         if earlier {

@@ -135,8 +135,8 @@ both!(parked_retries_leave_the_kept_slots_alone, async |db| {
     let mut rig = capped(db, 8, 4).await;
     let (broken, healthy, gate) = (Receiver::start().await, Receiver::start().await, Gate::closed());
     broken.answer(Answer::status(500).behind(&gate));
-    let app = rig.application("a").await;
     for endpoint in ["e1", "e2", "e3"] {
+        let app = rig.application(endpoint).await;
         let endpoint = rig.endpoint(&app, endpoint, &broken.url()).await;
         backlog(&rig, &app, &endpoint, 30, 1).await;
     }
@@ -240,3 +240,71 @@ both!(what_is_parked_while_a_claim_runs_is_not_forgotten, async |db| {
     rig.handoff.unset_parked([&endpoint]);
     assert_eq!(turn(&rig.handoff), 0);
 });
+
+both!(
+    an_application_whose_endpoints_all_hang_leaves_slots_for_every_other,
+    async |db| {
+        let mut rig = capped(db, 64, 16).await;
+        let (hanging, healthy, gate) = (Receiver::start().await, Receiver::start().await, Gate::closed());
+        hanging.answer(Answer::ok().behind(&gate));
+        let (a, b, c) = (
+            rig.application("a").await,
+            rig.application("b").await,
+            rig.application("c").await,
+        );
+        rig.endpoints(&a, 200, &hanging.url()).await;
+        for at in 0..20 {
+            rig.endpoint(&b, &format!("b{at}"), &hanging.url()).await;
+        }
+        rig.endpoint(&c, "c", &healthy.url()).await;
+        rig.accept(&a, "{}").await;
+        assert_eq!(
+            rig.count("delivery where owner is not null").await,
+            49,
+            "all but the last quarter"
+        );
+        assert_eq!(rig.count("delivery where due_at is null").await, 151);
+        rig.accept(&b, "{}").await;
+        assert_eq!(
+            rig.count("delivery where owner is not null and app_id = 'app_b'").await,
+            8,
+            "half of the rest"
+        );
+        let running = rig.run();
+        hanging.wait_for(57).await;
+        for at in 1..=5 {
+            rig.accept(&c, "{}").await;
+            healthy.wait_for(at).await;
+        }
+        assert_eq!(
+            hanging.count(),
+            57,
+            "what is parked waits for slots of its own application"
+        );
+        gate.open();
+        hanging.wait_for(220).await;
+        running.stop(true).await;
+        assert_eq!(rig.count("delivery").await, 0);
+    }
+);
+
+both!(
+    an_application_with_half_of_the_slots_gets_one_more_for_each_idle_endpoint,
+    async |db| {
+        let rig = capped(db, 64, 16).await;
+        let receiver = Receiver::start().await;
+        let app = rig.application("a").await;
+        rig.endpoints(&app, 4, &receiver.url()).await;
+        for _ in 0..20 {
+            rig.accept(&app, "{}").await;
+        }
+        assert_eq!(rig.count("delivery where owner is not null").await, 32);
+        rig.endpoint(&app, "idle", &receiver.url()).await;
+        rig.accept(&app, "{}").await;
+        assert_eq!(
+            rig.count("delivery where owner is not null and endpoint_id = 'ep_idle'")
+                .await,
+            1
+        );
+    }
+);

@@ -126,12 +126,13 @@ both!(the_end_of_a_rest_needs_no_poll, async |db| {
     running.stop(true).await;
 });
 
-/// 100 endpoints with 30 first attempts and 30 retries each, all due.
+/// 100 endpoints of two applications, half with 30 first attempts, half with 30 retries each, all due.
 async fn a_hundred_in_trouble(rig: &Rig, receiver: &Receiver) {
-    let app = rig.application("trouble").await;
+    let apps = [rig.application("trouble").await, rig.application("more").await];
     for at in 0..100 {
-        let endpoint = rig.endpoint(&app, &format!("t{at}x"), &receiver.url()).await;
-        backlog(rig, &app, &endpoint, 30, at % 2).await;
+        let app = &apps[at / 50];
+        let endpoint = rig.endpoint(app, &format!("t{at}x"), &receiver.url()).await;
+        backlog(rig, app, &endpoint, 30, i32::from(at % 2 == 1)).await;
     }
 }
 
@@ -190,3 +191,20 @@ both!(a_healthy_endpoint_does_not_notice_a_hundred_that_fail, async |db| {
         "every claim brings it: {waits:?}"
     );
 });
+
+both!(
+    what_waits_for_a_disabled_endpoint_in_trouble_ends_in_few_steps,
+    async |db| {
+        let mut rig = capped(db, 1_024, 128).await;
+        let receiver = Receiver::start().await;
+        let app = rig.application("a").await;
+        let endpoint = rig.endpoint(&app, "e", &receiver.url()).await;
+        receiver.answer(Answer::status(500));
+        backlog(&rig, &app, &endpoint, 430, 0).await;
+        assert_eq!(steps(&mut rig, 3).await, [128, 1, 1]);
+        rig.sql("update endpoint set disabled = true", []).await;
+        steps(&mut rig, 5).await;
+        assert_eq!(rig.count("delivery where due_at is null").await, 0);
+        assert_eq!(receiver.count(), 130);
+    }
+);

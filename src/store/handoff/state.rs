@@ -1,6 +1,7 @@
 //! The counts behind the handoff: what is in flight, who has parked rows, and how much of each rate is used.
 //! Must not lock or wait: the handoff does.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,8 @@ use crate::store::queue::Throttle;
 
 /// The last quarter of the slots is for endpoints that have nothing in flight.
 const KEPT_FOR_IDLE: usize = 4;
+/// An application that has half of the slots gets one more for each of its endpoints that has none in flight.
+const OF_ONE_APPLICATION: usize = 2;
 /// A Retry-After makes an endpoint rest no longer than this: whoever recovers must not wait until tomorrow.
 const LONGEST_REST: Duration = Duration::from_secs(60);
 /// An endpoint's trouble is remembered for this long, and of no more than so many that are idle.
@@ -22,6 +25,8 @@ pub(super) struct State {
     pub in_flight: usize,
     pub again_in_flight: usize,
     pub endpoints: HashMap<Arc<str>, Load>,
+    /// Those with deliveries in flight.
+    applications: HashMap<Arc<str>, Application>,
     pub owner: Option<Owner>,
     /// How many processes share the rates; 0 until the first heartbeat is as 1.
     pub processes: u32,
@@ -34,8 +39,17 @@ pub(super) struct State {
 }
 
 #[derive(Default)]
+struct Application {
+    in_flight: usize,
+    /// Endpoints of it went without a slot because it has its share.
+    held_back: Cell<bool>,
+}
+
+#[derive(Default)]
 pub(super) struct Load {
     pub in_flight: usize,
+    /// None until a row of the endpoint was seen.
+    pub app: Option<Arc<str>>,
     /// Rows of this endpoint are known to be parked.
     pub parked: bool,
     /// Counts how often that was noticed, in all and until its last turn.
@@ -66,6 +80,12 @@ pub(super) struct Owner {
 impl Load {
     fn is_idle(&self) -> bool {
         self.in_flight == 0 && !self.parked
+    }
+
+    /// Forgets trouble and rates: nothing will be sent.
+    pub fn set_gone(&mut self) {
+        self.throttle.clear();
+        self.trouble = None;
     }
 
     /// Neither rates nor a rest hold anything back.
@@ -107,21 +127,49 @@ impl Load {
 }
 
 impl State {
-    /// Counts one more in flight to `endpoint`.
-    pub fn occupy(&mut self, endpoint: &Arc<str>, lane: Lane) {
+    /// Counts one more in flight to `endpoint` of `app`.
+    pub fn occupy(&mut self, endpoint: &Arc<str>, app: &Arc<str>, lane: Lane) {
         self.in_flight += 1;
         self.again_in_flight += usize::from(lane == Lane::Again);
-        self.endpoints.entry(endpoint.clone()).or_default().in_flight += 1;
+        let load = self.endpoints.entry(endpoint.clone()).or_default();
+        load.in_flight += 1;
+        load.app.get_or_insert_with(|| app.clone());
+        self.applications.entry(app.clone()).or_default().in_flight += 1;
     }
 
-    /// How many may be in flight to an endpoint: its limit, and one where slots are short. So endpoints that hang, however
-    /// many slots each of them could have, leave some for all others.
-    pub fn cap(&self, load: &Load, caps: &Caps, lane: Lane) -> usize {
-        if caps.free(self, lane) >= caps.of(lane) / KEPT_FOR_IDLE {
-            load.limit(caps)
-        } else {
-            1
+    /// Counts one less in flight for `app`; answers whether endpoints of it were held back by its share.
+    pub fn leave(&mut self, app: &str) -> bool {
+        let Some(application) = self.applications.get_mut(app) else {
+            return false;
+        };
+        application.in_flight -= 1;
+        let held_back = application.held_back.take();
+        if application.in_flight == 0 {
+            self.applications.remove(app);
         }
+        held_back
+    }
+
+    /// How many may be in flight to an endpoint of `app`: its `limit`, and one where slots are short or the application
+    /// has half of them. So endpoints that hang, however many slots each of them could have, leave some for all others.
+    /// None where slots are short and the application has as many as are free: whoever comes next finds as many.
+    pub fn cap(&self, limit: usize, app: Option<&Arc<str>>, caps: &Caps, lane: Lane) -> usize {
+        let application = app.and_then(|app| self.applications.get(app));
+        let has = application.map_or(0, |application| application.in_flight);
+        if caps.free(self, lane) >= caps.of(lane) / KEPT_FOR_IDLE {
+            return if has < caps.process.div_ceil(OF_ONE_APPLICATION) {
+                limit
+            } else {
+                1
+            };
+        }
+        if has == 0 || has < caps.free(self, Lane::First) {
+            return 1;
+        }
+        if let Some(application) = application {
+            application.held_back.set(true);
+        }
+        0
     }
 
     /// Whether rest and rates allow one more request now; it counts as sent then. Remembers the rates of who has to wait.
@@ -186,7 +234,9 @@ impl State {
     }
 
     fn room_of(&self, load: &Load, caps: &Caps, now: Duration) -> (usize, Option<Duration>) {
-        let room = self.cap(load, caps, Lane::Again).saturating_sub(load.in_flight);
+        let room = self
+            .cap(load.limit(caps), load.app.as_ref(), caps, Lane::Again)
+            .saturating_sub(load.in_flight);
         let rest = load.trouble.as_ref().map(|trouble| trouble.rests_until);
         match self.paced_until(&load.throttle).max(rest) {
             Some(at) if at > now && room > 0 => (0, Some(at)),

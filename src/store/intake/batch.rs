@@ -189,7 +189,7 @@ impl Batch {
             let content_type: Option<Arc<str>> = message.content_type.as_deref().map(Into::into);
             for target in &plan.targets {
                 let place = match &owner {
-                    Some(_) if body.len() <= LARGE_BODY => self.handoff.place(&target.endpoint_id, &target.throttle),
+                    Some(_) if body.len() <= LARGE_BODY => self.handoff.place(target),
                     _ => Place::Due,
                 };
                 let mut row = DeliveryRow {

@@ -129,10 +129,14 @@ async fn lease_all(
     let mut saturated: Vec<(Claimed, Arc<str>)> = Vec::new();
     for row in rows {
         let endpoint = names[&row.endpoint_id].clone();
-        let throttle = targets
-            .get(&row.endpoint_id)
-            .map_or(&unthrottled, |target| &target.throttle);
-        match handoff.take(&endpoint, throttle, lane) {
+        let slot = match targets.get(&row.endpoint_id) {
+            Some(target) => handoff.take(&endpoint, &target.app_id, &target.throttle, lane),
+            None => {
+                handoff.set_gone(&endpoint);
+                handoff.take(&endpoint, &row.app_id.as_str().into(), &unthrottled, lane)
+            }
+        };
+        match slot {
             Some(slot) => placed.push((row, slot)),
             None => saturated.push((row, endpoint)),
         }

@@ -18,6 +18,7 @@ use crate::store::{Store, Tx};
 #[derive(Debug)]
 pub struct Target {
     pub endpoint_id: Arc<str>,
+    pub app_id: Arc<str>,
     pub url: String,
     pub headers: StoredHeaders,
     /// Newest first.
@@ -55,6 +56,7 @@ impl From<TargetRow> for Target {
         Self {
             throttle: rates.map(|(id, rate)| (id.into(), rate.unsigned_abs())).collect(),
             endpoint_id,
+            app_id: row.app_id.into(),
             url: row.url,
             headers: row.headers.0,
             secrets: row.secrets.0,
