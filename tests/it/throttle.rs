@@ -282,10 +282,12 @@ both!(a_rate_holds_beside_a_full_cap, async |db| {
     gate.open();
     receiver.wait_for(26).await;
     assert!(receiver.count() <= 36, "a burst is 20");
-    rig.clock.advance(Duration::from_millis(200));
-    receiver.wait_for(45).await;
-    rig.clock.advance(Duration::from_millis(100));
-    receiver.wait_for(50).await;
+    // How much of each burst goes depends on when slots come free; as the clock goes on, all of it does.
+    within(DEADLINE, "the rest goes out", async || {
+        rig.clock.advance(STEP);
+        (receiver.count() >= 50).then_some(())
+    })
+    .await;
     running.stop(true).await;
 });
 
