@@ -1,53 +1,16 @@
-"""Drives one Compose stack: commands, calls through its proxy, a receiver beside it, and a sender that keeps account."""
+"""Calls through the stack's proxy, a receiver beside it, a sender that keeps account, and the stack with its token."""
 
 import http.client
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
 
-PROJECT = os.environ["COMPOSE_PROJECT_NAME"]
-PORT = int(os.environ["PORT"])
+from engine import PORT, PROJECT, compose, poll, run, say, up
+
 RECEIVER = f"{PROJECT}-receiver"
-
-
-def say(text: str) -> None:
-    print(f"stack: {text}", flush=True)
-
-
-def run(*command: str, ok: bool = True, env: dict | None = None) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(env or {})}, check=False)
-    if ok and done.returncode != 0:
-        raise AssertionError(f"{' '.join(command)}: status {done.returncode}\n{done.stdout}{done.stderr}")
-    return done.stdout.strip()
-
-
-def compose(*command: str, **options) -> str:
-    return run("docker", "compose", *command, **options)
-
-
-def containers(service: str) -> list[str]:
-    return compose("ps", "-q", service).split()
-
-
-def inspect(container: str, template: str) -> str:
-    return run("docker", "inspect", "-f", template, container)
-
-
-def kill_9(service: str) -> None:
-    """From outside, so that the restart policy acts (a `docker kill` counts as a person's stop)."""
-    pid = inspect(containers(service)[0], "{{.State.Pid}}")
-    run("kill", "-9", pid)
-
-
-def poll(seconds: float, what: str, ready) -> None:
-    end = time.monotonic() + seconds
-    while not ready():
-        if time.monotonic() > end:
-            raise AssertionError(f"waited {seconds} s in vain: {what}")
-        time.sleep(0.3)
+ORDER = {"eventType": "order.paid", "payload": {"order": 1}}
 
 
 class Api:
@@ -139,9 +102,36 @@ def new_token() -> str:
     return compose("exec", "-T", "app", "/app", "token", "create", "--organization", "ci")
 
 
-def up(**settings: str) -> None:
-    compose("up", "--detach", "--wait", env=settings)
+class Stack:
+    """The running stack and its token."""
 
+    def __init__(self) -> None:
+        self.token = ""
+        # Instants at which something was killed, cut or stopped: what was in flight then may arrive twice.
+        self.cuts: list[float] = []
 
-def fail(text: str) -> None:
-    sys.exit(f"stack: {text}")
+    @property
+    def api(self) -> Api:
+        return Api(self.token)
+
+    def cut(self, what: str) -> None:
+        self.cuts.append(time.time())
+        say(f"  {what}")
+
+    def prepare(self) -> None:
+        """A token, a receiver that deliveries may reach, an application with one endpoint."""
+        self.token = new_token()
+        # A network that is made again may get another of the addresses that Docker gives out.
+        os.environ["POSTRIDER_ALLOW_TARGETS"] = "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"
+        # Short waits, so that what failed while something was down comes within the test.
+        os.environ["POSTRIDER_RETRY_SCHEDULE"] = ",".join(["3"] * 50)
+        up()
+        start_receiver()
+        api = self.api
+        api.call("POST", "/app", {"name": "Stack", "uid": "stack"})
+        api.call("POST", "/app/stack/endpoint", {"uid": "receiver", "url": "http://receiver:9000/"})
+        message = api.call("POST", "/app/stack/msg", ORDER)["id"]
+        poll(30, "the first message arrives", lambda: message in arrivals())
+
+    def healthy(self, seconds: float = 90) -> None:
+        poll(seconds, "the API is healthy again", lambda: self.api.healthy())

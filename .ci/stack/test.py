@@ -1,246 +1,75 @@
-"""What the Compose stack promises, each as one claim, on the real engine. Needs the image POSTRIDER_IMAGE, and COMPOSE_PROJECT_NAME
-and PORT of its own. Run by `.ci/run stack`; `test.py NAME...` runs only the claims that are named."""
+"""What the Compose files promise, each as one claim, on the real engine and from a fresh clone. Needs the image POSTRIDER_IMAGE, and
+COMPOSE_PROJECT_NAME and PORT of its own. Run by `.ci/run stack`; `test.py NAME...` runs only the claims that are named."""
 
-import concurrent.futures
-import json
 import os
 import sys
 import tempfile
 import time
-import urllib.request
 
-from stack import (
-    PORT, PROJECT, RECEIVER, Api, Sender, arrivals, compose, containers, fail, inspect, kill_9, new_token, poll, run,
-    say, start_receiver, up,
-)
+import claims
+import operation
+import variants
+from engine import compose, fail, run, say, up
+from stack import RECEIVER, Stack
 
-IMAGE = os.environ["POSTRIDER_IMAGE"]
-ORDER = {"eventType": "order.paid", "payload": {"order": 1}}
-
-
-class Stack:
-    """The running stack and its token."""
-
-    def __init__(self) -> None:
-        self.token = ""
-        # Instants at which something was killed, cut or stopped: what was in flight then may arrive twice.
-        self.cuts: list[float] = []
-
-    @property
-    def api(self) -> Api:
-        return Api(self.token)
-
-    def cut(self, what: str) -> None:
-        self.cuts.append(time.time())
-        say(f"  {what}")
-
-    def prepare(self) -> None:
-        """A token, a receiver that deliveries may reach, an application with one endpoint."""
-        self.token = new_token()
-        # A network that is made again may get another of the addresses that Docker gives out.
-        os.environ["POSTRIDER_ALLOW_TARGETS"] = "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"
-        # Short waits, so that what failed while something was down comes within the test.
-        os.environ["POSTRIDER_RETRY_SCHEDULE"] = ",".join(["3"] * 50)
-        up()
-        start_receiver()
-        api = self.api
-        api.call("POST", "/app", {"name": "Stack", "uid": "stack"})
-        api.call("POST", "/app/stack/endpoint", {"uid": "receiver", "url": "http://receiver:9000/"})
-        message = api.call("POST", "/app/stack/msg", ORDER)["id"]
-        poll(30, "the first message arrives", lambda: message in arrivals())
-
-    def healthy(self, seconds: float = 90) -> None:
-        poll(seconds, "the API is healthy again", lambda: self.api.healthy())
-
-
-def a_fresh_stack_is_healthy_and_keeps_its_database_to_itself(stack: Stack) -> None:
-    readme = run(".ci/readme-block", "Compose", "1")
-    run("bash", "-euo", "pipefail", "-c", readme)
-    for path in ("/docs", "/openapi.json", "/api/v1/health"):
-        with urllib.request.urlopen(f"http://127.0.0.1:{PORT}{path}", timeout=10) as answer:
-            assert answer.status == 200, path
-    for service in ("db", "app"):
-        ports = json.loads(inspect(containers(service)[0], "{{json .NetworkSettings.Ports}}"))
-        assert not any(ports.values()), f"{service} publishes {ports}"
-    stack.prepare()
-    asks = ("getent", "hosts", "db")
-    assert run("docker", "exec", containers("proxy")[0], *asks, ok=False) == "", "the proxy resolves db"
-    assert run("docker", "exec", RECEIVER, "python", "-c", "import socket; socket.gethostbyname('db')", ok=False) == ""
-    assert run("git", "status", "--porcelain", "--untracked-files=normal") == os.environ.get("GIT_STATUS_BEFORE", ""), "git status"
-
-
-def every_container_is_hardened_and_bounded(_: Stack) -> None:
-    for service in ("db", "app", "proxy"):
-        for container in containers(service):
-            facts = json.loads(run("docker", "inspect", container))[0]
-            host, name = facts["HostConfig"], f"{service}: "
-            assert host["ReadonlyRootfs"], name + "its root can be written"
-            assert host["CapDrop"] == ["ALL"] and not host["CapAdd"], name + "capabilities"
-            assert "no-new-privileges:true" in host["SecurityOpt"], name + "may gain privileges"
-            assert facts["Config"]["User"].split(":")[0] not in ("", "0", "root"), name + "runs as root"
-            assert host["Memory"] > 0 and host["NanoCpus"] > 0 and 0 < host["PidsLimit"] < 1000, name + "limits"
-            assert host["LogConfig"]["Config"].get("max-size"), name + "log"
-    shell = run("docker", "run", "--rm", "--entrypoint", "/bin/sh", IMAGE, "-c", "echo shell", ok=False)
-    assert shell == "", "the image has a shell"
-    size = int(run("docker", "image", "inspect", "-f", "{{.Size}}", IMAGE))
-    say(f"  the image has {size / 1e6:.1f} MB")
-
-
-def nothing_is_lost_whatever_dies(stack: Stack) -> None:
-    sender = Sender(stack.token, rate=20)
-    sender.start()
-    before = len(sender.accepted)
-
-    def flows() -> None:
-        nonlocal before
-        stack.healthy()
-        poll(60, "messages are accepted again", lambda: len(sender.accepted) > before + 20)
-        before = len(sender.accepted)
-
-    flows()
-    for service in ("app", "db", "proxy"):
-        stack.cut(f"kill -9 of {service}")
-        kill_9(service)
-        flows()
-    stack.cut("the database's network is cut for 20 s")
-    db = containers("db")[0]
-    run("docker", "network", "disconnect", f"{PROJECT}_data", db)
-    time.sleep(20)
-    run("docker", "network", "connect", "--alias", "db", f"{PROJECT}_data", db)
-    stack.cut("it is connected again")
-    flows()
-    stack.cut("the database stands still for 30 s")
-    compose("stop", "db")
-    time.sleep(30)
-    compose("start", "db")
-    stack.cut("it is started")
-    flows()
-    for service in ("proxy", "db", "app"):
-        stack.cut(f"restart of {service}")
-        compose("restart", service)
-    flows()
-    stack.cut("every container is removed and made again")
-    compose("rm", "--force", "--stop")
-    up()
-    flows()
-    stack.cut("down and up")
-    run("docker", "network", "disconnect", "-f", f"{PROJECT}_default", RECEIVER)
-    compose("down")
-    up()
-    run("docker", "network", "connect", "--alias", "receiver", f"{PROJECT}_default", RECEIVER, ok=False)
-    flows()
-    sender.end()
-    all_arrived(stack, sender)
-
-
-def all_arrived(stack: Stack, sender: Sender) -> None:
-    accepted = set(sender.accepted)
-    poll(120, "every accepted message arrives", lambda: accepted <= arrivals().keys())
-    heard, api, twice = arrivals(), stack.api, 0
-    for message in accepted:
-        if len(heard[message]) == 1:
-            continue
-        twice += 1
-        attempts = api.call("GET", f"/app/stack/attempt/msg/{message}?limit=250")["data"]
-        in_flight = any(0 <= at - cut < 60 or -10 < at - cut < 0 for at in heard[message] for cut in stack.cuts)
-        assert len(attempts) >= len(heard[message]) or in_flight, f"{message} arrived {len(heard[message])} times: {attempts}"
-    say(f"  {len(accepted)} accepted, all arrived; {twice} more than once; {len(sender.failures)} requests failed meanwhile")
-
-
-def three_replicas_are_replaced_without_a_failed_request(stack: Stack) -> None:
-    compose("up", "--detach", "--wait", "--no-recreate", "--scale", "app=3")
-    os.environ["REPLICAS"] = "3"
-    sender = Sender(stack.token, rate=100, connections=16)
-    sender.start()
-    time.sleep(3)
-    old = set(containers("app"))
-    said = run("compose/rolling-update.sh")
-    time.sleep(3)
-    sender.end()
-    new = set(containers("app"))
-    assert len(new) == 3 and not old & new, f"{old} {new} {said}"
-    assert not sender.failures, f"{len(sender.failures)} of {len(sender.accepted)} failed: {sender.failures[:5]}"
-    say(f"  {len(sender.accepted)} POSTs while three replicas were replaced, none failed")
-    stack.cut("replicas were replaced")
-    all_arrived(stack, sender)
-
-
-def a_backup_brings_everything_back(stack: Stack) -> None:
-    api = stack.api
-    secret = api.call("GET", "/app/stack/endpoint/receiver/secret")
-    messages = api.call("GET", "/app/stack/msg?limit=250")["data"]
-    name = compose("run", "--rm", "backup").splitlines()[-1]
-    for kind in ("dump", "key"):
-        assert os.stat(f"{os.environ['BACKUPS']}/{name}.{kind}").st_mode & 0o777 == 0o600, kind
-    run("docker", "network", "disconnect", "-f", f"{PROJECT}_default", RECEIVER, ok=False)
-    compose("down", "--volumes")
-    compose("run", "--rm", "restore", name)
-    up()
-    run("docker", "network", "connect", "--alias", "receiver", f"{PROJECT}_default", RECEIVER, ok=False)
-    api = stack.api
-    assert api.call("GET", "/app/stack/endpoint/receiver/secret") == secret
-    assert api.call("GET", "/app/stack/msg?limit=250")["data"] == messages
-    message = api.call("POST", "/app/stack/msg", ORDER)["id"]
-    poll(60, "deliveries go on", lambda: message in arrivals())
-
-
-def a_wrong_key_refuses_to_start(_: Stack) -> None:
-    command = ("docker", "compose", "run", "--rm", "--no-deps", "-e", "POSTRIDER_ENCRYPTION_KEY_FILE=",
-               "-e", "POSTRIDER_ENCRYPTION_KEY=another key of more than 32 characters", "app", "serve")
-    import subprocess
-
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode != 0 and "key" in done.stdout + done.stderr, done
-    say("  " + (done.stdout + done.stderr).strip().splitlines()[-1])
-
-
-def five_migrators_at_once_migrate_once(_: Stack) -> None:
-    compose("stop", "app", "proxy")
-    psql = ("exec", "-T", "db", "psql", "--username=postrider", "--dbname=postgres", "--quiet", "--command")
-    compose(*psql, "create database five owner postrider")
-    url = "DATABASE_URL=postgresql://postrider@db:5432/five"
-    migrate = ("run", "--rm", "--no-deps", "-e", url, "migrate")
-    with concurrent.futures.ThreadPoolExecutor(5) as pool:
-        said = list(pool.map(lambda _: compose(*migrate), range(5)))
-    steps = compose("exec", "-T", "db", "psql", "--username=postrider", "--dbname=five", "-Atc", "select count(*) from seaql_migrations")
-    assert int(steps) > 0, said
-    compose(*psql, "drop database five")
-    up()
-
-
-CLAIMS = [
-    a_fresh_stack_is_healthy_and_keeps_its_database_to_itself,
-    every_container_is_hardened_and_bounded,
-    nothing_is_lost_whatever_dies,
-    three_replicas_are_replaced_without_a_failed_request,
-    a_backup_brings_everything_back,
-    a_wrong_key_refuses_to_start,
-    five_migrators_at_once_migrate_once,
-]
+# On one running stack, one after the other; each leaves it running with the application `stack` and its receiver.
+ON_THE_STACK = [*claims.CLAIMS, *operation.CLAIMS]
+# When that one is gone; each starts what it needs.
+ALONE = variants.CLAIMS
 
 
 def main() -> None:
-    wanted, stack = sys.argv[1:], Stack()
-    compose("down", "--volumes", ok=False)
-    run("docker", "rm", "-f", RECEIVER, ok=False)
-    os.environ["GIT_STATUS_BEFORE"] = run("git", "status", "--porcelain", "--untracked-files=normal")
-    with tempfile.TemporaryDirectory() as backups:
-        os.environ["BACKUPS"] = backups
+    wanted = sys.argv[1:] or [claim.__name__ for claim in (*ON_THE_STACK, *ALONE)]
+    unknown = set(wanted) - {claim.__name__ for claim in (*ON_THE_STACK, *ALONE)}
+    if unknown:
+        fail(f"no such claim: {', '.join(sorted(unknown))}")
+    took: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        clone(f"{scratch}/postrider")
+        os.chdir(f"{scratch}/postrider")
         try:
-            if wanted and wanted[0] != CLAIMS[0].__name__:
-                up()
-                stack.prepare()
-            for claim in CLAIMS:
-                if not wanted or claim.__name__ in wanted:
-                    start = time.monotonic()
-                    claim(stack)
-                    say(f"{claim.__name__.replace('_', ' ')}: shown in {time.monotonic() - start:.0f} s")
+            show([claim for claim in ON_THE_STACK if claim.__name__ in wanted], Stack(), took)
         except AssertionError as failure:
             print(compose("logs", "--tail", "60", ok=False), file=sys.stderr)
             fail(str(failure))
         finally:
-            run("docker", "rm", "-f", RECEIVER, ok=False)
-            compose("down", "--volumes", ok=False)
+            clean_up()
+        try:
+            show([claim for claim in ALONE if claim.__name__ in wanted], None, took)
+        except AssertionError as failure:
+            fail(str(failure))
+    for name, seconds in took.items():
+        say(f"{seconds:4.0f} s  {name}")
+    say(f"{sum(took.values()):4.0f} s  in all")
+
+
+def clone(folder: str) -> None:
+    """What `git clone` gives, and in a commit of its own there what is not committed here."""
+    run("git", "clone", "--quiet", ".", folder)
+    run("bash", "-c", f"git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t '{folder}'")
+    run("git", "-C", folder, "add", "--all")
+    author = ("-c", "user.name=ci", "-c", "user.email=ci@localhost")
+    run("git", "-C", folder, *author, "commit", "--quiet", "--allow-empty", "--no-verify", "-m", "What is not committed")
+
+
+def show(chosen: list, stack: Stack | None, took: dict[str, float]) -> None:
+    if stack is not None and chosen:
+        clean_up()
+        if chosen[0] is not claims.CLAIMS[0]:
+            up()
+            stack.prepare()
+    for claim in chosen:
+        start, name = time.monotonic(), claim.__name__.replace("_", " ")
+        claim(stack) if stack else claim()
+        changes = run("git", "status", "--porcelain")
+        assert changes == "", f"git status: {changes}"
+        took[name] = time.monotonic() - start
+        say(f"{name}: shown in {took[name]:.0f} s")
+
+
+def clean_up() -> None:
+    run("docker", "rm", "-f", RECEIVER, ok=False)
+    compose("--profile", "*", "down", "--volumes", ok=False)
 
 
 main()
