@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use self::database::{COMMAND_PATIENCE, connect_options, migrate_options, open_beside, reach, unlock};
+pub use self::database::{COMMAND_PATIENCE, connect_options, key_file, migrate_options, open_beside, reach, unlock};
 use crate::api::listener::CappedAcceptor;
 use crate::api::{self, AdminToken, ApiState, Probes};
 use crate::clock::Clock;

@@ -1,6 +1,7 @@
 //! The command line: subcommands, help, exit codes (0 done, 1 failed, 2 wrong usage), errors as one line.
 //! Must not do a command's work beyond showing its result. Called by main.
 
+mod backup;
 mod healthcheck;
 mod migrate;
 mod secrets;
@@ -49,6 +50,8 @@ enum Command {
     /// Make, list and revoke API tokens
     #[command(subcommand)]
     Token(token::Command),
+    /// Copy an SQLite database and its encryption key while it is served
+    Backup(backup::Arguments),
     /// Print the API document
     Openapi {
         /// As YAML instead of JSON
@@ -103,6 +106,7 @@ fn execute(cli: Cli) -> Result<()> {
             Command::Migrate(arguments) => migrate::run(arguments).await,
             Command::Seed(arguments) => seed::run(arguments).await,
             Command::Token(command) => token::run(command).await,
+            Command::Backup(arguments) => backup::run(arguments).await,
             Command::Openapi { yaml: true } => say(api::document_yaml().trim_end()),
             Command::Openapi { yaml: false } => say(api::document().trim_end()),
             Command::Healthcheck(settings) => healthcheck::run(settings.listen),

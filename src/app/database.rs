@@ -93,10 +93,15 @@ pub async fn unlock(store: &Store, options: &ConnectOptions, settings: &KeySetti
     store.unlock(Encryptor::new(key.expose()).map_err(Error::config)?).await
 }
 
-async fn key_beside(store: &Store, database: &Path) -> Result<Secret> {
+/// Where an SQLite database's encryption key is kept when no setting gives it.
+pub fn key_file(database: &Path) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
     name.push(".key");
-    let path = PathBuf::from(name);
+    PathBuf::from(name)
+}
+
+async fn key_beside(store: &Store, database: &Path) -> Result<Secret> {
+    let path = key_file(database);
     if !path.exists() {
         if store.is_keyed().await? {
             return Err(Error::config(format!(

@@ -5,6 +5,7 @@ pub mod application;
 pub mod attempt;
 mod backend;
 pub mod background_task;
+pub mod backup;
 mod connect;
 pub mod delivery_result;
 pub mod endpoint;

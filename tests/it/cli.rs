@@ -7,7 +7,16 @@ use crate::harness::{Program, rows};
 #[tokio::test]
 async fn help_names_every_command_and_ends_with_success() {
     let help = Program::bare().run(&["--help"]).await.ok();
-    for command in ["serve", "migrate", "seed", "token", "openapi", "healthcheck", "secrets"] {
+    for command in [
+        "serve",
+        "migrate",
+        "seed",
+        "token",
+        "openapi",
+        "healthcheck",
+        "secrets",
+        "backup",
+    ] {
         assert!(
             help.lines()
                 .any(|line| line.trim_start().starts_with(&format!("{command} "))),

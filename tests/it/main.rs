@@ -10,6 +10,7 @@ mod architecture;
 mod attempt;
 mod auth;
 mod background_task;
+mod backup;
 mod bad_input;
 mod cli;
 mod cloud_only;
