@@ -1,17 +1,33 @@
-"""Prints one line for each webhook: the instant, its id. Runs in a container of the stack's network."""
+"""Prints one line for each webhook: the instant, its id. With a SECRET only for those that are signed with it. Runs in a container of
+the stack's network."""
 
+import base64
+import hashlib
+import hmac
+import os
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+KEY = base64.b64decode(os.environ.get("SECRET", "").removeprefix("whsec_"))
 
 
 class Receiver(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("content-length", 0)))
-        print(f"{time.time():.3f} {self.headers['webhook-id']}", flush=True)
-        self.send_response(204)
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        if self.is_signed(body):
+            print(f"{time.time():.3f} {self.headers['webhook-id']}", flush=True)
+            self.send_response(204)
+        else:
+            self.send_response(400)
+            self.send_header("content-length", "0")
         self.end_headers()
+
+    def is_signed(self, body: bytes) -> bool:
+        content = f"{self.headers['webhook-id']}.{self.headers['webhook-timestamp']}.".encode() + body
+        mac = base64.b64encode(hmac.digest(KEY, content, hashlib.sha256)).decode()
+        return not KEY or f"v1,{mac}" in self.headers["webhook-signature"].split()
 
     def log_message(self, *_: object) -> None:
         pass

@@ -1,5 +1,6 @@
 """Calls through the stack's proxy, a receiver beside it, a sender that keeps account, and the stack with its token."""
 
+import base64
 import http.client
 import json
 import os
@@ -10,6 +11,8 @@ import time
 from engine import PORT, PROJECT, compose, poll, run, say, up
 
 RECEIVER = f"{PROJECT}-receiver"
+# What the stack's endpoint signs with; its receiver hears nothing else.
+SECRET = "whsec_" + base64.b64encode(os.urandom(24)).decode()
 ORDER = {"eventType": "order.paid", "payload": {"order": 1}}
 
 
@@ -94,7 +97,7 @@ def arrivals() -> dict[str, list[float]]:
 def start_receiver() -> None:
     here = os.path.dirname(os.path.abspath(__file__))
     run("docker", "rm", "-f", RECEIVER, ok=False)
-    run("docker", "run", "-d", "--name", RECEIVER, "--network", f"{PROJECT}_default", "--network-alias", "receiver",
+    run("docker", "run", "-d", "--name", RECEIVER, "--env", f"SECRET={SECRET}", "--network", f"{PROJECT}_default", "--network-alias", "receiver",
         "--log-opt", "max-size=100m", "-v", f"{here}/receiver.py:/receiver.py:ro", "python:3.13-slim", "python", "/receiver.py")
 
 
@@ -129,7 +132,7 @@ class Stack:
         start_receiver()
         api = self.api
         api.call("POST", "/app", {"name": "Stack", "uid": "stack"})
-        api.call("POST", "/app/stack/endpoint", {"uid": "receiver", "url": "http://receiver:9000/"})
+        api.call("POST", "/app/stack/endpoint", {"uid": "receiver", "url": "http://receiver:9000/", "secret": SECRET})
         message = api.call("POST", "/app/stack/msg", ORDER)["id"]
         poll(30, "the first message arrives", lambda: message in arrivals())
 
