@@ -4,14 +4,15 @@ messages flow."""
 import contextlib
 import os
 import re
+import secrets
 import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
 
 from claims import all_arrived
-from engine import compose, containers, inspect, poll, run, say, up
-from stack import Sender, Stack
+from engine import PROJECT, compose, containers, inspect, poll, run, say, up
+from stack import ORDER, RECEIVER, Sender, Stack, arrivals
 
 
 def documented(task: str) -> list[str]:
@@ -55,6 +56,17 @@ def refused(*command: str) -> str:
 
 def psql(statement: str) -> str:
     return compose("exec", "-T", "db", "psql", "--username=postrider", "--no-align", "--tuples-only", "--quiet", "--command", statement)
+
+
+def in_volume(path: str) -> str:
+    return compose("exec", "-T", "db", "cat", f"/secrets/database/{path}")
+
+
+def down_and_up() -> None:
+    run("docker", "network", "disconnect", "-f", f"{PROJECT}_default", RECEIVER, ok=False)
+    compose("down")
+    up()
+    run("docker", "network", "connect", "--alias", "receiver", f"{PROJECT}_default", RECEIVER, ok=False)
 
 
 def accepted_by(container: str) -> int:
@@ -103,7 +115,35 @@ def an_older_program_serves_while_a_newer_schema_is_put_in(stack: Stack) -> None
     assert set(containers("app")) == {first, second}
 
 
+def the_database_password_is_replaced(stack: Stack) -> None:
+    command = documented("replace the database's password")[0]
+
+    def over_tcp(password: str) -> bool:
+        """From the container itself, but by its address in the network: on 127.0.0.1 Postgres asks for no password."""
+        asks = ("psql", "--host=db", "--username=postrider", "--command=select 1")
+        return run("docker", "compose", "exec", "-T", "-e", f"PGPASSWORD={password}", "db", *asks, ok=False) != ""
+
+    old = in_volume("password")
+    with traffic(stack):
+        do(command)
+    new = in_volume("password")
+    assert new != old and len(new) >= 48 and over_tcp(new) and not over_tcp(old)
+    # As if it had been killed between the database and the file.
+    made = "pending-" + secrets.token_urlsafe(24)
+    compose("run", "--rm", "-T", "--entrypoint", "bash", "rotate", "-c", f"printf %s {made} >/secrets/database/password.new")
+    psql(f"alter role postrider password '{made}'")
+    line = refused("app", "serve")
+    assert "refuses the password" in line, line
+    compose("run", "--rm", "rotate")
+    assert in_volume("password") == made and over_tcp(made) and not over_tcp(new)
+    assert compose("exec", "-T", "db", "ls", "/secrets/database") == "password"
+    down_and_up()
+    message = stack.api.call("POST", "/app/stack/msg", ORDER)["id"]
+    poll(30, "deliveries go on after down and up", lambda: message in arrivals())
+
+
 CLAIMS = [
     three_replicas_share_the_requests,
     an_older_program_serves_while_a_newer_schema_is_put_in,
+    the_database_password_is_replaced,
 ]
