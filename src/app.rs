@@ -14,7 +14,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use self::database::{COMMAND_PATIENCE, connect_options, key_file, migrate_options, open_beside, reach, unlock};
+pub use self::database::{
+    COMMAND_PATIENCE, connect_options, drop_former_key, key_file, migrate_options, open_beside, reach, replace_keys,
+    unlock, unlock_to_rotate,
+};
 use crate::api::listener::CappedAcceptor;
 use crate::api::{self, AdminToken, ApiState, Probes};
 use crate::clock::Clock;
@@ -74,7 +77,7 @@ pub async fn serve(settings: &ServeSettings) -> Result<()> {
     welcome::greet(&store, &organization, &public_url, has_admin_token, targets).await?;
 
     let admin = admin_token.map(|token| AdminToken {
-        hash: token::hash(token.expose()),
+        hashes: token.iter().map(|token| token::hash(token.expose())).collect(),
         org_id: organization.id,
     });
     run(settings, &seen, &store, listener, public_url, admin, stop).await?;

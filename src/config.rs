@@ -4,14 +4,14 @@
 mod secret;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use url::Url;
 
-pub use secret::{Secret, read_secret, write_missing};
-use secret::{check_length, resolve};
+pub use secret::{Rotating, Secret, replace, write_missing};
+use secret::{read_secret, resolve};
 
 use crate::domain::retry::RetrySchedule;
 use crate::domain::target::TargetPolicy;
@@ -152,11 +152,15 @@ impl MigrateSettings {
     }
 }
 
+const ENCRYPTION_KEY: &str = "POSTRIDER_ENCRYPTION_KEY";
+/// Characters of an encryption key, at least.
+const ENCRYPTION_KEY_MIN: usize = 32;
+
 /// The key that seals endpoint secrets.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Secrets")]
 pub struct KeySettings {
-    /// Encrypts endpoints' secrets and own headers at rest, 32 characters or more; on SQLite made beside the database when not given
+    /// Encrypts endpoints' secrets and own headers at rest, 32 characters or more; on SQLite made beside the database when not given; or two, one a line: new and former, while it is being rotated
     #[arg(long, env = "POSTRIDER_ENCRYPTION_KEY", value_name = "TEXT", hide_env_values = true)]
     encryption_key: Option<Secret>,
 
@@ -167,13 +171,21 @@ pub struct KeySettings {
 
 impl KeySettings {
     /// # Errors
-    /// `Config` when it is given twice, cannot be read, or is too short.
-    pub fn encryption_key(&self) -> Result<Option<Secret>> {
-        let name = "POSTRIDER_ENCRYPTION_KEY";
-        let key = resolve(name, self.encryption_key.as_ref(), self.encryption_key_file.as_deref())?;
-        key.iter().try_for_each(|key| check_length(name, key, 32))?;
-        Ok(key)
+    /// `Config` when it is given twice, cannot be read, is too short or has more than two lines.
+    pub fn encryption_key(&self) -> Result<Option<Rotating>> {
+        let (value, file) = (self.encryption_key.as_ref(), self.encryption_key_file.as_deref());
+        let key = resolve(ENCRYPTION_KEY, value, file)?;
+        key.map(|key| Rotating::parse(ENCRYPTION_KEY, &key, ENCRYPTION_KEY_MIN))
+            .transpose()
     }
+}
+
+/// The encryption key, or both, in the file at `path`.
+///
+/// # Errors
+/// `Config` as for [`KeySettings::encryption_key`].
+pub fn read_encryption_key(path: &Path) -> Result<Rotating> {
+    Rotating::parse(ENCRYPTION_KEY, &read_secret(ENCRYPTION_KEY, path)?, ENCRYPTION_KEY_MIN)
 }
 
 /// Where the API listens.
@@ -216,7 +228,7 @@ pub struct ServeSettings {
     #[command(flatten)]
     pub key: KeySettings,
 
-    /// A token for the organization "default", valid from the start: any text of 20 characters or more
+    /// A token for the organization "default", valid from the start: any text of 20 characters or more; or two, one a line: new and former, while it is being rotated
     #[arg(
         long,
         env = "POSTRIDER_ADMIN_TOKEN",
@@ -310,12 +322,11 @@ pub struct ServeSettings {
 
 impl ServeSettings {
     /// # Errors
-    /// `Config` when it is given twice, cannot be read, or is too short.
-    pub fn admin_token(&self) -> Result<Option<Secret>> {
+    /// `Config` when it is given twice, cannot be read, is too short or has more than two lines.
+    pub fn admin_token(&self) -> Result<Option<Rotating>> {
         let name = "POSTRIDER_ADMIN_TOKEN";
         let token = resolve(name, self.admin_token.as_ref(), self.admin_token_file.as_deref())?;
-        token.iter().try_for_each(|token| check_length(name, token, 20))?;
-        Ok(token)
+        token.map(|token| Rotating::parse(name, &token, 20)).transpose()
     }
 }
 

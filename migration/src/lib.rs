@@ -10,6 +10,7 @@ mod m20261123_000003_background_task;
 mod m20261123_000004_standing;
 mod m20261123_000007_portal;
 mod m20261123_000008_application_revision;
+mod m20261123_000009_key_rotation;
 
 pub struct Migrator;
 
@@ -22,6 +23,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000004_standing::Migration),
             Box::new(m20261123_000007_portal::Migration),
             Box::new(m20261123_000008_application_revision::Migration),
+            Box::new(m20261123_000009_key_rotation::Migration),
         ]
     }
 }

@@ -31,8 +31,8 @@ pub(super) const ORGANIZATION: &str = "organization";
 /// A token that the configuration names: it works without a row.
 #[derive(Clone, Debug)]
 pub struct AdminToken {
-    /// What `domain::token::hash` makes of it.
-    pub hash: String,
+    /// What `domain::token::hash` makes of it, and of the former one while that is valid too.
+    pub hashes: Vec<String>,
     pub org_id: String,
 }
 
@@ -148,7 +148,8 @@ impl Authenticator {
     }
 
     async fn look_up(&self, hash: String) -> Result<Option<Caller>> {
-        if let Some(admin) = self.admin.as_ref().filter(|admin| token::same(&admin.hash, &hash)) {
+        let is_own = |admin: &&AdminToken| admin.hashes.iter().any(|own| token::same(own, &hash));
+        if let Some(admin) = self.admin.as_ref().filter(is_own) {
             return Ok(Some(Caller {
                 org_id: admin.org_id.clone(),
                 app_id: None,

@@ -5,7 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::config::{DatabaseSettings, KeySettings, MigrateSettings, Secret, SqliteSync, read_secret, write_missing};
+use crate::config::{
+    DatabaseSettings, KeySettings, MigrateSettings, Rotating, Secret, SqliteSync, read_encryption_key, replace,
+    write_missing,
+};
+use crate::domain::encryption_keys::EncryptionKeys;
 use crate::domain::secret::Encryptor;
 use crate::error::{Error, Kind, Result};
 use crate::store::{ConnectOptions, Hold, Store, schema, sqlite_path};
@@ -75,22 +79,62 @@ pub fn migrate_options(database: &DatabaseSettings, migrations: &MigrateSettings
     })
 }
 
-/// Takes the encryption key into use: the one that is given, or the one kept beside an SQLite file.
+/// Takes the encryption key into use, or both: what is given, or what is kept beside an SQLite file.
 ///
 /// # Errors
 /// `Config` when there is none, or it is not the one that the database was written with.
 pub async fn unlock(store: &Store, options: &ConnectOptions, settings: &KeySettings) -> Result<()> {
-    let key = match (settings.encryption_key()?, sqlite_path(&options.url)) {
-        (Some(key), _) => key,
-        (None, Some(path)) => key_beside(store, &path).await?,
-        (None, None) => {
-            return Err(Error::config(
-                "POSTRIDER_ENCRYPTION_KEY (or POSTRIDER_ENCRYPTION_KEY_FILE) must be set: on Postgres no key is made. \
-                 Any text of 32 or more characters will do; keep it with your backups",
-            ));
-        }
+    let (keys, _) = find_keys(store, options, settings).await?;
+    store.unlock(encryption_keys(&keys)?).await
+}
+
+/// Takes both keys into use to replace one by the other. Where the key is kept beside an SQLite file a new one is made
+/// and put above it; to end the rotation, give what this answers to [`drop_former_key`].
+///
+/// # Errors
+/// `Config` as for [`unlock`].
+pub async fn unlock_to_rotate(
+    store: &Store,
+    options: &ConnectOptions,
+    settings: &KeySettings,
+) -> Result<Option<PathBuf>> {
+    let (mut keys, file) = find_keys(store, options, settings).await?;
+    if let Some(path) = file.as_ref().filter(|_| keys.former.is_none()) {
+        store.prove(&encryption_keys(&keys)?).await?;
+        keys = keys.renewed();
+        replace_keys(path, &keys)?;
+    }
+    store.unlock(encryption_keys(&keys)?).await?;
+    Ok(file)
+}
+
+/// Leaves the newest key in the file alone.
+///
+/// # Errors
+/// `Config` when it cannot be read or written.
+pub fn drop_former_key(path: &Path) -> Result<()> {
+    let keys = Rotating {
+        former: None,
+        ..read_encryption_key(path)?
     };
-    store.unlock(Encryptor::new(key.expose()).map_err(Error::config)?).await
+    replace_keys(path, &keys)
+}
+
+/// Puts `keys` in the place of what the file at `path` holds.
+///
+/// # Errors
+/// `Config` when it cannot be written.
+pub fn replace_keys(path: &Path, keys: &Rotating) -> Result<()> {
+    replace(path, &keys.to_lines())
+        .map_err(|err| Error::config(format!("cannot write the key file {}", path.display())).because(err))
+}
+
+fn encryption_keys(keys: &Rotating) -> Result<EncryptionKeys> {
+    let key = |text: &Secret| Encryptor::new(text.expose()).map_err(Error::config);
+    Ok(EncryptionKeys::new(
+        key(&keys.newest)?,
+        keys.former.as_ref().map(key).transpose()?,
+    ))
 }
 
 /// Where an SQLite database's encryption key is kept when no setting gives it.
@@ -100,8 +144,26 @@ pub fn key_file(database: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-async fn key_beside(store: &Store, database: &Path) -> Result<Secret> {
-    let path = key_file(database);
+/// The keys, and the file beside the database in which they are kept.
+async fn find_keys(
+    store: &Store,
+    options: &ConnectOptions,
+    settings: &KeySettings,
+) -> Result<(Rotating, Option<PathBuf>)> {
+    match (settings.encryption_key()?, sqlite_path(&options.url)) {
+        (Some(keys), _) => Ok((keys, None)),
+        (None, Some(database)) => {
+            let path = key_file(&database);
+            Ok((keys_beside(store, &path).await?, Some(path)))
+        }
+        (None, None) => Err(Error::config(
+            "POSTRIDER_ENCRYPTION_KEY (or POSTRIDER_ENCRYPTION_KEY_FILE) must be set: on Postgres no key is made. \
+             Any text of 32 or more characters will do; keep it with your backups",
+        )),
+    }
+}
+
+async fn keys_beside(store: &Store, path: &Path) -> Result<Rotating> {
     if !path.exists() {
         if store.is_keyed().await? {
             return Err(Error::config(format!(
@@ -110,11 +172,11 @@ async fn key_beside(store: &Store, database: &Path) -> Result<Secret> {
                 path.display()
             )));
         }
-        let made = write_missing(&path, 0o600)
+        let made = write_missing(path, 0o600)
             .map_err(|err| Error::config(format!("cannot write the key file {}", path.display())).because(err))?;
         if made {
             tracing::info!(path = %path.display(), "made an encryption key: keep it with your backups");
         }
     }
-    read_secret("POSTRIDER_ENCRYPTION_KEY", &path)
+    read_encryption_key(path)
 }

@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::fs;
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 use crate::domain::secret::random_text;
 use crate::error::{Error, Result};
@@ -29,6 +29,60 @@ impl From<String> for Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[secret]")
+    }
+}
+
+/// A secret that can be replaced while it is in use: of two lines the first is the new one, the second the former one,
+/// which is valid until it is gone.
+#[derive(Clone, Debug)]
+pub struct Rotating {
+    pub newest: Secret,
+    pub former: Option<Secret>,
+}
+
+impl Rotating {
+    /// Reads one line or two, each of at least `least` characters.
+    ///
+    /// # Errors
+    /// `Config` when there are more, or one is shorter or holds a control character.
+    pub fn parse(name: &str, text: &Secret, least: usize) -> Result<Self> {
+        let mut lines = text.0.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
+        let [newest, former, more] = [lines.next(), lines.next(), lines.next()];
+        if more.is_some() {
+            return Err(Error::config(format!(
+                "{name} must be one line, or two while it is rotated, the new one and the former one; it has {}",
+                3 + lines.count()
+            )));
+        }
+        let checked = |name: &str, line: &str| {
+            let secret = Secret(line.to_owned());
+            check_length(name, &secret, least).map(|()| secret)
+        };
+        Ok(Self {
+            newest: checked(name, newest.unwrap_or_default())?,
+            former: former
+                .map(|line| checked(&format!("{name}, line 2,"), line))
+                .transpose()?,
+        })
+    }
+
+    /// As it is read: a line each.
+    pub fn to_lines(&self) -> String {
+        let lines: Vec<&str> = self.iter().map(Secret::expose).collect();
+        lines.join("\n")
+    }
+
+    /// A new secret above the present one, which becomes the former one.
+    pub fn renewed(&self) -> Self {
+        Self {
+            newest: Secret(random_text()),
+            former: Some(self.newest.clone()),
+        }
+    }
+
+    /// Both, the new one first.
+    pub fn iter(&self) -> impl Iterator<Item = &Secret> {
+        [&self.newest].into_iter().chain(&self.former)
     }
 }
 
@@ -63,7 +117,7 @@ pub fn read_secret(name: &str, path: &Path) -> Result<Secret> {
 
 /// # Errors
 /// `Config` when `secret` has fewer than `least` characters or holds a control character.
-pub fn check_length(name: &str, secret: &Secret, least: usize) -> Result<()> {
+fn check_length(name: &str, secret: &Secret, least: usize) -> Result<()> {
     let count = secret.0.chars().count();
     if count < least {
         return Err(Error::config(format!(
@@ -71,37 +125,67 @@ pub fn check_length(name: &str, secret: &Secret, least: usize) -> Result<()> {
         )));
     }
     if secret.0.chars().any(char::is_control) {
-        return Err(Error::config(format!(
-            "{name} must not contain line ends or other control characters"
-        )));
+        return Err(Error::config(format!("{name} must not contain control characters")));
     }
     Ok(())
 }
 
 /// Writes a new secret to `path` unless there is a file. Answers whether it did. Whole or not at all, and never over
 /// another's, however many processes do it at once: the finished file gets its name by a link, which fails if it is taken.
-pub fn write_missing(path: &Path, mode: u32) -> std::io::Result<bool> {
+pub fn write_missing(path: &Path, mode: u32) -> io::Result<bool> {
     if path.exists() {
         return Ok(false);
     }
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    let secret = random_text();
-    let mut draft = path.as_os_str().to_owned();
-    draft.push(format!(".{}", &random_text()[..8]));
-    let file = fs::OpenOptions::new().write(true).create_new(true).open(&draft)?;
-    let written = file
-        .set_permissions(fs::Permissions::from_mode(mode))
-        .and_then(|()| (&file).write_all(secret.as_bytes()))
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::hard_link(&draft, path));
+    let draft = write_draft(path, &random_text(), mode)?;
+    let linked = fs::hard_link(&draft, path);
     fs::remove_file(&draft)?;
-    match written {
-        Ok(()) => Ok(true),
+    match linked {
+        Ok(()) => sync_folder(path).map(|()| true),
         Err(err) if err.kind() == ErrorKind::AlreadyExists => Ok(false),
         Err(err) => Err(err),
     }
+}
+
+/// Puts `text` in the place of what the file at `path` holds, whole or not at all; its mode stays. On the disk when this
+/// returns.
+pub fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let mode = fs::metadata(path)?.permissions().mode();
+    let draft = write_draft(path, text, mode)?;
+    if let Err(err) = fs::rename(&draft, path) {
+        let _ = fs::remove_file(&draft);
+        return Err(err);
+    }
+    sync_folder(path)
+}
+
+fn write_draft(path: &Path, text: &str, mode: u32) -> io::Result<PathBuf> {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".{}", &random_text()[..8]));
+    let draft = PathBuf::from(draft);
+    // Nobody else reads it before it has its mode.
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&draft)?;
+    let written = (&file)
+        .write_all(text.as_bytes())
+        .and_then(|()| file.set_permissions(fs::Permissions::from_mode(mode)))
+        .and_then(|()| file.sync_all());
+    if let Err(err) = written {
+        let _ = fs::remove_file(&draft);
+        return Err(err);
+    }
+    Ok(draft)
+}
+
+/// A new name is on the disk only when its folder is.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 #[cfg(test)]
@@ -153,8 +237,25 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_counted_in_characters_and_line_ends_are_refused() {
-        let check = |text: &str| check_length("NAME", &Secret::from(text.to_owned()), 3);
-        assert!(check("üüü").is_ok() && check("üü").is_err() && check("abc\nabc").is_err());
+    fn of_two_lines_the_first_is_the_new_secret_and_the_second_the_former_one() {
+        let parse = |text: &str| Rotating::parse("NAME", &Secret::from(text.to_owned()), 3);
+        let lines = |text: &str| -> Vec<String> { parse(text).unwrap().iter().map(|line| line.0.clone()).collect() };
+        assert_eq!(lines("üüü"), ["üüü"]);
+        for text in ["new\nold", "new\r\nold"] {
+            assert_eq!(lines(text), ["new", "old"]);
+        }
+        for (text, rule) in [
+            ("üü", "NAME must have 3 characters or more, it has 2"),
+            ("new\n", "NAME, line 2, must have 3 characters or more, it has 0"),
+            ("\nold", "NAME must have 3 characters or more, it has 0"),
+            ("a\tb", "NAME must not contain control characters"),
+            ("new\nold\nolder\noldest", "new one and the former one; it has 4"),
+        ] {
+            let message = parse(text).unwrap_err().message;
+            assert!(
+                message.ends_with(rule) && !message.contains("old\n"),
+                "{text:?}: {message}"
+            );
+        }
     }
 }

@@ -223,7 +223,7 @@ impl Sender {
         body: Bytes,
     ) -> Result<Request<Full<Bytes>>> {
         let url = self.targets.check_url(&target.url).map_err(Error::config)?;
-        let own = target.headers.open(self.store.encryptor()?, &target.endpoint_id)?;
+        let own = target.headers.open(self.store.keys()?, &target.endpoint_id)?;
         let mut headers = HeaderMap::with_capacity(own.len() + 8);
         for (name, value) in &own {
             let invalid = || Error::config(format!("the endpoint's header {name} is not a valid header"));
@@ -256,7 +256,7 @@ impl Sender {
     fn secrets(&self, target: &Target, at: Timestamp) -> Result<Vec<EndpointSecret>> {
         let valid = |one: &&StoredSecret| one.expires_at.is_none_or(|end| end > at.0);
         let opened = target.secrets.iter().filter(valid).map(|secret| {
-            let clear = self.store.encryptor()?.open(&secret.sealed, &target.endpoint_id);
+            let clear = self.store.keys()?.open(&secret.sealed, &target.endpoint_id);
             let clear = clear.map_err(|err| Error::internal("a signing secret cannot be opened").because(err))?;
             EndpointSecret::parse(&String::from_utf8_lossy(&clear)).map_err(Error::internal)
         });

@@ -4,6 +4,7 @@
 
 pub mod capability;
 pub mod delivery;
+pub mod encryption_keys;
 pub mod filter;
 pub mod id;
 pub mod identifier;

@@ -21,7 +21,8 @@ const ED25519_PUBLIC: &str = "whpk_";
 const GENERATED_LEN: usize = 24;
 const SEED_LEN: usize = 32;
 const KEY_TEXT_MIN: usize = 32;
-const SEAL_VERSION: &str = "v1:";
+/// What every sealed text begins with.
+pub const SEAL_VERSION: &str = "v1:";
 const NONCE_LEN: usize = 24;
 
 /// Standard base64 that takes secrets with and without their padding.

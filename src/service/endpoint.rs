@@ -94,7 +94,7 @@ pub async fn delete(store: &Store, app: &Application, id_or_uid: &str) -> Result
 /// # Errors
 /// `Internal` when they cannot be opened.
 pub fn headers(store: &Store, endpoint: &Model) -> Result<BTreeMap<String, String>> {
-    endpoint.headers.0.open(store.encryptor()?, &endpoint.id)
+    endpoint.headers.0.open(store.keys()?, &endpoint.id)
 }
 
 /// Replaces its own headers by what `change` makes of them.
@@ -109,9 +109,10 @@ pub async fn change_headers(
 ) -> Result<()> {
     let tx = store.begin().await?;
     let known = endpoint::get_locked(&tx, &app.id, id_or_uid).await?;
+    let sealing = tx.sealing_key().await?;
     let new = change(headers(store, &known)?)?;
     let changed = Change {
-        headers: Some(StoredHeaders::seal(&new, store.encryptor()?, &known.id)?),
+        headers: Some(StoredHeaders::seal(&new, sealing, &known.id)?),
         ..Change::default()
     };
     update(&tx, app, &known, changed).await?;
@@ -137,11 +138,12 @@ async fn insert(tx: &Tx, app: &Application, content: Content, once: AtCreation, 
     check_event_types(tx, app, content.event_types.as_deref()).await?;
     let id = tx.store().clock().new_id_at(Prefix::Endpoint, tx.now);
     let secret = once.secret.unwrap_or_else(EndpointSecret::generate);
+    let sealing = tx.sealing_key().await?;
     let stored = StoredSecret {
-        sealed: tx.store().encryptor()?.seal(secret.to_private().as_bytes(), &id),
+        sealed: sealing.seal(secret.to_private().as_bytes(), &id),
         expires_at: None,
     };
-    let headers = StoredHeaders::seal(&once.headers, tx.store().encryptor()?, &id)?;
+    let headers = StoredHeaders::seal(&once.headers, sealing, &id)?;
     let made = endpoint::insert(tx, &app.id, id, content, headers, stored).await?;
     tell(tx, app, &made, Event::EndpointCreated).await?;
     Ok(made)

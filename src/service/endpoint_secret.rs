@@ -26,7 +26,7 @@ pub fn reveal(store: &Store, endpoint: &Model) -> Result<String> {
 fn newest(store: &Store, endpoint: &Model) -> Result<EndpointSecret> {
     let newest = endpoint.secrets.0.first();
     let newest = newest.ok_or_else(|| Error::internal("an endpoint has no secret"))?;
-    let clear = store.encryptor()?.open(&newest.sealed, &endpoint.id);
+    let clear = store.keys()?.open(&newest.sealed, &endpoint.id);
     clear
         .ok()
         .and_then(|bytes| String::from_utf8(bytes).ok())
@@ -53,12 +53,13 @@ pub async fn rotate(
         return Ok(reply);
     }
     let known = endpoint::get_locked(&tx, &app.id, id_or_uid).await?;
+    let sealing = tx.sealing_key().await?;
     let secret = match secret {
         Some(given) => given,
         None => newest(store, &known)?.generate_alike(),
     };
     let newest = StoredSecret {
-        sealed: store.encryptor()?.seal(secret.to_private().as_bytes(), &known.id),
+        sealed: sealing.seal(secret.to_private().as_bytes(), &known.id),
         expires_at: None,
     };
     let rotated = Change {

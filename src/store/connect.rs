@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, Notify};
 use super::backend::Backend;
 use super::tx::{Shared, TURN_DEADLINE};
 use crate::clock::Clock;
-use crate::domain::secret::Encryptor;
+use crate::domain::encryption_keys::EncryptionKeys;
 use crate::error::{Error, Result};
 use crate::telemetry::metrics::Metrics;
 
@@ -89,7 +89,7 @@ struct Inner {
     clock: Clock,
     due: Notify,
     announced: Notify,
-    encryptor: OnceLock<Encryptor>,
+    keys: OnceLock<EncryptionKeys>,
     metrics: Metrics,
 }
 
@@ -117,7 +117,7 @@ impl Store {
             clock,
             due: Notify::new(),
             announced: Notify::new(),
-            encryptor: OnceLock::new(),
+            keys: OnceLock::new(),
         })))
     }
 
@@ -172,19 +172,19 @@ impl Store {
         &self.0.pools
     }
 
-    /// What seals secrets at rest.
+    /// What opens secrets at rest; [`Tx::sealing_key`](super::Tx::sealing_key) seals them.
     ///
     /// # Errors
     /// `Config` before [`Store::unlock`].
-    pub fn encryptor(&self) -> Result<&Encryptor> {
+    pub fn keys(&self) -> Result<&EncryptionKeys> {
         self.0
-            .encryptor
+            .keys
             .get()
             .ok_or_else(|| Error::config("the encryption key is not set: POSTRIDER_ENCRYPTION_KEY"))
     }
 
-    pub(super) fn keep_encryptor(&self, encryptor: Encryptor) {
-        let _ = self.0.encryptor.set(encryptor);
+    pub(super) fn keep_keys(&self, keys: EncryptionKeys) {
+        let _ = self.0.keys.set(keys);
     }
 
     /// Tells the dispatcher of this process that deliveries are due.

@@ -6,8 +6,10 @@ use std::time::Duration;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement, TryInsertResult};
 
-use super::entity::idempotency::{ActiveModel, Column, Entity};
+use super::entity::idempotency::{ActiveModel, Column, Entity, Model};
 use super::tx::Tx;
+use crate::domain::encryption_keys::EncryptionKeys;
+use crate::domain::secret::{SEAL_VERSION, SealError};
 use crate::error::{Error, Result};
 
 /// How long a reply is replayed.
@@ -59,7 +61,7 @@ pub async fn claim(tx: &Tx, key: Option<&Key>) -> Result<Option<Reply>> {
 pub async fn keep(tx: &Tx, key: Option<&Key>, reply: &Reply) -> Result<()> {
     let Some(key) = key else { return Ok(()) };
     let clear = format!("{} {}", reply.status, reply.body);
-    let sealed = tx.store().encryptor()?.seal(clear.as_bytes(), &context(key));
+    let sealed = tx.sealing_key().await?.seal(clear.as_bytes(), &context(key));
     let row = ActiveModel {
         reply: Set(sealed),
         ..Default::default()
@@ -78,7 +80,7 @@ async fn stored(tx: &Tx, key: &Key) -> Result<Reply> {
         .one(tx.conn())
         .await?
         .ok_or_else(|| Error::unavailable("the first request with this idempotency key has just failed: try again"))?;
-    let clear = tx.store().encryptor()?.open(&row.reply, &context(key));
+    let clear = tx.store().keys()?.open(&row.reply, &context(key));
     clear
         .ok()
         .and_then(|clear| String::from_utf8(clear).ok())
@@ -95,6 +97,18 @@ async fn stored(tx: &Tx, key: &Key) -> Result<Reply> {
 /// A reply opens only where it was kept.
 fn context(key: &Key) -> String {
     format!("{}/{}", key.scope, key.key)
+}
+
+/// A kept reply sealed with the newest key; `None` when it is already, or is a message's, which lies in clear.
+pub(super) fn resealed(keys: &EncryptionKeys, row: &Model) -> Result<Option<String>, SealError> {
+    if !row.reply.starts_with(SEAL_VERSION) {
+        return Ok(None);
+    }
+    let key = Key {
+        scope: row.scope.clone(),
+        key: row.key.clone(),
+    };
+    keys.reseal(&row.reply, &context(&key))
 }
 
 /// Removes up to `most` expired keys. Answers how many.

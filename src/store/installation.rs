@@ -1,46 +1,122 @@
-//! What the database as a whole remembers: which encryption key it was written with. Called by app and cli at start.
+//! What the database as a whole remembers: which encryption key seals, and which one it is replacing.
+//! Called by app and cli at start, by whatever seals, and by the rotation of the key.
 
-use sea_orm::{ConnectionTrait, EntityTrait, Statement};
+use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 
-use super::Store;
-use super::entity::installation;
+use super::entity::installation::{ActiveModel, Column, Entity, Model};
+use super::source::Source;
+use super::{Store, Tx};
+use crate::domain::encryption_keys::EncryptionKeys;
 use crate::domain::secret::Encryptor;
 use crate::error::{Error, Result};
+
+/// Of the one row.
+const ID: i32 = 1;
 
 impl Store {
     /// Whether a key was ever taken into use.
     pub async fn is_keyed(&self) -> Result<bool> {
-        let row = installation::Entity::find_by_id(1).one(self.reader()).await?;
-        Ok(row.is_some_and(|row| row.key_check.is_some()))
+        Ok(get(self).await?.key_check.is_some())
     }
 
-    /// Takes `encryptor` into use, after proving that it is the one this database was written with.
-    /// The first key ever given is remembered by its check value.
+    /// Takes the keys into use, once they are proven.
     ///
     /// # Errors
-    /// `Config` when it is another key.
-    pub async fn unlock(&self, encryptor: Encryptor) -> Result<()> {
-        let own = encryptor.check_value();
+    /// As [`Store::prove`].
+    pub async fn unlock(&self, keys: EncryptionKeys) -> Result<()> {
+        self.prove(&keys).await?;
+        self.keep_keys(keys);
+        Ok(())
+    }
+
+    /// Proves that the keys are those that this database is written with. The first key ever given is remembered by its
+    /// check value.
+    ///
+    /// # Errors
+    /// `Config` when the key that seals is not among them, or the one before it while a rotation has not ended.
+    pub async fn prove(&self, keys: &EncryptionKeys) -> Result<()> {
         let tx = self.begin().await?;
-        let first = "update installation set key_check = $1 where id = 1 and key_check is null";
-        tx.conn()
-            .execute_raw(Statement::from_sql_and_values(
-                self.backend().orm(),
-                first,
-                [own.clone().into()],
-            ))
+        let first = ActiveModel {
+            key_check: Set(Some(keys.newest().check_value())),
+            ..Default::default()
+        };
+        Entity::update_many()
+            .set(first)
+            .filter(Column::Id.eq(ID))
+            .filter(Column::KeyCheck.is_null())
+            .exec(tx.conn())
             .await?;
-        let row = installation::Entity::find_by_id(1).one(tx.conn()).await?;
+        let row = get(&tx).await?;
         tx.commit().await?;
-        match row.and_then(|row| row.key_check) {
-            Some(known) if known == own => {
-                self.keep_encryptor(encryptor);
-                Ok(())
-            }
-            _ => Err(Error::config(
+        let is_held = |check: Option<&str>| check.is_none_or(|check| keys.find(check).is_some());
+        if !is_held(row.key_check.as_deref()) {
+            return Err(Error::config(
                 "POSTRIDER_ENCRYPTION_KEY is not the key that this database was written with: its secrets cannot be read. \
                  Nothing was started",
-            )),
+            ));
         }
+        if !is_held(row.former_key_check.as_deref()) {
+            return Err(Error::config(
+                "a rotation of POSTRIDER_ENCRYPTION_KEY has not ended, and some secrets are still encrypted with the former \
+                 key: give both, one a line, the new one first, and run `app rotate-key` again. Nothing was started",
+            ));
+        }
+        Ok(())
     }
+}
+
+impl Tx {
+    /// The key that seals what this transaction writes. It stays so until the transaction ends: a rotation waits.
+    ///
+    /// # Errors
+    /// `Unavailable` when the key was rotated and this process, started before, does not hold the new one.
+    pub async fn sealing_key(&self) -> Result<&Encryptor> {
+        let row = Entity::find_by_id(ID).lock_shared().one(self.conn()).await?;
+        let check = row.and_then(|row| row.key_check).unwrap_or_default();
+        self.store().keys()?.find(&check).ok_or_else(|| {
+            tracing::error!(
+                "POSTRIDER_ENCRYPTION_KEY was rotated to a key that this process does not hold: start it again with the new \
+                 key; until then it refuses whatever is stored encrypted"
+            );
+            Error::unavailable("the encryption key was rotated, and this process does not hold the new one yet: try again")
+        })
+    }
+}
+
+async fn get(source: &impl Source) -> Result<Model> {
+    let row = Entity::find_by_id(ID).one(source.source()).await?;
+    row.ok_or_else(|| Error::internal("the table installation has lost its row"))
+}
+
+/// From the commit on everything is sealed with `newest`, and whoever starts must hold `former` too, until
+/// [`end_key_rotation`]. Nothing changes where `newest` seals already; answers whether it did not.
+pub async fn begin_key_rotation(tx: &Tx, newest: &Encryptor, former: &Encryptor) -> Result<bool> {
+    let begun = ActiveModel {
+        key_check: Set(Some(newest.check_value())),
+        former_key_check: Set(Some(former.check_value())),
+        ..Default::default()
+    };
+    let begun = Entity::update_many()
+        .set(begun)
+        .filter(Column::Id.eq(ID))
+        .filter(Column::KeyCheck.ne(newest.check_value()))
+        .exec(tx.conn())
+        .await?;
+    Ok(begun.rows_affected > 0)
+}
+
+/// Nothing is sealed with another key than `newest` any more. Answers whether a rotation has ended by that.
+pub async fn end_key_rotation(tx: &Tx, newest: &Encryptor) -> Result<bool> {
+    let ended = ActiveModel {
+        former_key_check: Set(None),
+        ..Default::default()
+    };
+    let ended = Entity::update_many()
+        .set(ended)
+        .filter(Column::Id.eq(ID))
+        .filter(Column::KeyCheck.eq(newest.check_value()))
+        .filter(Column::FormerKeyCheck.is_not_null())
+        .exec(tx.conn())
+        .await?;
+    Ok(ended.rows_affected > 0)
 }

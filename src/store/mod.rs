@@ -13,7 +13,7 @@ pub mod entity;
 pub mod event_type;
 pub mod handoff;
 pub mod idempotency;
-mod installation;
+pub mod installation;
 pub mod intake;
 pub mod message;
 pub mod notify;

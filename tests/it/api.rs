@@ -71,7 +71,7 @@ impl Api {
             .await
             .unwrap();
         let admin = AdminToken {
-            hash: token::hash(ADMIN),
+            hashes: vec![token::hash(ADMIN)],
             org_id: organization.id.clone(),
         };
         let probes = Probes::new(&rig.store);

@@ -114,6 +114,23 @@ async fn a_secret_that_is_too_short_is_refused_without_being_shown() {
 }
 
 #[tokio::test]
+async fn a_rotated_secret_has_two_lines_and_no_third() {
+    let line = "long enough to be any of them, the key too";
+    for name in ["POSTRIDER_ADMIN_TOKEN", "POSTRIDER_ENCRYPTION_KEY"] {
+        for (lines, rule) in [
+            (format!("{line}\n{line}\n{line}"), "it has 3"),
+            (format!("{line}\nshort"), "it has 5"),
+            (format!("{line}\n"), "line 2, must have"),
+        ] {
+            let program = Program::bare().env(name, &lines);
+            let said = program.run(&["serve", "--listen", "127.0.0.1:0"]).await.failed(1);
+            assert!(said.contains(name) && said.contains(rule), "{said}");
+            assert!(!said.contains(line) && !said.contains("short"), "{said}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_file_that_cannot_be_read_is_named() {
     let program = Program::bare().env("POSTRIDER_ENCRYPTION_KEY_FILE", "/nowhere/key");
     let line = program.run(&["serve", "--listen", "127.0.0.1:0"]).await.failed(1);

@@ -101,6 +101,24 @@ async fn a_first_start_with_a_token_configured_makes_none() {
     );
 }
 
+both!(of_two_admin_tokens_both_are_valid, async |db| {
+    let program = Program::on(db.url());
+    std::fs::write(
+        program.folder().join("token"),
+        "the new token of the operator\nthe former token of the operator\n",
+    )
+    .expect("it is written");
+    let serving = program.env("POSTRIDER_ADMIN_TOKEN_FILE", "token").serve().await;
+    let call = async |token: &str| {
+        let body = json!({"name": "Shop", "uid": token.replace(' ', "-")});
+        let answer = Caller::new(token).post(&serving.url(), "/app", token, &body).await;
+        answer.expect("an answer").0
+    };
+    assert_eq!(call("the new token of the operator").await, 201);
+    assert_eq!(call("the former token of the operator").await, 201);
+    assert_eq!(call("another token of the operator").await, 401);
+});
+
 both!(
     the_admin_token_acts_for_the_default_organization_on_every_start,
     async |db| {

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::json_text::JsonText;
-use crate::domain::secret::Encryptor;
+use crate::domain::encryption_keys::EncryptionKeys;
+use crate::domain::secret::{Encryptor, SealError};
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Result};
 
@@ -40,13 +41,22 @@ impl StoredHeaders {
         Ok(Self([(SEALED.to_owned(), sealed)].into()))
     }
 
+    /// The same, sealed with the newest key; `None` when they are already, or in clear.
+    pub fn reseal(&self, keys: &EncryptionKeys, endpoint_id: &str) -> Result<Option<Self>, SealError> {
+        let Some(sealed) = self.0.get(SEALED) else {
+            return Ok(None);
+        };
+        let anew = keys.reseal(sealed, &headers_context(endpoint_id))?;
+        Ok(anew.map(|sealed| Self([(SEALED.to_owned(), sealed)].into())))
+    }
+
     /// # Errors
     /// `Internal` when they cannot be opened.
-    pub fn open(&self, encryptor: &Encryptor, endpoint_id: &str) -> Result<BTreeMap<String, String>> {
+    pub fn open(&self, keys: &EncryptionKeys, endpoint_id: &str) -> Result<BTreeMap<String, String>> {
         let Some(sealed) = self.0.get(SEALED) else {
             return Ok(self.0.clone());
         };
-        let clear = encryptor.open(sealed, &headers_context(endpoint_id)).ok();
+        let clear = keys.open(sealed, &headers_context(endpoint_id)).ok();
         clear
             .and_then(|clear| serde_json::from_slice(&clear).ok())
             .ok_or_else(|| Error::internal(format!("the headers of {endpoint_id} cannot be opened")))

@@ -7,9 +7,12 @@ use sea_orm::entity::prelude::*;
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: i32,
-    /// What the encryption key must answer; set by the first process that has one.
+    /// The check value of the encryption key that seals; set by the first process that has one.
     #[sea_orm(column_type = "Text", nullable)]
     pub key_check: Option<String>,
+    /// That of the key before it, while something may still be sealed with that one.
+    #[sea_orm(column_type = "Text", nullable)]
+    pub former_key_check: Option<String>,
     /// The newest migration that a program must know to work on this schema.
     #[sea_orm(column_type = "Text")]
     pub compatible_since: String,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use postrider::clock::Clock;
 use postrider::dispatcher::{Dispatcher, LEASE_MARGIN, Settings, Step};
+use postrider::domain::encryption_keys::EncryptionKeys;
 use postrider::domain::id::Prefix;
 use postrider::domain::secret::{Encryptor, EndpointSecret};
 use postrider::domain::timestamp::Timestamp;
@@ -43,6 +44,8 @@ pub struct Shape {
     pub disable_after: Option<Duration>,
     /// Instead of the test database's own.
     pub url: Option<String>,
+    /// Encryption keys, the new one first.
+    pub keys: &'static [&'static str],
 }
 
 impl Default for Shape {
@@ -61,7 +64,15 @@ impl Default for Shape {
             most_endpoints: 1000,
             disable_after: Some(Duration::from_secs(5 * 86_400)),
             url: None,
+            keys: &[KEY],
         }
+    }
+}
+
+impl Shape {
+    fn keys(&self) -> EncryptionKeys {
+        let mut keys = self.keys.iter().map(|key| Encryptor::new(key).unwrap());
+        EncryptionKeys::new(keys.next().expect("a key"), keys.next())
     }
 }
 
@@ -109,10 +120,7 @@ impl Rig {
                 .expect("the store opens"),
             None => db.open(shape.clock.clone()).await,
         };
-        store
-            .unlock(Encryptor::new(KEY).unwrap())
-            .await
-            .expect("the key is the database's");
+        store.unlock(shape.keys()).await.expect("the key is the database's");
         let (handoff, fast) = Handoff::new(store.clone(), shape.caps);
         let settings = Settings {
             attempt_timeout: shape.attempt_timeout,
@@ -218,7 +226,7 @@ impl Rig {
 
     pub fn seal(&self, endpoint: &str, secret: &str) -> String {
         let secret = EndpointSecret::parse(secret).unwrap().to_private();
-        self.store.encryptor().unwrap().seal(secret.as_bytes(), endpoint)
+        self.store.keys().unwrap().newest().seal(secret.as_bytes(), endpoint)
     }
 
     pub fn message(&self, app: &str, body: &str) -> NewMessage {
