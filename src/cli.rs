@@ -4,6 +4,7 @@
 mod backup;
 mod healthcheck;
 mod migrate;
+mod rotate_key;
 mod secrets;
 mod seed;
 mod token;
@@ -52,6 +53,8 @@ enum Command {
     Token(token::Command),
     /// Copy an SQLite database and its encryption key while it is served
     Backup(backup::Arguments),
+    /// Replace the encryption key: seal with the new one whatever is sealed with the former one
+    RotateKey(rotate_key::Arguments),
     /// Print the API document
     Openapi {
         /// As YAML instead of JSON
@@ -107,6 +110,7 @@ fn execute(cli: Cli) -> Result<()> {
             Command::Seed(arguments) => seed::run(arguments).await,
             Command::Token(command) => token::run(command).await,
             Command::Backup(arguments) => backup::run(arguments).await,
+            Command::RotateKey(arguments) => rotate_key::run(arguments).await,
             Command::Openapi { yaml: true } => say(api::document_yaml().trim_end()),
             Command::Openapi { yaml: false } => say(api::document().trim_end()),
             Command::Healthcheck(settings) => healthcheck::run(settings.listen),

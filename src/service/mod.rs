@@ -8,6 +8,7 @@ pub mod delivery;
 pub mod endpoint;
 pub mod endpoint_secret;
 pub mod event_type;
+pub mod key_rotation;
 pub mod message;
 pub mod operational;
 pub mod organization;

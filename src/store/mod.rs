@@ -26,6 +26,7 @@ mod reach;
 pub mod retention;
 mod rows;
 pub mod schema;
+pub mod sealed;
 mod source;
 pub mod token;
 mod tx;

@@ -26,6 +26,7 @@ mod expunge;
 mod fairness;
 mod idempotency;
 mod intake;
+mod key_rotation;
 mod leases;
 mod message;
 mod message_in;
