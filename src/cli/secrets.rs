@@ -5,24 +5,56 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::say;
-use crate::config::write_missing;
+use crate::app;
+use crate::config::{read_encryption_key, write_missing};
 use crate::error::{Error, Result};
 
 /// Below the folder, so that each of the two folders can be a volume of its own.
-const FILES: [&str; 2] = ["database/password", "app/encryption_key"];
+const FILES: [&str; 2] = ["database/password", ENCRYPTION_KEY];
+const ENCRYPTION_KEY: &str = "app/encryption_key";
 
 #[derive(Args)]
 #[command(
     after_help = "Writes DIR/database/password and DIR/app/encryption_key, readable by all, where they are missing.\n\
-                        A file that exists is never changed."
+                        A file that exists is changed only by the options for a rotation of the encryption key:\n\
+                        --new-encryption-key, start every process again, `app rotate-key`, and only when that has\n\
+                        ended with success --drop-former-key: what it drops is gone."
 )]
 pub struct Arguments {
     /// The folder to write to
     #[arg(value_name = "DIR")]
     folder: PathBuf,
+
+    /// Only put a new encryption key above the present one, which becomes the former one
+    #[arg(long, conflicts_with = "drop_former_key")]
+    new_encryption_key: bool,
+
+    /// Only leave the first encryption key, after a rotation
+    #[arg(long)]
+    drop_former_key: bool,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
+    let key = arguments.folder.join(ENCRYPTION_KEY);
+    if arguments.new_encryption_key {
+        let present = read_encryption_key(&key)?;
+        if present.former.is_some() {
+            return Err(Error::config(format!(
+                "{} holds two keys: a rotation is under way; end it by `app rotate-key` and --drop-former-key",
+                key.display()
+            )));
+        }
+        app::replace_keys(&key, &present.renewed())?;
+        return say(format!("{}: a new key above the former one", key.display()));
+    }
+    if arguments.drop_former_key {
+        let present = read_encryption_key(&key)?;
+        if present.former.is_none() {
+            return say(format!("{}: kept, it holds one key", key.display()));
+        }
+        app::drop_former_key(&key)?;
+        return say(format!("{}: the former key is dropped", key.display()));
+    }
     for name in FILES {
         let path = arguments.folder.join(name);
         let made = write_missing(&path, 0o444)

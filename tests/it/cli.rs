@@ -12,10 +12,11 @@ async fn help_names_every_command_and_ends_with_success() {
         "migrate",
         "seed",
         "token",
+        "backup",
+        "rotate-key",
         "openapi",
         "healthcheck",
         "secrets",
-        "backup",
     ] {
         assert!(
             help.lines()
@@ -145,6 +146,39 @@ async fn secrets_writes_what_is_missing_and_never_changes_what_is_there() {
     );
     let left = std::fs::read_dir(folder.join("app")).expect("a folder").count();
     assert_eq!(left, 1, "no draft is left behind");
+}
+
+#[tokio::test]
+async fn secrets_puts_a_new_encryption_key_above_the_former_one_and_drops_that() {
+    let program = Program::bare();
+    let key = program.folder().join("made/app/encryption_key");
+    let read = || std::fs::read_to_string(&key).expect("a key");
+    let new = ["secrets", "made", "--new-encryption-key"];
+    let drop = ["secrets", "made", "--drop-former-key"];
+    let line = program.run(&new).await.failed(1);
+    assert!(line.contains("made/app/encryption_key"), "there is none yet: {line}");
+    program.run(&["secrets", "made"]).await.ok();
+    let former = read();
+    let said = program.run(&drop).await.ok();
+    assert!(said.contains("kept") && read() == former, "{said}");
+
+    program.run(&new).await.ok();
+    let both = read();
+    let (made, below) = both.split_once('\n').expect("two lines");
+    assert!(below == former && made != former && made.len() >= 32);
+    let line = program.run(&new).await.failed(1);
+    assert!(line.contains("a rotation is under way") && read() == both, "{line}");
+    program.run(&["secrets", "made"]).await.ok();
+    assert_eq!(read(), both, "without an option it is kept");
+    program.run(&drop).await.ok();
+    assert_eq!(read(), made);
+    let mode = std::fs::metadata(&key).expect("its state").permissions().mode();
+    assert_eq!(mode & 0o777, 0o444);
+    let left = std::fs::read_dir(key.parent().expect("a folder"))
+        .expect("a folder")
+        .count();
+    assert_eq!(left, 1, "no draft is left behind");
+    program.run(&[&new[..], &drop[2..]].concat()).await.failed(2);
 }
 
 #[tokio::test]
