@@ -33,9 +33,9 @@ def do(command: str, **env: str) -> str:
 
 
 @contextlib.contextmanager
-def traffic(stack: Stack, token: str = "", may_fail: str | None = None) -> Iterator[Sender]:
+def traffic(stack: Stack, token: str = "", rate: float = 20, connections: int = 4, may_fail: str | None = None) -> Iterator[Sender]:
     """Messages flow meanwhile. None that is accepted is lost, no request fails, or only with the status `may_fail`."""
-    sender = Sender(token or stack.token, rate=20)
+    sender = Sender(token or stack.token, rate, connections)
     sender.start()
     poll(30, "messages are accepted", lambda: len(sender.accepted) > 20)
     try:
@@ -130,8 +130,11 @@ def the_database_password_is_replaced(stack: Stack) -> None:
         return run("docker", "compose", "exec", "-T", "-e", f"PGPASSWORD={password}", "db", *asks, ok=False) != ""
 
     old = in_volume("password")
-    with traffic(stack):
+    # Enough for the replicas that run to open more connections meanwhile.
+    with traffic(stack, rate=100, connections=16):
         do(command)
+    let_in = psql("select count(*) from pg_hba_file_rules where auth_method = 'trust' and address not in ('127.0.0.1', '::1')")
+    assert let_in == "0", psql("table pg_hba_file_rules")
     new = in_volume("password")
     assert new != old and len(new) >= 48 and over_tcp(new) and not over_tcp(old)
     # As if it had been killed between the database and the file.
