@@ -1,12 +1,34 @@
-"""A receiver to watch: prints one line for each webhook; with FAILS_ONE_IN=N it answers about one in N with 500."""
+"""A receiver to watch: prints one line for each webhook whose signature is right; with FAILS_ONE_IN=N it answers about one in N with 500."""
 
+import base64
+import hashlib
+import hmac
 import os
 import random
+import time
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 NAME = os.environ.get("NAME", "receiver")
 FAILS_ONE_IN = int(os.environ.get("FAILS_ONE_IN", "0"))
 LARGEST_BODY = 4 * 1024 * 1024
+OLDEST_SECONDS = 300
+with open(os.environ["SECRET_FILE"], encoding="ascii") as file:
+    KEY = base64.b64decode(file.read().strip().removeprefix("whsec_"))
+
+
+def say(text: str) -> None:
+    print(f"{NAME}: {text}\n", end="")  # line and end at once: each request has a thread
+
+
+def is_signed(headers: Message, body: bytes) -> bool:
+    """By https://www.standardwebhooks.com; examples/receivers does it with a library."""
+    stamp = headers.get("webhook-timestamp", "")
+    if not stamp.isdecimal() or abs(time.time() - int(stamp)) > OLDEST_SECONDS:
+        return False
+    digest = hmac.digest(KEY, f"{headers.get('webhook-id', '')}.{stamp}.".encode() + body, hashlib.sha256)
+    right = "v1," + base64.b64encode(digest).decode()
+    return any(hmac.compare_digest(right, each) for each in headers.get("webhook-signature", "").split())
 
 
 class Receiver(BaseHTTPRequestHandler):
@@ -20,9 +42,12 @@ class Receiver(BaseHTTPRequestHandler):
         if length > LARGEST_BODY:
             self.close_connection = True
             return self.answer(413)
-        body = self.rfile.read(length).decode(errors="replace")
+        body = self.rfile.read(length)
+        if not is_signed(self.headers, body):
+            say("401, the signature is wrong")
+            return self.answer(401)
         fails = FAILS_ONE_IN > 0 and random.randrange(FAILS_ONE_IN) == 0
-        print(f"{NAME}: {'500 to' if fails else '204 to'} {self.headers['webhook-id']} {body}")
+        say(f"{500 if fails else 204} to {self.headers['webhook-id']} {body.decode(errors='replace')}")
         self.answer(500 if fails else 204)
 
     def answer(self, status: int) -> None:

@@ -1,12 +1,18 @@
-"""Writes a random token to the file that is named, unless it is there."""
+"""Writes what is missing: a token for the API to the first file that is named, a secret to sign with to the second."""
 
+import base64
 import os
 import secrets
 import sys
 
-path = sys.argv[1]
-if not os.path.exists(path):
-    with open(path + ".part", "w", encoding="ascii") as file:
-        file.write(secrets.token_urlsafe(32))
-    os.chmod(path + ".part", 0o444)
-    os.rename(path + ".part", path)
+
+def write_missing(path: str, text: str) -> None:
+    if not os.path.exists(path):
+        with open(path + ".part", "w", encoding="ascii") as file:
+            file.write(text)
+        os.chmod(path + ".part", 0o444)
+        os.rename(path + ".part", path)
+
+
+write_missing(sys.argv[1], secrets.token_urlsafe(32))
+write_missing(sys.argv[2], "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode())

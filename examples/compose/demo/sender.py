@@ -12,6 +12,8 @@ API = os.environ["API"]
 EVERY_SECONDS = float(os.environ.get("EVERY_SECONDS", "2"))
 with open(os.environ["TOKEN_FILE"], encoding="ascii") as file:
     TOKEN = file.read().strip()
+with open(os.environ["SECRET_FILE"], encoding="ascii") as file:
+    SECRET = file.read().strip()
 
 
 def post(path: str, body: dict) -> dict:
@@ -25,7 +27,7 @@ def set_up() -> None:
     post("/app?get_if_exists=true", {"name": "Demo shop", "uid": "demo"})
     for name in ("receiver", "moody-receiver"):
         try:
-            post("/app/demo/endpoint", {"uid": name, "url": f"http://{name}:9000/"})
+            post("/app/demo/endpoint", {"uid": name, "url": f"http://{name}:9000/", "secret": SECRET})
         except urllib.error.HTTPError as refusal:
             if refusal.code != 409:  # there from an earlier start
                 raise
