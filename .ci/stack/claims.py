@@ -7,7 +7,8 @@ import subprocess
 import time
 import urllib.request
 
-from engine import IMAGE, PORT, PROJECT, compose, containers, inspect, kill_9, poll, run, say, up
+import hardening
+from engine import IMAGE, PORT, PROJECT, compose, containers, free_port, inspect, kill_9, poll, run, say, up
 from stack import ORDER, RECEIVER, Sender, Stack, arrivals
 
 
@@ -27,16 +28,7 @@ def a_fresh_stack_is_healthy_and_keeps_its_database_to_itself(stack: Stack) -> N
 
 
 def every_container_is_hardened_and_bounded(_: Stack) -> None:
-    for service in ("db", "app", "proxy"):
-        for container in containers(service):
-            facts = json.loads(run("docker", "inspect", container))[0]
-            host, name = facts["HostConfig"], f"{service}: "
-            assert host["ReadonlyRootfs"], name + "its root can be written"
-            assert host["CapDrop"] == ["ALL"] and not host["CapAdd"], name + "capabilities"
-            assert "no-new-privileges:true" in host["SecurityOpt"], name + "may gain privileges"
-            assert facts["Config"]["User"].split(":")[0] not in ("", "0", "root"), name + "runs as root"
-            assert host["Memory"] > 0 and host["NanoCpus"] > 0 and 0 < host["PidsLimit"] < 1000, name + "limits"
-            assert host["LogConfig"]["Config"].get("max-size"), name + "log"
+    assert hardening.every_container_of(PROJECT) == ["app", "db", "migrate", "proxy", "secrets"]
     shell = run("docker", "run", "--rm", "--entrypoint", "/bin/sh", IMAGE, "-c", "echo shell", ok=False)
     assert shell == "", "the image has a shell"
     size = int(run("docker", "image", "inspect", "-f", "{{.Size}}", IMAGE))
@@ -122,6 +114,29 @@ def three_replicas_are_replaced_without_a_failed_request(stack: Stack) -> None:
     all_arrived(stack, sender)
 
 
+def prometheus_sees_every_replica_and_answers_every_query(stack: Stack) -> None:
+    compose("up", "--detach", "--wait", "--no-recreate", "--scale", "app=3")
+    os.environ["PROMETHEUS_PORT"] = str(free_port())
+    prometheus = f"http://127.0.0.1:{os.environ['PROMETHEUS_PORT']}"
+    compose("--profile", "metrics", "up", "--detach", "--wait", "--no-recreate", "--no-deps", "prometheus")
+    assert "prometheus" in hardening.every_container_of(PROJECT)
+    # With a secret of its own, so that the receiver refuses what it gets.
+    stack.api.call("POST", "/app/stack/endpoint", {"uid": "fails", "url": "http://receiver:9000/"})
+    sender = Sender(stack.token, rate=20)
+    sender.start()
+
+    def up_targets() -> list[str]:
+        with urllib.request.urlopen(f"{prometheus}/api/v1/targets", timeout=10) as answer:
+            targets = json.load(answer)["data"]["activeTargets"]
+        return [target["scrapeUrl"] for target in targets if target["health"] == "up"]
+
+    poll(30, "Prometheus sees three replicas", lambda: len(up_targets()) == 3)
+    say("  " + run(".ci/metrics", prometheus, "120"))
+    sender.end()
+    stack.api.call("DELETE", "/app/stack/endpoint/fails")
+    compose("--profile", "metrics", "rm", "--force", "--stop", "--volumes", "prometheus")
+
+
 def a_backup_brings_everything_back(stack: Stack) -> None:
     api = stack.api
     secret = api.call("GET", "/app/stack/endpoint/receiver/secret")
@@ -168,6 +183,7 @@ CLAIMS = [
     every_container_is_hardened_and_bounded,
     nothing_is_lost_whatever_dies,
     three_replicas_are_replaced_without_a_failed_request,
+    prometheus_sees_every_replica_and_answers_every_query,
     a_backup_brings_everything_back,
     a_wrong_key_refuses_to_start,
     five_migrators_at_once_migrate_once,

@@ -1,6 +1,7 @@
 """Commands to the engine and to Compose, for the stack that COMPOSE_PROJECT_NAME names."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -49,6 +50,46 @@ def poll(seconds: float, what: str, ready) -> None:
 
 def up(**settings: str) -> None:
     compose("up", "--detach", "--wait", env=settings)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+class Variant:
+    """A project of its own beside the stack, from other files; gone at the end of `with`, with its volumes."""
+
+    def __init__(self, name: str, *files: str, **settings: str) -> None:
+        self.project = f"{PROJECT}-{name}"
+        self.settings = {"COMPOSE_PROJECT_NAME": self.project, "COMPOSE_FILE": ":".join(files), **settings}
+        self.beside: list[str] = []
+
+    def compose(self, *command: str, ok: bool = True) -> str:
+        return run("docker", "compose", *command, ok=ok, env=self.settings)
+
+    def up(self, *options: str) -> None:
+        self.compose("up", "--detach", "--wait", *options)
+
+    def containers(self, service: str) -> list[str]:
+        return self.compose("ps", "--quiet", service).split()
+
+    def start_beside(self, name: str, network: str, *options: str) -> str:
+        """A container that is none of the project's, on one of its networks; its name."""
+        container = f"{self.project}-{name}"
+        run("docker", "run", "--detach", "--name", container, "--network", f"{self.project}_{network}", *options)
+        self.beside.append(container)
+        return container
+
+    def __enter__(self) -> "Variant":
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        if kind is not None:
+            print(self.compose("logs", "--tail", "40", ok=False), file=sys.stderr)
+        for container in self.beside:
+            run("docker", "rm", "--force", "--volumes", container, ok=False)
+        self.compose("down", "--volumes", ok=False)
 
 
 def fail(text: str) -> None:

@@ -4,6 +4,7 @@ import base64
 import http.client
 import json
 import os
+import ssl
 import subprocess
 import threading
 import time
@@ -17,11 +18,14 @@ ORDER = {"eventType": "order.paid", "payload": {"order": 1}}
 
 
 class Api:
-    """One connection through the proxy."""
+    """One connection through the proxy, which ends TLS if there is a context."""
 
-    def __init__(self, token: str) -> None:
+    def __init__(self, token: str, tls: ssl.SSLContext | None = None) -> None:
         self.token = token
-        self.connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=30)
+        if tls:
+            self.connection = http.client.HTTPSConnection("localhost", PORT, timeout=30, context=tls)
+        else:
+            self.connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=30)
 
     def ask(self, method: str, path: str, body: object = None) -> tuple[int, object]:
         headers = {"authorization": f"Bearer {self.token}", "content-type": "application/json"}
@@ -84,21 +88,27 @@ class Sender(threading.Thread):
         self.join(60)
 
 
-def arrivals() -> dict[str, list[float]]:
+def arrivals(receiver: str = RECEIVER) -> dict[str, list[float]]:
     """By message: the instants at which it arrived."""
     heard: dict[str, list[float]] = {}
-    logs = subprocess.run(["docker", "logs", RECEIVER], capture_output=True, text=True, check=True).stdout
+    logs = subprocess.run(["docker", "logs", receiver], capture_output=True, text=True, check=True).stdout
     for line in logs.splitlines():
         at, message = line.split()
         heard.setdefault(message, []).append(float(at))
     return heard
 
 
+# What `docker run` is told to start receiver.py.
+RUN_RECEIVER = (
+    "--network-alias", "receiver", "--log-opt", "max-size=100m",
+    "--volume", f"{os.path.dirname(os.path.abspath(__file__))}/receiver.py:/receiver.py:ro",
+    "python:3.13-slim", "python", "/receiver.py",
+)
+
+
 def start_receiver() -> None:
-    here = os.path.dirname(os.path.abspath(__file__))
     run("docker", "rm", "-f", RECEIVER, ok=False)
-    run("docker", "run", "-d", "--name", RECEIVER, "--env", f"SECRET={SECRET}", "--network", f"{PROJECT}_default", "--network-alias", "receiver",
-        "--log-opt", "max-size=100m", "-v", f"{here}/receiver.py:/receiver.py:ro", "python:3.13-slim", "python", "/receiver.py")
+    run("docker", "run", "-d", "--name", RECEIVER, "--env", f"SECRET={SECRET}", "--network", f"{PROJECT}_default", *RUN_RECEIVER)
 
 
 def new_token() -> str:

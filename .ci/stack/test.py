@@ -24,6 +24,7 @@ def main() -> None:
     if unknown:
         fail(f"no such claim: {', '.join(sorted(unknown))}")
     took: dict[str, float] = {}
+    as_started = dict(os.environ)
     with tempfile.TemporaryDirectory() as scratch:
         clone(f"{scratch}/postrider")
         os.chdir(f"{scratch}/postrider")
@@ -34,6 +35,8 @@ def main() -> None:
             fail(str(failure))
         finally:
             clean_up()
+        os.environ.clear()
+        os.environ.update(as_started)
         try:
             show([claim for claim in ALONE if claim.__name__ in wanted], None, took)
         except AssertionError as failure:
