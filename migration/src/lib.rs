@@ -11,6 +11,7 @@ mod m20261123_000004_standing;
 mod m20261123_000007_portal;
 mod m20261123_000008_application_revision;
 mod m20261123_000009_key_rotation;
+mod m20261123_000010_process_keys;
 
 pub struct Migrator;
 
@@ -24,6 +25,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000007_portal::Migration),
             Box::new(m20261123_000008_application_revision::Migration),
             Box::new(m20261123_000009_key_rotation::Migration),
+            Box::new(m20261123_000010_process_keys::Migration),
         ]
     }
 }

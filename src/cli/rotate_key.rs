@@ -22,8 +22,9 @@ pub struct Arguments {
 
 const NOTES: &str = "\
 On Postgres: put a new key above the present one, a line each (`app secrets DIR --new-encryption-key` does that to a
-file of its own), start every process again so that it holds both, and run this beside them. Then the former key can be
-taken away. Interrupted, it is run again and goes on; run once more it changes nothing.
+file of its own), start every process again so that it holds both, and run this beside them; it refuses while one of them
+lacks the new key. Then the former key can be taken away. Interrupted, it is run again and goes on; run once more it
+changes nothing.
 
 On SQLite it runs while no process serves the file. Where the key is the one that was made beside it, this makes the new
 one too, and leaves nothing else to do.";

@@ -25,8 +25,16 @@ impl EncryptionKeys {
 
     /// The key with this check value.
     pub fn find(&self, check_value: &str) -> Option<&Encryptor> {
-        let both = [&self.newest].into_iter().chain(&self.former);
-        both.into_iter().find(|key| key.check_value() == check_value)
+        self.iter().find(|key| key.check_value() == check_value)
+    }
+
+    /// Of each key, the newest first.
+    pub fn check_values(&self) -> impl Iterator<Item = String> {
+        self.iter().map(Encryptor::check_value)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Encryptor> {
+        [&self.newest].into_iter().chain(&self.former)
     }
 
     /// Opens what either key has sealed.

@@ -1,17 +1,20 @@
 //! Replaces the encryption key: everything that is sealed is sealed anew, while others read and write. Many short
 //! transactions, each of which may be the last one: run again, it goes on. Called by cli.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::crash_point;
+use crate::domain::secret::Encryptor;
 use crate::error::{Error, Kind, Result};
 use crate::store::sealed::{self, Page, Place};
-use crate::store::{Store, installation};
+use crate::store::{Store, installation, process};
 
 /// A page meets a deadlock or a restarted database now and then; after so many tries the command gives up.
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// Eight heartbeats: a process that stands still for so long is dead.
+const STANDS_STILL: Duration = Duration::from_secs(2);
 /// Rows that are named of those that neither key opens.
 const NAMED: usize = 5;
 
@@ -37,7 +40,7 @@ pub struct Tally {
 /// Seals everything with the newest key of this process that is sealed with the former one.
 ///
 /// # Errors
-/// `Config` when it holds one key alone, or the same one twice.
+/// `Config` when it holds one key alone, or the same one twice, or another process that lives lacks the newest.
 pub async fn rotate(store: &Store) -> Result<Rotated> {
     let keys = store.keys()?;
     let (newest, former) = match (keys.newest(), keys.former()) {
@@ -48,6 +51,7 @@ pub async fn rotate(store: &Store) -> Result<Rotated> {
             ));
         }
     };
+    prove_all_hold(store, newest).await?;
     let tx = store.begin().await?;
     let begun = installation::begin_key_rotation(&tx, newest, former).await?;
     tx.commit().await?;
@@ -61,6 +65,26 @@ pub async fn rotate(store: &Store) -> Result<Rotated> {
         endpoints,
         replies,
     })
+}
+
+/// A living process without the newest key could sign no delivery any more, and each would count as failed.
+async fn prove_all_hold(store: &Store, newest: &Encryptor) -> Result<()> {
+    let check = newest.check_value();
+    let before = process::beats_without_key(store, &check).await?;
+    let deadline = Instant::now() + STANDS_STILL;
+    while !before.is_empty() && Instant::now() < deadline {
+        tokio::time::sleep(PAUSE).await;
+        let now = process::beats_without_key(store, &check).await?;
+        let lives = |(owner, beat): (&String, &i64)| before.get(owner) != Some(beat);
+        let living = now.iter().filter(|one| lives(*one)).count();
+        if living > 0 {
+            return Err(Error::config(format!(
+                "{living} serving processes do not hold the new POSTRIDER_ENCRYPTION_KEY: start each again with both keys, \
+                 one a line, the new one first. Nothing was changed"
+            )));
+        }
+    }
+    Ok(())
 }
 
 #[derive(Clone, Copy)]

@@ -4,8 +4,9 @@
 use std::collections::HashMap;
 
 use ring::rand::{SecureRandom, SystemRandom};
-use sea_orm::{ConnectionTrait, Statement};
+use sea_orm::{ConnectionTrait, EntityTrait, Statement};
 
+use super::entity::process;
 use super::{Backend, Store, Tx};
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
@@ -35,15 +36,30 @@ pub fn new_owner() -> String {
 
 /// Makes a new owner known, so that its peers watch it.
 pub async fn insert_process(tx: &Tx, owner: &str) -> Result<()> {
-    let sql = "insert into process (owner, beat, started_at) values ($1, 0, $2)";
+    let sql = "insert into process (owner, beat, started_at, key_checks) values ($1, 0, $2, $3)";
+    let key_checks = tx.store().keys()?.check_values().collect::<Vec<_>>().join(" ");
     tx.conn()
         .execute_raw(Statement::from_sql_and_values(
             tx.backend().orm(),
             sql,
-            [owner.into(), tx.now.0.into()],
+            [owner.into(), tx.now.0.into(), key_checks.into()],
         ))
         .await?;
     Ok(())
+}
+
+/// The beats, by owner, of those that do not hold the encryption key with this check value.
+pub async fn beats_without_key(store: &Store, check_value: &str) -> Result<HashMap<String, i64>> {
+    let rows = process::Entity::find().all(store.reader()).await?;
+    let lacks = |row: &process::Model| {
+        let held = row.key_checks.as_deref().unwrap_or_default();
+        !held.split(' ').any(|one| one == check_value)
+    };
+    Ok(rows
+        .into_iter()
+        .filter(lacks)
+        .map(|row| (row.owner, row.beat))
+        .collect())
 }
 
 /// Raises the own beat and reads those of the others: one statement, one commit.

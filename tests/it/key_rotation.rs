@@ -309,6 +309,44 @@ postgres_only!(
 );
 
 postgres_only!(
+    a_rotation_is_refused_while_a_serving_process_lacks_the_new_key_and_runs_beside_those_that_have_it,
+    async |db| {
+        let receiver = Receiver::start().await;
+        let program = Program::on(db.url())
+            .env("POSTRIDER_ALLOW_TARGETS", "127.0.0.0/8")
+            .env("POSTRIDER_ADMIN_TOKEN", "a token of the operator");
+        let caller = Caller::new("a token of the operator");
+        let both = program.clone().env("POSTRIDER_ENCRYPTION_KEY", BOTH);
+        let (mut one, mut other) = (program.serve().await, both.serve().await);
+        let new = json!({"url": receiver.url(), "secret": SECRET});
+        caller
+            .make(&one.url(), "/app", json!({"name": "Shop", "uid": "shop"}))
+            .await;
+        caller.make(&other.url(), "/app/shop/endpoint", new).await;
+        let line = both.run(&["rotate-key"]).await.failed(1);
+        assert!(line.contains("1 serving processes do not hold the new"), "{line}");
+        let connection = db.connect().await;
+        assert_eq!(opened_by(&connection, KEY).await, (3, 3), "nothing was changed");
+
+        assert_eq!(one.stop().await, Some(0));
+        let said = both.run(&["rotate-key"]).await.ok();
+        assert!(
+            said.starts_with("re-encrypted 1 endpoints and 2 idempotency replies"),
+            "{said}"
+        );
+        let message = json!({"eventType": "a", "payload": {"n": 1.10}});
+        caller.make(&other.url(), "/app/shop/msg", message).await;
+        assert_eq!(other.stop().await, Some(0));
+        let new = program.env("POSTRIDER_ENCRYPTION_KEY", NEW).serve().await;
+        let message = json!({"eventType": "b", "payload": {"n": 1.10}});
+        caller.make(&new.url(), "/app/shop/msg", message).await;
+        for arrival in receiver.wait_for(2).await {
+            assert!(arrival.is_signed_with(SECRET));
+        }
+    }
+);
+
+postgres_only!(
     a_writer_waits_for_the_beginning_and_seals_with_the_new_key,
     async |db| {
         let api = holding(db, &[KEY]).await;

@@ -75,7 +75,7 @@ async fn fill(db: &TestDatabase) {
             .unwrap_or_else(|err| panic!("{sql}: {err}"));
     }
     connection
-        .execute_unprepared("insert into process values ('dead', 1, 1)")
+        .execute_unprepared("insert into process (owner, beat, started_at) values ('dead', 1, 1)")
         .await
         .expect("a process");
     connection.execute_unprepared("analyze").await.expect("statistics");

@@ -10,6 +10,9 @@ pub struct Model {
     pub owner: String,
     pub beat: i64,
     pub started_at: Timestamp,
+    /// The check values of the encryption keys that it holds, separated by spaces; null: an older version's.
+    #[sea_orm(column_type = "Text", nullable)]
+    pub key_checks: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
