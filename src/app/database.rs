@@ -12,7 +12,7 @@ use crate::config::{
 use crate::domain::encryption_keys::EncryptionKeys;
 use crate::domain::secret::Encryptor;
 use crate::error::{Error, Kind, Result};
-use crate::store::{ConnectOptions, Hold, Store, schema, sqlite_path};
+use crate::store::{ANSWER_DEADLINE, ConnectOptions, Hold, Store, schema, sqlite_path};
 
 /// How long an operator's command waits for the database to come up.
 pub const COMMAND_PATIENCE: Duration = Duration::from_secs(30);
@@ -61,6 +61,7 @@ pub fn connect_options(settings: &DatabaseSettings) -> Result<ConnectOptions> {
         password: settings.password()?.map(|password| password.expose().to_owned()),
         max_connections: settings.database_connections,
         full_sync: settings.sqlite_sync == SqliteSync::Full,
+        answer_deadline: ANSWER_DEADLINE,
     })
 }
 

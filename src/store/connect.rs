@@ -14,6 +14,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use tokio::sync::{Mutex, Notify};
 
 use super::backend::Backend;
+use super::pool::Pool;
 use super::tx::{Shared, TURN_DEADLINE};
 use crate::clock::Clock;
 use crate::domain::encryption_keys::EncryptionKeys;
@@ -42,6 +43,8 @@ pub struct ConnectOptions {
     pub max_connections: u32,
     /// SQLite: flush at every commit (`FULL`); without it the last commits may be lost with the power.
     pub full_sync: bool,
+    /// How long Postgres may take over an answer; then it is connected to anew.
+    pub answer_deadline: Duration,
 }
 
 /// How a process holds an SQLite file. On Postgres every process is a guest, whatever it asks for.
@@ -57,15 +60,16 @@ pub enum Hold {
 
 pub(super) enum Pools {
     Sqlite {
-        writer: DatabaseConnection,
-        readers: DatabaseConnection,
+        writer: Arc<Pool>,
+        readers: Arc<Pool>,
         shared: Arc<Mutex<Shared>>,
         /// Held as long as it is open.
         _lock: Option<File>,
     },
     Postgres {
-        pool: DatabaseConnection,
+        pool: Arc<Pool>,
         options: Box<PgConnectOptions>,
+        answer_deadline: Duration,
         /// Connections beside the pool that the intake may have.
         intake: u32,
     },
@@ -146,10 +150,12 @@ impl Store {
         };
         match &self.0.pools {
             Pools::Postgres { pool, .. } => {
+                let pool = pool.inner();
                 let pool = pool.get_postgres_connection_pool();
                 count(pool.size(), pool.num_idle(), pool.options().get_max_connections())
             }
             Pools::Sqlite { writer, readers, .. } => {
+                let (writer, readers) = (writer.inner(), readers.inner());
                 let (one, more) = (
                     writer.get_sqlite_connection_pool(),
                     readers.get_sqlite_connection_pool(),
@@ -161,7 +167,7 @@ impl Store {
     }
 
     /// For reads outside a transaction.
-    pub(super) fn reader(&self) -> &DatabaseConnection {
+    pub(super) fn reader(&self) -> &Pool {
         match &self.0.pools {
             Pools::Sqlite { readers, .. } => readers,
             Pools::Postgres { pool, .. } => pool,
@@ -222,7 +228,7 @@ impl Store {
             Pools::Postgres { pool, .. } => [Some(pool), None],
         };
         for pool in pools.into_iter().flatten() {
-            let _ = pool.close_by_ref().await;
+            let _ = pool.inner().close().await;
         }
     }
 }
@@ -280,8 +286,8 @@ async fn open_sqlite(path: &Path, hold: Hold, full_sync: bool) -> Result<Pools> 
         .await
         .map_err(cannot_open)?;
     Ok(Pools::Sqlite {
-        writer: SqlxSqliteConnector::from_sqlx_sqlite_pool(writer),
-        readers: SqlxSqliteConnector::from_sqlx_sqlite_pool(readers),
+        writer: Pool::lasting(SqlxSqliteConnector::from_sqlx_sqlite_pool(writer)),
+        readers: Pool::lasting(SqlxSqliteConnector::from_sqlx_sqlite_pool(readers)),
         shared: Arc::default(),
         _lock: lock,
     })
@@ -345,17 +351,27 @@ fn open_postgres(options: &ConnectOptions) -> Result<Pools> {
         connect = connect.password(password);
     }
     let intake = (options.max_connections / 2).clamp(1, INTAKE_CONNECTIONS);
+    let connections = options.max_connections.saturating_sub(intake).max(1);
+    let pool = Pool::renewed(options.answer_deadline, {
+        let connect = connect.clone();
+        move || open_pool(connections, connect.clone())
+    });
+    Ok(Pools::Postgres {
+        pool,
+        options: Box::new(connect),
+        answer_deadline: options.answer_deadline,
+        intake,
+    })
+}
+
+fn open_pool(connections: u32, connect: PgConnectOptions) -> DatabaseConnection {
     let pool = PgPoolOptions::new()
-        .max_connections(options.max_connections.saturating_sub(intake).max(1))
+        .max_connections(connections)
         .acquire_timeout(TURN_DEADLINE)
         .test_before_acquire(false)
         // Either would start sqlx's maintenance task, which may spin for ever (sqlx issue 3645; not released yet).
         .idle_timeout(None)
         .max_lifetime(None)
-        .connect_lazy_with(connect.clone());
-    Ok(Pools::Postgres {
-        pool: SqlxPostgresConnector::from_sqlx_postgres_pool(pool),
-        options: Box::new(connect),
-        intake,
-    })
+        .connect_lazy_with(connect);
+    SqlxPostgresConnector::from_sqlx_postgres_pool(pool)
 }

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, Statement};
-use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::Executor;
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::Store;
@@ -15,6 +17,8 @@ const CHANNEL: &str = "postrider_due";
 /// At most ten announcements a second, however many messages.
 const DEBOUNCE: Duration = Duration::from_millis(100);
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
+/// A listener that has heard nothing for so long asks whether anybody is there.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// Announces what this process leaves due, and hears what others announce, until `ended`.
 pub async fn run(store: Store, ended: CancellationToken) {
@@ -48,20 +52,41 @@ async fn listen(store: &Store) {
 }
 
 async fn listen_once(store: &Store) -> Result<(), sqlx::Error> {
-    let Pools::Postgres { options, .. } = store.pools() else {
+    let Pools::Postgres {
+        options,
+        answer_deadline,
+        ..
+    } = store.pools()
+    else {
         return Ok(());
     };
-    // A connection of its own: a listener keeps the one it has for good.
+    let answered = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+    let mut listener = timeout(*answer_deadline, subscribe((**options).clone()))
+        .await
+        .map_err(answered)??;
+    loop {
+        tokio::select! {
+            heard = listener.recv() => {
+                heard?;
+                store.wake();
+            }
+            // A host that has vanished is as quiet as one that has nothing to tell.
+            () = store.clock().sleep(QUIET) => {
+                timeout(*answer_deadline, listener.execute("select 1")).await.map_err(answered)??;
+            }
+        }
+    }
+}
+
+/// On a connection of its own: a listener keeps the one it has for good.
+async fn subscribe(options: PgConnectOptions) -> Result<PgListener, sqlx::Error> {
     let pool = PgPoolOptions::new()
         .max_connections(1)
         .idle_timeout(None)
         .max_lifetime(None)
-        .connect_with((**options).clone())
+        .connect_with(options)
         .await?;
     let mut listener = PgListener::connect_with(&pool).await?;
     listener.listen(CHANNEL).await?;
-    loop {
-        listener.recv().await?;
-        store.wake();
-    }
+    Ok(listener)
 }

@@ -71,7 +71,7 @@ pub async fn change(store: &Store, change: Change) -> Result<bool> {
                 sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
                 ..Default::default()
             };
-            let transaction = writer.begin_with_options(immediate).await?;
+            let transaction = writer.inner().begin_with_options(immediate).await?;
             if !has_work(&transaction, change).await? {
                 return Ok(false);
             }

@@ -1,10 +1,11 @@
 //! What a query can read from: the store's readers, or a transaction that must see its own writes.
 //! So that each `find_` and `list_` is written once. Implemented by `Store` and `Tx` only.
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, Statement};
+use sea_orm::{ConnectionTrait, Statement};
 
 use super::backend::Backend;
 use super::connect::Store;
+use super::pool::{Pool, Transaction};
 use super::tx::Tx;
 use crate::error::Result;
 
@@ -18,9 +19,9 @@ pub trait Source: Sync {
 }
 
 impl Source for Store {
-    type Conn = DatabaseConnection;
+    type Conn = Pool;
 
-    fn source(&self) -> &DatabaseConnection {
+    fn source(&self) -> &Pool {
         self.reader()
     }
 
@@ -30,9 +31,9 @@ impl Source for Store {
 }
 
 impl Source for Tx {
-    type Conn = DatabaseTransaction;
+    type Conn = Transaction;
 
-    fn source(&self) -> &DatabaseTransaction {
+    fn source(&self) -> &Transaction {
         self.conn()
     }
 

@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, SqliteTransactionMode, TransactionOptions, TransactionTrait};
+use sea_orm::{ConnectionTrait, SqliteTransactionMode, TransactionOptions};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::backend::Backend;
 use super::connect::{Pools, Store};
+use super::pool::Transaction;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Result};
 use crate::telemetry::metrics::DATABASE_TIMEOUTS;
@@ -23,13 +24,13 @@ pub(super) const TURN_DEADLINE: Duration = Duration::from_secs(5);
 /// The transaction that SQLite's writers share.
 #[derive(Default)]
 pub(super) struct Shared {
-    open: Option<DatabaseTransaction>,
+    open: Option<Transaction>,
     /// Set once, by whoever ends the shared transaction; read by all its members.
     outcome: Arc<OnceLock<Result<(), String>>>,
 }
 
 enum Turn {
-    Own(DatabaseTransaction),
+    Own(Transaction),
     Shared(OwnedMutexGuard<Shared>),
 }
 
@@ -52,7 +53,7 @@ impl Store {
     pub async fn begin(&self) -> Result<Tx> {
         let _waiting = self.metrics().database_waiting.enter();
         match self.pools() {
-            Pools::Postgres { pool, .. } => Ok(self.tx(Turn::Own(pool.begin().await?))),
+            Pools::Postgres { pool, .. } => Ok(self.tx(Turn::Own(pool.begin(TransactionOptions::default()).await?))),
             Pools::Sqlite { .. } => {
                 let store = self.clone();
                 to_its_end(async move { Ok(store.tx(Turn::Shared(begin_shared(&store).await?))) }).await
@@ -81,7 +82,7 @@ impl Tx {
     }
 
     /// The connection that this transaction's statements run on.
-    pub(super) fn conn(&self) -> &DatabaseTransaction {
+    pub(super) fn conn(&self) -> &Transaction {
         match &self.turn {
             Some(Turn::Own(transaction)) => transaction,
             Some(Turn::Shared(shared)) => shared.open.as_ref().expect("a turn holds the open transaction"),
@@ -158,7 +159,7 @@ async fn begin_shared(store: &Store) -> Result<OwnedMutexGuard<Shared>> {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..Default::default()
         };
-        turn.open = Some(writer.begin_with_options(immediate).await?);
+        turn.open = Some(writer.begin(immediate).await?);
         turn.outcome = Arc::default();
     }
     run(store, turn, "savepoint member").await
@@ -192,7 +193,7 @@ async fn run(store: &Store, mut turn: OwnedMutexGuard<Shared>, sql: &str) -> Res
 /// The driver goes on counting a transaction that SQLite has ended by itself, so its connection is of no more use.
 async fn reconnect(store: &Store) {
     if let Pools::Sqlite { writer, .. } = store.pools()
-        && let Ok(connection) = writer.get_sqlite_connection_pool().acquire().await
+        && let Ok(connection) = writer.inner().get_sqlite_connection_pool().acquire().await
     {
         let _ = connection.close().await;
     }

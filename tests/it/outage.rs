@@ -7,7 +7,8 @@ use serde_json::json;
 use std::time::Duration;
 
 use crate::api::Api;
-use crate::harness::{DEADLINE, Kind, Proxy, Shape, TestDatabase, within};
+use crate::harness::{Answer, DEADLINE, Gate, Kind, Proxy, Receiver, Rig, Shape, TestDatabase, within};
+use postrider::clock::Clock;
 
 /// Lets nobody else write until it is dropped.
 async fn hold_writes(db: &TestDatabase, connection: &DatabaseConnection) -> sea_orm::DatabaseTransaction {
@@ -77,3 +78,40 @@ postgres_only!(an_absent_database_is_503_in_json_and_goes_by, async |db| {
     assert_eq!(again.expect(201)["name"], "n");
     assert_eq!(api.rig.count("application").await, 1);
 });
+
+postgres_only!(
+    a_database_host_that_vanishes_is_noticed_and_what_was_sent_is_settled_over_new_connections,
+    async |db| {
+        let proxy = Proxy::to(db.url()).await;
+        let shape = Shape {
+            clock: Clock::system(),
+            url: Some(proxy.url(db.url())),
+            answer_deadline: Duration::from_secs(2),
+            ..Shape::default()
+        };
+        let mut rig = Rig::shaped(db, shape).await;
+        let (receiver, gate) = (Receiver::start().await, Gate::closed());
+        receiver.answer(Answer::ok().behind(&gate));
+        let app = rig.application("a").await;
+        rig.endpoint(&app, "e", &receiver.url()).await;
+        let running = rig.run();
+        let sent = rig.accept(&app, "{}").await.message_id;
+        receiver.wait_for(1).await;
+        proxy.abandon();
+        gate.open();
+        within(DEADLINE, "the outcome is recorded", async || {
+            (rig.state(&sent).await == "delivered").then_some(())
+        })
+        .await;
+        let next = within(DEADLINE, "messages are accepted again", async || {
+            rig.intake.accept(rig.message(&app, "{}")).await.ok()
+        })
+        .await;
+        within(DEADLINE, "and delivered", async || {
+            (rig.state(&next.message_id).await == "delivered").then_some(())
+        })
+        .await;
+        assert_eq!(rig.count(&format!("attempt where message_id = '{sent}'")).await, 1);
+        running.stop(true).await;
+    }
+);

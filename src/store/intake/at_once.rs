@@ -14,18 +14,17 @@ use sea_orm::{DbErr, RuntimeErr};
 
 use super::insert::{App, DeliveryRow, Fresh};
 use crate::domain::timestamp::Timestamp;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::store::Store;
 use crate::store::connect::Pools;
 use crate::store::idempotency::{KEPT, Key};
-
-/// Longer than a statement of ours may run: a host that has vanished says nothing, and TCP would wait for a quarter of an hour.
-const DEADLINE: Duration = Duration::from_secs(35);
+use crate::store::pool::silent;
 
 /// A worker's own connection, opened at its first batch and again after each failure.
 pub(super) struct Line {
     options: PgConnectOptions,
     open: Option<PgConnection>,
+    deadline: Duration,
 }
 
 /// What a statement that succeeded has done.
@@ -49,9 +48,14 @@ impl Line {
     /// `None` on SQLite.
     pub fn new(store: &Store) -> Option<Self> {
         match store.pools() {
-            Pools::Postgres { options, .. } => Some(Self {
+            Pools::Postgres {
+                options,
+                answer_deadline,
+                ..
+            } => Some(Self {
                 options: (**options).clone(),
                 open: None,
+                deadline: *answer_deadline,
             }),
             Pools::Sqlite { .. } => None,
         }
@@ -62,13 +66,13 @@ impl Line {
     pub async fn store(&mut self, batch: &UsualBatch<'_>) -> Result<Stored> {
         let mut connection = match self.open.take() {
             Some(open) => open,
-            None => tokio::time::timeout(DEADLINE, self.options.connect())
+            None => tokio::time::timeout(self.deadline, self.options.connect())
                 .await
-                .map_err(|_| silent())?
+                .map_err(|_| silent(self.deadline))?
                 .map_err(failed)?,
         };
-        let stored = tokio::time::timeout(DEADLINE, insert(&mut connection, batch)).await;
-        let row = stored.map_err(|_| silent())?.map_err(failed)?;
+        let stored = tokio::time::timeout(self.deadline, insert(&mut connection, batch)).await;
+        let row = stored.map_err(|_| silent(self.deadline))?.map_err(failed)?;
         self.open = Some(connection);
         let stored: Option<i64> = row.try_get(0).map_err(failed)?;
         Ok(match stored {
@@ -76,10 +80,6 @@ impl Line {
             Some(count) => Stored::Messages(usize::try_from(count).unwrap_or(0)),
         })
     }
-}
-
-fn silent() -> Error {
-    Error::new(Kind::Database, "the database has not answered in 35 s")
 }
 
 fn failed(err: sea_orm::sqlx::Error) -> Error {

@@ -241,11 +241,17 @@ pub async fn connect(url: &str) -> Result<DatabaseConnection, DbErr> {
 }
 
 pub(super) async fn open(url: &str, clock: Clock) -> postrider::error::Result<Store> {
+    open_with(url, clock, store::ANSWER_DEADLINE).await
+}
+
+/// With so much patience for each answer of Postgres.
+pub(super) async fn open_with(url: &str, clock: Clock, answer_deadline: Duration) -> postrider::error::Result<Store> {
     let options = store::ConnectOptions {
         url: url.to_owned(),
         password: None,
         max_connections: 10,
         full_sync: false,
+        answer_deadline,
     };
     // A program that another test starts just now holds a copy of every open file, the last store's lock among them,
     // between its fork and its exec.

@@ -22,11 +22,18 @@ const SELECTED: &[u8] = b"SELECT 1\0";
 
 struct Inner {
     target: SocketAddr,
-    stalled: watch::Sender<bool>,
+    flow: watch::Sender<Flow>,
     /// Counts the cuts: a connection ends when it moves.
     cuts: watch::Sender<u64>,
     armed: AtomicBool,
     armed_for_batch: AtomicBool,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Flow {
+    stalled: bool,
+    /// How often connections were abandoned: one from before the last time is.
+    since: u64,
 }
 
 /// Listens on a loopback port until it is dropped.
@@ -54,7 +61,7 @@ impl Proxy {
         let address = listener.local_addr().expect("a listener has an address");
         let inner = Arc::new(Inner {
             target,
-            stalled: watch::Sender::new(false),
+            flow: watch::Sender::default(),
             cuts: watch::Sender::new(0),
             armed: AtomicBool::new(false),
             armed_for_batch: AtomicBool::new(false),
@@ -79,12 +86,18 @@ impl Proxy {
 
     /// Nothing passes any more, in either direction, and no connection ends.
     pub fn stall(&self) {
-        self.inner.stalled.send_replace(true);
+        self.inner.flow.send_modify(|flow| flow.stalled = true);
     }
 
     /// What has waited passes, and all that follows.
     pub fn resume(&self) {
-        self.inner.stalled.send_replace(false);
+        self.inner.flow.send_modify(|flow| flow.stalled = false);
+    }
+
+    /// Nothing passes any more on the connections of this moment, and none of them ends; new ones are let through. So it is
+    /// when a host vanishes and another takes its address.
+    pub fn abandon(&self) {
+        self.inner.flow.send_modify(|flow| flow.since += 1);
     }
 
     /// Ends all connections of this moment; new ones are let through.
@@ -150,10 +163,11 @@ async fn pass(client: TcpStream, inner: &Inner) {
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (client_read, client_write) = client.into_split();
     let (server_read, server_write) = server.into_split();
+    let born = inner.flow.borrow().since;
     let (losing, storing) = (AtomicBool::new(false), AtomicBool::new(false));
     tokio::select! {
-        () = requests(client_read, server_write, inner, &losing, &storing) => {}
-        () = answers(server_read, client_write, inner, &losing, &storing) => {}
+        () = requests(client_read, server_write, inner, born, &losing, &storing) => {}
+        () = answers(server_read, client_write, inner, born, &losing, &storing) => {}
     }
 }
 
@@ -161,6 +175,7 @@ async fn requests(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     inner: &Inner,
+    born: u64,
     losing: &AtomicBool,
     storing: &AtomicBool,
 ) {
@@ -168,7 +183,7 @@ async fn requests(
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
         let part = &buffer[..length];
-        flowing(inner).await;
+        flowing(inner, born).await;
         if seen.completes_commit(part) && inner.armed.swap(false, Ordering::SeqCst) {
             losing.store(true, Ordering::SeqCst);
         }
@@ -185,6 +200,7 @@ async fn answers(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     inner: &Inner,
+    born: u64,
     losing: &AtomicBool,
     storing: &AtomicBool,
 ) {
@@ -192,7 +208,7 @@ async fn answers(
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
         let part = &buffer[..length];
-        flowing(inner).await;
+        flowing(inner, born).await;
         let stored = storing.load(Ordering::SeqCst) && part.windows(SELECTED.len()).any(|window| window == SELECTED);
         if stored && inner.armed_for_batch.swap(false, Ordering::SeqCst) {
             return;
@@ -208,8 +224,10 @@ async fn answers(
     }
 }
 
-async fn flowing(inner: &Inner) {
-    let _ = inner.stalled.subscribe().wait_for(|stalled| !stalled).await;
+/// Waits until this connection may pass something; one that is abandoned waits for ever.
+async fn flowing(inner: &Inner, born: u64) {
+    let passes = |flow: &Flow| !flow.stalled && flow.since == born;
+    let _ = inner.flow.subscribe().wait_for(passes).await;
 }
 
 /// The end of what has passed, for a COMMIT that two reads cut in two.

@@ -10,9 +10,9 @@ use postrider::domain::id::Prefix;
 use postrider::domain::secret::{Encryptor, EndpointSecret};
 use postrider::domain::timestamp::Timestamp;
 use postrider::error::Result;
-use postrider::store::Store;
 use postrider::store::handoff::{Caps, Handoff};
 use postrider::store::intake::{Accepted, Intake, Limits, NewMessage};
+use postrider::store::{ANSWER_DEADLINE, Store};
 use sea_orm::{ConnectionTrait, DatabaseConnection, Statement, Value};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +46,8 @@ pub struct Shape {
     pub url: Option<String>,
     /// Encryption keys, the new one first.
     pub keys: &'static [&'static str],
+    /// How long Postgres may take over an answer.
+    pub answer_deadline: Duration,
 }
 
 impl Default for Shape {
@@ -65,6 +67,7 @@ impl Default for Shape {
             disable_after: Some(Duration::from_secs(5 * 86_400)),
             url: None,
             keys: &[KEY],
+            answer_deadline: ANSWER_DEADLINE,
         }
     }
 }
@@ -114,12 +117,10 @@ impl Rig {
     }
 
     pub async fn shaped(db: &TestDatabase, shape: Shape) -> Self {
-        let store = match &shape.url {
-            Some(url) => super::database::open(url, shape.clock.clone())
-                .await
-                .expect("the store opens"),
-            None => db.open(shape.clock.clone()).await,
-        };
+        let url = shape.url.as_deref().unwrap_or(db.url());
+        let store = super::database::open_with(url, shape.clock.clone(), shape.answer_deadline)
+            .await
+            .expect("the store opens");
         store.unlock(shape.keys()).await.expect("the key is the database's");
         let (handoff, fast) = Handoff::new(store.clone(), shape.caps);
         let settings = Settings {
