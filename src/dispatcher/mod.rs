@@ -134,7 +134,10 @@ impl Dispatcher {
         let sent = leases.len();
         let outcomes = join_all(leases.into_iter().map(|lease| self.shared.sender.send(lease))).await;
         for batch in outcomes.chunks(settler::BATCH) {
-            settler::settle(&self.shared, batch.to_vec()).await;
+            let mut left = batch.to_vec();
+            while !left.is_empty() {
+                left = settler::settle(&self.shared, left).await;
+            }
         }
         Ok(Step {
             taken_over,

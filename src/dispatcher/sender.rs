@@ -75,6 +75,14 @@ impl Sent {
         }
     }
 
+    /// Whose it is; nobody's when it is only given back.
+    pub fn app_id(&self) -> &str {
+        match self {
+            Sent::Settled(settlement) => &settlement.app_id,
+            Sent::Unsent { .. } => "",
+        }
+    }
+
     /// The lease that it is settled under.
     pub fn lease_id_mut(&mut self) -> &mut i64 {
         match self {

@@ -1,10 +1,12 @@
 //! Writes many outcomes in one transaction, again and again until the database has them. Called by the dispatcher.
 
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::Shared;
 use super::sender::Sent;
@@ -19,9 +21,57 @@ pub(super) const BATCH: usize = 256;
 const LINGER: Duration = Duration::from_millis(5);
 /// The pause after a settle that the database did not take.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// Overdue outcomes that may wait apart; more hold up the others.
+const OVERDUE_CAP: usize = 4_096;
 const NOT_STORABLE: &str = "(the answer could not be stored)";
 
-pub(super) async fn run(shared: Arc<Shared>, mut outcomes: mpsc::Receiver<Sent>) {
+/// Outcomes over which the database takes too long, each by itself, as where somebody has locked their rows. They wait
+/// apart, with all that follows for the same application, so that nobody else's wait for them.
+struct Overdue {
+    queue: mpsc::Sender<Sent>,
+    /// How many wait, by application.
+    apps: Mutex<HashMap<String, usize>>,
+}
+
+impl Overdue {
+    fn apps(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.apps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_company_of(&self, sent: &Sent) -> bool {
+        self.apps().contains_key(sent.app_id())
+    }
+
+    async fn put(&self, sent: Sent) {
+        *self.apps().entry(sent.app_id().to_owned()).or_default() += 1;
+        // The receiver lives as long as this.
+        let _ = self.queue.send(sent).await;
+    }
+
+    fn done(&self, sent: &Sent) {
+        let mut apps = self.apps();
+        if let Some(count) = apps.get_mut(sent.app_id()) {
+            *count -= 1;
+            if *count == 0 {
+                apps.remove(sent.app_id());
+            }
+        }
+    }
+}
+
+pub(super) async fn run(shared: Arc<Shared>, outcomes: mpsc::Receiver<Sent>) {
+    let (queue, waiting) = mpsc::channel(OVERDUE_CAP);
+    let overdue = Overdue {
+        queue,
+        apps: Mutex::default(),
+    };
+    tokio::join!(
+        settle_all(&shared, outcomes, &overdue),
+        settle_overdue(&shared, waiting, &overdue)
+    );
+}
+
+async fn settle_all(shared: &Shared, mut outcomes: mpsc::Receiver<Sent>, overdue: &Overdue) {
     loop {
         let mut batch = Vec::with_capacity(BATCH);
         tokio::select! {
@@ -36,31 +86,82 @@ pub(super) async fn run(shared: Arc<Shared>, mut outcomes: mpsc::Receiver<Sent>)
             }
         });
         let _ = full.await;
-        settle(&shared, batch).await;
+        for sent in batch.extract_if(.., |sent| overdue.has_company_of(sent)) {
+            overdue.put(sent).await;
+        }
+        if batch.is_empty() {
+            continue;
+        }
+        for sent in settle(shared, batch).await {
+            overdue.put(sent).await;
+        }
     }
 }
 
-/// Settles a batch; returns when the database has it, or has refused each outcome by itself.
-pub(super) async fn settle(shared: &Shared, mut batch: Vec<Sent>) {
+/// One after the other, again and again, until the database has them.
+async fn settle_overdue(shared: &Shared, mut waiting: mpsc::Receiver<Sent>, overdue: &Overdue) {
+    let mut next = None;
+    loop {
+        let sent = match next.take() {
+            Some(sent) => sent,
+            None => tokio::select! {
+                Some(sent) = waiting.recv() => sent,
+                () = shared.ended.cancelled() => return,
+            },
+        };
+        if settle_one(shared, sent.clone()).await.is_ok() {
+            shared.held().remove(sent.delivery_id());
+            overdue.done(&sent);
+            continue;
+        }
+        next = overdue.queue.try_send(sent).err().map(TrySendError::into_inner);
+        tokio::select! {
+            () = tokio::time::sleep(RETRY_PAUSE) => {}
+            () = shared.ended.cancelled() => return,
+        }
+    }
+}
+
+/// Settles a batch. Answers those that took too long each by itself: this process goes on answering for them. The others
+/// the database has stored, or refused each by itself.
+pub(super) async fn settle(shared: &Shared, mut batch: Vec<Sent>) -> Vec<Sent> {
+    let mut overdue: Vec<Sent> = Vec::new();
     match write(shared, &mut batch).await {
         Ok(()) => {}
+        Err(err) if batch.len() == 1 && took_too_long(&err) => return batch,
         Err(err) => {
             tracing::error!(%err, outcomes = batch.len(), "a batch of outcomes was refused, or took too long; settling them one by one");
             for sent in &batch {
-                settle_one(shared, sent.clone()).await;
+                let has_company = overdue.iter().any(|other| other.app_id() == sent.app_id());
+                if has_company || settle_one(shared, sent.clone()).await.is_err() {
+                    overdue.push(sent.clone());
+                }
             }
         }
     }
+    let waits: HashSet<&str> = overdue.iter().map(Sent::delivery_id).collect();
     let mut held = shared.held();
     for sent in &batch {
-        held.remove(sent.delivery_id());
+        if !waits.contains(sent.delivery_id()) {
+            held.remove(sent.delivery_id());
+        }
     }
+    drop(held);
+    overdue
 }
 
-async fn settle_one(shared: &Shared, mut sent: Sent) {
+/// Settles one outcome, if need be without the answer's text.
+///
+/// # Errors
+/// Only that it took too long.
+async fn settle_one(shared: &Shared, mut sent: Sent) -> Result<()> {
     let Err(err) = write(shared, std::slice::from_mut(&mut sent)).await else {
-        return;
+        return Ok(());
     };
+    if took_too_long(&err) {
+        tracing::warn!(%err, delivery = sent.delivery_id(), "an outcome takes too long to store; trying again beside the others");
+        return Err(err);
+    }
     tracing::error!(%err, delivery = sent.delivery_id(), "an outcome was refused; storing it without the answer's text");
     if let Sent::Settled(Settlement {
         attempt: Some(attempt), ..
@@ -68,18 +169,22 @@ async fn settle_one(shared: &Shared, mut sent: Sent) {
     {
         attempt.response = NOT_STORABLE.to_owned();
     }
-    if let Err(err) = write(shared, std::slice::from_mut(&mut sent)).await {
-        tracing::error!(%err, delivery = sent.delivery_id(), "an outcome is lost; the delivery is sent again when its lease ends");
+    match write(shared, std::slice::from_mut(&mut sent)).await {
+        Err(err) if took_too_long(&err) => Err(err),
+        Err(err) => {
+            tracing::error!(%err, delivery = sent.delivery_id(), "an outcome is lost; the delivery is sent again when its lease ends");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
     }
 }
 
-/// Tries until the database answers, or the process ends: only a refusal is an error, and that several outcomes together
-/// took too long.
+/// Tries until the database answers, or the process ends: only a refusal is an error, and that it took too long.
 async fn write(shared: &Shared, batch: &mut [Sent]) -> Result<()> {
     loop {
         renew(shared, batch);
         match write_once(shared, batch).await {
-            Err(err) if batch.len() > 1 && took_too_long(&err) => return Err(err),
+            Err(err) if took_too_long(&err) => return Err(err),
             Err(err) if matches!(err.kind, Kind::Database | Kind::Unavailable) => {
                 shared.stuck.store(true, Ordering::Relaxed);
                 tracing::warn!(%err, outcomes = batch.len(), "outcomes could not be stored; trying again");

@@ -1,6 +1,6 @@
 //! What becomes of outcomes: every attempt is recorded, and rows of one pair do not get in each other's way.
 
-use crate::harness::{Answer, Gate, Receiver, Rig, Shape};
+use crate::harness::{Answer, DEADLINE, Gate, Receiver, Rig, Shape, within};
 
 both!(
     a_resend_is_never_rescheduled_and_leaves_the_waiting_retry_alone,
@@ -145,6 +145,53 @@ postgres_only!(
         assert_eq!(rig.step().await.sent, 3);
         assert_eq!(rig.count("attempt").await, 3);
         assert_eq!(rig.count("delivery_result where state = 0").await, 3);
+        assert_eq!(rig.count("delivery").await, 0);
+    }
+);
+
+// As where somebody has locked rows of that application.
+postgres_only!(
+    outcomes_that_take_too_long_by_themselves_hold_up_no_other_applications,
+    async |db| {
+        let mut rig = Rig::on(db).await;
+        let receiver = Receiver::start().await;
+        let (a, b) = (rig.application("a").await, rig.application("b").await);
+        rig.endpoint(&a, "slow", &receiver.url()).await;
+        rig.endpoint(&b, "quick", &receiver.url()).await;
+        rig.sql(
+            "create function take_too_long() returns trigger language plpgsql as $$ begin \
+             if new.app_id = 'app_a' then raise 'too long' using errcode = '57014'; end if; return null; end $$",
+            [],
+        )
+        .await;
+        rig.sql(
+            "create trigger take_too_long after insert on attempt for each row execute function take_too_long()",
+            [],
+        )
+        .await;
+        let running = rig.run();
+        let mut stuck = Vec::new();
+        for round in 1..=3 {
+            stuck.push(rig.accept(&a, "{}").await.message_id);
+            receiver.wait_for(2 * round - 1).await;
+            let id = rig.accept(&b, "{}").await.message_id;
+            within(DEADLINE, "the other application's is settled", async || {
+                (rig.state(&id).await == "delivered").then_some(())
+            })
+            .await;
+        }
+        for id in &stuck {
+            assert_eq!(rig.state(id).await, "none");
+        }
+        rig.sql("drop trigger take_too_long on attempt", []).await;
+        for id in &stuck {
+            within(DEADLINE, "nothing is lost", async || {
+                (rig.state(id).await == "delivered").then_some(())
+            })
+            .await;
+        }
+        running.stop(true).await;
+        assert_eq!(receiver.count(), 6, "nothing is sent twice");
         assert_eq!(rig.count("delivery").await, 0);
     }
 );
