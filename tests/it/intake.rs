@@ -527,6 +527,33 @@ postgres_only!(a_usual_batch_with_keys_is_stored_by_one_statement, async |db| {
     assert!(inserts[0].contains("into idempotency"), "{inserts:#?}");
 });
 
+postgres_only!(
+    an_application_that_has_changed_is_read_again_and_none_that_shares_its_batch,
+    async |db| {
+        let statements = recorded(async || {
+            let rig = Rig::on(db).await;
+            let changed = rig.application("a").await;
+            rig.application("b").await;
+            rig.accept(&changed, "{}").await;
+            rig.accept("b-uid", "{}").await;
+            rig.sql(
+                "update application set name = 'other' where id = $1",
+                [changed.as_str().into()],
+            )
+            .await;
+            let batch = vec![rig.message(&changed, "{}"), rig.message("b-uid", "{}")];
+            for answer in in_one_batch(db, &rig, batch).await {
+                answer.expect("accepted");
+            }
+        });
+        let reads = |by: &str| statements.1.iter().filter(|sql| sql.contains(by)).count();
+        let refused = statements.1.iter().filter(|sql| sql.contains("with stale")).count();
+        assert_eq!(refused, 4, "the batch of two was tried twice");
+        assert_eq!(reads("a.uid = t.name and"), 1, "{:#?}", statements.1);
+        assert!(reads("a.id = t.name and") >= 2);
+    }
+);
+
 both!(whatever_changes_an_endpoint_is_known_to_the_next_message, async |db| {
     let mut rig = Rig::on(db).await;
     let receiver = Receiver::start().await;

@@ -31,8 +31,8 @@ pub(super) struct Line {
 pub(super) enum Stored {
     /// So many messages, and all that is theirs; those whose key has a reply already are left out.
     Messages(usize),
-    /// Nothing: an application is not as it is remembered.
-    Stale,
+    /// Nothing: these applications, by their ids, are not as they are remembered.
+    Stale(Vec<String>),
 }
 
 /// Messages without event ids that no earlier try has stored. Each brings a key of its own, or none does.
@@ -76,7 +76,7 @@ impl Line {
         self.open = Some(connection);
         let stored: Option<i64> = row.try_get(0).map_err(failed)?;
         Ok(match stored {
-            None => Stored::Stale,
+            None => Stored::Stale(row.try_get::<Option<_>, _>(1).map_err(failed)?.unwrap_or_default()),
             Some(count) => Stored::Messages(usize::try_from(count).unwrap_or(0)),
         })
     }
@@ -164,10 +164,10 @@ static TEXTS: LazyLock<[String; 4]> = LazyLock::new(|| {
 });
 
 fn text(has_keys: bool, has_deliveries: bool) -> String {
-    const STALE: &str = "with stale as (select 1 \
+    const STALE: &str = "with stale as (select t.id \
         from unnest($1::text[], $2::text[], $3::text[], $4::int8[]) as t(id, org_id, uid, revision) \
         left join application a on a.id = t.id and a.org_id = t.org_id and a.revision = t.revision \
-        and a.deleted_at is null and (t.uid is null or a.uid = t.uid) where a.id is null limit 1)";
+        and a.deleted_at is null and (t.uid is null or a.uid = t.uid) where a.id is null)";
     const KEYS: &str = ", k as (insert into idempotency (scope, key, reply, expires_at) \
         select scope, key, reply, $14 from unnest($15::text[], $16::text[], $17::text[]) as t(scope, key, reply) \
         where not exists (select from stale) order by scope, key \
@@ -216,5 +216,5 @@ fn text(has_keys: bool, has_deliveries: bool) -> String {
         true => "(select count(*) from m)",
         false => "cardinality($6::text[])::int8",
     };
-    text + " select case when " + FRESH + " then " + count + " end"
+    text + " select case when " + FRESH + " then " + count + " end, (select array_agg(id) from stale)"
 }

@@ -120,7 +120,10 @@ impl Batch {
             let stored = line.store(&batch).await?;
             crash_point::pass("accepted.after_commit");
             match stored {
-                Stored::Stale => known.forget(apps.keys()),
+                Stored::Stale(ids) => {
+                    let changed = apps.iter().filter(|(_, app)| ids.contains(&app.id));
+                    known.forget(changed.map(|(name, _)| name));
+                }
                 Stored::Messages(stored) if stored < fresh.len() => return Ok(None),
                 Stored::Messages(_) => {
                     if placed.due {

@@ -65,7 +65,7 @@ impl Known {
         Ok(found)
     }
 
-    /// These have changed, or some of them have.
+    /// These have changed.
     pub fn forget<'a>(&self, names: impl IntoIterator<Item = &'a (&'a str, &'a str)>) {
         let mut state = self.state();
         for (org_id, name) in names {
