@@ -38,8 +38,8 @@ async fn is_new(store: &Store, organization: &organization::Model) -> Result<boo
         backwards: false,
         ascending: true,
     };
-    Ok(store::organization::list(store).await?.len() <= 1
-        && store::token::list(store, &organization.id).await?.is_empty()
+    Ok(store::organization::list(store, "", 2).await?.len() <= 1
+        && store::token::list(store, &organization.id, "", 1).await?.is_empty()
         && store::application::list(store, &organization.id, &one)
             .await?
             .rows

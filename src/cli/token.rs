@@ -1,6 +1,5 @@
 //! `app token`: makes, lists and revokes API tokens. Called by cli.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -11,10 +10,12 @@ use crate::config::DatabaseSettings;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Result};
 use crate::service;
-use crate::store::entity::api_token;
+use crate::store::entity::{api_token, organization};
 use crate::store::{self, Store};
 
 const DAY: Duration = Duration::from_hours(24);
+/// Rows that are read, and whose columns are aligned, together.
+const PAGE: u64 = 1_000;
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -84,26 +85,46 @@ async fn create(arguments: Create) -> Result<()> {
 
 async fn list(arguments: List) -> Result<()> {
     let store = app::open_beside(&arguments.database).await?;
-    let mut organizations = store::organization::list(&store).await?;
-    if let Some(name) = &arguments.organization {
-        organizations.retain(|organization| organization.name == *name);
-        if organizations.is_empty() {
-            return Err(Error::not_found(&format!("organization \"{name}\"")));
-        }
-    }
     let now = store.clock().now();
-    let names: HashMap<String, String> = organizations
-        .iter()
-        .map(|org| (org.id.clone(), org.name.clone()))
-        .collect();
     let mut rows = vec![["id", "organization", "application", "made", "ends", "state"].map(str::to_owned)];
-    for organization in &organizations {
-        for token in store::token::list(&store, &organization.id).await? {
-            rows.push(describe(token, &names, now));
+    let mut organizations = match &arguments.organization {
+        Some(name) => match store::organization::find_by_name(&store, name).await? {
+            Some(found) => vec![found],
+            None => return Err(Error::not_found(&format!("organization \"{name}\""))),
+        },
+        None => store::organization::list(&store, "", PAGE).await?,
+    };
+    while let Some(last) = organizations.last().map(|organization| organization.id.clone()) {
+        for organization in &organizations {
+            print_tokens(&store, organization, now, &mut rows).await?;
         }
+        organizations = match arguments.organization {
+            Some(_) => Vec::new(),
+            None => store::organization::list(&store, &last, PAGE).await?,
+        };
     }
     store.close().await;
     print_columns(&rows)
+}
+
+/// Adds an organization's tokens to `rows`, which it prints whenever they fill a page.
+async fn print_tokens(
+    store: &Store,
+    organization: &organization::Model,
+    now: Timestamp,
+    rows: &mut Vec<[String; 6]>,
+) -> Result<()> {
+    let mut after = String::new();
+    loop {
+        let tokens = store::token::list(store, &organization.id, &after, PAGE).await?;
+        let Some(last) = tokens.last() else { return Ok(()) };
+        after.clone_from(&last.id);
+        rows.extend(tokens.into_iter().map(|token| describe(token, &organization.name, now)));
+        if rows.len() >= PAGE as usize {
+            print_columns(rows)?;
+            rows.clear();
+        }
+    }
 }
 
 async fn revoke(arguments: Revoke) -> Result<()> {
@@ -117,20 +138,19 @@ async fn close_and_say(store: &Store, text: &str) -> Result<()> {
     say(text)
 }
 
-fn describe(token: api_token::Model, names: &HashMap<String, String>, now: Timestamp) -> [String; 6] {
+fn describe(token: api_token::Model, organization: &str, now: Timestamp) -> [String; 6] {
     let state = match (token.revoked_at, token.expires_at) {
         (Some(_), _) => "revoked",
         (None, Some(end)) if end <= now => "expired",
         (None, _) => "valid",
     };
-    let organization = names.get(&token.org_id).cloned().unwrap_or_default();
     let ends = token
         .expires_at
         .map_or_else(|| "never".to_owned(), Timestamp::to_rfc3339);
     let application = token.app_id.unwrap_or_else(|| "-".to_owned());
     [
         token.id,
-        organization,
+        organization.to_owned(),
         application,
         token.created_at.to_rfc3339(),
         ends,

@@ -1,6 +1,6 @@
 //! Organizations: rows. Called by service and cli.
 
-use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::entity::organization::{ActiveModel, Column, Entity, Model};
 use super::source::Source;
@@ -13,8 +13,13 @@ pub async fn find_by_name(source: &impl Source, name: &str) -> Result<Option<Mod
     Ok(found.await?)
 }
 
-pub async fn list(source: &impl Source) -> Result<Vec<Model>> {
-    Ok(Entity::find().order_by_asc(Column::Id).all(source.source()).await?)
+/// The organizations after the one with the id `after`, oldest first, at most `most`.
+pub async fn list(source: &impl Source, after: &str, most: u64) -> Result<Vec<Model>> {
+    let found = Entity::find()
+        .filter(Column::Id.gt(after))
+        .order_by_asc(Column::Id)
+        .limit(most);
+    Ok(found.all(source.source()).await?)
 }
 
 /// # Errors

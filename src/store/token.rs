@@ -1,7 +1,9 @@
 //! API tokens: rows, by their hash. Called by service, api (the lookup of a request's token) and cli.
 
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, Statement};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Statement,
+};
 
 use super::entity::api_token::{Column, Entity, Model};
 use super::entity::json_text::JsonText;
@@ -33,11 +35,13 @@ pub async fn find_by_hash(source: &impl Source, hash: &str) -> Result<Option<Mod
     Ok(found.await?)
 }
 
-/// An organization's tokens, oldest first.
-pub async fn list(source: &impl Source, org_id: &str) -> Result<Vec<Model>> {
+/// An organization's tokens after the one with the id `after`, oldest first, at most `most`.
+pub async fn list(source: &impl Source, org_id: &str, after: &str, most: u64) -> Result<Vec<Model>> {
     let found = Entity::find()
         .filter(Column::OrgId.eq(org_id))
+        .filter(Column::Id.gt(after))
         .order_by_asc(Column::Id)
+        .limit(most)
         .all(source.source());
     Ok(found.await?)
 }

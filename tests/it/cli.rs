@@ -1,5 +1,6 @@
 //! The command line itself: help, exit codes, one-line errors, tokens, secrets.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::harness::{Program, rows};
@@ -101,6 +102,25 @@ both!(tokens_are_listed_and_revoked, async |db| {
         .await
         .failed(1);
     assert!(line.contains("nobody"), "{line}");
+});
+
+both!(tokens_of_many_organizations_and_pages_are_all_listed, async |db| {
+    let connection = db.connect().await;
+    let each = "with recursive n(n) as (select 1 union all select n + 1 from n where n < 1001)";
+    for sql in [
+        "insert into organization (id, name, created_at) select 'org_' || n, 'of ' || n, 0 from n",
+        "insert into api_token (id, org_id, hash, created_at) select 'tok_one_' || n, 'org_' || n, 'one ' || n, 0 from n",
+        "insert into api_token (id, org_id, hash, created_at) select 'tok_two_' || n, 'org_7', 'two ' || n, 0 from n",
+    ] {
+        rows(&connection, &format!("{each} {sql}")).await;
+    }
+    let program = Program::on(db.url());
+    let list = program.run(&["token", "list"]).await.ok();
+    let ids: BTreeSet<&str> = list.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(list.lines().count(), 2003, "the heading once, each token once");
+    assert_eq!(ids.len(), 2003);
+    let list = program.run(&["token", "list", "--organization", "of 7"]).await.ok();
+    assert_eq!(list.lines().count(), 1003);
 });
 
 both!(a_token_for_an_unknown_application_is_refused, async |db| {
