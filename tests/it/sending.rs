@@ -51,7 +51,7 @@ both!(an_answer_larger_than_the_cap_is_cut, async |db| {
 });
 
 both!(an_endless_answer_is_read_up_to_the_cap, async |db| {
-    let mut rig = impatient(db).await;
+    let mut rig = Rig::on(db).await;
     let receiver = Receiver::start().await;
     receiver.answer(Answer::ok().body("more ").endless());
     let id = send_one(&mut rig, &receiver.url()).await;

@@ -34,6 +34,8 @@ pub struct Serving {
     address: SocketAddr,
     stdout: Arc<Mutex<String>>,
     stderr: Arc<Mutex<String>>,
+    /// Its program may be gone by now, its files must not be.
+    _folder: Arc<ScratchFolder>,
 }
 
 impl Program {
@@ -117,6 +119,7 @@ impl Program {
             address,
             stdout,
             stderr,
+            _folder: self.folder.clone(),
         }
     }
 }
