@@ -214,10 +214,10 @@ impl Store {
     }
 
     /// How many batches of messages may be under way: SQLite has one writer; on Postgres one is filled while others commit.
-    pub(super) fn intake_workers(&self) -> u32 {
+    pub(super) fn intake_workers(&self) -> usize {
         match self.0.pools {
             Pools::Sqlite { .. } => 1,
-            Pools::Postgres { intake, .. } => intake,
+            Pools::Postgres { intake, .. } => intake as usize,
         }
     }
 

@@ -31,6 +31,8 @@ const WAITING_CAP: usize = 4_096;
 const WAITING_BYTES_CAP: usize = 64 << 20;
 /// Bytes of payload in one batch.
 const BATCH_BYTES: usize = 4 << 20;
+/// A crowd is divided among workers into batches of no fewer: the least for which another statement's cost is worth its time.
+const LEAST_SHARE: usize = 8;
 /// How long a sender is kept waiting for a commit (wire contract: 503).
 const COMMIT_DEADLINE: Duration = Duration::from_secs(5);
 /// Pauses between tries of a batch that the database did not take.
@@ -116,6 +118,7 @@ impl Intake {
             queue: waiting,
             next: None,
         }));
+        let free = Arc::new(AtomicUsize::new(store.intake_workers()));
         let known = Arc::new(Known::default());
         for _ in 0..store.intake_workers() {
             let worker = Worker {
@@ -123,6 +126,7 @@ impl Intake {
                 handoff: handoff.clone(),
                 limits,
                 waiting: waiting.clone(),
+                free: free.clone(),
                 known: known.clone(),
                 line: Line::new(store),
             };
@@ -181,16 +185,20 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// The next batch: all that waits, up to the limits. `None` when every `Intake` is gone and the queue is empty.
-    async fn take(&mut self, limits: &Limits) -> Option<Vec<Member>> {
+    /// The next batch: of what waits an equal share for each of the `free` workers, up to the limits. `None` when every
+    /// `Intake` is gone and the queue is empty.
+    async fn take(&mut self, limits: &Limits, free: &AtomicUsize) -> Option<Vec<Member>> {
         let first = match self.next.take() {
             Some(member) => member,
             None => self.queue.recv().await?,
         };
         self.gather(limits.members).await;
+        let share = (1 + self.queue.len()).div_ceil(free.load(Ordering::Relaxed).max(1));
+        let most = share.max(LEAST_SHARE).min(limits.members);
         let mut bytes = first.message.body.len();
-        let mut members = vec![first];
-        while members.len() < limits.members {
+        let mut members = Vec::with_capacity(most);
+        members.push(first);
+        while members.len() < most {
             let Ok(member) = self.queue.try_recv() else { break };
             bytes += member.message.body.len();
             if bytes > BATCH_BYTES {
@@ -221,6 +229,8 @@ struct Worker {
     handoff: Arc<Handoff>,
     limits: Limits,
     waiting: Arc<Mutex<Waiting>>,
+    /// How many workers have no batch.
+    free: Arc<AtomicUsize>,
     known: Arc<Known>,
     line: Option<Line>,
 }
@@ -228,12 +238,16 @@ struct Worker {
 impl Worker {
     async fn run(mut self) {
         loop {
-            let taken = self.waiting.lock().await.take(&self.limits).await;
+            let mut waiting = self.waiting.lock().await;
+            let taken = waiting.take(&self.limits, &self.free).await;
             let Some(mut members) = taken else { return };
+            self.free.fetch_sub(1, Ordering::Relaxed);
+            drop(waiting);
             while !members.is_empty() {
                 let batch = self.new_batch();
                 members = self.store_some(members, batch).await;
             }
+            self.free.fetch_add(1, Ordering::Relaxed);
         }
     }
 
