@@ -3,6 +3,8 @@
 # repository:
 #   compose/rotate.sh database-password    new in the database and in its volume. Postgres has one password a role, and replicas that run
 #                                          hold the old one: until they are replaced it lets them in by their addresses in `data`
+#   compose/rotate.sh encryption-key       a new key above the former one, everything encrypted anew, and the former one dropped. Backups
+#                                          from before need the key that lies beside them
 # Interrupted, it is finished by running it again.
 set -euo pipefail
 here=$(dirname "$0")
@@ -12,6 +14,7 @@ replicas() { docker compose ps --quiet app; }
 replace_replicas() { [ -z "$(replicas)" ] || "$here/rolling-update.sh"; }
 
 addresses() {
+  # shellcheck disable=SC2016 # Docker's variables, not Bash's
   local networks='{{range $name, $network := .NetworkSettings.Networks}}{{$name}} {{$network.IPAddress}}{{println}}{{end}}'
   replicas | xargs -r docker inspect --format "$networks" | awk '$1 ~ /_data$/ { print $2 }'
 }
@@ -26,6 +29,9 @@ admit() { # ADDRESS...: these without a password, and no others
     pg_ctl reload --silent' admit "$@"
 }
 
+secrets() { docker compose run --rm secrets secrets /secrets "$@"; }
+keys() { docker compose run --rm -T --no-deps --entrypoint grep backup --count '' /secrets/app/encryption_key; }
+
 case ${1-} in
   database-password)
     mapfile -t running < <(addresses)
@@ -35,6 +41,13 @@ case ${1-} in
     replace_replicas
     admit
     ;;
-  *) die 'usage: compose/rotate.sh database-password' ;;
+  encryption-key)
+    # Two are what an interrupted rotation leaves.
+    [ "$(keys)" = 2 ] || secrets --new-encryption-key
+    replace_replicas
+    docker compose run --rm app rotate-key
+    secrets --drop-former-key
+    ;;
+  *) die 'usage: compose/rotate.sh database-password | encryption-key' ;;
 esac
 echo "rotate: $1: done"

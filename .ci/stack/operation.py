@@ -2,19 +2,21 @@
 messages flow."""
 
 import contextlib
+import http.client
 import os
 import re
 import secrets
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 
 from claims import all_arrived
 from engine import PROJECT, compose, containers, inspect, poll, run, say, up
-from stack import ORDER, RECEIVER, Sender, Stack, arrivals
+from stack import ORDER, RECEIVER, SECRET, Api, Sender, Stack, arrivals
 
 # While no replica runs, the proxy answers with it.
 OUTAGE = "503"
@@ -151,6 +153,78 @@ def the_database_password_is_replaced(stack: Stack) -> None:
     poll(30, "deliveries go on after down and up", lambda: message in arrivals())
 
 
+def the_admin_token_is_replaced(stack: Stack) -> None:
+    old, new = secrets.token_hex(16), secrets.token_hex(16)
+    both, one = (command.replace("OLD", old).replace("NEW", new) for command in documented("replace the admin token")[:2])
+    up(POSTRIDER_ADMIN_TOKEN=old)
+    api = Api(old)
+    api.call("POST", "/app", {"name": "Stack", "uid": "stack"})
+    api.call("POST", "/app/stack/endpoint", {"uid": "receiver", "url": "http://receiver:9000/", "secret": SECRET})
+    assert Api(new).ask("GET", "/app")[0] == 401
+    with traffic(stack, token=old):
+        do(both, POSTRIDER_ADMIN_TOKEN=old)
+    with traffic(stack, token=new):
+        assert Api(old).ask("GET", "/app")[0] == 200
+        do(one, POSTRIDER_ADMIN_TOKEN=old)
+    assert Api(old).ask("GET", "/app")[0] == 401
+    os.environ["POSTRIDER_ADMIN_TOKEN"] = new
+
+
+def key_in_volume() -> str:
+    return compose("run", "--rm", "-T", "--no-deps", "--entrypoint", "cat", "backup", "/secrets/app/encryption_key")
+
+
+class EndpointMaker(threading.Thread):
+    """Makes endpoints that no message matches, two a second, and remembers their secrets."""
+
+    def __init__(self, api: Api) -> None:
+        super().__init__(daemon=True)
+        self.api, self.made, self.failure, self.ending = api, {}, None, threading.Event()
+
+    def run(self) -> None:
+        quiet = {"url": "http://receiver:9000/", "eventTypes": ["never.sent"]}
+        try:
+            self.api.call("POST", "/event-type", {"name": "never.sent", "description": "never sent"})
+            while not self.ending.wait(0.5):
+                made = self.api.call("POST", "/app/stack/endpoint", quiet)["id"]
+                self.made[made] = self.api.call("GET", f"/app/stack/endpoint/{made}/secret")
+        except (AssertionError, OSError, ValueError, http.client.HTTPException) as failure:
+            self.failure = failure
+
+    def end(self) -> dict[str, dict]:
+        self.ending.set()
+        self.join(60)
+        assert self.failure is None, self.failure
+        return self.made
+
+
+def the_encryption_key_is_replaced(stack: Stack) -> None:
+    command = documented("replace the encryption key")[0]
+    api, old = stack.api, key_in_volume()
+    with traffic(stack):
+        maker = EndpointMaker(stack.api)
+        maker.start()
+        poll(30, "an endpoint is made", lambda: len(maker.made) > 1 or maker.failure)
+        # As if it had been interrupted after its first step.
+        compose("run", "--rm", "secrets", "secrets", "/secrets", "--new-encryption-key")
+        do(command)
+        before = len(maker.made)
+        poll(30, "an endpoint is made with the new key", lambda: len(maker.made) > before or maker.failure)
+        made = maker.end()
+    new = key_in_volume()
+    assert new != old and len(new.splitlines()) == 1 and old not in new
+    for endpoint, secret in made.items():
+        assert api.call("GET", f"/app/stack/endpoint/{endpoint}/secret") == secret
+        api.call("DELETE", f"/app/stack/endpoint/{endpoint}")
+    assert api.call("GET", "/app/stack/endpoint/receiver/secret")["key"] == SECRET
+    say(f"  the secrets of {len(made)} endpoints that were made meanwhile are as they were")
+    line = refused("-e", "POSTRIDER_ENCRYPTION_KEY_FILE=", "-e", f"POSTRIDER_ENCRYPTION_KEY={old}", "app", "serve")
+    assert "key" in line and old not in line, line
+    name = compose("run", "--rm", "backup").splitlines()[-1]
+    with open(f"backups/{name}.key", encoding="ascii") as file:
+        assert file.read() == new
+
+
 def without_restore(command: str) -> None:
     """Runs it with a `docker` that fails to restore."""
     with tempfile.TemporaryDirectory() as folder:
@@ -197,8 +271,6 @@ def postgres_is_upgraded_from_17_to_18(stack: Stack) -> None:
     assert stack.api.call("GET", "/app/stack/endpoint/receiver/secret") == secret
     with open(".env", encoding="ascii") as file:
         assert file.read() == "POSTGRES_MAJOR=18\n"
-    down_and_up()
-    assert stack.api.call("GET", f"/app/stack/msg/{pending}")["id"] == pending
     os.remove(".env")
 
 
@@ -206,5 +278,7 @@ CLAIMS = [
     three_replicas_share_the_requests,
     an_older_program_serves_while_a_newer_schema_is_put_in,
     the_database_password_is_replaced,
+    the_admin_token_is_replaced,
+    the_encryption_key_is_replaced,
     postgres_is_upgraded_from_17_to_18,
 ]
