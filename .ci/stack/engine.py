@@ -68,6 +68,9 @@ class Variant:
     def compose(self, *command: str, ok: bool = True) -> str:
         return run("docker", "compose", *command, ok=ok, env=self.settings)
 
+    def script(self, *command: str) -> str:
+        return run(*command, env=self.settings)
+
     def up(self, *options: str) -> None:
         self.compose("up", "--detach", "--wait", *options)
 

@@ -4,10 +4,11 @@ import json
 import os
 import ssl
 import stat
+import tempfile
 
 import hardening
 from engine import IMAGE, PORT, Variant, poll, run, say
-from stack import ORDER, RUN_RECEIVER, Api, arrivals
+from stack import ORDER, RUN_RECEIVER, Api, Sender, arrivals
 
 SQLITE = "examples/compose/sqlite/docker-compose.yml"
 PRODUCTION = "examples/compose/production"
@@ -53,6 +54,39 @@ def sqlite_keeps_its_messages_in_one_volume() -> None:
         assert [each["id"] for each in api.call("GET", "/app/stack/msg")["data"]] == [message]
         assert api.call("GET", "/app/stack/endpoint/receiver/secret") == secret, "the key is another one"
         deliver(api, receiver)
+
+
+def a_backup_of_sqlite_brings_everything_back() -> None:
+    with tempfile.TemporaryDirectory() as backups:
+        settings = {"PORT": str(PORT), "BACKUPS": backups, "POSTRIDER_ALLOW_TARGETS": DOCKERS_ADDRESSES}
+        with Variant("sqlite", SQLITE, POSTRIDER_RETRY_SCHEDULE=",".join(["3"] * 50), **settings) as one:
+            one.up()
+            token = one.compose("exec", "-T", "app", "/app", "token", "create", "--organization", "ci")
+            receiver = one.start_beside("receiver", "default", *RUN_RECEIVER)
+            api = Api(token)
+            api.call("POST", "/app", ONE_APPLICATION)
+            api.call("POST", "/app/stack/endpoint", ONE_ENDPOINT)
+            secret = api.call("GET", "/app/stack/endpoint/receiver/secret")
+            deliver(api, receiver)
+            run("docker", "stop", "--time", "1", receiver)
+            sender = Sender(token, rate=20)
+            sender.start()
+            poll(30, "messages are accepted", lambda: len(sender.accepted) > 20)
+            before = set(sender.accepted)
+            name = one.script("examples/compose/sqlite/backup.sh").splitlines()[-1]
+            sender.end()
+            assert not sender.failures, sender.failures[:5]
+            assert {stat.S_IMODE(os.stat(f"{backups}/{each}").st_mode) for each in (name, f"{name}.key")} == {0o600}
+            run("docker", "network", "disconnect", f"{one.project}_default", receiver)
+            one.compose("down", "--volumes")
+            one.script("examples/compose/sqlite/restore.sh", name)
+            run("docker", "network", "connect", "--alias", "receiver", f"{one.project}_default", receiver)
+            run("docker", "start", receiver)
+            api = Api(token)
+            assert api.call("GET", "/app/stack/endpoint/receiver/secret") == secret, "the key is another one"
+            poll(60, "what was pending arrives", lambda: before <= arrivals(receiver).keys())
+            deliver(api, receiver)
+            say(f"  {len(before)} messages that were pending at the backup arrived after the restore")
 
 
 def the_demo_delivers_signed_to_its_receivers_alone() -> None:
@@ -199,6 +233,7 @@ def no_secret_is_shown(stack: Variant, secrets: dict[str, str]) -> None:
 CLAIMS = [
     a_new_database_is_healthy_only_when_it_stays_up,
     sqlite_keeps_its_messages_in_one_volume,
+    a_backup_of_sqlite_brings_everything_back,
     the_demo_delivers_signed_to_its_receivers_alone,
     production_runs_with_pgbouncer,
     production_runs_without_pgbouncer,
