@@ -3,7 +3,7 @@
 #   compose/upgrade-postgres.sh 17 18
 # From the dump until all is back nothing is accepted: callers get 503. The volume needs room for a second database, BACKUPS for a dump.
 # If it fails, the old version is started again on its data, which nothing has touched; they stay in the volume until they are removed
-# (the last line says how). Interrupted, it can be run again; `docker compose up` with the old version goes back to before.
+# (the last line says how). Killed, `docker compose up --detach --wait` with the old version goes back to before; then it can be run again.
 set -euo pipefail
 die() { echo "upgrade-postgres: $*" >&2; exit 1; }
 say() { echo "upgrade-postgres: $*" >&2; }
