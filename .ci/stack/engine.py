@@ -58,11 +58,12 @@ def free_port() -> int:
 
 
 class Variant:
-    """A project of its own beside the stack, from other files; gone at the end of `with`, with its volumes."""
+    """A project of its own beside the stack, from other files; published at a port of its own; gone at the end of `with`, with its volumes."""
 
     def __init__(self, name: str, *files: str, **settings: str) -> None:
         self.project = f"{PROJECT}-{name}"
-        self.settings = {"COMPOSE_PROJECT_NAME": self.project, "COMPOSE_FILE": ":".join(files), **settings}
+        self.port = free_port()
+        self.settings = {"COMPOSE_PROJECT_NAME": self.project, "COMPOSE_FILE": ":".join(files), "PORT": str(self.port), **settings}
         self.beside: list[str] = []
 
     def compose(self, *command: str, ok: bool = True) -> str:

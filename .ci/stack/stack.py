@@ -18,14 +18,14 @@ ORDER = {"eventType": "order.paid", "payload": {"order": 1}}
 
 
 class Api:
-    """One connection through the proxy, which ends TLS if there is a context."""
+    """One connection through the proxy that is published at the port; it ends TLS if there is a context."""
 
-    def __init__(self, token: str, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, token: str, port: int = PORT, tls: ssl.SSLContext | None = None) -> None:
         self.token = token
         if tls:
-            self.connection = http.client.HTTPSConnection("localhost", PORT, timeout=30, context=tls)
+            self.connection = http.client.HTTPSConnection("localhost", port, timeout=30, context=tls)
         else:
-            self.connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=30)
+            self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
 
     def ask(self, method: str, path: str, body: object = None) -> tuple[int, object]:
         headers = {"authorization": f"Bearer {self.token}", "content-type": "application/json"}
@@ -54,9 +54,9 @@ class Api:
 class Sender(threading.Thread):
     """Posts at a fixed rate over a few connections and remembers what was answered 202, and what failed."""
 
-    def __init__(self, token: str, rate: float, connections: int = 4) -> None:
+    def __init__(self, token: str, rate: float, connections: int = 4, port: int = PORT) -> None:
         super().__init__(daemon=True)
-        self.token, self.rate, self.connections = token, rate, connections
+        self.token, self.rate, self.connections, self.port = token, rate, connections, port
         self.accepted: list[str] = []
         self.failures: list[str] = []
         self.ending = threading.Event()
@@ -69,7 +69,7 @@ class Sender(threading.Thread):
             lane.join()
 
     def lane(self) -> None:
-        api, pause = Api(self.token), self.connections / self.rate
+        api, pause = Api(self.token, self.port), self.connections / self.rate
         due = time.monotonic()
         while not self.ending.is_set():
             try:

@@ -2,18 +2,22 @@
 
 import json
 import os
+import pathlib
 import ssl
 import stat
 import tempfile
 
 import hardening
-from engine import IMAGE, PORT, Variant, poll, run, say
+from engine import IMAGE, Variant, poll, run, say
 from stack import ORDER, RUN_RECEIVER, Api, Sender, arrivals
 
 SQLITE = "examples/compose/sqlite/docker-compose.yml"
 PRODUCTION = "examples/compose/production"
 # A network gets some of the addresses that Docker gives out.
 DOCKERS_ADDRESSES = "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"
+PRODUCTION_SETTINGS = {
+    "BIND": "127.0.0.1", "POSTRIDER_PUBLIC_URL": "https://localhost", "POSTRIDER_ALLOW_TARGETS": DOCKERS_ADDRESSES,
+}
 ONE_APPLICATION = {"name": "Stack", "uid": "stack"}
 ONE_ENDPOINT = {"uid": "receiver", "url": "http://receiver:9000/"}
 
@@ -21,7 +25,7 @@ ONE_ENDPOINT = {"uid": "receiver", "url": "http://receiver:9000/"}
 def a_new_database_is_healthy_only_when_it_stays_up() -> None:
     """A probe over the socket would succeed while the database is being set up, by a server that is stopped again."""
     for _round in range(int(os.environ.get("ROUNDS", "2"))):
-        with Variant("rounds", "docker-compose.yml", PORT=str(PORT)) as stack:
+        with Variant("rounds", "docker-compose.yml") as stack:
             stack.up("db")
             ask = ("exec", "-T", "db", "psql", "--host=127.0.0.1", "--username=postrider", "-Atc", "select pg_postmaster_start_time()")
             before = stack.compose(*ask)
@@ -36,10 +40,10 @@ def deliver(api: Api, receiver: str) -> str:
 
 
 def sqlite_keeps_its_messages_in_one_volume() -> None:
-    with Variant("sqlite", SQLITE, PORT=str(PORT), POSTRIDER_ALLOW_TARGETS=DOCKERS_ADDRESSES) as one:
+    with Variant("sqlite", SQLITE, POSTRIDER_ALLOW_TARGETS=DOCKERS_ADDRESSES) as one:
         one.up()
         token = one.compose("exec", "-T", "app", "/app", "token", "create", "--organization", "ci")
-        api = Api(token)
+        api = Api(token, one.port)
         receiver = one.start_beside("receiver", "default", *RUN_RECEIVER)
         api.call("POST", "/app", ONE_APPLICATION)
         api.call("POST", "/app/stack/endpoint", ONE_ENDPOINT)
@@ -50,7 +54,7 @@ def sqlite_keeps_its_messages_in_one_volume() -> None:
         one.compose("down")
         one.up()
         run("docker", "network", "connect", "--alias", "receiver", f"{one.project}_default", receiver)
-        api = Api(token)
+        api = Api(token, one.port)
         assert [each["id"] for each in api.call("GET", "/app/stack/msg")["data"]] == [message]
         assert api.call("GET", "/app/stack/endpoint/receiver/secret") == secret, "the key is another one"
         deliver(api, receiver)
@@ -58,18 +62,18 @@ def sqlite_keeps_its_messages_in_one_volume() -> None:
 
 def a_backup_of_sqlite_brings_everything_back() -> None:
     with tempfile.TemporaryDirectory() as backups:
-        settings = {"PORT": str(PORT), "BACKUPS": backups, "POSTRIDER_ALLOW_TARGETS": DOCKERS_ADDRESSES}
-        with Variant("sqlite", SQLITE, POSTRIDER_RETRY_SCHEDULE=",".join(["3"] * 50), **settings) as one:
+        settings = {"BACKUPS": backups, "POSTRIDER_ALLOW_TARGETS": DOCKERS_ADDRESSES}
+        with Variant("sqlite-backup", SQLITE, POSTRIDER_RETRY_SCHEDULE=",".join(["3"] * 50), **settings) as one:
             one.up()
             token = one.compose("exec", "-T", "app", "/app", "token", "create", "--organization", "ci")
             receiver = one.start_beside("receiver", "default", *RUN_RECEIVER)
-            api = Api(token)
+            api = Api(token, one.port)
             api.call("POST", "/app", ONE_APPLICATION)
             api.call("POST", "/app/stack/endpoint", ONE_ENDPOINT)
             secret = api.call("GET", "/app/stack/endpoint/receiver/secret")
             deliver(api, receiver)
             run("docker", "stop", "--time", "1", receiver)
-            sender = Sender(token, rate=20)
+            sender = Sender(token, rate=20, port=one.port)
             sender.start()
             poll(30, "messages are accepted", lambda: len(sender.accepted) > 20)
             before = set(sender.accepted)
@@ -82,7 +86,7 @@ def a_backup_of_sqlite_brings_everything_back() -> None:
             one.script("examples/compose/sqlite/restore.sh", name)
             run("docker", "network", "connect", "--alias", "receiver", f"{one.project}_default", receiver)
             run("docker", "start", receiver)
-            api = Api(token)
+            api = Api(token, one.port)
             assert api.call("GET", "/app/stack/endpoint/receiver/secret") == secret, "the key is another one"
             poll(60, "what was pending arrives", lambda: before <= arrivals(receiver).keys())
             deliver(api, receiver)
@@ -91,7 +95,7 @@ def a_backup_of_sqlite_brings_everything_back() -> None:
 
 def the_demo_delivers_signed_to_its_receivers_alone() -> None:
     files = ("docker-compose.yml", "examples/compose/demo/docker-compose.yml")
-    settings = {"PORT": str(PORT), "EVERY_SECONDS": "0.3", "POSTRIDER_RETRY_SCHEDULE": ",".join(["1"] * 30)}
+    settings = {"EVERY_SECONDS": "0.3", "POSTRIDER_RETRY_SCHEDULE": ",".join(["1"] * 30)}
     with Variant("demo", *files, **settings) as demo:
         demo.up()
         services = ["app", "db", "demo-secret", "migrate", "moody-receiver", "proxy", "receiver", "secrets", "sender"]
@@ -105,7 +109,7 @@ def the_demo_delivers_signed_to_its_receivers_alone() -> None:
         failed = answered(demo, "moody-receiver", 500)
         say(f"  {len(sent)} messages sent, {len(failed)} of them failed at the moody receiver and arrived there later")
         the_receivers_refuse_what_is_not_signed(demo)
-        api = Api(token_of(lines))
+        api = Api(token_of(lines), demo.port)
         no_other_private_address_is_called(demo, api)
         demo.compose("start", "sender")
         for service in ("receiver", "moody-receiver", "sender", "proxy"):
@@ -164,43 +168,44 @@ class Server:
     def ask(self, sql: str) -> str:
         return run("docker", "exec", self.container, "psql", "--host=127.0.0.1", "--username=postrider", "-Atc", sql, ok=False)
 
+    def clients(self) -> list[str]:
+        """The addresses that are connected, its own left out."""
+        return self.ask("select distinct client_addr from pg_stat_activity where client_addr <> '127.0.0.1'").splitlines()
+
 
 def production_runs_with_pgbouncer() -> None:
-    run(f"{PRODUCTION}/secrets.sh")
-    secrets = the_secrets()
-    with production(f"{PRODUCTION}/docker-compose.yml") as stack:
+    secrets = make_secrets(f"{PRODUCTION}/secrets")
+    with Variant("production", f"{PRODUCTION}/docker-compose.yml", **PRODUCTION_SETTINGS) as stack:
         server = start_production(stack, secrets)
         assert hardening.every_container_of(stack.project) == ["app", "migrate", "pgbouncer", "proxy"]
         api, receiver = use_production(stack, secrets)
         deliver(api, receiver)
-        hosts = server.ask("select distinct client_addr from pg_stat_activity where application_name <> 'psql' and client_addr is not null")
-        assert len(hosts.splitlines()) == 1, f"others than PgBouncer are connected: {hosts}"
+        assert len(server.clients()) == 1, f"others than PgBouncer are connected: {server.clients()}"
         no_secret_is_shown(stack, secrets)
 
 
 def production_runs_without_pgbouncer() -> None:
-    run(f"{PRODUCTION}/secrets.sh")
-    secrets = the_secrets()
-    with production(f"{PRODUCTION}/docker-compose.yml", f"{PRODUCTION}/without-pgbouncer.yml") as stack:
-        start_production(stack, secrets)
+    files = (f"{PRODUCTION}/docker-compose.yml", f"{PRODUCTION}/without-pgbouncer.yml")
+    with tempfile.TemporaryDirectory() as folder, Variant("direct", *files, **PRODUCTION_SETTINGS, SECRETS=folder) as stack:
+        secrets = make_secrets(folder)
+        server = start_production(stack, secrets)
         assert hardening.every_container_of(stack.project) == ["app", "migrate", "proxy"]
         api, receiver = use_production(stack, secrets)
         deliver(api, receiver)
+        assert len(server.clients()) == 3, f"not the three replicas are connected: {server.clients()}"
 
 
-def production(*files: str) -> Variant:
-    settings = {"PORT": str(PORT), "BIND": "127.0.0.1", "POSTRIDER_PUBLIC_URL": f"https://localhost:{PORT}"}
-    return Variant("production", *files, **settings, POSTRIDER_ALLOW_TARGETS=DOCKERS_ADDRESSES)
-
-
-def the_secrets() -> dict[str, str]:
-    folder = f"{PRODUCTION}/secrets"
+def make_secrets(folder: str) -> dict[str, str]:
+    run(f"{PRODUCTION}/secrets.sh", folder)
     assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
-    secrets = {}
-    for name in os.listdir(folder):
-        with open(f"{folder}/{name}", encoding="ascii") as file:
-            secrets[name] = file.read().strip()
-    return secrets
+
+    def contents() -> dict[str, str]:
+        return {path.name: path.read_text("ascii").strip() for path in pathlib.Path(folder).iterdir()}
+
+    made = contents()
+    run(f"{PRODUCTION}/secrets.sh", folder)
+    assert contents() == made, "made a second time, the secrets are others"
+    return made
 
 
 def start_production(stack: Variant, secrets: dict[str, str]) -> Server:
@@ -214,10 +219,10 @@ def start_production(stack: Variant, secrets: dict[str, str]) -> Server:
 def use_production(stack: Variant, secrets: dict[str, str]) -> tuple[Api, str]:
     """Over HTTPS: an application with an endpoint, made with a token that was made there, and its receiver."""
     tls = ssl.create_default_context(cadata=secrets["tls_certificate"])
-    assert Api(secrets["admin_token"], tls).call("GET", "/app")["data"] == []
+    assert Api(secrets["admin_token"], stack.port, tls).call("GET", "/app")["data"] == []
     token = stack.compose("exec", "-T", "app", "/app", "token", "create", "--organization", "ci")
     receiver = stack.start_beside("receiver", "default", *RUN_RECEIVER)
-    api = Api(token, tls)
+    api = Api(token, stack.port, tls)
     api.call("POST", "/app", ONE_APPLICATION)
     api.call("POST", "/app/stack/endpoint", ONE_ENDPOINT)
     return api, receiver
