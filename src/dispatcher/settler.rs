@@ -184,8 +184,7 @@ async fn write(shared: &Shared, batch: &mut [Sent]) -> Result<()> {
     loop {
         renew(shared, batch);
         match write_once(shared, batch).await {
-            Err(err) if took_too_long(&err) => return Err(err),
-            Err(err) if matches!(err.kind, Kind::Database | Kind::Unavailable) => {
+            Err(err) if matches!(err.kind, Kind::Database | Kind::Unavailable) && !took_too_long(&err) => {
                 shared.stuck.store(true, Ordering::Relaxed);
                 tracing::warn!(%err, outcomes = batch.len(), "outcomes could not be stored; trying again");
                 if shared.ended.is_cancelled() {
@@ -193,6 +192,7 @@ async fn write(shared: &Shared, batch: &mut [Sent]) -> Result<()> {
                 }
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
+            // The database answers, be it that this took too long.
             answer => {
                 shared.stuck.store(false, Ordering::Relaxed);
                 return answer;

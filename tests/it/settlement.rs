@@ -196,6 +196,56 @@ postgres_only!(
     }
 );
 
+// First the database is away, and when it is back somebody has locked the rows of that application.
+postgres_only!(
+    an_outcome_that_takes_too_long_after_an_outage_keeps_no_delivery_from_being_claimed,
+    async |db| {
+        let mut rig = Rig::on(db).await;
+        let receiver = Receiver::start().await;
+        let (a, b) = (rig.application("a").await, rig.application("b").await);
+        rig.endpoint(&a, "slow", &receiver.url_of("/a")).await;
+        rig.endpoint(&b, "quick", &receiver.url_of("/b")).await;
+        rig.sql("create sequence tries", []).await;
+        rig.sql(
+            "create function take_too_long() returns trigger language plpgsql as $$ begin \
+             if new.app_id = 'app_a' then \
+             if nextval('tries') = 1 then raise 'away' using errcode = '57P01'; end if; \
+             raise 'too long' using errcode = '57014'; end if; return null; end $$",
+            [],
+        )
+        .await;
+        rig.sql(
+            "create trigger take_too_long after insert on attempt for each row execute function take_too_long()",
+            [],
+        )
+        .await;
+        receiver.answer(Answer::status(500));
+        let retried = rig.accept(&b, "{}").await.message_id;
+        rig.step().await;
+        let stuck = rig.accept(&a, "{}").await.message_id;
+        receiver.answer(Answer::ok());
+        let running = rig.run();
+        within(DEADLINE, "it waits apart", async || {
+            (rig.count("(select last_value as tries from tries) as t where tries > 2")
+                .await
+                == 1)
+                .then_some(())
+        })
+        .await;
+        within(DEADLINE, "the other application's retry is claimed", async || {
+            rig.advance(1);
+            (rig.state(&retried).await == "delivered").then_some(())
+        })
+        .await;
+        rig.sql("drop trigger take_too_long on attempt", []).await;
+        within(DEADLINE, "nothing is lost", async || {
+            (rig.state(&stuck).await == "delivered").then_some(())
+        })
+        .await;
+        running.stop(true).await;
+    }
+);
+
 both!(a_pair_that_is_delivered_is_not_sent_by_a_row_that_waits, async |db| {
     let mut rig = Rig::on(db).await;
     let receiver = Receiver::start().await;
