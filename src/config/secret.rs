@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use crate::domain::secret::random_text;
@@ -149,16 +149,27 @@ pub fn write_missing(path: &Path, mode: u32) -> io::Result<bool> {
     }
 }
 
-/// Puts `text` in the place of what the file at `path` holds, whole or not at all; its mode stays. On the disk when this
-/// returns.
+/// Puts `text` in the place of what the file at `path` holds, whole or not at all; its mode and owner stay, and a link to
+/// it. On the disk when this returns.
 pub fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let mode = fs::metadata(path)?.permissions().mode();
-    let draft = write_draft(path, text, mode)?;
-    if let Err(err) = fs::rename(&draft, path) {
+    let path = &fs::canonicalize(path)?;
+    let before = fs::metadata(path)?;
+    let draft = write_draft(path, text, before.permissions().mode())?;
+    let replaced = keep_owner(&draft, &before).and_then(|()| fs::rename(&draft, path));
+    if let Err(err) = replaced {
         let _ = fs::remove_file(&draft);
         return Err(err);
     }
     sync_folder(path)
+}
+
+/// What root replaces would else be unreadable to those who serve with it.
+fn keep_owner(draft: &Path, before: &fs::Metadata) -> io::Result<()> {
+    let made = fs::metadata(draft)?;
+    if (made.uid(), made.gid()) == (before.uid(), before.gid()) {
+        return Ok(());
+    }
+    chown(draft, Some(before.uid()), Some(before.gid()))
 }
 
 fn write_draft(path: &Path, text: &str, mode: u32) -> io::Result<PathBuf> {
@@ -229,6 +240,25 @@ mod tests {
         let secret = Secret::from("abc".to_owned());
         let err = resolve("NAME", Some(&secret), Some(Path::new("x"))).unwrap_err();
         assert_eq!(err.message, "NAME and NAME_FILE are both set: set one of them");
+    }
+
+    #[test]
+    fn what_replaces_a_file_has_its_mode_and_owner_and_goes_where_a_link_leads() {
+        let path = file("replaced", "former");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o440)).unwrap();
+        // Only root can give a file away; for others this is their own already.
+        let _ = chown(&path, Some(65_532), Some(65_532));
+        let before = fs::metadata(&path).unwrap();
+        let link = path.with_extension("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        replace(&link, "new").unwrap();
+        let after = fs::metadata(&path).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        let seen = |one: &fs::Metadata| (one.mode() & 0o777, one.uid(), one.gid());
+        assert_eq!(seen(&after), (0o440, before.uid(), before.gid()));
+        fs::remove_file(link).unwrap();
+        fs::remove_file(path).unwrap();
     }
 
     #[test]
