@@ -1,11 +1,12 @@
 //! Replaces the encryption key: everything that is sealed is sealed anew, while others read and write. Many short
 //! transactions, each of which may be the last one: run again, it goes on. Called by cli.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::crash_point;
-use crate::domain::secret::Encryptor;
 use crate::error::{Error, Kind, Result};
+use crate::store::handoff::BEAT_IS_LATE;
 use crate::store::sealed::{self, Page, Place};
 use crate::store::{Store, installation, process};
 
@@ -13,8 +14,9 @@ use crate::store::{Store, installation, process};
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Eight heartbeats: a process that stands still for so long is dead.
-const STANDS_STILL: Duration = Duration::from_secs(2);
+/// Longer than [`BEAT_IS_LATE`]: a process that stood still for so long is dead, or takes a new owner id before it leases
+/// again, which it does not get without the new key.
+const STANDS_STILL: Duration = BEAT_IS_LATE.saturating_add(Duration::from_secs(1));
 /// Rows that are named of those that neither key opens.
 const NAMED: usize = 5;
 
@@ -40,7 +42,8 @@ pub struct Tally {
 /// Seals everything with the newest key of this process that is sealed with the former one.
 ///
 /// # Errors
-/// `Config` when it holds one key alone, or the same one twice, or another process that lives lacks the newest.
+/// `Config` when it holds one key alone, or the same one twice, another process that lives lacks the newest, or the former
+/// one has been replaced by yet another meanwhile.
 pub async fn rotate(store: &Store) -> Result<Rotated> {
     let keys = store.keys()?;
     let (newest, former) = match (keys.newest(), keys.former()) {
@@ -51,9 +54,12 @@ pub async fn rotate(store: &Store) -> Result<Rotated> {
             ));
         }
     };
-    prove_all_hold(store, newest).await?;
+    let check = newest.check_value();
+    let dead = list_dead(store, &check).await?;
     let tx = store.begin().await?;
     let begun = installation::begin_key_rotation(&tx, newest, former).await?;
+    // Nobody starts without the new key from here on. Who did before is seen.
+    refuse_others(&dead, &process::beats_without_key(&tx, &check).await?)?;
     tx.commit().await?;
     let endpoints = walk(store, Sealed::Endpoints).await?;
     let replies = walk(store, Sealed::Replies).await?;
@@ -67,24 +73,28 @@ pub async fn rotate(store: &Store) -> Result<Rotated> {
     })
 }
 
-/// A living process without the newest key could sign no delivery any more, and each would count as failed.
-async fn prove_all_hold(store: &Store, newest: &Encryptor) -> Result<()> {
-    let check = newest.check_value();
-    let before = process::beats_without_key(store, &check).await?;
+/// The processes without the newest key, all of which stand still, and their beats. One that lives could sign no delivery
+/// any more, and each would count as failed.
+async fn list_dead(store: &Store, check: &str) -> Result<HashMap<String, i64>> {
+    let before = process::beats_without_key(store, check).await?;
     let deadline = Instant::now() + STANDS_STILL;
     while !before.is_empty() && Instant::now() < deadline {
         tokio::time::sleep(PAUSE).await;
-        let now = process::beats_without_key(store, &check).await?;
-        let lives = |(owner, beat): (&String, &i64)| before.get(owner) != Some(beat);
-        let living = now.iter().filter(|one| lives(*one)).count();
-        if living > 0 {
-            return Err(Error::config(format!(
-                "{living} serving processes do not hold the new POSTRIDER_ENCRYPTION_KEY: start each again with both keys, \
-                 one a line, the new one first. Nothing was changed"
-            )));
-        }
+        refuse_others(&before, &process::beats_without_key(store, check).await?)?;
     }
-    Ok(())
+    Ok(before)
+}
+
+/// Who is not among the dead, or has moved on since, lives.
+fn refuse_others(dead: &HashMap<String, i64>, now: &HashMap<String, i64>) -> Result<()> {
+    let lives = |(owner, beat): &(&String, &i64)| dead.get(*owner) != Some(*beat);
+    match now.iter().filter(lives).count() {
+        0 => Ok(()),
+        living => Err(Error::config(format!(
+            "{living} serving processes do not hold the new POSTRIDER_ENCRYPTION_KEY: start each again with both keys, \
+             one a line, the new one first. Nothing was changed"
+        ))),
+    }
 }
 
 #[derive(Clone, Copy)]

@@ -90,6 +90,9 @@ async fn get(source: &impl Source) -> Result<Model> {
 
 /// From the commit on everything is sealed with `newest`, and whoever starts must hold `former` too, until
 /// [`end_key_rotation`]. Nothing changes where `newest` seals already; answers whether it did not.
+///
+/// # Errors
+/// `Config` when a third key seals: another rotation has begun since the keys were proven.
 pub async fn begin_key_rotation(tx: &Tx, newest: &Encryptor, former: &Encryptor) -> Result<bool> {
     let begun = ActiveModel {
         key_check: Set(Some(newest.check_value())),
@@ -99,9 +102,14 @@ pub async fn begin_key_rotation(tx: &Tx, newest: &Encryptor, former: &Encryptor)
     let begun = Entity::update_many()
         .set(begun)
         .filter(Column::Id.eq(ID))
-        .filter(Column::KeyCheck.ne(newest.check_value()))
+        .filter(Column::KeyCheck.eq(former.check_value()))
         .exec(tx.conn())
         .await?;
+    if begun.rows_affected == 0 && get(tx).await?.key_check != Some(newest.check_value()) {
+        return Err(Error::config(
+            "another rotation of POSTRIDER_ENCRYPTION_KEY has begun meanwhile, to another new key. Nothing was changed",
+        ));
+    }
     Ok(begun.rows_affected > 0)
 }
 

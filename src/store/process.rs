@@ -7,6 +7,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use sea_orm::{ConnectionTrait, EntityTrait, Statement};
 
 use super::entity::process;
+use super::source::Source;
 use super::{Backend, Store, Tx};
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
@@ -35,7 +36,12 @@ pub fn new_owner() -> String {
 }
 
 /// Makes a new owner known, so that its peers watch it.
+///
+/// # Errors
+/// `Unavailable` as [`Tx::sealing_key`]: who does not hold the key that seals could sign no delivery. A rotation that begins
+/// waits for this transaction, and sees the owner.
 pub async fn insert_process(tx: &Tx, owner: &str) -> Result<()> {
+    tx.sealing_key().await?;
     let sql = "insert into process (owner, beat, started_at, key_checks) values ($1, 0, $2, $3)";
     let key_checks = tx.store().keys()?.check_values().collect::<Vec<_>>().join(" ");
     tx.conn()
@@ -49,8 +55,8 @@ pub async fn insert_process(tx: &Tx, owner: &str) -> Result<()> {
 }
 
 /// The beats, by owner, of those that do not hold the encryption key with this check value.
-pub async fn beats_without_key(store: &Store, check_value: &str) -> Result<HashMap<String, i64>> {
-    let rows = process::Entity::find().all(store.reader()).await?;
+pub async fn beats_without_key(source: &impl Source, check_value: &str) -> Result<HashMap<String, i64>> {
+    let rows = process::Entity::find().all(source.source()).await?;
     let lacks = |row: &process::Model| {
         let held = row.key_checks.as_deref().unwrap_or_default();
         !held.split(' ').any(|one| one == check_value)

@@ -4,14 +4,16 @@
 use std::collections::BTreeMap;
 
 use postrider::api::ApiState;
+use postrider::clock::Clock;
 use postrider::domain::secret::Encryptor;
 use postrider::service::key_rotation::{Rotated, rotate};
 use postrider::store::installation::begin_key_rotation;
+use postrider::store::process::insert_process;
 use sea_orm::DatabaseConnection;
 use serde_json::{Value, json};
 
 use crate::api::Api;
-use crate::harness::{Caller, DEADLINE, KEY, Program, Receiver, SECRET, Shape, TestDatabase, rows, within};
+use crate::harness::{Caller, DEADLINE, KEY, Program, Receiver, SECRET, START, Shape, TestDatabase, rows, within};
 
 const NEW: &str = "another key of more than 32 characters";
 const BOTH: &str = "another key of more than 32 characters\na key for tests of 32 characters";
@@ -405,6 +407,59 @@ postgres_only!(writers_beside_a_rotation_leave_nothing_behind_it, async |db| {
     let (done, all) = opened_by(&api.rig.db, NEW).await;
     assert_eq!(done, all, "and for ever");
     assert!(!rotate(&api.rig.store).await.unwrap().changed);
+});
+
+postgres_only!(
+    a_rotation_and_a_process_that_starts_without_the_new_key_never_both_go_on,
+    async |db| {
+        let store = db.open(Clock::test(START)).await;
+        store.unlock(key(KEY).into()).await.unwrap();
+        let api = holding(db, &[NEW, KEY]).await;
+
+        let starting = store.begin().await.unwrap();
+        insert_process(&starting, "proc_late").await.unwrap();
+        let rotation = tokio::spawn({
+            let store = api.rig.store.clone();
+            async move { rotate(&store).await }
+        });
+        let waiting =
+            "select pid::text from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        within(DEADLINE, "the rotation waits", async || {
+            (!texts(&api.rig.db, waiting).await.is_empty()).then_some(())
+        })
+        .await;
+        starting.commit().await.unwrap();
+        let refused = rotation.await.unwrap().unwrap_err();
+        assert!(
+            refused.message.starts_with("1 serving processes do not hold"),
+            "{refused}"
+        );
+        let checks = "select key_check from installation where former_key_check is null";
+        assert_eq!(texts(&api.rig.db, checks).await, [key(KEY).check_value()]);
+
+        api.rig.sql("delete from process where owner = 'proc_late'", []).await;
+        assert!(rotate(&api.rig.store).await.unwrap().changed);
+        let starting = store.begin().await.unwrap();
+        let refused = insert_process(&starting, "proc_later").await.unwrap_err();
+        assert!(refused.message.contains("does not hold the new one"), "{refused}");
+    }
+);
+
+both!(of_two_rotations_to_different_keys_one_is_refused, async |db| {
+    let api = holding(db, &[KEY]).await;
+    let third = "a third key that has 32 characters or more";
+    let begin = async |newest: &str| {
+        let tx = api.rig.store.begin().await.unwrap();
+        let begun = begin_key_rotation(&tx, &key(newest), &key(KEY)).await;
+        tx.commit().await.unwrap();
+        begun
+    };
+    assert!(begin(NEW).await.unwrap());
+    assert!(!begin(NEW).await.unwrap(), "the same again goes on");
+    let refused = begin(third).await.unwrap_err();
+    assert!(refused.message.starts_with("another rotation"), "{refused}");
+    let checks = "select key_check from installation";
+    assert_eq!(texts(&api.rig.db, checks).await, [key(NEW).check_value()]);
 });
 
 #[tokio::test]
