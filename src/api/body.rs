@@ -3,6 +3,7 @@
 //! Validators on the shapes only describe them in the document: none of them runs, the rules are in fields.rs.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde::de::DeserializeOwned;
 use serde_path_to_error::{Path, Segment};
 
+use super::ApiState;
 use super::answer::JSON;
 use super::error::into_poem;
 use crate::error::{Error, Kind, Result};
@@ -23,10 +25,6 @@ use crate::error::{Error, Kind, Result};
 pub const LIMIT: usize = 2 * 1024 * 1024;
 /// What is read and dropped of a body that is too large, so that its sender comes to read the answer.
 const DRAINED: usize = 32 * 1024 * 1024;
-
-/// How long a body may take to arrive.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct BodyDeadline(pub Duration);
 
 /// A JSON object of the shape `T`.
 pub struct Body<T>(pub T);
@@ -92,7 +90,9 @@ impl<'a, T: Default + Type + DeserializeOwned> ApiExtractor<'a> for OptionalBody
 }
 
 async fn read(request: &Request, body: &mut RequestBody) -> Result<Vec<u8>> {
-    let deadline = request.data::<BodyDeadline>().map_or(Duration::MAX, |it| it.0);
+    let deadline = request
+        .data::<Arc<ApiState>>()
+        .map_or(Duration::MAX, |state| state.body_deadline);
     let body = body
         .take()
         .map_err(|_| Error::internal("the body of the request is gone"))?;

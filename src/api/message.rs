@@ -29,7 +29,7 @@ use crate::service::message::Draft;
 use crate::store::application::Content;
 use crate::store::entity::message::Model;
 use crate::store::idempotency::Key;
-use crate::store::intake::NewMessage;
+use crate::store::intake::{self, NewMessage};
 use crate::store::{Store, message};
 
 /// Stands for a payload that was not asked for.
@@ -91,6 +91,24 @@ impl TransformationsParams {
 }
 
 impl MessageIn {
+    /// The message, the application that it brings along, and its payload as it is answered.
+    fn read(
+        mut self,
+        org_id: String,
+        app: String,
+        key: Option<Key>,
+    ) -> Result<(Box<NewMessage>, Option<Content>, JsonText)> {
+        let shown = match &self.transformations_params {
+            Some(TransformationsParams {
+                raw_payload: Some(raw), ..
+            }) => shown(raw)?,
+            _ => self.payload.clone(),
+        };
+        let application = self.application.take().map(ApplicationIn::read).transpose();
+        let application = application.map_err(|err| err.within("application"))?;
+        Ok((self.draft(org_id, app, key).check()?, application, shown))
+    }
+
     fn draft(self, org_id: String, app: String, key: Option<Key>) -> Draft {
         let extra = self.transformations_params.unwrap_or_default();
         Draft {
@@ -182,7 +200,7 @@ fn shown(body: &str) -> Result<JsonText> {
 /// payload, if that is to be answered.
 pub(super) async fn send(
     state: &ApiState,
-    message: NewMessage,
+    message: Box<NewMessage>,
     application: Option<Content>,
     shown: Option<JsonText>,
 ) -> Result<MessageOut> {
@@ -191,11 +209,15 @@ pub(super) async fn send(
     let mut out = MessageOut::draft(&message, shown);
     let accepted = service::message::create(&state.store, &state.intake, message, application).await?;
     if accepted.replayed {
-        let row = message::get(&state.store, &accepted.app_id, &accepted.message_id).await?;
-        return MessageOut::stored(&state.store, row, with_content).await;
+        return Box::pin(replayed(&state.store, &accepted, with_content)).await;
     }
     (out.id, out.timestamp) = (accepted.message_id, Instant(accepted.created_at));
     Ok(out)
+}
+
+async fn replayed(store: &Store, accepted: &intake::Accepted, with_content: bool) -> Result<MessageOut> {
+    let row = message::get(store, &accepted.app_id, &accepted.message_id).await?;
+    MessageOut::stored(store, row, with_content).await
 }
 
 pub(super) struct Messages;
@@ -218,16 +240,7 @@ impl Messages {
     ) -> Result<Answer<MessageOut, Accepted>, ApiError<Write>> {
         let with_content = with_content.0.unwrap_or(true);
         let key = key.of(&caller.0);
-        let mut body = body.0;
-        let shown = match &body.transformations_params {
-            Some(TransformationsParams {
-                raw_payload: Some(raw), ..
-            }) => shown(raw)?,
-            _ => body.payload.clone(),
-        };
-        let application = body.application.take().map(ApplicationIn::read).transpose();
-        let application = application.map_err(|err| err.within("application"))?;
-        let message = body.draft(caller.0.org_id, app_id.0, key).check()?;
+        let (message, application, shown) = body.0.read(caller.0.org_id, app_id.0, key)?;
         let out = send(&state, message, application, with_content.then_some(shown)).await?;
         Ok(Answer::new(StatusCode::ACCEPTED, &out)?)
     }

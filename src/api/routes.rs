@@ -1,67 +1,74 @@
 //! The whole HTTP side as one poem endpoint, and what holds for every route: errors as JSON, `Allow` on 405, a trailing
 //! slash or none, writes that outlive their caller. Called by app and by the tests.
 
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
+use poem::endpoint::{BoxEndpoint, DynEndpoint};
 use poem::error::{MethodNotAllowedError, NotFoundError};
 use poem::http::uri::PathAndQuery;
 use poem::http::{HeaderValue, Method, Uri, header};
-use poem::middleware::CatchPanic;
 use poem::{Endpoint, EndpointExt, IntoEndpoint, Request, Response, Route};
 use poem_openapi::OpenApi;
 use tokio::time::timeout;
 use url::form_urlencoded;
 
 use super::auth::Authenticator;
-use super::body::BodyDeadline;
 use super::cloud_only::is_cloud_only;
 use super::error::{from_panic, from_poem, response};
-use super::probes::{self, Probes};
 use super::requests::fits;
-use super::{ApiState, Operations, docs, openapi};
+use super::{ApiState, Operations, docs, openapi, probes};
 use crate::error::{Error, Kind};
 
 /// How long a caller waits for the database (wire contract: 503).
 const DATABASE_DEADLINE: Duration = Duration::from_secs(5);
+/// Where the paths of all operations begin.
+const OPERATIONS: &str = "/api/";
+
+/// One endpoint where poem would make a chain: each link of one copies the request and all futures within it again.
+struct Routes {
+    state: Arc<ApiState>,
+    authenticator: Arc<Authenticator>,
+    operations: Arc<BoxEndpoint<'static>>,
+    pages: Arc<BoxEndpoint<'static>>,
+    allow: Allow,
+}
 
 /// Everything that is served on the public port.
 pub fn routes(state: ApiState) -> impl Endpoint<Output = Response> {
-    let state = Arc::new(state);
-    let authenticator = Arc::new(Authenticator::new(state.store.clone(), state.admin.clone()));
-    let deadline = BodyDeadline(state.body_deadline);
-    let for_writes = state.body_deadline + DATABASE_DEADLINE;
-    let operations = openapi::service().into_endpoint();
-    let operations = operations.around(move |inner, request| in_time(inner, request, for_writes));
-    let probes = state.probes.clone();
-    let pages = probes::add(docs::add(Route::new()), &probes).nest_no_strip("/", operations);
-    let served = pages.data(state).data(authenticator).data(deadline);
-    with_json_errors(served, Arc::new(Allow::of::<Operations>()))
-        .around(move |inner, request| counted(inner, request, probes.clone()))
+    Routes {
+        authenticator: Arc::new(Authenticator::new(state.store.clone(), state.admin.clone())),
+        operations: Arc::new(openapi::service().into_endpoint()),
+        pages: Arc::new(probes::add(docs::add(Route::new()), &state.probes).boxed()),
+        allow: Allow::of::<Operations>(),
+        state: Arc::new(state),
+    }
 }
 
-fn with_json_errors<E: Endpoint<Output = Response> + 'static>(
-    inner: E,
-    allow: Arc<Allow>,
-) -> impl Endpoint<Output = Response> {
-    inner
-        .with(CatchPanic::new().with_handler(|_| from_panic()))
-        .around(move |inner, request| answer(inner, request, allow.clone()))
-}
+impl Endpoint for Routes {
+    type Output = Response;
 
-async fn counted<E: Endpoint<Output = Response>>(
-    inner: Arc<E>,
-    mut request: Request,
-    probes: Arc<Probes>,
-) -> poem::Result<Response> {
-    let began = Instant::now();
-    lead_home(&mut request);
-    let (method, uri) = (request.method().clone(), request.uri().clone());
-    let response = inner.get_response(request).await;
-    let requests = &probes.requests;
-    requests.answered(&method, uri.path(), response.status(), began.elapsed());
-    Ok(response)
+    fn call(&self, mut request: Request) -> impl Future<Output = poem::Result<Response>> + Send {
+        let began = Instant::now();
+        lead_home(&mut request);
+        request.set_data(self.state.clone());
+        request.set_data(self.authenticator.clone());
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let endpoint = match uri.path().starts_with(OPERATIONS) {
+            true => &self.operations,
+            false => &self.pages,
+        };
+        let answer = in_time(endpoint, request, self.state.body_deadline + DATABASE_DEADLINE);
+        async move {
+            let response = whatever_happens(answer, uri.path(), &self.allow).await;
+            let requests = &self.state.probes.requests;
+            requests.answered(&method, uri.path(), response.status(), began.elapsed());
+            Ok(response)
+        }
+    }
 }
 
 /// Other ways to write a path that is known.
@@ -74,47 +81,50 @@ fn lead_home(request: &mut Request) {
 
 /// Answers 503 when the database does not, and lets no write end half-way because its caller hangs up or loses
 /// patience: what has begun runs in a task of its own.
-async fn in_time<E>(inner: Arc<E>, request: Request, for_writes: Duration) -> poem::Result<Response>
-where
-    E: Endpoint<Output = Response> + 'static,
-{
+fn in_time(
+    endpoint: &Arc<BoxEndpoint<'static>>,
+    request: Request,
+    for_writes: Duration,
+) -> impl Future<Output = poem::Result<Response>> + Send {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     // The intake has tasks of its own, and drops a message whose caller left before its batch began.
     let sends = request.method() == Method::POST && request.uri().path().ends_with("/msg");
-    let answered = if reads {
-        timeout(DATABASE_DEADLINE, inner.call(request)).await
-    } else if sends {
-        timeout(for_writes, inner.call(request)).await
+    let answer = if reads || sends {
+        DynEndpoint::call(&***endpoint, request)
     } else {
-        let write = tokio::spawn(async move { inner.call(request).await });
-        let write = write.map(|ended| ended.unwrap_or_else(|_| Ok(from_panic())));
-        timeout(for_writes, write).await
+        let endpoint = endpoint.clone();
+        let write = tokio::spawn(async move { endpoint.call(request).await });
+        write.map(|ended| ended.unwrap_or_else(|_| Ok(from_panic()))).boxed()
     };
-    answered.unwrap_or_else(|_| Ok(response(&Error::unavailable("the database does not answer"))))
+    let late = || Ok(response(&Error::unavailable("the database does not answer")));
+    let deadline = if reads { DATABASE_DEADLINE } else { for_writes };
+    timeout(deadline, answer).map(move |answer| answer.unwrap_or_else(|_| late()))
 }
 
-async fn answer<E: Endpoint<Output = Response>>(
-    inner: Arc<E>,
-    request: Request,
-    allow: Arc<Allow>,
-) -> poem::Result<Response> {
-    let uri = request.uri().clone();
-    match inner.call(request).await {
-        Ok(response) => Ok(response),
-        Err(error) => {
-            let unknown_method = error.is::<MethodNotAllowedError>();
-            if (unknown_method || error.is::<NotFoundError>()) && is_cloud_only(uri.path()) {
-                let message = "only the hosted service has this; Postrider does not";
-                return Ok(response(&Error::new(Kind::NotImplemented, message)));
-            }
-            let methods = unknown_method.then(|| allow.methods(uri.path()));
-            let mut response = from_poem(error);
-            if let Some(methods) = methods.and_then(|list| HeaderValue::from_str(&list).ok()) {
-                response.headers_mut().insert(header::ALLOW, methods);
-            }
-            Ok(response)
-        }
+/// Errors and panics as answers.
+fn whatever_happens(
+    answer: impl Future<Output = poem::Result<Response>> + Send,
+    path: &str,
+    allow: &Allow,
+) -> impl Future<Output = Response> + Send {
+    AssertUnwindSafe(answer).catch_unwind().map(move |answer| match answer {
+        Ok(answer) => answer.unwrap_or_else(|error| refusal(error, path, allow)),
+        Err(_) => from_panic(),
+    })
+}
+
+fn refusal(error: poem::Error, path: &str, allow: &Allow) -> Response {
+    let unknown_method = error.is::<MethodNotAllowedError>();
+    if (unknown_method || error.is::<NotFoundError>()) && is_cloud_only(path) {
+        let message = "only the hosted service has this; Postrider does not";
+        return response(&Error::new(Kind::NotImplemented, message));
     }
+    let methods = unknown_method.then(|| allow.methods(path));
+    let mut response = from_poem(error);
+    if let Some(methods) = methods.and_then(|list| HeaderValue::from_str(&list).ok()) {
+        response.headers_mut().insert(header::ALLOW, methods);
+    }
+    response
 }
 
 fn trim_slash(request: &mut Request) {
@@ -203,11 +213,11 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_a_json_500_in_reads_and_in_writes() {
         let panics = poem::endpoint::make_sync(|request| -> Response { panic!("as a test wants it: {request:?}") });
-        let panics = panics.around(|inner, request| in_time(inner, request, DATABASE_DEADLINE));
-        let endpoint = with_json_errors(panics, Arc::new(Allow(Vec::new())));
+        let panics = Arc::new(panics.boxed());
         for method in [Method::GET, Method::POST] {
             let request = Request::builder().method(method).uri_str("/x").finish();
-            let answer = endpoint.get_response(request).await;
+            let answer = in_time(&panics, request, DATABASE_DEADLINE);
+            let answer = whatever_happens(answer, "/x", &Allow(Vec::new())).await;
             assert_eq!(answer.status(), 500);
             assert_eq!(answer.content_type(), Some("application/json"));
             let text = answer.into_body().into_string().await.unwrap();

@@ -59,7 +59,7 @@ impl Draft {
     ///
     /// # Errors
     /// `Invalid` names the field; `NotFound` when no application can have that name.
-    pub fn check(self) -> Result<NewMessage> {
+    pub fn check(self) -> Result<Box<NewMessage>> {
         // What no application can be called is not put before the database with the messages of others.
         check_identifier(&self.app).map_err(|_| Error::not_found("application"))?;
         check("eventType", &self.event_type)?;
@@ -81,7 +81,7 @@ impl Draft {
                 Error::invalid("content-type", rule).at(place)
             })?;
         }
-        Ok(NewMessage {
+        Ok(Box::new(NewMessage {
             org_id: self.org_id,
             app: self.app,
             event_type: self.event_type,
@@ -92,7 +92,7 @@ impl Draft {
             only_to: None,
             retention: retention(self.retention_days)?,
             key: self.key,
-        })
+        }))
     }
 }
 
@@ -104,7 +104,7 @@ impl Draft {
 pub async fn create(
     store: &Store,
     intake: &Intake,
-    message: NewMessage,
+    message: Box<NewMessage>,
     application: Option<Content>,
 ) -> Result<Accepted> {
     let Some(content) = application else {
@@ -112,7 +112,14 @@ pub async fn create(
     };
     match intake.accept(message.clone()).await {
         Err(err) if err.kind == Kind::NotFound => {
-            application::get_or_create(store, &message.org_id, &message.app, &content).await?;
+            // On the heap, as this is rare and its future is larger than all the rest of a request's.
+            Box::pin(application::get_or_create(
+                store,
+                &message.org_id,
+                &message.app,
+                &content,
+            ))
+            .await?;
             intake.accept(message).await
         }
         done => done,
