@@ -27,8 +27,9 @@ const STATEMENT_TIMEOUT: &str = "30s";
 const IDLE_IN_TRANSACTION_TIMEOUT: &str = "10s";
 /// Readers beside SQLite's one writer.
 const SQLITE_READERS: u32 = 4;
-/// Batches under way on Postgres. With two, callers waited for round trips while a third of the processors was idle.
-const INTAKE_CONNECTIONS: u32 = 4;
+/// Batches under way on Postgres: one is filled while the other commits. Three accepted no more and cost the database a
+/// fifth more processor time.
+const INTAKE_CONNECTIONS: u32 = 2;
 /// A guest gets the file's lock only between two transactions of a holder that hardly ever pauses.
 const GUEST_PATIENCE: Duration = Duration::from_secs(30);
 const LOCK_POLL: Duration = Duration::from_millis(50);

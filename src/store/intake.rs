@@ -8,11 +8,14 @@ mod insert;
 mod keys;
 mod known;
 
+use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::time::{Instant, Sleep};
 use tokio_util::task::TaskTracker;
 
 use self::at_once::Line;
@@ -33,6 +36,8 @@ const WAITING_BYTES_CAP: usize = 64 << 20;
 const BATCH_BYTES: usize = 4 << 20;
 /// A crowd is divided among workers into batches of no fewer: the least for which another statement's cost is worth its time.
 const LEAST_SHARE: usize = 8;
+/// How long a batch is waited for; one that takes longer holds nobody up. Usual ones take a few milliseconds.
+const USUAL_TIME: Duration = Duration::from_millis(10);
 /// How long a sender is kept waiting for a commit (wire contract: 503).
 const COMMIT_DEADLINE: Duration = Duration::from_secs(5);
 /// Pauses between tries of a batch that the database did not take.
@@ -86,7 +91,7 @@ pub struct Intake {
 
 /// One message on its way through a batch. Its ids are made once, so that a batch can be tried again.
 pub(super) struct Member {
-    pub message: NewMessage,
+    pub message: Box<NewMessage>,
     pub id: String,
     pub created_at: Timestamp,
     reply: oneshot::Sender<Result<Accepted>>,
@@ -110,23 +115,25 @@ impl Drop for WaitingBytes {
 }
 
 impl Intake {
-    /// Starts the intake's tasks on `tasks`: four on Postgres, where one batch is read and filled while others commit; one
-    /// on SQLite, which has one writer.
+    /// Starts the intake's tasks on `tasks`: two on Postgres, where one batch is filled while the other commits; one on
+    /// SQLite, which has one writer.
     pub fn start(store: &Store, handoff: &Arc<Handoff>, limits: Limits, tasks: &TaskTracker) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING_CAP);
         let waiting = Arc::new(Mutex::new(Waiting {
             queue: waiting,
-            next: None,
+            taken: VecDeque::new(),
+            patience: Box::pin(tokio::time::sleep(USUAL_TIME)),
         }));
-        let free = Arc::new(AtomicUsize::new(store.intake_workers()));
+        let under_way = watch::Sender::new(vec![None; store.intake_workers()]);
         let known = Arc::new(Known::default());
-        for _ in 0..store.intake_workers() {
+        for number in 0..store.intake_workers() {
             let worker = Worker {
+                number,
                 store: store.clone(),
                 handoff: handoff.clone(),
                 limits,
                 waiting: waiting.clone(),
-                free: free.clone(),
+                under_way: under_way.clone(),
                 known: known.clone(),
                 line: Line::new(store),
             };
@@ -145,8 +152,9 @@ impl Intake {
     /// `NotFound`: no such application. `Conflict`: the event id is taken. `Unavailable`: too much is waiting, or the
     /// database did not commit in 5 s; the message may have been stored all the same, a repeat with the same
     /// idempotency key tells.
-    pub async fn accept(&self, message: NewMessage) -> Result<Accepted> {
+    pub async fn accept(&self, message: impl Into<Box<NewMessage>>) -> Result<Accepted> {
         let began = Instant::now();
+        let message = message.into();
         let size = message.body.len();
         let waiting = self.waiting_bytes.fetch_add(size, Ordering::Relaxed);
         let bytes = WaitingBytes(self.waiting_bytes.clone(), size);
@@ -178,31 +186,49 @@ impl Intake {
     }
 }
 
+/// A batch under way.
+#[derive(Clone, Copy)]
+struct UnderWay {
+    members: usize,
+    began: Instant,
+}
+
 struct Waiting {
     queue: mpsc::Receiver<Member>,
-    /// Taken from the queue, but too much for the batch before.
-    next: Option<Member>,
+    /// From the queue, and not yet in a batch.
+    taken: VecDeque<Member>,
+    /// The end of patience with the batch under way. One for all: it is put off for next to nothing, while a new one would
+    /// wake a thread to look at the clock.
+    patience: Pin<Box<Sleep>>,
 }
 
 impl Waiting {
-    /// The next batch: of what waits an equal share for each of the `free` workers, up to the limits. `None` when every
+    fn len(&self) -> usize {
+        self.taken.len() + self.queue.len()
+    }
+
+    /// The next batch: of what waits an equal share for each worker that has none, up to the limits. `None` when every
     /// `Intake` is gone and the queue is empty.
-    async fn take(&mut self, limits: &Limits, free: &AtomicUsize) -> Option<Vec<Member>> {
-        let first = match self.next.take() {
-            Some(member) => member,
-            None => self.queue.recv().await?,
-        };
-        self.gather(limits.members).await;
-        let share = (1 + self.queue.len()).div_ceil(free.load(Ordering::Relaxed).max(1));
-        let most = share.max(LEAST_SHARE).min(limits.members);
-        let mut bytes = first.message.body.len();
-        let mut members = Vec::with_capacity(most);
-        members.push(first);
+    async fn take(
+        &mut self,
+        limits: &Limits,
+        mut under_way: watch::Receiver<Vec<Option<UnderWay>>>,
+    ) -> Option<Vec<Member>> {
+        if self.taken.is_empty() {
+            self.taken.push_back(self.queue.recv().await?);
+        }
+        self.gather(limits.members, &mut under_way).await;
+        let free = under_way.borrow().iter().filter(|batch| batch.is_none()).count();
+        let most = (self.len() / free.max(1)).max(LEAST_SHARE).min(limits.members);
+        let mut bytes = 0;
+        let mut members = Vec::with_capacity(most.min(self.len()));
         while members.len() < most {
-            let Ok(member) = self.queue.try_recv() else { break };
+            let Some(member) = self.taken.pop_front().or_else(|| self.queue.try_recv().ok()) else {
+                break;
+            };
             bytes += member.message.body.len();
-            if bytes > BATCH_BYTES {
-                self.next = Some(member);
+            if bytes > BATCH_BYTES && !members.is_empty() {
+                self.taken.push_front(member);
                 break;
             }
             members.push(member);
@@ -210,13 +236,38 @@ impl Waiting {
         Some(members)
     }
 
-    /// Gives way as long as others use that to get in line: those who were just answered come back one by one, and a
-    /// batch of the first of them would make all the rest wait for its round trips. Where nobody comes it costs nothing.
-    async fn gather(&self, most: usize) {
-        let mut waiting = self.queue.len();
+    /// Those who were just answered come back one by one, and a batch of the first of them would make all the rest wait
+    /// for its round trip. So a batch is taken when it is no smaller than the other one under way, or that has ended.
+    /// Where none is under way it gives way as long as others use that to get in line, which costs
+    /// nothing where nobody comes.
+    async fn gather(&mut self, most: usize, under_way: &mut watch::Receiver<Vec<Option<UnderWay>>>) {
+        let other = |batches: &mut watch::Receiver<Vec<Option<UnderWay>>>| {
+            let batches = batches.borrow_and_update();
+            batches.iter().flatten().next().copied()
+        };
+        if other(under_way).is_none() {
+            return self.give_way(most).await;
+        }
+        while let Some(other) = other(under_way)
+            && self.len() < other.members.min(most)
+        {
+            self.patience.as_mut().reset(other.began + USUAL_TIME);
+            tokio::select! {
+                member = self.queue.recv() => match member {
+                    Some(member) => self.taken.push_back(member),
+                    None => return,
+                },
+                _ = under_way.changed() => {}
+                () = &mut self.patience => return,
+            }
+        }
+    }
+
+    async fn give_way(&self, most: usize) {
+        let mut waiting = self.len();
         loop {
             tokio::task::yield_now().await;
-            let before = std::mem::replace(&mut waiting, self.queue.len());
+            let before = std::mem::replace(&mut waiting, self.len());
             if waiting <= before || waiting >= most {
                 return;
             }
@@ -225,12 +276,13 @@ impl Waiting {
 }
 
 struct Worker {
+    number: usize,
     store: Store,
     handoff: Arc<Handoff>,
     limits: Limits,
     waiting: Arc<Mutex<Waiting>>,
-    /// How many workers have no batch.
-    free: Arc<AtomicUsize>,
+    /// By the workers' numbers.
+    under_way: watch::Sender<Vec<Option<UnderWay>>>,
     known: Arc<Known>,
     line: Option<Line>,
 }
@@ -239,15 +291,19 @@ impl Worker {
     async fn run(mut self) {
         loop {
             let mut waiting = self.waiting.lock().await;
-            let taken = waiting.take(&self.limits, &self.free).await;
+            let taken = waiting.take(&self.limits, self.under_way.subscribe()).await;
             let Some(mut members) = taken else { return };
-            self.free.fetch_sub(1, Ordering::Relaxed);
+            let batch = UnderWay {
+                members: members.len(),
+                began: Instant::now(),
+            };
+            self.under_way.send_modify(|batches| batches[self.number] = Some(batch));
             drop(waiting);
             while !members.is_empty() {
                 let batch = self.new_batch();
                 members = self.store_some(members, batch).await;
             }
-            self.free.fetch_add(1, Ordering::Relaxed);
+            self.under_way.send_modify(|batches| batches[self.number] = None);
         }
     }
 
@@ -310,5 +366,125 @@ impl Worker {
             Box::pin(self.store_some(vec![member], batch.clone())).await;
         }
         Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::task::Poll;
+
+    use futures_util::poll;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        members: 200,
+        lease: Duration::from_secs(60),
+    };
+
+    struct Line {
+        sender: mpsc::Sender<Member>,
+        waiting: Waiting,
+        under_way: watch::Sender<Vec<Option<UnderWay>>>,
+    }
+
+    /// Two workers, of which these have a batch.
+    fn line(under_way: [Option<UnderWay>; 2]) -> Line {
+        let (sender, queue) = mpsc::channel(1_000);
+        Line {
+            sender,
+            waiting: Waiting {
+                queue,
+                taken: VecDeque::new(),
+                patience: Box::pin(tokio::time::sleep(USUAL_TIME)),
+            },
+            under_way: watch::Sender::new(under_way.to_vec()),
+        }
+    }
+
+    impl Line {
+        fn take(&mut self) -> Pin<Box<dyn Future<Output = Option<Vec<Member>>> + '_>> {
+            Box::pin(self.waiting.take(&LIMITS, self.under_way.subscribe()))
+        }
+    }
+
+    fn batch(members: usize, began: Instant) -> Option<UnderWay> {
+        Some(UnderWay { members, began })
+    }
+
+    /// So late that nothing in a test takes unusually long beside it.
+    fn fresh() -> Instant {
+        Instant::now() + Duration::from_secs(3_600)
+    }
+
+    fn come(sender: &mpsc::Sender<Member>, messages: usize) {
+        for _ in 0..messages {
+            let message = Box::new(NewMessage {
+                org_id: "org_1".to_owned(),
+                app: "app_1".to_owned(),
+                event_type: "a".to_owned(),
+                event_id: None,
+                channels: Vec::new(),
+                body: "{}".to_owned(),
+                content_type: None,
+                only_to: None,
+                retention: Duration::ZERO,
+                key: None,
+            });
+            let member = Member {
+                message,
+                id: "msg_1".to_owned(),
+                created_at: Timestamp(0),
+                reply: oneshot::channel().0,
+                _bytes: WaitingBytes(Arc::new(AtomicUsize::new(2)), 2),
+            };
+            assert!(sender.try_send(member).is_ok(), "the queue is full");
+        }
+    }
+
+    fn size(taken: Poll<Option<Vec<Member>>>) -> Poll<Option<usize>> {
+        taken.map(|taken| taken.map(|members| members.len()))
+    }
+
+    #[tokio::test]
+    async fn a_batch_is_taken_when_it_is_no_smaller_than_the_one_under_way() {
+        let mut line = line([batch(3, fresh()), None]);
+        let sender = line.sender.clone();
+        come(&sender, 2);
+        let mut take = line.take();
+        assert_eq!(size(poll!(&mut take)), Poll::Pending);
+        come(&sender, 1);
+        assert_eq!(size(poll!(&mut take)), Poll::Ready(Some(3)));
+    }
+
+    #[tokio::test]
+    async fn a_smaller_batch_is_taken_when_the_one_under_way_has_ended() {
+        let mut line = line([None, batch(200, fresh())]);
+        let ends = line.under_way.clone();
+        come(&line.sender, 2);
+        let mut take = line.take();
+        assert_eq!(size(poll!(&mut take)), Poll::Pending);
+        ends.send_modify(|batches| batches[1] = None);
+        assert_eq!(size(poll!(&mut take)), Poll::Ready(Some(2)));
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_takes_unusually_long_holds_nobody_up() {
+        let mut line = line([batch(200, Instant::now()), None]);
+        come(&line.sender, 1);
+        assert_eq!(line.take().await.map(|members| members.len()), Some(1));
+        // Nor does it when messages come one after another.
+        come(&line.sender, 1);
+        assert_eq!(size(poll!(&mut line.take())), Poll::Ready(Some(1)));
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_divided_among_the_workers_that_have_no_batch() {
+        let mut line = line([None, None]);
+        come(&line.sender, 40);
+        assert_eq!(line.take().await.map(|members| members.len()), Some(20));
+        line.under_way.send_modify(|batches| batches[0] = batch(20, fresh()));
+        assert_eq!(line.take().await.map(|members| members.len()), Some(20));
     }
 }

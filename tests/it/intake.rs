@@ -72,7 +72,7 @@ macro_rules! poll_once {
 /// Batches that the intake has under way at once.
 fn workers(db: &TestDatabase) -> i64 {
     match db.kind() {
-        Kind::Postgres => 4,
+        Kind::Postgres => 2,
         Kind::Sqlite => 1,
     }
 }
