@@ -93,6 +93,7 @@ impl Claimer {
             return Ok(Claims::none());
         }
         if look {
+            queue::renew_statistics(&self.store).await?;
             self.discover().await?;
         }
         self.claim().await

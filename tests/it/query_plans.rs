@@ -16,11 +16,11 @@ use postrider::store::idempotency::{self, Key};
 use postrider::store::process;
 use postrider::store::queue::{self, AttemptRow, Lease, LeaseTerms, Settlement};
 use postrider::store::retention;
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, DatabaseConnection};
 use serde_json::json;
 
 use crate::api::Api;
-use crate::harness::{Kind, ORG, Rig, TestDatabase, plan, recorded};
+use crate::harness::{Kind, ORG, Rig, TestDatabase, plan, recorded, rows};
 
 const ROWS: usize = 100_000;
 
@@ -114,6 +114,47 @@ both!(nothing_that_runs_often_reads_a_table_from_end_to_end, async |db| {
         assert_read_by_index(db, &statements).await;
     }
 });
+
+both!(
+    a_queue_that_has_outgrown_its_statistics_is_planned_for_anew,
+    async |db| {
+        fill(db).await;
+        let store = db.open(Clock::test(Timestamp(2_000_000_000_000_000))).await;
+        let connection = db.connect().await;
+        if db.kind() == Kind::Postgres {
+            for sql in [
+                "create table kept as select * from delivery",
+                "truncate delivery",
+                "analyze delivery",
+                "insert into delivery select * from kept",
+            ] {
+                connection.execute_unprepared(sql).await.expect(sql);
+            }
+            assert_eq!(believed_rows(&connection).await, 0.0);
+        }
+        queue::renew_statistics(&store).await.expect("statistics");
+        if db.kind() == Kind::Postgres {
+            let half = ROWS as f32 / 2.0;
+            assert!(
+                believed_rows(&connection).await > half,
+                "they are of the queue as it is"
+            );
+            connection
+                .execute_unprepared("update pg_class set reltuples = 1 where relname = 'delivery'")
+                .await
+                .expect("a mark");
+            queue::renew_statistics(&store).await.expect("statistics");
+            assert_eq!(believed_rows(&connection).await, 1.0, "it has not grown since");
+        }
+    }
+);
+
+async fn believed_rows(connection: &DatabaseConnection) -> f32 {
+    let sql = "select reltuples from pg_class where oid = 'delivery'::regclass";
+    rows(connection, sql).await[0]
+        .try_get("", "reltuples")
+        .expect("a number")
+}
 
 async fn assert_read_by_index(db: &TestDatabase, statements: &[String]) {
     let connection = db.connect().await;

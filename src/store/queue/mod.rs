@@ -9,6 +9,7 @@ mod replay;
 mod resend;
 mod settle;
 mod standing;
+mod statistics;
 
 pub use claim::{claim, claim_parked, claim_statement};
 pub use depth::{DEPTH_MOST, Depth, find_depth};
@@ -17,3 +18,4 @@ pub use park::{list_parked, park};
 pub use replay::{count_parked, find_replay_target, replay_next};
 pub use resend::insert_manual;
 pub use settle::{AttemptRow, Settlement, settle};
+pub use statistics::renew_statistics;
