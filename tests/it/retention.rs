@@ -99,6 +99,18 @@ both!(
     }
 );
 
+both!(what_is_written_of_a_message_after_it_has_gone_goes_too, async |db| {
+    let (mut api, _receiver) = sent(db, 90).await;
+    api.rig.advance(180 * DAY);
+    // A resend that was under way settles when the message has gone.
+    api.rig.sql("delete from message", []).await;
+    assert_eq!(api.rig.count("attempt").await, 1);
+    api.rig.prune().await;
+    for table in ["message_content", "attempt", "delivery_result"] {
+        assert_eq!(api.rig.count(table).await, 0, "{table}");
+    }
+});
+
 both!(
     old_messages_of_many_applications_go_in_chunks_deleted_ones_too,
     async |db| {
