@@ -23,8 +23,10 @@ pub enum Standing {
     Restored,
     /// A delivery has failed four times or used up its schedule, and none has before since the last success.
     Failing,
-    /// It is disabled: it has failed for too long.
-    Exhausted,
+    /// It is disabled, if it has not worked meanwhile: it has failed for too long, ever since then.
+    Exhausted {
+        since: Timestamp,
+    },
     /// It is disabled: it answered 410.
     Retired,
 }
@@ -54,7 +56,9 @@ pub fn judge(
         None if ended || attempts_before + 1 >= FAILING => Standing::Failing,
         None => Standing::Same,
         Some(_) if decision == Decision::Delivered => Standing::Restored,
-        Some(since) if ended && patience.is_some_and(|patience| since.plus(patience) <= now) => Standing::Exhausted,
+        Some(since) if ended && patience.is_some_and(|patience| since.plus(patience) <= now) => {
+            Standing::Exhausted { since }
+        }
         Some(_) => Standing::Same,
     }
 }
@@ -110,7 +114,8 @@ mod tests {
     #[test]
     fn a_schedule_used_up_after_the_whole_patience_disables() {
         let since = NOW.minus(DAYS);
-        assert_eq!(judged(500, Decision::Failed, 0, Some(since)), Standing::Exhausted);
+        let exhausted = Standing::Exhausted { since };
+        assert_eq!(judged(500, Decision::Failed, 0, Some(since)), exhausted);
         assert_eq!(judged(500, RETRY, 0, Some(since)), Standing::Same, "a retry is left");
         let later = Timestamp(since.0 + 1);
         assert_eq!(judged(500, Decision::Failed, 0, Some(later)), Standing::Same);

@@ -308,7 +308,7 @@ fn settlement(lease: &Lease, at: usize) -> Settlement {
         standing: match at % 4 {
             0 => Standing::Restored,
             1 => Standing::Failing,
-            2 => Standing::Exhausted,
+            2 => Standing::Exhausted { since: Timestamp(1) },
             _ => Standing::Retired,
         },
     }

@@ -195,6 +195,38 @@ both!(a_410_of_a_url_that_was_changed_meanwhile_disables_nothing, async |db| {
 });
 
 both!(
+    a_last_failure_of_an_endpoint_that_has_worked_meanwhile_disables_nothing,
+    async |db| {
+        let shape = Shape {
+            schedule: "",
+            ..Shape::default()
+        };
+        let mut rig = Rig::shaped(db, shape).await;
+        let (receiver, gate) = (Receiver::start().await, Gate::closed());
+        receiver.answer_next([Answer::status(500), Answer::status(500).behind(&gate)]);
+        let app = prepared(&rig, &receiver).await;
+        rig.accept(&app, "{}").await;
+        rig.step().await;
+        rig.advance(5 * DAY);
+        rig.step().await; // A beat.
+        rig.accept(&app, "{}").await;
+        let running = rig.run();
+        receiver.wait_for(2).await;
+        // A success has taken the mark away, and another failure has set it again.
+        let anew = Timestamp(START.0 + 1);
+        rig.sql("update endpoint set failing_since = $1", [anew.0.into()]).await;
+        gate.open();
+        within(DEADLINE, "it is settled", async || {
+            (rig.count("attempt").await == 2).then_some(())
+        })
+        .await;
+        running.stop(true).await;
+        assert_eq!(rig.count(DISABLED).await, 0);
+        assert_eq!(rig.count(&failing_since(anew)).await, 1);
+    }
+);
+
+both!(
     an_endpoint_that_works_as_before_or_fails_as_before_costs_settle_no_statement,
     async |db| {
         let receiver = Receiver::start().await;

@@ -23,7 +23,8 @@ pub(super) struct Disabled {
 }
 
 /// Changes the endpoints of `batch`; answers those that are disabled now and were not before. Failures count only where
-/// `is_held`, and where the endpoint has the URL that was called.
+/// `is_held`, and where the endpoint has the URL that was called; that it has failed for too long only where it still
+/// fails since the instant by which that was judged.
 pub(super) async fn change_standing(
     tx: &Tx,
     batch: &[&Settlement],
@@ -35,11 +36,16 @@ pub(super) async fn change_standing(
     }
     let text = |of: fn(&Settlement) -> &str| Column::Text(changes.iter().map(|one| of(one)).collect());
     let tries = || changes.iter().filter_map(|one| one.attempt.as_ref());
+    let judged_by = changes.iter().map(|one| match one.standing {
+        Standing::Exhausted { since } => Some(since.0),
+        _ => None,
+    });
     let rows = Rows::new([
         ("app_id", text(|one| &one.app_id)),
         ("endpoint_id", text(|one| &one.endpoint_id)),
         ("url", Column::Text(tries().map(|one| one.url.as_str()).collect())),
         ("at", Column::Int(tries().map(|one| one.created_at.0).collect())),
+        ("judged_by", Column::MaybeInt(judged_by.collect())),
         (
             "change",
             Column::Int(changes.iter().map(|one| code(one.standing)).collect()),
@@ -73,7 +79,7 @@ fn changes<'a>(batch: &[&'a Settlement], is_held: impl Fn(&Settlement) -> bool) 
     let weight = |one: &Settlement| match one.standing {
         Standing::Retired => 4,
         _ if one.decision == Decision::Delivered => 3,
-        Standing::Exhausted => 2,
+        Standing::Exhausted { .. } => 2,
         Standing::Failing => 1,
         Standing::Restored | Standing::Same => 0,
     };
@@ -105,7 +111,7 @@ fn code(standing: Standing) -> i64 {
     match standing {
         Standing::Restored | Standing::Same => RESTORED,
         Standing::Failing => FAILING,
-        Standing::Exhausted => EXHAUSTED,
+        Standing::Exhausted { .. } => EXHAUSTED,
         Standing::Retired => RETIRED,
     }
 }
@@ -122,7 +128,7 @@ fn sql(backend: Backend) -> String {
          where e.deleted_at is null and not e.disabled and case t.change \
          when {RESTORED} then e.failing_since is not null \
          when {FAILING} then e.failing_since is null and e.url = t.url \
-         when {EXHAUSTED} then e.failing_since < t.at and e.url = t.url \
+         when {EXHAUSTED} then e.failing_since = t.judged_by and e.url = t.url \
          else e.url = t.url end \
          order by e.app_id, e.id {lock}) \
          update endpoint set disabled = (due.change >= {EXHAUSTED}), \
