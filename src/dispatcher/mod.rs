@@ -4,6 +4,7 @@
 
 mod claimer;
 mod client;
+mod connection;
 mod heartbeat;
 mod janitor;
 mod sender;

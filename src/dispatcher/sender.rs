@@ -97,7 +97,7 @@ impl Sender {
         let targets = Arc::new(settings.targets);
         Ok(Self {
             store,
-            client: client::new(targets.clone())?,
+            client: client::new(targets.clone(), settings.attempt_timeout)?,
             targets,
             timeout: settings.attempt_timeout,
             schedule: settings.schedule,

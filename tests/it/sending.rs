@@ -1,6 +1,11 @@
 //! One attempt: what a receiver may answer, where an attempt may go, and what is recorded of it.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinHandle;
 
 use crate::harness::{Answer, Receiver, Rig, SECRET, Shape, TestDatabase};
 
@@ -83,6 +88,54 @@ both!(an_answer_that_does_not_end_in_time_is_no_answer, async |db| {
         rig.kill().await;
     }
 });
+
+/// Answers 200 to the first connection as soon as a request has begun, and reads no more of it. The address, and that
+/// connection.
+async fn unread() -> (SocketAddr, JoinHandle<TcpStream>) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(1).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(8).unwrap();
+    let address = listener.local_addr().unwrap();
+    let answering = tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        connection.read_u8().await.unwrap();
+        let answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        connection.write_all(answer).await.unwrap();
+        connection
+    });
+    (address, answering)
+}
+
+both!(
+    a_request_that_is_answered_and_not_read_is_kept_no_longer_than_an_attempt_may_take,
+    async |db| {
+        let mut rig = impatient(db).await;
+        let body = format!(r#"{{"k": "{}"}}"#, "x".repeat(4_000_000));
+        let (address, connection) = unread().await;
+        let app = rig.application("a").await;
+        rig.endpoint(&app, "e", &format!("http://{address}/")).await;
+        let id = rig.accept(&app, &body).await.message_id;
+        rig.step().await;
+        assert_eq!(rig.state(&id).await, "delivered", "it said so");
+        // Two attempts that began later have taken all their time.
+        let hanging = Receiver::start().await;
+        hanging.answer(Answer::hang());
+        let other = rig.application("b").await;
+        rig.endpoint(&other, "e", &hanging.url()).await;
+        for _ in 0..2 {
+            rig.accept(&other, "{}").await;
+            rig.step().await;
+        }
+        let mut read = Vec::new();
+        let _ = connection.await.unwrap().read_to_end(&mut read).await;
+        assert!(
+            read.len() < body.len(),
+            "the rest was not kept: {} bytes came",
+            read.len()
+        );
+    }
+);
 
 both!(
     a_connection_that_breaks_is_a_failed_attempt_and_not_tried_silently_again,
