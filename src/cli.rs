@@ -97,10 +97,15 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// A lookup of a name holds a thread as long as its name server is silent, and there may be as many as deliveries in flight
+/// (1,024), each replaced by another when it is given up. Threads are started when they are needed.
+const MOST_BLOCKING: usize = 2_048;
+
 fn execute(cli: Cli) -> Result<()> {
     telemetry::start(&cli.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .max_blocking_threads(MOST_BLOCKING)
         .build()
         .map_err(|err| Error::internal("cannot start the runtime").because(err))?;
     runtime.block_on(async {
