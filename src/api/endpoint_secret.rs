@@ -14,7 +14,7 @@ use super::answer::{Answer, Empty, reply};
 use super::auth::Caller;
 use super::body::{Body, OptionalBody};
 use super::error::{ApiError, Conditional, Read, Write};
-use super::fields::{header, header_count, headers, secret};
+use super::fields::{header, header_count, headers, headers_together, secret};
 use super::idempotency::IdempotencyKey;
 use super::wire::{Nullable, json_type};
 use super::{ApiState, Tag};
@@ -51,6 +51,7 @@ pub struct EndpointSecretRotateIn {
 /// Own headers, all of them.
 #[derive(Debug, Deserialize, Object)]
 pub struct EndpointHeadersIn {
+    /// Names and values have at most 16384 bytes together.
     #[oai(validator(max_properties = 50))]
     pub(super) headers: BTreeMap<String, String>,
 }
@@ -72,7 +73,7 @@ json_type!(HeaderChanges, "object", false, |_registry| {}, {
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
 pub struct EndpointHeadersPatchIn {
-    /// Sets these; null removes one. There may be 50 in all.
+    /// Sets these; null removes one. There may be 50 in all, of 16384 bytes together.
     #[serde(default)]
     headers: HeaderChanges,
     /// Removes these.
@@ -134,7 +135,7 @@ impl EndpointHeadersPatchIn {
             known.retain(|other, _| !other.eq_ignore_ascii_case(&name));
             known.insert(name, value);
         }
-        header_count(known.len())?;
+        headers_together(&known)?;
         Ok(known)
     }
 }

@@ -6,7 +6,8 @@ use poem_openapi::types::MaybeUndefined;
 
 use crate::domain::id::Prefix;
 use crate::domain::identifier::{
-    check_header_name, check_header_value, check_identifier, check_metadata, check_text, check_uid,
+    check_header_name, check_header_value, check_headers_together, check_identifier, check_metadata, check_text,
+    check_uid,
 };
 use crate::domain::secret::EndpointSecret;
 use crate::error::{Error, Result};
@@ -126,10 +127,16 @@ pub fn headers(values: BTreeMap<String, String>) -> Result<BTreeMap<String, Stri
         }
         seen.push(lower);
     }
+    headers_together(&values)?;
     Ok(values)
 }
 
-/// Own headers go out with every delivery, and are read with every message.
+/// All own headers of an endpoint: they go out with every delivery.
+pub fn headers_together(all: &BTreeMap<String, String>) -> Result<()> {
+    header_count(all.len())?;
+    check_headers_together(all).map_err(|rule| Error::invalid("headers", rule))
+}
+
 pub fn header_count(count: usize) -> Result<()> {
     match count {
         ..=MOST_HEADERS => Ok(()),

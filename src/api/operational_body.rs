@@ -48,7 +48,7 @@ pub struct OperationalWebhookEndpointIn {
     /// As of any endpoint; a random one is made where it is left out.
     #[oai(nullable)]
     secret: Option<String>,
-    /// Own headers of its deliveries.
+    /// Own headers of its deliveries; names and values have at most 16384 bytes together.
     #[oai(nullable, validator(max_properties = 50))]
     headers: Option<BTreeMap<String, String>>,
 }

@@ -12,6 +12,7 @@ const TEXT_MAX: usize = 65_536;
 const METADATA_MAX: usize = 4096;
 const HEADER_NAME_MAX: usize = 256;
 const HEADER_VALUE_MAX: usize = 4096;
+const HEADERS_MAX: usize = 16_384;
 const CONTENT_TYPE_MAX: usize = 256;
 
 const REFUSED_HEADERS: [&str; 21] = [
@@ -132,6 +133,17 @@ pub fn check_header_value(value: &str) -> Result<(), String> {
     }
     if value.bytes().any(|byte| byte != b'\t' && byte.is_ascii_control()) {
         return Err("header values must not contain control characters or line breaks".to_owned());
+    }
+    Ok(())
+}
+
+/// Checks all own headers of an endpoint together: at most 16384 bytes of names and values.
+pub fn check_headers_together(headers: &BTreeMap<String, String>) -> Result<(), String> {
+    let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if bytes > HEADERS_MAX {
+        return Err(format!(
+            "names and values must be at most {HEADERS_MAX} bytes together, are {bytes}"
+        ));
     }
     Ok(())
 }
@@ -306,6 +318,19 @@ mod tests {
                 "{bad:?}"
             );
         }
+    }
+
+    #[test]
+    fn names_and_values_of_own_headers_are_16384_bytes_together() {
+        let of_len =
+            |len: usize| BTreeMap::from([("x-a".to_owned(), "v".repeat(len)), ("x-ü".to_owned(), String::new())]);
+        assert_eq!(check_headers_together(&BTreeMap::new()), Ok(()));
+        assert_eq!(check_headers_together(&of_len(16_384 - 7)), Ok(()));
+        assert!(
+            check_headers_together(&of_len(16_385 - 7))
+                .unwrap_err()
+                .contains("are 16385")
+        );
     }
 
     #[test]

@@ -205,6 +205,64 @@ both!(a_header_value_has_up_to_4096_bytes_without_line_breaks, async |db| {
     assert_eq!(sent, [Some(&*most), Some(""), Some("a\tb")]);
 });
 
+/// Four own headers that have 16384 bytes together, and one more byte in the last.
+fn headers_at_the_limit(more: usize) -> Value {
+    let header = |n: usize| {
+        let more = if n == 3 { more } else { 0 };
+        (format!("X-Own-{n}"), json!("x".repeat(4096 - "X-Own-0".len() + more)))
+    };
+    (0..4).map(header).collect()
+}
+
+both!(
+    own_headers_have_up_to_16384_bytes_together_wherever_they_are_given,
+    async |db| {
+        let (mut api, receiver, app) = prepared(db, false, json!({})).await;
+        let path = format!("{app}/endpoint/e/headers");
+        let (most, too_many) = (headers_at_the_limit(0), headers_at_the_limit(1));
+        let new = |headers: &Value| json!({"url": receiver.url(), "headers": headers});
+        for new_endpoint in [format!("{app}/endpoint"), "/operational-webhook/endpoint".to_owned()] {
+            api.post(&new_endpoint, new(&too_many))
+                .await
+                .breaks_rule_at("body.headers");
+        }
+        api.put(&path, json!({ "headers": too_many }))
+            .await
+            .breaks_rule_at("body.headers");
+        api.put(&path, json!({ "headers": most })).await.expect(204);
+        for one_more in [json!({"X-Own-3": too_many["X-Own-3"]}), json!({"x": ""})] {
+            api.patch(&path, json!({ "headers": one_more }))
+                .await
+                .breaks_rule_at("body.headers");
+        }
+        let replaced = json!({"headers": {"x-own-3": most["X-Own-3"]}, "deleteHeaders": ["none"]});
+        api.patch(&path, replaced).await.expect(204);
+        api.delete(&format!("{app}/endpoint/e")).await.expect(204);
+        api.post(&format!("{app}/endpoint"), new(&most)).await.expect(201);
+        send(&mut api, &app).await;
+        let arrival = receiver.arrivals().pop().unwrap();
+        for (name, value) in most.as_object().unwrap() {
+            assert_eq!(arrival.header(name), value.as_str(), "{name}");
+        }
+    }
+);
+
+both!(a_message_is_accepted_without_a_look_at_large_headers, async |db| {
+    let (mut api, receiver, app) = prepared(db, false, json!({})).await;
+    let put = json!({"headers": headers_at_the_limit(0)});
+    api.put(&format!("{app}/endpoint/e/headers"), put).await.expect(204);
+    let sealed = stored(&api).await;
+    // Whoever looks at this fails.
+    let spoilt = "[".repeat(sealed.len());
+    api.rig.sql("update endpoint set headers = $1", [spoilt.into()]).await;
+    let message = json!({"eventType": "a", "payload": {}});
+    api.post(&format!("{app}/msg"), message).await.expect(202);
+    api.rig.sql("update endpoint set headers = $1", [sealed.into()]).await;
+    api.rig.drain().await;
+    let arrival = receiver.arrivals().pop().expect("it is delivered all the same");
+    assert_eq!(arrival.header("x-own-3").map(str::len), Some(4089));
+});
+
 both!(
     what_belongs_to_the_delivery_is_never_replaced_whatever_the_row_says,
     async |db| {

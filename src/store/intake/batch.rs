@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::at_once::{Line, Stored, UsualBatch};
-use super::insert::{self, App, DeliveryRow, Fresh};
+use super::insert::{self, App, DeliveryRow, Endpoint, Fresh};
 use super::keys;
 use super::known::{Known, Named};
 use super::{Accepted, Member};
@@ -37,7 +37,7 @@ pub(super) struct Batch {
 struct Plan<'a> {
     member: &'a Member,
     app: Option<Arc<App>>,
-    targets: Vec<Arc<Target>>,
+    endpoints: Vec<Arc<Endpoint>>,
 }
 
 /// What a batch leaves to do once it is durable.
@@ -190,16 +190,17 @@ impl Batch {
             let message = &plan.member.message;
             let body: Arc<str> = message.body.as_str().into();
             let content_type: Option<Arc<str>> = message.content_type.as_deref().map(Into::into);
-            for target in &plan.targets {
-                let place = match &owner {
-                    Some(_) if body.len() <= LARGE_BODY => self.handoff.place(target),
+            for endpoint in &plan.endpoints {
+                let target = endpoint.target.as_ref().filter(|_| body.len() <= LARGE_BODY);
+                let place = match (target, &owner) {
+                    (Some(target), Some(_)) => self.handoff.place(target),
                     _ => Place::Due,
                 };
                 let mut row = DeliveryRow {
                     id: clock.new_id(Prefix::Delivery),
                     app_id: plan.app_id().to_owned(),
                     message_id: plan.member.id.clone(),
-                    endpoint_id: target.endpoint_id.clone(),
+                    endpoint_id: endpoint.id.clone(),
                     due_at: Some(now),
                     lease: None,
                 };
@@ -208,13 +209,13 @@ impl Batch {
                         row.due_at = Some(now.plus(self.lease));
                         row.lease = Some((owner.clone(), lease_id));
                         let content = Content::Body(body.clone());
-                        let mut lease = lease(&row, target.clone(), content, lease_id, ends_at, slot);
+                        let mut lease = lease(&row, target.cloned(), content, lease_id, ends_at, slot);
                         lease.content_type.clone_from(&content_type);
                         placed.leases.push(lease);
                     }
                     (Place::Parked, _) => {
                         row.due_at = None;
-                        placed.parked.insert(target.endpoint_id.clone());
+                        placed.parked.insert(endpoint.id.clone());
                     }
                     _ => placed.due = true,
                 }
@@ -237,7 +238,7 @@ impl Batch {
 
 fn lease(
     row: &DeliveryRow,
-    target: Arc<Target>,
+    target: Option<Arc<Target>>,
     content: Content,
     lease_id: i64,
     ends_at: Duration,
@@ -252,7 +253,7 @@ fn lease(
         attempt: 0,
         lease_id,
         ends_at,
-        target: Some(target),
+        target,
         content,
         content_type: None,
         delivered_already: false,
@@ -285,10 +286,10 @@ fn plan<'a>(apps: &Named<'_>, members: &'a [Member]) -> Vec<Plan<'a>> {
     for member in members {
         let message = &member.message;
         let app = apps.get(&member.app_name()).cloned();
-        let endpoints = app.iter().flat_map(|app| &app.endpoints);
-        let wanting = endpoints.filter(|endpoint| {
+        let all = app.iter().flat_map(|app| &app.endpoints);
+        let wanting = all.filter(|endpoint| {
             if let Some(only) = &message.only_to {
-                return *endpoint.target.endpoint_id == **only;
+                return *endpoint.id == **only;
             }
             let filter = EndpointFilter {
                 event_types: endpoint.event_types.as_deref(),
@@ -296,12 +297,12 @@ fn plan<'a>(apps: &Named<'_>, members: &'a [Member]) -> Vec<Plan<'a>> {
             };
             filter::accepts(&filter, &message.event_type, &message.channels)
         });
-        let targets: Vec<_> = wanting.map(|endpoint| endpoint.target.clone()).collect();
-        deliveries += targets.len();
+        let endpoints: Vec<_> = wanting.cloned().collect();
+        deliveries += endpoints.len();
         if deliveries > BATCH_DELIVERIES && !plans.is_empty() {
             break;
         }
-        plans.push(Plan { member, app, targets });
+        plans.push(Plan { member, app, endpoints });
     }
     plans
 }

@@ -11,23 +11,29 @@ use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
 use crate::store::Tx;
 use crate::store::entity::json_text::JsonText;
-use crate::store::queue::{TARGET, Target, TargetRow};
+use crate::store::queue::{TARGET_BUT_HEADERS, Target, TargetRow};
 use crate::store::rows::{Column, Rows, Write, execute_all, statement};
 use crate::store::source::Source;
+
+/// Bytes of an endpoint's headers as they are stored. Larger ones are read when they are to be sent: a thousand endpoints
+/// with all the headers that they may have would hold up whatever else is to be accepted.
+const LARGE_HEADERS: i32 = 4096;
 
 /// An application and its endpoints that may be called.
 pub(super) struct App {
     pub id: String,
     /// On Postgres: what changes with it and with its endpoints.
     pub revision: i64,
-    pub endpoints: Vec<Endpoint>,
+    pub endpoints: Vec<Arc<Endpoint>>,
 }
 
 pub(super) struct Endpoint {
+    pub id: Arc<str>,
     pub event_types: Option<Vec<String>>,
     pub channels: Option<Vec<String>>,
-    pub target: Arc<Target>,
-    /// Of its texts as they are stored.
+    /// None: with its large headers it was not read.
+    pub target: Option<Arc<Target>>,
+    /// Of its texts that were read, as they are stored.
     pub bytes: usize,
 }
 
@@ -61,8 +67,9 @@ pub(super) async fn find_apps<'a>(source: &impl Source, mut names: Vec<(&'a str,
         let rows = Rows::new([("org_id", Column::Text(orgs)), ("name", Column::Text(refs))]);
         let sql = format!(
             "select a.id as a_id, a.org_id as a_org_id, a.revision as a_revision, t.name as a_name, e.event_types, e.channels, \
-             coalesce(length(e.url) + length(e.headers) + length(e.secrets) + coalesce(length(e.event_types), 0) \
-             + coalesce(length(e.channels), 0), 0) as bytes, {TARGET} from {{t}} \
+             octet_length(e.headers) as header_bytes, octet_length(e.url) + octet_length(e.secrets) \
+             + coalesce(octet_length(e.event_types), 0) + coalesce(octet_length(e.channels), 0) as other_bytes, \
+             case when octet_length(e.headers) <= {LARGE_HEADERS} then e.headers end as headers, {TARGET_BUT_HEADERS} from {{t}} \
              join application a on a.org_id = t.org_id and {matches} and a.deleted_at is null and {} \
              left join endpoint e on e.app_id = a.id and e.deleted_at is null and not e.disabled order by e.id",
             if matches == "a.uid = t.name" {
@@ -85,8 +92,8 @@ pub(super) async fn find_apps<'a>(source: &impl Source, mut names: Vec<(&'a str,
                 revision,
                 endpoints: Vec::new(),
             });
-            if row.try_get::<Option<String>>("", "id")?.is_some() {
-                app.endpoints.push(endpoint(row)?);
+            if let Some(id) = row.try_get::<Option<String>>("", "id")? {
+                app.endpoints.push(Arc::new(endpoint(id, row)?));
             }
         }
         for name in names {
@@ -98,19 +105,25 @@ pub(super) async fn find_apps<'a>(source: &impl Source, mut names: Vec<(&'a str,
     Ok(found)
 }
 
-fn endpoint(row: &QueryResult) -> Result<Endpoint> {
+fn endpoint(id: String, row: &QueryResult) -> Result<Endpoint> {
     let list = |column| {
         Ok::<_, sea_orm::DbErr>(
             row.try_get::<Option<JsonText<Vec<String>>>>("", column)?
                 .map(|list| list.0),
         )
     };
-    let target = TargetRow::from_query_result(row, "")?;
+    let (headers, others): (i32, i32) = (row.try_get("", "header_bytes")?, row.try_get("", "other_bytes")?);
+    let target = match headers <= LARGE_HEADERS {
+        true => Some(Target::from(TargetRow::from_query_result(row, "")?)),
+        false => None,
+    };
+    let bytes = others + target.as_ref().map_or(0, |_| headers);
     Ok(Endpoint {
+        id: target.as_ref().map_or_else(|| id.into(), |it| it.endpoint_id.clone()),
         event_types: list("event_types")?,
         channels: list("channels")?,
-        target: Arc::new(target.into()),
-        bytes: usize::try_from(row.try_get::<i32>("", "bytes")?).unwrap_or(usize::MAX),
+        target: target.map(Arc::new),
+        bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
     })
 }
 

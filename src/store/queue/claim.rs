@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Statement, Value};
 
-use super::lease::{Content, LARGE_BODY, Lease, LeaseTerms, TARGET, Target, TargetRow, Throttle};
+use super::lease::{Content, LARGE_BODY, Lease, LeaseTerms, TARGET_BUT_HEADERS, Target, TargetRow, Throttle};
 use super::park::park_rows;
 use crate::domain::delivery::{ResultState, Trigger};
 use crate::domain::timestamp::Timestamp;
@@ -204,7 +204,7 @@ async fn find_targets(
     let (apps, endpoints) = pairs.into_iter().unzip();
     let wanted = Rows::new([("app_id", Column::Text(apps)), ("id", Column::Text(endpoints))]);
     let sql = format!(
-        "select {TARGET} from {{wanted}} join endpoint e on e.app_id = wanted.app_id and e.id = wanted.id \
+        "select {TARGET_BUT_HEADERS}, e.headers from {{wanted}} join endpoint e on e.app_id = wanted.app_id and e.id = wanted.id \
          join application a on a.id = wanted.app_id \
          where e.deleted_at is null and not e.disabled and a.deleted_at is null"
     );

@@ -32,8 +32,9 @@ pub struct Target {
 /// empty.
 pub type Throttle = Vec<(Arc<str>, u32)>;
 
-/// The columns of a [`TargetRow`], of the endpoint `e` and its application `a`.
-pub const TARGET: &str = "e.id, e.app_id, e.url, e.headers, e.secrets, e.failing_since, e.throttle_rate, a.throttle_rate as app_throttle_rate";
+/// The columns of a [`TargetRow`] but `headers`, of the endpoint `e` and its application `a`.
+pub const TARGET_BUT_HEADERS: &str =
+    "e.id, e.app_id, e.url, e.secrets, e.failing_since, e.throttle_rate, a.throttle_rate as app_throttle_rate";
 
 /// An endpoint, as far as sending needs it.
 #[derive(FromQueryResult)]

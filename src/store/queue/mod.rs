@@ -13,7 +13,9 @@ mod statistics;
 
 pub use claim::{claim, claim_parked, claim_statement};
 pub use depth::{DEPTH_MOST, Depth, find_depth};
-pub use lease::{Content, LARGE_BODY, Lease, LeaseTerms, TARGET, Target, TargetRow, Throttle, find_body, release};
+pub use lease::{
+    Content, LARGE_BODY, Lease, LeaseTerms, TARGET_BUT_HEADERS, Target, TargetRow, Throttle, find_body, release,
+};
 pub use park::{list_parked, park};
 pub use replay::{count_parked, find_replay_target, replay_next};
 pub use resend::insert_manual;
