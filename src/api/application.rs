@@ -31,7 +31,7 @@ use crate::store::idempotency::Reply;
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
 pub struct ApplicationIn {
-    #[oai(validator(min_length = 1))]
+    #[oai(validator(min_length = 1, max_length = 4096))]
     name: String,
     /// The caller's own identifier, unique among the organization's applications.
     #[oai(
@@ -67,7 +67,7 @@ impl ApplicationIn {
 #[oai(rename_all = "camelCase")]
 pub struct ApplicationPatch {
     #[serde(deserialize_with = "present")]
-    #[oai(validator(min_length = 1))]
+    #[oai(validator(min_length = 1, max_length = 4096))]
     name: Option<String>,
     #[oai(
         nullable,

@@ -108,8 +108,8 @@ impl Deliveries {
         let app = caller.application(&state.store, &app_id.0).await?;
         let message = message::get(&state.store, &app.id, &msg_id.0).await?;
         let page = delivery_result::list_by_message(&state.store, &app.id, &message.id, &request).await?;
-        let ids = page.rows.iter().map(|row| row.endpoint_id.as_str());
-        let mut endpoints = endpoint::list_by_id(&state.store, &app.id, ids).await?;
+        let (page, mut endpoints) =
+            endpoint::with_endpoints(&state.store, &app.id, page, &request, |row| &row.endpoint_id).await?;
         let page = page.filter_map(|row| Some((endpoints.remove(&row.endpoint_id)?, row)));
         let out = |(endpoint, row)| MessageEndpointOut::new(endpoint, &row);
         Ok(Answer::ok(&ListOut::new(page, |(_, row)| &row.endpoint_id, out))?)

@@ -31,6 +31,8 @@ pub(super) struct Endpoints;
 #[OpenApi(prefix_path = "/api/v1", tag = "Tag::Endpoint")]
 impl Endpoints {
     /// List endpoints
+    ///
+    /// With large descriptions and filters a page may hold fewer than `limit`; `done` tells whether it is the last.
     #[oai(path = "/app/:app_id/endpoint", method = "get", operation_id = "v1.endpoint.list")]
     async fn list(
         &self,

@@ -26,6 +26,7 @@ const MOST_CHANNELS: usize = 10;
 pub struct EndpointIn {
     /// Absolute, http or https.
     pub(super) url: String,
+    #[oai(validator(max_length = 4096))]
     pub(super) description: Option<String>,
     /// The caller's own identifier, unique among the application's endpoints.
     #[oai(
@@ -94,6 +95,7 @@ impl EndpointIn {
 pub struct EndpointUpdate {
     /// Absolute, http or https.
     pub(super) url: String,
+    #[oai(validator(max_length = 4096))]
     pub(super) description: Option<String>,
     /// The caller's own identifier, unique among the application's endpoints.
     #[oai(
@@ -149,6 +151,7 @@ pub struct EndpointPatch {
     #[serde(deserialize_with = "present")]
     url: Option<String>,
     #[serde(deserialize_with = "present")]
+    #[oai(validator(max_length = 4096))]
     description: Option<String>,
     #[oai(
         nullable,

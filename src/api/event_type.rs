@@ -8,7 +8,6 @@ use poem_openapi::param::{Path, Query};
 use poem_openapi::types::MaybeUndefined;
 use poem_openapi::{Object, OpenApi};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use super::answer::{Answer, Created, CreatedOrReplaced, Empty, reply};
 use super::auth::{Caller, Organization};
@@ -17,7 +16,7 @@ use super::error::{ApiError, Read, Write};
 use super::fields::{change, identifier, text};
 use super::idempotency::IdempotencyKey;
 use super::paging::{Iterates, Limit, ListOut, ListQuery, Ordering};
-use super::wire::{Instant, JsonObject, present};
+use super::wire::{Instant, JsonObject, JsonText, present};
 use super::{ApiState, Tag};
 use crate::domain::json_schema::check_json_schema;
 use crate::domain::payload::check_depth;
@@ -27,6 +26,9 @@ use crate::store::entity::event_type::Model;
 use crate::store::event_type::{self, Change, Content};
 use crate::store::idempotency::Reply;
 
+/// Bytes of all schemas of one event type, as JSON.
+const MOST_SCHEMAS: usize = 256 << 10;
+
 /// An event type to create.
 #[derive(Debug, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
@@ -34,13 +36,14 @@ use crate::store::idempotency::Reply;
 pub struct EventTypeIn {
     #[oai(validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$"))]
     name: String,
+    #[oai(validator(max_length = 4096))]
     description: String,
     /// Hidden from lists, and not to be chosen by endpoints.
     #[oai(nullable)]
     archived: Option<bool>,
     #[oai(nullable)]
     deprecated: Option<bool>,
-    /// Version to JSON Schema.
+    /// Version to JSON Schema; at most 262144 bytes as JSON.
     #[oai(nullable)]
     schemas: Option<JsonObject>,
     #[oai(nullable)]
@@ -52,12 +55,13 @@ pub struct EventTypeIn {
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
 pub struct EventTypeUpdate {
+    #[oai(validator(max_length = 4096))]
     description: String,
     #[oai(nullable)]
     archived: Option<bool>,
     #[oai(nullable)]
     deprecated: Option<bool>,
-    /// Version to JSON Schema.
+    /// Version to JSON Schema; at most 262144 bytes as JSON.
     #[oai(nullable)]
     schemas: Option<JsonObject>,
     #[oai(nullable)]
@@ -96,12 +100,13 @@ impl EventTypeIn {
 #[oai(rename_all = "camelCase")]
 pub struct EventTypePatch {
     #[serde(deserialize_with = "present")]
+    #[oai(validator(max_length = 4096))]
     description: Option<String>,
     #[serde(deserialize_with = "present")]
     archived: Option<bool>,
     #[serde(deserialize_with = "present")]
     deprecated: Option<bool>,
-    /// Version to JSON Schema.
+    /// Version to JSON Schema; at most 262144 bytes as JSON.
     #[oai(nullable)]
     schemas: MaybeUndefined<JsonObject>,
     #[oai(nullable)]
@@ -120,13 +125,19 @@ impl EventTypePatch {
     }
 }
 
-fn schemas(by_version: JsonObject) -> Result<Value> {
+fn schemas(by_version: JsonObject) -> Result<String> {
+    let text = serde_json::to_string(&by_version)
+        .map_err(|err| Error::internal("a JSON object cannot be written").because(err))?;
+    if text.len() > MOST_SCHEMAS {
+        let rule = format!("must be at most {MOST_SCHEMAS} bytes as JSON, is {}", text.len());
+        return Err(Error::invalid("schemas", rule));
+    }
     for (version, schema) in &by_version.0 {
         check_depth(&schema.to_string())
             .and_then(|()| check_json_schema(schema))
             .map_err(|rule| Error::invalid("schemas", rule).at(["body", "schemas", version.as_str()]))?;
     }
-    Ok(Value::Object(by_version.0))
+    Ok(text)
 }
 
 fn feature_flag(value: String) -> Result<String> {
@@ -144,38 +155,30 @@ pub struct EventTypeOut {
     deprecated: bool,
     /// Version to JSON Schema; null also where a list was asked for without content.
     #[oai(nullable)]
-    schemas: Option<JsonObject>,
+    schemas: Option<JsonText>,
     #[oai(nullable)]
     feature_flag: Option<String>,
     created_at: Instant,
     updated_at: Instant,
 }
 
-impl From<Model> for EventTypeOut {
-    fn from(row: Model) -> Self {
-        let object = |schemas: Value| match schemas {
-            Value::Object(object) => object,
-            _ => Map::new(),
-        };
-        Self {
+impl EventTypeOut {
+    fn new(row: Model) -> Result<Self> {
+        Ok(Self {
             name: row.name,
             description: row.description,
             archived: row.archived,
             deprecated: row.deprecated,
-            schemas: row.schemas.map(|schemas| JsonObject(object(schemas.0))),
+            schemas: row.schemas.map(JsonText::new).transpose()?,
             feature_flag: row.feature_flag,
             created_at: Instant(row.created_at),
             updated_at: Instant(row.updated_at),
-        }
+        })
     }
 }
 
-fn without_content(row: Model) -> EventTypeOut {
-    EventTypeOut::from(Model { schemas: None, ..row })
-}
-
 fn created(row: Model) -> Result<Reply> {
-    reply(201, &EventTypeOut::from(row))
+    reply(201, &EventTypeOut::new(row)?)
 }
 
 pub(super) struct EventTypes;
@@ -183,6 +186,8 @@ pub(super) struct EventTypes;
 #[OpenApi(prefix_path = "/api/v1", tag = "Tag::EventType")]
 impl EventTypes {
     /// List event types
+    ///
+    /// With large schemas a page may hold fewer than `limit`; `done` tells whether it is the last.
     #[oai(path = "/event-type", method = "get", operation_id = "v1.event-type.list")]
     #[allow(clippy::too_many_arguments)]
     async fn list(
@@ -202,12 +207,11 @@ impl EventTypes {
         let request = ListQuery { limit, iterator }.request(&Iterates::Names, true)?;
         caller.check_application(&state.store).await?;
         let archived_too = include_archived.0.unwrap_or_default();
-        let page = event_type::list(&state.store, &caller.org_id, archived_too, caller.flags(), &request).await?;
-        let out = match with_content.0 {
-            Some(true) => EventTypeOut::from,
-            _ => without_content,
-        };
-        Ok(Answer::ok(&ListOut::new(page, |row| &row.name, out))?)
+        let with_schemas = with_content.0.unwrap_or_default();
+        let (store, flags) = (&state.store, caller.flags());
+        let page = event_type::list(store, &caller.org_id, archived_too, flags, with_schemas, &request).await?;
+        let page = page.try_map(EventTypeOut::new)?;
+        Ok(Answer::ok(&ListOut::new(page, |out| &out.name, |out| out))?)
     }
 
     /// Create an event type
@@ -242,7 +246,7 @@ impl EventTypes {
     ) -> Result<Answer<EventTypeOut>, ApiError<Read>> {
         caller.check_application(&state.store).await?;
         let found = event_type::get(&state.store, &caller.org_id, &event_type_name.0, caller.flags()).await?;
-        Ok(Answer::ok(&found.into())?)
+        Ok(Answer::ok(&EventTypeOut::new(found)?)?)
     }
 
     /// Replace or create an event type
@@ -263,7 +267,7 @@ impl EventTypes {
             identifier("event_type_name", event_type_name.0).map_err(|err| err.at(["path", "event_type_name"]))?;
         let (row, new) = service::event_type::put(&state.store, &caller.0.org_id, name, content).await?;
         let status = if new { StatusCode::CREATED } else { StatusCode::OK };
-        Ok(Answer::new(status, &row.into())?)
+        Ok(Answer::new(status, &EventTypeOut::new(row)?)?)
     }
 
     /// Change an event type
@@ -281,7 +285,7 @@ impl EventTypes {
     ) -> Result<Answer<EventTypeOut>, ApiError<Write>> {
         let change = body.0.read()?;
         let row = service::event_type::patch(&state.store, &caller.0.org_id, &event_type_name.0, change).await?;
-        Ok(Answer::ok(&row.into())?)
+        Ok(Answer::ok(&EventTypeOut::new(row)?)?)
     }
 
     /// Archive or delete an event type

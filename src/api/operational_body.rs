@@ -20,7 +20,7 @@ use crate::store::entity::endpoint::Model;
 pub struct OperationalWebhookEndpointIn {
     /// Absolute, http or https.
     url: String,
-    #[oai(nullable)]
+    #[oai(nullable, validator(max_length = 4096))]
     description: Option<String>,
     /// The caller's own identifier, unique among the operational endpoints.
     #[oai(
@@ -84,7 +84,7 @@ impl OperationalWebhookEndpointIn {
 pub struct OperationalWebhookEndpointUpdate {
     /// Absolute, http or https.
     url: String,
-    #[oai(nullable)]
+    #[oai(nullable, validator(max_length = 4096))]
     description: Option<String>,
     /// The caller's own identifier, unique among the operational endpoints.
     #[oai(

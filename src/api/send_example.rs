@@ -7,6 +7,7 @@ use poem::web::Data;
 use poem_openapi::param::{Path, Query};
 use poem_openapi::{Object, OpenApi};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::answer::Answer;
 use super::auth::Organization;
@@ -46,10 +47,10 @@ impl EventExampleIn {
             return Ok(PING.1.to_owned());
         }
         let found = event_type::get(store, org_id, &self.event_type, None).await?;
-        let example = found
-            .schemas
+        let schemas: Option<Value> = found.schemas.and_then(|text| serde_json::from_str(&text).ok());
+        let example = schemas
             .as_ref()
-            .and_then(|schemas| json_schema::example(&schemas.0, index));
+            .and_then(|schemas| json_schema::example(schemas, index));
         example.map(ToString::to_string).ok_or_else(|| {
             let message = format!("version 1 of the event type's schema has no example {index} that is an object");
             Error::new(Kind::InvalidScheme, message)

@@ -106,7 +106,7 @@ impl JsonText {
     pub fn new(text: String) -> Result<Self, Error> {
         let raw = RawValue::from_string(text);
         raw.map(Self)
-            .map_err(|err| Error::internal("a stored payload is no JSON").because(err))
+            .map_err(|err| Error::internal("a stored text is no JSON").because(err))
     }
 }
 

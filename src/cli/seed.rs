@@ -205,7 +205,7 @@ impl Seed {
             description: demo.description.clone(),
             archived: false,
             deprecated: false,
-            schemas: Some(demo.schemas.clone()),
+            schemas: Some(demo.schemas.to_string()),
             feature_flag: demo.feature_flag.clone(),
         };
         service::event_type::put(&self.store, org_id, demo.name.clone(), content).await?;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::id::Prefix;
 
 const IDENTIFIER_MAX: usize = 256;
-const TEXT_MAX: usize = 65_536;
+const TEXT_MAX: usize = 4096;
 const METADATA_MAX: usize = 4096;
 const HEADER_NAME_MAX: usize = 256;
 const HEADER_VALUE_MAX: usize = 4096;
@@ -77,10 +77,10 @@ pub fn check_uid(text: &str, own: Prefix) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks free text: at most 65536 bytes, no character from U+0000 to U+0008.
+/// Checks free text: at most 4096 characters, none from U+0000 to U+0008.
 pub fn check_text(text: &str) -> Result<(), String> {
-    if text.len() > TEXT_MAX {
-        return Err(format!("must be at most {TEXT_MAX} bytes"));
+    if text.chars().count() > TEXT_MAX {
+        return Err(format!("must be at most {TEXT_MAX} characters"));
     }
     if text.bytes().any(|byte| byte <= 8) {
         return Err("must not contain characters from U+0000 to U+0008".to_owned());
@@ -210,8 +210,12 @@ mod tests {
         for code in 0..=8_u8 {
             assert!(check_text(&format!("a{}b", char::from(code))).is_err(), "{code}");
         }
-        assert_eq!(check_text(&"x".repeat(65_536)), Ok(()));
-        assert!(check_text(&"x".repeat(65_537)).unwrap_err().contains("65536 bytes"));
+    }
+
+    #[test]
+    fn text_has_at_most_4096_characters() {
+        assert_eq!(check_text(&"ü".repeat(4096)), Ok(()));
+        assert!(check_text(&"x".repeat(4097)).unwrap_err().contains("4096 characters"));
     }
 
     #[test]

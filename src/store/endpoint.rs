@@ -4,19 +4,24 @@ use std::collections::{BTreeMap, HashMap};
 
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ActiveValue, ColumnTrait, Condition, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, QuerySelect, Select,
+    ActiveValue, ColumnTrait, Condition, EntityTrait, IntoActiveModel, Iterable, PaginatorTrait, QueryFilter,
+    QuerySelect, Select,
 };
 
 use super::application::set;
 use super::entity::endpoint::{ActiveModel, Column, Entity, Model, StoredHeaders, StoredSecret};
 use super::entity::json_text::JsonText;
-use super::page::{Page, PageRequest, fetch};
+use super::page::{MOST_BYTES, Page, PageRequest, fetch_within};
 use super::source::Source;
 use super::tx::Tx;
 use crate::domain::id::Prefix;
 use crate::domain::identifier::check_identifier;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Kind, Result};
+
+/// How many bytes an endpoint takes in an answer, at most: JSON writes a character in up to six, and its filter twice.
+const SHOWN_BYTES: &str = "1024 + 6 * octet_length(description) + 2 * octet_length(url) + octet_length(metadata) \
+    + 2 * coalesce(octet_length(event_types), 0) + coalesce(octet_length(channels), 0)";
 
 /// Everything that a caller may say of an endpoint and change later by a PUT.
 #[derive(Clone, Debug, Default)]
@@ -101,22 +106,37 @@ pub async fn get_locked(tx: &Tx, app_id: &str, id_or_uid: &str) -> Result<Model>
     found.ok_or_else(not_found)
 }
 
+/// As they are shown: without headers and secrets. A page ends early where they would take too much memory.
 pub async fn list(source: &impl Source, app_id: &str, page: &PageRequest) -> Result<Page<Model>> {
-    fetch(source, living(app_id), Column::Id, page).await
+    fetch_within(source, living(app_id), Column::Id, page, SHOWN_BYTES, shown).await
 }
 
-/// The endpoints with these ids, deleted ones too, by id.
-pub async fn list_by_id(
+/// A page of rows and the endpoints of which `id` tells the id, by id, as [`list`] answers them, but deleted ones too.
+pub async fn with_endpoints<T>(
     source: &impl Source,
     app_id: &str,
-    ids: impl IntoIterator<Item = &str>,
-) -> Result<HashMap<String, Model>> {
-    let rows = Entity::find()
-        .filter(Column::AppId.eq(app_id))
-        .filter(Column::Id.is_in(ids))
+    page: Page<T>,
+    request: &PageRequest,
+    id: impl Fn(&T) -> &str,
+) -> Result<(Page<T>, HashMap<String, Model>)> {
+    let among = |page: &Page<T>| {
+        let all = Entity::find().filter(Column::AppId.eq(app_id));
+        all.filter(Column::Id.is_in(page.rows.iter().map(&id)))
+    };
+    let sizes: Vec<(String, i64)> = among(&page)
+        .select_only()
+        .column(Column::Id)
+        .expr(Expr::cust(format!("cast({SHOWN_BYTES} as bigint)")))
+        .into_tuple()
         .all(source.source())
         .await?;
-    Ok(rows.into_iter().map(|row| (row.id.clone(), row)).collect())
+    let sizes: HashMap<String, i64> = sizes.into_iter().collect();
+    let page = page.within(request, MOST_BYTES, |row| {
+        let size = sizes.get(id(row)).copied().unwrap_or_default();
+        usize::try_from(size).unwrap_or_default()
+    });
+    let rows = shown(among(&page)).all(source.source()).await?;
+    Ok((page, rows.into_iter().map(|row| (row.id.clone(), row)).collect()))
 }
 
 /// How many the application has.
@@ -203,6 +223,16 @@ pub async fn delete(tx: &Tx, app_id: &str, id: &str) -> Result<()> {
         0 => Err(not_found()),
         _ => Ok(()),
     }
+}
+
+/// Reads no headers and secrets: the rows look as if there were none.
+fn shown(query: Select<Entity>) -> Select<Entity> {
+    let columns = Column::iter().filter(|column| !matches!(column, Column::Headers | Column::Secrets));
+    query
+        .select_only()
+        .columns(columns)
+        .expr_as(Expr::cust("'{}'"), "headers")
+        .expr_as(Expr::cust("'[]'"), "secrets")
 }
 
 fn named(app_id: &str, id_or_uid: &str) -> Select<Entity> {

@@ -1,12 +1,13 @@
 //! Event types: rows, by name within their organization. Called by service and api.
 
-use sea_orm::{ActiveValue, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter};
-use serde_json::Value;
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ActiveValue, ColumnTrait, Condition, EntityTrait, IntoActiveModel, Iterable, QueryFilter, QuerySelect, Select,
+};
 
 use super::application::set;
 use super::entity::event_type::{ActiveModel, Column, Entity, Model};
-use super::entity::json_text::JsonText;
-use super::page::{Page, PageRequest, fetch};
+use super::page::{Page, PageRequest, fetch_within};
 use super::source::Source;
 use super::tx::Tx;
 use crate::domain::id::Prefix;
@@ -19,8 +20,8 @@ pub struct Content {
     pub description: String,
     pub archived: bool,
     pub deprecated: bool,
-    /// Version to JSON Schema.
-    pub schemas: Option<Value>,
+    /// Version to JSON Schema, as JSON.
+    pub schemas: Option<String>,
     pub feature_flag: Option<String>,
 }
 
@@ -30,7 +31,7 @@ pub struct Change {
     pub description: Option<String>,
     pub archived: Option<bool>,
     pub deprecated: Option<bool>,
-    pub schemas: Option<Option<Value>>,
+    pub schemas: Option<Option<String>>,
     pub feature_flag: Option<Option<String>>,
 }
 
@@ -68,12 +69,13 @@ pub async fn get(source: &impl Source, org_id: &str, name: &str, flags: Option<&
     found.filter(is_seen).ok_or_else(not_found)
 }
 
-/// Those that one sees who has these `flags`; `None` sees all.
+/// Those that one sees who has these `flags`; `None` sees all. A page ends early where they would take too much memory.
 pub async fn list(
     source: &impl Source,
     org_id: &str,
     archived_too: bool,
     flags: Option<&[String]>,
+    with_schemas: bool,
     page: &PageRequest,
 ) -> Result<Page<Model>> {
     let mut query = Entity::find().filter(Column::OrgId.eq(org_id));
@@ -87,7 +89,22 @@ pub async fn list(
     if !archived_too {
         query = query.filter(Column::Archived.eq(false));
     }
-    fetch(source, query, Column::Name, page).await
+    // JSON writes a character in up to six bytes.
+    let described = "1024 + 6 * octet_length(description)";
+    match with_schemas {
+        true => {
+            let size = format!("{described} + coalesce(octet_length(schemas), 0)");
+            fetch_within(source, query, Column::Name, page, &size, |query| query).await
+        }
+        false => {
+            let columns = Column::iter().filter(|column| !matches!(column, Column::Schemas));
+            let narrow = |query: Select<Entity>| {
+                let narrowed = query.select_only().columns(columns);
+                narrowed.expr_as(Expr::cust("null"), "schemas")
+            };
+            fetch_within(source, query, Column::Name, page, described, narrow).await
+        }
+    }
 }
 
 /// Which of these names are no event type, or an archived one.
@@ -95,14 +112,16 @@ pub async fn list_unknown(source: &impl Source, org_id: &str, names: &[String]) 
     if names.is_empty() {
         return Ok(Vec::new());
     }
-    let known = Entity::find()
+    let known: Vec<String> = Entity::find()
+        .select_only()
+        .column(Column::Name)
         .filter(Column::OrgId.eq(org_id))
         .filter(Column::Archived.eq(false))
         .filter(Column::Name.is_in(names))
+        .into_tuple()
         .all(source.source())
         .await?;
-    let is_known = |name: &&String| known.iter().any(|row| row.name == **name);
-    Ok(names.iter().filter(|name| !is_known(name)).cloned().collect())
+    Ok(names.iter().filter(|name| !known.contains(name)).cloned().collect())
 }
 
 /// # Errors
@@ -115,7 +134,7 @@ pub async fn insert(tx: &Tx, org_id: &str, name: String, content: Content) -> Re
         description: content.description,
         archived: content.archived,
         deprecated: content.deprecated,
-        schemas: content.schemas.map(JsonText),
+        schemas: content.schemas,
         feature_flag: content.feature_flag,
         created_at: tx.now,
         updated_at: tx.now,
@@ -137,7 +156,7 @@ pub async fn update(tx: &Tx, org_id: &str, name: &str, change: Change) -> Result
         description: set(change.description),
         archived: set(change.archived),
         deprecated: set(change.deprecated),
-        schemas: set(change.schemas.map(|schemas| schemas.map(JsonText))),
+        schemas: set(change.schemas),
         feature_flag: set(change.feature_flag),
         updated_at: ActiveValue::Set(tx.now),
         ..Default::default()

@@ -9,15 +9,12 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 use super::backend::{Backend, contains};
 use super::entity::message::{Column, Entity, Model};
 use super::entity::message_content as content;
-use super::page::{Between, Page, PageRequest, fetch};
+use super::page::{Between, MOST_BYTES, Page, PageRequest, fetch};
 use super::source::Source;
 use super::tx::Tx;
 use crate::domain::id::Prefix;
 use crate::domain::identifier::check_identifier;
 use crate::error::{Error, Result};
-
-/// Payloads in one page: of the largest messages a page would take half a gigabyte.
-const MOST_BYTES: usize = 16 << 20;
 
 /// Which messages a list holds.
 #[derive(Clone, Debug, Default)]

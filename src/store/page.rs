@@ -1,12 +1,16 @@
 //! A page of a list: where it begins, which way it goes, how much it holds. Called by every `list_` of store;
 //! api makes the request from the query and the answer from the page.
 
+use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, Select};
 
 use super::source::Source;
 use crate::domain::id::Prefix;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
+
+/// Bytes of one page: of the largest rows it would take half a gigabyte.
+pub(super) const MOST_BYTES: usize = 16 << 20;
 
 /// Which part of a list is asked for.
 #[derive(Clone, Debug)]
@@ -146,6 +150,42 @@ where
 {
     let rows = window(query, key, request).all(source.source()).await?;
     Ok(request.page(rows))
+}
+
+/// The same, but ends early where the rows would take too much memory. `size` is SQL for the bytes that a row takes in an
+/// answer; `columns` narrows what is read of one.
+pub(super) async fn fetch_within<E, C>(
+    source: &impl Source,
+    query: Select<E>,
+    key: C,
+    request: &PageRequest,
+    size: &str,
+    columns: impl FnOnce(Select<E>) -> Select<E>,
+) -> Result<Page<E::Model>>
+where
+    E: EntityTrait,
+    C: ColumnTrait,
+{
+    let sizes: Vec<(String, i64)> = window(query.clone(), key, request)
+        .select_only()
+        .column(key)
+        .expr(Expr::cust(format!("cast({size} as bigint)")))
+        .into_tuple()
+        .all(source.source())
+        .await?;
+    let page = request.page(sizes).within(request, MOST_BYTES, |(_, size)| {
+        usize::try_from(*size).unwrap_or(usize::MAX)
+    });
+    if page.rows.is_empty() {
+        return Ok(Page::empty());
+    }
+    let order = if request.ascending { Order::Asc } else { Order::Desc };
+    let keys = page.rows.into_iter().map(|(key, _)| key);
+    let rows = columns(query).filter(key.is_in(keys)).order_by(key, order);
+    Ok(Page {
+        rows: rows.all(source.source()).await?,
+        done: page.done,
+    })
 }
 
 /// The condition, order and size that make a query one page.

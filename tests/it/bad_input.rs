@@ -49,7 +49,7 @@ fn bodies() -> Vec<(&'static str, &'static str, Value, &'static str)> {
         ("POST", "/app", json!({"name": null}), "body.name"),
         ("POST", "/app", json!({"name": 1}), "body.name"),
         ("POST", "/app", json!({"name": "a\u{0}b"}), "body.name"),
-        ("POST", "/app", json!({"name": long(65_537)}), "body.name"),
+        ("POST", "/app", json!({"name": long(4097)}), "body.name"),
         ("PATCH", "/app/a", json!({"name": ""}), "body.name"),
         ("PATCH", "/app/a", json!({"name": []}), "body.name"),
         ("POST", "/event-type", json!({"description": ""}), "body.name"),
@@ -288,7 +288,7 @@ fn bodies() -> Vec<(&'static str, &'static str, Value, &'static str)> {
                 ("url", json!("http://10.1.2.3/"), "body.url"),
                 ("url", json!(7), "body.url"),
                 ("description", json!("\u{0}"), "body.description"),
-                ("description", json!(long(65_537)), "body.description"),
+                ("description", json!(long(4097)), "body.description"),
                 ("description", json!(7), "body.description"),
                 ("disabled", json!("no"), "body.disabled"),
                 ("eventTypes", json!([]), "body.eventTypes"),
@@ -323,6 +323,8 @@ fn bodies() -> Vec<(&'static str, &'static str, Value, &'static str)> {
             ("schemas", json!({"1": 7}), "body.schemas.1"),
             ("schemas", json!({"1": {"type": "strin"}}), "body.schemas.1"),
             ("schemas", json!({"1": {"default": nested(100)}}), "body.schemas.1"),
+            ("schemas", json!({"1": {"title": long(256 << 10)}}), "body.schemas"),
+            ("description", json!(long(4097)), "body.description"),
             ("featureFlag", json!("a b"), "body.featureFlag"),
         ] {
             let mut body = json!({"name": "x", "description": ""});

@@ -1,5 +1,7 @@
 //! What every list has in common: limit, iterator, done, backwards.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::api::Api;
@@ -97,6 +99,94 @@ both!(a_bad_limit_or_iterator_is_refused_on_every_list, async |db| {
         api.get(&format!("{path}?limit=250")).await.expect(200);
     }
 });
+
+/// What `key` names of the rows of a list, page by page in the direction of this iterator. No page has more than 16 MiB.
+async fn pages(api: &Api, path: &str, key: &str, iterator: &str, from: &str) -> Vec<Vec<String>> {
+    let mut all = Vec::new();
+    let mut at = from.to_owned();
+    while all.len() < 100 {
+        let page = api.get(&format!("{path}&iterator={at}")).await;
+        page.expect(200);
+        assert!(page.text.len() <= 16 << 20, "{} bytes", page.text.len());
+        let rows = page.json["data"].as_array().unwrap().iter();
+        all.push(rows.map(|row| row[key].as_str().unwrap().to_owned()).collect());
+        if page.json["done"] == true {
+            return all;
+        }
+        page.json[iterator].as_str().unwrap().clone_into(&mut at);
+    }
+    panic!("the list does not end: {all:?}");
+}
+
+/// The pages of a list, which has the same rows backwards.
+async fn pages_both_ways(api: &Api, path: &str, key: &str) -> Vec<Vec<String>> {
+    let there = pages(api, path, key, "iterator", "").await;
+    let last = there.concat().pop().unwrap();
+    let back = pages(api, path, key, "prevIterator", &format!("-{last}")).await;
+    let mut back: Vec<_> = back.into_iter().rev().flatten().collect();
+    back.push(last);
+    assert_eq!(there.concat(), back);
+    there
+}
+
+both!(
+    a_page_of_endpoints_ends_at_16_mib_and_reads_no_headers_or_secrets,
+    async |db| {
+        let mut api = Api::on(db).await;
+        let app = api.application("app").await;
+        let base = "http://127.0.0.1:1/";
+        let largest = json!({
+            "url": format!("{base}{}", "x".repeat(2048 - base.len())),
+            "description": "\u{b}".repeat(4096),
+            "metadata": {"k": "v".repeat(4096 - r#"{"k":""}"#.len())},
+        });
+        for _ in 0..40 {
+            api.post(&format!("/app/{app}/endpoint"), largest.clone())
+                .await
+                .expect(201);
+        }
+        let names: Vec<String> = (0..1000).map(|n| format!("{n:0256}")).collect();
+        api.rig
+            .sql(
+                "update endpoint set event_types = $1",
+                [json!(names).to_string().into()],
+            )
+            .await;
+        let message = json!({"eventType": names[0], "payload": {}, "eventId": "m"});
+        api.post(&format!("/app/{app}/msg"), message).await.expect(202);
+        api.rig.drain().await;
+        api.rig
+            .sql("update endpoint set headers = 'none', secrets = 'none'", [])
+            .await;
+        for list in ["endpoint", "msg/m/endpoint"] {
+            let pages = pages_both_ways(&api, &format!("/app/{app}/{list}?limit=250"), "id").await;
+            let rows: BTreeSet<_> = pages.concat().into_iter().collect();
+            assert_eq!((pages.len(), rows.len()), (2, 40), "{list}");
+        }
+    }
+);
+
+both!(
+    a_page_of_event_types_ends_at_16_mib_and_reads_schemas_only_where_asked,
+    async |db| {
+        let api = Api::on(db).await;
+        let app = api.application("app").await;
+        let title = "x".repeat((256 << 10) - r#"{"1":{"title":""}}"#.len());
+        let names: Vec<String> = (0..70).map(|n| format!("t{n:02}")).collect();
+        for name in &names {
+            let largest =
+                json!({"name": name, "description": "\u{b}".repeat(4096), "schemas": {"1": {"title": title}}});
+            api.post("/event-type", largest).await.expect(201);
+        }
+        let with_content = pages_both_ways(&api, "/event-type?with_content=true&limit=250", "name").await;
+        assert_eq!((with_content.len(), with_content.concat()), (2, names.clone()));
+        api.rig.sql("update event_type set schemas = 'none'", []).await;
+        let without = pages_both_ways(&api, "/event-type?limit=250", "name").await;
+        assert_eq!(without, std::slice::from_ref(&names));
+        let endpoint = json!({"url": "http://127.0.0.1:1/", "eventTypes": names});
+        api.post(&format!("/app/{app}/endpoint"), endpoint).await.expect(201);
+    }
+);
 
 both!(an_iterator_of_another_list_is_refused, async |db| {
     let api = Api::on(db).await;

@@ -2,7 +2,6 @@
 
 use sea_orm::entity::prelude::*;
 
-use super::json_text::JsonText;
 use crate::domain::timestamp::Timestamp;
 #[derive(Clone, Debug, DeriveEntityModel, Eq, PartialEq)]
 #[sea_orm(table_name = "event_type")]
@@ -17,9 +16,9 @@ pub struct Model {
     pub description: String,
     pub archived: bool,
     pub deprecated: bool,
-    /// Version to JSON Schema.
+    /// Version to JSON Schema, as JSON: many of them parsed would take forty times their bytes.
     #[sea_orm(column_type = "Text", nullable)]
-    pub schemas: Option<JsonText<serde_json::Value>>,
+    pub schemas: Option<String>,
     #[sea_orm(column_type = "Text", nullable)]
     pub feature_flag: Option<String>,
     pub created_at: Timestamp,
