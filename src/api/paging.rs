@@ -17,6 +17,10 @@ use crate::store::{Page, PageRequest};
 
 const DEFAULT_LIMIT: i64 = 50;
 const MOST: i64 = 250;
+/// Begins an iterator that goes backwards.
+const BACKWARDS: char = '-';
+/// Begins one that goes forwards from a name that would else be read as going backwards; no name has it.
+const FORWARDS: char = ':';
 
 /// The order of a list.
 #[derive(Clone, Copy, Debug, Enum, Eq, PartialEq)]
@@ -68,13 +72,13 @@ impl ListQuery {
             return Err(bad_query("limit", format!("must be from 1 to {MOST}")));
         }
         let iterator = self.iterator.0.filter(|text| !text.is_empty());
-        let (backwards, after) = match iterator {
-            Some(text) => match text.strip_prefix('-') {
-                Some(rest) => (true, Some(rest.to_owned())),
-                None => (false, Some(text)),
-            },
-            None => (false, None),
-        };
+        let (backwards, after) = iterator.map_or((false, None), |text| {
+            let (backwards, key) = match text.strip_prefix(BACKWARDS) {
+                Some(key) => (true, key),
+                None => (false, text.strip_prefix(FORWARDS).unwrap_or(&text)),
+            };
+            (backwards, Some(key.to_owned()))
+        });
         if let Some(after) = &after {
             iterates.check(after)?;
         }
@@ -129,11 +133,18 @@ impl<T> ListOut<T> {
     /// The page, each row by `out`, with iterators from each row's `key`.
     pub fn new<M>(page: Page<M>, key: impl Fn(&M) -> &str, out: impl FnMut(M) -> T) -> Self {
         Self {
-            iterator: page.rows.last().map(|row| key(row).to_owned()),
-            prev_iterator: page.rows.first().map(|row| format!("-{}", key(row))),
+            iterator: page.rows.last().map(|row| forwards(key(row))),
+            prev_iterator: page.rows.first().map(|row| format!("{BACKWARDS}{}", key(row))),
             done: page.done,
             data: page.rows.into_iter().map(out).collect(),
         }
+    }
+}
+
+fn forwards(key: &str) -> String {
+    match key.starts_with(BACKWARDS) {
+        true => format!("{FORWARDS}{key}"),
+        false => key.to_owned(),
     }
 }
 

@@ -88,9 +88,9 @@ both!(a_bad_limit_or_iterator_is_refused_on_every_list, async |db| {
             answer.refused(400, "generic_error");
             assert!(answer.text.contains("limit"), "{}", answer.text);
         }
-        for iterator in ["-", "%20", "a%2Fb", "%27%20or%201=1", "--x"] {
+        for iterator in ["-", ":", ":-", "%20", "a%2Fb", "%27%20or%201=1", "--x"] {
             let answer = api.get(&format!("{path}?iterator={iterator}")).await;
-            if iterator == "--x" && path == "/event-type" {
+            if [":-", "--x"].contains(&iterator) && path == "/event-type" {
                 answer.expect(200);
             } else {
                 answer.breaks_rule_at("query.iterator");
@@ -185,6 +185,20 @@ both!(
         assert_eq!(without, std::slice::from_ref(&names));
         let endpoint = json!({"url": "http://127.0.0.1:1/", "eventTypes": names});
         api.post(&format!("/app/{app}/endpoint"), endpoint).await.expect(201);
+    }
+);
+
+both!(
+    event_types_whose_names_begin_with_a_dash_come_once_in_either_direction,
+    async |db| {
+        let api = Api::on(db).await;
+        let names = ["-", "--b", "-a", "a", "b"];
+        for name in names {
+            let event_type = json!({"name": name, "description": ""});
+            api.post("/event-type", event_type).await.expect(201);
+        }
+        let pages = pages_both_ways(&api, "/event-type?limit=1", "name").await;
+        assert_eq!(pages, names.map(|name| [name]));
     }
 );
 
