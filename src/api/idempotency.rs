@@ -1,5 +1,6 @@
 //! The `idempotency-key` header of a POST. Called by the resources of api that create something.
 
+use poem::http::uri::PathAndQuery;
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaParamIn, MetaSchemaRef};
 use poem_openapi::types::Type;
@@ -9,7 +10,7 @@ use ring::digest;
 use super::auth::Caller;
 use crate::store::idempotency::Key;
 
-/// SHA-256, in hex, of the URI, a line feed and the header; none without the header.
+/// SHA-256, in hex, of the path with its query, a line feed and the header; none without the header.
 pub struct IdempotencyKey(Option<String>);
 
 impl IdempotencyKey {
@@ -43,7 +44,9 @@ impl<'a> ApiExtractor<'a> for IdempotencyKey {
         let header = request.headers().get(options.name).filter(|value| !value.is_empty());
         Ok(Self(header.map(|value| {
             let mut hash = digest::Context::new(&digest::SHA256);
-            hash.update(request.uri().to_string().as_bytes());
+            // Without the host that HTTP/2 and proxies name before it.
+            let uri = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+            hash.update(uri.as_bytes());
             hash.update(b"\n");
             hash.update(value.as_bytes());
             hex(hash.finish().as_ref())

@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use poem::Request;
+use poem::http::Method;
 use postrider::api::ApiState;
 
 use crate::api::Api;
@@ -125,6 +127,22 @@ both!(a_key_is_of_one_token_and_one_uri_for_twelve_hours, async |db| {
     api.rig.clock.advance(Duration::from_secs(12 * 3600));
     let later = api.call(&api.token, "POST", "/app", &headers, &body).await;
     assert_ne!(later.expect(201)["id"], first.json["id"]);
+});
+
+both!(a_key_is_the_same_whether_or_not_the_uri_names_the_host, async |db| {
+    let api = Api::on(db).await;
+    let mut ids = BTreeSet::new();
+    for before in ["", "http://hooks.example", "https://other.example:8080"] {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri_str(format!("{before}/api/v1/app?get_if_exists=true"))
+            .header("authorization", format!("Bearer {}", api.token))
+            .header("idempotency-key", "k");
+        let made = api.send(request.body(json!({"name": "n"}).to_string())).await;
+        made.expect(201);
+        ids.insert(made.field("id"));
+    }
+    assert_eq!(ids.len(), 1);
 });
 
 both!(a_body_that_is_refused_takes_no_key, async |db| {
