@@ -17,13 +17,20 @@ use super::paging::{Iterates, Limit, ListOut, ListQuery, Ordering, ascending};
 use super::{ApiState, Tag};
 use crate::domain::id::Prefix;
 use crate::error::Result;
-use crate::service;
+use crate::service::{self, endpoint::Bounds};
 use crate::store::endpoint;
 use crate::store::entity::endpoint::Model;
 use crate::store::idempotency::Reply;
 
 fn created(row: Model) -> Result<Reply> {
     reply(201, &EndpointOut::from(row))
+}
+
+pub(super) fn bounds<'a>(state: &ApiState, caller: &'a Caller) -> Bounds<'a> {
+    Bounds {
+        most: state.most_endpoints,
+        flags: caller.flags(),
+    }
 }
 
 pub(super) struct Endpoints;
@@ -69,7 +76,7 @@ impl Endpoints {
             &app,
             content,
             once,
-            state.most_endpoints,
+            bounds(&state, &caller),
             key.as_ref(),
             created,
         )
@@ -114,7 +121,7 @@ impl Endpoints {
         let field = body.0.filter_field();
         let content = body.0.read(&state.targets)?;
         let app = caller.application(&state.store, &app_id.0).await?;
-        let done = service::endpoint::put(&state.store, &app, &endpoint_id.0, content, state.most_endpoints).await;
+        let done = service::endpoint::put(&state.store, &app, &endpoint_id.0, content, bounds(&state, &caller)).await;
         let (row, new) = done.map_err(|err| field.named_in(err))?;
         let status = if new { StatusCode::CREATED } else { StatusCode::OK };
         Ok(Answer::new(status, &row.into())?)
@@ -137,7 +144,7 @@ impl Endpoints {
         let field = body.0.filter_field();
         let change = body.0.read(&state.targets)?;
         let app = caller.application(&state.store, &app_id.0).await?;
-        let done = service::endpoint::patch(&state.store, &app, &endpoint_id.0, change).await;
+        let done = service::endpoint::patch(&state.store, &app, &endpoint_id.0, change, caller.flags()).await;
         Ok(Answer::ok(&done.map_err(|err| field.named_in(err))?.into())?)
     }
 

@@ -11,6 +11,7 @@ use poem_openapi::param::{Path, Query};
 use super::answer::{Answer, Created, CreatedOrReplaced, Empty, reply};
 use super::auth::Organization;
 use super::body::{Body, OptionalBody};
+use super::endpoint::bounds;
 use super::endpoint_secret::{
     EndpointHeadersIn, EndpointHeadersOut, EndpointSecretOut, EndpointSecretRotateIn, rotated,
 };
@@ -85,7 +86,7 @@ impl OperationalWebhooks {
             &app,
             content,
             once,
-            state.most_endpoints,
+            bounds(&state, &caller.0),
             key.as_ref(),
             created,
         )
@@ -127,7 +128,7 @@ impl OperationalWebhooks {
         let field = body.0.filter_field();
         let content = body.0.read(&state.targets)?;
         let app = operational::get_or_create(&state.store, &caller.0.org_id).await?;
-        let done = service::endpoint::put(&state.store, &app, &endpoint_id.0, content, state.most_endpoints).await;
+        let done = service::endpoint::put(&state.store, &app, &endpoint_id.0, content, bounds(&state, &caller.0)).await;
         let (row, new) = done.map_err(|err| field.named_in(err))?;
         let status = if new { StatusCode::CREATED } else { StatusCode::OK };
         Ok(Answer::new(status, &row.into())?)

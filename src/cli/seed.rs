@@ -19,7 +19,7 @@ use crate::domain::id::Prefix;
 use crate::domain::standing::Standing;
 use crate::domain::target::TargetPolicy;
 use crate::error::{Error, Kind, Result};
-use crate::service;
+use crate::service::{self, endpoint::Bounds};
 use crate::store::entity::application::Model as Application;
 use crate::store::handoff::{Caps, Handoff};
 use crate::store::intake::{Intake, Limits, NewMessage};
@@ -244,7 +244,11 @@ impl Seed {
             channels: demo.channels.clone(),
             metadata: BTreeMap::new(),
         };
-        service::endpoint::put(&self.store, app, &demo.uid, content, ENDPOINTS_PER_APPLICATION).await?;
+        let bounds = Bounds {
+            most: ENDPOINTS_PER_APPLICATION,
+            flags: None,
+        };
+        service::endpoint::put(&self.store, app, &demo.uid, content, bounds).await?;
         made.endpoints += 1;
         Ok(())
     }

@@ -22,14 +22,23 @@ pub struct AtCreation {
     pub headers: BTreeMap<String, String>,
 }
 
+/// What a caller is held to.
+#[derive(Clone, Copy)]
+pub struct Bounds<'a> {
+    /// Endpoints of one application.
+    pub most: u32,
+    /// The flags of the event types that he sees; none: he sees all.
+    pub flags: Option<&'a [String]>,
+}
+
 /// # Errors
-/// `LimitReached` when the application has `most` endpoints, or an organization [`MOST_ENDPOINTS`] operational ones; `Conflict` when the uid is taken; `Invalid` when an event type of its filter is unknown or archived.
+/// `LimitReached` when the application has as many endpoints as it may, or an organization [`MOST_ENDPOINTS`] operational ones; `Conflict` when the uid is taken; `Invalid` when an event type of its filter is unknown, archived or hidden.
 pub async fn create(
     store: &Store,
     app: &Application,
     content: Content,
     once: AtCreation,
-    most: u32,
+    bounds: Bounds<'_>,
     key: Option<&Key>,
     render: fn(Model) -> Result<Reply>,
 ) -> Result<Reply> {
@@ -38,7 +47,7 @@ pub async fn create(
         tx.commit().await?;
         return Ok(reply);
     }
-    let reply = render(insert(&tx, app, content, once, most).await?)?;
+    let reply = render(insert(&tx, app, content, once, bounds).await?)?;
     idempotency::keep(&tx, key, &reply).await?;
     tx.commit().await?;
     Ok(reply)
@@ -53,15 +62,15 @@ pub async fn put(
     app: &Application,
     id_or_uid: &str,
     content: Content,
-    most: u32,
+    bounds: Bounds<'_>,
 ) -> Result<(Model, bool)> {
     let tx = store.begin().await?;
     let done = match endpoint::find(&tx, &app.id, id_or_uid).await? {
         Some(known) => {
-            check_event_types(&tx, app, content.event_types.as_deref()).await?;
+            check_event_types(&tx, app, content.event_types.as_deref(), bounds.flags).await?;
             (update(&tx, app, &known, content.into()).await?, false)
         }
-        None => (insert(&tx, app, content, AtCreation::default(), most).await?, true),
+        None => (insert(&tx, app, content, AtCreation::default(), bounds).await?, true),
     };
     tx.commit().await?;
     Ok(done)
@@ -69,11 +78,17 @@ pub async fn put(
 
 /// # Errors
 /// `NotFound`, and as [`create`].
-pub async fn patch(store: &Store, app: &Application, id_or_uid: &str, change: Change) -> Result<Model> {
+pub async fn patch(
+    store: &Store,
+    app: &Application,
+    id_or_uid: &str,
+    change: Change,
+    flags: Option<&[String]>,
+) -> Result<Model> {
     let tx = store.begin().await?;
     let known = endpoint::get(&tx, &app.id, id_or_uid).await?;
     let filter = change.event_types.as_ref().and_then(|list| list.as_deref());
-    check_event_types(&tx, app, filter).await?;
+    check_event_types(&tx, app, filter, flags).await?;
     let changed = update(&tx, app, &known, change).await?;
     tx.commit().await?;
     Ok(changed)
@@ -119,23 +134,26 @@ pub async fn change_headers(
     tx.commit().await
 }
 
-async fn insert(tx: &Tx, app: &Application, content: Content, once: AtCreation, most: u32) -> Result<Model> {
+async fn insert(tx: &Tx, app: &Application, content: Content, once: AtCreation, bounds: Bounds<'_>) -> Result<Model> {
     // Creations of one application wait for each other, so that together they keep the limit.
     application::get_locked(tx, &app.org_id, &app.id).await?;
     let (most, message) = match is_operational(&app.id) {
         true => {
-            let most = most.min(MOST_ENDPOINTS);
+            let most = bounds.most.min(MOST_ENDPOINTS);
             (
                 most,
                 format!("an organization has at most {most} operational endpoints"),
             )
         }
-        false => (most, format!("an application has at most {most} endpoints")),
+        false => (
+            bounds.most,
+            format!("an application has at most {} endpoints", bounds.most),
+        ),
     };
     if endpoint::count(tx, &app.id).await? >= u64::from(most) {
         return Err(Error::new(Kind::LimitReached, message));
     }
-    check_event_types(tx, app, content.event_types.as_deref()).await?;
+    check_event_types(tx, app, content.event_types.as_deref(), bounds.flags).await?;
     let id = tx.store().clock().new_id_at(Prefix::Endpoint, tx.now);
     let secret = once.secret.unwrap_or_else(EndpointSecret::generate);
     let sealing = tx.sealing_key().await?;
@@ -164,11 +182,16 @@ pub(super) async fn update(tx: &Tx, app: &Application, known: &Model, mut change
     Ok(changed)
 }
 
-async fn check_event_types(tx: &Tx, app: &Application, names: Option<&[String]>) -> Result<()> {
+async fn check_event_types(
+    tx: &Tx,
+    app: &Application,
+    names: Option<&[String]>,
+    flags: Option<&[String]>,
+) -> Result<()> {
     let names = names.unwrap_or_default();
     let unknown = match is_operational(&app.id) {
         true => names.iter().find(|name| !EVENT_TYPES.contains(&name.as_str())).cloned(),
-        false => event_type::list_unknown(tx, &app.org_id, names)
+        false => event_type::list_unknown(tx, &app.org_id, names, flags)
             .await?
             .into_iter()
             .next(),

@@ -79,13 +79,7 @@ pub async fn list(
     page: &PageRequest,
 ) -> Result<Page<Model>> {
     let mut query = Entity::find().filter(Column::OrgId.eq(org_id));
-    if let Some(flags) = flags {
-        let without = Condition::any().add(Column::FeatureFlag.is_null());
-        query = query.filter(match flags.is_empty() {
-            true => without,
-            false => without.add(Column::FeatureFlag.is_in(flags)),
-        });
-    }
+    query = query.filter(seen_with(flags));
     if !archived_too {
         query = query.filter(Column::Archived.eq(false));
     }
@@ -107,8 +101,13 @@ pub async fn list(
     }
 }
 
-/// Which of these names are no event type, or an archived one.
-pub async fn list_unknown(source: &impl Source, org_id: &str, names: &[String]) -> Result<Vec<String>> {
+/// Which of these names are no event type, or an archived one, or not to be seen with these `flags`; `None` sees all.
+pub async fn list_unknown(
+    source: &impl Source,
+    org_id: &str,
+    names: &[String],
+    flags: Option<&[String]>,
+) -> Result<Vec<String>> {
     if names.is_empty() {
         return Ok(Vec::new());
     }
@@ -118,6 +117,7 @@ pub async fn list_unknown(source: &impl Source, org_id: &str, names: &[String]) 
         .filter(Column::OrgId.eq(org_id))
         .filter(Column::Archived.eq(false))
         .filter(Column::Name.is_in(names))
+        .filter(seen_with(flags))
         .into_tuple()
         .all(source.source())
         .await?;
@@ -187,6 +187,15 @@ pub async fn delete(tx: &Tx, org_id: &str, name: &str) -> Result<()> {
 
 pub fn already_exists() -> Error {
     Error::new(Kind::EventTypeExists, "an event type of this name exists already")
+}
+
+fn seen_with(flags: Option<&[String]>) -> Condition {
+    let without = Condition::any().add(Column::FeatureFlag.is_null());
+    match flags {
+        None => Condition::all(),
+        Some([]) => without,
+        Some(flags) => without.add(Column::FeatureFlag.is_in(flags)),
+    }
 }
 
 fn named(org_id: &str, name: &str) -> Condition {

@@ -167,6 +167,39 @@ both!(
 );
 
 both!(
+    an_endpoint_asks_for_no_event_type_that_its_caller_does_not_see,
+    async |db| {
+        let api = Api::on(db).await;
+        let app = application(&api).await;
+        let hidden = json!({"name": "hidden", "description": "", "featureFlag": "beta"});
+        api.post("/event-type", hidden).await.expect(201);
+        let (without, with) = (
+            token(&api, &app, json!({"featureFlags": ["gamma"]})).await,
+            token(&api, &app, json!({"featureFlags": ["beta"]})).await,
+        );
+        let flagless = api.token_of(&app).await;
+        let body = |name: &str| json!({"url": "http://127.0.0.1:1/", "eventTypes": [name]}).to_string();
+        let all = format!("/app/{app}/endpoint");
+        let one = format!("{all}/e");
+        for (method, path, expected) in [("POST", &all, 201), ("PUT", &one, 200), ("PATCH", &one, 200)] {
+            for blind in [&without, &flagless] {
+                let answer = api.call(blind, method, path, &[], &body("hidden")).await;
+                answer.breaks_rule_at("body.eventTypes");
+                let unknown = api.call(blind, method, path, &[], &body("none")).await;
+                assert_eq!(answer.text, unknown.text.replace("'none'", "'hidden'"));
+            }
+            for seeing in [&with, &api.token] {
+                api.call(seeing, method, path, &[], &body("hidden"))
+                    .await
+                    .expect(expected);
+                let anew = json!({"url": "http://127.0.0.1:1/", "uid": "e"});
+                api.put(&one, anew).await;
+            }
+        }
+    }
+);
+
+both!(
     app_portal_access_feature_flags_are_what_the_token_sees_of_event_types,
     async |db| {
         let api = Api::on(db).await;
