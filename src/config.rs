@@ -228,7 +228,7 @@ pub struct ServeSettings {
     #[command(flatten)]
     pub key: KeySettings,
 
-    /// A token for the organization "default", valid from the start: any text of 20 characters or more; or two, one a line: new and former, while it is being rotated
+    /// A token for the organization "default", valid from the start: any text of 20 characters or more without white space; or two, one a line: new and former, while it is being rotated
     #[arg(
         long,
         env = "POSTRIDER_ADMIN_TOKEN",
@@ -322,11 +322,17 @@ pub struct ServeSettings {
 
 impl ServeSettings {
     /// # Errors
-    /// `Config` when it is given twice, cannot be read, is too short or has more than two lines.
+    /// `Config` when it is given twice, cannot be read, is too short, has more than two lines or white space in one.
     pub fn admin_token(&self) -> Result<Option<Rotating>> {
         let name = "POSTRIDER_ADMIN_TOKEN";
         let token = resolve(name, self.admin_token.as_ref(), self.admin_token_file.as_deref())?;
-        token.map(|token| Rotating::parse(name, &token, 20)).transpose()
+        let Some(token) = token else { return Ok(None) };
+        let tokens = Rotating::parse(name, &token, 20)?;
+        // What comes after `Bearer` is one word, and is read without what surrounds it.
+        if tokens.iter().any(|token| token.expose().contains(char::is_whitespace)) {
+            return Err(Error::config(format!("{name} must not contain white space")));
+        }
+        Ok(Some(tokens))
     }
 }
 

@@ -114,8 +114,27 @@ async fn a_secret_that_is_too_short_is_refused_without_being_shown() {
 }
 
 #[tokio::test]
+async fn an_admin_token_with_white_space_is_refused_without_being_shown() {
+    for token in [
+        " a-token-of-the-operator",
+        "a-token-of-the-operator ",
+        "a-token of-the-operator",
+        "a-token\u{a0}of-the-operator",
+        "a-new-token-of-the-operator\na-token-of-the-operator ",
+    ] {
+        let program = Program::bare().env("POSTRIDER_ADMIN_TOKEN", token);
+        let line = program.run(&["serve", "--listen", "127.0.0.1:0"]).await.failed(1);
+        assert!(
+            line.contains("POSTRIDER_ADMIN_TOKEN must not contain white space"),
+            "{line}"
+        );
+        assert!(!line.contains("operator"), "{line}");
+    }
+}
+
+#[tokio::test]
 async fn a_rotated_secret_has_two_lines_and_no_third() {
-    let line = "long enough to be any of them, the key too";
+    let line = "long-enough-to-be-any-of-them,-the-key-too";
     for name in ["POSTRIDER_ADMIN_TOKEN", "POSTRIDER_ENCRYPTION_KEY"] {
         for (lines, rule) in [
             (format!("{line}\n{line}\n{line}"), "it has 3"),

@@ -18,7 +18,7 @@ use crate::harness::{
     Answer, Arrival, Caller, DEADLINE, Gate, Patience, Program, Receiver, Serving, TestDatabase, rows, within,
 };
 
-pub const TOKEN: &str = "a token for tests of the operator's own";
+pub const TOKEN: &str = "a-token-for-tests-of-the-operator's-own";
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// Where a debug build can be told to die, and that it does so at any pass, not only at the first.
 const POINTS: [&str; 6] = [

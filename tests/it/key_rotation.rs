@@ -316,8 +316,8 @@ postgres_only!(
         let receiver = Receiver::start().await;
         let program = Program::on(db.url())
             .env("POSTRIDER_ALLOW_TARGETS", "127.0.0.0/8")
-            .env("POSTRIDER_ADMIN_TOKEN", "a token of the operator");
-        let caller = Caller::new("a token of the operator");
+            .env("POSTRIDER_ADMIN_TOKEN", "a-token-of-the-operator");
+        let caller = Caller::new("a-token-of-the-operator");
         let both = program.clone().env("POSTRIDER_ENCRYPTION_KEY", BOTH);
         let (mut one, mut other) = (program.serve().await, both.serve().await);
         let new = json!({"url": receiver.url(), "secret": SECRET});
@@ -468,8 +468,8 @@ async fn on_sqlite_one_command_makes_the_new_key_and_drops_the_former_one() {
     let program = Program::bare()
         .env("POSTRIDER_LISTEN", "127.0.0.1:0")
         .env("POSTRIDER_ALLOW_TARGETS", "127.0.0.0/8")
-        .env("POSTRIDER_ADMIN_TOKEN", "a token of the operator");
-    let caller = Caller::new("a token of the operator");
+        .env("POSTRIDER_ADMIN_TOKEN", "a-token-of-the-operator");
+    let caller = Caller::new("a-token-of-the-operator");
     let file = program.folder().join("data/postrider.sqlite.key");
     let line = program.run(&["rotate-key"]).await.failed(1);
     assert!(line.contains("there is no database at data/postrider.sqlite"), "{line}");

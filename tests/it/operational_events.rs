@@ -216,7 +216,7 @@ both!(an_outcome_whose_event_cannot_be_stored_is_not_recorded, async |db| {
     );
 });
 
-const TOKEN: &str = "a token for tests of the operator's own";
+const TOKEN: &str = "a-token-for-tests-of-the-operator's-own";
 
 // The process dies just before or just after the commit that disables the endpoint.
 both!(

@@ -89,11 +89,11 @@ async fn the_commands_of_a_first_start_send_a_webhook_as_they_stand() {
 async fn a_first_start_with_a_token_configured_makes_none() {
     let program = Program::bare()
         .env("POSTRIDER_LISTEN", "127.0.0.1:0")
-        .env("POSTRIDER_ADMIN_TOKEN", "a token of the operator's own");
+        .env("POSTRIDER_ADMIN_TOKEN", "a-token-of-the-operator's-own");
     let mut serving = program.serve().await;
     assert_eq!(serving.stop().await, Some(0));
     assert_eq!(serving.stdout(), "");
-    assert!(!serving.stderr().contains("operator's own"), "{}", serving.stderr());
+    assert!(!serving.stderr().contains("operator's-own"), "{}", serving.stderr());
     assert_eq!(
         program.run(&["token", "list"]).await.ok().lines().count(),
         1,
@@ -105,18 +105,18 @@ both!(of_two_admin_tokens_both_are_valid, async |db| {
     let program = Program::on(db.url());
     std::fs::write(
         program.folder().join("token"),
-        "the new token of the operator\nthe former token of the operator\n",
+        "the-new-token-of-the-operator\nthe-former-token-of-the-operator\n",
     )
     .expect("it is written");
     let serving = program.env("POSTRIDER_ADMIN_TOKEN_FILE", "token").serve().await;
     let call = async |token: &str| {
-        let body = json!({"name": "Shop", "uid": token.replace(' ', "-")});
+        let body = json!({"name": "Shop", "uid": token});
         let answer = Caller::new(token).post(&serving.url(), "/app", token, &body).await;
         answer.expect("an answer").0
     };
-    assert_eq!(call("the new token of the operator").await, 201);
-    assert_eq!(call("the former token of the operator").await, 201);
-    assert_eq!(call("another token of the operator").await, 401);
+    assert_eq!(call("the-new-token-of-the-operator").await, 201);
+    assert_eq!(call("the-former-token-of-the-operator").await, 201);
+    assert_eq!(call("another-token-of-the-operator").await, 401);
 });
 
 both!(
