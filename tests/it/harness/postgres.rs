@@ -179,8 +179,8 @@ fn has_user(name: &str) -> bool {
         .is_ok_and(|answer| answer.status.success())
 }
 
-/// One line past libtest's capture, which catches the print macros only. The count comes from this binary itself,
-/// asked for the tests that the same arguments select.
+/// One line past libtest's capture, which catches the print macros only, and not at the end of the one that libtest has
+/// begun. The count comes from this binary itself, asked for the tests that the same arguments select.
 fn say_what_is_left_out() {
     let listed =
         std::env::current_exe().and_then(|exe| Command::new(exe).args(std::env::args().skip(1)).arg("--list").output());
@@ -190,6 +190,6 @@ fn say_what_is_left_out() {
     let count = listed.lines().filter(|line| line.ends_with("::postgres: test")).count();
     let _ = writeln!(
         std::io::stderr(),
-        "postgres: not found, {count} store and delivery tests left out, they ran on SQLite only"
+        "\npostgres: not found, {count} store and delivery tests left out, they ran on SQLite only"
     );
 }
