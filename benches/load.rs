@@ -216,11 +216,8 @@ async fn preamble(
     };
     let empty = phases::ceiling(receiver::start_empty_server().await?, body, &options.effort()).await;
     let mut text = String::new();
-    writeln!(
-        text,
-        "Command: `cargo bench {select}--bench load -- {}`",
-        given.join(" ")
-    )?;
+    let command = format!("cargo bench {select}--bench load -- {}", given.join(" "));
+    writeln!(text, "Command: `{}`", command.trim_end_matches(" -- "))?;
     writeln!(text, "- Machine: {}", machine::description())?;
     let (system, syncs) = (machine::file_system(scratch), machine::syncs_a_second(scratch)?);
     let free = if system == "tmpfs" {
