@@ -73,11 +73,15 @@ def nothing_is_lost_whatever_dies(stack: Stack) -> None:
     up()
     flows()
     stack.cut("down and up")
+    some = sender.accepted[::100]
+    histories = stack.api.histories(some)
     run("docker", "network", "disconnect", "-f", f"{PROJECT}_default", RECEIVER)
     compose("down")
     up()
     run("docker", "network", "connect", "--alias", "receiver", f"{PROJECT}_default", RECEIVER, ok=False)
     flows()
+    assert stack.api.histories(some) == histories, "messages or attempts are missing or others"
+    say(f"  the history of {len(some)} messages is as it was, {sum(len(each['attempts']) for each in histories)} attempts")
     sender.end()
     all_arrived(stack, sender)
 
@@ -141,6 +145,8 @@ def a_backup_brings_everything_back(stack: Stack) -> None:
     api = stack.api
     secret = api.call("GET", "/app/stack/endpoint/receiver/secret")
     messages = api.call("GET", "/app/stack/msg?limit=250")["data"]
+    some = [each["id"] for each in messages[::25]]
+    histories = api.histories(some)
     name = compose("run", "--rm", "backup").splitlines()[-1]
     for kind in ("dump", "key"):
         assert os.stat(f"backups/{name}.{kind}").st_mode & 0o777 == 0o600, kind
@@ -152,6 +158,7 @@ def a_backup_brings_everything_back(stack: Stack) -> None:
     api = stack.api
     assert api.call("GET", "/app/stack/endpoint/receiver/secret") == secret
     assert api.call("GET", "/app/stack/msg?limit=250")["data"] == messages
+    assert api.histories(some) == histories, "attempts are missing or others"
     message = api.call("POST", "/app/stack/msg", ORDER)["id"]
     poll(60, "deliveries go on", lambda: message in arrivals())
 

@@ -44,6 +44,15 @@ class Api:
             raise AssertionError(f"{method} {path}: {status} {answer}")
         return answer
 
+    def histories(self, messages: list[str]) -> list[dict]:
+        """Of each message, once it is delivered: itself and the attempts."""
+        return [self.history(message) for message in messages]
+
+    def history(self, message: str) -> dict:
+        path = f"/app/stack/attempt/msg/{message}"
+        poll(30, f"{message} is delivered", lambda: any(each["status"] == 0 for each in self.call("GET", path)["data"]))
+        return {"message": self.call("GET", f"/app/stack/msg/{message}"), "attempts": self.call("GET", path)["data"]}
+
     def healthy(self) -> bool:
         try:
             return self.ask("GET", "/health")[0] == 200

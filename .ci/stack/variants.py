@@ -49,6 +49,7 @@ def sqlite_keeps_its_messages_in_one_volume() -> None:
         api.call("POST", "/app/stack/endpoint", ONE_ENDPOINT)
         secret = api.call("GET", "/app/stack/endpoint/receiver/secret")
         message = deliver(api, receiver)
+        history = api.history(message)
         assert hardening.every_container_of(one.project) == ["app"]
         run("docker", "network", "disconnect", f"{one.project}_default", receiver)
         one.compose("down")
@@ -56,6 +57,7 @@ def sqlite_keeps_its_messages_in_one_volume() -> None:
         run("docker", "network", "connect", "--alias", "receiver", f"{one.project}_default", receiver)
         api = Api(token, one.port)
         assert [each["id"] for each in api.call("GET", "/app/stack/msg")["data"]] == [message]
+        assert api.history(message) == history, "its attempts are missing or others"
         assert api.call("GET", "/app/stack/endpoint/receiver/secret") == secret, "the key is another one"
         deliver(api, receiver)
 
@@ -71,7 +73,8 @@ def a_backup_of_sqlite_brings_everything_back() -> None:
             api.call("POST", "/app", ONE_APPLICATION)
             api.call("POST", "/app/stack/endpoint", ONE_ENDPOINT)
             secret = api.call("GET", "/app/stack/endpoint/receiver/secret")
-            deliver(api, receiver)
+            message = deliver(api, receiver)
+            history = api.history(message)
             run("docker", "stop", "--time", "1", receiver)
             sender = Sender(token, rate=20, port=one.port)
             sender.start()
@@ -88,6 +91,7 @@ def a_backup_of_sqlite_brings_everything_back() -> None:
             run("docker", "start", receiver)
             api = Api(token, one.port)
             assert api.call("GET", "/app/stack/endpoint/receiver/secret") == secret, "the key is another one"
+            assert api.history(message) == history, "its attempts are missing or others"
             poll(60, "what was pending arrives", lambda: before <= arrivals(receiver).keys())
             deliver(api, receiver)
             say(f"  {len(before)} messages that were pending at the backup arrived after the restore")
