@@ -8,13 +8,12 @@ import time
 import urllib.request
 
 import hardening
-from engine import IMAGE, PORT, PROJECT, compose, containers, free_port, inspect, kill_9, poll, run, say, up
+from engine import IMAGE, PORT, PROJECT, compose, containers, do, documented, free_port, inspect, kill_9, poll, run, say, up
 from stack import ORDER, RECEIVER, Sender, Stack, arrivals
 
 
 def a_fresh_stack_is_healthy_and_keeps_its_database_to_itself(stack: Stack) -> None:
-    readme = run(".ci/readme-block", "Compose", "1")
-    run("bash", "-euo", "pipefail", "-c", readme)
+    do(run(".ci/readme-block", "Compose", "1"))
     for path in ("/docs", "/openapi.json", "/api/v1/health"):
         with urllib.request.urlopen(f"http://127.0.0.1:{PORT}{path}", timeout=10) as answer:
             assert answer.status == 200, path
@@ -107,7 +106,7 @@ def three_replicas_are_replaced_without_a_failed_request(stack: Stack) -> None:
     sender.start()
     time.sleep(3)
     old = set(containers("app"))
-    said = run("compose/rolling-update.sh")
+    said = do(documented("after a change of the source")[1])
     time.sleep(3)
     sender.end()
     new = set(containers("app"))
@@ -147,13 +146,14 @@ def a_backup_brings_everything_back(stack: Stack) -> None:
     messages = api.call("GET", "/app/stack/msg?limit=250")["data"]
     some = [each["id"] for each in messages[::25]]
     histories = api.histories(some)
-    name = compose("run", "--rm", "backup").splitlines()[-1]
+    name = do(documented("back up")[0]).splitlines()[-1]
     for kind in ("dump", "key"):
         assert os.stat(f"backups/{name}.{kind}").st_mode & 0o777 == 0o600, kind
     run("docker", "network", "disconnect", "-f", f"{PROJECT}_default", RECEIVER, ok=False)
     compose("down", "--volumes")
-    compose("run", "--rm", "restore", name)
-    up()
+    restore, start = documented("restore")
+    do(restore.replace("postrider-TIME", name))
+    do(start)
     run("docker", "network", "connect", "--alias", "receiver", f"{PROJECT}_default", RECEIVER, ok=False)
     api = stack.api
     assert api.call("GET", "/app/stack/endpoint/receiver/secret") == secret

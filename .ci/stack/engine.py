@@ -1,6 +1,7 @@
-"""Commands to the engine and to Compose, for the stack that COMPOSE_PROJECT_NAME names."""
+"""Commands to the engine and to Compose, for the stack that COMPOSE_PROJECT_NAME names, and those that README.md names."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -24,6 +25,18 @@ def run(*command: str, ok: bool = True, env: dict | None = None) -> str:
 
 def compose(*command: str, **options) -> str:
     return run("docker", "compose", *command, **options)
+
+
+def documented(task: str) -> list[str]:
+    """The commands in the row of README's table that begins so."""
+    with open("README.md", encoding="utf-8") as file:
+        rows = [line for line in file if line.startswith(f"| {task}")]
+    assert len(rows) == 1, f"README has {len(rows)} rows for {task}"
+    return re.findall(r"`([^`]+)`", rows[0].split("|", 2)[2])
+
+
+def do(command: str, **env: str) -> str:
+    return run("bash", "-euo", "pipefail", "-c", command, env=env)
 
 
 def containers(service: str) -> list[str]:
@@ -63,14 +76,15 @@ class Variant:
     def __init__(self, name: str, *files: str, **settings: str) -> None:
         self.project = f"{PROJECT}-{name}"
         self.port = free_port()
-        self.settings = {"COMPOSE_PROJECT_NAME": self.project, "COMPOSE_FILE": ":".join(files), "PORT": str(self.port), **settings}
+        self.settings = {"COMPOSE_PROJECT_NAME": self.project, "PORT": str(self.port), **settings}
+        self.settings["COMPOSE_FILE"] = ":".join(map(os.path.abspath, files))
         self.beside: list[str] = []
 
     def compose(self, *command: str, ok: bool = True) -> str:
         return run("docker", "compose", *command, ok=ok, env=self.settings)
 
-    def script(self, *command: str) -> str:
-        return run(*command, env=self.settings)
+    def do(self, folder: str, command: str) -> str:
+        return do(f"cd {folder} && {command}", **self.settings)
 
     def up(self, *options: str) -> None:
         self.compose("up", "--detach", "--wait", *options)

@@ -4,7 +4,6 @@ messages flow."""
 import contextlib
 import http.client
 import os
-import re
 import secrets
 import shutil
 import subprocess
@@ -15,23 +14,11 @@ import urllib.request
 from collections.abc import Iterator
 
 from claims import all_arrived
-from engine import PROJECT, compose, containers, inspect, poll, run, say, up
+from engine import PROJECT, compose, containers, do, documented, inspect, poll, run, say, up
 from stack import ORDER, RECEIVER, SECRET, Api, Sender, Stack, arrivals
 
 # While no replica runs, the proxy answers with it.
 OUTAGE = "503"
-
-
-def documented(task: str) -> list[str]:
-    """The commands in the row of README's table that begins so."""
-    with open("README.md", encoding="utf-8") as file:
-        rows = [line for line in file if line.startswith(f"| {task}")]
-    assert len(rows) == 1, f"README has {len(rows)} rows for {task}"
-    return re.findall(r"`([^`]+)`", rows[0].split("|", 2)[2])
-
-
-def do(command: str, **env: str) -> str:
-    return run("bash", "-euo", "pipefail", "-c", command, env=env)
 
 
 @contextlib.contextmanager
@@ -220,7 +207,7 @@ def the_encryption_key_is_replaced(stack: Stack) -> None:
     say(f"  the secrets of {len(made)} endpoints that were made meanwhile are as they were")
     line = refused("-e", "POSTRIDER_ENCRYPTION_KEY_FILE=", "-e", f"POSTRIDER_ENCRYPTION_KEY={old}", "app", "serve")
     assert "key" in line and old not in line, line
-    name = compose("run", "--rm", "backup").splitlines()[-1]
+    name = do(documented("back up")[0]).splitlines()[-1]
     with open(f"backups/{name}.key", encoding="ascii") as file:
         assert file.read() == new
 

@@ -8,10 +8,10 @@ import stat
 import tempfile
 
 import hardening
-from engine import IMAGE, Variant, poll, run, say
+from engine import IMAGE, Variant, documented, poll, run, say
 from stack import ORDER, RUN_RECEIVER, Api, Sender, arrivals
 
-SQLITE = "examples/compose/sqlite/docker-compose.yml"
+SQLITE = "examples/compose/sqlite"
 PRODUCTION = "examples/compose/production"
 # A network gets some of the addresses that Docker gives out.
 DOCKERS_ADDRESSES = "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"
@@ -40,7 +40,7 @@ def deliver(api: Api, receiver: str) -> str:
 
 
 def sqlite_keeps_its_messages_in_one_volume() -> None:
-    with Variant("sqlite", SQLITE, POSTRIDER_ALLOW_TARGETS=DOCKERS_ADDRESSES) as one:
+    with Variant("sqlite", f"{SQLITE}/docker-compose.yml", POSTRIDER_ALLOW_TARGETS=DOCKERS_ADDRESSES) as one:
         one.up()
         token = one.compose("exec", "-T", "app", "/app", "token", "create", "--organization", "ci")
         api = Api(token, one.port)
@@ -64,8 +64,9 @@ def sqlite_keeps_its_messages_in_one_volume() -> None:
 
 def a_backup_of_sqlite_brings_everything_back() -> None:
     with tempfile.TemporaryDirectory() as backups:
-        settings = {"BACKUPS": backups, "POSTRIDER_ALLOW_TARGETS": DOCKERS_ADDRESSES}
-        with Variant("sqlite-backup", SQLITE, POSTRIDER_RETRY_SCHEDULE=",".join(["3"] * 50), **settings) as one:
+        settings = {"BACKUPS": backups, "POSTRIDER_ALLOW_TARGETS": DOCKERS_ADDRESSES, "POSTRIDER_RETRY_SCHEDULE": ",".join(["3"] * 50)}
+        backup, down, restore = documented("the same of [SQLite]")
+        with Variant("sqlite-backup", f"{SQLITE}/docker-compose.yml", **settings) as one:
             one.up()
             token = one.compose("exec", "-T", "app", "/app", "token", "create", "--organization", "ci")
             receiver = one.start_beside("receiver", "default", *RUN_RECEIVER)
@@ -80,13 +81,13 @@ def a_backup_of_sqlite_brings_everything_back() -> None:
             sender.start()
             poll(30, "messages are accepted", lambda: len(sender.accepted) > 20)
             before = set(sender.accepted)
-            name = one.script("examples/compose/sqlite/backup.sh").splitlines()[-1]
+            name = one.do(SQLITE, backup).splitlines()[-1]
             sender.end()
             assert not sender.failures, sender.failures[:5]
             assert {stat.S_IMODE(os.stat(f"{backups}/{each}").st_mode) for each in (name, f"{name}.key")} == {0o600}
             run("docker", "network", "disconnect", f"{one.project}_default", receiver)
-            one.compose("down", "--volumes")
-            one.script("examples/compose/sqlite/restore.sh", name)
+            one.do(SQLITE, down)
+            one.do(SQLITE, restore.replace("NAME", name))
             run("docker", "network", "connect", "--alias", "receiver", f"{one.project}_default", receiver)
             run("docker", "start", receiver)
             api = Api(token, one.port)
