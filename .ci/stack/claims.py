@@ -1,6 +1,7 @@
 """What the Compose stack promises, in the order in which the claims are shown on one running stack."""
 
 import concurrent.futures
+import http.client
 import json
 import os
 import subprocess
@@ -32,6 +33,27 @@ def every_container_is_hardened_and_bounded(_: Stack) -> None:
     assert shell == "", "the image has a shell"
     size = int(run("docker", "image", "inspect", "-f", "{{.Size}}", IMAGE))
     say(f"  the image has {size / 1e6:.1f} MB")
+
+
+def what_the_proxy_refuses_has_the_form_of_the_api(_: Stack) -> None:
+    long = "x" * 20_000
+    for status, code, *request in (
+        (400, "generic_error", "get", "/"),
+        (400, "generic_error", "GET", "/", None, {"host": "a b"}),
+        (404, "not_found", "GET", "/proxy-refusal"),
+        (405, "method_not_allowed", "TRACE", "/"),
+        (413, "payload_too_large", "POST", "/api/v1/app", b"x" * 4_000_000),
+        (414, "uri_too_long", "GET", f"/{long}"),
+        (431, "headers_too_large", "GET", "/", None, {"x-long": long}),
+        (501, "not_implemented", "POST", "/", None, {"transfer-encoding": "gzip"}),
+    ):
+        connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=30)
+        connection.request(*request)
+        answer = connection.getresponse()
+        body = json.loads(answer.read())
+        assert (answer.status, answer.headers["content-type"], body["code"]) == (status, "application/json", code), f"{status}: {body}"
+        assert isinstance(body["detail"], str)
+        connection.close()
 
 
 def nothing_is_lost_whatever_dies(stack: Stack) -> None:
@@ -188,6 +210,7 @@ def five_migrators_at_once_migrate_once(_: Stack) -> None:
 CLAIMS = [
     a_fresh_stack_is_healthy_and_keeps_its_database_to_itself,
     every_container_is_hardened_and_bounded,
+    what_the_proxy_refuses_has_the_form_of_the_api,
     nothing_is_lost_whatever_dies,
     three_replicas_are_replaced_without_a_failed_request,
     prometheus_sees_every_replica_and_answers_every_query,
