@@ -22,7 +22,7 @@ use super::paging::{Limit, ListOut, ListQuery};
 use super::wire::{Instant, JsonText, object};
 use super::{ApiState, Tag};
 use crate::domain::id::Prefix;
-use crate::domain::payload::check_depth;
+use crate::domain::payload::check_payload;
 use crate::error::Result;
 use crate::service;
 use crate::service::message::Draft;
@@ -45,7 +45,8 @@ pub struct MessageIn {
     /// It need not be registered.
     #[oai(validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$"))]
     event_type: String,
-    /// It is delivered byte for byte as it came; nested at most 100 levels deep.
+    /// It is delivered byte for byte as it came; nested at most 100 levels deep, without half a surrogate pair and without
+    /// a number beyond the range of a double.
     #[serde(alias = "data")]
     payload: JsonText,
     /// The caller's own identifier, unique among the application's messages.
@@ -191,7 +192,7 @@ pub(super) fn payload(kept: Option<String>, with_content: bool) -> Result<JsonTe
 /// A body as a reader meets it, who expects an object, and one that it can parse: what is none is put into one.
 fn shown(body: &str) -> Result<JsonText> {
     match serde_json::from_str::<&RawValue>(body) {
-        Ok(raw) if raw.get().starts_with('{') && check_depth(body).is_ok() => Ok(JsonText(raw.to_owned())),
+        Ok(raw) if raw.get().starts_with('{') && check_payload(body).is_ok() => Ok(JsonText(raw.to_owned())),
         _ => JsonText::new(json!({ "rawPayload": body }).to_string()),
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::application;
 use crate::domain::id::Prefix;
 use crate::domain::identifier::{check_content_type, check_identifier, check_uid};
-use crate::domain::payload::check_depth;
+use crate::domain::payload::check_payload;
 use crate::error::{Error, Kind, Result};
 use crate::store::application::Content;
 use crate::store::entity::application::Model as Application;
@@ -70,7 +70,7 @@ impl Draft {
         if !self.payload.starts_with('{') {
             return Err(Error::invalid("payload", "must be a JSON object"));
         }
-        check_depth(&self.payload).map_err(|rule| Error::invalid("payload", rule))?;
+        check_payload(&self.payload).map_err(|rule| Error::invalid("payload", rule))?;
         if self.raw.as_ref().is_some_and(|raw| raw.contains('\0')) {
             let message = "must not contain the character U+0000";
             return Err(Error::invalid("rawPayload", message).at(["body", "transformationsParams", "rawPayload"]));

@@ -94,11 +94,14 @@ both!(the_payload_of_a_raw_message_is_read_as_an_object, async |db| {
     let app = api.application("app").await;
     let path = format!("/app/{app}/msg");
     let deep = format!("{}1{}", r#"{"a":"#.repeat(101), "}".repeat(101));
+    let (surrogate, number) = (r#"{"a":"\ud800"}"#, r#"{"a":1e999}"#);
     for (body, shown) in [
         ("<a/>", json!({"rawPayload": "<a/>"})),
         ("[1]", json!({"rawPayload": "[1]"})),
         ("{broken", json!({"rawPayload": "{broken"})),
         (&deep, json!({ "rawPayload": deep })),
+        (surrogate, json!({ "rawPayload": surrogate })),
+        (number, json!({ "rawPayload": number })),
         (" {\"n\":1} ", json!({"n": 1})),
     ] {
         let made = api.post(&path, raw(body, None)).await;
@@ -278,6 +281,97 @@ both!(
             api.post(&path, message)
                 .await
                 .breaks_rule_at("body.payloadRetentionPeriod");
+        }
+    }
+);
+
+/// A message's body, with this text as the payload.
+fn with_payload(field: &str, payload: &str) -> String {
+    format!(r#"{{"eventType":"a","{field}":{payload}}}"#)
+}
+
+both!(
+    message_in_payload_that_an_sdk_s_parser_gives_up_at_is_refused_by_its_rule,
+    async |db| {
+        let api = Api::on(db).await;
+        let path = format!("/app/{}/msg", api.application("app").await);
+        let long = format!(r#"{{"a":{}}}"#, "9".repeat(400));
+        for (payload, rule) in [
+            (r#"{"a":"\ud800"}"#, r"half of a surrogate pair, such as \ud800"),
+            (r#"{"a":["\uDC00\uD800"]}"#, "half of a surrogate pair"),
+            (r#"{"\udfff":1}"#, "half of a surrogate pair"),
+            (r#"{"a":1e999999}"#, "a number beyond the range of a double"),
+            (r#"{"a":{"b":[-1.0E+309]}}"#, "a number beyond the range of a double"),
+            (&long, "a number beyond the range of a double"),
+        ] {
+            for field in ["payload", "data"] {
+                let body = with_payload(field, payload);
+                let answer = api.call(&api.token, "POST", &path, &[], &body).await;
+                answer.breaks_rule_at("body.payload");
+                let said = answer.json["detail"][0]["msg"].as_str().unwrap();
+                assert!(said.contains(rule), "{payload}: {said}");
+            }
+        }
+        assert_eq!(api.rig.count("message").await, 0);
+    }
+);
+
+both!(
+    message_in_payload_that_looks_like_such_a_one_is_kept_byte_for_byte,
+    async |db| {
+        let mut api = Api::on(db).await;
+        let receiver = Receiver::start().await;
+        let app = reached(&api, &receiver).await;
+        let path = format!("/app/{app}/msg");
+        let integer = format!(r#"{{"a":{}}}"#, "9".repeat(308));
+        let payloads = [
+            r#"{"a":"\ud83d\uDE00","b":"\\ud800"}"#,
+            r#"{"a":[1e308,-1E+308,1e-999999,0e999999]}"#,
+            r#"{"a":"1e999, or: 1e999"}"#,
+            &integer,
+        ];
+        for payload in payloads {
+            let body = with_payload("payload", payload);
+            let made = api.call(&api.token, "POST", &path, &[], &body).await;
+            made.expect(202);
+            assert!(made.text.contains(payload), "{}", made.text);
+            api.rig.drain().await;
+            assert_eq!(receiver.arrivals().last().unwrap().text(), payload);
+        }
+        let page = api.get_text(&path).await;
+        assert!(payloads.iter().all(|payload| page.contains(payload)), "{page}");
+        let strict: Result<Value, _> = serde_json::from_str(&page);
+        assert_eq!(strict.unwrap()["data"].as_array().unwrap().len(), payloads.len());
+    }
+);
+
+both!(
+    what_an_sdk_s_parser_gives_up_at_is_kept_in_no_other_place_of_a_request,
+    async |db| {
+        let api = Api::on(db).await;
+        let app = api.application("app").await;
+        let endpoint = r#"{"url":"http://127.0.0.1:1/""#;
+        for broken in [r#""\ud800""#, "1e999"] {
+            for (path, body) in [
+                (
+                    "/event-type",
+                    format!(r#"{{"name":"t","description":"","schemas":{{"1":{{"default":{broken}}}}}}}"#),
+                ),
+                ("/event-type", format!(r#"{{"name":"t","description":{broken}}}"#)),
+                ("/app", format!(r#"{{"name":"n","metadata":{{"k":{broken}}}}}"#)),
+                (
+                    &format!("/app/{app}/endpoint"),
+                    format!(r#"{endpoint},"description":{broken}}}"#),
+                ),
+                (
+                    &format!("/app/{app}/endpoint"),
+                    format!(r#"{endpoint},"headers":{{"a":{broken}}}}}"#),
+                ),
+            ] {
+                let answer = api.call(&api.token, "POST", path, &[], &body).await;
+                println!("{body} -> {}", answer.text);
+                assert_eq!(answer.expect(422)["code"], "validation_error");
+            }
         }
     }
 );
