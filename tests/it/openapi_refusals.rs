@@ -1,4 +1,5 @@
-//! Of each operation of the API document: it answers the refusals that the document lists for it, and no other of them.
+//! Of each operation of the API document: it answers the refusals that the document lists for it, and no other of them;
+//! each with the code of its status, and with what it is about.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,7 +7,7 @@ use std::time::Duration;
 use poem::Body;
 use serde_json::Value;
 
-use crate::api::Api;
+use crate::api::{Answer, Api};
 
 /// An operation as the document has it.
 struct Operation {
@@ -53,10 +54,47 @@ impl Operation {
         query.map(|it| it["name"].as_str().unwrap()).collect()
     }
 
-    async fn answer(&self, api: &Api, token: &str, path: &str) -> u16 {
+    async fn answer(&self, api: &Api, token: &str, path: &str) -> Answer {
         let body = if self.has_body() { "{}" } else { "" };
-        api.call(token, &self.method, path, &[], body).await.status.as_u16()
+        well_formed(api.call(token, &self.method, path, &[], body).await)
     }
+}
+
+/// The code that each status has, whatever the operation; of others one of several.
+const CODES: [(u16, &str); 6] = [
+    (401, "authentication_failed"),
+    (403, "insufficient access"),
+    (404, "not_found"),
+    (408, "request_timeout"),
+    (413, "payload_too_large"),
+    (422, "validation_error"),
+];
+
+/// An answer whose body, where it is a refusal, is that of its status.
+fn well_formed(answer: Answer) -> Answer {
+    let status = answer.status.as_u16();
+    if status < 400 {
+        return answer;
+    }
+    let code = answer.field("code");
+    let expected = CODES.iter().find(|(of, _)| *of == status).map(|(_, code)| *code);
+    assert_eq!(code, expected.unwrap_or(&code), "{}", answer.text);
+    assert!(!code.is_empty(), "{}", answer.text);
+    if status == 422 {
+        let rules = answer.json["detail"].as_array().expect("a list");
+        assert!(!rules.is_empty(), "{}", answer.text);
+        for rule in rules {
+            let text = |name: &str| rule[name].as_str().is_some_and(|it| !it.is_empty());
+            assert!(text("msg") && text("type"), "{}", answer.text);
+            let place = rule["loc"].as_array().expect("a list").iter().map(Value::as_str);
+            let place: Vec<&str> = place.collect::<Option<_>>().expect("of texts");
+            let begins = place.first().expect("of one text or more");
+            assert!(["body", "path", "query", "header"].contains(begins), "{}", answer.text);
+        }
+    } else {
+        answer.refused(status, &code);
+    }
+    answer
 }
 
 /// The operations that were refused with the status, and those that say that they may be.
@@ -64,7 +102,11 @@ impl Operation {
 struct Refused(BTreeSet<String>, BTreeSet<String>);
 
 impl Refused {
-    fn note(&mut self, operation: &Operation, answered: u16, status: u16) {
+    fn note(&mut self, operation: &Operation, answered: &Answer, status: u16) {
+        self.note_as(operation, answered.status.as_u16(), status);
+    }
+
+    fn note_as(&mut self, operation: &Operation, answered: u16, status: u16) {
         let name = format!("{} {}", operation.method, operation.path);
         if answered == status {
             self.0.insert(name.clone());
@@ -89,13 +131,13 @@ both!(
         let (mut missing, mut forbidden) = (Refused::default(), Refused::default());
         for operation in Operation::all() {
             let path = operation.at(&app);
-            missing.note(&operation, operation.answer(&api, "none", &path).await, 401);
+            missing.note(&operation, &operation.answer(&api, "none", &path).await, 401);
             // Tokens of their own, for one operation ends the token that asks.
             let narrow = api.token_of(&app).await;
             let access = serde_json::json!({"readOnly": true});
             let limited = api.post(&format!("/auth/app-portal-access/{app}"), access).await;
             for token in [narrow, limited.field("token")] {
-                forbidden.note(&operation, operation.answer(&api, &token, &path).await, 403);
+                forbidden.note(&operation, &operation.answer(&api, &token, &path).await, 403);
             }
         }
         missing.check();
@@ -112,7 +154,7 @@ both!(nothing_is_found_404_where_the_document_says_so, async |db| {
     for operation in Operation::all() {
         let named = operation.answer(&api, &api.token, &operation.at("%FF")).await;
         let owned = operation.answer(&api, &orphan, &operation.at(&app)).await;
-        unknown.note(&operation, if named == 404 { named } else { owned }, 404);
+        unknown.note(&operation, if named.status == 404 { &named } else { &owned }, 404);
     }
     unknown.check();
 });
@@ -126,10 +168,10 @@ both!(
         for operation in Operation::all() {
             let request = || api.request(&operation.method, &operation.at(&app));
             let body = Body::from_vec(vec![b' '; 3 << 20]);
-            large.note(&operation, api.send(request().body(body)).await.status.as_u16(), 413);
+            large.note(&operation, &well_formed(api.send(request().body(body)).await), 413);
             let never = futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>();
             let body = Body::from_bytes_stream(never);
-            slow.note(&operation, api.send(request().body(body)).await.status.as_u16(), 408);
+            slow.note(&operation, &well_formed(api.send(request().body(body)).await), 408);
         }
         large.check();
         slow.check();
@@ -150,30 +192,36 @@ both!(
                 let answered = operation
                     .answer(&api, &api.token, &format!("{path}?{name}=x%20x"))
                     .await;
-                assert_eq!(answered, 400, "{} {path}: {name}", operation.method);
+                println!("{} {path}: {name}", operation.method);
+                answered.refused(400, "generic_error");
+                let detail = answered.field("detail");
+                assert!(detail.contains(&format!("`{name}`")), "{name}: {detail}");
             }
             let own = operation.json["responses"]["400"]["description"]
                 .as_str()
                 .is_some_and(|it| it.contains("`code`"));
-            untyped.note(&operation, if typed.is_empty() && !own { 0 } else { 400 }, 400);
+            untyped.note_as(&operation, if typed.is_empty() && !own { 0 } else { 400 }, 400);
 
             let mut answers = Vec::new();
             if operation.has_body() {
-                answers.push(
-                    api.call(&api.token, &operation.method, &path, &[], "[]")
-                        .await
-                        .status
-                        .as_u16(),
-                );
+                let listed = api.call(&api.token, &operation.method, &path, &[], "[]").await;
+                listed.breaks_rule_at("body");
+                assert_eq!(listed.json["detail"][0]["type"], "value_error.jsondecode");
+                answers.push(listed.status);
             }
-            for name in operation.query(is_text) {
-                answers.push(operation.answer(&api, &api.token, &format!("{path}?{name}=!")).await);
+            let texts = operation.query(is_text).into_iter().map(|name| (name, "!"));
+            let integers = operation.query(|it| it["type"] == "integer");
+            for (name, value) in texts.chain(integers.into_iter().map(|name| (name, "-1"))) {
+                let path = format!("{path}?{name}={value}");
+                let answer = operation.answer(&api, &api.token, &path).await;
+                if answer.status == 422 {
+                    println!("{} {path}", operation.method);
+                    answer.breaks_rule_at(&format!("query.{name}"));
+                }
+                answers.push(answer.status);
             }
-            for name in operation.query(|it| it["type"] == "integer") {
-                answers.push(operation.answer(&api, &api.token, &format!("{path}?{name}=-1")).await);
-            }
-            let any = answers.contains(&422);
-            broken.note(&operation, if any { 422 } else { 0 }, 422);
+            let any = answers.iter().any(|status| *status == 422);
+            broken.note_as(&operation, if any { 422 } else { 0 }, 422);
         }
         untyped.check();
         broken.check();
