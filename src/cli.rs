@@ -22,8 +22,9 @@ use crate::{api, app, telemetry};
 
 /// Postrider: accepts messages over REST, stores them durably and delivers them as signed webhooks, at least once.
 ///
-/// Every option is also an environment variable; one that is set to nothing counts as not set. A setting that is a
-/// secret can also be read from a file, named by its _FILE form.
+/// Every option is also an environment variable, as its help says, but for three that are to be meant each time: --yes of
+/// migrate, --new-encryption-key and --drop-former-key of secrets. A variable that is set to nothing counts as not set.
+/// A setting that is a secret can also be read from a file, named by its _FILE form.
 #[derive(Parser)]
 #[command(name = "app", version, after_help = EXAMPLES)]
 struct Cli {
@@ -58,7 +59,7 @@ enum Command {
     /// Print the API document
     Openapi {
         /// As YAML instead of JSON
-        #[arg(long)]
+        #[arg(long, env = "POSTRIDER_OPENAPI_YAML", value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
         yaml: bool,
     },
     /// Ask the server on this machine whether it lives, with its database or without; the exit code tells
@@ -187,4 +188,59 @@ fn say(text: impl AsRef<str>) -> Result<()> {
     writeln!(out, "{}", text.as_ref())
         .and_then(|()| out.flush())
         .map_err(|err| Error::internal("cannot write to standard output").because(err))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A variable that is left over would delete a database, or begin or end a rotation, of whoever did not mean it.
+    const TYPED_EACH_TIME: [&str; 3] = [
+        "migrate --yes",
+        "secrets --new-encryption-key",
+        "secrets --drop-former-key",
+    ];
+
+    /// Each option with its command and its variable.
+    fn options(command: &clap::Command, path: &str) -> Vec<(String, Option<String>)> {
+        let own = command.get_arguments().filter_map(|argument| {
+            let long = argument.get_long().filter(|long| !["help", "version"].contains(long))?;
+            let env = argument.get_env().map(|name| name.to_string_lossy().into_owned());
+            Some((format!("{path} --{long}").trim_start().to_owned(), env))
+        });
+        let below = command.get_subcommands().flat_map(|command| {
+            let path = format!("{path} {}", command.get_name());
+            options(command, path.trim_start())
+        });
+        own.chain(below).collect()
+    }
+
+    #[test]
+    fn every_option_is_a_variable_but_for_those_that_the_help_names() {
+        let command = Cli::command();
+        let options = options(&command, "");
+        let without = options.iter().filter(|(_, env)| env.is_none());
+        let without: Vec<&str> = without.map(|(option, _)| option.as_str()).collect();
+        assert_eq!(without, TYPED_EACH_TIME);
+        let help = command.get_long_about().expect("a help text").to_string();
+        for option in TYPED_EACH_TIME {
+            let (_, name) = option.split_once(' ').expect("a command and its option");
+            assert!(help.contains(name), "{help}");
+        }
+        assert!(options.len() > 40 && help.contains("but for three"), "{options:?}");
+    }
+
+    #[test]
+    fn a_variable_belongs_to_one_option_whichever_command_takes_it() {
+        let options = options(&Cli::command(), "");
+        let mut names = std::collections::BTreeMap::new();
+        for (option, env) in options
+            .iter()
+            .filter_map(|(option, env)| Some((option, env.as_deref()?)))
+        {
+            let long = option.rsplit("--").next().expect("its name");
+            let known = *names.entry(env).or_insert(long);
+            assert_eq!(known, long, "{env}");
+        }
+    }
 }

@@ -22,7 +22,7 @@ pub struct Arguments {
     action: Action,
 
     /// How many migrations `down` takes back
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, env = "POSTRIDER_MIGRATE_STEPS", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     steps: u32,
 
     /// Says that losing everything in the database is meant: fresh and refresh need it

@@ -40,7 +40,7 @@ const LIMITS: Limits = Limits {
 #[command(after_help = NOTES)]
 pub struct Arguments {
     /// Where the demo endpoints are, each at a path of its own below it, and enabled
-    #[arg(long, value_name = "URL", value_parser = base_url)]
+    #[arg(long, env = "POSTRIDER_SEED_URL", value_name = "URL", value_parser = base_url)]
     url: Option<String>,
 
     #[command(flatten)]

@@ -30,15 +30,15 @@ pub enum Command {
 #[derive(Args)]
 pub struct Create {
     /// The organization that the token acts for; made if it is new
-    #[arg(long, value_name = "NAME", value_parser = organization_name)]
+    #[arg(long, env = "POSTRIDER_TOKEN_ORGANIZATION", value_name = "NAME", value_parser = organization_name)]
     organization: String,
 
     /// Limit the token to one application, by its id or uid [default: everything of the organization]
-    #[arg(long, value_name = "APPLICATION")]
+    #[arg(long, env = "POSTRIDER_TOKEN_APPLICATION", value_name = "APPLICATION")]
     application: Option<String>,
 
     /// Days until the token ends [default: never]
-    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    #[arg(long, env = "POSTRIDER_TOKEN_EXPIRES_IN", value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
     expires_in: Option<u32>,
 
     #[command(flatten)]
@@ -48,7 +48,7 @@ pub struct Create {
 #[derive(Args)]
 pub struct List {
     /// Only this organization's tokens
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, env = "POSTRIDER_TOKEN_ORGANIZATION", value_name = "NAME")]
     organization: Option<String>,
 
     #[command(flatten)]

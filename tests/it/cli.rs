@@ -214,10 +214,29 @@ async fn secrets_written_by_many_at_once_are_whole_and_the_same_for_all() {
     assert_eq!(written, 2, "each file is written once");
 }
 
+both!(options_of_every_command_are_variables_too, async |db| {
+    let program = Program::on(db.url())
+        .env("POSTRIDER_TOKEN_ORGANIZATION", "acme")
+        .env("POSTRIDER_TOKEN_EXPIRES_IN", "7")
+        .env("POSTRIDER_TOKEN_APPLICATION", "");
+    program.run(&["token", "create"]).await.ok();
+    program.run(&["token", "create", "--organization", "globex"]).await.ok();
+    let list = program.run(&["token", "list"]).await.ok();
+    assert!(list.contains("acme") && !list.contains("globex"), "{list}");
+    assert!(!list.contains("never"), "{list}");
+    let nonsense = program.env("POSTRIDER_TOKEN_EXPIRES_IN", "soon");
+    let line = nonsense.run(&["token", "create"]).await.failed(2);
+    assert!(line.contains("setting POSTRIDER_TOKEN_EXPIRES_IN"), "{line}");
+});
+
 #[tokio::test]
 async fn openapi_prints_the_document_as_json_and_as_yaml() {
     let json = Program::bare().run(&["openapi"]).await.ok();
     assert_eq!(json, postrider::api::document());
     let yaml = Program::bare().run(&["openapi", "--yaml"]).await.ok();
     assert_eq!(yaml, postrider::api::document_yaml());
+    for (value, document) in [("true", &yaml), ("false", &json), ("", &json)] {
+        let program = Program::bare().env("POSTRIDER_OPENAPI_YAML", value);
+        assert_eq!(&program.run(&["openapi"]).await.ok(), document, "{value:?}");
+    }
 }
