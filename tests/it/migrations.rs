@@ -14,10 +14,21 @@ async fn described(db: &TestDatabase) -> Vec<String> {
              where tbl_name <> 'seaql_migrations' order by 1"
         }
         Kind::Postgres => {
-            "select table_name || '.' || column_name || ' ' || data_type || ' ' || is_nullable || ' '
-                    || coalesce(collation_name, '') as line
+            "with it as (select oid, relname, relkind, reloptions, reltoastrelid from pg_class
+                         where relnamespace = 'public'::regnamespace and relname not like 'seaql_migrations%')
+             select table_name || '.' || column_name || ' ' || data_type || ' ' || is_nullable || ' '
+                    || coalesce(collation_name, '') || coalesce(' default ' || column_default, '') as line
              from information_schema.columns where table_schema = 'public' and table_name <> 'seaql_migrations'
              union all select indexdef from pg_indexes where schemaname = 'public' and tablename <> 'seaql_migrations'
+             union all select relkind::text || ' ' || relname || coalesce(' with ' || reloptions::text, '') from it
+             union all select 'toast of ' || it.relname || ' with ' || toast.reloptions::text
+                 from it join pg_class toast on toast.oid = it.reltoastrelid where toast.reloptions is not null
+             union all select it.relname || ' constraint ' || conname || ' ' || pg_get_constraintdef(pg_constraint.oid)
+                 from it join pg_constraint on conrelid = it.oid
+             union all select tgenabled::text || ' ' || pg_get_triggerdef(pg_trigger.oid)
+                 from it join pg_trigger on tgrelid = it.oid where not tgisinternal
+             union all select pg_get_functiondef(oid) from pg_proc
+                 where pronamespace = 'public'::regnamespace and prokind in ('f', 'p')
              order by 1"
         }
     };
@@ -64,6 +75,45 @@ both!(each_migration_can_be_taken_back_by_itself, async |db| {
         assert!(schema::change(&store, Change::Down(1)).await.expect("one step down"));
         assert!(schema::up(&store).await.expect("and up again"));
         assert_eq!(described(db).await, first);
+    }
+    for down in 1..=u32::try_from(steps).expect("not so many") {
+        for _ in 0..down {
+            assert!(schema::change(&store, Change::Down(1)).await.expect("a step down"));
+        }
+        assert!(schema::up(&store).await.expect("and up again"));
+        assert_eq!(described(db).await, first, "the last {down} again");
+    }
+});
+
+postgres_only!(triggers_functions_defaults_and_storage_are_compared, async |db| {
+    let connection = db.connect().await;
+    for (change, back) in [
+        (
+            "alter table endpoint disable trigger endpoint_insert",
+            "alter table endpoint enable trigger endpoint_insert",
+        ),
+        (
+            "alter table application alter column revision drop default",
+            "alter table application alter column revision set default 0",
+        ),
+        (
+            "alter table delivery reset (autovacuum_vacuum_cost_delay)",
+            "alter table delivery set (autovacuum_vacuum_cost_delay = 0)",
+        ),
+        (
+            "create function more() returns int language sql as 'select 1'",
+            "drop function more()",
+        ),
+        ("drop trigger application_changed on application", ""),
+        ("drop function endpoint_changed() cascade", ""),
+    ] {
+        let before = described(db).await;
+        connection.execute_unprepared(change).await.expect(change);
+        assert_ne!(described(db).await, before, "{change}");
+        if !back.is_empty() {
+            connection.execute_unprepared(back).await.expect(back);
+            assert_eq!(described(db).await, before, "{back}");
+        }
     }
 });
 
