@@ -55,6 +55,8 @@ pub async fn serve(settings: &ServeSettings) -> Result<()> {
     let stop = stop_signal()?;
     let options = connect_options(&settings.database)?;
     let admin_token = settings.admin_token()?;
+    // Said at once, not at the first start that migrates.
+    settings.migrations.url()?;
     let store = Store::open(&options, Clock::system()).await?;
     let seen = Probes::new(&store);
     if let Some(wanted) = settings.metrics_listen {
