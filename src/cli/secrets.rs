@@ -1,6 +1,9 @@
 //! `app secrets`: the secrets that a deployment needs before its first start. Called by cli.
 
-use std::path::PathBuf;
+use std::fs::{self, DirBuilder};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -15,7 +18,8 @@ const ENCRYPTION_KEY: &str = "app/encryption_key";
 
 #[derive(Args)]
 #[command(
-    after_help = "Writes DIR/database/password and DIR/app/encryption_key, readable by all, where they are missing.\n\
+    after_help = "Writes DIR/database/password and DIR/app/encryption_key, readable by all, where they are missing; DIR is its\n\
+                        owner's alone where it is missing too, and stays as it is where it is not.\n\
                         A file that exists is changed only by the options for a rotation of the encryption key:\n\
                         --new-encryption-key, start every process again, `app rotate-key`, and only when that has\n\
                         ended with success --drop-former-key: what it drops is gone."
@@ -55,6 +59,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         app::drop_former_key(&key)?;
         return say(format!("{}: the former key is dropped", key.display()));
     }
+    make_folder(&arguments.folder)
+        .map_err(|err| Error::config(format!("cannot make {}", arguments.folder.display())).because(err))?;
     for name in FILES {
         let path = arguments.folder.join(name);
         let made = write_missing(&path, 0o444)
@@ -62,4 +68,16 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         say(format!("{}: {}", path.display(), if made { "written" } else { "kept" }))?;
     }
     Ok(())
+}
+
+/// Its owner's alone, so that the files in it can be readable by all to whom they are mounted. A folder that is there
+/// stays as it is: it may be a volume, which others look into.
+fn make_folder(path: &Path) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(err) if err.kind() == ErrorKind::AlreadyExists => Ok(()),
+        done => done,
+    }
 }

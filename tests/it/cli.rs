@@ -155,6 +155,8 @@ async fn secrets_writes_what_is_missing_and_never_changes_what_is_there() {
         .permissions()
         .mode();
     assert_eq!(mode & 0o777, 0o444);
+    let mode = std::fs::metadata(&folder).expect("its state").permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "nobody else gets to them");
 
     std::fs::remove_file(folder.join("database/password")).expect("it can be removed");
     program.run(&["secrets", "made"]).await.ok();
@@ -166,6 +168,30 @@ async fn secrets_writes_what_is_missing_and_never_changes_what_is_there() {
     );
     let left = std::fs::read_dir(folder.join("app")).expect("a folder").count();
     assert_eq!(left, 1, "no draft is left behind");
+}
+
+#[tokio::test]
+async fn secrets_leaves_a_folder_that_is_there_as_it_is() {
+    let program = Program::bare();
+    for (folder, mode) in [("there", 0o755), ("there/database", 0o750), ("there/app", 0o711)] {
+        let folder = program.folder().join(folder);
+        std::fs::create_dir(&folder).expect("it is made");
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(mode)).expect("its mode");
+    }
+    program.run(&["secrets", "there"]).await.ok();
+    program.run(&["secrets", "there"]).await.ok();
+    for (folder, mode) in [("there", 0o755), ("there/database", 0o750), ("there/app", 0o711)] {
+        let state = std::fs::metadata(program.folder().join(folder)).expect("its state");
+        assert_eq!(state.permissions().mode() & 0o777, mode, "{folder}");
+    }
+}
+
+#[tokio::test]
+async fn secrets_makes_its_folder_below_others_that_are_missing() {
+    let program = Program::bare();
+    program.run(&["secrets", "not/yet/there/"]).await.ok();
+    let state = std::fs::metadata(program.folder().join("not/yet/there")).expect("its state");
+    assert_eq!(state.permissions().mode() & 0o777, 0o700);
 }
 
 #[tokio::test]
