@@ -81,6 +81,61 @@ async fn the_readme_lists_exactly_the_settings_that_help_shows_with_their_defaul
     }
 }
 
+const COMPOSE: &str = include_str!("../../docker-compose.yml");
+const DOCKERFILE: &str = include_str!("../../Dockerfile");
+
+/// The names in docker-compose.yml below `above`, each with whether the stack gives it a value.
+fn environment_below(above: &str) -> Vec<(String, bool)> {
+    let depth = |line: &str| line.len() - line.trim_start().len();
+    let (_, below) = COMPOSE.split_once(above).expect("it has this block");
+    let lines = below.lines().skip(1);
+    let least = depth(lines.clone().next().expect("a line"));
+    let lines = lines.take_while(|line| depth(line) >= least).map(str::trim);
+    let entries = lines.filter(|line| !line.starts_with(['#', '<']));
+    let entries = entries.map(|line| line.split_once(':').expect("NAME: VALUE"));
+    entries
+        .map(|(name, value)| (name.to_owned(), !value.is_empty()))
+        .collect()
+}
+
+#[tokio::test]
+async fn compose_passes_every_setting_on_but_for_those_that_the_readme_names() {
+    let mut passed = environment_below("\nx-database: &database");
+    let (_, app) = COMPOSE.split_once("\n  app:\n").expect("a service");
+    let (above, _) = app.split_once("    environment:").expect("its environment");
+    passed.extend(environment_below(&format!("\n  app:\n{above}    environment:")));
+    let image = DOCKERFILE.split_whitespace().filter_map(|word| word.split_once('='));
+    let image = image.filter(|(name, _)| name.starts_with("POSTRIDER_"));
+    passed.extend(image.map(|(name, _)| (name.to_owned(), true)));
+    // Of a value and its file the stack sets one.
+    let is_settled = |name: &str| {
+        let other = name.strip_suffix("_FILE").map_or(format!("{name}_FILE"), str::to_owned);
+        passed
+            .iter()
+            .any(|(known, set)| known == name || *set && *known == other)
+    };
+    let help: BTreeSet<String> = settings_in_help().await.into_iter().map(|(name, _)| name).collect();
+    let left: BTreeSet<&str> = help
+        .iter()
+        .map(String::as_str)
+        .filter(|name| !is_settled(name))
+        .collect();
+
+    let readme = readme();
+    let (_, said) = readme
+        .split_once("and those that mean nothing in it: ")
+        .expect("README says which");
+    let (said, _) = said.split_once(". Of its own it has").expect("it comes to an end");
+    let named = said.split('`').skip(1).step_by(2).filter(|name| name.contains('_'));
+    assert_eq!(
+        left,
+        named.collect(),
+        "left: not passed on, right: named so in README.md"
+    );
+    let known = |(name, _): &&(String, bool)| !help.contains(name);
+    assert_eq!(passed.iter().find(known), None, "no setting has this name");
+}
+
 #[tokio::test]
 async fn help_shows_no_secret_that_is_set() {
     let program = settings_with_a_file()
