@@ -7,6 +7,7 @@ mod client;
 mod connection;
 mod heartbeat;
 mod janitor;
+mod large;
 mod sender;
 mod settler;
 mod spelling;

@@ -10,10 +10,10 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Request, Response};
 use ring::rand::{SecureRandom, SystemRandom};
-use tokio::sync::Semaphore;
 
 use super::Settings;
 use super::client::{self, Client};
+use super::large::LargeBodies;
 use super::spelling::Spellings;
 use crate::domain::delivery::{Answer, Decision, Outcome, answer_text, decide};
 use crate::domain::id::Prefix;
@@ -33,9 +33,8 @@ const SETTLE_MARGIN: Duration = Duration::from_secs(5);
 /// Bytes of an answer that are read; the rest is cut off with its connection. More than is kept, so that an answer
 /// just above the cap leaves its connection usable.
 const READ_CAP: usize = 32 * 1024;
-/// Kilobytes of large bodies in memory at once: enough for many, so that one endpoint that hangs on to its own does not
-/// keep the others' waiting.
-const LARGE_KB: u32 = 64 * 1024;
+/// Kilobytes of large bodies in memory at once.
+const LARGE_KB: usize = 64 * 1024;
 /// The names of id, timestamp and signatures: those of Standard Webhooks, and older ones that some receivers know alone.
 const SIGNATURE_HEADERS: [[&str; 3]; 2] = [
     ["webhook-id", "webhook-timestamp", "webhook-signature"],
@@ -49,7 +48,7 @@ pub(super) struct Sender {
     targets: Arc<TargetPolicy>,
     timeout: Duration,
     schedule: RetrySchedule,
-    large: Semaphore,
+    large: LargeBodies,
     random: SystemRandom,
     svix_headers: bool,
     disable_after: Option<Duration>,
@@ -101,7 +100,7 @@ impl Sender {
             targets,
             timeout: settings.attempt_timeout,
             schedule: settings.schedule,
-            large: Semaphore::new(LARGE_KB as usize),
+            large: LargeBodies::new(LARGE_KB),
             random: SystemRandom::new(),
             svix_headers: settings.svix_headers,
             disable_after: settings.disable_after,
@@ -111,38 +110,36 @@ impl Sender {
 
     /// Sends one lease. Its slot is free again when this returns.
     pub async fn send(&self, lease: Lease) -> Sent {
-        let _large = match lease.content {
-            Content::Large(bytes) => {
-                let kb = u32::try_from(bytes / 1024 + 1).unwrap_or(LARGE_KB).min(LARGE_KB);
-                self.large.acquire_many(kb).await.ok()
-            }
-            Content::Body(_) | Content::Gone => None,
-        };
-        let body = match &lease.content {
-            Content::Body(body) => Some(Bytes::copy_from_slice(body.as_bytes())),
-            Content::Gone => None,
-            Content::Large(_) => match queue::find_body(&self.store, &lease.app_id, &lease.message_id).await {
-                Ok(body) => body.map(Bytes::from),
-                Err(err) => {
-                    tracing::warn!(%err, message = lease.message_id, "a payload could not be read; giving the lease back");
-                    return Sent::Unsent {
-                        delivery_id: lease.delivery_id,
-                        lease_id: lease.lease_id,
-                    };
-                }
-            },
-        };
-        let (Some(target), Some(body), false) = (lease.target.clone(), body, lease.delivered_already) else {
+        let (Some(target), false) = (lease.target.clone(), lease.delivered_already) else {
             return Sent::Settled(self.settlement(lease, None, &Outcome::Gone));
         };
-        if self.store.clock().monotonic() + self.timeout + SETTLE_MARGIN > lease.ends_at {
-            return Sent::Unsent {
-                delivery_id: lease.delivery_id,
-                lease_id: lease.lease_id,
-            };
+        let clock = self.store.clock();
+        let begins_before = lease.ends_at.saturating_sub(self.timeout + SETTLE_MARGIN);
+        let (body, _room) = match &lease.content {
+            Content::Body(body) => (Some(Bytes::copy_from_slice(body.as_bytes())), None),
+            Content::Gone => (None, None),
+            Content::Large(bytes) => {
+                let too_late = clock.sleep_until(begins_before);
+                let Some(room) = self.large.room(&target.app_id, *bytes, too_late).await else {
+                    return unsent(lease);
+                };
+                match queue::find_body(&self.store, &lease.app_id, &lease.message_id).await {
+                    Ok(body) => (body.map(Bytes::from), Some(room)),
+                    Err(err) => {
+                        tracing::warn!(%err, message = lease.message_id, "a payload could not be read; giving the lease back");
+                        return unsent(lease);
+                    }
+                }
+            }
+        };
+        let Some(body) = body else {
+            return Sent::Settled(self.settlement(lease, None, &Outcome::Gone));
+        };
+        if clock.monotonic() > begins_before {
+            return unsent(lease);
         }
-        let created_at = self.store.clock().now();
-        let id = self.store.clock().new_id_at(Prefix::Attempt, created_at);
+        let created_at = clock.now();
+        let id = clock.new_id_at(Prefix::Attempt, created_at);
         let began = Instant::now();
         let outcome = self.attempt(&lease, created_at, &target, body).await;
         lease.slot.learn(&outcome);
@@ -285,6 +282,14 @@ impl Sender {
             body: answer_text(&body),
             retry_after,
         })
+    }
+}
+
+/// Its slot is free again with this.
+fn unsent(lease: Lease) -> Sent {
+    Sent::Unsent {
+        delivery_id: lease.delivery_id,
+        lease_id: lease.lease_id,
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use postrider::store::handoff::Caps;
 
-use crate::harness::{Answer, Gate, Receiver, Rig, Shape, TestDatabase};
+use crate::harness::{Answer, DEADLINE, Gate, Receiver, Rig, Shape, TestDatabase, within};
 
 async fn capped(db: &TestDatabase, process: usize, endpoint: usize) -> Rig {
     let shape = Shape {
@@ -220,6 +220,43 @@ both!(
         rig.accept(&b, &large).await;
         quick.wait_for(1).await;
         gate.open();
+        running.stop(true).await;
+    }
+);
+
+both!(
+    large_bodies_of_an_application_that_hangs_leave_memory_to_others,
+    async |db| {
+        // No attempt ends by its deadline before the test does.
+        let shape = Shape {
+            caps: Caps {
+                process: 128,
+                endpoint: 64,
+            },
+            attempt_timeout: Duration::from_secs(120),
+            ..Shape::default()
+        };
+        let mut rig = Rig::shaped(db, shape).await;
+        let (slow, quick, gate) = (Receiver::start().await, Receiver::start().await, Gate::closed());
+        slow.answer(Answer::ok().behind(&gate));
+        let (a, b) = (rig.application("a").await, rig.application("b").await);
+        rig.endpoint(&a, "slow", &slow.url()).await;
+        rig.endpoint(&b, "quick", &quick.url()).await;
+        let large = format!(r#"{{"x":"{}"}}"#, "x".repeat(1_900_000));
+        for _ in 0..40 {
+            rig.accept(&a, &large).await;
+        }
+        let running = rig.run();
+        slow.wait_for(17).await;
+        within(DEADLINE, "the rest has slots, and waits for memory", async || {
+            (rig.count("delivery where owner is not null").await == 40).then_some(())
+        })
+        .await;
+        rig.accept(&b, &large).await;
+        quick.wait_for(1).await;
+        assert_eq!(slow.count(), 17, "half of the memory");
+        gate.open();
+        slow.wait_for(40).await;
         running.stop(true).await;
     }
 );
