@@ -109,8 +109,12 @@ fn driver_error(err: &DbErr) -> Option<&sqlx::Error> {
 }
 
 fn is_transient(err: &DbErr) -> bool {
+    // Whatever the reason, a connection that could not be had says nothing of what was asked.
+    if matches!(err, DbErr::ConnectionAcquire(_) | DbErr::Conn(_)) {
+        return true;
+    }
     let Some(inner) = driver_error(err) else {
-        return matches!(err, DbErr::ConnectionAcquire(_) | DbErr::Conn(_));
+        return false;
     };
     match inner {
         sqlx::Error::Database(database) => {

@@ -5,10 +5,12 @@ use poem::http::Method;
 use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
 use serde_json::json;
 use std::time::Duration;
+use url::Url;
 
 use crate::api::Api;
 use crate::harness::{Answer, DEADLINE, Gate, Kind, Proxy, Receiver, Rig, Shape, TestDatabase, within};
 use postrider::clock::Clock;
+use postrider::error::Kind as ErrorKind;
 
 /// Lets nobody else write until it is dropped.
 async fn hold_writes(db: &TestDatabase, connection: &DatabaseConnection) -> sea_orm::DatabaseTransaction {
@@ -113,5 +115,59 @@ postgres_only!(
         .await;
         assert_eq!(rig.count(&format!("attempt where message_id = '{sent}'")).await, 1);
         running.stop(true).await;
+    }
+);
+
+// As while a password is replaced, or an address is not let in: connecting is refused, with a code that is no outage's.
+postgres_only!(
+    while_connecting_is_refused_no_outcome_is_lost_and_no_message_is_to_blame,
+    async |db| {
+        let mut rig = Rig::on(db).await;
+        let (receiver, gate) = (Receiver::start().await, Gate::closed());
+        receiver.answer(Answer::ok().behind(&gate));
+        let app = rig.application("a").await;
+        for endpoint in ["one", "two"] {
+            rig.endpoint(&app, endpoint, &receiver.url()).await;
+        }
+        let running = rig.run();
+        let sent = rig.accept(&app, "{}").await.message_id;
+        receiver.wait_for(2).await;
+        let beside = db.empty_sibling().await;
+        let admin = beside.connect().await;
+        let url = Url::parse(db.url()).expect("a database URL");
+        let name = url.path().trim_start_matches('/');
+        let allow = async |allowed: bool| {
+            let sql = format!("alter database {name} allow_connections {allowed}");
+            admin.execute_unprepared(&sql).await.expect(&sql);
+        };
+        allow(false).await;
+        let sql = format!(
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}' and application_name = 'postrider'"
+        );
+        admin.execute_unprepared(&sql).await.expect(&sql);
+        gate.open();
+        within(DEADLINE, "the outcomes are known", async || {
+            rig.handoff.is_idle().then_some(())
+        })
+        .await;
+        // It takes as long as a sender is kept waiting, and the settler tries meanwhile.
+        let refused = rig
+            .intake
+            .accept(rig.message(&app, "{}"))
+            .await
+            .expect_err("none is stored");
+        assert_eq!(refused.kind, ErrorKind::Unavailable, "{refused}");
+        assert_eq!(rig.count("attempt").await, 0);
+        allow(true).await;
+        within(DEADLINE, "the outcomes are recorded", async || {
+            let delivered = format!("delivery_result where message_id = '{sent}' and state = 0");
+            (rig.count(&delivered).await == 2).then_some(())
+        })
+        .await;
+        assert_eq!(rig.count(&format!("attempt where message_id = '{sent}'")).await, 2);
+        running.stop(true).await;
+        let requests = receiver.arrivals();
+        let of_it = requests.iter().filter(|one| one.message_id() == sent);
+        assert_eq!(of_it.count(), 2, "nothing is sent twice");
     }
 );

@@ -69,7 +69,7 @@ impl Line {
             None => tokio::time::timeout(self.deadline, self.options.connect())
                 .await
                 .map_err(|_| silent(self.deadline))?
-                .map_err(failed)?,
+                .map_err(|err| DbErr::Conn(RuntimeErr::SqlxError(Arc::new(err))))?,
         };
         let stored = tokio::time::timeout(self.deadline, insert(&mut connection, batch)).await;
         let row = stored.map_err(|_| silent(self.deadline))?.map_err(failed)?;
