@@ -6,6 +6,7 @@ mod claimer;
 mod client;
 mod connection;
 mod heartbeat;
+mod held;
 mod janitor;
 mod large;
 mod sender;
@@ -13,11 +14,12 @@ mod settler;
 mod spelling;
 mod tasks;
 
-use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use self::claimer::Claimer;
 use self::heartbeat::Heartbeat;
+use self::held::Held;
 use self::janitor::Janitor;
 use self::sender::{Sender, Sent};
 use self::tasks::Tasks;
@@ -72,8 +75,7 @@ struct Shared {
     handoff: Arc<Handoff>,
     sender: Sender,
     unsettled: mpsc::Sender<Sent>,
-    /// The leases this process answers for, by delivery id: from the moment it has them until they are settled.
-    held: Mutex<HashMap<String, i64>>,
+    held: Held,
     /// Outcomes could not be stored: nothing is claimed until they are.
     stuck: AtomicBool,
     /// The end of everything: what the database does not take now is left to the end of its lease.
@@ -100,7 +102,7 @@ impl Dispatcher {
             handoff: handoff.clone(),
             sender: Sender::new(store.clone(), settings)?,
             unsettled,
-            held: Mutex::default(),
+            held: Held::default(),
             stuck: AtomicBool::new(false),
             ended: CancellationToken::new(),
         });
@@ -233,15 +235,9 @@ async fn forward(shared: Arc<Shared>, mut fast: mpsc::Receiver<Lease>, sends: Ta
 }
 
 impl Shared {
-    fn held(&self) -> MutexGuard<'_, HashMap<String, i64>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Answers for `lease` from now on. False: for its delivery this process answers already, which is being sent or
-    /// settled under an earlier lease that has ended meanwhile; the new lease takes that one's place.
+    /// As [`Held::hold`].
     fn hold(&self, lease: &Lease) -> bool {
-        let earlier = self.held().insert(lease.delivery_id.clone(), lease.lease_id);
-        earlier.is_none()
+        self.held.hold(&lease.delivery_id, lease.lease_id)
     }
 
     fn spawn_send(self: &Arc<Self>, lease: Lease, sends: &TaskTracker) {
@@ -250,8 +246,17 @@ impl Shared {
         }
         let shared = self.clone();
         sends.spawn(async move {
-            let sent = shared.sender.send(lease).await;
-            shared.done(sent).await;
+            let delivery_id = lease.delivery_id.clone();
+            match AssertUnwindSafe(shared.sender.send(lease)).catch_unwind().await {
+                Ok(sent) => shared.done(sent).await,
+                Err(_) => {
+                    tracing::error!(
+                        delivery = delivery_id,
+                        "a send panicked; the delivery is sent again when its lease ends"
+                    );
+                    shared.held.forget(&delivery_id);
+                }
+            }
         });
     }
 
@@ -268,14 +273,14 @@ impl Shared {
     /// Waits until every send has ended, every outcome is settled, and no batch is being stored with leases in it.
     async fn idle(&self, sends: &TaskTracker) {
         sends.wait().await;
-        while !self.held().is_empty() || !self.handoff.is_idle() {
+        while !self.held.is_empty() || !self.handoff.is_idle() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
     /// What could not be finished in time is due again, for others or for the next start.
     async fn give_back(&self) {
-        let held: Vec<(String, i64)> = self.held().drain().collect();
+        let held = self.held.drain();
         tracing::info!(
             leases = held.len(),
             "giving back what could not be finished in the grace period"

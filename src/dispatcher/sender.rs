@@ -83,6 +83,13 @@ impl Sent {
     }
 
     /// The lease that it is settled under.
+    pub fn lease_id(&self) -> i64 {
+        match self {
+            Sent::Settled(settlement) => settlement.lease_id,
+            Sent::Unsent { lease_id, .. } => *lease_id,
+        }
+    }
+
     pub fn lease_id_mut(&mut self) -> &mut i64 {
         match self {
             Sent::Settled(settlement) => &mut settlement.lease_id,

@@ -102,15 +102,15 @@ async fn settle_all(shared: &Shared, mut outcomes: mpsc::Receiver<Sent>, overdue
 async fn settle_overdue(shared: &Shared, mut waiting: mpsc::Receiver<Sent>, overdue: &Overdue) {
     let mut next = None;
     loop {
-        let sent = match next.take() {
+        let mut sent = match next.take() {
             Some(sent) => sent,
             None => tokio::select! {
                 Some(sent) = waiting.recv() => sent,
                 () = shared.ended.cancelled() => return,
             },
         };
-        if settle_one(shared, sent.clone()).await.is_ok() {
-            shared.held().remove(sent.delivery_id());
+        if settle_one(shared, &mut sent).await.is_ok() {
+            let_go(shared, [&sent]).await;
             overdue.done(&sent);
             continue;
         }
@@ -131,31 +131,42 @@ pub(super) async fn settle(shared: &Shared, mut batch: Vec<Sent>) -> Vec<Sent> {
         Err(err) if batch.len() == 1 && took_too_long(&err) => return batch,
         Err(err) => {
             tracing::error!(%err, outcomes = batch.len(), "a batch of outcomes was refused, or took too long; settling them one by one");
-            for sent in &batch {
+            for sent in &mut batch {
                 let has_company = overdue.iter().any(|other| other.app_id() == sent.app_id());
-                if has_company || settle_one(shared, sent.clone()).await.is_err() {
+                if has_company || settle_one(shared, sent).await.is_err() {
                     overdue.push(sent.clone());
                 }
             }
         }
     }
     let waits: HashSet<&str> = overdue.iter().map(Sent::delivery_id).collect();
-    let mut held = shared.held();
-    for sent in &batch {
-        if !waits.contains(sent.delivery_id()) {
-            held.remove(sent.delivery_id());
-        }
-    }
-    drop(held);
+    let settled = batch.iter().filter(|sent| !waits.contains(sent.delivery_id()));
+    let_go(shared, settled).await;
     overdue
+}
+
+/// Ends the answering for what has been settled, and gives back the leases that came for it meanwhile.
+async fn let_go(shared: &Shared, settled: impl IntoIterator<Item = &Sent>) {
+    let newer = |settled: &Sent| shared.held.let_go(settled);
+    let mut unsent: Vec<_> = settled.into_iter().filter_map(newer).collect();
+    while !unsent.is_empty() {
+        if let Err(err) = write(shared, &mut unsent).await {
+            tracing::warn!(%err, "leases could not be given back; they will end by themselves");
+            for sent in &unsent {
+                shared.held.forget(sent.delivery_id());
+            }
+            return;
+        }
+        unsent = unsent.iter().filter_map(newer).collect();
+    }
 }
 
 /// Settles one outcome, if need be without the answer's text.
 ///
 /// # Errors
 /// Only that it took too long.
-async fn settle_one(shared: &Shared, mut sent: Sent) -> Result<()> {
-    let Err(err) = write(shared, std::slice::from_mut(&mut sent)).await else {
+async fn settle_one(shared: &Shared, sent: &mut Sent) -> Result<()> {
+    let Err(err) = write(shared, std::slice::from_mut(sent)).await else {
         return Ok(());
     };
     if took_too_long(&err) {
@@ -163,26 +174,28 @@ async fn settle_one(shared: &Shared, mut sent: Sent) -> Result<()> {
         return Err(err);
     }
     tracing::error!(%err, delivery = sent.delivery_id(), "an outcome was refused; storing it without the answer's text");
+    let mut without = sent.clone();
     if let Sent::Settled(Settlement {
         attempt: Some(attempt), ..
-    }) = &mut sent
+    }) = &mut without
     {
         attempt.response = NOT_STORABLE.to_owned();
     }
-    match write(shared, std::slice::from_mut(&mut sent)).await {
-        Err(err) if took_too_long(&err) => Err(err),
+    match write(shared, std::slice::from_mut(&mut without)).await {
+        Err(err) if took_too_long(&err) => return Err(err),
         Err(err) => {
             tracing::error!(%err, delivery = sent.delivery_id(), "an outcome is lost; the delivery is sent again when its lease ends");
-            Ok(())
         }
-        Ok(()) => Ok(()),
+        Ok(()) => {}
     }
+    *sent = without;
+    Ok(())
 }
 
 /// Tries until the database answers, or the process ends: only a refusal is an error, and that it took too long.
 async fn write(shared: &Shared, batch: &mut [Sent]) -> Result<()> {
     loop {
-        renew(shared, batch);
+        shared.held.renew(batch);
         match write_once(shared, batch).await {
             Err(err) if matches!(err.kind, Kind::Database | Kind::Unavailable) && !took_too_long(&err) => {
                 shared.stuck.store(true, Ordering::Relaxed);
@@ -197,16 +210,6 @@ async fn write(shared: &Shared, batch: &mut [Sent]) -> Result<()> {
                 shared.stuck.store(false, Ordering::Relaxed);
                 return answer;
             }
-        }
-    }
-}
-
-/// A row whose lease ended while its outcome waited may have been leased anew by this process: it counts all the same.
-fn renew(shared: &Shared, batch: &mut [Sent]) {
-    let held = shared.held();
-    for sent in batch {
-        if let Some(lease) = held.get(sent.delivery_id()) {
-            *sent.lease_id_mut() = *lease;
         }
     }
 }

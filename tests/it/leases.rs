@@ -451,3 +451,41 @@ postgres_only!(a_beat_that_was_answered_late_does_not_move_the_clock, async |db|
     let apart = rig.clock.now().0 - stalled.now().0;
     assert!(apart.abs() < 500_000, "{apart} us");
 });
+
+// Another process took the row over, and released it; its outcome is about to be stored when this one claims it anew.
+postgres_only!(
+    a_lease_that_comes_while_an_earlier_one_is_being_settled_is_given_back,
+    async |db| {
+        let shape = Shape {
+            attempt_timeout: DEADLINE,
+            ..Shape::default()
+        };
+        let mut rig = Rig::shaped(db, shape).await;
+        let (receiver, gate) = (Receiver::start().await, Gate::closed());
+        receiver.answer_next([Answer::status(500).behind(&gate)]);
+        let app = rig.application("a").await;
+        rig.endpoint(&app, "e", &receiver.url()).await;
+        let running = rig.run();
+        let id = rig.accept(&app, "{}").await.message_id;
+        receiver.wait_for(1).await;
+        rig.sql("update delivery set due_at = 0, owner = null, lease_id = null", [])
+            .await;
+        let locked = lock(db, "attempt").await;
+        gate.open();
+        wait_for_blocked(&rig, 1).await;
+        rig.store.wake();
+        within(DEADLINE, "it is claimed anew", async || {
+            (rig.count("delivery where lease_id is not null").await == 1).then_some(())
+        })
+        .await;
+        locked.commit().await.unwrap();
+        receiver.wait_for(2).await;
+        within(DEADLINE, "and delivered", async || {
+            (rig.state(&id).await == "delivered").then_some(())
+        })
+        .await;
+        running.stop(true).await;
+        assert_eq!(rig.count("attempt").await, 2);
+        assert_eq!(rig.count("delivery").await, 0);
+    }
+);
