@@ -92,9 +92,8 @@ impl Claimer {
         if stuck {
             return Ok(Claims::none());
         }
-        if look {
-            queue::renew_statistics(&self.store).await?;
-            self.discover().await?;
+        if look && let Err(err) = self.discover().await {
+            tracing::warn!(%err, "endpoints with parked rows could not be looked for; trying again at the next poll");
         }
         self.claim().await
     }

@@ -12,6 +12,7 @@ mod large;
 mod sender;
 mod settler;
 mod spelling;
+mod statistics;
 mod tasks;
 
 use std::panic::AssertUnwindSafe;
@@ -172,6 +173,7 @@ impl Dispatcher {
         loops.spawn(settler::run(shared.clone(), outcomes));
         loops.spawn(janitor.run(ended.clone()));
         loops.spawn(crate::store::notify::run(shared.store.clone(), ended.clone()));
+        loops.spawn(statistics::run(shared.store.clone(), ended.clone()));
         let beats = tokio::spawn({
             let ended = ended.clone();
             async move {

@@ -62,5 +62,6 @@ mod settlement;
 mod shared_write;
 mod slowdown;
 mod standing;
+mod statistics;
 mod stats;
 mod throttle;
