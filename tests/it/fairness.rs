@@ -240,12 +240,12 @@ both!(
         let (slow, quick, gate) = (Receiver::start().await, Receiver::start().await, Gate::closed());
         slow.answer(Answer::ok().behind(&gate));
         let (a, b) = (rig.application("a").await, rig.application("b").await);
-        rig.endpoint(&a, "slow", &slow.url()).await;
+        let slow_id = rig.endpoint(&a, "slow", &slow.url()).await;
         rig.endpoint(&b, "quick", &quick.url()).await;
         let large = format!(r#"{{"x":"{}"}}"#, "x".repeat(1_900_000));
-        for _ in 0..40 {
-            rig.accept(&a, &large).await;
-        }
+        backlog(&rig, &a, &slow_id, 40, 0).await;
+        rig.sql("update message_content set body = $1", [large.as_str().into()])
+            .await;
         let running = rig.run();
         slow.wait_for(17).await;
         within(DEADLINE, "the rest has slots, and waits for memory", async || {
