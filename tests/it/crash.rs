@@ -201,7 +201,7 @@ fn is_refused_once(path: &str, payload: &Value) -> bool {
             .is_some_and(|number| number.is_multiple_of(5))
 }
 
-fn payload_of(arrival: &Arrival) -> Value {
+pub fn payload_of(arrival: &Arrival) -> Value {
     serde_json::from_str(arrival.text()).expect("the body is JSON")
 }
 
@@ -232,7 +232,7 @@ fn arrivals_by_pair(receiver: &Receiver, accepted: &BTreeMap<usize, String>, end
 }
 
 /// Waits until nothing is left to send, and looks at every row that a message has left behind.
-async fn everything_arrived(
+pub async fn everything_arrived(
     db: &TestDatabase,
     receiver: &Receiver,
     accepted: &BTreeMap<usize, String>,
@@ -400,7 +400,7 @@ postgres_only!(
 );
 
 /// Posts a message that the process at `server` sends by itself, and answers its id.
-async fn post_to(server: &Serving, number: usize) -> String {
+pub async fn post_to(server: &Serving, number: usize) -> String {
     let servers = watch::Sender::new(vec![server.url()]);
     post(&Caller::new(TOKEN), servers.subscribe(), number).await
 }

@@ -61,6 +61,7 @@ mod serve;
 mod settlement;
 mod shared_write;
 mod slowdown;
+mod stall;
 mod standing;
 mod statistics;
 mod stats;

@@ -24,7 +24,7 @@ async fn ask(probes: &Arc<Probes>, path: &str) -> (u16, String) {
 }
 
 /// The value of a sample, by its name with its labels.
-fn value(page: &str, sample: &str) -> f64 {
+pub fn value(page: &str, sample: &str) -> f64 {
     let line = page.lines().find_map(|line| line.strip_prefix(&format!("{sample} ")));
     let line = line.unwrap_or_else(|| panic!("no sample {sample} in\n{page}"));
     line.parse().expect("a number")
@@ -222,7 +222,7 @@ postgres_only!(a_clock_that_is_6_s_off_is_not_ready, async |db| {
 });
 
 /// Where the probes of a process answer, by its log.
-fn probes_of(serving: &Serving) -> String {
+pub fn probes_of(serving: &Serving) -> String {
     let said = serving.stderr();
     let address = said.split("probes and metrics address=").nth(1).expect("it says where");
     format!("http://{}", address.split_whitespace().next().expect("an address"))

@@ -59,6 +59,20 @@ impl Caller {
         Some(answer.ok()?.ok()?.status().as_u16())
     }
 
+    /// The text that a GET of `url` is answered with.
+    ///
+    /// # Panics
+    /// When there is no answer in time.
+    pub async fn text(&self, url: &str) -> String {
+        let request = Request::get(url).body(Full::default()).expect("a url");
+        let answer = async {
+            let response = self.client.request(request).await.expect("an answer");
+            response.into_body().collect().await.expect("a body").to_bytes()
+        };
+        let text = tokio::time::timeout(PATIENCE, answer).await.expect("an answer in time");
+        String::from_utf8(text.to_vec()).expect("text")
+    }
+
     /// What a POST has made.
     ///
     /// # Panics
