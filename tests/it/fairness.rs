@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use postrider::store::handoff::Caps;
+use postrider::store::handoff::{Caps, Lane};
 
 use crate::harness::{Answer, DEADLINE, Gate, Receiver, Rig, Shape, TestDatabase, within};
 
@@ -354,5 +354,39 @@ both!(
                 .await,
             1
         );
+    }
+);
+
+postgres_only!(
+    what_one_process_has_no_slot_for_another_sends_as_soon_as_it_is_told,
+    async |db| {
+        let (mut full, mut idle) = (capped(db, 1, 1).await, capped(db, 8, 8).await);
+        let (slow, quick, gate) = (Receiver::start().await, Receiver::start().await, Gate::closed());
+        slow.answer(Answer::ok().behind(&gate));
+        let (a, b) = (full.application("a").await, full.application("b").await);
+        full.endpoint(&a, "slow", &slow.url()).await;
+        let endpoint = full.endpoint(&b, "quick", &quick.url()).await;
+        // Nobody is told of this one: that it arrives says that the first look, which comes without a wake-up, is over.
+        backlog(&idle, &b, &endpoint, 1, 0).await;
+        let others = idle.run();
+        quick.wait_for(1).await;
+        let own = full.run();
+        let listening = "pg_stat_activity where datname = current_database() and query ilike 'listen %'";
+        within(DEADLINE, "both listen", async || {
+            (full.count(listening).await == 2).then_some(())
+        })
+        .await;
+
+        full.accept(&a, "{}").await;
+        slow.wait_for(1).await;
+        let id = full.accept(&b, "{}").await.message_id;
+        let arrivals = quick.wait_for(2).await;
+        assert_eq!(arrivals[1].message_id(), id);
+        assert_eq!(full.handoff.free(Lane::First), 0, "it could not have been sent there");
+        gate.open();
+        own.stop(true).await;
+        others.stop(true).await;
+        assert_eq!(idle.count("attempt").await, 3);
+        assert_eq!(idle.count("delivery").await, 0);
     }
 );
