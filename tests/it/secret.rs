@@ -184,6 +184,28 @@ both!(a_replaced_secret_signs_until_its_grace_period_ends, async |db| {
     assert_eq!((count(&arrival), signed_at(&arrival, &symmetric(4))), (1, vec![0]));
 });
 
+both!(
+    a_secret_that_is_rotated_between_accept_and_first_try_signs_the_first_try,
+    async |db| {
+        let mut signed = Signed::with(db, &symmetric(1)).await;
+        // Too large to be handed over at once.
+        let message = json!({"eventType": "a", "payload": {"x": "x".repeat(70_000)}});
+        let path = format!("/app/{}/msg", signed.app);
+        for (old, new, grace) in [(1, 2, 0), (2, 3, DAY)] {
+            signed.api.post(&path, message.clone()).await.expect(202);
+            signed
+                .rotate(json!({"key": symmetric(new), "gracePeriodSeconds": grace}))
+                .await;
+            signed.api.rig.drain().await;
+            let arrival = signed.receiver.arrivals().pop().unwrap();
+            assert_eq!(signed_at(&arrival, &symmetric(new)), [0]);
+            let valid = if grace == 0 { vec![] } else { vec![1] };
+            assert_eq!(signed_at(&arrival, &symmetric(old)), valid);
+        }
+        assert_eq!(signed.receiver.count(), 2);
+    }
+);
+
 both!(post_rotate_answers_200_with_the_key_also_without_a_body, async |db| {
     let signed = Signed::with(db, SECRET).await;
     let path = format!("{}/secret/rotate", signed.endpoint);

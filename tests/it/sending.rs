@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use postrider::store::handoff::Caps;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
@@ -267,5 +268,95 @@ both!(
         assert_eq!(arrival.header("x-own"), Some("1"));
         assert_eq!(arrival.message_id(), id);
         assert_eq!(rig.state(&id).await, "delivered");
+    }
+);
+
+both!(
+    what_waits_for_its_first_try_goes_where_its_endpoint_is_now_signed_with_its_secret_of_now,
+    async |db| {
+        let caps = Caps {
+            process: 1,
+            endpoint: 1,
+        };
+        let shape = Shape {
+            caps,
+            ..Shape::default()
+        };
+        let mut rig = Rig::shaped(db, shape).await;
+        let (old, new) = (Receiver::start().await, Receiver::start().await);
+        for name in ["a", "b"] {
+            let app = rig.application(name).await;
+            rig.endpoint(&app, name, &old.url()).await;
+        }
+        let large = format!(r#"{{"x":"{}"}}"#, "x".repeat(70_000));
+        let handed_over = rig.accept("app_a", "{}").await.message_id;
+        let parked = rig.accept("app_a", "{}").await.message_id;
+        let due = rig.accept("app_b", "{}").await.message_id;
+        let too_large = rig.accept("app_b", &large).await.message_id;
+        for (id, is) in [
+            (&handed_over, "owner is not null"),
+            (&parked, "due_at is null"),
+            (&due, "owner is null and due_at is not null"),
+            (&too_large, "owner is null and due_at is not null"),
+        ] {
+            let row = format!("delivery where message_id = '{id}' and {is}");
+            assert_eq!(rig.count(&row).await, 1, "{is}");
+        }
+
+        let secret = "whsec_bmV3IG5ldyBuZXcgbmV3IG5ldyBuZXcgbmV3IG5ldyE=";
+        for endpoint in ["ep_a", "ep_b"] {
+            let rotated = format!(r#"[{{"sealed":"{}"}}]"#, rig.seal(endpoint, secret));
+            let sql = "update endpoint set url = $1, secrets = $2 where id = $3";
+            rig.sql(sql, [new.url().into(), rotated.into(), endpoint.into()]).await;
+        }
+        assert_eq!(rig.drain().await, 4);
+        let arrival = old.arrivals().remove(0);
+        assert_eq!(
+            (old.count(), arrival.message_id()),
+            (1, &*handed_over),
+            "as its accept read it"
+        );
+        assert!(arrival.is_signed_with(SECRET));
+        let mut arrived = Vec::new();
+        for arrival in new.arrivals() {
+            assert!(arrival.is_signed_with(secret) && !arrival.is_signed_with(SECRET));
+            arrived.push(arrival.message_id().to_owned());
+        }
+        arrived.sort();
+        let mut waited = [parked, due, too_large];
+        waited.sort();
+        assert_eq!(arrived, waited);
+    }
+);
+
+both!(
+    what_was_handed_over_goes_to_the_endpoint_of_its_accept_and_no_retry_follows_once_that_is_gone,
+    async |db| {
+        let mut rig = Rig::on(db).await;
+        let receiver = Receiver::start().await;
+        let marks = [
+            "update endpoint set deleted_at = 1 where app_id = 'app_0'",
+            "update endpoint set disabled = true where app_id = 'app_1'",
+            "update application set deleted_at = 1 where id = 'app_2'",
+        ];
+        let (mut good, mut bad) = (Vec::new(), Vec::new());
+        for (n, mark) in marks.into_iter().enumerate() {
+            let app = rig.application(&n.to_string()).await;
+            rig.endpoint(&app, &n.to_string(), &receiver.url()).await;
+            good.push(rig.accept(&app, r#"{"is":"good"}"#).await.message_id);
+            bad.push(rig.accept(&app, "{}").await.message_id);
+            rig.sql(mark, []).await;
+        }
+        receiver.answer_by(|arrival| Answer::status(if arrival.text() == "{}" { 500 } else { 200 }));
+        assert_eq!(rig.step().await.sent, 6);
+        assert_eq!(receiver.count(), 6);
+        rig.advance(7);
+        rig.drain().await;
+        for (good, bad) in good.iter().zip(&bad) {
+            assert_eq!((rig.state(good).await, rig.state(bad).await), ("delivered", "failed"));
+        }
+        assert_eq!(receiver.count(), 6, "nothing more is sent");
+        assert_eq!(rig.count("attempt").await, 6);
+        assert_eq!(rig.count("delivery").await, 0);
     }
 );
