@@ -201,11 +201,20 @@ impl Api {
         self.listen_with(Duration::from_secs(60)).await
     }
 
+    /// The same, for one connection after the other: whoever is answered knows that the server has done with all before.
+    pub async fn listen_to_one(&self) -> SocketAddr {
+        self.listen_to(1, Duration::from_secs(60)).await
+    }
+
     /// The same, with this patience for a request to arrive.
     pub async fn listen_with(&self, patience: Duration) -> SocketAddr {
+        self.listen_to(100, patience).await
+    }
+
+    async fn listen_to(&self, most: usize, patience: Duration) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let acceptor = CappedAcceptor::new(listener, 100, patience).unwrap();
+        let acceptor = CappedAcceptor::new(listener, most, patience).unwrap();
         tokio::spawn(Server::new_with_acceptor(acceptor).run(self.endpoint.clone()));
         address
     }

@@ -18,21 +18,21 @@ fn key(name: &str) -> Option<Key> {
     })
 }
 
-/// Keeps the intake's workers busy, so that what comes meanwhile is one batch.
-enum Gate {
+/// Keeps the intake's workers busy, so that what comes meanwhile is one batch; other writes wait too.
+pub enum Gate {
     Turn(Box<postrider::store::Tx>),
     Lock(DatabaseTransaction),
 }
 
 impl Gate {
-    async fn close(db: &TestDatabase, rig: &Rig) -> Self {
+    pub async fn close(db: &TestDatabase, rig: &Rig) -> Self {
         match db.kind() {
             Kind::Sqlite => Self::Turn(Box::new(rig.store.begin().await.expect("the turn is free"))),
             Kind::Postgres => Self::Lock(lock(db, "application").await),
         }
     }
 
-    async fn open(self) {
+    pub async fn open(self) {
         match self {
             Self::Turn(turn) => drop(turn),
             Self::Lock(lock) => lock.commit().await.expect("the lock ends"),

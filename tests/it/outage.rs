@@ -3,12 +3,16 @@
 use poem::Request;
 use poem::http::Method;
 use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
-use serde_json::json;
+use serde_json::{Value, json};
+use std::net::SocketAddr;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use url::Url;
 
 use crate::api::Api;
-use crate::harness::{Answer, DEADLINE, Gate, Kind, Proxy, Receiver, Rig, Shape, TestDatabase, within};
+use crate::harness::{Answer, DEADLINE, Gate, Kind, Proxy, Receiver, Rig, Shape, TestDatabase, rows, within};
+use crate::intake::{self, wait_for_blocked};
 use postrider::clock::Clock;
 use postrider::error::Kind as ErrorKind;
 
@@ -169,5 +173,156 @@ postgres_only!(
         let requests = receiver.arrivals();
         let of_it = requests.iter().filter(|one| one.message_id() == sent);
         assert_eq!(of_it.count(), 2, "nothing is sent twice");
+    }
+);
+
+/// A POST with the idempotency key `k`, as it goes over the wire.
+fn wire(api: &Api, path: &str, body: &Value) -> String {
+    let body = body.to_string();
+    format!(
+        "POST /api/v1{path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+         idempotency-key: k\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        api.token,
+        body.len()
+    )
+}
+
+/// Sends all of `text` on a connection of its own.
+async fn send(server: SocketAddr, text: &str) -> TcpStream {
+    let mut connection = TcpStream::connect(server).await.expect("a connection");
+    connection.write_all(text.as_bytes()).await.expect("it is sent");
+    connection
+}
+
+/// The answer to `text`: its status and its body.
+async fn answer(server: SocketAddr, text: &str) -> (String, Value) {
+    let mut connection = send(server, text).await;
+    let mut answer = String::new();
+    let reading = tokio::time::timeout(DEADLINE, connection.read_to_string(&mut answer));
+    reading.await.expect("an answer in time").expect("text");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).expect("a status").to_owned();
+    (status, serde_json::from_str(body).unwrap_or_default())
+}
+
+/// Returns when the server, which takes one connection at a time, has done with those before.
+async fn has_done(server: SocketAddr) {
+    let ping = "GET /api/v1/health/ping HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    assert_eq!(answer(server, ping).await.0, "204");
+}
+
+/// Waits until a write is under way that `intake::Gate` holds up.
+async fn is_under_way(db: &TestDatabase, api: &Api) {
+    match db.kind() {
+        Kind::Postgres => wait_for_blocked(&api.rig, 1).await,
+        Kind::Sqlite => {
+            let waiting = async || (api.rig.store.metrics().database_waiting.get() > 0).then_some(());
+            within(DEADLINE, "a write waits for its turn", waiting).await;
+        }
+    }
+}
+
+/// An API whose one application `a` has one endpoint at the receiver.
+async fn with_endpoint(db: &TestDatabase, receiver: &Receiver) -> Api {
+    let api = Api::on(db).await;
+    api.post("/app", json!({"name": "a", "uid": "a"})).await.expect(201);
+    api.post("/app/a/endpoint", json!({"url": receiver.url()}))
+        .await
+        .expect(201);
+    api
+}
+
+both!(half_a_request_of_a_client_that_hangs_up_leaves_nothing, async |db| {
+    let receiver = Receiver::start().await;
+    let mut api = with_endpoint(db, &receiver).await;
+    let server = api.listen_to_one().await;
+    let endpoint = json!({"url": receiver.url(), "uid": "other"});
+    let message = json!({"eventType": "order.paid", "payload": {"half": "of this is not sent"}});
+    for (path, body, status) in [("/app/a/endpoint", endpoint, "201"), ("/app/a/msg", message, "202")] {
+        let whole = wire(&api, path, &body);
+        let half = &whole[..whole.len() - body.to_string().len() / 2];
+        let before = rows(&api.rig.db, "select 1 from idempotency").await.len();
+        drop(send(server, half).await);
+        has_done(server).await;
+        assert_eq!(rows(&api.rig.db, "select 1 from idempotency").await.len(), before);
+        assert_eq!(answer(server, &whole).await.0, status, "the key is free");
+    }
+    assert_eq!(api.rig.count("endpoint").await, 2);
+    assert_eq!(api.rig.count("message").await, 1);
+    api.rig.drain().await;
+    assert_eq!(receiver.count(), 2);
+});
+
+both!(
+    a_message_whose_client_hangs_up_once_its_batch_has_begun_is_stored_and_delivered,
+    async |db| {
+        let receiver = Receiver::start().await;
+        let mut api = with_endpoint(db, &receiver).await;
+        let server = api.listen().await;
+        let message = wire(&api, "/app/a/msg", &json!({"eventType": "order.paid", "payload": {}}));
+        let gate = intake::Gate::close(db, &api.rig).await;
+        let client = send(server, &message).await;
+        is_under_way(db, &api).await;
+        drop(client);
+        gate.open().await;
+        within(DEADLINE, "the message is stored", async || {
+            (api.rig.count("message").await == 1).then_some(())
+        })
+        .await;
+        within(DEADLINE, "it is sent", async || {
+            (api.rig.step().await.sent == 1).then_some(())
+        })
+        .await;
+        let (status, again) = answer(server, &message).await;
+        assert_eq!(
+            (status.as_str(), again["id"].as_str()),
+            ("202", Some(receiver.arrivals()[0].message_id()))
+        );
+        api.rig.drain().await;
+        assert_eq!((api.rig.count("message").await, receiver.count()), (1, 1));
+    }
+);
+
+// Whether its batch had begun nobody knows, the client least of all: a repeat with the same key makes it good.
+both!(
+    a_client_that_hangs_up_without_its_answer_and_comes_back_has_sent_its_message_once,
+    async |db| {
+        let receiver = Receiver::start().await;
+        let mut api = with_endpoint(db, &receiver).await;
+        let server = api.listen().await;
+        let message = wire(&api, "/app/a/msg", &json!({"eventType": "order.paid", "payload": {}}));
+        for _ in 0..5 {
+            drop(send(server, &message).await);
+        }
+        let (status, accepted) = answer(server, &message).await;
+        assert_eq!(status, "202");
+        api.rig.drain().await;
+        let arrivals = receiver.arrivals();
+        assert_eq!(arrivals.len(), 1);
+        assert_eq!(accepted["id"].as_str(), Some(arrivals[0].message_id()));
+        assert_eq!(api.rig.count("message").await, 1);
+    }
+);
+
+both!(
+    an_endpoint_whose_client_hangs_up_is_made_to_its_end_and_a_repeat_is_told_of_it,
+    async |db| {
+        let receiver = Receiver::start().await;
+        let api = with_endpoint(db, &receiver).await;
+        let server = api.listen().await;
+        let endpoint = wire(&api, "/app/a/endpoint", &json!({"url": receiver.url(), "uid": "other"}));
+        let gate = intake::Gate::close(db, &api.rig).await;
+        let client = send(server, &endpoint).await;
+        is_under_way(db, &api).await;
+        drop(client);
+        gate.open().await;
+        within(DEADLINE, "the endpoint is made", async || {
+            (api.rig.count("endpoint where uid = 'other'").await == 1).then_some(())
+        })
+        .await;
+        let (status, again) = answer(server, &endpoint).await;
+        let made = api.get("/app/a/endpoint/other").await;
+        assert_eq!((status.as_str(), &again["id"]), ("201", &made.expect(200)["id"]));
+        assert_eq!(api.rig.count("endpoint").await, 2);
     }
 );
