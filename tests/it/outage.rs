@@ -326,3 +326,50 @@ both!(
         assert_eq!(api.rig.count("endpoint").await, 2);
     }
 );
+
+// Seen from within: a trigger tells of each session that writes what its settings are.
+postgres_only!(
+    no_session_of_ours_lets_a_statement_or_an_idle_transaction_last,
+    async |db| {
+        let receiver = Receiver::start().await;
+        let mut api = with_endpoint(db, &receiver).await;
+        let tell = "create function tell() returns trigger language plpgsql as $$ begin \
+                insert into told values (tg_table_name, pg_backend_pid(), \
+                    current_setting('statement_timeout'), current_setting('idle_in_transaction_session_timeout')); \
+                return null; end $$";
+        let mut sql = vec![
+            "create table told (by text, pid int, statement text, idle text)".to_owned(),
+            tell.to_owned(),
+        ];
+        // The API's writes, the intake's, the settler's, the heartbeat.
+        let tables = ["application", "message", "attempt", "process"];
+        for table in tables {
+            sql.push(format!(
+                "create trigger tell after insert or update on {table} for each statement execute function tell()"
+            ));
+        }
+        for sql in &sql {
+            api.rig.db.execute_unprepared(sql).await.expect(sql);
+        }
+        api.post("/app", json!({"name": "b"})).await.expect(201);
+        // The one on the intake's own line, the other, for its event id, on a connection of the pool.
+        for message in [
+            json!({"eventType": "t", "payload": {}}),
+            json!({"eventType": "t", "payload": {}, "eventId": "e"}),
+        ] {
+            api.post("/app/a/msg", message).await.expect(202);
+        }
+        api.rig.drain().await;
+        for table in tables {
+            assert!(
+                api.rig.count(&format!("told where by = '{table}'")).await > 0,
+                "{table}"
+            );
+        }
+        let own =
+            "told m where by = 'message' and not exists (select 1 from told where by <> 'message' and pid = m.pid)";
+        assert_eq!(api.rig.count(own).await, 1, "the intake's own line");
+        let others = "told where statement <> '30s' or idle <> '10s'";
+        assert_eq!(api.rig.count(others).await, 0);
+    }
+);
