@@ -58,7 +58,7 @@ pub(super) struct Sender {
 /// A lease that has been dealt with.
 #[derive(Clone, Debug)]
 pub(super) enum Sent {
-    Settled(Settlement),
+    Settled(Box<Settlement>),
     /// Not begun: given back, not counted.
     Unsent {
         delivery_id: String,
@@ -118,7 +118,7 @@ impl Sender {
     /// Sends one lease. Its slot is free again when this returns.
     pub async fn send(&self, lease: Lease) -> Sent {
         let (Some(target), false) = (lease.target.clone(), lease.delivered_already) else {
-            return Sent::Settled(self.settlement(lease, None, &Outcome::Gone));
+            return Sent::Settled(Box::new(self.settlement(lease, None, &Outcome::Gone)));
         };
         let clock = self.store.clock();
         let begins_before = lease.ends_at.saturating_sub(self.timeout + SETTLE_MARGIN);
@@ -140,7 +140,7 @@ impl Sender {
             }
         };
         let Some(body) = body else {
-            return Sent::Settled(self.settlement(lease, None, &Outcome::Gone));
+            return Sent::Settled(Box::new(self.settlement(lease, None, &Outcome::Gone)));
         };
         if clock.monotonic() > begins_before {
             return unsent(lease);
@@ -168,7 +168,7 @@ impl Sender {
         let settlement = self.settlement(lease, Some(attempt), &outcome);
         let metrics = self.store.metrics();
         metrics.attempted(settlement.decision, response_status, took);
-        Sent::Settled(settlement)
+        Sent::Settled(Box::new(settlement))
     }
 
     fn settlement(&self, lease: Lease, attempt: Option<AttemptRow>, outcome: &Outcome) -> Settlement {

@@ -12,7 +12,7 @@ use super::Shared;
 use super::sender::Sent;
 use crate::crash_point;
 use crate::error::{Kind, Result};
-use crate::store::queue::{self, Settlement};
+use crate::store::queue;
 use crate::store::took_too_long;
 
 /// Outcomes in one transaction.
@@ -175,9 +175,8 @@ async fn settle_one(shared: &Shared, sent: &mut Sent) -> Result<()> {
     }
     tracing::error!(%err, delivery = sent.delivery_id(), "an outcome was refused; storing it without the answer's text");
     let mut without = sent.clone();
-    if let Sent::Settled(Settlement {
-        attempt: Some(attempt), ..
-    }) = &mut without
+    if let Sent::Settled(settlement) = &mut without
+        && let Some(attempt) = &mut settlement.attempt
     {
         attempt.response = NOT_STORABLE.to_owned();
     }
@@ -219,7 +218,7 @@ async fn write_once(shared: &Shared, batch: &[Sent]) -> Result<()> {
     let began = Instant::now();
     let tx = shared.store.begin().await?;
     let settled = batch.iter().filter_map(|sent| match sent {
-        Sent::Settled(settlement) => Some(settlement),
+        Sent::Settled(settlement) => Some(&**settlement),
         Sent::Unsent { .. } => None,
     });
     queue::settle(&tx, settled.collect()).await?;
