@@ -112,12 +112,12 @@ impl Service<Name> for PublicNames {
     type Error = io::Error;
     type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let (targets, lookup) = (self.targets.clone(), self.look_up(name.clone(), ask_system));
+        let (targets, lookup) = (self.targets.clone(), self.look_up(name, ask_system));
         Box::pin(async move {
             let found = lookup.await.map_err(|err| io::Error::new(err.kind(), err))?;
             let any = !found.is_empty();
