@@ -81,7 +81,7 @@ pub(super) fn reply(status: u16, body: &impl Serialize) -> Result<Reply> {
     Ok(Reply { status, body })
 }
 
-fn not_json(err: serde_json::Error) -> Error {
+pub(super) fn not_json(err: serde_json::Error) -> Error {
     Error::internal("an answer cannot be written as JSON").because(err)
 }
 

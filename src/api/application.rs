@@ -150,7 +150,8 @@ impl Applications {
         let upwards = ascending(order.0, Ordering::Ascending);
         let request = ListQuery { limit, iterator }.request(&Iterates::Over(Prefix::Application), upwards)?;
         let page = list(&state.store, &caller.0.org_id, &request).await?;
-        Ok(Answer::ok(&ListOut::new(page, |row| &row.id, ApplicationOut::from))?)
+        let out = |row| Ok(ApplicationOut::from(row));
+        Ok(Answer::ok(&ListOut::new(page, &request, |row| &row.id, out)?)?)
     }
 
     /// Create an application

@@ -104,21 +104,20 @@ impl AttemptQuery {
     }
 }
 
-async fn page(
+async fn list_out(
     store: &Store,
     app_id: &str,
     of: Of<'_>,
     (request, filter): (PageRequest, Option<Filter>),
-) -> Result<Page<Model>> {
-    match filter {
-        Some(filter) => attempt::list(store, app_id, of, &filter, &request).await,
-        None => Ok(Page::empty()),
-    }
-}
-
-fn list_out(page: Page<Model>, with_content: Option<bool>) -> Result<Answer<ListOut<MessageAttemptOut>>> {
-    let out = |row| MessageAttemptOut::new(row, with_content.unwrap_or(true));
-    Answer::ok(&ListOut::new(page, |row| &row.id, out))
+    with_content: Option<bool>,
+) -> Result<Answer<ListOut<MessageAttemptOut>>> {
+    let with_content = with_content.unwrap_or(true);
+    let page = match filter {
+        Some(filter) => attempt::list(store, app_id, of, &filter, with_content, &request).await?,
+        None => Page::empty(),
+    };
+    let out = |row| Ok(MessageAttemptOut::new(row, with_content));
+    Answer::ok(&ListOut::new(page, &request, |row: &Model| &row.id, out)?)
 }
 
 pub(super) struct Attempts;
@@ -178,7 +177,7 @@ impl Attempts {
             None => None,
         };
         let of = Of::Message(&message.id, endpoint.as_deref());
-        Ok(list_out(page(&state.store, &app.id, of, query).await?, with_content.0)?)
+        Ok(list_out(&state.store, &app.id, of, query, with_content.0).await?)
     }
 
     /// List the attempts at an endpoint
@@ -227,8 +226,8 @@ impl Attempts {
         .read()?;
         let app = caller.application(&state.store, &app_id.0).await?;
         let endpoint = endpoint::get(&state.store, &app.id, &endpoint_id.0).await?;
-        let page = page(&state.store, &app.id, Of::Endpoint(&endpoint.id), query).await?;
-        Ok(list_out(page, with_content.0)?)
+        let of = Of::Endpoint(&endpoint.id);
+        Ok(list_out(&state.store, &app.id, of, query, with_content.0).await?)
     }
 
     /// Get an attempt

@@ -175,7 +175,8 @@ impl BackgroundTasks {
         let upwards = ascending(order.0, Ordering::Descending);
         let request = ListQuery { limit, iterator }.request(&Iterates::Over(Prefix::BackgroundTask), upwards)?;
         let page = page(&state.store, &caller.0.org_id, task.0, status.0, &request).await?;
-        Ok(Answer::ok(&ListOut::new(page, |row| &row.id, BackgroundTaskOut::from))?)
+        let out = |row| Ok(BackgroundTaskOut::from(row));
+        Ok(Answer::ok(&ListOut::new(page, &request, |row| &row.id, out)?)?)
     }
 
     /// Get a background task

@@ -23,6 +23,7 @@ use crate::error::Result;
 use crate::service;
 use crate::store::delivery_result::{self, Filter};
 use crate::store::entity::delivery_result::Model;
+use crate::store::entity::message as message_entity;
 use crate::store::{Page, PageRequest, Store, endpoint, message};
 
 pub(super) struct Deliveries;
@@ -111,8 +112,13 @@ impl Deliveries {
         let (page, mut endpoints) =
             endpoint::with_endpoints(&state.store, &app.id, page, &request, |row| &row.endpoint_id).await?;
         let page = page.filter_map(|row| Some((endpoints.remove(&row.endpoint_id)?, row)));
-        let out = |(endpoint, row)| MessageEndpointOut::new(endpoint, &row);
-        Ok(Answer::ok(&ListOut::new(page, |(_, row)| &row.endpoint_id, out))?)
+        let out = |(endpoint, row)| Ok(MessageEndpointOut::new(endpoint, &row));
+        Ok(Answer::ok(&ListOut::new(
+            page,
+            &request,
+            |(_, row)| &row.endpoint_id,
+            out,
+        )?)?)
     }
 
     /// Send a message to an endpoint again
@@ -156,9 +162,9 @@ async fn messages_out(
     let ids = page.rows.iter().map(|row| row.message_id.as_str());
     let mut messages = message::list_by_id(store, app_id, ids).await?;
     let page = page.filter_map(|row| Some((messages.remove(&row.message_id)?, row)));
-    let page = page.try_map(|(message, row)| {
+    let out = |(message, row): (message_entity::Model, Model)| {
         let payload = payload(contents.remove(&message.id), with_content)?;
         Ok(EndpointMessageOut::new(message, payload, &row))
-    })?;
-    Answer::ok(&ListOut::new(page, EndpointMessageOut::id, |out| out))
+    };
+    Answer::ok(&ListOut::new(page, request, |(message, _)| &message.id, out)?)
 }

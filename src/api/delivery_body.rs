@@ -45,10 +45,6 @@ impl EndpointMessageOut {
             next_attempt: row.next_at.map(Instant),
         }
     }
-
-    pub fn id(&self) -> &str {
-        &self.id
-    }
 }
 
 /// An endpoint, and how one message stands there.

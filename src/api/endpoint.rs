@@ -54,7 +54,8 @@ impl Endpoints {
         let request = ListQuery { limit, iterator }.request(&Iterates::Over(Prefix::Endpoint), upwards)?;
         let app = caller.application(&state.store, &app_id.0).await?;
         let page = endpoint::list(&state.store, &app.id, &request).await?;
-        Ok(Answer::ok(&ListOut::new(page, |row| &row.id, EndpointOut::from))?)
+        let out = |row| Ok(EndpointOut::from(row));
+        Ok(Answer::ok(&ListOut::new(page, &request, |row| &row.id, out)?)?)
     }
 
     /// Create an endpoint

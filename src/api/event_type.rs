@@ -210,8 +210,12 @@ impl EventTypes {
         let with_schemas = with_content.0.unwrap_or_default();
         let (store, flags) = (&state.store, caller.flags());
         let page = event_type::list(store, &caller.org_id, archived_too, flags, with_schemas, &request).await?;
-        let page = page.try_map(EventTypeOut::new)?;
-        Ok(Answer::ok(&ListOut::new(page, |out| &out.name, |out| out))?)
+        Ok(Answer::ok(&ListOut::new(
+            page,
+            &request,
+            |row| &row.name,
+            EventTypeOut::new,
+        )?)?)
     }
 
     /// Create an event type

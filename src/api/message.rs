@@ -285,11 +285,11 @@ impl Messages {
             true => message::with_contents(&state.store, &app.id, page, &request, |row| &row.id).await?,
             false => (page, HashMap::new()),
         };
-        let page = page.try_map(|row| {
+        let out = |row: Model| {
             let payload = payload(contents.remove(&row.id), with_content)?;
             Ok(MessageOut::new(row, payload))
-        })?;
-        Ok(Answer::ok(&ListOut::new(page, |out| &out.id, |out| out))?)
+        };
+        Ok(Answer::ok(&ListOut::new(page, &request, |row| &row.id, out)?)?)
     }
 
     /// Get a message

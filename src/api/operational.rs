@@ -55,11 +55,8 @@ impl OperationalWebhooks {
         let upwards = ascending(order.0, Ordering::Descending);
         let request = ListQuery { limit, iterator }.request(&Iterates::Over(Prefix::Endpoint), upwards)?;
         let page = endpoint::list(&state.store, &caller.0.org_id, &request).await?;
-        Ok(Answer::ok(&ListOut::new(
-            page,
-            |row| &row.id,
-            OperationalWebhookEndpointOut::from,
-        ))?)
+        let out = |row| Ok(OperationalWebhookEndpointOut::from(row));
+        Ok(Answer::ok(&ListOut::new(page, &request, |row| &row.id, out)?)?)
     }
 
     /// Create an operational endpoint

@@ -2,13 +2,16 @@
 //! Called by the resources of api.
 
 use std::borrow::Cow;
+use std::marker::PhantomData;
 
 use poem_openapi::Enum;
 use poem_openapi::param::Query;
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef, Registry};
 use poem_openapi::types::{ParseError, ParseFromParameter, ParseResult, Type};
 use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 
+use super::answer::not_json;
 use super::wire::{Nullable, json_type};
 use crate::domain::id::Prefix;
 use crate::domain::identifier::check_identifier;
@@ -116,28 +119,46 @@ pub fn ascending(order: Option<Ordering>, default: Ordering) -> bool {
     order.unwrap_or(default) == Ordering::Ascending
 }
 
-/// One page of a list.
+/// One page of a list of `T`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ListOut<T> {
-    data: Vec<T>,
+    data: Vec<Box<RawValue>>,
     /// Goes on after this page; null when it is empty.
     iterator: Option<String>,
     /// Goes back before this page.
     prev_iterator: Option<String>,
     /// Nothing further in this direction.
     done: bool,
+    #[serde(skip)]
+    row: PhantomData<T>,
 }
 
-impl<T> ListOut<T> {
-    /// The page, each row by `out`, with iterators from each row's `key`.
-    pub fn new<M>(page: Page<M>, key: impl Fn(&M) -> &str, out: impl FnMut(M) -> T) -> Self {
-        Self {
-            iterator: page.rows.last().map(|row| forwards(key(row))),
-            prev_iterator: page.rows.first().map(|row| format!("{BACKWARDS}{}", key(row))),
+impl<T: Serialize> ListOut<T> {
+    /// The page, each row by `out`, with iterators from each row's `key`. It is cut once more by what is written: JSON may
+    /// take six times the bytes that were read.
+    ///
+    /// # Errors
+    /// What `out` answers for the first row that it refuses.
+    pub fn new<M>(
+        page: Page<M>,
+        request: &PageRequest,
+        key: impl Fn(&M) -> &str,
+        mut out: impl FnMut(M) -> Result<T>,
+    ) -> Result<Self> {
+        let page = page.within(request, |row| {
+            let key = key(&row).to_owned();
+            let json = to_raw_value(&out(row)?).map_err(not_json)?;
+            let size = json.get().len() + 1;
+            Ok(((key, json), size))
+        })?;
+        Ok(Self {
+            iterator: page.rows.last().map(|(key, _)| forwards(key)),
+            prev_iterator: page.rows.first().map(|(key, _)| format!("{BACKWARDS}{key}")),
             done: page.done,
-            data: page.rows.into_iter().map(out).collect(),
-        }
+            data: page.rows.into_iter().map(|(_, json)| json).collect(),
+            row: PhantomData,
+        })
     }
 }
 
@@ -165,7 +186,10 @@ impl<T: Type> Type for ListOut<T> {
         registry.create_schema::<Self, _>(Self::name().into_owned(), |registry| {
             T::register(registry);
             MetaSchema {
-                description: Some("One page of a list."),
+                description: Some(
+                    "One page of a list. It ends at 4 MiB, and may then hold fewer than `limit`; `done` tells \
+                     whether it is the last.",
+                ),
                 required: vec!["data", "iterator", "done"],
                 properties: vec![
                     ("data", Vec::<T>::schema_ref()),

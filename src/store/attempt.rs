@@ -2,11 +2,11 @@
 //! they belong to. Called by api and service.
 
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::{ColumnTrait, EntityTrait, Iterable, QueryFilter, QuerySelect};
 
 use super::entity::attempt::{Column, Entity, Model};
 use super::message;
-use super::page::{Page, PageRequest, fetch};
+use super::page::{Page, PageRequest, fetch, fetch_within};
 use super::source::Source;
 use super::tx::Tx;
 use crate::domain::id::Prefix;
@@ -45,11 +45,13 @@ pub async fn get(source: &impl Source, app_id: &str, message_id: &str, id: &str)
     found.ok_or_else(not_found)
 }
 
+/// Without `with_response` each row's is empty.
 pub async fn list(
     source: &impl Source,
     app_id: &str,
     of: Of<'_>,
     filter: &Filter,
+    with_response: bool,
     page: &PageRequest,
 ) -> Result<Page<Model>> {
     let mut query = Entity::find().filter(Column::AppId.eq(app_id));
@@ -73,7 +75,13 @@ pub async fn list(
         query = query.filter(fits);
     }
     let query = filter.message.between.apply(query, Column::Id, Prefix::Attempt);
-    fetch(source, query, Column::Id, page).await
+    if with_response {
+        let size = "octet_length(response) + octet_length(url)";
+        return fetch_within(source, query, Column::Id, page, size, |query| query).await;
+    }
+    let columns = Column::iter().filter(|column| !matches!(column, Column::Response));
+    let narrow = query.select_only().columns(columns);
+    fetch(source, narrow.expr_as(Expr::cust("''"), "response"), Column::Id, page).await
 }
 
 /// How many attempts at an endpoint from `since` on and before `until` were delivered, and how many failed. Reads the

@@ -11,7 +11,7 @@ use sea_orm::{
 use super::application::set;
 use super::entity::endpoint::{ActiveModel, Column, Entity, Model, StoredHeaders, StoredSecret};
 use super::entity::json_text::JsonText;
-use super::page::{MOST_BYTES, Page, PageRequest, fetch_within};
+use super::page::{Page, PageRequest, fetch_within};
 use super::source::Source;
 use super::tx::Tx;
 use crate::domain::id::Prefix;
@@ -19,9 +19,9 @@ use crate::domain::identifier::check_identifier;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Kind, Result};
 
-/// How many bytes an endpoint takes in an answer, at most: JSON writes a character in up to six, and its filter twice.
-const SHOWN_BYTES: &str = "1024 + 6 * octet_length(description) + 2 * octet_length(url) + octet_length(metadata) \
-    + 2 * coalesce(octet_length(event_types), 0) + coalesce(octet_length(channels), 0)";
+/// How many bytes are read of an endpoint that is shown, but for what is small in all.
+const SHOWN_BYTES: &str = "octet_length(description) + octet_length(url) + octet_length(metadata) \
+    + coalesce(octet_length(event_types), 0) + coalesce(octet_length(channels), 0)";
 
 /// Everything that a caller may say of an endpoint and change later by a PUT.
 #[derive(Clone, Debug, Default)]
@@ -131,10 +131,10 @@ pub async fn with_endpoints<T>(
         .all(source.source())
         .await?;
     let sizes: HashMap<String, i64> = sizes.into_iter().collect();
-    let page = page.within(request, MOST_BYTES, |row| {
-        let size = sizes.get(id(row)).copied().unwrap_or_default();
-        usize::try_from(size).unwrap_or_default()
-    });
+    let page = page.within(request, |row| {
+        let size = sizes.get(id(&row)).copied().unwrap_or_default();
+        Ok((row, usize::try_from(size).unwrap_or_default()))
+    })?;
     let rows = shown(among(&page)).all(source.source()).await?;
     Ok((page, rows.into_iter().map(|row| (row.id.clone(), row)).collect()))
 }

@@ -83,22 +83,17 @@ pub async fn list(
     if !archived_too {
         query = query.filter(Column::Archived.eq(false));
     }
-    // JSON writes a character in up to six bytes.
-    let described = "1024 + 6 * octet_length(description)";
-    match with_schemas {
-        true => {
-            let size = format!("{described} + coalesce(octet_length(schemas), 0)");
-            fetch_within(source, query, Column::Name, page, &size, |query| query).await
-        }
-        false => {
-            let columns = Column::iter().filter(|column| !matches!(column, Column::Schemas));
-            let narrow = |query: Select<Entity>| {
-                let narrowed = query.select_only().columns(columns);
-                narrowed.expr_as(Expr::cust("null"), "schemas")
-            };
-            fetch_within(source, query, Column::Name, page, described, narrow).await
-        }
+    let described = "octet_length(description)";
+    if with_schemas {
+        let size = format!("{described} + coalesce(octet_length(schemas), 0)");
+        return fetch_within(source, query, Column::Name, page, &size, |query| query).await;
     }
+    let columns = Column::iter().filter(|column| !matches!(column, Column::Schemas));
+    let narrow = |query: Select<Entity>| {
+        let narrowed = query.select_only().columns(columns);
+        narrowed.expr_as(Expr::cust("null"), "schemas")
+    };
+    fetch_within(source, query, Column::Name, page, described, narrow).await
 }
 
 /// Which of these names are no event type, or an archived one, or not to be seen with these `flags`; `None` sees all.

@@ -9,7 +9,7 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 use super::backend::{Backend, contains};
 use super::entity::message::{Column, Entity, Model};
 use super::entity::message_content as content;
-use super::page::{Between, MOST_BYTES, Page, PageRequest, fetch};
+use super::page::{Between, Page, PageRequest, fetch};
 use super::source::Source;
 use super::tx::Tx;
 use crate::domain::id::Prefix;
@@ -114,10 +114,10 @@ pub async fn with_contents<T>(
         .all(source.source())
         .await?;
     let sizes: HashMap<String, i32> = sizes.into_iter().collect();
-    let page = page.within(request, MOST_BYTES, |row| {
-        let size = sizes.get(id(row)).copied().unwrap_or_default();
-        usize::try_from(size).unwrap_or_default()
-    });
+    let page = page.within(request, |row| {
+        let size = sizes.get(id(&row)).copied().unwrap_or_default();
+        Ok((row, usize::try_from(size).unwrap_or_default()))
+    })?;
     let contents = list_contents(source, app_id, page.rows.iter().map(&id)).await?;
     Ok((page, contents))
 }

@@ -9,8 +9,9 @@ use crate::domain::id::Prefix;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
 
-/// Bytes of one page: of the largest rows it would take half a gigabyte.
-pub(super) const MOST_BYTES: usize = 16 << 20;
+/// Bytes of one page, as it is read and again as it is written, whatever its `limit`. Some ten pages at once must fit into a
+/// container of 512 MB beside all else, and a client that reads 70 kB/s gets one in a minute.
+const PAGE_BYTES: usize = 4 << 20;
 
 /// Which part of a list is asked for.
 #[derive(Clone, Debug)]
@@ -66,25 +67,34 @@ impl<T> Page<T> {
         }
     }
 
-    /// The part next to where reading began that is no larger than `most`; one row at least.
-    pub(super) fn within(mut self, request: &PageRequest, most: usize, size: impl Fn(&T) -> usize) -> Self {
+    /// The part next to where reading began that is no larger than 4 MiB; one row at least. `f` makes of each row
+    /// what the page is to hold, and tells its bytes.
+    ///
+    /// # Errors
+    /// What `f` answers for the first row that it refuses.
+    pub fn within<U>(self, request: &PageRequest, mut f: impl FnMut(T) -> Result<(U, usize)>) -> Result<Page<U>> {
+        let mut page = Page {
+            rows: Vec::with_capacity(self.rows.len()),
+            done: self.done,
+        };
+        let mut rows = self.rows;
         if request.backwards {
-            self.rows.reverse();
+            rows.reverse();
         }
         let mut sum = 0;
-        let fitting = self.rows.iter().take_while(|row| {
-            sum += size(row);
-            sum <= most
-        });
-        let kept = fitting.count().max(1);
-        if kept < self.rows.len() {
-            self.rows.truncate(kept);
-            self.done = false;
+        for row in rows {
+            let (made, size) = f(row)?;
+            sum += size;
+            if sum > PAGE_BYTES && !page.rows.is_empty() {
+                page.done = false;
+                break;
+            }
+            page.rows.push(made);
         }
         if request.backwards {
-            self.rows.reverse();
+            page.rows.reverse();
         }
-        self
+        Ok(page)
     }
 
     /// Without the rows that `f` leaves out.
@@ -93,15 +103,6 @@ impl<T> Page<T> {
             rows: self.rows.into_iter().filter_map(f).collect(),
             done: self.done,
         }
-    }
-
-    /// # Errors
-    /// What `f` answers for the first row that it refuses.
-    pub fn try_map<U>(self, f: impl FnMut(T) -> Result<U>) -> Result<Page<U>> {
-        Ok(Page {
-            rows: self.rows.into_iter().map(f).collect::<Result<_>>()?,
-            done: self.done,
-        })
     }
 }
 
@@ -152,8 +153,8 @@ where
     Ok(request.page(rows))
 }
 
-/// The same, but ends early where the rows would take too much memory. `size` is SQL for the bytes that a row takes in an
-/// answer; `columns` narrows what is read of one.
+/// The same, but no more than 4 MiB are read. `size` is SQL for the bytes that are read of a row; `columns` narrows
+/// what that is.
 pub(super) async fn fetch_within<E, C>(
     source: &impl Source,
     query: Select<E>,
@@ -173,15 +174,14 @@ where
         .into_tuple()
         .all(source.source())
         .await?;
-    let page = request.page(sizes).within(request, MOST_BYTES, |(_, size)| {
-        usize::try_from(*size).unwrap_or(usize::MAX)
-    });
+    let page = request.page(sizes).within(request, |(key, size)| {
+        Ok((key, usize::try_from(size).unwrap_or_default()))
+    })?;
     if page.rows.is_empty() {
         return Ok(Page::empty());
     }
     let order = if request.ascending { Order::Asc } else { Order::Desc };
-    let keys = page.rows.into_iter().map(|(key, _)| key);
-    let rows = columns(query).filter(key.is_in(keys)).order_by(key, order);
+    let rows = columns(query).filter(key.is_in(page.rows)).order_by(key, order);
     Ok(Page {
         rows: rows.all(source.source()).await?,
         done: page.done,

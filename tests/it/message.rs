@@ -255,7 +255,7 @@ both!(a_page_ends_early_where_payloads_are_large, async |db| {
     let app = api.application("app").await;
     let path = format!("/app/{app}/msg");
     for n in 0..10 {
-        let large = json!({"eventType": "a", "eventId": n.to_string(), "payload": {"k": "x".repeat(2_000_000)}});
+        let large = json!({"eventType": "a", "eventId": n.to_string(), "payload": {"k": "x".repeat(500_000)}});
         api.post(&format!("{path}?with_content=false"), large).await.expect(202);
     }
     let all: Vec<String> = (0..10).rev().map(|n| n.to_string()).collect();

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::api::Api;
+use crate::harness::{Answer, Receiver};
 
 /// An application with two endpoints and two messages, and two event types; and every list's path.
 async fn lists(api: &Api) -> Vec<String> {
@@ -100,14 +101,14 @@ both!(a_bad_limit_or_iterator_is_refused_on_every_list, async |db| {
     }
 });
 
-/// What `key` names of the rows of a list, page by page in the direction of this iterator. No page has more than 16 MiB.
+/// What `key` names of the rows of a list, page by page in the direction of this iterator. No page has more than 4 MiB of rows.
 async fn pages(api: &Api, path: &str, key: &str, iterator: &str, from: &str) -> Vec<Vec<String>> {
     let mut all = Vec::new();
     let mut at = from.to_owned();
     while all.len() < 100 {
         let page = api.get(&format!("{path}&iterator={at}")).await;
         page.expect(200);
-        assert!(page.text.len() <= 16 << 20, "{} bytes", page.text.len());
+        assert!(page.text.len() <= (4 << 20) + 1024, "{} bytes", page.text.len());
         let rows = page.json["data"].as_array().unwrap().iter();
         all.push(rows.map(|row| row[key].as_str().unwrap().to_owned()).collect());
         if page.json["done"] == true {
@@ -130,7 +131,7 @@ async fn pages_both_ways(api: &Api, path: &str, key: &str) -> Vec<Vec<String>> {
 }
 
 both!(
-    a_page_of_endpoints_ends_at_16_mib_and_reads_no_headers_or_secrets,
+    a_page_of_endpoints_ends_at_4_mib_and_reads_no_headers_or_secrets,
     async |db| {
         let mut api = Api::on(db).await;
         let app = api.application("app").await;
@@ -161,13 +162,13 @@ both!(
         for list in ["endpoint", "msg/m/endpoint"] {
             let pages = pages_both_ways(&api, &format!("/app/{app}/{list}?limit=250"), "id").await;
             let rows: BTreeSet<_> = pages.concat().into_iter().collect();
-            assert_eq!((pages.len(), rows.len()), (2, 40), "{list}");
+            assert_eq!((pages.len(), rows.len()), (6, 40), "{list}");
         }
     }
 );
 
 both!(
-    a_page_of_event_types_ends_at_16_mib_and_reads_schemas_only_where_asked,
+    a_page_of_event_types_ends_at_4_mib_and_reads_schemas_only_where_asked,
     async |db| {
         let api = Api::on(db).await;
         let app = api.application("app").await;
@@ -179,12 +180,72 @@ both!(
             api.post("/event-type", largest).await.expect(201);
         }
         let with_content = pages_both_ways(&api, "/event-type?with_content=true&limit=250", "name").await;
-        assert_eq!((with_content.len(), with_content.concat()), (2, names.clone()));
+        assert_eq!((with_content.len(), with_content.concat()), (5, names.clone()));
         api.rig.sql("update event_type set schemas = 'none'", []).await;
         let without = pages_both_ways(&api, "/event-type?limit=250", "name").await;
         assert_eq!(without, std::slice::from_ref(&names));
         let endpoint = json!({"url": "http://127.0.0.1:1/", "eventTypes": names});
         api.post(&format!("/app/{app}/endpoint"), endpoint).await.expect(201);
+    }
+);
+
+both!(
+    a_page_of_attempts_ends_at_4_mib_of_what_is_written_and_the_rest_follows,
+    async |db| {
+        let mut api = Api::on(db).await;
+        let receiver = Receiver::start().await;
+        // JSON writes each of these bytes as six.
+        receiver.answer(Answer::ok().body(vec![1_u8; 20_000]));
+        let app = api.application("app").await;
+        let endpoint = json!({"url": receiver.url(), "uid": "e"});
+        api.post(&format!("/app/{app}/endpoint"), endpoint).await.expect(201);
+        for _ in 0..40 {
+            let message = json!({"eventType": "t", "payload": {}});
+            api.post(&format!("/app/{app}/msg"), message).await.expect(202);
+        }
+        api.rig.drain().await;
+        let list = format!("/app/{app}/attempt/endpoint/e?limit=250");
+        let written = pages_both_ways(&api, &list, "id").await;
+        let rows: BTreeSet<_> = written.concat().into_iter().collect();
+        let sizes: Vec<_> = written.iter().map(Vec::len).collect();
+        assert_eq!((sizes, rows.len()), (vec![34, 6], 40));
+        let without = pages_both_ways(&api, &format!("{list}&with_content=false"), "id").await;
+        assert_eq!(without, [written.concat()]);
+    }
+);
+
+both!(
+    a_page_of_messages_ends_at_4_mib_of_what_is_written_and_holds_one_at_least,
+    async |db| {
+        let mut api = Api::on(db).await;
+        let app = api.application("app").await;
+        let endpoint = json!({"url": "http://127.0.0.1:1/", "uid": "e"});
+        api.post(&format!("/app/{app}/endpoint"), endpoint).await.expect(201);
+        // As text in JSON the larger is written as 6 MB, the smaller as 1.2 MB.
+        for size in [1_000_000, 200_000, 200_000, 200_000, 200_000] {
+            let raw = "\u{1}".repeat(size);
+            let content = json!({"rawPayload": "x".repeat(size)});
+            let message = json!({"eventType": "t", "payload": {}, "transformationsParams": content});
+            let id = api.post(&format!("/app/{app}/msg"), message).await.field("id");
+            let sql = "update message_content set body = $1 where message_id = $2";
+            api.rig.sql(sql, [raw.into(), id.into()]).await;
+        }
+        api.rig.drain().await;
+        for list in ["msg", "endpoint/e/msg"] {
+            let mut sizes = Vec::new();
+            let mut at = String::new();
+            loop {
+                let page = api.get(&format!("/app/{app}/{list}?limit=250&iterator={at}")).await;
+                let rows = page.expect(200)["data"].as_array().unwrap().len();
+                assert!(page.text.len() <= (4 << 20) + 1024 || rows == 1, "{}", page.text.len());
+                sizes.push(rows);
+                if page.json["done"] == true {
+                    break;
+                }
+                page.json["iterator"].as_str().unwrap().clone_into(&mut at);
+            }
+            assert_eq!(sizes, [3, 1, 1], "{list}: the newest first");
+        }
     }
 );
 

@@ -151,7 +151,7 @@ both!(
         let endpoint = json!({"url": receiver.url(), "uid": "e"});
         api.post(&format!("/app/{app}/endpoint"), endpoint).await.expect(201);
         for n in 0..10 {
-            let large = json!({"eventType": "a", "eventId": n.to_string(), "payload": {"k": "x".repeat(2_000_000)}});
+            let large = json!({"eventType": "a", "eventId": n.to_string(), "payload": {"k": "x".repeat(500_000)}});
             let path = format!("/app/{app}/msg?with_content=false");
             api.post(&path, large).await.expect(202);
         }
