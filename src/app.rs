@@ -18,7 +18,7 @@ pub use self::database::{
     COMMAND_PATIENCE, connect_options, drop_former_key, key_file, migrate_options, open_beside, reach, replace_keys,
     unlock, unlock_to_rotate,
 };
-use crate::api::listener::CappedAcceptor;
+use crate::api::listener::{CappedAcceptor, Patience};
 use crate::api::{self, AdminToken, ApiState, Probes};
 use crate::clock::Clock;
 use crate::config::ServeSettings;
@@ -40,6 +40,8 @@ const LAST_WRITES: Duration = Duration::from_secs(6);
 const LONGEST_REQUEST: Duration = Duration::from_secs(60);
 /// Connections at once; more wait in the system's queue.
 const MOST_CONNECTIONS: usize = 10_000;
+/// A response may take this long to be read once its client has stopped reading: a page of 4 MiB at 70 kB/s.
+const LONGEST_RESPONSE: Duration = Duration::from_secs(60);
 /// The connections of callers, and as many again for deliveries, the database and files.
 const MOST_OPEN_FILES: u64 = 20_000;
 
@@ -108,7 +110,11 @@ async fn run(
     let intakes = TaskTracker::new();
     let intake = Intake::start(store, &handoff, settings.intake(), &intakes);
 
-    let connections = CappedAcceptor::new(listener, MOST_CONNECTIONS, LONGEST_REQUEST)
+    let patience = Patience {
+        request: LONGEST_REQUEST,
+        response: LONGEST_RESPONSE,
+    };
+    let connections = CappedAcceptor::new(listener, MOST_CONNECTIONS, patience)
         .map_err(|err| Error::internal("the socket has no address").because(err))?;
     let routes = api::routes(ApiState {
         store: store.clone(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use poem::Server;
 use tokio::net::TcpListener;
 
-use crate::api::listener::CappedAcceptor;
+use crate::api::listener::{CappedAcceptor, Patience};
 use crate::api::{Probes, probe_routes};
 use crate::error::{Error, Result};
 
@@ -16,6 +16,8 @@ use crate::error::{Error, Result};
 const MOST_CONNECTIONS: usize = 64;
 /// A request has no body and may take this long to arrive.
 const LONGEST_REQUEST: Duration = Duration::from_secs(10);
+/// A page of metrics is some 20 kB.
+const LONGEST_RESPONSE: Duration = Duration::from_secs(10);
 const IDLE_CONNECTION: Duration = Duration::from_secs(75);
 
 /// Answers at `wanted` from now on.
@@ -26,7 +28,11 @@ pub async fn listen(wanted: SocketAddr, probes: &Arc<Probes>) -> Result<()> {
     let cannot = |err| Error::config(format!("cannot listen on {wanted} (POSTRIDER_METRICS_LISTEN)")).because(err);
     let listener = TcpListener::bind(wanted).await.map_err(cannot)?;
     let address = listener.local_addr().unwrap_or(wanted);
-    let acceptor = CappedAcceptor::new(listener, MOST_CONNECTIONS, LONGEST_REQUEST).map_err(cannot)?;
+    let patience = Patience {
+        request: LONGEST_REQUEST,
+        response: LONGEST_RESPONSE,
+    };
+    let acceptor = CappedAcceptor::new(listener, MOST_CONNECTIONS, patience).map_err(cannot)?;
     tracing::info!(%address, "probes and metrics");
     let routes = probe_routes(probes);
     tokio::spawn(async move {

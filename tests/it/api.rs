@@ -4,7 +4,7 @@
 use poem::endpoint::BoxEndpoint;
 use poem::http::{HeaderMap, Method, StatusCode};
 use poem::{Endpoint, EndpointExt, Request, Response, Server};
-use postrider::api::listener::CappedAcceptor;
+use postrider::api::listener::{CappedAcceptor, Patience};
 use postrider::api::{AdminToken, ApiState, Probes, routes};
 use postrider::domain::token;
 use postrider::service;
@@ -15,6 +15,11 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 use crate::harness::{Rig, Shape, TestDatabase};
+
+const PATIENCE: Patience = Patience {
+    request: Duration::from_secs(60),
+    response: Duration::from_secs(60),
+};
 
 pub const ADMIN: &str = "an admin token of any text, ä too";
 
@@ -198,20 +203,25 @@ impl Api {
 
     /// Serves on a loopback port as long as this lives.
     pub async fn listen(&self) -> SocketAddr {
-        self.listen_with(Duration::from_secs(60)).await
+        self.listen_to(100, PATIENCE).await
     }
 
     /// The same, for one connection after the other: whoever is answered knows that the server has done with all before.
     pub async fn listen_to_one(&self) -> SocketAddr {
-        self.listen_to(1, Duration::from_secs(60)).await
+        self.listen_to(1, PATIENCE).await
     }
 
-    /// The same, with this patience for a request to arrive.
-    pub async fn listen_with(&self, patience: Duration) -> SocketAddr {
-        self.listen_to(100, patience).await
+    /// The same, with this patience for a response to be read.
+    pub async fn listen_to_one_reader(&self, response: Duration) -> SocketAddr {
+        self.listen_to(1, Patience { response, ..PATIENCE }).await
     }
 
-    async fn listen_to(&self, most: usize, patience: Duration) -> SocketAddr {
+    /// As [`Api::listen`], with this patience for a request to arrive.
+    pub async fn listen_with(&self, request: Duration) -> SocketAddr {
+        self.listen_to(100, Patience { request, ..PATIENCE }).await
+    }
+
+    async fn listen_to(&self, most: usize, patience: Patience) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let acceptor = CappedAcceptor::new(listener, most, patience).unwrap();

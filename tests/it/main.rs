@@ -28,6 +28,7 @@ mod idempotency;
 mod intake;
 mod key_rotation;
 mod leases;
+mod listener;
 mod message;
 mod message_in;
 mod metrics;
