@@ -132,11 +132,14 @@ async fn run(
         stop.await;
         seen.stopping();
     };
-    Server::new_with_acceptor(connections)
+    let serving = Server::new_with_acceptor(connections)
         .idle_timeout(IDLE_CONNECTION)
-        .run_with_graceful_shutdown(routes, begin_stop(stop, grace, grace_over), Some(grace))
-        .await
-        .map_err(|err| Error::internal("the server stopped").because(err))?;
+        .run_with_graceful_shutdown(routes, begin_stop(stop, grace, grace_over), Some(grace));
+    tokio::select! {
+        served = serving => served.map_err(|err| Error::internal("the server stopped").because(err))?,
+        // There is nothing to end in order: nothing can be stored any more.
+        lost = store.watch_file() => return lost,
+    }
     intakes.close();
     if tokio::time::timeout(LAST_WRITES, intakes.wait()).await.is_err() {
         tracing::warn!("a request was cut off while it was being stored");

@@ -71,6 +71,7 @@ impl Probes {
             STOPPING => return Err(Error::unavailable("it is stopping")),
             _ => {}
         }
+        self.store.check_file()?;
         let apart = Duration::from_micros(self.store.clock().offset().unsigned_abs());
         if apart > CLOCKS_APART {
             let message = format!(

@@ -1,12 +1,9 @@
-//! Opens the database: pools, session settings, SQLite's single-process lock. Called by app and cli.
+//! Opens the database: pools, session settings. Called by app and cli.
 
-use std::fs::{File, TryLockError};
-use std::io::ErrorKind;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sea_orm::{DatabaseConnection, SqlxPostgresConnector, SqlxSqliteConnector};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -15,6 +12,7 @@ use tokio::sync::{Mutex, Notify};
 
 use super::backend::Backend;
 use super::pool::Pool;
+use super::sqlite_file::{SqliteFile, sqlite_path};
 use super::tx::{Shared, TURN_DEADLINE};
 use crate::clock::Clock;
 use crate::domain::encryption_keys::EncryptionKeys;
@@ -32,7 +30,6 @@ const SQLITE_READERS: u32 = 4;
 const INTAKE_CONNECTIONS: u32 = 2;
 /// A guest gets the file's lock only between two transactions of a holder that hardly ever pauses.
 const GUEST_PATIENCE: Duration = Duration::from_secs(30);
-const LOCK_POLL: Duration = Duration::from_millis(50);
 
 #[derive(Clone)]
 pub struct ConnectOptions {
@@ -64,8 +61,8 @@ pub(super) enum Pools {
         writer: Arc<Pool>,
         readers: Arc<Pool>,
         shared: Arc<Mutex<Shared>>,
-        /// Held as long as it is open.
-        _lock: Option<File>,
+        /// Its lock is held as long as the pools are open.
+        file: SqliteFile,
     },
     Postgres {
         pool: Arc<Pool>,
@@ -234,27 +231,10 @@ impl Store {
     }
 }
 
-/// The file of an SQLite URL, `None` for any other URL.
-pub fn sqlite_path(url: &str) -> Option<PathBuf> {
-    let path = url.strip_prefix("sqlite:")?;
-    Some(PathBuf::from(path.strip_prefix("//").unwrap_or(path)))
-}
-
 async fn open_sqlite(path: &Path, hold: Hold, full_sync: bool) -> Result<Pools> {
-    let lock = match hold {
-        Hold::Alone => Some(lock_file(path, Duration::ZERO).await?),
-        Hold::AloneWithin(patience) => Some(lock_file(path, patience).await?),
-        Hold::Beside if path.exists() => None,
-        Hold::Beside => {
-            return Err(Error::config(format!(
-                "there is no database at {} yet: start `app serve`, or run `app migrate`, first",
-                path.display()
-            )));
-        }
-    };
+    let file = SqliteFile::hold(path, hold).await?;
     let mut options = SqliteConnectOptions::new().filename(path);
-    if lock.is_some() {
-        create_private(path)?;
+    if file.is_held() {
         // The file keeps the mode; switching to it cannot wait for others, so only who is alone does it.
         options = options.create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
     }
@@ -290,51 +270,8 @@ async fn open_sqlite(path: &Path, hold: Hold, full_sync: bool) -> Result<Pools> 
         writer: Pool::lasting(SqlxSqliteConnector::from_sqlx_sqlite_pool(writer)),
         readers: Pool::lasting(SqlxSqliteConnector::from_sqlx_sqlite_pool(readers)),
         shared: Arc::default(),
-        _lock: lock,
+        file,
     })
-}
-
-/// An empty file is an empty database. Its owner alone may read it: payloads and own headers lie in it in clear.
-fn create_private(path: &Path) -> Result<()> {
-    let created = File::options().write(true).create_new(true).mode(0o600).open(path);
-    match created {
-        Err(err) if err.kind() != ErrorKind::AlreadyExists => {
-            Err(Error::config(format!("cannot create the SQLite file {}", path.display())).because(err))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// One process a file: two would each believe that the other's leases are a dead predecessor's.
-async fn lock_file(path: &Path, patience: Duration) -> Result<File> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder)
-            .map_err(|err| Error::config(format!("cannot create the folder {}", folder.display())).because(err))?;
-    }
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let cannot_lock =
-        |err: std::io::Error| Error::config(format!("cannot lock {}", Path::new(&name).display())).because(err);
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&name)
-        .map_err(cannot_lock)?;
-    let deadline = Instant::now() + patience;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => tokio::time::sleep(LOCK_POLL).await,
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::config(format!(
-                    "another process uses the SQLite file {}: stop it first, or use Postgres for more than one process",
-                    path.display()
-                )));
-            }
-            Err(TryLockError::Error(err)) => return Err(cannot_lock(err)),
-        }
-    }
 }
 
 fn open_postgres(options: &ConnectOptions) -> Result<Pools> {

@@ -29,12 +29,14 @@ mod rows;
 pub mod schema;
 pub mod sealed;
 mod source;
+mod sqlite_file;
 pub mod token;
 mod tx;
 
 pub use backend::{Backend, took_too_long};
-pub use connect::{ConnectOptions, Connections, Hold, Store, sqlite_path};
+pub use connect::{ConnectOptions, Connections, Hold, Store};
 pub use page::{Between, Page, PageRequest};
 pub use pool::ANSWER_DEADLINE;
 pub use source::{Source, is_prepared, ping};
+pub use sqlite_file::sqlite_path;
 pub use tx::Tx;

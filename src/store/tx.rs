@@ -150,9 +150,13 @@ async fn to_its_end<T: Send + 'static>(step: impl Future<Output = Result<T>> + S
 }
 
 async fn begin_shared(store: &Store) -> Result<OwnedMutexGuard<Shared>> {
-    let Pools::Sqlite { writer, shared, .. } = store.pools() else {
+    let Pools::Sqlite {
+        writer, shared, file, ..
+    } = store.pools()
+    else {
         return Err(lost());
     };
+    file.check_known()?;
     let mut turn = lock(shared).await?;
     if turn.open.is_none() {
         let immediate = TransactionOptions {
@@ -200,7 +204,7 @@ async fn reconnect(store: &Store) {
 }
 
 async fn end_turn(store: &Store, turn: OwnedMutexGuard<Shared>) -> Result<()> {
-    let Pools::Sqlite { shared, .. } = store.pools() else {
+    let Pools::Sqlite { shared, file, .. } = store.pools() else {
         return Err(lost());
     };
     let outcome = turn.outcome.clone();
@@ -208,7 +212,11 @@ async fn end_turn(store: &Store, turn: OwnedMutexGuard<Shared>) -> Result<()> {
     let mut turn = shared.clone().lock_owned().await;
     if outcome.get().is_none() {
         let ended = match turn.open.take() {
-            Some(open) => open.commit().await.map_err(|err| err.to_string()),
+            // Looked at after the commit: a file that goes at any time before has not kept it.
+            Some(open) => match open.commit().await {
+                Ok(()) => file.check_database().map_err(|err| err.to_string()),
+                Err(err) => Err(err.to_string()),
+            },
             None => Err("it ended without an answer".to_owned()),
         };
         if ended.is_err() {

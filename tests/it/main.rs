@@ -62,6 +62,7 @@ mod serve;
 mod settlement;
 mod shared_write;
 mod slowdown;
+mod sqlite_file;
 mod stall;
 mod standing;
 mod statistics;

@@ -1,0 +1,213 @@
+//! The SQLite file on disk: which file a URL names, the lock that keeps a second process out, and whether the file is still
+//! there. Must not open it: connect does.
+
+use std::fs::{self, File, Metadata, TryLockError};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use super::connect::{Hold, Pools, Store};
+use crate::error::{Error, Result};
+
+const LOCK_POLL: Duration = Duration::from_millis(50);
+/// How often a process makes sure that its file is there. What it accepts is proved by each commit besides.
+const WATCH_PERIOD: Duration = Duration::from_secs(1);
+/// As many links as Linux follows.
+const MOST_LINKS: usize = 40;
+/// A file that is open, and the lock on it.
+pub(super) struct SqliteFile {
+    database: Named,
+    /// `None` for a guest.
+    lock: Option<(Named, File)>,
+    /// What was found to be gone. Set once, by whoever looks first.
+    lost: OnceLock<PathBuf>,
+}
+
+/// A file as it was when it was opened.
+struct Named {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Named {
+    fn new(path: &Path, metadata: &Metadata) -> Self {
+        Self {
+            path: path.to_owned(),
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
+
+    /// Whether the path leads to the same file still. If the file system does not tell, it does.
+    fn is_there(&self) -> bool {
+        match fs::metadata(&self.path) {
+            Ok(found) => (found.dev(), found.ino()) == (self.device, self.inode),
+            Err(err) => err.kind() != ErrorKind::NotFound,
+        }
+    }
+}
+
+impl SqliteFile {
+    /// Takes the lock that `hold` asks for, and makes a file that is missing. A guest's file must be there.
+    ///
+    /// # Errors
+    /// `Config` when another process holds the lock, the file cannot be made, or it has a second name.
+    pub async fn hold(path: &Path, hold: Hold) -> Result<Self> {
+        if fs::metadata(path).is_ok_and(|found| found.nlink() > 1) {
+            return Err(Error::config(format!(
+                "the SQLite file {} has more than one name (a hard link): its log lies beside the name by which it is \
+                 opened, so two names can spoil it. Remove the others",
+                path.display()
+            )));
+        }
+        let lock = match hold {
+            Hold::Alone => Some(lock(path, Duration::ZERO).await?),
+            Hold::AloneWithin(patience) => Some(lock(path, patience).await?),
+            Hold::Beside => None,
+        };
+        if lock.is_some() {
+            create_private(path)?;
+        }
+        let found = fs::metadata(path).map_err(|err| match err.kind() {
+            ErrorKind::NotFound => Error::config(format!(
+                "there is no database at {} yet: start `app serve`, or run `app migrate`, first",
+                path.display()
+            )),
+            _ => Error::config(format!("cannot open the SQLite file {}", path.display())).because(err),
+        })?;
+        Ok(Self {
+            database: Named::new(path, &found),
+            lock,
+            lost: OnceLock::new(),
+        })
+    }
+
+    /// Whether a lock is held.
+    pub fn is_held(&self) -> bool {
+        self.lock.is_some()
+    }
+
+    /// Looks at nothing: fails once it is known that the file is gone.
+    ///
+    /// # Errors
+    /// `Unavailable`, with the reason.
+    pub fn check_known(&self) -> Result<()> {
+        match self.lost.get() {
+            None => Ok(()),
+            Some(path) => Err(Error::unavailable(format!(
+                "{} was removed or replaced while it was served: what is written would be lost",
+                path.display()
+            ))),
+        }
+    }
+
+    /// Looks whether the database is still there.
+    ///
+    /// # Errors
+    /// As [`SqliteFile::check_known`], which fails from then on.
+    pub fn check_database(&self) -> Result<()> {
+        self.look_at(&self.database)
+    }
+
+    /// Looks at the lock as well: without it another process may come.
+    ///
+    /// # Errors
+    /// As [`SqliteFile::check_database`].
+    pub fn check(&self) -> Result<()> {
+        self.check_database()?;
+        self.lock.as_ref().map_or(Ok(()), |(named, _)| self.look_at(named))
+    }
+
+    fn look_at(&self, file: &Named) -> Result<()> {
+        if !file.is_there() {
+            let _ = self.lost.set(file.path.clone());
+        }
+        self.check_known()
+    }
+}
+
+impl Store {
+    /// Fails if what is written now would be lost, since the SQLite file is not the one that was opened. Never on Postgres.
+    ///
+    /// # Errors
+    /// `Unavailable`, with the reason.
+    pub fn check_file(&self) -> Result<()> {
+        match self.pools() {
+            Pools::Sqlite { file, .. } => file.check(),
+            Pools::Postgres { .. } => Ok(()),
+        }
+    }
+
+    /// Looks after the SQLite file once a second. On Postgres it waits for ever.
+    ///
+    /// # Errors
+    /// As [`Store::check_file`]; it never ends otherwise.
+    pub async fn watch_file(&self) -> Result<()> {
+        if let Pools::Postgres { .. } = self.pools() {
+            return std::future::pending().await;
+        }
+        loop {
+            self.check_file()?;
+            self.clock().sleep(WATCH_PERIOD).await;
+        }
+    }
+}
+
+/// The file of an SQLite URL, `None` for any other URL. Symbolic links are followed, as SQLite does: by whatever name the
+/// file is opened, its lock, its key and its log lie beside the file itself.
+pub fn sqlite_path(url: &str) -> Option<PathBuf> {
+    let path = url.strip_prefix("sqlite:")?;
+    let mut path = PathBuf::from(path.strip_prefix("//").unwrap_or(path));
+    for _ in 0..MOST_LINKS {
+        let Ok(target) = fs::read_link(&path) else { break };
+        path = path.parent().unwrap_or(Path::new("")).join(target);
+    }
+    Some(path)
+}
+
+/// An empty file is an empty database. Its owner alone may read it: payloads and own headers lie in it in clear.
+fn create_private(path: &Path) -> Result<()> {
+    let created = File::options().write(true).create_new(true).mode(0o600).open(path);
+    match created {
+        Err(err) if err.kind() != ErrorKind::AlreadyExists => {
+            Err(Error::config(format!("cannot create the SQLite file {}", path.display())).because(err))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// One process a file: two would each believe that the other's leases are a dead predecessor's. The lock is on a file of its
+/// own, because closing any handle of the database itself drops the locks that SQLite has on it in this process.
+async fn lock(path: &Path, patience: Duration) -> Result<(Named, File)> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::create_dir_all(folder)
+            .map_err(|err| Error::config(format!("cannot create the folder {}", folder.display())).because(err))?;
+    }
+    let name = path.with_added_extension("lock");
+    let cannot_lock = |err: io::Error| Error::config(format!("cannot lock {}", name.display())).because(err);
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&name)
+        .map_err(cannot_lock)?;
+    let deadline = Instant::now() + patience;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => tokio::time::sleep(LOCK_POLL).await,
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::config(format!(
+                    "another process uses the SQLite file {}: stop it first, or use Postgres for more than one process",
+                    path.display()
+                )));
+            }
+            Err(TryLockError::Error(err)) => return Err(cannot_lock(err)),
+        }
+    }
+    let metadata = file.metadata().map_err(cannot_lock)?;
+    Ok((Named::new(&name, &metadata), file))
+}
