@@ -30,6 +30,8 @@ const SQLITE_READERS: u32 = 4;
 const INTAKE_CONNECTIONS: u32 = 2;
 /// A guest gets the file's lock only between two transactions of a holder that hardly ever pauses.
 const GUEST_PATIENCE: Duration = Duration::from_secs(30);
+/// SQLite's log shrinks to this size after the readers that made it grow are gone. With short reads it stays at 9 MB.
+const LOG_BYTES: u32 = 64 << 20;
 
 #[derive(Clone)]
 pub struct ConnectOptions {
@@ -250,6 +252,7 @@ async fn open_sqlite(path: &Path, hold: Hold, full_sync: bool) -> Result<Pools> 
             TURN_DEADLINE
         })
         .pragma("cache_size", "-32768")
+        .pragma("journal_size_limit", LOG_BYTES.to_string())
         .pragma("temp_store", "memory");
     let pool = |connections| {
         SqlitePoolOptions::new()

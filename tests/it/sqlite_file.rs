@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use postrider::clock::Clock;
+use postrider::store::Source;
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use serde_json::json;
 
 use crate::api::Api;
@@ -152,3 +155,16 @@ async fn a_file_that_is_named_by_a_link_has_its_key_beside_itself() {
     linked.run(&["backup", "now.sqlite"]).await.ok();
     assert_eq!(fs::read(linked.folder().join("now.sqlite.key")).expect("a copy"), key);
 }
+
+async fn log_limit(connection: &impl ConnectionTrait) -> i64 {
+    let statement = Statement::from_string(DbBackend::Sqlite, "pragma journal_size_limit");
+    let row = connection.query_one_raw(statement).await.expect("an answer");
+    row.expect("a row").try_get_by_index(0).expect("a number")
+}
+
+sqlite_only!(a_log_that_has_grown_shrinks_to_64_mib, async |db| {
+    let store = db.open(Clock::system()).await;
+    let tx = store.begin().await.expect("a transaction begins");
+    assert_eq!(log_limit(tx.source()).await, 64 << 20);
+    assert_eq!(log_limit(store.source()).await, 64 << 20);
+});
