@@ -16,6 +16,18 @@ const LOCK_POLL: Duration = Duration::from_millis(50);
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
 /// As many links as Linux follows.
 const MOST_LINKS: usize = 40;
+/// File systems by their names in /proc, on which another machine sees neither SQLite's locks nor its shared memory.
+const NETWORK_FILE_SYSTEMS: [&str; 8] = [
+    "9p",
+    "ceph",
+    "cifs",
+    "fuse.glusterfs",
+    "fuse.sshfs",
+    "nfs",
+    "nfs4",
+    "smb3",
+];
+
 /// A file that is open, and the lock on it.
 pub(super) struct SqliteFile {
     database: Named,
@@ -78,6 +90,9 @@ impl SqliteFile {
             )),
             _ => Error::config(format!("cannot open the SQLite file {}", path.display())).because(err),
         })?;
+        if hold == Hold::Alone {
+            warn_of_network(path, found.dev());
+        }
         Ok(Self {
             database: Named::new(path, &found),
             lock,
@@ -210,4 +225,49 @@ async fn lock(path: &Path, patience: Duration) -> Result<(Named, File)> {
     }
     let metadata = file.metadata().map_err(cannot_lock)?;
     Ok((Named::new(&name, &metadata), file))
+}
+
+/// Only a warning: with one process on one machine it mostly works.
+fn warn_of_network(path: &Path, device: u64) {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    if let Some(kind) = network_file_system(&mounts, device) {
+        tracing::warn!(
+            path = %path.display(),
+            kind,
+            "the SQLite file is on a network file system, where locks and shared memory are not safe: use a local disk, or Postgres"
+        );
+    }
+}
+
+/// The kind of file system that is mounted from `device`, if it is one of the network. `mounts` is Linux' mountinfo (proc(5)):
+/// the third field is the device, the first after ` - ` the kind.
+fn network_file_system(mounts: &str, device: u64) -> Option<&'static str> {
+    // As the C library packs them into one number (gnu_dev_makedev).
+    let major = (device >> 8 & 0xfff) | (device >> 32 & !0xfff);
+    let minor = (device & 0xff) | (device >> 12 & 0xffff_ff00);
+    let number = format!("{major}:{minor}");
+    let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some(&number))?;
+    let kind = mount.split_once(" - ")?.1.split(' ').next()?;
+    NETWORK_FILE_SYSTEMS.into_iter().find(|known| *known == kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_file_system_is_known_by_the_device_of_the_file() {
+        let mounts = "\
+22 1 254:1 / / rw,relatime - ext4 /dev/vda1 rw
+90 22 0:53 / /srv/my\\040data rw,nosuid shared:9 master:2 - nfs4 nas:/data rw,vers=4.2
+91 22 0:300 /deep /home rw - fuse.sshfs user@host: rw
+92 22 0:54 / /tmp rw - tmpfs tmpfs rw";
+        let at = |major: u64, minor: u64| {
+            let device = (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12);
+            network_file_system(mounts, device)
+        };
+        assert_eq!(at(0, 53), Some("nfs4"));
+        assert_eq!(at(0, 300), Some("fuse.sshfs"));
+        assert_eq!((at(254, 1), at(0, 54), at(0, 99)), (None, None, None));
+    }
 }
