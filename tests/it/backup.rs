@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
 use serde_json::json;
@@ -184,4 +185,59 @@ async fn an_interrupted_backup_leaves_nothing_behind() {
     let status = within(DEADLINE, "it ends", async || command.try_wait().expect("its state")).await;
     assert_eq!(status.code(), Some(1));
     assert_eq!(names(program.folder()), ["data"]);
+}
+
+/// Runs `compose/backup.sh save` in folders of this scratch folder, with a `pg_dump` that does as `pg_dump` says.
+fn save_with(scratch: &Path, pg_dump: &str) -> Output {
+    let write = |name: &str, content: &str| std::fs::write(scratch.join(name), content).expect("it is written");
+    write("bin/pg_dump", &format!("#!/bin/sh\nset -eu\n{pg_dump}\n"));
+    let executable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(scratch.join("bin/pg_dump"), executable).expect("its mode is set");
+    let path = std::env::var("PATH").expect("a path");
+    Command::new("bash")
+        .args([concat!(env!("CARGO_MANIFEST_DIR"), "/compose/backup.sh"), "save"])
+        .env("PATH", format!("{}:{path}", scratch.join("bin").display()))
+        .env("SECRETS_FOLDER", scratch.join("secrets"))
+        .env("BACKUPS_FOLDER", scratch.join("backups"))
+        .output()
+        .expect("bash runs")
+}
+
+#[test]
+fn a_dump_of_the_stack_is_kept_only_with_the_key_that_was_there_from_its_beginning_to_its_end() {
+    let scratch = program();
+    let scratch = scratch.folder();
+    for folder in ["bin", "backups", "secrets", "secrets/app", "secrets/database"] {
+        std::fs::create_dir(scratch.join(folder)).expect("a new folder");
+    }
+    std::fs::write(scratch.join("secrets/database/password"), "secret").expect("it is written");
+    std::fs::write(scratch.join("secrets/app/encryption_key"), "newest\nformer\n").expect("it is written");
+    let backups = scratch.join("backups");
+    let dump = r#"echo dumped >"${2#--file=}""#;
+
+    let refused = save_with(
+        scratch,
+        &format!("{dump}; echo newest >$SECRETS_FOLDER/app/encryption_key"),
+    );
+    assert_eq!((refused.status.success(), names(&backups)), (false, Vec::new()));
+    let said = String::from_utf8(refused.stderr).expect("text");
+    assert!(said.contains("the encryption key was replaced meanwhile"), "{said}");
+
+    let failed = save_with(scratch, &format!("{dump}; exit 1"));
+    assert_eq!((failed.status.success(), names(&backups)), (false, Vec::new()));
+
+    let saved = save_with(scratch, dump);
+    let name = String::from_utf8(saved.stdout).expect("text");
+    let [file, key] = ["dump", "key"].map(|kind| format!("{}.{kind}", name.trim()));
+    assert_eq!(names(&backups), [file.as_str(), key.as_str()]);
+    for (name, content) in [(file, "dumped\n"), (key, "newest\n")] {
+        let path = backups.join(name);
+        assert_eq!(
+            (
+                std::fs::read_to_string(&path).expect("it is there").as_str(),
+                mode(&path)
+            ),
+            (content, 0o600)
+        );
+    }
 }
