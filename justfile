@@ -24,3 +24,7 @@ clients:
 # The load tool on a release build
 bench *args:
     cargo bench --bench load -- {{ args }}
+
+# What one hostile customer costs the others, on a release build
+adversary *args:
+    cargo bench --bench adversary -- {{ args }}

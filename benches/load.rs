@@ -197,7 +197,7 @@ async fn find_postgres(options: &Options, scratch: &Path) -> Result<Option<Postg
         println!("No Postgres on this machine and no --database-url: SQLite alone is measured.\n");
         return Ok(None);
     }
-    Postgres::start(scratch).await.map(Some)
+    Postgres::start(scratch, &[]).await.map(Some)
 }
 
 async fn preamble(

@@ -75,6 +75,8 @@ pub struct Volley {
     pub accepted: Vec<Accepted>,
     /// What came instead of a 202, and how often.
     pub refused: BTreeMap<String, usize>,
+    /// How long each request waited that was not accepted.
+    pub refused_after: Vec<Duration>,
 }
 
 impl Volley {
@@ -82,8 +84,14 @@ impl Volley {
         *self.refused.entry(reason).or_default() += 1;
     }
 
-    fn merge(&mut self, other: Self) {
+    fn refuse_after(&mut self, reason: String, sent: Instant) {
+        self.refuse(reason);
+        self.refused_after.push(sent.elapsed());
+    }
+
+    pub fn merge(&mut self, other: Self) {
         self.accepted.extend(other.accepted);
+        self.refused_after.extend(other.refused_after);
         for (reason, count) in other.refused {
             *self.refused.entry(reason).or_default() += count;
         }
@@ -180,14 +188,14 @@ impl Lane {
                 sent,
                 answered: Instant::now(),
             }),
-            Ok(Ok(Err(refusal))) => self.volley.refuse(refusal),
+            Ok(Ok(Err(refusal))) => self.volley.refuse_after(refusal, sent),
             Ok(Err(broken)) => {
-                self.volley.refuse(format!("connection broken: {broken}"));
+                self.volley.refuse_after(format!("connection broken: {broken}"), sent);
                 return true;
             }
             Err(_) => {
-                self.volley
-                    .refuse(format!("no answer within {} s", ANSWER_DEADLINE.as_secs()));
+                let reason = format!("no answer within {} s", ANSWER_DEADLINE.as_secs());
+                self.volley.refuse_after(reason, sent);
                 return true;
             }
         }

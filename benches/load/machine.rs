@@ -91,10 +91,10 @@ impl Stat {
     }
 }
 
-/// Resident memory of a process in MB, now.
-pub fn resident_mb(pid: u32) -> Option<f64> {
+/// Resident memory of a process in MB: `VmRSS:` is what it has now, `VmHWM:` the most that it has had.
+pub fn memory_mb(pid: u32, name: &str) -> Option<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim().trim_end_matches(" kB").parse::<f64>().ok()? / 1024.0)
 }
 

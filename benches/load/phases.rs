@@ -95,7 +95,7 @@ impl Bench<'_> {
     }
 
     pub fn memory(&mut self) {
-        self.figure("memory", self.server.resident_mb());
+        self.figure("memory", self.server.memory_mb("VmRSS:"));
     }
 
     fn length(&self) -> Duration {

@@ -24,8 +24,9 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Starts the server binaries of this machine on a free port, all settings at their defaults.
-    pub async fn start(scratch: &Path) -> Result<Self, Failure> {
+    /// Starts the server binaries of this machine on a free port. `settings` (`NAME=VALUE`) are set, all others are at
+    /// their defaults.
+    pub async fn start(scratch: &Path, settings: &[&str]) -> Result<Self, Failure> {
         let programs = machine::directory_with(&["initdb", "postgres"])
             .ok_or("no initdb and postgres on PATH or in /usr/lib/postgresql/*/bin; give --database-url")?;
         let folder = scratch.join("postgres");
@@ -55,7 +56,8 @@ impl Postgres {
             .arg("-D")
             .arg(&data)
             .args(["-c", "listen_addresses=127.0.0.1", "-c", &format!("port={port}")])
-            .args(["-c", "unix_socket_directories="]);
+            .args(["-c", "unix_socket_directories="])
+            .args(settings.iter().flat_map(|setting| ["-c", setting]));
         let process = Running::spawn(&mut server)?;
         let mut server = Self::attach(&format!("postgresql://postgres@127.0.0.1:{port}/postgres")).await?;
         server.process = Some(process);

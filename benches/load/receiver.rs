@@ -25,6 +25,7 @@ pub struct Receiver {
 
 struct Inbox {
     payload: String,
+    answer: Vec<u8>,
     arrivals: Mutex<Vec<(Id, Instant)>>,
     damaged: AtomicUsize,
 }
@@ -43,10 +44,16 @@ pub struct Delivered {
 
 impl Receiver {
     pub async fn start(host: &str, payload: &str) -> io::Result<Self> {
+        Self::start_answering(host, payload, ARRIVED).await
+    }
+
+    /// Starts a receiver that sends `answer`, a whole HTTP response, to every request.
+    pub async fn start_answering(host: &str, payload: &str, answer: &[u8]) -> io::Result<Self> {
         let listener = TcpListener::bind((host, 0)).await?;
         let address = listener.local_addr()?;
         let inbox = Inbox {
             payload: payload.to_owned(),
+            answer: answer.to_owned(),
             arrivals: Mutex::default(),
             damaged: AtomicUsize::new(0),
         };
@@ -109,7 +116,7 @@ async fn take_in(stream: TcpStream, inbox: Arc<Inbox>) -> io::Result<()> {
             Some(id) => inbox.arrivals.lock().unwrap().push((id, now)),
             None => _ = inbox.damaged.fetch_add(1, Ordering::Relaxed),
         }
-        connection.send(ARRIVED).await?;
+        connection.send(&inbox.answer).await?;
     }
     Ok(())
 }

@@ -91,8 +91,9 @@ impl Server {
         machine::processor_time(self.process.as_ref()?.0.id())
     }
 
-    pub fn resident_mb(&self) -> Option<f64> {
-        machine::resident_mb(self.process.as_ref()?.0.id())
+    /// As [`machine::memory_mb`]; none for a server that this program did not start.
+    pub fn memory_mb(&self, name: &str) -> Option<f64> {
+        machine::memory_mb(self.process.as_ref()?.0.id(), name)
     }
 
     /// SIGTERM and an orderly end, then what the server logged (warnings and errors only).
@@ -128,7 +129,7 @@ impl Server {
         }
     }
 
-    async fn call(&self, method: &str, path: &str, body: &Value) -> Result<Value, Failure> {
+    pub async fn call(&self, method: &str, path: &str, body: &Value) -> Result<Value, Failure> {
         let body = body.to_string();
         let exchange = self.exchange(method, path, &body);
         let (status, text) = timeout(CALL_DEADLINE, exchange)
@@ -140,14 +141,19 @@ impl Server {
         Ok(serde_json::from_str(&text)?)
     }
 
+    /// A whole request with a JSON body, ready to be written to a connection.
+    pub fn request(&self, token: &str, method: &str, path: &str, body: &str) -> String {
+        format!(
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {token}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            self.address,
+            body.len()
+        )
+    }
+
     async fn exchange(&self, method: &str, path: &str, body: &str) -> std::io::Result<(u16, String)> {
         let mut connection = Connection::open(self.address).await?;
-        let (token, length) = (&self.token, body.len());
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {token}\r\n\
-             content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}",
-            self.address
-        );
+        let request = self.request(&self.token, method, path, body);
         connection.send(request.as_bytes()).await?;
         let frame = connection.receive().await?.ok_or(std::io::ErrorKind::ConnectionReset)?;
         Ok((

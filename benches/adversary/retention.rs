@@ -1,0 +1,132 @@
+//! Messages of many applications, interleaved in time, are older than the history that is kept. The janitor removes them
+//! between many checkpoints. The first change of a page after a checkpoint writes the whole page into the log.
+
+use super::report::{Figures, Report};
+use super::rows::{DAY, NEVER, id, now, numbered};
+use super::site::{Database, Ground, Site};
+use crate::Failure;
+use postrider::domain::id::Prefix;
+use sqlx::PgConnection;
+use std::time::{Duration, Instant};
+
+/// Counts the old rows of all tables.
+const LEFT: &str = "select (select count(*) from message) + (select count(*) from message_content) \
+                    + (select count(*) from attempt) + (select count(*) from delivery_result)";
+/// A checkpoint follows whenever one part in so many of the rows has been removed. A large table has as many changed pages
+/// between two of its checkpoints.
+const SHARE: i64 = 20;
+const POLL: Duration = Duration::from_millis(20);
+
+pub async fn run(ground: &Ground, report: &mut Report) -> Result<(), Failure> {
+    // One turn of the janitor looks at a thousand applications; the next turn comes a minute later.
+    let (messages, apps) = (ground.size(20_000, 2_000), ground.size(2_000, 200));
+    let limit = ground.seconds(300, 60);
+    let mut figures = Figures::default();
+    let site = Site::new(ground, Database::Postgres).await?;
+    let replica = site.start("first", &[]).await?;
+    // Its organization owns the applications that are filled in.
+    replica.server.application("first", None).await?;
+    replica.server.stop().await?;
+    fill(&site, messages, apps).await?;
+    let rows = site.number(LEFT).await?;
+    let mut connection = site.connect().await?;
+    sqlx::query("checkpoint").execute(&mut connection).await?;
+
+    let from = wal_position(&mut connection).await?;
+    let start = Instant::now();
+    let _replica = site.start("a", &["POSTRIDER_HISTORY_RETENTION=7"]).await?;
+    let (mut left, mut checkpoint_at, mut checkpoints) = (rows, rows, 0_u32);
+    let mut end = start;
+    while left > 0 && start.elapsed() < limit {
+        tokio::time::sleep(POLL).await;
+        let now_left = site.number(LEFT).await?;
+        if now_left < left {
+            (left, end) = (now_left, Instant::now());
+        }
+        if checkpoint_at - left >= rows / SHARE {
+            sqlx::query("checkpoint").execute(&mut connection).await?;
+            checkpoint_at = left;
+            checkpoints += 1;
+        }
+    }
+    let wal = (wal_position(&mut connection).await? - from) as f64;
+    let removed = (rows - left).max(1) as f64;
+    figures.add("wal_mb", wal / 1024.0 / 1024.0);
+    figures.add("wal_bytes_per_row", wal / removed);
+    figures.add("rows_removed", removed);
+    figures.add("rows_left", left as f64);
+    figures.add("removed_in_s", (end - start).as_secs_f64());
+    figures.add("checkpoints", f64::from(checkpoints));
+    let case = format!("{}, {messages} messages of {apps} applications", site.database.name());
+    report.add("retention", case, figures);
+    Ok(())
+}
+
+async fn fill(site: &Site<'_>, messages: u64, apps: u64) -> Result<(), Failure> {
+    let then = now() - 30 * DAY;
+    let made = |prefix, number: &str| id(site.database, prefix, then, number);
+    let (application, message, attempt) = (
+        made(Prefix::Application, "n"),
+        made(Prefix::Message, "n"),
+        made(Prefix::Attempt, "n"),
+    );
+    let app = made(Prefix::Application, &format!("n % {apps} + 1"));
+    let endpoint = made(Prefix::Endpoint, &format!("n % {apps} + 1"));
+    // 576 characters that compress badly.
+    let body =
+        "'{\"note\":\"' || (select string_agg(md5(n || '.' || i), '') from generate_series(1, 18) as i) || '\"}'";
+    for (count, insert) in [
+        (
+            apps,
+            format!(
+                "insert into application (id, org_id, name, metadata, created_at, updated_at) \
+                 select {application}, (select org_id from application limit 1), 'old', '{{}}', {then}, {then}"
+            ),
+        ),
+        (
+            messages,
+            format!(
+                "insert into message (app_id, id, event_type, created_at, expires_at) \
+                 select {app}, {message}, 'invoice.paid', {then}, {NEVER}"
+            ),
+        ),
+        (
+            messages,
+            format!(
+                "insert into message_content (app_id, message_id, body, expires_at) \
+                 select {app}, {message}, {body}, {NEVER}"
+            ),
+        ),
+        (
+            messages,
+            format!(
+                "insert into attempt (app_id, message_id, id, endpoint_id, url, trigger, delivered, response_status, response, \
+                 duration_ms, created_at) \
+                 select {app}, {message}, {attempt}, {endpoint}, 'http://127.0.0.1:1/hook', 0, true, 204, '', 12, {then}"
+            ),
+        ),
+        (
+            messages,
+            format!(
+                "insert into delivery_result (app_id, message_id, endpoint_id, state, updated_at) \
+                 select {app}, {message}, {endpoint}, 0, {then}"
+            ),
+        ),
+    ] {
+        site.execute(&numbered(count, &insert)).await?;
+    }
+    site.settle_tables(&[
+        "application",
+        "message",
+        "message_content",
+        "attempt",
+        "delivery_result",
+    ])
+    .await
+}
+
+/// Returns the position in the write-ahead log in bytes.
+async fn wal_position(connection: &mut PgConnection) -> Result<i64, Failure> {
+    let sql = "select (pg_current_wal_insert_lsn() - '0/0')::int8";
+    Ok(sqlx::query_scalar(sql).fetch_one(connection).await?)
+}

@@ -1,0 +1,37 @@
+//! SQL that fills tables with rows as the program would have written them. Columns are listed by name, so that versions
+//! of the program with more columns can be measured too.
+
+use super::site::Database;
+use postrider::domain::id::Prefix;
+use postrider::domain::timestamp::Timestamp;
+
+/// Digits at the end of an id that number the rows. The instant stands before them.
+const NUMBER: usize = 14;
+
+/// Completes an insert from a select whose expressions use `n`, which goes from 1 to `count`.
+pub fn numbered(count: u64, insert: &str) -> String {
+    format!(
+        "with recursive n(n) as (select 1 union all select n + 1 from n where n < {count}) \
+         {insert} from n"
+    )
+}
+
+/// Returns the SQL expression of an id as it would be made at an instant (UTC microseconds), with the number `expression`
+/// at its end. Ids of one instant are in the order of their numbers.
+pub fn id(database: Database, prefix: Prefix, at_micros: i64, expression: &str) -> String {
+    let first = prefix.first_id_at(Timestamp(at_micros));
+    let instant = &first[..first.len() - NUMBER];
+    match database {
+        Database::Postgres => format!("'{instant}' || lpad(({expression})::text, {NUMBER}, '0')"),
+        Database::Sqlite => format!("'{instant}' || printf('%0{NUMBER}d', {expression})"),
+    }
+}
+
+/// Returns the time in UTC microseconds.
+pub fn now() -> i64 {
+    postrider::clock::Clock::system().now().0
+}
+
+/// When rows expire that are to be kept.
+pub const NEVER: i64 = i64::MAX;
+pub const DAY: i64 = 24 * 3600 * 1_000_000;

@@ -1,0 +1,64 @@
+//! The scenarios: their names, what each does, and how long it may take at most.
+
+use super::report::Report;
+use super::site::Ground;
+use super::{deleted_endpoints, locked_row, parked, readers, retention, slow_settle, snapshot};
+use crate::Failure;
+use clap::ValueEnum;
+use std::time::Duration;
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Scenario {
+    /// A foreign transaction locks one application's row while the customer keeps ten changes of endpoints in flight
+    LockedRow,
+    /// One customer's portal token asks for pages that read all of many messages, over many connections
+    Readers,
+    /// One customer has created and deleted very many endpoints, and goes on posting
+    DeletedEndpoints,
+    /// A foreign transaction stops all outcomes from being stored while messages are accepted and sent
+    SlowSettle,
+    /// A long transaction keeps every row that passed through the queue from being removed
+    Snapshot,
+    /// Very many endpoints have a rate of one request a second, and rows that wait
+    Parked,
+    /// The old messages of many applications are removed, between many checkpoints
+    Retention,
+}
+
+impl Scenario {
+    /// Runs it and adds its rows to the report.
+    pub async fn run(self, ground: &Ground, report: &mut Report) -> Result<(), Failure> {
+        match self {
+            Self::LockedRow => locked_row::run(ground, report).await,
+            Self::Readers => readers::run(ground, report).await,
+            Self::DeletedEndpoints => deleted_endpoints::run(ground, report).await,
+            Self::SlowSettle => slow_settle::run(ground, report).await,
+            Self::Snapshot => snapshot::run(ground, report).await,
+            Self::Parked => parked::run(ground, report).await,
+            Self::Retention => retention::run(ground, report).await,
+        }
+    }
+
+    pub fn name(self) -> String {
+        self.to_possible_value()
+            .map(|value| value.get_name().to_owned())
+            .unwrap_or_default()
+    }
+
+    pub fn about(self) -> String {
+        let value = self.to_possible_value();
+        value
+            .and_then(|value| Some(value.get_help()?.to_string()))
+            .unwrap_or_default()
+    }
+
+    /// Returns when to give up. Several times what a quiet machine needs.
+    pub fn longest(self, quick: bool) -> Duration {
+        let minutes = match (quick, self) {
+            (true, _) => 4,
+            (false, Self::Parked) => 40,
+            (false, _) => 20,
+        };
+        Duration::from_mins(minutes)
+    }
+}

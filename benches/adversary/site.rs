@@ -1,0 +1,222 @@
+//! Where a scenario takes place: a fresh database, the program on it once or twice, and SQL beside the program.
+
+use crate::Failure;
+use crate::machine::Running;
+use crate::postgres::Postgres;
+use crate::server::Server;
+use crate::wire::Connection as Wire;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use tokio::time::timeout;
+
+const DATABASE: &str = "postrider_adversary";
+/// Stands in every log line about heartbeats.
+pub const HEARTBEAT: &str = "dispatcher::heartbeat";
+const PAGE_DEADLINE: Duration = Duration::from_secs(2);
+const TOKEN_DEADLINE: Duration = Duration::from_secs(40);
+const POLL: Duration = Duration::from_millis(100);
+
+/// What all scenarios share.
+pub struct Ground {
+    pub program: PathBuf,
+    pub scratch: PathBuf,
+    pub postgres: Postgres,
+    pub quick: bool,
+}
+
+impl Ground {
+    /// Returns the size for a full or for a quick run.
+    pub fn size<T>(&self, full: T, quick: T) -> T {
+        if self.quick { quick } else { full }
+    }
+
+    pub fn seconds(&self, full: u64, quick: u64) -> Duration {
+        Duration::from_secs(self.size(full, quick))
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub enum Database {
+    Postgres,
+    Sqlite,
+}
+
+impl Database {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "Postgres",
+            Self::Sqlite => "SQLite",
+        }
+    }
+}
+
+/// A fresh database; its files are gone when this is dropped.
+pub struct Site<'a> {
+    ground: &'a Ground,
+    pub database: Database,
+    url: String,
+    folder: PathBuf,
+}
+
+impl<'a> Site<'a> {
+    pub async fn new(ground: &'a Ground, database: Database) -> Result<Self, Failure> {
+        let folder = ground.scratch.join("site");
+        fs::create_dir(&folder)?;
+        let url = match database {
+            Database::Postgres => ground.postgres.fresh_database(DATABASE).await?.to_string(),
+            Database::Sqlite => format!("sqlite://{}", folder.join("postrider.sqlite").display()),
+        };
+        Ok(Self {
+            ground,
+            database,
+            url,
+            folder,
+        })
+    }
+
+    /// Starts the program and makes a token. `name` names its log file, so no two processes of a site may share it.
+    pub async fn start(&self, name: &str, settings: &[&str]) -> Result<Replica, Failure> {
+        let metrics = SocketAddr::from(([127, 0, 0, 1], crate::free_port()?));
+        let mut settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
+        settings.push(format!("POSTRIDER_METRICS_LISTEN={metrics}"));
+        let log = self.folder.join(format!("{name}.log"));
+        let server = Server::start(&self.ground.program, &self.url, &settings, log.clone()).await?;
+        let token = self.token().await?;
+        Ok(Replica {
+            server,
+            token,
+            metrics,
+            log,
+        })
+    }
+
+    /// Makes a token of the organization whose admin token the program's settings hold.
+    async fn token(&self) -> Result<String, Failure> {
+        let output = self.folder.join("token");
+        let mut command = Command::new(&self.ground.program);
+        command
+            .args(["token", "create", "--organization", "default"])
+            .env_clear()
+            .env("DATABASE_URL", &self.url)
+            .stdin(Stdio::null())
+            .stdout(File::create(&output)?);
+        let mut process = Running::spawn(&mut command)?;
+        if !process.ended_within(TOKEN_DEADLINE).await {
+            return Err("`app token create` does not end".into());
+        }
+        let token = fs::read_to_string(output)?.trim().to_owned();
+        if token.is_empty() {
+            return Err("`app token create` has printed no token".into());
+        }
+        Ok(token)
+    }
+
+    /// Opens a connection. Postgres only.
+    pub async fn connect(&self) -> Result<PgConnection, Failure> {
+        Ok(PgConnection::connect(&self.url).await?)
+    }
+
+    /// Runs statements separated by `;`.
+    pub async fn execute(&self, sql: &str) -> Result<(), Failure> {
+        match self.database {
+            Database::Postgres => {
+                let mut connection = self.connect().await?;
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
+            }
+            Database::Sqlite => {
+                let mut connection = SqliteConnection::connect(&self.url).await?;
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
+                connection.close().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the one number that a query selects. Postgres only.
+    pub async fn number(&self, sql: &str) -> Result<i64, Failure> {
+        let mut connection = self.connect().await?;
+        Ok(sqlx::query_scalar(AssertSqlSafe(sql))
+            .fetch_one(&mut connection)
+            .await?)
+    }
+
+    /// Brings statistics and visibility map up to date, so that no run depends on when autovacuum does it.
+    pub async fn settle_tables(&self, tables: &[&str]) -> Result<(), Failure> {
+        for table in tables {
+            let sql = match self.database {
+                Database::Postgres => format!("vacuum analyze {table}"),
+                Database::Sqlite => format!("analyze {table}; pragma wal_checkpoint(truncate)"),
+            };
+            self.execute(&sql).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until nothing is queued any more; returns whether that came before the limit. Postgres only.
+    pub async fn drained(&self, limit: Duration) -> Result<bool, Failure> {
+        self.reached(limit, "select count(*) from delivery", 0).await
+    }
+
+    /// Waits until the query answers with `wanted`; returns whether that came before the limit. Postgres only.
+    pub async fn reached(&self, limit: Duration, sql: &str, wanted: i64) -> Result<bool, Failure> {
+        let deadline = Instant::now() + limit;
+        while self.number(sql).await? != wanted {
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(true)
+    }
+
+    /// Returns the size of SQLite's write-ahead log.
+    pub fn wal_file_mb(&self) -> f64 {
+        let wal = fs::metadata(self.folder.join("postrider.sqlite-wal"));
+        wal.map_or(0.0, |data| data.len() as f64 / 1024.0 / 1024.0)
+    }
+}
+
+impl Drop for Site<'_> {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A process of the program. It is killed when this is dropped.
+pub struct Replica {
+    pub server: Server,
+    /// An organization's token. The program has to look it up in the database, unlike the one in its settings.
+    pub token: String,
+    metrics: SocketAddr,
+    log: PathBuf,
+}
+
+impl Replica {
+    /// Counts the log lines that contain this text.
+    pub fn logged(&self, text: &str) -> usize {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        log.lines().filter(|line| line.contains(text)).count()
+    }
+
+    /// Returns the sum of all samples whose name contains `name`. `None` means no such sample, or no answer.
+    pub async fn metric(&self, name: &str) -> Option<f64> {
+        let page = timeout(PAGE_DEADLINE, self.page()).await.ok()?.ok()?;
+        let samples = page
+            .lines()
+            .filter(|line| !line.starts_with('#') && line.split(['{', ' ']).next().is_some_and(|it| it.contains(name)));
+        let values = samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        values.reduce(|sum, value| sum + value)
+    }
+
+    async fn page(&self) -> std::io::Result<String> {
+        let mut connection = Wire::open(self.metrics).await?;
+        let request = format!("GET /metrics HTTP/1.1\r\nhost: {}\r\n\r\n", self.metrics);
+        connection.send(request.as_bytes()).await?;
+        let frame = connection.receive().await?.ok_or(std::io::ErrorKind::ConnectionReset)?;
+        Ok(String::from_utf8_lossy(connection.body(&frame)).into_owned())
+    }
+}
