@@ -23,6 +23,7 @@ mod delivery;
 mod endpoint;
 mod event_type;
 mod expunge;
+mod failover;
 mod fairness;
 mod idempotency;
 mod intake;

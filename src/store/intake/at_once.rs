@@ -24,6 +24,7 @@ use crate::store::pool::silent;
 pub(super) struct Line {
     options: PgConnectOptions,
     open: Option<PgConnection>,
+    was_open: bool,
     deadline: Duration,
 }
 
@@ -55,10 +56,16 @@ impl Line {
             } => Some(Self {
                 options: (**options).clone(),
                 open: None,
+                was_open: false,
                 deadline: *answer_deadline,
             }),
             Pools::Sqlite { .. } => None,
         }
+    }
+
+    /// Whether the last connection has failed, so that the next batch opens another.
+    pub fn is_lost(&self) -> bool {
+        self.was_open && self.open.is_none()
     }
 
     /// # Errors
@@ -71,6 +78,7 @@ impl Line {
                 .map_err(|_| silent(self.deadline))?
                 .map_err(|err| DbErr::Conn(RuntimeErr::SqlxError(Arc::new(err))))?,
         };
+        self.was_open = true;
         let stored = tokio::time::timeout(self.deadline, insert(&mut connection, batch)).await;
         let row = stored.map_err(|_| silent(self.deadline))?.map_err(failed)?;
         self.open = Some(connection);

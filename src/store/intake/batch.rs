@@ -92,6 +92,10 @@ impl Batch {
         known: &Known,
         line: &mut Line,
     ) -> Result<Option<Vec<Result<Accepted>>>> {
+        // A new connection may lead to another server, which has not got the last writes of the one before.
+        if line.is_lost() {
+            known.clear();
+        }
         for _ in 0..2 {
             let (now, began) = (self.store.clock().now(), self.store.clock().monotonic());
             let apps = known.find(&self.store, members).await?;

@@ -1,5 +1,6 @@
 //! What the intake remembers of applications and their endpoints, so that a batch on Postgres need not read them first.
 //! It may be of any age: the statement that stores the batch proves by the revision that it still holds, or stores nothing.
+//! A revision never comes twice, not even in a database that has lost its last writes and goes on from an earlier state.
 //! Must not be believed without that proof. Called by batch.rs.
 
 use std::collections::HashMap;
@@ -72,6 +73,11 @@ impl Known {
             let gone = state.apps.get_mut(*org_id).and_then(|apps| apps.remove(*name));
             state.size -= gone.map_or(0, |app| app.size());
         }
+    }
+
+    /// Forgets all applications.
+    pub fn clear(&self) {
+        *self.state() = State::default();
     }
 }
 

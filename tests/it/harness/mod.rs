@@ -10,6 +10,7 @@ mod program;
 mod proxy;
 mod receiver;
 mod rig;
+mod standby;
 mod statements;
 mod within;
 
@@ -19,6 +20,7 @@ pub use program::{KEY, Program, Serving};
 pub use proxy::Proxy;
 pub use receiver::{Answer, Arrival, Gate, Receiver};
 pub use rig::{ORG, Rig, SECRET, START, Shape};
+pub use standby::Replicated;
 pub use statements::{plan, recorded};
 pub use within::{DEADLINE, Patience, within};
 

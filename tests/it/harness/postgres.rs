@@ -1,5 +1,5 @@
 //! The Postgres server of this test process: `TEST_DATABASE_URL`, or the machine's own server binaries, started in a
-//! scratch folder as an unprivileged user. Called by database.rs.
+//! scratch folder as an unprivileged user. Called by database.rs and standby.rs.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -72,7 +72,7 @@ fn find_or_start() -> Result<Option<Server>, String> {
 }
 
 /// The folder with `initdb`, `pg_ctl` and `postgres`: on the PATH, or the newest of Debian's.
-fn find_binaries() -> Option<PathBuf> {
+pub(super) fn find_binaries() -> Option<PathBuf> {
     let complete = |folder: &PathBuf| {
         ["initdb", "pg_ctl", "postgres"]
             .iter()
@@ -112,7 +112,7 @@ fn start(binaries: &Path) -> Result<(Url, ChildStdin), String> {
     // Another process may take the free port first.
     for _ in 0..3 {
         let port = free_port().map_err(|err| err.to_string())?;
-        let mut child = unprivileged_shell()
+        let mut child = unprivileged_shell(SCRIPT)
             .env("BIN", binaries)
             .env("PORT", port.to_string())
             .env("LC_ALL", "C")
@@ -140,25 +140,25 @@ fn start(binaries: &Path) -> Result<(Url, ChildStdin), String> {
     Err(format!("{} does not start: {reason}", binaries.display()))
 }
 
-fn free_port() -> std::io::Result<u16> {
+pub(super) fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// initdb refuses root, so root hands over to `postgres`, or to `nobody` where there is no such user.
-fn unprivileged_shell() -> Command {
+pub(super) fn unprivileged_shell(script: &str) -> Command {
     if !is_root() {
         let mut shell = Command::new("sh");
-        shell.args(["-c", SCRIPT]);
+        shell.args(["-c", script]);
         return shell;
     }
     let user = if has_user("postgres") { "postgres" } else { "nobody" };
     let mut shell = if Command::new("setpriv").arg("--version").output().is_ok() {
         let mut setpriv = Command::new("setpriv");
-        setpriv.args([&format!("--reuid={user}"), "--clear-groups", "sh", "-c", SCRIPT]);
+        setpriv.args([&format!("--reuid={user}"), "--clear-groups", "sh", "-c", script]);
         setpriv
     } else {
         let mut su = Command::new("su");
-        su.args(["-s", "/bin/sh", "-c", SCRIPT, user]);
+        su.args(["-s", "/bin/sh", "-c", script, user]);
         su
     };
     shell.env_remove("HOME");

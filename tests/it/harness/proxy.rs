@@ -2,8 +2,8 @@
 //! COMMIT and its answer: both end in a text with a zero byte after it (PostgreSQL documentation, "Message Formats").
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -21,7 +21,8 @@ const MESSAGE_ID: &[u8] = b"msg_";
 const SELECTED: &[u8] = b"SELECT 1\0";
 
 struct Inner {
-    target: SocketAddr,
+    /// Where new connections lead.
+    target: Mutex<SocketAddr>,
     flow: watch::Sender<Flow>,
     /// Counts the cuts: a connection ends when it moves.
     cuts: watch::Sender<u64>,
@@ -46,21 +47,11 @@ pub struct Proxy {
 impl Proxy {
     /// In front of the server of `url`.
     pub async fn to(url: &str) -> Self {
-        let url = Url::parse(url).expect("a database URL");
-        let target = format!(
-            "{}:{}",
-            url.host_str().unwrap_or("127.0.0.1"),
-            url.port().unwrap_or(5432)
-        );
-        let target = tokio::net::lookup_host(target)
-            .await
-            .ok()
-            .and_then(|mut found| found.next());
-        let target = target.expect("the database's host has an address");
+        let target = address_of(url).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port is free");
         let address = listener.local_addr().expect("a listener has an address");
         let inner = Arc::new(Inner {
-            target,
+            target: Mutex::new(target),
             flow: watch::Sender::default(),
             cuts: watch::Sender::new(0),
             armed: AtomicBool::new(false),
@@ -82,6 +73,12 @@ impl Proxy {
         url.set_port(Some(self.address.port()))
             .expect("a database URL takes a port");
         url.to_string()
+    }
+
+    /// New connections lead to the server of `url`, as when an address moves to another server.
+    pub async fn lead_to(&self, url: &str) {
+        let target = address_of(url).await;
+        *self.inner.target.lock().expect("no panic under this lock") = target;
     }
 
     /// Nothing passes any more, in either direction, and no connection ends.
@@ -134,6 +131,21 @@ impl Proxy {
     }
 }
 
+/// The address of a database URL's host.
+async fn address_of(url: &str) -> SocketAddr {
+    let url = Url::parse(url).expect("a database URL");
+    let target = format!(
+        "{}:{}",
+        url.host_str().unwrap_or("127.0.0.1"),
+        url.port().unwrap_or(5432)
+    );
+    let target = tokio::net::lookup_host(target)
+        .await
+        .ok()
+        .and_then(|mut found| found.next());
+    target.expect("the database's host has an address")
+}
+
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.accepting.abort();
@@ -157,7 +169,8 @@ async fn accept(listener: TcpListener, inner: Arc<Inner>) {
 
 /// One connection; ends when either side ends, or when it has lost its COMMIT.
 async fn pass(client: TcpStream, inner: &Inner) {
-    let Ok(server) = TcpStream::connect(inner.target).await else {
+    let target = *inner.target.lock().expect("no panic under this lock");
+    let Ok(server) = TcpStream::connect(target).await else {
         return;
     };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
