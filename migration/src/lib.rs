@@ -13,6 +13,7 @@ mod m20261123_000008_application_revision;
 mod m20261123_000009_key_rotation;
 mod m20261123_000010_process_keys;
 mod m20261129_000011_revision;
+mod m20261129_000012_living_endpoints;
 
 pub struct Migrator;
 
@@ -28,6 +29,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000009_key_rotation::Migration),
             Box::new(m20261123_000010_process_keys::Migration),
             Box::new(m20261129_000011_revision::Migration),
+            Box::new(m20261129_000012_living_endpoints::Migration),
         ]
     }
 }

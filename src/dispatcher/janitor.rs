@@ -1,13 +1,13 @@
 //! Removes what is kept no longer, in small chunks between others' writes: idempotency keys, tokens of applications,
-//! payloads, old background tasks, old messages with their attempts and results. Every replica does; what one is
-//! removing the others leave alone.
+//! payloads, old background tasks, old messages with their attempts and results, deleted endpoints and applications. Every
+//! replica does; what one is removing the others leave alone.
 
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Result;
-use crate::store::{Store, background_task, idempotency, retention, token};
+use crate::store::{Store, background_task, deleted, idempotency, retention, token};
 
 const PERIOD: Duration = Duration::from_secs(60);
 /// Rows in one transaction.
@@ -16,6 +16,9 @@ const CHUNK: u64 = 500;
 const TASKS_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 /// How long a token of an application is still listed when it has ended.
 const ENDED_TOKENS: Duration = Duration::from_hours(24);
+/// A deleted endpoint or application is kept at least so long, for deliveries that waited when it was deleted have come up
+/// and ended by then: the longest wait of a retry schedule is 36 days.
+const DELETED_KEPT: Duration = Duration::from_hours(40 * 24);
 /// Applications whose history one turn looks at.
 const APPLICATIONS: u64 = 1_000;
 
@@ -85,6 +88,20 @@ impl Janitor {
             }
         }
         self.after = last.unwrap_or_default();
+        self.prune_deleted().await
+    }
+
+    /// Endpoints and applications that were deleted before the history that is kept.
+    async fn prune_deleted(&self) -> Result<()> {
+        let before = self.store.clock().now().minus(self.history.max(DELETED_KEPT));
+        let mut pruned = CHUNK;
+        while pruned == CHUNK {
+            let tx = self.store.begin().await?;
+            let endpoints = deleted::prune_endpoints(&tx, before, CHUNK).await?;
+            let applications = deleted::prune_applications(&tx, before, CHUNK).await?;
+            pruned = endpoints.max(applications);
+            tx.commit().await?;
+        }
         Ok(())
     }
 }

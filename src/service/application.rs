@@ -4,7 +4,7 @@ use crate::error::{Error, Kind, Result};
 use crate::store::application::{self, Change, Content};
 use crate::store::entity::application::Model;
 use crate::store::idempotency::{self, Key, Reply};
-use crate::store::{Store, Tx};
+use crate::store::{Store, Tx, endpoint};
 
 /// Creates an application; with `get_if_exists` one with the same uid is answered as it is. `render` makes the reply
 /// from it and from whether it is new.
@@ -119,12 +119,18 @@ pub async fn patch(store: &Store, org_id: &str, id_or_uid: &str, change: Change)
     Ok(changed)
 }
 
+/// Deletes it and its endpoints, with their secrets and headers.
+///
 /// # Errors
 /// `NotFound`.
 pub async fn delete(store: &Store, org_id: &str, id_or_uid: &str) -> Result<()> {
     let tx = store.begin().await?;
     let id = found(&tx, org_id, id_or_uid).await?;
+    // Endpoints before their application, as outcomes lock them: otherwise the two would deadlock. An endpoint that is
+    // being created is not among those locked, but the application's row waits for it, so that it is deleted too.
+    endpoint::lock_all(&tx, &id).await?;
     application::delete(&tx, org_id, &id).await?;
+    endpoint::delete_all(&tx, &id).await?;
     tx.commit().await
 }
 

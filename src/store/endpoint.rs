@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, LockType};
 use sea_orm::{
     ActiveValue, ColumnTrait, Condition, EntityTrait, IntoActiveModel, Iterable, PaginatorTrait, QueryFilter,
-    QuerySelect, Select,
+    QueryOrder, QuerySelect, Select, UpdateMany,
 };
 
 use super::application::set;
@@ -208,21 +208,41 @@ pub async fn update(tx: &Tx, app_id: &str, id: &str, change: Change) -> Result<M
     updated.into_iter().next().ok_or_else(not_found)
 }
 
-/// Marks it as deleted: what is on its way to it ends when it comes up, and its uid is free.
+/// Marks it as deleted and forgets its secrets and headers: what is on its way to it ends when it comes up, and its uid is
+/// free.
 ///
 /// # Errors
 /// `NotFound`.
 pub async fn delete(tx: &Tx, app_id: &str, id: &str) -> Result<()> {
-    let deleted = Entity::update_many()
-        .col_expr(Column::DeletedAt, Expr::value(tx.now))
-        .filter(alive(app_id))
-        .filter(Column::Id.eq(id))
-        .exec(tx.conn())
-        .await?;
-    match deleted.rows_affected {
+    let deleted = deleted(tx, app_id).filter(Column::Id.eq(id));
+    match deleted.exec(tx.conn()).await?.rows_affected {
         0 => Err(not_found()),
         _ => Ok(()),
     }
+}
+
+/// Does the same to all endpoints of an application.
+pub async fn delete_all(tx: &Tx, app_id: &str) -> Result<()> {
+    deleted(tx, app_id).exec(tx.conn()).await?;
+    Ok(())
+}
+
+/// Holds all endpoints of an application against other writers until this transaction ends.
+pub async fn lock_all(tx: &Tx, app_id: &str) -> Result<()> {
+    let all = living(app_id).select_only().column(Column::Id).order_by_asc(Column::Id);
+    let all = all.lock(LockType::NoKeyUpdate).into_tuple::<String>();
+    all.all(tx.conn()).await?;
+    Ok(())
+}
+
+fn deleted(tx: &Tx, app_id: &str) -> UpdateMany<Entity> {
+    let row = ActiveModel {
+        deleted_at: ActiveValue::Set(Some(tx.now)),
+        secrets: ActiveValue::Set(JsonText(Vec::new())),
+        headers: ActiveValue::Set(JsonText(StoredHeaders::default())),
+        ..Default::default()
+    };
+    Entity::update_many().set(row).filter(alive(app_id))
 }
 
 /// Reads no headers and secrets: the rows look as if there were none.

@@ -7,6 +7,7 @@ mod backend;
 pub mod background_task;
 pub mod backup;
 mod connect;
+pub mod deleted;
 pub mod delivery_result;
 pub mod endpoint;
 pub mod entity;

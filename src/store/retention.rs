@@ -11,7 +11,7 @@ use crate::error::Result;
 
 /// What tells of a message, by the column with its id, in the order in which it goes: the message last, or the rest could
 /// not be found.
-const HISTORY: [(&str, &str); 4] = [
+pub(super) const HISTORY: [(&str, &str); 4] = [
     ("message_content", "message_id"),
     ("attempt", "message_id"),
     ("delivery_result", "message_id"),

@@ -221,6 +221,17 @@ both!(what_neither_key_opens_stays_as_it_is_and_is_told, async |db| {
     program.run(&["seed"]).await.ok();
 });
 
+both!(a_deleted_endpoint_has_nothing_to_be_re_encrypted, async |db| {
+    let api = holding(db, &[KEY]).await;
+    let app = prepared(&api, &Receiver::start().await).await;
+    api.delete(&format!("/app/{app}/endpoint/e")).await.expect(204);
+    api.into_rig().kill().await;
+    let api = holding(db, &[NEW, KEY]).await;
+    let rotated = rotate(&api.rig.store).await.unwrap();
+    assert_eq!(tally(&rotated), (true, 0, 0));
+    assert_eq!(rotated.endpoints.unreadable, 0);
+});
+
 both!(killed_in_between_it_goes_on_when_it_is_run_again, async |db| {
     let api = holding(db, &[KEY]).await;
     let app = prepared(&api, &Receiver::start().await).await;

@@ -19,6 +19,7 @@ mod contract;
 mod crash;
 mod crash_tasks;
 mod database;
+mod deleted;
 mod delivery;
 mod endpoint;
 mod event_type;

@@ -85,6 +85,42 @@ both!(each_migration_can_be_taken_back_by_itself, async |db| {
     }
 });
 
+both!(
+    what_was_deleted_before_loses_its_secrets_with_the_migration,
+    async |db| {
+        let store = db.open(Clock::system()).await;
+        let steps = schema::status(&store).await.expect("a status");
+        let from = steps.iter().position(|step| step.name.ends_with("_living_endpoints"));
+        let down = u32::try_from(steps.len() - from.expect("it is there")).expect("not so many");
+        assert!(schema::change(&store, Change::Down(down)).await.expect("down runs"));
+        let connection = db.connect().await;
+        for (app, app_deleted, endpoint, deleted) in [
+            ("app_1", "null", "ep_1", "null"),
+            ("app_1", "null", "ep_2", "5"),
+            ("app_2", "7", "ep_3", "null"),
+        ] {
+            let sql = format!(
+                "insert into application (id, org_id, name, metadata, created_at, updated_at, deleted_at) \
+             values ('{app}', 'org', '', '{{}}', 0, 0, {app_deleted}) on conflict do nothing; \
+             insert into endpoint (app_id, id, url, description, disabled, metadata, headers, secrets, created_at, \
+             updated_at, deleted_at) values ('{app}', '{endpoint}', '', '', false, '{{}}', '{{\"a\":\"b\"}}', \
+             '[{{\"sealed\":\"s\"}}]', 0, 0, {deleted})"
+            );
+            connection.execute_unprepared(&sql).await.expect(&sql);
+        }
+        assert!(schema::up(&store).await.expect("up runs"));
+        let sql = "select id || ' ' || coalesce(deleted_at, 0) || ' ' || secrets || headers as line from endpoint order by id";
+        let found = rows(&connection, sql).await;
+        let lines = found
+            .iter()
+            .map(|row| row.try_get::<String>("", "line").expect("a text"));
+        assert_eq!(
+            lines.collect::<Vec<_>>(),
+            [r#"ep_1 0 [{"sealed":"s"}]{"a":"b"}"#, "ep_2 5 []{}", "ep_3 7 []{}"]
+        );
+    }
+);
+
 postgres_only!(triggers_functions_defaults_and_storage_are_compared, async |db| {
     let connection = db.connect().await;
     for (change, back) in [

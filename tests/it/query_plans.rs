@@ -13,9 +13,9 @@ use postrider::domain::timestamp::Timestamp;
 use postrider::store::background_task::{self, NewTask};
 use postrider::store::handoff::{Caps, Handoff, Lane};
 use postrider::store::idempotency::{self, Key};
-use postrider::store::process;
 use postrider::store::queue::{self, AttemptRow, Lease, LeaseTerms, Settlement};
 use postrider::store::retention;
+use postrider::store::{deleted, process};
 use sea_orm::{ConnectionTrait, DatabaseConnection};
 use serde_json::json;
 
@@ -346,6 +346,8 @@ async fn a_message_s_whole_life(db: &TestDatabase) {
         .expect("a list");
     assert_eq!(old, Vec::<String>::new());
     in_tx!(rig.store, tx => retention::prune_history(&tx, &id("app", 1_000_001), nothing_is_older, 500));
+    in_tx!(rig.store, tx => deleted::prune_endpoints(&tx, nothing_is_older, 500));
+    in_tx!(rig.store, tx => deleted::prune_applications(&tx, nothing_is_older, 500));
 }
 
 /// Each kind with all that may narrow it down, from its start to its end and removal.
