@@ -60,16 +60,26 @@ impl Clock {
         }))
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this is where the time comes from")]
     pub fn now(&self) -> Timestamp {
-        let own = match &self.0.source {
+        Timestamp(self.own() + self.offset())
+    }
+
+    /// The instant that has passed by both the database's clock and this machine's own. What is removed for good goes by
+    /// it: one clock that is far ahead removes nothing.
+    pub fn agreed_now(&self) -> Timestamp {
+        Timestamp(self.own() + self.offset().min(0))
+    }
+
+    /// What this machine's clock shows, in microseconds.
+    #[expect(clippy::disallowed_methods, reason = "this is where the time comes from")]
+    fn own(&self) -> i64 {
+        match &self.0.source {
             Source::System { skew, .. } => {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 since.as_micros() as i64 + skew
             }
             Source::Test { origin, elapsed } => origin.plus(*elapsed.borrow()).unix_micros(),
-        };
-        Timestamp(own + self.0.offset.load(Ordering::Relaxed))
+        }
     }
 
     /// Time since this clock was made; never steps.
@@ -110,8 +120,7 @@ impl Clock {
     pub fn agree_with(&self, database: Timestamp) -> i64 {
         match &self.0.source {
             Source::System { .. } => {
-                let own = self.now().unix_micros() - self.0.offset.load(Ordering::Relaxed);
-                let offset = database.unix_micros() - own;
+                let offset = database.unix_micros() - self.own();
                 self.0.offset.store(offset, Ordering::Relaxed);
                 offset
             }

@@ -1,17 +1,24 @@
-//! Removes what is kept no longer, in small chunks between others' writes: idempotency keys, tokens of applications,
-//! payloads, old background tasks, old messages with their attempts and results, deleted endpoints and applications. Every
-//! replica does; what one is removing the others leave alone.
+//! Removes what is kept no longer, in small chunks between others' writes: idempotency keys, tokens of
+//! applications, payloads, old background tasks, old messages with their attempts and results, deleted
+//! endpoints and applications.
+//!
+//! One process at a time does it: its turn is a row, which it renews with each chunk and which ends by itself if the process
+//! dies. History goes in order of time, a short window of all applications before the next: rows that were written together
+//! lie together, and Postgres logs each page once. Application by application it logged a page for each row.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::domain::id::Prefix;
+use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
-use crate::store::{Store, background_task, deleted, idempotency, retention, token};
+use crate::store::{Store, Tx, background_task, deleted, idempotency, process, retention, token};
 
 const PERIOD: Duration = Duration::from_secs(60);
-/// Rows in one transaction.
-const CHUNK: u64 = 500;
+/// Rows in one transaction: SQLite's other writers wait for it, some 10 ms.
+const CHUNK: u64 = 1_000;
 /// How long background tasks that have ended are shown.
 const TASKS_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 /// How long a token of an application is still listed when it has ended.
@@ -19,15 +26,29 @@ const ENDED_TOKENS: Duration = Duration::from_hours(24);
 /// A deleted endpoint or application is kept at least so long, for deliveries that waited when it was deleted have come up
 /// and ended by then: the longest wait of a retry schedule is 36 days.
 const DELETED_KEPT: Duration = Duration::from_hours(40 * 24);
-/// Applications whose history one turn looks at.
+/// Applications that one statement looks at.
 const APPLICATIONS: u64 = 1_000;
+/// The first window of history; each next one is longer or shorter, as it held few rows or many.
+const WINDOW: Duration = Duration::from_secs(10);
+const WINDOW_LEAST: Duration = Duration::from_secs(1);
+/// The longest: history that lies apart is not worth more looks than that.
+const WINDOW_MOST: Duration = Duration::from_secs(3600);
+/// Rows of a window above which the next one is shorter: 20 MB of pages, which stay in memory until all are removed.
+const WINDOW_ROWS: u64 = 20_000;
+/// How often the history is looked at from its beginning, and not from where the last turn has ended: for what was locked
+/// then, and attempts that were written late. Such a look steps over all that was removed and not vacuumed yet.
+const FULL_LOOK: Duration = Duration::from_secs(3600);
 
 pub(super) struct Janitor {
     store: Store,
     /// How long messages, attempts and results are kept.
     history: Duration,
-    /// Where the look at applications goes on.
-    after: String,
+    /// Names this janitor in the row that says whose turn it is.
+    owner: String,
+    /// The message id below which all history was removed, but for what a full look finds; empty before the first one.
+    swept: String,
+    looked_fully_at: Duration,
+    window: Duration,
 }
 
 impl Janitor {
@@ -35,7 +56,10 @@ impl Janitor {
         Self {
             store,
             history,
-            after: String::new(),
+            owner: process::new_owner(),
+            swept: String::new(),
+            looked_fully_at: Duration::ZERO,
+            window: WINDOW,
         }
     }
 
@@ -45,8 +69,12 @@ impl Janitor {
                 turn = self.turn() => turn,
                 () = ended.cancelled() => return,
             };
-            if let Err(err) = turn {
-                tracing::warn!(%err, "what is kept no longer could not be removed; trying again in a minute");
+            match turn {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(err) => {
+                    tracing::warn!(%err, "what is kept no longer could not be removed; trying again in a minute");
+                }
             }
             tokio::select! {
                 () = self.store.clock().sleep(PERIOD) => {}
@@ -55,48 +83,106 @@ impl Janitor {
         }
     }
 
-    /// All expired keys, tokens and payloads, old tasks, and the old history of the next applications.
-    pub async fn turn(&mut self) -> Result<()> {
+    /// Removes all that has expired; of history as much as it can in a minute. Returns false if there is more. Does nothing
+    /// while another process has the turn.
+    pub async fn turn(&mut self) -> Result<bool> {
+        let now = self.store.clock().agreed_now();
         let mut pruned = CHUNK;
         while pruned == CHUNK {
-            let tx = self.store.begin().await?;
-            let keys = idempotency::prune(&tx, CHUNK).await?;
-            let tokens = token::prune(&tx, tx.now.minus(ENDED_TOKENS), CHUNK).await?;
+            let Some(tx) = self.begin().await? else { return Ok(true) };
+            let keys = idempotency::prune(&tx, now, CHUNK).await?;
+            let tokens = token::prune(&tx, now.minus(ENDED_TOKENS), CHUNK).await?;
             pruned = keys.max(tokens);
             tx.commit().await?;
         }
         pruned = CHUNK;
         while pruned == CHUNK {
-            let tx = self.store.begin().await?;
-            pruned = retention::prune_contents(&tx, CHUNK).await?;
+            let Some(tx) = self.begin().await? else { return Ok(true) };
+            pruned = retention::prune_contents(&tx, now, CHUNK).await?;
             tx.commit().await?;
         }
         pruned = CHUNK;
         while pruned == CHUNK {
-            let tx = self.store.begin().await?;
-            pruned = background_task::prune(&tx, tx.now.minus(TASKS_KEPT), CHUNK).await?;
+            let Some(tx) = self.begin().await? else { return Ok(true) };
+            pruned = background_task::prune(&tx, now.minus(TASKS_KEPT), CHUNK).await?;
             tx.commit().await?;
         }
-        let before = self.store.clock().now().minus(self.history);
-        let (old, last) = retention::list_with_history(&self.store, &self.after, before, APPLICATIONS).await?;
-        for app_id in old {
-            pruned = CHUNK;
-            while pruned == CHUNK {
-                let tx = self.store.begin().await?;
-                pruned = retention::prune_history(&tx, &app_id, before, CHUNK).await?;
-                tx.commit().await?;
-            }
-        }
-        self.after = last.unwrap_or_default();
-        self.prune_deleted().await
+        self.prune_deleted(now).await?;
+        self.sweep(now.minus(self.history)).await
     }
 
-    /// Endpoints and applications that were deleted before the history that is kept.
-    async fn prune_deleted(&self) -> Result<()> {
-        let before = self.store.clock().now().minus(self.history.max(DELETED_KEPT));
+    /// A transaction that keeps the turn; `None` if another process has it.
+    async fn begin(&self) -> Result<Option<Tx>> {
+        let tx = self.store.begin().await?;
+        Ok(retention::take_turn(&tx, &self.owner).await?.then_some(tx))
+    }
+
+    /// Removes the history from before `before`, window by window. Returns false if a minute was not enough for it.
+    async fn sweep(&mut self, before: Timestamp) -> Result<bool> {
+        let began = self.store.clock().monotonic();
+        if began.saturating_sub(self.looked_fully_at) >= FULL_LOOK {
+            self.swept.clear();
+            self.looked_fully_at = began;
+        }
+        let end = Prefix::Message.first_id_at(before);
+        let mut oldest = self.oldest(&end).await?;
+        while let Some((first, _)) = oldest.first().cloned() {
+            let until = Prefix::Message
+                .instant_of(&first)
+                .map_or_else(|| end.clone(), |at| Prefix::Message.first_id_at(at.plus(self.window)));
+            let until = until.min(end.clone());
+            let later = oldest.split_off(&(until.clone(), String::new()));
+            let apps: Vec<_> = std::mem::replace(&mut oldest, later)
+                .into_iter()
+                .map(|(_, app)| app)
+                .collect();
+            let mut removed = 0;
+            for apps in apps.chunks(APPLICATIONS as usize) {
+                let mut table = Some(0);
+                while let Some(from) = table {
+                    let Some(tx) = self.begin().await? else { return Ok(true) };
+                    let window = (first.as_str(), until.as_str());
+                    let pruned = retention::prune_history(&tx, apps, window, from, CHUNK).await?;
+                    tx.commit().await?;
+                    removed += pruned.0;
+                    table = pruned.1;
+                }
+                oldest.extend(retention::list_oldest(&self.store, apps, &until, &end).await?);
+            }
+            self.swept = until;
+            if removed > WINDOW_ROWS {
+                self.window = (self.window / 2).max(WINDOW_LEAST);
+            } else if removed < WINDOW_ROWS / 4 {
+                self.window = (self.window * 2).min(WINDOW_MOST);
+            }
+            if self.store.clock().monotonic().saturating_sub(began) > PERIOD {
+                return Ok(false);
+            }
+        }
+        self.swept = end;
+        Ok(true)
+    }
+
+    /// The applications that have history from before `end`, each with the oldest of its messages.
+    async fn oldest(&self, end: &str) -> Result<BTreeSet<(String, String)>> {
+        let mut found = BTreeSet::new();
+        let mut after = String::new();
+        loop {
+            let apps = retention::list_applications(&self.store, &after, APPLICATIONS).await?;
+            found.extend(retention::list_oldest(&self.store, &apps, &self.swept, end).await?);
+            match apps.into_iter().next_back() {
+                Some(last) => after = last,
+                None => return Ok(found),
+            }
+        }
+    }
+
+    /// Removes endpoints and applications that were deleted before the history that is kept, as far as the turn is kept.
+    async fn prune_deleted(&self, now: Timestamp) -> Result<()> {
+        let before = now.minus(self.history.max(DELETED_KEPT));
         let mut pruned = CHUNK;
         while pruned == CHUNK {
-            let tx = self.store.begin().await?;
+            let Some(tx) = self.begin().await? else { return Ok(()) };
             let endpoints = deleted::prune_endpoints(&tx, before, CHUNK).await?;
             let applications = deleted::prune_applications(&tx, before, CHUNK).await?;
             pruned = endpoints.max(applications);

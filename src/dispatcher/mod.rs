@@ -153,7 +153,7 @@ impl Dispatcher {
 
     /// One turn of the janitor: removes what is kept no longer.
     pub async fn prune(&mut self) -> Result<()> {
-        self.janitor.turn().await
+        self.janitor.turn().await.map(drop)
     }
 
     /// Runs until `stop`, then finishes what is in flight; what is left at `grace_over` it gives back.

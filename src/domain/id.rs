@@ -52,6 +52,19 @@ impl Prefix {
         written(self, u128::from(micros) << 72)
     }
 
+    /// Returns the instant that an id begins with; `None` if the text is no id of this kind. What is missing of a text that is
+    /// too short counts as zeros, as it does in the order of texts.
+    pub fn instant_of(self, id: &str) -> Option<Timestamp> {
+        let digits = id.strip_prefix(self.as_str())?.strip_prefix('_')?;
+        // Twelve digits are 60 bits, of which the first two are no more than the encoding's, and the last two the sequence's.
+        let mut number = 0_u64;
+        for digit in digits.bytes().chain(std::iter::repeat(b'0')).take(12) {
+            let value = ALPHABET.iter().position(|known| *known == digit)?;
+            number = (number << 5) | value as u64;
+        }
+        i64::try_from(number >> 2).ok().map(Timestamp)
+    }
+
     /// Whether a text has the form of such an id: no uid does.
     pub fn is_of(self, text: &str) -> bool {
         text.strip_prefix(self.as_str())
@@ -190,6 +203,18 @@ mod tests {
         });
         assert_eq!((number >> 72) as i64, NOW);
         assert_eq!((number >> 56) as u16, 0);
+    }
+
+    #[test]
+    fn the_instant_of_an_id_is_read_from_it() {
+        let id = IdSource::new().next(Prefix::Message, Timestamp(NOW));
+        assert_eq!(Prefix::Message.instant_of(&id), Some(Timestamp(NOW)));
+        let last = Prefix::Message.first_id_at(Timestamp(i64::MAX));
+        assert_eq!(Prefix::Message.instant_of(&last), Some(Timestamp(MAX_MICROS as i64)));
+        assert_eq!(Prefix::Message.instant_of("msg_0"), Some(Timestamp(0)));
+        for other in [id.replace("msg", "dlv"), "msg".to_owned(), "msg_u".to_owned()] {
+            assert_eq!(Prefix::Message.instant_of(&other), None, "{other}");
+        }
     }
 
     #[test]

@@ -44,14 +44,6 @@ impl Backend {
             Backend::Postgres => format!("{column} = any(array({query}))"),
         }
     }
-
-    /// The column that every table has for a row's place.
-    pub(super) fn row_id(self) -> &'static str {
-        match self {
-            Backend::Sqlite => "rowid",
-            Backend::Postgres => "ctid",
-        }
-    }
 }
 
 /// Whether a text column contains a text, letter for letter. (`like` takes `_` for any character, and on SQLite `A` for `a`.)

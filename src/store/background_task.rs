@@ -2,13 +2,14 @@
 
 use sea_orm::sea_query::{LockBehavior, LockType};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter,
-    QueryOrder, QuerySelect, Select, Statement,
+    ActiveValue::Set, ColumnTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+    Select, Statement,
 };
 
 use super::entity::background_task::{ActiveModel, Column, Entity, Model};
 use super::entity::json_text::JsonText;
 use super::page::{Page, PageRequest, fetch};
+use super::retention::delete_found;
 use super::source::Source;
 use super::{Store, Tx};
 use crate::domain::id::Prefix;
@@ -153,12 +154,9 @@ pub async fn postpone(tx: &Tx, id: &str, until: Timestamp) -> Result<()> {
 
 /// Removes up to `most` ended tasks that were started before `before`. Answers how many.
 pub async fn prune(tx: &Tx, before: Timestamp, most: u64) -> Result<u64> {
-    let ended = "select id from background_task where id < $1 and due_at is null order by id limit $2";
-    let sql = format!(
-        "delete from background_task where {}",
-        tx.backend().is_among("id", ended)
-    );
+    let lock = tx.backend().skip_locked();
+    let sql = format!("select id from background_task where id < $1 and due_at is null order by id limit $2 {lock}");
     let values = [Prefix::BackgroundTask.first_id_at(before).into(), (most as i64).into()];
-    let statement = Statement::from_sql_and_values(tx.backend().orm(), sql, values);
-    Ok(tx.conn().execute_raw(statement).await?.rows_affected())
+    let ended = Statement::from_sql_and_values(tx.backend().orm(), sql, values);
+    delete_found(tx, "background_task", &["id"], ended).await
 }

@@ -4,12 +4,14 @@
 use std::time::Duration;
 
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Statement, TryInsertResult};
+use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, Statement, TryInsertResult};
 
 use super::entity::idempotency::{ActiveModel, Column, Entity, Model};
+use super::retention::delete_found;
 use super::tx::Tx;
 use crate::domain::encryption_keys::EncryptionKeys;
 use crate::domain::secret::{SEAL_VERSION, SealError};
+use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Result};
 
 /// How long a reply is replayed.
@@ -111,12 +113,11 @@ pub(super) fn resealed(keys: &EncryptionKeys, row: &Model) -> Result<Option<Stri
     keys.reseal(&row.reply, &context(&key))
 }
 
-/// Removes up to `most` expired keys. Answers how many.
-pub async fn prune(tx: &Tx, most: u64) -> Result<u64> {
-    let row = tx.backend().row_id();
-    let expired = format!("select {row} from idempotency where expires_at <= $1 order by expires_at limit $2");
-    let sql = format!("delete from idempotency where {}", tx.backend().is_among(row, &expired));
-    let values = [tx.now.0.into(), (most as i64).into()];
-    let statement = Statement::from_sql_and_values(tx.backend().orm(), sql, values);
-    Ok(tx.conn().execute_raw(statement).await?.rows_affected())
+/// Removes up to `most` keys that had expired at `at`. Returns how many. One that another transaction claims stays.
+pub async fn prune(tx: &Tx, at: Timestamp, most: u64) -> Result<u64> {
+    let lock = tx.backend().skip_locked();
+    let sql = format!("select scope, key from idempotency where expires_at <= $1 order by expires_at limit $2 {lock}");
+    let values = [at.0.into(), (most as i64).into()];
+    let found = Statement::from_sql_and_values(tx.backend().orm(), sql, values);
+    delete_found(tx, "idempotency", &["scope", "key"], found).await
 }

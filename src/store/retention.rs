@@ -1,80 +1,163 @@
 //! The end of what is kept no longer: payloads past their time, and messages past theirs with all that tells of them.
-//! In chunks, each found by an index, whatever the number of rows that stay. Called by the dispatcher's janitor.
+//! In chunks, each found by an index, whatever the number of rows that stay; and whose turn it is to do that.
+//!
+//! Rows are deleted by their primary keys: a place (`ctid`) names a row in each partition of a table.
+
+use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, Statement, Value};
 
+use super::backend::Backend;
 use super::connect::Store;
+use super::rows::{Column, Rows, statement};
 use super::tx::Tx;
-use crate::domain::id::Prefix;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
 
-/// What tells of a message, by the column with its id, in the order in which it goes: the message last, or the rest could
-/// not be found.
-pub(super) const HISTORY: [(&str, &str); 4] = [
-    ("message_content", "message_id"),
-    ("attempt", "message_id"),
-    ("delivery_result", "message_id"),
-    ("message", "id"),
+/// What tells of a message: tables with their primary keys, of which the second column has the message's id. In the order
+/// in which it goes.
+pub(super) const HISTORY: [(&str, &[&str]); 4] = [
+    ("message_content", &["app_id", "message_id"]),
+    ("attempt", &["app_id", "message_id", "id"]),
+    ("delivery_result", &["app_id", "message_id", "endpoint_id"]),
+    ("message", &["app_id", "id"]),
 ];
 
-/// Removes up to `most` payloads whose time is over. Answers how many.
-pub async fn prune_contents(tx: &Tx, most: u64) -> Result<u64> {
-    let expired = "expires_at <= $1 order by expires_at limit $2";
-    prune(tx, "message_content", expired, [tx.now.0.into(), limit(most)]).await
+/// How long a process has the turn after it last said so: one and a half of the janitor's pauses.
+const TURN: Duration = Duration::from_secs(90);
+
+/// Takes the turn, or keeps it. Returns false if another process has it, which has said so in the last 90 s.
+///
+/// Nothing is wrong where two processes believe that they have it: each row is locked before it is deleted.
+pub async fn take_turn(tx: &Tx, owner: &str) -> Result<bool> {
+    let lock = tx.backend().skip_locked();
+    // A turn that ends later than any that begins now was taken while a clock was wrong.
+    let sql = format!(
+        "update janitor_turn set owner = $1, ends_at = $2 where id in (select id from janitor_turn \
+         where id = 1 and (owner = $1 or ends_at <= $3 or ends_at > $4) {lock})"
+    );
+    let ends_at = tx.now.plus(TURN);
+    let values = [
+        owner.into(),
+        ends_at.0.into(),
+        tx.now.0.into(),
+        ends_at.plus(TURN).0.into(),
+    ];
+    let statement = Statement::from_sql_and_values(tx.backend().orm(), sql, values);
+    Ok(tx.conn().execute_raw(statement).await?.rows_affected() > 0)
 }
 
-/// Of the next `most` applications after `after`, deleted ones too, those with history from before `before`: messages, or what
-/// was written of one after it had gone; and the last one that was looked at, none at the end.
-pub async fn list_with_history(
-    store: &Store,
-    after: &str,
-    before: Timestamp,
-    most: u64,
-) -> Result<(Vec<String>, Option<String>)> {
-    // With an order and a limit: Postgres would rather read a table from end to end for an `exists`.
-    let has_old = HISTORY.map(|(table, id)| {
+/// Removes up to `most` payloads whose time was over at `at`. Returns how many.
+pub async fn prune_contents(tx: &Tx, at: Timestamp, most: u64) -> Result<u64> {
+    let lock = tx.backend().skip_locked();
+    let sql = format!(
+        "select app_id, message_id from message_content where expires_at <= $1 order by expires_at limit $2 {lock}"
+    );
+    let found = Statement::from_sql_and_values(tx.backend().orm(), sql, [at.0.into(), limit(most)]);
+    delete_found(tx, "message_content", HISTORY[0].1, found).await
+}
+
+/// The ids of the next `most` applications after `after`, deleted ones too.
+pub async fn list_applications(store: &Store, after: &str, most: u64) -> Result<Vec<String>> {
+    let sql = "select id from application where id > $1 order by id limit $2";
+    let statement = Statement::from_sql_and_values(store.backend().orm(), sql, [after.into(), limit(most)]);
+    let rows = store.reader().query_all_raw(statement).await?;
+    rows.iter().map(|row| Ok(row.try_get("", "id")?)).collect()
+}
+
+/// The oldest message id from `from` on and below `end` that is told of in each of these applications, with the
+/// application. Those without are left out.
+pub async fn list_oldest(store: &Store, apps: &[String], from: &str, end: &str) -> Result<Vec<(String, String)>> {
+    // With an order and a limit: Postgres would rather read a table from end to end for a minimum.
+    let oldest = HISTORY.map(|(table, key)| {
+        let id = key[1];
         format!(
-            "(select 1 from {table} where {table}.app_id = application.id and {table}.{id} < $1 \
-             order by {table}.{id} limit 1) is not null"
+            ", (select {id} from {table} where app_id = t.app_id and {id} >= $1 and {id} < $2 order by {id} limit 1) \
+             as {table}"
         )
     });
-    let has_old = has_old.join(" or ");
-    let sql = format!("select id, {has_old} as has_old from application where id > $2 order by id limit $3");
-    let values = [Prefix::Message.first_id_at(before).into(), after.into(), limit(most)];
-    let statement = Statement::from_sql_and_values(store.backend().orm(), sql, values);
-    let rows = store.reader().query_all_raw(statement).await?;
-    let (mut found, mut last) = (Vec::new(), None);
-    for row in &rows {
-        let id: String = row.try_get("", "id")?;
-        if row.try_get("", "has_old")? {
-            found.push(id.clone());
+    let sql = format!("select t.app_id{} from {{t}}", oldest.concat());
+    let rows = statement(
+        store.backend(),
+        &sql,
+        &[("t", &of_apps(apps))],
+        [from.into(), end.into()],
+    );
+    let mut found = Vec::new();
+    for row in store.reader().query_all_raw(rows).await? {
+        let ids = HISTORY.map(|(table, _)| row.try_get::<Option<String>>("", table));
+        let ids: Vec<_> = ids.into_iter().collect::<Result<_, _>>()?;
+        if let Some(oldest) = ids.into_iter().flatten().min() {
+            found.push((oldest, row.try_get("", "app_id")?));
         }
-        last = Some(id);
     }
-    Ok((found, last.filter(|_| rows.len() as u64 == most)))
+    Ok(found)
 }
 
-/// Removes up to `most` rows of an application's messages from before `before`, whatever their table. Answers how many.
-pub async fn prune_history(tx: &Tx, app_id: &str, before: Timestamp, most: u64) -> Result<u64> {
-    let end = Prefix::Message.first_id_at(before);
+/// Removes up to `most` rows of these applications' messages with ids from `from` on and below `end`, beginning with the
+/// table number `first`. Returns how many, and the table to go on with; none if all are done. Rows that another
+/// transaction has locked stay.
+pub async fn prune_history(
+    tx: &Tx,
+    apps: &[String],
+    (from, end): (&str, &str),
+    first: usize,
+    most: u64,
+) -> Result<(u64, Option<usize>)> {
     let mut left = most;
-    for (table, id) in HISTORY {
-        let old = format!("app_id = $1 and {id} < $2 order by {id} limit $3");
-        left -= prune(tx, table, &old, [app_id.into(), end.as_str().into(), limit(left)]).await?;
+    for (number, (table, key)) in HISTORY.into_iter().enumerate().skip(first) {
+        let (id, order) = (key[1], key[1..].join(", "));
+        // Of the key alone: a payload may be large.
+        let columns = key
+            .iter()
+            .map(|name| format!("r.{name}"))
+            .collect::<Vec<_>>()
+            .join(", ");
+        let old = format!("r.app_id = t.app_id and r.{id} >= $1 and r.{id} < $2");
+        let sql = match tx.backend() {
+            Backend::Sqlite => format!("select {columns} from {{t}} cross join {table} r where {old} limit $3"),
+            // With an order and a limit for each application: Postgres might read the table from end to end.
+            Backend::Postgres => format!(
+                "select {columns} from {{t}} cross join lateral (select {columns} from {table} r where {old} \
+                 order by {order} limit $3 for update skip locked) r limit $3"
+            ),
+        };
+        let values = [from.into(), end.into(), limit(left)];
+        let found = statement(tx.backend(), &sql, &[("t", &of_apps(apps))], values);
+        left -= delete_found(tx, table, key, found).await?;
         if left == 0 {
-            break;
+            return Ok((most, Some(number)));
         }
     }
-    Ok(most - left)
+    Ok((most - left, None))
 }
 
-async fn prune<const N: usize>(tx: &Tx, table: &str, which: &str, values: [Value; N]) -> Result<u64> {
-    let (row, lock) = (tx.backend().row_id(), tx.backend().skip_locked());
-    let found = format!("select {row} from {table} where {which} {lock}");
-    let sql = format!("delete from {table} where {}", tx.backend().is_among(row, &found));
-    let statement = Statement::from_sql_and_values(tx.backend().orm(), sql, values);
-    Ok(tx.conn().execute_raw(statement).await?.rows_affected())
+/// Deletes the rows of `table` whose keys `found` selects, which locks them if there are other writers: what it found is
+/// still so when it is deleted. Returns how many.
+pub(super) async fn delete_found(tx: &Tx, table: &str, key: &[&'static str], found: Statement) -> Result<u64> {
+    let found = tx.conn().query_all_raw(found).await?;
+    if found.is_empty() {
+        return Ok(0);
+    }
+    let mut columns: Vec<(&str, Vec<String>)> = Vec::with_capacity(key.len());
+    for name in key {
+        let values = found
+            .iter()
+            .map(|row| row.try_get("", name))
+            .collect::<Result<_, _>>()?;
+        columns.push((name, values));
+    }
+    let bound = columns
+        .iter()
+        .map(|(name, values)| (*name, Column::Text(values.iter().map(String::as_str).collect())));
+    let (rows, key) = (Rows::new(bound), key.join(", "));
+    let sql = format!("delete from {table} where ({key}) in (select {key} from {{t}})");
+    let delete = statement(tx.backend(), &sql, &[("t", &rows)], []);
+    Ok(tx.conn().execute_raw(delete).await?.rows_affected())
+}
+
+fn of_apps(apps: &[String]) -> Rows<'_> {
+    Rows::new([("app_id", Column::Text(apps.iter().map(String::as_str).collect()))])
 }
 
 fn limit(most: u64) -> Value {

@@ -1,12 +1,11 @@
 //! API tokens: rows, by their hash. Called by service, api (the lookup of a request's token) and cli.
 
 use sea_orm::sea_query::Expr;
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Statement,
-};
+use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Statement};
 
 use super::entity::api_token::{Column, Entity, Model};
 use super::entity::json_text::JsonText;
+use super::retention::delete_found;
 use super::source::Source;
 use super::tx::Tx;
 use crate::domain::capability::Capability;
@@ -76,9 +75,11 @@ pub async fn revoke(tx: &Tx, id: &str) -> Result<bool> {
 
 /// Removes up to `most` tokens of applications that ended before `before`. Answers how many.
 pub async fn prune(tx: &Tx, before: Timestamp, most: u64) -> Result<u64> {
-    let ended = "select id from api_token where app_id is not null and expires_at <= $1 order by expires_at limit $2";
-    let sql = format!("delete from api_token where {}", tx.backend().is_among("id", ended));
+    let lock = tx.backend().skip_locked();
+    let sql = format!(
+        "select id from api_token where app_id is not null and expires_at <= $1 order by expires_at limit $2 {lock}"
+    );
     let values = [before.0.into(), (most as i64).into()];
-    let statement = Statement::from_sql_and_values(tx.backend().orm(), sql, values);
-    Ok(tx.conn().execute_raw(statement).await?.rows_affected())
+    let ended = Statement::from_sql_and_values(tx.backend().orm(), sql, values);
+    delete_found(tx, "api_token", &["id"], ended).await
 }

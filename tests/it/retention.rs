@@ -1,9 +1,15 @@
 //! What is kept no longer: payloads past their retention, messages past theirs, each with what tells of them.
 
+use std::time::Duration;
+
+use postrider::clock::Clock;
+use postrider::domain::id::Prefix;
+use postrider::domain::timestamp::Timestamp;
+use sea_orm::{ConnectionTrait, TransactionTrait};
 use serde_json::json;
 
 use crate::api::Api;
-use crate::harness::{Answer, Receiver, TestDatabase};
+use crate::harness::{Answer, DEADLINE, Kind, Receiver, Rig, START, Shape, TestDatabase, rows, within};
 
 const DAY: u64 = 86_400;
 
@@ -141,3 +147,187 @@ both!(
         api.get("/app/a/msg/m").await.expect(200);
     }
 );
+
+postgres_only!(
+    a_partitioned_table_loses_what_has_expired_and_nothing_else,
+    async |db| {
+        let mut rig = Rig::on(db).await;
+        for sql in [
+            "alter table message_content rename to whole",
+            "create table message_content (like whole including defaults, primary key (app_id, message_id))
+             partition by range (message_id)",
+            "create table content_0 partition of message_content for values from (minvalue) to ('msg_5')",
+            "create table content_5 partition of message_content for values from ('msg_5') to (maxvalue)",
+            // Both partitions are filled alike, so each place is that of an expired row in the one and of a live one in the other.
+            "insert into message_content (app_id, message_id, body, expires_at)
+             select 'app_a', 'msg_' || half || i, '{}', case half when 0 then 0 else 4000000000000000 end
+             from generate_series(1000, 1299) i, (values (0), (5)) as halves(half) order by half, i",
+        ] {
+            rig.sql(sql, []).await;
+        }
+        rig.prune().await;
+        assert_eq!(rig.count("message_content").await, 300);
+        assert_eq!(rig.count("content_5").await, 300, "what has not expired is kept");
+    }
+);
+
+both!(history_goes_in_order_of_time_whatever_its_application, async |db| {
+    let mut rig = Rig::on(db).await;
+    let minute = |number: u64| START.plus(Duration::from_secs(60 * number));
+    for number in 0..20 {
+        for app in ["a", "b", "c"] {
+            let at = minute(number);
+            let sql =
+                "insert into message (app_id, id, event_type, created_at, expires_at) values ($1, $2, 't', $3, 0)";
+            let id = rig.clock.new_id_at(Prefix::Message, at);
+            rig.sql(sql, [app.into(), id.into(), at.0.into()]).await;
+        }
+    }
+    for app in ["a", "b", "c"] {
+        let sql = "insert into application (id, org_id, name, metadata, created_at, updated_at) values ($1, 'org', '', '', 0, 0)";
+        rig.sql(sql, [app.into()]).await;
+    }
+    let log = match db.kind() {
+        Kind::Sqlite => vec![
+            "create table gone (place integer primary key autoincrement, created_at bigint not null)",
+            "create trigger gone after delete on message begin insert into gone (created_at) values (old.created_at); end",
+        ],
+        Kind::Postgres => vec![
+            "create table gone (place bigserial primary key, created_at bigint not null)",
+            "create function log_gone() returns trigger language plpgsql as
+                     $$ begin insert into gone (created_at) values (old.created_at); return null; end $$",
+            "create trigger gone after delete on message for each row execute function log_gone()",
+        ],
+    };
+    for sql in log {
+        rig.db.execute_unprepared(sql).await.expect(sql);
+    }
+    rig.advance(181 * DAY);
+    rig.prune().await;
+    let gone: Vec<i64> = rows(&rig.db, "select created_at from gone order by place")
+        .await
+        .iter()
+        .map(|row| row.try_get("", "created_at").unwrap())
+        .collect();
+    assert_eq!(gone.len(), 60, "all of it goes");
+    // A window may hold some minutes. In order of applications the last minute of one goes before the first of the next.
+    let furthest = gone.iter().scan(i64::MIN, |latest, at| {
+        *latest = (*latest).max(*at);
+        Some(*latest - *at)
+    });
+    let furthest = Duration::from_micros(furthest.max().unwrap().unsigned_abs());
+    assert!(furthest < Duration::from_secs(10 * 60), "{furthest:?} out of order");
+});
+
+postgres_only!(
+    one_process_removes_what_is_kept_no_longer_until_it_is_dead,
+    async |db| {
+        let clock = Clock::test(START);
+        let shape = || Shape {
+            clock: clock.clone(),
+            ..Shape::default()
+        };
+        let mut one = Rig::shaped(db, shape()).await;
+        let mut other = Rig::shaped(db, shape()).await;
+        let expired = "insert into idempotency (scope, key, reply, expires_at) values ('tok', 'k', '', 0)";
+        one.prune().await;
+        one.sql(expired, []).await;
+        other.prune().await;
+        assert_eq!(one.count("idempotency").await, 1, "it is the first one's turn");
+        one.advance(60);
+        one.prune().await;
+        assert_eq!(one.count("idempotency").await, 0, "which goes on with it");
+        one.sql(expired, []).await;
+        one.advance(60);
+        other.prune().await;
+        assert_eq!(one.count("idempotency").await, 1);
+        one.advance(31);
+        other.prune().await;
+        assert_eq!(
+            one.count("idempotency").await,
+            0,
+            "the first one has said nothing for 91 s"
+        );
+        one.sql(expired, []).await;
+        one.prune().await;
+        assert_eq!(one.count("idempotency").await, 1, "the turn is the other's now");
+    }
+);
+
+postgres_only!(a_turn_that_ends_in_the_far_future_is_nobody_s, async |db| {
+    let mut rig = Rig::on(db).await;
+    rig.sql("update janitor_turn set owner = 'dead', ends_at = 4000000000000000", [])
+        .await;
+    rig.sql(
+        "insert into idempotency (scope, key, reply, expires_at) values ('tok', 'k', '', 0)",
+        [],
+    )
+    .await;
+    rig.prune().await;
+    assert_eq!(rig.count("idempotency").await, 0);
+});
+
+postgres_only!(a_key_that_is_claimed_anew_while_it_is_looked_at_is_kept, async |db| {
+    let mut rig = Rig::on(db).await;
+    for (table, columns) in [
+        ("idempotency", "scope, key, reply"),
+    ] {
+        let more = if table == "idempotency" { ", ''" } else { "" };
+        for key in ["claimed", "expired"] {
+            let sql = format!("insert into {table} ({columns}, expires_at) values ('s', '{key}'{more}, 0)");
+            rig.sql(&sql, []).await;
+        }
+        let claim = db.connect().await.begin().await.expect("a transaction");
+        let name = columns.split(", ").nth(1).expect("a column");
+        let claimed = format!("update {table} set expires_at = 4000000000000000 where {name} = 'claimed'");
+        claim.execute_unprepared(&claimed).await.expect("it is claimed");
+        tokio::time::timeout(DEADLINE, rig.prune())
+            .await
+            .expect("the janitor does not wait for it");
+        assert_eq!(rig.count(table).await, 1, "what nobody claims goes");
+        claim.commit().await.expect("a commit");
+        rig.prune().await;
+        let kept = format!("{table} where {name} = 'claimed'");
+        assert_eq!(rig.count(&kept).await, 1, "{table}");
+    }
+});
+
+postgres_only!(a_database_whose_clock_is_far_ahead_loses_nothing, async |db| {
+    // Four hundred days behind the database's: to this process it is the database that is ahead.
+    let days = 400 * DAY as i64 * 1_000_000;
+    let clock = Clock::system_with_skew(-days);
+    let own = clock.now();
+    let shape = Shape {
+        clock: clock.clone(),
+        ..Shape::default()
+    };
+    let mut rig = Rig::shaped(db, shape).await;
+    let app = rig.application("a").await;
+    let insert = [
+        ("message", "created_at", "app_id, id, event_type, expires_at", "'t', 0"),
+        ("message_content", "expires_at", "app_id, message_id, body", "'{}'"),
+    ];
+    let id = Prefix::Message.first_id_at(own);
+    for (table, instant, columns, values) in insert {
+        let sql = format!("insert into {table} ({columns}, {instant}) values ($1, $2, {values}, $3)");
+        let at = own.plus(Duration::from_hours(1)).0;
+        rig.sql(&sql, [app.as_str().into(), id.as_str().into(), at.into()])
+            .await;
+    }
+    for table in [
+        "idempotency (scope, key, reply, expires_at)",
+    ] {
+        let more = if table.contains("reply") { ", ''" } else { "" };
+        let sql = format!("insert into {table} values ('s', 'k'{more}, $1)");
+        rig.sql(&sql, [own.plus(Duration::from_hours(1)).0.into()]).await;
+    }
+    within(DEADLINE, "the process goes by the database's clock", async || {
+        rig.step().await;
+        (clock.now() > Timestamp(own.0 + days - 1_000_000)).then_some(())
+    })
+    .await;
+    rig.prune().await;
+    for table in ["message", "message_content", "idempotency"] {
+        assert_eq!(rig.count(table).await, 1, "{table}");
+    }
+});

@@ -26,6 +26,7 @@ async fn create_all(on: &DatabaseConnection) {
     create(on, entity::event_type::Entity).await;
     create(on, entity::idempotency::Entity).await;
     create(on, entity::installation::Entity).await;
+    create(on, entity::janitor_turn::Entity).await;
     create(on, entity::message::Entity).await;
     create(on, entity::message_content::Entity).await;
     create(on, entity::organization::Entity).await;

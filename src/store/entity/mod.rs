@@ -10,6 +10,7 @@ pub mod endpoint;
 pub mod event_type;
 pub mod idempotency;
 pub mod installation;
+pub mod janitor_turn;
 pub mod json_text;
 pub mod message;
 pub mod message_content;
