@@ -14,6 +14,7 @@ mod m20261123_000009_key_rotation;
 mod m20261123_000010_process_keys;
 mod m20261129_000011_revision;
 mod m20261129_000012_living_endpoints;
+mod m20261129_000013_taken_event_id;
 mod m20261129_000014_janitor_turn;
 
 pub struct Migrator;
@@ -31,6 +32,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000010_process_keys::Migration),
             Box::new(m20261129_000011_revision::Migration),
             Box::new(m20261129_000012_living_endpoints::Migration),
+            Box::new(m20261129_000013_taken_event_id::Migration),
             Box::new(m20261129_000014_janitor_turn::Migration),
         ]
     }

@@ -49,7 +49,7 @@ pub struct MessageIn {
     /// a number beyond the range of a double.
     #[serde(alias = "data")]
     payload: JsonText,
-    /// The caller's own identifier, unique among the application's messages.
+    /// The caller's own identifier: for 7 days no other message of the application may have the same (409).
     #[oai(
         nullable,
         validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$")

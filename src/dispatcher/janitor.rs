@@ -1,6 +1,6 @@
-//! Removes what is kept no longer, in small chunks between others' writes: idempotency keys, tokens of
-//! applications, payloads, old background tasks, old messages with their attempts and results, deleted
-//! endpoints and applications.
+//! Removes what is kept no longer, in small chunks between others' writes: idempotency keys, event ids, tokens of
+//! applications, payloads, old background tasks, old messages with their attempts and results, deleted endpoints and
+//! applications.
 //!
 //! One process at a time does it: its turn is a row, which it renews with each chunk and which ends by itself if the process
 //! dies. History goes in order of time, a short window of all applications before the next: rows that were written together
@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::id::Prefix;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
-use crate::store::{Store, Tx, background_task, deleted, idempotency, process, retention, token};
+use crate::store::{
+    Store, Tx, background_task, deleted, event_id, idempotency, process, retention, token,
+};
 
 const PERIOD: Duration = Duration::from_secs(60);
 /// Rows in one transaction: SQLite's other writers wait for it, some 10 ms.
@@ -91,8 +93,9 @@ impl Janitor {
         while pruned == CHUNK {
             let Some(tx) = self.begin().await? else { return Ok(true) };
             let keys = idempotency::prune(&tx, now, CHUNK).await?;
+            let event_ids = event_id::prune(&tx, now, CHUNK).await?;
             let tokens = token::prune(&tx, now.minus(ENDED_TOKENS), CHUNK).await?;
-            pruned = keys.max(tokens);
+            pruned = keys.max(event_ids).max(tokens);
             tx.commit().await?;
         }
         pruned = CHUNK;

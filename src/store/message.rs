@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use sea_orm::sea_query::{Expr, ExprTrait, IntoColumnRef, Query};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect, Statement};
 
 use super::backend::{Backend, contains};
 use super::entity::message::{Column, Entity, Model};
@@ -66,18 +66,36 @@ impl Filter {
     }
 }
 
-/// The message with this id or eventId.
+/// Returns the message with this id, or the newest with this eventId.
 pub async fn find(source: &impl Source, app_id: &str, id_or_event_id: &str) -> Result<Option<Model>> {
     if check_identifier(id_or_event_id).is_err() {
         return Ok(None);
     }
-    let named = match Prefix::Message.is_of(id_or_event_id) {
-        true => Column::Id.eq(id_or_event_id),
-        false => Column::EventId.eq(id_or_event_id),
-    };
-    let found = Entity::find().filter(Column::AppId.eq(app_id)).filter(named);
-    Ok(found.one(source.source()).await?)
+    if Prefix::Message.is_of(id_or_event_id) {
+        let by_id = Entity::find_by_id((app_id.to_owned(), id_or_event_id.to_owned()));
+        return Ok(by_id.one(source.source()).await?);
+    }
+    let values = [app_id.into(), id_or_event_id.into()];
+    let by_event_id = Statement::from_sql_and_values(source.dialect().orm(), BY_EVENT_ID, values);
+    let newest = Entity::find().from_raw_sql(by_event_id);
+    Ok(newest.one(source.source()).await?)
 }
+
+/// Steps through the application's stretches of 3.2 days by which the index is divided (`substr(id, 1, 8)`), and looks the
+/// event id up in each: some 60 in half a year. A stretch has it once at most, since it is taken for longer than that.
+const BY_EVENT_ID: &str = "
+    with recursive stretch(start) as (
+        select (select substr(id, 1, 8) from message where app_id = $1 and event_id is not null
+            order by substr(id, 1, 8) desc limit 1)
+        union all
+        select (select substr(id, 1, 8) from message where app_id = $1 and event_id is not null
+            and substr(id, 1, 8) < stretch.start order by substr(id, 1, 8) desc limit 1)
+        from stretch where stretch.start is not null
+    )
+    select * from message where app_id = $1 and id = (select max(id) from (
+        select (select id from message where app_id = $1 and substr(id, 1, 8) = stretch.start and event_id = $2 limit 1)
+            as id from stretch
+    ) as found)";
 
 /// # Errors
 /// `NotFound`.

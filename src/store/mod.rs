@@ -11,6 +11,7 @@ pub mod deleted;
 pub mod delivery_result;
 pub mod endpoint;
 pub mod entity;
+pub mod event_id;
 pub mod event_type;
 pub mod handoff;
 pub mod idempotency;

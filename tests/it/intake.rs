@@ -269,6 +269,51 @@ both!(a_taken_event_id_spoils_no_other_member_of_its_batch, async |db| {
     assert!(!repeated.replayed);
 });
 
+both!(an_event_id_that_has_ended_is_taken_by_one_of_its_batch, async |db| {
+    let rig = Rig::on(db).await;
+    let app = rig.application("a").await;
+    let event = |name: &str| NewMessage {
+        event_id: Some("e".to_owned()),
+        key: key(name),
+        ..rig.message(&app, "{}")
+    };
+    rig.intake.accept(event("k0")).await.expect("accepted");
+    rig.advance(7 * 86_400);
+    let batch = vec![event("k1"), rig.message(&app, "{}"), event("k2")];
+    let answers = in_one_batch(db, &rig, batch).await;
+    assert!(answers[1].is_ok());
+    assert_eq!(answers.iter().filter(|one| one.is_ok()).count(), 2, "{answers:?}");
+    let refused = answers
+        .iter()
+        .find_map(|one| one.as_ref().err())
+        .expect("one is refused");
+    assert_eq!(refused.kind, ErrorKind::Conflict);
+    assert_eq!(rig.count("message").await, 3);
+    assert_eq!(
+        rig.count("idempotency").await,
+        2,
+        "a refused request leaves no key behind"
+    );
+    assert_eq!(rig.count("taken_event_id").await, 1);
+});
+
+postgres_only!(of_two_processes_that_take_an_event_id_one_wins, async |db| {
+    let a = Rig::on(db).await;
+    let b = Rig::on(db).await;
+    let app = a.application("a").await;
+    for round in 0..20 {
+        let message = || NewMessage {
+            event_id: Some(format!("e{round}")),
+            ..a.message(&app, "{}")
+        };
+        let (one, other) = tokio::join!(a.intake.accept(message()), b.intake.accept(message()));
+        assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
+        let refused = one.err().or(other.err()).expect("one is refused");
+        assert_eq!(refused.kind, ErrorKind::Conflict);
+    }
+    assert_eq!(a.count("message").await, 20);
+});
+
 both!(a_batch_that_fails_is_stored_member_by_member, async |db| {
     let rig = Rig::on(db).await;
     let app = rig.application("a").await;

@@ -171,3 +171,33 @@ postgres_only!(five_migrators_at_once_migrate_once, async |db| {
     assert!(is_ready(&empty.connect().await).await);
     assert_eq!(described(&empty).await, described(db).await);
 });
+
+both!(event_ids_of_the_newest_messages_seven_days_stay_taken, async |db| {
+    let store = db.open(Clock::system()).await;
+    let steps = schema::status(&store).await.expect("a status");
+    let step = steps.iter().position(|step| step.name.ends_with("_taken_event_id"));
+    let down = Change::Down(u32::try_from(steps.len() - step.expect("it is there")).expect("not so many"));
+    assert!(schema::change(&store, down).await.expect("down runs"));
+    let connection = db.connect().await;
+    let insert = async |name: &str, day: i64| {
+        let sql = format!(
+            "insert into message (app_id, id, event_type, event_id, created_at, expires_at) \
+                 values ('app', 'msg_{day:026}', 't', '{name}', {}, 0)",
+            day * 86_400_000_000
+        );
+        connection.execute_unprepared(&sql).await.expect("a message");
+    };
+    for (name, day) in [("ended", 1), ("taken", 4), ("newest", 10)] {
+        insert(name, day).await;
+    }
+    assert!(schema::up(&store).await.expect("up runs"));
+    let taken = rows(&connection, "select event_id from taken_event_id order by expires_at").await;
+    let taken: Vec<String> = taken.iter().map(|row| row.try_get("", "event_id").unwrap()).collect();
+    assert_eq!(taken, ["taken", "newest"]);
+    // Back again when one of them was used twice: it stays with the newest.
+    insert("ended", 11).await;
+    assert!(schema::change(&store, down).await.expect("down runs"));
+    let named = rows(&connection, "select id from message where event_id = 'ended'").await;
+    let named: Vec<String> = named.iter().map(|row| row.try_get("", "id").unwrap()).collect();
+    assert_eq!(named, [format!("msg_{:026}", 11)]);
+});

@@ -11,6 +11,7 @@ use postrider::domain::standing::Standing;
 use postrider::domain::task::{ReplayFilter, ReplayState, TaskKind, Window};
 use postrider::domain::timestamp::Timestamp;
 use postrider::store::background_task::{self, NewTask};
+use postrider::store::event_id;
 use postrider::store::handoff::{Caps, Handoff, Lane};
 use postrider::store::idempotency::{self, Key};
 use postrider::store::queue::{self, AttemptRow, Lease, LeaseTerms, Settlement};
@@ -27,7 +28,7 @@ const ROWS: usize = 100_000;
 /// One row a number: ids are of one length, so that they sort as the numbers do. A thousand organizations, and ten
 /// applications with ten thousand of everything. Deliveries: 40 % first attempts that are due, 30 % later ones, 20 %
 /// parked, 10 % leased by a process that is dead.
-const FILL: [&str; 12] = [
+const FILL: [&str; 13] = [
     "organization (id, name, created_at) select 'org_' || i, 'name ' || i, i",
     "api_token (id, org_id, hash, created_at) select 'tok_' || i, 'org_' || (1000000 + i % 1000), 'hash' || i, i",
     "application (id, org_id, uid, name, metadata, created_at, updated_at)
@@ -57,6 +58,7 @@ const FILL: [&str; 12] = [
         'ep_' || i, i % 3, 1 + i % 2, 1, 2, '', 1, 0, 0,
         case when i % 100 = 0 then 4000000000000000 end, i, i",
     "idempotency (scope, key, reply, expires_at) select 'tok_' || i, 'key' || i, '', i",
+    "taken_event_id (app_id, event_id, expires_at) select 'app_' || (1000000 + i % 10), 'event' || i, i",
 ];
 
 async fn fill(db: &TestDatabase) {
@@ -339,6 +341,7 @@ async fn a_message_s_whole_life(db: &TestDatabase) {
     let tx = rig.store.begin().await.expect("a transaction");
     let now = rig.clock.now();
     assert_eq!(idempotency::prune(&tx, now, 500).await.expect("expired keys go"), 500);
+    assert_eq!(event_id::prune(&tx, now, 500).await.expect("ended event ids go"), 500);
     tx.commit().await.expect("a commit");
     in_tx!(rig.store, tx => retention::take_turn(&tx, "proc_plans"));
     in_tx!(rig.store, tx => retention::prune_contents(&tx, now, 500));

@@ -271,6 +271,7 @@ postgres_only!(a_key_that_is_claimed_anew_while_it_is_looked_at_is_kept, async |
     let mut rig = Rig::on(db).await;
     for (table, columns) in [
         ("idempotency", "scope, key, reply"),
+        ("taken_event_id", "app_id, event_id"),
     ] {
         let more = if table == "idempotency" { ", ''" } else { "" };
         for key in ["claimed", "expired"] {
@@ -316,6 +317,7 @@ postgres_only!(a_database_whose_clock_is_far_ahead_loses_nothing, async |db| {
     }
     for table in [
         "idempotency (scope, key, reply, expires_at)",
+        "taken_event_id (app_id, event_id, expires_at)",
     ] {
         let more = if table.contains("reply") { ", ''" } else { "" };
         let sql = format!("insert into {table} values ('s', 'k'{more}, $1)");
@@ -327,7 +329,38 @@ postgres_only!(a_database_whose_clock_is_far_ahead_loses_nothing, async |db| {
     })
     .await;
     rig.prune().await;
-    for table in ["message", "message_content", "idempotency"] {
+    for table in ["message", "message_content", "idempotency", "taken_event_id"] {
         assert_eq!(rig.count(table).await, 1, "{table}");
     }
 });
+
+both!(
+    an_event_id_is_free_again_after_seven_days_and_finds_the_newest_message,
+    async |db| {
+        let mut api = Api::on(db).await;
+        api.post("/app", json!({"name": "a", "uid": "a"})).await.expect(201);
+        let message = json!({"eventType": "t", "eventId": "e", "payload": {}});
+        let first = api.post("/app/a/msg", message.clone()).await;
+        first.expect(202);
+        api.rig.advance(7 * DAY - 1);
+        api.post("/app/a/msg", message.clone()).await.refused(409, "conflict");
+        api.rig.prune().await;
+        api.post("/app/a/msg", message.clone()).await.refused(409, "conflict");
+        // Whether the janitor came by or not.
+        api.rig.advance(1);
+        let second = api.post("/app/a/msg", message.clone()).await;
+        second.expect(202);
+        api.post("/app/a/msg", message.clone()).await.refused(409, "conflict");
+        api.rig.advance(7 * DAY);
+        assert_eq!(api.rig.count("taken_event_id").await, 1);
+        api.rig.prune().await;
+        assert_eq!(api.rig.count("taken_event_id").await, 0);
+        let third = api.post("/app/a/msg", message).await;
+        third.expect(202);
+        assert_eq!(api.get("/app/a/msg/e").await.expect(200)["id"], third.field("id"));
+        for sent in [&first, &second] {
+            let id = sent.field("id");
+            assert_eq!(api.get(&format!("/app/a/msg/{id}")).await.expect(200)["eventId"], "e");
+        }
+    }
+);

@@ -31,6 +31,7 @@ async fn create_all(on: &DatabaseConnection) {
     create(on, entity::message_content::Entity).await;
     create(on, entity::organization::Entity).await;
     create(on, entity::process::Entity).await;
+    create(on, entity::taken_event_id::Entity).await;
 }
 
 /// Table -> columns, as the database describes them.

@@ -16,3 +16,4 @@ pub mod message;
 pub mod message_content;
 pub mod organization;
 pub mod process;
+pub mod taken_event_id;

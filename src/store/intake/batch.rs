@@ -150,7 +150,8 @@ impl Batch {
         let plans = plan(&apps, members);
         let replies = keys::claim_keys(&tx, &keyed(&plans)).await?;
         let fresh: Vec<&Plan> = plans.iter().filter(|plan| stores(plan, &replies)).collect();
-        let stored = insert::insert_messages(&tx, &fresh.iter().map(|plan| plan.fresh()).collect::<Vec<_>>()).await?;
+        let free = insert::take_event_ids(&tx, fresh.iter().map(|plan| plan.fresh()).collect()).await?;
+        let stored = insert::insert_messages(&tx, &free).await?;
         let missing: Vec<_> = fresh
             .iter()
             .filter(|plan| !stored.contains(&plan.member.id))

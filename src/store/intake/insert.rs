@@ -11,6 +11,7 @@ use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
 use crate::store::Tx;
 use crate::store::entity::json_text::JsonText;
+use crate::store::event_id;
 use crate::store::queue::{TARGET_BUT_HEADERS, Target, TargetRow};
 use crate::store::rows::{Column, Rows, Write, execute_all, statement};
 use crate::store::source::Source;
@@ -41,6 +42,13 @@ pub(super) struct Endpoint {
 pub(super) struct Fresh<'a> {
     pub app_id: &'a str,
     pub member: &'a Member,
+}
+
+impl<'a> Fresh<'a> {
+    /// The application and the event id in it.
+    fn event_id(&self) -> Option<(&'a str, &'a str)> {
+        Some((self.app_id, self.member.message.event_id.as_deref()?))
+    }
 }
 
 pub(super) struct DeliveryRow {
@@ -127,7 +135,24 @@ fn endpoint(id: String, row: &QueryResult) -> Result<Endpoint> {
     })
 }
 
-/// Inserts messages; one whose event id is taken, or that is there already, is left out. Answers the ids inserted.
+/// Takes the members' event ids, each for the first that brings it. Returns those members that have theirs now, or bring none.
+pub(super) async fn take_event_ids<'a>(tx: &Tx, fresh: Vec<Fresh<'a>>) -> Result<Vec<Fresh<'a>>> {
+    let mut firsts: HashMap<(&str, &str), &str> = HashMap::new();
+    for one in &fresh {
+        if let Some(name) = one.event_id() {
+            firsts.entry(name).or_insert(&one.member.id);
+        }
+    }
+    let wanted: Vec<_> = firsts.keys().copied().collect();
+    let taken = event_id::take(tx, &wanted).await?;
+    let has_its_own = |one: &Fresh| match one.event_id() {
+        None => true,
+        Some(name) => firsts[&name] == one.member.id && taken.contains(&(name.0.to_owned(), name.1.to_owned())),
+    };
+    Ok(fresh.into_iter().filter(has_its_own).collect())
+}
+
+/// Inserts messages; one that is there already is left out. Answers the ids inserted.
 pub(super) async fn insert_messages(tx: &Tx, fresh: &[Fresh<'_>]) -> Result<HashSet<String>> {
     if fresh.is_empty() {
         return Ok(HashSet::new());
@@ -154,7 +179,7 @@ fn channels(fresh: &[Fresh<'_>]) -> HashMap<String, String> {
 
 fn messages<'a>(fresh: &[Fresh<'a>], channels: &'a HashMap<String, String>) -> Write<'a> {
     let mut sorted: Vec<_> = fresh.iter().collect();
-    sorted.sort_by_key(|one| (one.app_id, &one.member.message.event_id, &one.member.id));
+    sorted.sort_by_key(|one| (one.app_id, &one.member.id));
     let rows = Rows::new([
         ("app_id", Column::Text(sorted.iter().map(|one| one.app_id).collect())),
         (
