@@ -16,6 +16,7 @@ mod m20261129_000011_revision;
 mod m20261129_000012_living_endpoints;
 mod m20261129_000013_taken_event_id;
 mod m20261129_000014_janitor_turn;
+mod m20261129_000015_history_vacuum;
 
 pub struct Migrator;
 
@@ -34,6 +35,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261129_000012_living_endpoints::Migration),
             Box::new(m20261129_000013_taken_event_id::Migration),
             Box::new(m20261129_000014_janitor_turn::Migration),
+            Box::new(m20261129_000015_history_vacuum::Migration),
         ]
     }
 }

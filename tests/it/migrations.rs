@@ -201,3 +201,12 @@ both!(event_ids_of_the_newest_messages_seven_days_stay_taken, async |db| {
     let named: Vec<String> = named.iter().map(|row| row.try_get("", "id").unwrap()).collect();
     assert_eq!(named, [format!("msg_{:026}", 11)]);
 });
+
+postgres_only!(history_is_vacuumed_before_much_of_it_is_new_or_gone, async |db| {
+    let sql = "select relname from pg_class where relnamespace = 'public'::regnamespace \
+               and 'autovacuum_vacuum_scale_factor=0.01' = any(reloptions) \
+               and 'autovacuum_vacuum_insert_scale_factor=0.005' = any(reloptions) order by 1";
+    let found = rows(&db.connect().await, sql).await;
+    let found: Vec<String> = found.iter().map(|row| row.try_get("", "relname").unwrap()).collect();
+    assert_eq!(found, ["attempt", "delivery_result", "message", "message_content"]);
+});
