@@ -1,6 +1,8 @@
 //! Everything that differs between SQLite and Postgres, apart from opening them (connect.rs) and from how a
 //! transaction begins and ends (tx.rs). Called by the rest of store only.
 
+use std::borrow::Cow;
+
 use sea_orm::sea_query::{Expr, ExprTrait, Func};
 use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, SqlErr};
 
@@ -56,8 +58,9 @@ pub(super) fn contains(backend: Backend, column: Expr, text: &str) -> Expr {
 }
 
 /// SQLSTATE classes and codes that say "not now", not "not so": connection, resources, operator intervention,
-/// rollback by conflict, idle transaction ended, a server that is read-only while another takes over. (PostgreSQL documentation, appendix A.)
-const TRANSIENT: [&str; 7] = ["08", "53", "57", "40", "25P03", "25006", "58"];
+/// rollback by conflict, an idle or a long transaction ended, a lock not to be had, a server that is read-only while another
+/// takes over. (PostgreSQL documentation, appendix A.)
+const TRANSIENT: [&str; 9] = ["08", "53", "57", "40", "25P03", "25P04", "55P03", "25006", "58"];
 /// SQLite result codes: busy, locked, I/O error, disk full.
 const TRANSIENT_SQLITE: [i32; 4] = [5, 6, 10, 13];
 
@@ -78,17 +81,20 @@ impl From<DbErr> for Error {
     }
 }
 
-/// Postgres's code for a statement that it has ended, as it took too long.
-const STATEMENT_ENDED: &str = "57014";
+/// Postgres's codes for work that it has ended as it took too long: a statement, a transaction, the wait for a lock. The
+/// last two have limits only where an operator has set them for the role.
+const TOO_LONG: [&str; 3] = ["57014", "25P04", "55P03"];
 
-/// Whether a statement took too long: what is asked next should be less.
+/// Whether the database ended what was asked as it took too long: what is asked next should be less.
 pub fn took_too_long(err: &Error) -> bool {
     let cause = std::error::Error::source(err).and_then(|cause| cause.downcast_ref::<DbErr>());
-    let code = cause
-        .and_then(driver_error)
-        .and_then(sqlx::Error::as_database_error)
-        .and_then(|err| err.code());
-    code.is_some_and(|code| code == STATEMENT_ENDED)
+    cause
+        .and_then(postgres_code)
+        .is_some_and(|code| TOO_LONG.contains(&&*code))
+}
+
+fn postgres_code(err: &DbErr) -> Option<Cow<'_, str>> {
+    driver_error(err)?.as_database_error()?.code()
 }
 
 fn driver_error(err: &DbErr) -> Option<&sqlx::Error> {

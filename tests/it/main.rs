@@ -15,6 +15,7 @@ mod bad_input;
 mod cli;
 mod cloud_only;
 mod config;
+mod connections;
 mod contract;
 mod crash;
 mod crash_tasks;
