@@ -18,6 +18,10 @@ use crate::domain::target::TargetPolicy;
 use crate::error::{Error, Result};
 
 const DEFAULT_DATABASE: &str = "sqlite://data/postrider.sqlite";
+/// Connections to Postgres: the listener's, the heartbeat's, two of the intake, four of the queue and four of the API.
+pub const USUAL_CONNECTIONS: u32 = 12;
+/// With fewer, the API or the queue would have a single one.
+pub const LEAST_CONNECTIONS: u32 = 8;
 
 /// What every command takes.
 #[derive(Args, Clone, Debug)]
@@ -71,8 +75,8 @@ pub struct DatabaseSettings {
     #[arg(long, env = "POSTRIDER_DATABASE_PASSWORD_FILE", value_name = "FILE")]
     database_password_file: Option<PathBuf>,
 
-    /// Connections to Postgres, at most, of this process
-    #[arg(long, env = "POSTRIDER_DATABASE_CONNECTIONS", value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    /// Connections to Postgres, at most, of this process, 8 to 1000
+    #[arg(long, env = "POSTRIDER_DATABASE_CONNECTIONS", value_name = "N", default_value_t = USUAL_CONNECTIONS, value_parser = clap::value_parser!(u32).range(i64::from(LEAST_CONNECTIONS)..=1000))]
     pub database_connections: u32,
 
     /// SQLite: "full" loses nothing with the power; "normal" is faster and may lose the last commits

@@ -11,6 +11,7 @@ use poem::http::header::AUTHORIZATION;
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
+use tokio::sync::Semaphore;
 
 use super::error::into_poem;
 use crate::domain::capability::{self, Capability};
@@ -18,12 +19,17 @@ use crate::domain::timestamp::Timestamp;
 use crate::domain::token;
 use crate::error::{Error, Kind, Result};
 use crate::store::entity::application::Model as Application;
-use crate::store::{Store, application, token as tokens};
+use crate::store::{Store, application, token as tokens, turns};
 
 /// How long a token is taken without asking the database: a revoked one works this much longer (wire promise: 5 s).
 const REMEMBERED: Duration = Duration::from_secs(4);
 /// More tokens than this in a few seconds are not remembered.
 const MOST_REMEMBERED: usize = 10_000;
+/// Tokens are looked up over the queue's connections, so few at once: each takes a fraction of a millisecond.
+const KNOWN_AT_ONCE: usize = 2;
+const UNKNOWN_AT_ONCE: usize = 1;
+/// Requests with tokens that were never known here, random ones perhaps; more are answered 503.
+const UNKNOWN_WAITING: usize = 512;
 pub(super) const SCHEME: &str = "HTTPBearer";
 /// Stands in poem-openapi's document where only an organization's token will do, until openapi has read it.
 pub(super) const ORGANIZATION: &str = "organization";
@@ -86,9 +92,17 @@ impl Caller {
 
 /// Proves tokens.
 pub struct Authenticator {
+    /// The API's.
     store: Store,
     admin: Option<AdminToken>,
+    /// By hash, with the instant at which each was looked up.
     remembered: RwLock<HashMap<String, (Duration, Caller)>>,
+    /// Permits to look up tokens that were valid before: made-up tokens cannot take them.
+    known: Semaphore,
+    /// Permits to look up all other tokens.
+    unknown: Semaphore,
+    /// Permits to wait for one of those.
+    seats: Semaphore,
 }
 
 impl Authenticator {
@@ -97,19 +111,26 @@ impl Authenticator {
             store,
             admin,
             remembered: RwLock::default(),
+            known: Semaphore::new(KNOWN_AT_ONCE),
+            unknown: Semaphore::new(UNKNOWN_AT_ONCE),
+            seats: Semaphore::new(UNKNOWN_WAITING),
         }
     }
 
+    /// From here on the request waits for its customer's turns.
+    ///
     /// # Errors
-    /// `Unauthenticated`; for a token that is limited to other things as [`Self::prove_organization`].
+    /// `Unauthenticated`; for a token that is limited to other things as [`Self::prove_organization`]; `Unavailable` when too
+    /// many unknown tokens wait to be looked up.
     async fn prove(&self, request: &Request) -> Result<Caller> {
         let text = bearer(request).ok_or_else(refused)?;
         let hash = token::hash(text);
         let caller = match self.recall(&hash) {
             Some(caller) => caller,
             // On the heap, so that a request with a remembered token does not carry it along.
-            None => Box::pin(self.look_up(hash)).await?.ok_or_else(refused)?,
+            None => Box::pin(self.look_up_in_turn(hash)).await?.ok_or_else(refused)?,
         };
+        turns::serve(caller.app_id.as_deref().unwrap_or(&caller.token_id));
         if caller.expires_at.is_some_and(|end| end <= self.store.clock().now()) {
             return Err(refused());
         }
@@ -160,10 +181,35 @@ impl Authenticator {
         (now.saturating_sub(*since) < REMEMBERED).then(|| caller.clone())
     }
 
+    fn has_known(&self, hash: &str) -> bool {
+        let remembered = self.remembered.read().unwrap_or_else(PoisonError::into_inner);
+        remembered.contains_key(hash)
+    }
+
+    /// Looks a token up, a few at once. Of many requests that wait with one token the first asks for all.
+    async fn look_up_in_turn(&self, hash: String) -> Result<Option<Caller>> {
+        let closed = |_| Error::internal("a semaphore was closed");
+        let _seat;
+        let _turn = match self.has_known(&hash) {
+            true => self.known.acquire().await.map_err(closed)?,
+            false => {
+                let full = |_| Error::unavailable("too many unknown tokens wait to be looked up; try again");
+                _seat = self.seats.try_acquire().map_err(full)?;
+                self.unknown.acquire().await.map_err(closed)?
+            }
+        };
+        match self.recall(&hash) {
+            Some(caller) => Ok(Some(caller)),
+            None => self.look_up(hash).await,
+        }
+    }
+
     async fn look_up(&self, hash: String) -> Result<Option<Caller>> {
         let asked_at = self.store.clock().monotonic();
-        let row = tokens::find_by_hash(&self.store, &hash).await?;
+        let row = tokens::find_by_hash(&self.store.for_queue(), &hash).await?;
         let Some(row) = row.filter(|row| row.revoked_at.is_none()) else {
+            let mut remembered = self.remembered.write().unwrap_or_else(PoisonError::into_inner);
+            remembered.remove(&hash);
             return Ok(None);
         };
         let caller = Caller {

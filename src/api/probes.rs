@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use poem::endpoint::make;
 use poem::{Endpoint, EndpointExt, IntoEndpoint, Response, Route, get};
@@ -36,6 +36,8 @@ pub struct Probes {
     pub(super) requests: Requests,
     /// What was seen of the queue, and when.
     depth: Mutex<Option<(Duration, Depth)>>,
+    /// Whether there was a schema, as of a look that began then.
+    prepared: Arc<Mutex<Option<(Instant, bool)>>>,
 }
 
 impl Probes {
@@ -46,6 +48,7 @@ impl Probes {
             phase: AtomicU8::new(STARTING),
             requests: Requests::default(),
             depth: Mutex::default(),
+            prepared: Arc::default(),
         })
     }
 
@@ -80,12 +83,34 @@ impl Probes {
             );
             return Err(Error::unavailable(message));
         }
-        match tokio::time::timeout(DEADLINE, is_prepared(&self.store)).await {
+        match tokio::time::timeout(DEADLINE, self.is_prepared()).await {
             Ok(Ok(true)) => Ok(()),
             Ok(Ok(false)) => Err(Error::unavailable("the database has no schema of this program")),
             Ok(Err(err)) => Err(Error::unavailable("the database does not do what is asked").because(err)),
             Err(_) => Err(Error::unavailable("the database does not answer")),
         }
+    }
+
+    /// Looks once for all probes that come meanwhile, in a task of its own: however many come and hang up, together they take
+    /// one of the queue's connections.
+    async fn is_prepared(&self) -> Result<bool> {
+        let asked_at = Instant::now();
+        let mut seen = self.prepared.clone().lock_owned().await;
+        if let Some((since, prepared)) = *seen
+            && since >= asked_at
+        {
+            return Ok(prepared);
+        }
+        let store = self.store.for_queue();
+        let look = tokio::spawn(async move {
+            *seen = None;
+            let began = Instant::now();
+            let prepared = is_prepared(&store).await?;
+            *seen = Some((began, prepared));
+            Ok(prepared)
+        });
+        look.await
+            .map_err(|err| Error::internal("a probe panicked").because(err))?
     }
 
     /// What waits in the queue; `None` where the database does not tell.
@@ -97,7 +122,8 @@ impl Probes {
         {
             return Some(depth);
         }
-        let depth = tokio::time::timeout(DEADLINE, find_depth(&self.store))
+        // Over the API's connections: what is given up here ends soon.
+        let depth = tokio::time::timeout(DEADLINE, find_depth(&self.store.for_api()))
             .await
             .ok()?
             .ok()?;
@@ -119,16 +145,21 @@ impl Probes {
     }
 
     fn write_database(&self, page: &mut Page) {
-        let connections = self.store.connections();
+        let pools = self.store.connections();
         let name = "postrider_database_connections";
-        page.head(name, "gauge", "Connections of the pool to the database, by state.");
-        page.sample(name, &[("state", "in_use")], connections.in_use as f64);
-        page.sample(name, &[("state", "idle")], connections.idle as f64);
-        page.gauge(
-            "postrider_database_connections_max",
-            "Connections that the pool may have.",
-            connections.most as f64,
-        );
+        let help = "Connections to the database by pool (api: requests, queue: deliveries, tokens and background work, \
+                    beat: heartbeat, writer: SQLite's) and state.";
+        page.head(name, "gauge", help);
+        for connections in &pools {
+            let labels = |state| [("pool", connections.pool), ("state", state)];
+            page.sample(name, &labels("in_use"), connections.in_use as f64);
+            page.sample(name, &labels("idle"), connections.idle as f64);
+        }
+        let name = "postrider_database_connections_max";
+        page.head(name, "gauge", "Connections that a pool may have.");
+        for connections in &pools {
+            page.sample(name, &[("pool", connections.pool)], connections.most as f64);
+        }
         page.gauge(
             "postrider_clock_offset_seconds",
             "How far the database's clock is ahead of this machine's.",

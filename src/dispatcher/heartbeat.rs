@@ -171,8 +171,9 @@ impl Heartbeat {
 
     async fn take_over(&self, owner: &str, beat: i64) -> Result<u64> {
         let mut freed = 0;
+        let store = self.store.for_queue();
         loop {
-            let tx = self.store.begin().await?;
+            let tx = store.begin().await?;
             let chunk = process::take_over(&tx, owner, beat).await?;
             tx.commit().await?;
             self.store.metrics().taken_over.add(chunk);

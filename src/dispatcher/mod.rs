@@ -97,7 +97,7 @@ impl Dispatcher {
     pub fn new(store: &Store, handoff: &Arc<Handoff>, fast: mpsc::Receiver<Lease>, settings: Settings) -> Result<Self> {
         let (unsettled, outcomes) = mpsc::channel(UNSETTLED_CAP);
         let lease = settings.attempt_timeout + LEASE_MARGIN;
-        let janitor = Janitor::new(store.clone(), settings.history);
+        let janitor = Janitor::new(store.for_background(), settings.history);
         let shared = Arc::new(Shared {
             store: store.clone(),
             handoff: handoff.clone(),
@@ -113,9 +113,9 @@ impl Dispatcher {
             fast,
             outcomes,
             claimer,
-            heartbeat: Heartbeat::new(store.clone(), handoff.clone()),
+            heartbeat: Heartbeat::new(store.for_beat(), handoff.clone()),
             janitor,
-            tasks: Tasks::new(store.clone(), handoff.clone()),
+            tasks: Tasks::new(store.for_background(), handoff.clone()),
         })
     }
 
@@ -173,7 +173,7 @@ impl Dispatcher {
         loops.spawn(settler::run(shared.clone(), outcomes));
         loops.spawn(janitor.run(ended.clone()));
         loops.spawn(crate::store::notify::run(shared.store.clone(), ended.clone()));
-        loops.spawn(statistics::run(shared.store.clone(), ended.clone()));
+        loops.spawn(statistics::run(shared.store.for_background(), ended.clone()));
         let beats = tokio::spawn({
             let ended = ended.clone();
             async move {

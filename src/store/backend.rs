@@ -6,8 +6,9 @@ use std::borrow::Cow;
 use sea_orm::sea_query::{Expr, ExprTrait, Func};
 use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, SqlErr};
 
+use super::turns::BUSY;
 use crate::error::{Error, Kind};
-use crate::telemetry::metrics::DATABASE_TIMEOUTS;
+use crate::telemetry::metrics::{DATABASE_REFUSALS, DATABASE_TIMEOUTS};
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Backend {
@@ -61,13 +62,17 @@ pub(super) fn contains(backend: Backend, column: Expr, text: &str) -> Expr {
 /// rollback by conflict, an idle or a long transaction ended, a lock not to be had, a server that is read-only while another
 /// takes over. (PostgreSQL documentation, appendix A.)
 const TRANSIENT: [&str; 9] = ["08", "53", "57", "40", "25P03", "25P04", "55P03", "25006", "58"];
-/// SQLite result codes: busy, locked, I/O error, disk full.
-const TRANSIENT_SQLITE: [i32; 4] = [5, 6, 10, 13];
+/// SQLite result codes: busy, locked, interrupted at its deadline, I/O error, disk full.
+const TRANSIENT_SQLITE: [i32; 5] = [5, 6, 9, 10, 13];
 
 impl From<DbErr> for Error {
     fn from(err: DbErr) -> Self {
         if let Some(SqlErr::UniqueConstraintViolation(_)) = err.sql_err() {
             return Error::new(Kind::Conflict, "it exists already").because(err);
+        }
+        if matches!(&err, DbErr::Custom(reason) if reason == BUSY) {
+            DATABASE_REFUSALS.add(1);
+            return Error::unavailable(BUSY);
         }
         if matches!(err, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) {
             DATABASE_TIMEOUTS.add(1);

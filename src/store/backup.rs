@@ -13,12 +13,12 @@ use crate::error::{Error, Result};
 /// # Errors
 /// `Config` on Postgres, `Internal` when the file cannot be written.
 pub async fn copy(store: &Store, file: &Path) -> Result<()> {
-    let (Pools::Sqlite { readers, .. }, Some(name)) = (store.pools(), file.to_str()) else {
+    let (Pools::Sqlite { own, .. }, Some(name)) = (store.pools(), file.to_str()) else {
         return Err(Error::config(
             "only an SQLite database is copied, and to a name in UTF-8",
         ));
     };
     let vacuum = Statement::from_sql_and_values(Backend::Sqlite.orm(), "vacuum into $1", [name.into()]);
-    readers.execute_raw(vacuum).await?;
+    own.execute_raw(vacuum).await?;
     Ok(())
 }

@@ -1,33 +1,35 @@
-//! Opens the database: pools, session settings. Called by app and cli.
+//! Opens the database: pools, session settings. Postgres' part is postgres.rs.
 
 use std::path::Path;
-use std::str::FromStr;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use sea_orm::{DatabaseConnection, SqlxPostgresConnector, SqlxSqliteConnector};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sea_orm::SqlxSqliteConnector;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use tokio::sync::{Mutex, Notify};
 
 use super::backend::Backend;
 use super::pool::Pool;
+use super::postgres;
+use super::purpose::Purpose;
 use super::sqlite_file::{SqliteFile, sqlite_path};
+use super::turns::Turns;
 use super::tx::{Shared, TURN_DEADLINE};
 use crate::clock::Clock;
 use crate::domain::encryption_keys::EncryptionKeys;
 use crate::error::{Error, Result};
 use crate::telemetry::metrics::Metrics;
 
-/// A statement of ours that runs longer than this has lost its caller long ago.
-const STATEMENT_TIMEOUT: &str = "30s";
-/// A transaction of ours never waits for anything but the database; one that idles belongs to a stopped process.
-const IDLE_IN_TRANSACTION_TIMEOUT: &str = "10s";
-/// Readers beside SQLite's one writer.
+/// The API's readers beside SQLite's one writer.
 const SQLITE_READERS: u32 = 4;
-/// Batches under way on Postgres: one is filled while the other commits. Three accepted no more and cost the database a
-/// fifth more processor time.
-const INTAKE_CONNECTIONS: u32 = 2;
+/// Readers for the queue, look-ups of tokens and an operator's commands; background work has one of them at once.
+const SQLITE_OWN_READERS: u32 = 2;
+/// How long a read of the API may take on SQLite: its caller is answered 503 after 5 s.
+const SQLITE_READ_DEADLINE: Duration = Duration::from_secs(4);
+/// Instructions of SQLite's machine, some tenth of a millisecond, between two looks at that deadline.
+const SQLITE_LOOK: i32 = 10_000;
 /// A guest gets the file's lock only between two transactions of a holder that hardly ever pauses.
 const GUEST_PATIENCE: Duration = Duration::from_secs(30);
 /// SQLite's log shrinks to this size after the readers that made it grow are gone. With short reads it stays at 9 MB.
@@ -60,41 +62,46 @@ pub enum Hold {
 
 pub(super) enum Pools {
     Sqlite {
-        writer: Arc<Pool>,
-        readers: Arc<Pool>,
+        writer: Pool,
+        /// For the API, with a deadline.
+        readers: Pool,
+        /// For all else that reads.
+        own: Pool,
+        background: Pool,
         shared: Arc<Mutex<Shared>>,
         /// Its lock is held as long as the pools are open.
         file: SqliteFile,
     },
     Postgres {
-        pool: Arc<Pool>,
+        api: Pool,
+        queue: Pool,
+        beat: Pool,
+        background: Pool,
+        /// For connections beside the pools.
         options: Box<PgConnectOptions>,
         answer_deadline: Duration,
-        /// Connections beside the pool that the intake may have.
+        /// Connections beside the pools that the intake may have.
         intake: u32,
     },
 }
 
-/// A pool's connections.
-#[derive(Clone, Copy, Debug)]
-pub struct Connections {
-    pub in_use: usize,
-    pub idle: usize,
-    /// Both together, at most.
-    pub most: usize,
-}
-
 /// The database, open. Cheap to clone.
 #[derive(Clone)]
-pub struct Store(Arc<Inner>);
+pub struct Store {
+    pub(super) inner: Arc<Inner>,
+    pub(super) purpose: Purpose,
+}
 
-struct Inner {
-    pools: Pools,
+pub(super) struct Inner {
+    pub(super) pools: Pools,
     clock: Clock,
     due: Notify,
     announced: Notify,
     keys: OnceLock<EncryptionKeys>,
     metrics: Metrics,
+    /// When the last own beat was asked for that committed, in microseconds of the clock's monotonic time, and one; 0: none
+    /// has. Written by the heartbeat, read by the probes.
+    pub(super) beat_at: AtomicU64,
 }
 
 impl Store {
@@ -113,69 +120,41 @@ impl Store {
     pub async fn open_as(hold: Hold, options: &ConnectOptions, clock: Clock) -> Result<Self> {
         let pools = match sqlite_path(&options.url) {
             Some(path) => open_sqlite(&path, hold, options.full_sync).await?,
-            None => open_postgres(options)?,
+            None => postgres::open(options)?,
         };
-        Ok(Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             pools,
             metrics: Metrics::new(clock.now()),
             clock,
             due: Notify::new(),
             announced: Notify::new(),
             keys: OnceLock::new(),
-        })))
+            beat_at: AtomicU64::new(0),
+        });
+        Ok(Self {
+            inner,
+            purpose: Purpose::Queue,
+        })
     }
 
     pub fn backend(&self) -> Backend {
-        match self.0.pools {
+        match self.inner.pools {
             Pools::Sqlite { .. } => Backend::Sqlite,
             Pools::Postgres { .. } => Backend::Postgres,
         }
     }
 
     pub fn clock(&self) -> &Clock {
-        &self.0.clock
+        &self.inner.clock
     }
 
     /// What is counted of the work on this database.
     pub fn metrics(&self) -> &Metrics {
-        &self.0.metrics
-    }
-
-    /// The pool's connections as they are now; on SQLite the readers and the writer.
-    pub fn connections(&self) -> Connections {
-        let count = |open: u32, idle: usize, most: u32| Connections {
-            in_use: (open as usize).saturating_sub(idle),
-            idle,
-            most: most as usize,
-        };
-        match &self.0.pools {
-            Pools::Postgres { pool, .. } => {
-                let pool = pool.inner();
-                let pool = pool.get_postgres_connection_pool();
-                count(pool.size(), pool.num_idle(), pool.options().get_max_connections())
-            }
-            Pools::Sqlite { writer, readers, .. } => {
-                let (writer, readers) = (writer.inner(), readers.inner());
-                let (one, more) = (
-                    writer.get_sqlite_connection_pool(),
-                    readers.get_sqlite_connection_pool(),
-                );
-                let most = one.options().get_max_connections() + more.options().get_max_connections();
-                count(one.size() + more.size(), one.num_idle() + more.num_idle(), most)
-            }
-        }
-    }
-
-    /// For reads outside a transaction.
-    pub(super) fn reader(&self) -> &Pool {
-        match &self.0.pools {
-            Pools::Sqlite { readers, .. } => readers,
-            Pools::Postgres { pool, .. } => pool,
-        }
+        &self.inner.metrics
     }
 
     pub(super) fn pools(&self) -> &Pools {
-        &self.0.pools
+        &self.inner.pools
     }
 
     /// What opens secrets at rest; [`Tx::sealing_key`](super::Tx::sealing_key) seals them.
@@ -183,39 +162,39 @@ impl Store {
     /// # Errors
     /// `Config` before [`Store::unlock`].
     pub fn keys(&self) -> Result<&EncryptionKeys> {
-        self.0
+        self.inner
             .keys
             .get()
             .ok_or_else(|| Error::config("the encryption key is not set: POSTRIDER_ENCRYPTION_KEY"))
     }
 
     pub(super) fn keep_keys(&self, keys: EncryptionKeys) {
-        let _ = self.0.keys.set(keys);
+        let _ = self.inner.keys.set(keys);
     }
 
     /// Tells the dispatcher of this process that deliveries are due.
     pub fn wake(&self) {
-        self.0.due.notify_one();
+        self.inner.due.notify_one();
     }
 
     /// Waits for the next [`Store::wake`]; one that came while nobody waited counts.
     pub async fn woken(&self) {
-        self.0.due.notified().await;
+        self.inner.due.notified().await;
     }
 
     /// Tells the other processes, at their next chance, that deliveries are due which this one does not send itself.
     pub fn announce(&self) {
-        self.0.announced.notify_one();
+        self.inner.announced.notify_one();
     }
 
     /// Waits for the next [`Store::announce`]; one that came while nobody waited counts.
     pub async fn announced(&self) {
-        self.0.announced.notified().await;
+        self.inner.announced.notified().await;
     }
 
     /// How many batches of messages may be under way: SQLite has one writer; on Postgres one is filled while others commit.
     pub(super) fn intake_workers(&self) -> usize {
-        match self.0.pools {
+        match self.inner.pools {
             Pools::Sqlite { .. } => 1,
             Pools::Postgres { intake, .. } => intake as usize,
         }
@@ -223,11 +202,7 @@ impl Store {
 
     /// Closes every connection of the pools, after what runs on them has ended.
     pub async fn close(&self) {
-        let pools = match &self.0.pools {
-            Pools::Sqlite { writer, readers, .. } => [Some(readers), Some(writer)],
-            Pools::Postgres { pool, .. } => [Some(pool), None],
-        };
-        for pool in pools.into_iter().flatten() {
+        for pool in self.all_pools() {
             let _ = pool.inner().close().await;
         }
     }
@@ -254,7 +229,7 @@ async fn open_sqlite(path: &Path, hold: Hold, full_sync: bool) -> Result<Pools> 
         .pragma("cache_size", "-32768")
         .pragma("journal_size_limit", LOG_BYTES.to_string())
         .pragma("temp_store", "memory");
-    let pool = |connections| {
+    let sized = |connections| {
         SqlitePoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(TURN_DEADLINE)
@@ -264,55 +239,33 @@ async fn open_sqlite(path: &Path, hold: Hold, full_sync: bool) -> Result<Pools> 
     };
     let cannot_open =
         |err: sqlx::Error| Error::config(format!("cannot open the SQLite file {}", path.display())).because(err);
-    let writer = pool(1).connect_with(options.clone()).await.map_err(cannot_open)?;
-    let readers = pool(SQLITE_READERS)
-        .connect_with(options.read_only(true))
+    let pool = |name, pool| Pool::lasting(name, SqlxSqliteConnector::from_sqlx_sqlite_pool(pool));
+    let writer = sized(1).connect_with(options.clone()).await.map_err(cannot_open)?;
+    let options = options.read_only(true);
+    let own = sized(SQLITE_OWN_READERS)
+        .connect_with(options.clone())
         .await
         .map_err(cannot_open)?;
+    let readers = sized(SQLITE_READERS)
+        .after_connect(|connection, _| Box::pin(end_reads_in_time(connection)))
+        .before_acquire(|connection, _| Box::pin(async { end_reads_in_time(connection).await.map(|()| true) }))
+        .connect_lazy_with(options);
+    let own = pool("queue", own);
+    let turns = || Turns::within(SQLITE_READERS, postgres::API_PATIENCE);
     Ok(Pools::Sqlite {
-        writer: Pool::lasting(SqlxSqliteConnector::from_sqlx_sqlite_pool(writer)),
-        readers: Pool::lasting(SqlxSqliteConnector::from_sqlx_sqlite_pool(readers)),
+        writer: pool("writer", writer),
+        readers: pool("api", readers).in_turns(turns(), turns()),
+        background: own.one_at_once(),
+        own,
         shared: Arc::default(),
         file,
     })
 }
 
-fn open_postgres(options: &ConnectOptions) -> Result<Pools> {
-    if !options.url.starts_with("postgres://") && !options.url.starts_with("postgresql://") {
-        return Err(Error::config("DATABASE_URL must start with sqlite:// or postgresql://"));
-    }
-    let mut connect = PgConnectOptions::from_str(&options.url)
-        .map_err(|err| Error::config("DATABASE_URL is not a valid Postgres URL").because(err))?
-        .application_name("postrider")
-        .options([
-            ("statement_timeout", STATEMENT_TIMEOUT),
-            ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_TIMEOUT),
-        ]);
-    if let Some(password) = &options.password {
-        connect = connect.password(password);
-    }
-    let intake = (options.max_connections / 2).clamp(1, INTAKE_CONNECTIONS);
-    let connections = options.max_connections.saturating_sub(intake).max(1);
-    let pool = Pool::renewed(options.answer_deadline, {
-        let connect = connect.clone();
-        move || open_pool(connections, connect.clone())
-    });
-    Ok(Pools::Postgres {
-        pool,
-        options: Box::new(connect),
-        answer_deadline: options.answer_deadline,
-        intake,
-    })
-}
-
-fn open_pool(connections: u32, connect: PgConnectOptions) -> DatabaseConnection {
-    let pool = PgPoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(TURN_DEADLINE)
-        .test_before_acquire(false)
-        // Either would start sqlx's maintenance task, which may spin for ever (sqlx issue 3645; not released yet).
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .connect_lazy_with(connect);
-    SqlxPostgresConnector::from_sqlx_postgres_pool(pool)
+/// From now on the connection has so long for what it reads: an interrupted read fails, and holds up no checkpoint.
+async fn end_reads_in_time(connection: &mut SqliteConnection) -> sqlx::Result<()> {
+    let deadline = Instant::now() + SQLITE_READ_DEADLINE;
+    let mut handle = connection.lock_handle().await?;
+    handle.set_progress_handler(SQLITE_LOOK, move || Instant::now() < deadline);
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! Where statements go: a pool, or a transaction on one of its connections. Every answer of Postgres has a deadline. A host
 //! that has vanished says nothing, and TCP would wait for it for a quarter of an hour; so the pool in which one answer is
-//! overdue is replaced as a whole. Must not know what is asked. Called by connect and tx.
+//! overdue is replaced as a whole. Must not know what is asked.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -11,10 +11,34 @@ use sea_orm::{
     Statement, TransactionOptions, TransactionTrait,
 };
 
+use super::turns::{self, Turn, Turns};
+
 /// Longer than a statement of ours may run.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(35);
-
+/// How long background work waits for other background work, which has statements of up to 30 s.
+const BACKGROUND_PATIENCE: Duration = Duration::from_secs(60);
+/// Cheap to clone.
+#[derive(Clone)]
 pub struct Pool {
+    shared: Arc<Shared>,
+    limit: Limit,
+}
+
+/// What waits before it takes a connection.
+#[derive(Clone)]
+enum Limit {
+    Nothing,
+    /// A customer's request, for a turn to read or to begin a transaction.
+    Customers {
+        reads: Arc<Turns>,
+        writes: Arc<Turns>,
+    },
+    /// Every statement and transaction, for the one before it.
+    All(Arc<Turns>),
+}
+
+struct Shared {
+    name: &'static str,
     current: RwLock<Current>,
     /// None: SQLite, whose file does not vanish.
     renewal: Option<Renewal>,
@@ -35,49 +59,109 @@ struct Renewal {
 /// A transaction; dropped without [`Transaction::commit`] it is rolled back.
 pub struct Transaction {
     inner: DatabaseTransaction,
-    pool: Arc<Pool>,
+    pool: Arc<Shared>,
     number: u64,
+    _turn: Option<Turn>,
 }
 
 impl Pool {
     /// Without deadlines.
-    pub fn lasting(pool: DatabaseConnection) -> Arc<Self> {
-        Self::new(pool, None)
+    pub fn lasting(name: &'static str, pool: DatabaseConnection) -> Self {
+        Self::new(name, pool, None)
     }
 
     /// What `open` makes, and makes again whenever an answer takes longer than `deadline`.
-    pub fn renewed(deadline: Duration, open: impl Fn() -> DatabaseConnection + Send + Sync + 'static) -> Arc<Self> {
+    pub fn renewed(
+        name: &'static str,
+        deadline: Duration,
+        open: impl Fn() -> DatabaseConnection + Send + Sync + 'static,
+    ) -> Self {
         let renewal = Renewal {
             deadline,
             open: Box::new(open),
         };
-        Self::new((renewal.open)(), Some(renewal))
+        Self::new(name, (renewal.open)(), Some(renewal))
     }
 
-    fn new(pool: DatabaseConnection, renewal: Option<Renewal>) -> Arc<Self> {
+    fn new(name: &'static str, pool: DatabaseConnection, renewal: Option<Renewal>) -> Self {
         let current = RwLock::new(Current { pool, number: 0 });
-        Arc::new(Self { current, renewal })
+        Self {
+            shared: Arc::new(Shared { name, current, renewal }),
+            limit: Limit::Nothing,
+        }
     }
 
-    fn current(&self) -> Current {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The same connections for requests, which wait for their customer's turn. A statement whose caller has left keeps its
+    /// turn until it has ended, as it keeps its connection.
+    pub(super) fn in_turns(self, reads: Arc<Turns>, writes: Arc<Turns>) -> Self {
+        let limit = Limit::Customers { reads, writes };
+        Self { limit, ..self }
+    }
+
+    /// The same connections for work that takes only one of them at a time.
+    pub fn one_at_once(&self) -> Self {
+        let limit = Limit::All(Turns::new(1, 1, BACKGROUND_PATIENCE));
+        Self { limit, ..self.clone() }
+    }
+
+    /// What metrics call it.
+    pub fn name(&self) -> &'static str {
+        self.shared.name
     }
 
     /// The pool itself, as it is now.
     pub fn inner(&self) -> DatabaseConnection {
-        self.current().pool
+        self.shared.current().pool
     }
 
     /// # Errors
     /// As a statement's, and when no connection could be had.
-    pub async fn begin(self: &Arc<Self>, options: TransactionOptions) -> Result<Transaction, DbErr> {
-        let Current { pool, number } = self.current();
-        let inner = self.answer(number, pool.begin_with_options(options)).await?;
+    pub async fn begin(&self, options: TransactionOptions) -> Result<Transaction, DbErr> {
+        let turn = match (&self.limit, turns::customer()) {
+            (Limit::Customers { writes, .. }, Some(customer)) => Some(writes.enter(&customer).await?),
+            (Limit::All(turns), _) => Some(turns.enter("").await?),
+            _ => None,
+        };
+        let Current { pool, number } = self.shared.current();
+        let inner = self.shared.answer(number, pool.begin_with_options(options)).await?;
         Ok(Transaction {
             inner,
-            pool: self.clone(),
+            pool: self.shared.clone(),
             number,
+            _turn: turn,
         })
+    }
+
+    /// Runs one statement outside a transaction.
+    async fn run<T, F>(&self, statement: impl FnOnce(DatabaseConnection) -> F + Send) -> Result<T, DbErr>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, DbErr>> + Send + 'static,
+    {
+        let turn = match (&self.limit, turns::customer()) {
+            (Limit::Customers { reads, .. }, Some(customer)) => reads.enter(&customer).await?,
+            (Limit::All(turns), _) => turns.enter("").await?,
+            _ => {
+                let Current { pool, number } = self.shared.current();
+                return self.shared.answer(number, statement(pool)).await;
+            }
+        };
+        let Current { pool, number } = self.shared.current();
+        let (shared, statement) = (self.shared.clone(), statement(pool));
+        // A caller that leaves drops its future, and the connection works on.
+        let running = tokio::spawn(async move {
+            let answer = shared.answer(number, statement).await;
+            drop(turn);
+            answer
+        });
+        let ended = running.await;
+        ended.unwrap_or_else(|err| Err(DbErr::Conn(RuntimeErr::Internal(err.to_string()))))
+    }
+}
+
+impl Shared {
+    fn current(&self) -> Current {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits for an answer over a connection of the pool of this `number`, but not for ever.
@@ -99,14 +183,14 @@ impl Pool {
         if current.number != number {
             return;
         }
-        tracing::warn!("Postgres does not answer; connecting anew");
+        tracing::warn!(pool = self.name, "Postgres does not answer; connecting anew");
         let next = Current {
             pool: (renewal.open)(),
             number: number + 1,
         };
-        let overdue = std::mem::replace(&mut *current, next).pool;
+        let former = std::mem::replace(&mut *current, next).pool;
         // What still works there goes on to its end; the rest ends when TCP gives up.
-        tokio::spawn(overdue.close());
+        tokio::spawn(former.close());
     }
 }
 
@@ -132,23 +216,23 @@ impl ConnectionTrait for Pool {
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        let Current { pool, number } = self.current();
-        self.answer(number, pool.execute_raw(statement)).await
+        self.run(|pool| async move { pool.execute_raw(statement).await }).await
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        let Current { pool, number } = self.current();
-        self.answer(number, pool.execute_unprepared(sql)).await
+        let sql = sql.to_owned();
+        self.run(|pool| async move { pool.execute_unprepared(&sql).await })
+            .await
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        let Current { pool, number } = self.current();
-        self.answer(number, pool.query_one_raw(statement)).await
+        self.run(|pool| async move { pool.query_one_raw(statement).await })
+            .await
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        let Current { pool, number } = self.current();
-        self.answer(number, pool.query_all_raw(statement)).await
+        self.run(|pool| async move { pool.query_all_raw(statement).await })
+            .await
     }
 }
 

@@ -75,6 +75,7 @@ pub async fn beat(store: &Store, owner: &str) -> Result<Beat> {
                (extract(epoch from clock_timestamp()) * 1000000)::int8 as clock \
                from (select 1) as one left join process on true";
     let statement = Statement::from_sql_and_values(store.backend().orm(), sql, [owner.into()]);
+    let asked_at = store.clock().monotonic();
     let mut beat = Beat {
         alive: false,
         peers: HashMap::new(),
@@ -86,6 +87,9 @@ pub async fn beat(store: &Store, owner: &str) -> Result<Beat> {
         if let Some(owner) = row.try_get::<Option<String>>("", "owner")? {
             beat.peers.insert(owner, row.try_get("", "beat")?);
         }
+    }
+    if beat.alive {
+        store.note_beat(asked_at);
     }
     Ok(beat)
 }

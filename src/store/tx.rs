@@ -53,7 +53,10 @@ impl Store {
     pub async fn begin(&self) -> Result<Tx> {
         let _waiting = self.metrics().database_waiting.enter();
         match self.pools() {
-            Pools::Postgres { pool, .. } => Ok(self.tx(Turn::Own(pool.begin(TransactionOptions::default()).await?))),
+            Pools::Postgres { .. } => {
+                let own = self.pool().begin(TransactionOptions::default()).await?;
+                Ok(self.tx(Turn::Own(own)))
+            }
             Pools::Sqlite { .. } => {
                 let store = self.clone();
                 to_its_end(async move { Ok(store.tx(Turn::Shared(begin_shared(&store).await?))) }).await

@@ -21,6 +21,9 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// where it is seen, knows no store.
 pub static DATABASE_TIMEOUTS: Counter = Counter::new();
 
+/// Requests that were refused as too many waited for the database. Of the process, for the same reason.
+pub static DATABASE_REFUSALS: Counter = Counter::new();
+
 pub struct Metrics {
     started: Timestamp,
     pub accepted: Counter,
@@ -100,6 +103,11 @@ impl Metrics {
             "postrider_database_timeouts_total",
             "Waits for a database connection or a turn that were given up.",
             &DATABASE_TIMEOUTS,
+        );
+        page.counter(
+            "postrider_database_refusals_total",
+            "Requests that were answered 503 as too many of their customer, or of all, waited for the database.",
+            &DATABASE_REFUSALS,
         );
     }
 

@@ -1,10 +1,212 @@
 //! Who takes which connections: what the API waits for, and what a customer reads, never makes the queue or another customer
 //! wait.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use postrider::clock::Clock;
+use postrider::config::USUAL_CONNECTIONS;
 use postrider::error::Result;
 use postrider::store::intake::Accepted;
+use sea_orm::{ConnectionTrait, DatabaseTransaction, TransactionTrait};
+use serde_json::json;
 
-use crate::harness::{DEADLINE, Receiver, Rig, within};
+use crate::api::{ADMIN, Answer, Api};
+use crate::harness::{DEADLINE, Kind, Receiver, Rig, Shape, TestDatabase, rows, within};
+use crate::intake::{lock, wait_for_blocked};
+
+/// Twice a share of the API's pool and more than all of it.
+const MANY: usize = 24;
+/// A heartbeat that waits for nobody: eight times as often as it beats.
+const BEATS: Duration = Duration::from_secs(2);
+
+/// An API whose dispatcher runs by itself, with an application `NAME` for each that has one endpoint, `NAME`, at the receiver.
+async fn serving(db: &TestDatabase, receiver: &Receiver, applications: [&str; 2]) -> Api {
+    let shape = Shape {
+        clock: Clock::system(),
+        ..Shape::default()
+    };
+    let mut api = Api::shaped(db, shape, Duration::from_secs(30)).await;
+    for name in applications {
+        api.post("/app", json!({"name": name, "uid": name})).await.expect(201);
+        let endpoint = json!({"url": receiver.url(), "uid": name});
+        api.post(&format!("/app/{name}/endpoint"), endpoint).await.expect(201);
+    }
+    api.rig.run();
+    api
+}
+
+/// Sends a message to the application and waits until it is delivered and settled.
+async fn is_delivered(api: &Api, app: &str) {
+    let message = json!({"eventType": "a", "payload": {}});
+    let accepted = api.post(&format!("/app/{app}/msg"), message).await;
+    accepted.expect(202);
+    let id = accepted.field("id");
+    within(DEADLINE, "the message is delivered", async || {
+        (api.rig.state(&id).await == "delivered").then_some(())
+    })
+    .await;
+}
+
+/// Waits until the API has at least so many connections in use.
+async fn wait_for_used(rig: &Rig, least: usize) {
+    within(DEADLINE, "the API's connections are in use", async || {
+        let pools = rig.store.connections();
+        let api = pools.iter().find(|one| one.pool == "api").expect("the API's pool");
+        (api.in_use >= least).then_some(())
+    })
+    .await;
+}
+
+fn beats(api: &Api) -> bool {
+    api.rig.store.beat_age().is_some_and(|age| age < BEATS)
+}
+
+/// Asks again and again, in many requests at once, as long as `others` do their work; all of them are answered 503.
+async fn beside(request: impl AsyncFn() -> Answer, others: impl Future<Output = ()>) {
+    let ended = AtomicBool::new(false);
+    let many = join_all((0..MANY).map(|_| async {
+        let mut answers = 0;
+        while !ended.load(Ordering::Relaxed) {
+            let answer = request().await;
+            answer.refused(503, "unavailable");
+            assert_eq!(answer.headers["retry-after"], "1");
+            answers += 1;
+        }
+        answers
+    }));
+    let others = async {
+        others.await;
+        ended.store(true, Ordering::Relaxed);
+    };
+    let (answers, ()) = tokio::join!(many, others);
+    assert!(answers.iter().sum::<usize>() > 0, "they were asked");
+}
+
+postgres_only!(
+    a_row_that_somebody_holds_ends_the_writes_that_want_it_and_stops_nothing_else,
+    async |db| {
+        let receiver = Receiver::start().await;
+        let api = serving(db, &receiver, ["held", "other"]).await;
+        let stranger = api.stranger().await;
+        let connection = db.connect().await;
+        let held = connection.begin().await.unwrap();
+        held.execute_unprepared("select 1 from application where uid = 'held' for update")
+            .await
+            .unwrap();
+        let change = async || {
+            api.patch("/app/held/endpoint/held", json!({"description": "new"}))
+                .await
+        };
+        let others = async {
+            wait_for_used(&api.rig, 2).await;
+            for _ in 0..3 {
+                is_delivered(&api, "other").await;
+                let read = api.call(&stranger, "GET", "/app", &[], "").await;
+                read.expect(200);
+                let write = api.call(&stranger, "POST", "/app", &[], r#"{"name": "n"}"#).await;
+                write.expect(201);
+            }
+            assert!(beats(&api), "the heartbeat goes on");
+            let ours =
+                "select 1 from pg_stat_activity where datname = current_database() and application_name = 'postrider'";
+            let sessions = rows(&api.rig.db, ours).await.len();
+            assert!(sessions <= USUAL_CONNECTIONS as usize, "{sessions} connections");
+        };
+        beside(change, others).await;
+        held.rollback().await.unwrap();
+        change().await.expect(200);
+    }
+);
+
+/// Makes every read of event types last until it is ended.
+async fn never_ends(db: &TestDatabase, rig: &Rig) -> Option<DatabaseTransaction> {
+    match db.kind() {
+        Kind::Postgres => Some(lock(db, "event_type").await),
+        Kind::Sqlite => {
+            for sql in [
+                "alter table event_type rename to held",
+                // A cross join keeps its order: the endless one comes first, even where there are no event types.
+                "create view event_type as select held.* from (with recursive n(i) as \
+                 (select 1 union all select i + 1 from n) select count(*) as c from n) as endless \
+                 cross join held where endless.c < 0",
+            ] {
+                rig.db.execute_unprepared(sql).await.expect(sql);
+            }
+            None
+        }
+    }
+}
+
+both!(
+    reads_of_one_customer_that_never_end_are_ended_and_keep_no_other_waiting,
+    async |db| {
+        let receiver = Receiver::start().await;
+        let api = serving(db, &receiver, ["a", "b"]).await;
+        let stranger = api.stranger().await;
+        let _held = never_ends(db, &api.rig).await;
+        let others = async {
+            wait_for_used(&api.rig, 2).await;
+            for app in ["a", "b"] {
+                is_delivered(&api, app).await;
+                let read = api.call(&stranger, "GET", "/app", &[], "").await;
+                read.expect(200);
+                let write = api.call(&stranger, "POST", "/app", &[], r#"{"name": "n"}"#).await;
+                write.expect(201);
+            }
+            assert!(db.kind() == Kind::Sqlite || beats(&api), "the heartbeat goes on");
+        };
+        beside(async || api.get("/event-type").await, others).await;
+        within(DEADLINE, "their statements have ended", async || {
+            let api = api.rig.store.connections();
+            api.iter().all(|one| one.pool != "api" || one.in_use == 0).then_some(())
+        })
+        .await;
+    }
+);
+
+postgres_only!(
+    tokens_that_nobody_knows_are_looked_up_one_at_a_time_and_hold_up_none_that_are_known,
+    async |db| {
+        let api = Api::on(db).await;
+        let app = api.application("a").await;
+        let stranger = api.stranger().await;
+        api.call(&stranger, "GET", "/app", &[], "").await.expect(200);
+        // What is remembered is not believed any more.
+        api.rig.advance(5);
+        let held = lock(db, "api_token").await;
+        let names: Vec<String> = (0..600).map(|number| format!("made up {number}")).collect();
+        let mut made_up = Box::pin(join_all(
+            names.iter().map(|name| api.call(name, "GET", "/app", &[], "")),
+        ));
+        let known = async {
+            wait_for_blocked(&api.rig, 1).await;
+            let read = api.call(&stranger, "GET", "/app", &[], "");
+            let unlock = async {
+                wait_for_blocked(&api.rig, 2).await;
+                let waiting = "pg_locks where not granted";
+                assert_eq!(api.rig.count(waiting).await, 2, "one of them, and the known one");
+                let message = r#"{"eventType": "a", "payload": {}}"#;
+                let accepted = api.call(ADMIN, "POST", &format!("/app/{app}/msg"), &[], message).await;
+                accepted.expect(202);
+                held.commit().await.unwrap();
+            };
+            let (read, ()) = tokio::join!(read, unlock);
+            read.expect(200);
+        };
+        let (answers, ()) = tokio::join!(&mut made_up, known);
+        assert!(
+            answers
+                .iter()
+                .all(|answer| answer.status == 401 || answer.status == 503)
+        );
+        let refused = answers
+            .iter()
+            .filter(|answer| answer.text.contains("too many unknown tokens"));
+        assert_eq!(refused.count(), 600 - 512, "more than so many do not wait");
+    }
+);
 
 // As where an operator has set `lock_timeout` or `transaction_timeout` for the role.
 postgres_only!(

@@ -335,10 +335,11 @@ postgres_only!(
         let mut api = with_endpoint(db, &receiver).await;
         let tell = "create function tell() returns trigger language plpgsql as $$ begin \
                 insert into told values (tg_table_name, pg_backend_pid(), \
-                    current_setting('statement_timeout'), current_setting('idle_in_transaction_session_timeout')); \
+                    current_setting('statement_timeout'), current_setting('idle_in_transaction_session_timeout'), \
+                    current_setting('lock_timeout')); \
                 return null; end $$";
         let mut sql = vec![
-            "create table told (by text, pid int, statement text, idle text)".to_owned(),
+            "create table told (by text, pid int, statement text, idle text, lock_wait text)".to_owned(),
             tell.to_owned(),
         ];
         // The API's writes, the intake's, the settler's, the heartbeat.
@@ -369,7 +370,11 @@ postgres_only!(
         let own =
             "told m where by = 'message' and not exists (select 1 from told where by <> 'message' and pid = m.pid)";
         assert_eq!(api.rig.count(own).await, 1, "the intake's own line");
-        let others = "told where statement <> '30s' or idle <> '10s'";
-        assert_eq!(api.rig.count(others).await, 0);
+        // The API's are short, for its callers are.
+        let wanted = "case by when 'application' then '4s' else '30s' end";
+        let others = format!("told where statement <> {wanted} or idle <> '10s'");
+        assert_eq!(api.rig.count(&others).await, 0);
+        let locks = "told where lock_wait <> case by when 'application' then '2s' else '0' end";
+        assert_eq!(api.rig.count(locks).await, 0);
     }
 );

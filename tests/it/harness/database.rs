@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use postrider::clock::Clock;
+use postrider::config::USUAL_CONNECTIONS;
 use postrider::store::{self, Store, schema};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, QueryResult, Statement};
 use url::Url;
@@ -249,7 +250,7 @@ pub(super) async fn open_with(url: &str, clock: Clock, answer_deadline: Duration
     let options = store::ConnectOptions {
         url: url.to_owned(),
         password: None,
-        max_connections: 10,
+        max_connections: USUAL_CONNECTIONS,
         full_sync: false,
         answer_deadline,
     };
