@@ -14,12 +14,14 @@ use super::error::response;
 use super::requests::Requests;
 use crate::error::{Error, Result};
 use crate::store::queue::{DEPTH_MOST, Depth, find_depth};
-use crate::store::{Store, is_prepared};
+use crate::store::{Backend, Store, is_prepared};
 use crate::telemetry::metrics::VERSION;
 use crate::telemetry::series::Page;
 
 /// A database that takes longer than this for next to nothing is not there.
 const DEADLINE: Duration = Duration::from_secs(2);
+/// A process without a beat for so long cannot write, or its database is away. Others take it for dead before that.
+const BEAT_IS_MISSED: Duration = Duration::from_secs(5);
 /// The queue is looked at no more often, however many ask.
 const DEPTH_AGE: Duration = Duration::from_secs(3);
 /// Further apart than this, the two clocks cannot both be believed.
@@ -82,6 +84,11 @@ impl Probes {
                 apart.as_secs()
             );
             return Err(Error::unavailable(message));
+        }
+        // Reading would not tell whether it can write: sessions of a server that was replaced go on reading.
+        let beats = self.store.beat_age().is_some_and(|age| age < BEAT_IS_MISSED);
+        if self.store.backend() == Backend::Postgres && !beats {
+            return Err(Error::unavailable("it cannot write to the database just now"));
         }
         match tokio::time::timeout(DEADLINE, self.is_prepared()).await {
             Ok(Ok(true)) => Ok(()),

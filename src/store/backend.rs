@@ -61,7 +61,9 @@ pub(super) fn contains(backend: Backend, column: Expr, text: &str) -> Expr {
 /// SQLSTATE classes and codes that say "not now", not "not so": connection, resources, operator intervention,
 /// rollback by conflict, an idle or a long transaction ended, a lock not to be had, a server that is read-only while another
 /// takes over. (PostgreSQL documentation, appendix A.)
-const TRANSIENT: [&str; 9] = ["08", "53", "57", "40", "25P03", "25P04", "55P03", "25006", "58"];
+const TRANSIENT: [&str; 9] = ["08", "53", "57", "40", "25P03", "25P04", "55P03", READ_ONLY, "58"];
+/// Postgres's code for a write over a session that can only read.
+const READ_ONLY: &str = "25006";
 /// SQLite result codes: busy, locked, interrupted at its deadline, I/O error, disk full.
 const TRANSIENT_SQLITE: [i32; 5] = [5, 6, 9, 10, 13];
 
@@ -96,6 +98,11 @@ pub fn took_too_long(err: &Error) -> bool {
     cause
         .and_then(postgres_code)
         .is_some_and(|code| TOO_LONG.contains(&&*code))
+}
+
+/// Whether this session of Postgres can only read.
+pub(super) fn is_read_only(err: &DbErr) -> bool {
+    postgres_code(err).is_some_and(|code| code == READ_ONLY)
 }
 
 fn postgres_code(err: &DbErr) -> Option<Cow<'_, str>> {

@@ -1,9 +1,10 @@
 //! Where statements go: a pool, or a transaction on one of its connections. Every answer of Postgres has a deadline. A host
 //! that has vanished says nothing, and TCP would wait for it for a quarter of an hour; so the pool in which one answer is
-//! overdue is replaced as a whole. Must not know what is asked.
+//! overdue is replaced as a whole. So is one with a session that can only read: the server takes it for healthy, and a new
+//! one may be able to write. Must not know what is asked.
 
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sea_orm::prelude::async_trait::async_trait;
 use sea_orm::{
@@ -11,12 +12,16 @@ use sea_orm::{
     Statement, TransactionOptions, TransactionTrait,
 };
 
+use super::backend::is_read_only;
 use super::turns::{self, Turn, Turns};
 
 /// Longer than a statement of ours may run.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(35);
 /// How long background work waits for other background work, which has statements of up to 30 s.
 const BACKGROUND_PATIENCE: Duration = Duration::from_secs(60);
+/// A read-only session is a reason to connect anew this seldom: the new ones may be read-only, too, and for long.
+const READ_ONLY_PAUSE: Duration = Duration::from_secs(3);
+
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Pool {
@@ -49,6 +54,7 @@ struct Current {
     pool: DatabaseConnection,
     /// How many came before it.
     number: u64,
+    since: Instant,
 }
 
 struct Renewal {
@@ -70,7 +76,8 @@ impl Pool {
         Self::new(name, pool, None)
     }
 
-    /// What `open` makes, and makes again whenever an answer takes longer than `deadline`.
+    /// What `open` makes, and makes again whenever an answer takes longer than `deadline`, or tells of a session that can
+    /// only read.
     pub fn renewed(
         name: &'static str,
         deadline: Duration,
@@ -84,7 +91,11 @@ impl Pool {
     }
 
     fn new(name: &'static str, pool: DatabaseConnection, renewal: Option<Renewal>) -> Self {
-        let current = RwLock::new(Current { pool, number: 0 });
+        let current = RwLock::new(Current {
+            pool,
+            number: 0,
+            since: Instant::now(),
+        });
         Self {
             shared: Arc::new(Shared { name, current, renewal }),
             limit: Limit::Nothing,
@@ -122,7 +133,7 @@ impl Pool {
             (Limit::All(turns), _) => Some(turns.enter("").await?),
             _ => None,
         };
-        let Current { pool, number } = self.shared.current();
+        let Current { pool, number, .. } = self.shared.current();
         let inner = self.shared.answer(number, pool.begin_with_options(options)).await?;
         Ok(Transaction {
             inner,
@@ -142,11 +153,11 @@ impl Pool {
             (Limit::Customers { reads, .. }, Some(customer)) => reads.enter(&customer).await?,
             (Limit::All(turns), _) => turns.enter("").await?,
             _ => {
-                let Current { pool, number } = self.shared.current();
+                let Current { pool, number, .. } = self.shared.current();
                 return self.shared.answer(number, statement(pool)).await;
             }
         };
-        let Current { pool, number } = self.shared.current();
+        let Current { pool, number, .. } = self.shared.current();
         let (shared, statement) = (self.shared.clone(), statement(pool));
         // A caller that leaves drops its future, and the connection works on.
         let running = tokio::spawn(async move {
@@ -170,23 +181,29 @@ impl Shared {
             return answer.await;
         };
         match tokio::time::timeout(renewal.deadline, answer).await {
+            Ok(Err(err)) if is_read_only(&err) => {
+                self.renew(renewal, number, READ_ONLY_PAUSE, "the session is read-only");
+                Err(err)
+            }
             Ok(answer) => answer,
             Err(_) => {
-                self.renew(renewal, number);
+                self.renew(renewal, number, Duration::ZERO, "Postgres does not answer");
                 Err(silent(renewal.deadline))
             }
         }
     }
 
-    fn renew(&self, renewal: &Renewal, number: u64) {
+    /// Replaces the pool of this `number` as a whole, unless that has been done, or was done less than `pause` ago.
+    fn renew(&self, renewal: &Renewal, number: u64, pause: Duration, reason: &str) {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        if current.number != number {
+        if current.number != number || current.since.elapsed() < pause {
             return;
         }
-        tracing::warn!(pool = self.name, "Postgres does not answer; connecting anew");
+        tracing::warn!(pool = self.name, reason, "connecting anew");
         let next = Current {
             pool: (renewal.open)(),
             number: number + 1,
+            since: Instant::now(),
         };
         let former = std::mem::replace(&mut *current, next).pool;
         // What still works there goes on to its end; the rest ends when TCP gives up.

@@ -208,6 +208,40 @@ postgres_only!(
     }
 );
 
+postgres_only!(
+    sessions_that_can_only_read_are_replaced_once_the_server_takes_writes_again,
+    async |db| {
+        let receiver = Receiver::start().await;
+        let api = serving(db, &receiver, ["a", "b"]).await;
+        is_delivered(&api, "a").await;
+        assert_eq!(api.fetch("/readyz", &[]).await.status, 200);
+        let mode = async |mode: &str| {
+            let set = format!("do $$ begin execute format('alter database %I {mode}', current_database()); end $$");
+            api.rig.sql(&set, []).await;
+        };
+        mode("set default_transaction_read_only = on").await;
+        let ours = "from pg_stat_activity where datname = current_database() and application_name = 'postrider'";
+        rows(&api.rig.db, &format!("select pg_terminate_backend(pid) {ours}")).await;
+        within(DEADLINE, "a process that cannot write is not ready", async || {
+            let ready = api.fetch("/readyz", &[]).await;
+            (ready.status == 503 && ready.text().contains("cannot write")).then_some(())
+        })
+        .await;
+        // The sessions stay: they are healthy, and know nothing of it.
+        mode("reset default_transaction_read_only").await;
+        within(Duration::from_secs(10), "a message is accepted", async || {
+            let message = json!({"eventType": "a", "payload": {}});
+            (api.post("/app/a/msg", message).await.status == 202).then_some(())
+        })
+        .await;
+        is_delivered(&api, "a").await;
+        let change = async || (api.patch("/app/b", json!({"name": "new"})).await.status == 200).then_some(());
+        within(Duration::from_secs(10), "the API writes", change).await;
+        let ready = async || (api.fetch("/readyz", &[]).await.status == 200).then_some(());
+        within(Duration::from_secs(10), "it is ready again", ready).await;
+    }
+);
+
 // As where an operator has set `lock_timeout` or `transaction_timeout` for the role.
 postgres_only!(
     work_that_an_operators_timeout_ends_is_tried_again_and_nothing_is_refused_or_lost,
