@@ -12,8 +12,9 @@ use tokio::sync::Mutex;
 use super::answer::JSON;
 use super::error::response;
 use super::requests::Requests;
+use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::store::queue::{DEPTH_MOST, Depth, find_depth};
+use crate::store::queue::{DEPTH_MOST, Depth, find_depth, find_oldest_snapshot, find_parked_depth};
 use crate::store::{Backend, Store, is_prepared};
 use crate::telemetry::metrics::VERSION;
 use crate::telemetry::series::Page;
@@ -22,8 +23,10 @@ use crate::telemetry::series::Page;
 const DEADLINE: Duration = Duration::from_secs(2);
 /// A process without a beat for so long cannot write, or its database is away. Others take it for dead before that.
 const BEAT_IS_MISSED: Duration = Duration::from_secs(5);
-/// The queue is looked at no more often, however many ask.
-const DEPTH_AGE: Duration = Duration::from_secs(3);
+/// The database is looked at no more often, however many ask.
+const LOOK: Duration = Duration::from_secs(3);
+/// If a look takes long, the next one waits so many times as long: it reads what others have left behind.
+const REST: u32 = 20;
 /// Further apart than this, the two clocks cannot both be believed.
 const CLOCKS_APART: Duration = Duration::from_secs(5);
 
@@ -36,10 +39,52 @@ pub struct Probes {
     store: Store,
     phase: AtomicU8,
     pub(super) requests: Requests,
-    /// What was seen of the queue, and when.
-    depth: Mutex<Option<(Duration, Depth)>>,
+    depth: Watched<Depth>,
+    parked: Watched<i64>,
+    /// The oldest transaction that is still held, and since when this process has seen it.
+    held: Watched<(Option<String>, Duration)>,
     /// Whether there was a schema, as of a look that began then.
     prepared: Arc<Mutex<Option<(Instant, bool)>>>,
+}
+
+/// Something that was seen in the database.
+struct Watched<T>(Mutex<Option<Sight<T>>>);
+
+struct Sight<T> {
+    /// `None`: the database did not tell.
+    seen: Option<T>,
+    /// When to look again.
+    until: Duration,
+}
+
+impl<T> Default for Watched<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: Clone> Watched<T> {
+    /// What was seen at the last look; looks again, with what was seen before, if that is too long ago.
+    async fn get<L>(&self, clock: &Clock, look: impl FnOnce(Option<T>) -> L) -> Option<T>
+    where
+        L: Future<Output = Result<T>>,
+    {
+        let mut sight = self.0.lock().await;
+        let now = clock.monotonic();
+        let before = match &*sight {
+            Some(sight) if now < sight.until => return sight.seen.clone(),
+            Some(sight) => sight.seen.clone(),
+            None => None,
+        };
+        let seen = tokio::time::timeout(DEADLINE, look(before)).await;
+        let seen = seen.ok().and_then(Result::ok);
+        let took = clock.monotonic().saturating_sub(now);
+        *sight = Some(Sight {
+            seen: seen.clone(),
+            until: now + LOOK.max(took * REST),
+        });
+        seen
+    }
 }
 
 impl Probes {
@@ -49,7 +94,9 @@ impl Probes {
             store: store.clone(),
             phase: AtomicU8::new(STARTING),
             requests: Requests::default(),
-            depth: Mutex::default(),
+            depth: Watched::default(),
+            parked: Watched::default(),
+            held: Watched::default(),
             prepared: Arc::default(),
         })
     }
@@ -120,22 +167,19 @@ impl Probes {
             .map_err(|err| Error::internal("a probe panicked").because(err))?
     }
 
-    /// What waits in the queue; `None` where the database does not tell.
-    async fn depth(&self) -> Option<Depth> {
-        let mut seen = self.depth.lock().await;
-        let now = self.store.clock().monotonic();
-        if let Some((at, depth)) = *seen
-            && now.saturating_sub(at) < DEPTH_AGE
-        {
-            return Some(depth);
-        }
-        // Over the API's connections: what is given up here ends soon.
-        let depth = tokio::time::timeout(DEADLINE, find_depth(&self.store.for_api()))
-            .await
-            .ok()?
-            .ok()?;
-        *seen = Some((now, depth));
-        Some(depth)
+    /// How long the oldest snapshot has been held, as far as this process has seen.
+    async fn snapshot_age(&self) -> Option<Duration> {
+        let clock = self.store.clock();
+        let look = async |before: Option<(Option<String>, Duration)>| {
+            let oldest = find_oldest_snapshot(&self.store.for_api()).await?;
+            let since = match before {
+                Some((held, since)) if oldest.is_some() && held == oldest => since,
+                _ => clock.monotonic(),
+            };
+            Ok((oldest, since))
+        };
+        let (oldest, since) = self.held.get(clock, look).await?;
+        oldest.map(|_| clock.monotonic().saturating_sub(since))
     }
 
     async fn page(&self) -> String {
@@ -144,9 +188,20 @@ impl Probes {
         page.sample("postrider_build_info", &[("version", VERSION)], 1.0);
         self.store.metrics().write(&mut page);
         self.write_database(&mut page);
-        if let Some(depth) = self.depth().await {
+        // Over the API's connections: what is given up here ends soon.
+        let (clock, api) = (self.store.clock(), self.store.for_api());
+        if let Some(depth) = self.depth.get(clock, |_| async { find_depth(&api).await }).await {
             self.write_depth(&mut page, &depth);
         }
+        if let Some(parked) = self.parked.get(clock, |_| async { find_parked_depth(&api).await }).await {
+            let help = format!("Deliveries that wait for their endpoint to have room, {DEPTH_MOST} at most.");
+            page.gauge("postrider_deliveries_parked", &help, parked as f64);
+        }
+        page.gauge(
+            "postrider_oldest_snapshot_seconds",
+            "How long this process has seen one snapshot held, for which Postgres keeps what is deleted; all processes see the same.",
+            self.snapshot_age().await.unwrap_or_default().as_secs_f64(),
+        );
         self.requests.write(&mut page);
         page.text()
     }
@@ -187,8 +242,6 @@ impl Probes {
         page.head(name, "gauge", &help);
         page.sample(name, &[("lane", "first")], depth.first as f64);
         page.sample(name, &[("lane", "again")], depth.again as f64);
-        let help = format!("Deliveries that wait for their endpoint to have room, {DEPTH_MOST} at most.");
-        page.gauge("postrider_deliveries_parked", &help, depth.parked as f64);
     }
 }
 

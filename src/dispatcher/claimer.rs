@@ -1,5 +1,6 @@
 //! Claims what is due, when woken and at every poll, as far as there are slots. One a process.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,30 +9,34 @@ use tokio_util::task::TaskTracker;
 
 use super::Shared;
 use crate::crash_point;
-use crate::error::Result;
-use crate::store::Store;
+use crate::error::{Error, Result};
 use crate::store::handoff::{Handoff, Lane};
 use crate::store::queue::{self, Lease, LeaseTerms};
+use crate::store::{Store, took_too_long};
 
 /// The net under every wake-up: what is due is found this often by itself.
 const POLL: Duration = Duration::from_secs(1);
 /// Rows of one lane in one claim.
 const CLAIM: usize = 256;
-/// Endpoints whose parked rows one claim may bring back.
-const PARKED_ENDPOINTS: usize = 32;
-/// Endpoints with parked rows that one look finds.
-const LOOK: usize = 1_024;
+/// Endpoints whose parked rows one claim may bring back. As many as rows, for a slow rate gives each endpoint only one; one
+/// statement serves them all.
+const PARKED_ENDPOINTS: usize = 256;
 
 pub(super) struct Claimer {
     store: Store,
     handoff: Arc<Handoff>,
     lease: Duration,
-    /// Where the look for endpoints with parked rows goes on.
-    after: String,
-    /// Leases of claims whose commit was not answered, by delivery id: nobody sends them.
-    lost: Vec<(String, i64)>,
+    /// Leases of claims whose commit was not answered: nobody sends them.
+    lost: Vec<Lost>,
     /// Who comes first at the next claim.
     turn: usize,
+}
+
+struct Lost {
+    delivery_id: String,
+    lease_id: i64,
+    /// When the lease ends, and the row is due by itself; by the monotonic clock.
+    ends_at: Duration,
 }
 
 /// What a claim looks for.
@@ -53,7 +58,6 @@ impl Claimer {
             store,
             handoff,
             lease,
-            after: String::new(),
             lost: Vec::new(),
             turn: 0,
         }
@@ -61,19 +65,15 @@ impl Claimer {
 
     pub async fn run(mut self, shared: Arc<Shared>, sends: TaskTracker, stop: CancellationToken) {
         let clock = self.store.clock().clone();
-        let mut next_look = clock.monotonic();
         while !stop.is_cancelled() {
-            let look = clock.monotonic() >= next_look;
-            if look {
-                next_look = clock.monotonic() + POLL;
-            }
-            let claims = match self.turn(look, shared.is_stuck()).await {
-                Ok(claims) => claims,
-                Err(err) => {
-                    tracing::warn!(%err, "nothing could be claimed; trying again at the next poll");
-                    Claims::none()
-                }
+            let claims = match shared.is_stuck() {
+                true => Ok(Claims::none()),
+                false => self.claim().await,
             };
+            let claims = claims.unwrap_or_else(|err| {
+                tracing::warn!(%err, "nothing could be claimed; trying again at the next poll");
+                Claims::none()
+            });
             for lease in claims.leases {
                 shared.spawn_send(lease, &sends);
             }
@@ -86,28 +86,6 @@ impl Claimer {
                 }
             }
         }
-    }
-
-    async fn turn(&mut self, look: bool, stuck: bool) -> Result<Claims> {
-        if stuck {
-            return Ok(Claims::none());
-        }
-        if look && let Err(err) = self.discover().await {
-            tracing::warn!(%err, "endpoints with parked rows could not be looked for; trying again at the next poll");
-        }
-        self.claim().await
-    }
-
-    /// Finds endpoints with parked rows that this process does not know of: parked by others, or before a restart.
-    pub async fn discover(&mut self) -> Result<()> {
-        let found = queue::list_parked(&self.store, &self.after, LOOK).await?;
-        self.after = match found.last() {
-            Some(last) if found.len() == LOOK => last.to_string(),
-            _ => String::new(),
-        };
-        self.handoff.set_parked(&found);
-        self.handoff.forget_unused();
-        Ok(())
     }
 
     /// Another one comes first at every claim: where slots are short, none of them waits for the others to end.
@@ -128,16 +106,34 @@ impl Claimer {
             lease_id: self.handoff.new_lease_id(),
             lasts: self.lease,
         };
-        let tx = self.store.begin().await?;
-        if !self.lost.is_empty() {
-            queue::release(&tx, self.lost.iter().map(|(id, lease)| (id.as_str(), *lease))).await?;
+        self.release_lost().await;
+        let mut parked = Vec::new();
+        let claimed = self.claim_all(&terms, &mut parked).await;
+        if let Err(err) = &claimed {
+            // Its floors were raised as if it committed.
+            self.store
+                .floors()
+                .forget_parked(parked.iter().map(|(endpoint, _)| endpoint));
+            if took_too_long(err) {
+                tracing::warn!(
+                    "a claim read for too long; older deliveries wait until the database forgets what is gone"
+                );
+                self.store.floors().begin_at(self.store.clock().now());
+            }
         }
+        claimed
+    }
+
+    /// One transaction. `parked` gets the endpoints whose parked rows it asks for, each with their number.
+    async fn claim_all(&mut self, terms: &LeaseTerms, parked: &mut Vec<(Arc<str>, usize)>) -> Result<Claims> {
+        let tx = self.store.begin().await?;
         let mut claims = Claims::none();
         let mut empty = Vec::new();
+        let mut drained = Vec::new();
         for waiting in self.take_turns() {
             let Waiting::Due(lane) = waiting else {
-                let parked = self.handoff.parked_with_room(PARKED_ENDPOINTS);
-                let (leases, without) = queue::claim_parked(&tx, &self.handoff, &terms, &parked).await?;
+                *parked = self.handoff.parked_with_room(PARKED_ENDPOINTS);
+                let (leases, without) = queue::claim_parked(&tx, &self.handoff, terms, parked).await?;
                 claims.more |= parked.len() == PARKED_ENDPOINTS;
                 claims.leases.extend(leases);
                 empty = without;
@@ -145,23 +141,53 @@ impl Claimer {
             };
             let most = self.handoff.free(lane).min(CLAIM);
             if most > 0 {
-                let (leases, found) = queue::claim(&tx, &self.handoff, &terms, lane, most).await?;
-                claims.more |= found == most;
-                claims.leases.extend(leases);
+                let due = queue::claim(&tx, &self.handoff, terms, lane, most).await?;
+                claims.more |= due.found == most;
+                claims.leases.extend(due.leases);
+                drained.extend(due.drained.map(|drained| (lane, drained)));
             }
         }
         if let Err(err) = tx.commit().await {
-            let leases = claims.leases.into_iter();
-            self.lost
-                .extend(leases.map(|lease| (lease.delivery_id, lease.lease_id)));
+            self.lost.extend(claims.leases.into_iter().map(|lease| Lost {
+                delivery_id: lease.delivery_id,
+                lease_id: lease.lease_id,
+                ends_at: lease.ends_at,
+            }));
             return Err(err);
         }
-        self.lost.clear();
+        for (lane, drained) in drained {
+            self.store.floors().raise(lane, drained);
+        }
         if !claims.leases.is_empty() {
             crash_point::pass("claimed");
         }
         self.handoff.unset_parked(&empty);
         Ok(claims)
+    }
+
+    /// In a transaction of its own and without waiting for locks, so that a row that cannot be released keeps nothing else
+    /// from being claimed.
+    async fn release_lost(&mut self) {
+        let now = self.store.clock().monotonic();
+        self.lost.retain(|lost| lost.ends_at > now);
+        if self.lost.is_empty() {
+            return;
+        }
+        let released = async {
+            let tx = self.store.begin().await?;
+            let lost = self.lost.iter().map(|lost| (lost.delivery_id.as_str(), lost.lease_id));
+            let left = queue::release_lost(&tx, lost).await?;
+            tx.commit().await?;
+            Ok::<_, Error>(left)
+        };
+        match released.await {
+            Ok(left) => {
+                let left: HashSet<_> = left.into_iter().collect();
+                self.lost
+                    .retain(|lost| left.contains(&(lost.delivery_id.clone(), lost.lease_id)));
+            }
+            Err(err) => tracing::warn!(%err, "leases of a lost claim could not be released; trying again"),
+        }
     }
 }
 

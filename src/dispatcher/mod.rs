@@ -9,6 +9,7 @@ mod heartbeat;
 mod held;
 mod janitor;
 mod large;
+mod look;
 mod sender;
 mod settler;
 mod spelling;
@@ -30,6 +31,7 @@ use self::claimer::Claimer;
 use self::heartbeat::Heartbeat;
 use self::held::Held;
 use self::janitor::Janitor;
+use self::look::Look;
 use self::sender::{Sender, Sent};
 use self::tasks::Tasks;
 use crate::domain::retry::RetrySchedule;
@@ -66,6 +68,7 @@ pub struct Dispatcher {
     fast: mpsc::Receiver<Lease>,
     outcomes: mpsc::Receiver<Sent>,
     claimer: Claimer,
+    look: Look,
     heartbeat: Heartbeat,
     janitor: Janitor,
     tasks: Tasks,
@@ -113,6 +116,7 @@ impl Dispatcher {
             fast,
             outcomes,
             claimer,
+            look: Look::new(store.for_background(), handoff.clone()),
             heartbeat: Heartbeat::new(store.for_beat(), handoff.clone()),
             janitor,
             tasks: Tasks::new(store.for_background(), handoff.clone()),
@@ -133,7 +137,7 @@ impl Dispatcher {
         while let Ok(lease) = self.fast.try_recv() {
             leases.push(lease);
         }
-        self.claimer.discover().await?;
+        self.look.turn().await?;
         leases.extend(self.claimer.claim().await?.leases);
         leases.retain(|lease| self.shared.hold(lease));
         let sent = leases.len();
@@ -163,6 +167,7 @@ impl Dispatcher {
             fast,
             outcomes,
             claimer,
+            look,
             mut heartbeat,
             janitor,
             tasks,
@@ -183,6 +188,7 @@ impl Dispatcher {
         });
         let fast = loops.spawn(forward(shared.clone(), fast, sends.clone(), stop.clone()));
         loops.spawn(tasks.run(stop.clone()));
+        loops.spawn(look.run(stop.clone()));
         let claims = loops.spawn(claimer.run(shared.clone(), sends.clone(), stop.clone()));
         stop.cancelled().await;
         shared.handoff.stop();

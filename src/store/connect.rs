@@ -14,6 +14,7 @@ use super::backend::Backend;
 use super::pool::Pool;
 use super::postgres;
 use super::purpose::Purpose;
+use super::queue::Floors;
 use super::sqlite_file::{SqliteFile, sqlite_path};
 use super::turns::Turns;
 use super::tx::{Shared, TURN_DEADLINE};
@@ -102,6 +103,7 @@ pub(super) struct Inner {
     /// When the last own beat was asked for that committed, in microseconds of the clock's monotonic time, and one; 0: none
     /// has. Written by the heartbeat, read by the probes.
     pub(super) beat_at: AtomicU64,
+    floors: Floors,
 }
 
 impl Store {
@@ -151,6 +153,11 @@ impl Store {
     /// What is counted of the work on this database.
     pub fn metrics(&self) -> &Metrics {
         &self.inner.metrics
+    }
+
+    /// Where the claims of this process begin to read.
+    pub fn floors(&self) -> &Floors {
+        &self.inner.floors
     }
 
     pub(super) fn pools(&self) -> &Pools {

@@ -468,8 +468,12 @@ postgres_only!(
         let running = rig.run();
         let id = rig.accept(&app, "{}").await.message_id;
         receiver.wait_for(1).await;
-        rig.sql("update delivery set due_at = 0, owner = null, lease_id = null", [])
-            .await;
+        let now = rig.clock.now().0;
+        rig.sql(
+            "update delivery set due_at = $1, owner = null, lease_id = null",
+            [now.into()],
+        )
+        .await;
         let locked = lock(db, "attempt").await;
         gate.open();
         wait_for_blocked(&rig, 1).await;

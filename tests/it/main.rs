@@ -27,6 +27,7 @@ mod event_type;
 mod expunge;
 mod failover;
 mod fairness;
+mod held_snapshot;
 mod idempotency;
 mod intake;
 mod key_rotation;

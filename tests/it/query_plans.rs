@@ -245,8 +245,8 @@ async fn the_queue_s_parts(db: &TestDatabase) {
     let mut leases = Vec::new();
     for lane in [Lane::First, Lane::Again] {
         let claimed = in_tx!(store, tx => queue::claim(&tx, &handoff, &terms, lane, 100));
-        assert_eq!(claimed.0.len(), 100);
-        leases.extend(claimed.0);
+        assert_eq!(claimed.leases.len(), 100);
+        leases.extend(claimed.leases);
     }
     let saturated: Arc<str> = id("ep", 1_000_000).into();
     let wanted = [(saturated.clone(), 50)];
@@ -257,9 +257,16 @@ async fn the_queue_s_parts(db: &TestDatabase) {
         .iter()
         .map(|lease| (lease.delivery_id.as_str(), lease.lease_id));
     in_tx!(store, tx => queue::release(&tx, given));
-    in_tx!(store, tx => queue::park(&tx, std::slice::from_ref(&saturated)));
+    for lane in [Lane::First, Lane::Again] {
+        in_tx!(store, tx => queue::park(&tx, lane, std::slice::from_ref(&saturated)));
+    }
+    queue::lift(&store).await.expect("a look below the floors");
+    let lost = [("dlv_lost", 1)];
+    assert_eq!(in_tx!(store, tx => queue::release_lost(&tx, lost)), []);
     let depth = queue::find_depth(&store).await.expect("the queue's depth");
     assert_eq!(depth.first, queue::DEPTH_MOST, "no more is counted");
+    let waiting = queue::find_parked_depth(&store).await.expect("the parked ones");
+    assert_eq!(waiting, queue::DEPTH_MOST, "and not of these");
     let found = queue::list_parked(&store, "", 100).await.expect("a list");
     assert_eq!(found, [saturated]);
 

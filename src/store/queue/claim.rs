@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Statement, Value};
 
+use super::floor::in_index;
 use super::lease::{Content, LARGE_BODY, Lease, LeaseTerms, TARGET_BUT_HEADERS, Target, TargetRow, Throttle};
-use super::park::park_rows;
+use super::park::{park, park_rows};
 use crate::domain::delivery::{ResultState, Trigger};
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
@@ -25,94 +26,173 @@ struct Claimed {
     attempt: i32,
 }
 
+/// What [`claim`] has found.
+pub struct DueClaim {
+    pub leases: Vec<Lease>,
+    /// Due rows, parked ones included.
+    pub found: usize,
+    /// Until when everything that was due is taken, once the transaction commits. `None`: unknown.
+    pub drained: Option<Timestamp>,
+}
+
 /// Leases up to `most` due rows of `lane`, oldest first, and gives each a slot. Rows of an endpoint without room are
-/// parked. Answers the leases and how many rows were due in all, at most `most`.
-pub async fn claim(
-    tx: &Tx,
-    handoff: &Arc<Handoff>,
-    terms: &LeaseTerms,
-    lane: Lane,
-    most: usize,
-) -> Result<(Vec<Lease>, usize)> {
+/// parked.
+pub async fn claim(tx: &Tx, handoff: &Arc<Handoff>, terms: &LeaseTerms, lane: Lane, most: usize) -> Result<DueClaim> {
+    let floor = tx.store().floors().of(lane, tx.now);
     let rows = tx
         .conn()
-        .query_all_raw(claim_statement(tx.backend(), terms, lane, tx.now, most))
+        .query_all_raw(claim_statement(tx.backend(), terms, lane, (floor, tx.now), most))
         .await?;
+    let found = rows.len();
+    let drained = match (tx.backend(), rows.first()) {
+        // SQLite leaves nothing deleted in an index, so it needs no floor.
+        (Backend::Sqlite, _) => None,
+        (Backend::Postgres, Some(row)) if found == most => Some(Timestamp(row.try_get("", "last_due")?)),
+        (Backend::Postgres, _) => Some(tx.now),
+    };
     let rows = rows
         .iter()
         .map(|row| Claimed::from_query_result(row, ""))
         .collect::<Result<Vec<_>, _>>()?;
-    let found = rows.len();
-    Ok((lease_all(tx, handoff, terms, lane, rows).await?, found))
+    let (leases, saturated) = lease_all(tx, handoff, terms, lane, rows).await?;
+    if found == most && !saturated.is_empty() {
+        park(tx, lane, &saturated).await?;
+    }
+    Ok(DueClaim { leases, found, drained })
 }
 
-/// Leases parked rows: of each endpoint, oldest first, as many as it has room for. Answers the leases and the
-/// endpoints that have no parked rows left.
+/// Leases parked rows: of each endpoint, oldest first, as many as it has room for. Returns the leases and the
+/// endpoints that have no parked rows left. If the transaction does not commit, the floors of `endpoints` are to be
+/// forgotten.
 pub async fn claim_parked(
     tx: &Tx,
     handoff: &Arc<Handoff>,
     terms: &LeaseTerms,
     endpoints: &[(Arc<str>, usize)],
 ) -> Result<(Vec<Lease>, Vec<Arc<str>>)> {
-    let mut claimed = Vec::new();
+    if endpoints.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let floors = tx.store().floors();
+    let from: Vec<_> = match tx.backend() {
+        Backend::Sqlite => vec![String::new(); endpoints.len()],
+        Backend::Postgres => {
+            let from = |(endpoint, _): &(Arc<str>, usize)| floors.first_parked(endpoint, tx.began);
+            endpoints.iter().map(from).collect()
+        }
+    };
+    let rows = tx
+        .conn()
+        .query_all_raw(claim_parked_statement(tx.backend(), terms, tx.now, endpoints, &from))
+        .await?;
+    let claimed = rows
+        .iter()
+        .map(|row| Claimed::from_query_result(row, ""))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut brought: HashMap<&str, (usize, &str)> = HashMap::new();
+    for row in &claimed {
+        let (count, last) = brought.entry(&row.endpoint_id).or_default();
+        *count += 1;
+        *last = (*last).max(&row.id);
+    }
     let mut empty = Vec::new();
     for (endpoint, room) in endpoints {
-        let sql = lease_sql(tx.backend(), "endpoint_id = $5 and due_at is null", "id");
-        let values = lease_values(terms, tx.now, *room)
-            .into_iter()
-            .chain([Value::from(&**endpoint)]);
-        let rows = tx
-            .conn()
-            .query_all_raw(Statement::from_sql_and_values(tx.backend().orm(), sql, values))
-            .await?;
-        if rows.len() < *room {
+        let (count, last) = brought.get(&**endpoint).copied().unwrap_or_default();
+        floors.raise_parked(endpoint, last);
+        if count < *room {
             empty.push(endpoint.clone());
         }
-        for row in &rows {
-            claimed.push(Claimed::from_query_result(row, "")?);
-        }
     }
-    Ok((lease_all(tx, handoff, terms, Lane::Again, claimed).await?, empty))
+    let (leases, _) = lease_all(tx, handoff, terms, Lane::Again, claimed).await?;
+    Ok((leases, empty))
 }
 
-/// The claim of `lane`: literals, not parameters, in what a partial index must match.
-pub fn claim_statement(backend: Backend, terms: &LeaseTerms, lane: Lane, now: Timestamp, most: usize) -> Statement {
-    let due = match lane {
-        Lane::First => "due_at is not null and attempt = 0 and trigger = 0 and due_at <= $5",
-        Lane::Again => "due_at is not null and (attempt > 0 or trigger <> 0) and due_at <= $5",
+/// Claims due rows of `lane` above the first of the two instants, up to the second.
+pub fn claim_statement(
+    backend: Backend,
+    terms: &LeaseTerms,
+    lane: Lane,
+    (floor, now): (Timestamp, Timestamp),
+    most: usize,
+) -> Statement {
+    let found = format!(
+        "select id, due_at from delivery where {} and due_at > $4 and due_at <= $5 order by due_at, id limit $6 {}",
+        in_index(lane),
+        backend.skip_locked()
+    );
+    let sql = match backend {
+        Backend::Sqlite => format!("{LEASE} where id in (select id from ({found})) returning {ROW}"),
+        Backend::Postgres => format!(
+            "with found as materialized ({found}) {LEASE} where id = any(array(select id from found)) \
+             returning {ROW}, (select max(due_at) from found) as last_due"
+        ),
     };
-    let values = lease_values(terms, now, most).into_iter().chain([now.0.into()]);
-    Statement::from_sql_and_values(backend.orm(), lease_sql(backend, due, "due_at, id"), values)
+    let range = [floor.0.into(), now.0.into(), (most as i64).into()];
+    let values = lease_values(terms, now).into_iter().chain(range);
+    Statement::from_sql_and_values(backend.orm(), sql, values)
 }
 
-fn lease_sql(backend: Backend, which: &str, order: &str) -> String {
-    const SET: &str = "set due_at = $1, owner = $2, lease_id = $3";
-    const ROW: &str = "id, app_id, message_id, endpoint_id, trigger, attempt";
-    let lock = backend.skip_locked();
-    let found = format!("select id from delivery where {which} order by {order} limit $4 {lock}");
-    format!(
-        "update delivery {SET} where {} returning {ROW}",
-        backend.is_among("id", &found)
-    )
+/// Claims parked rows of many endpoints in one round trip: of each, in the order of ids, from the id in `from`, as many as
+/// it has room for.
+pub fn claim_parked_statement(
+    backend: Backend,
+    terms: &LeaseTerms,
+    now: Timestamp,
+    endpoints: &[(Arc<str>, usize)],
+    from: &[String],
+) -> Statement {
+    let wanted = Rows::new([
+        (
+            "endpoint_id",
+            Column::Text(endpoints.iter().map(|(endpoint, _)| &**endpoint).collect()),
+        ),
+        ("first_id", Column::Text(from.iter().map(String::as_str).collect())),
+        (
+            "room",
+            Column::Int(endpoints.iter().map(|(_, room)| *room as i64).collect()),
+        ),
+    ]);
+    let found = match backend {
+        // SQLite takes no limit from a row, so it goes from one id to the next.
+        Backend::Sqlite => {
+            "with recursive parked(endpoint_id, room, id) as (\
+             select wanted.endpoint_id, wanted.room, (select d.id from delivery d where d.due_at is null \
+             and d.endpoint_id = wanted.endpoint_id and d.id >= wanted.first_id order by d.id limit 1) from {wanted} \
+             union all select parked.endpoint_id, parked.room - 1, (select d.id from delivery d where d.due_at is null \
+             and d.endpoint_id = parked.endpoint_id and d.id > parked.id order by d.id limit 1) \
+             from parked where parked.room > 1 and parked.id is not null) \
+             select id from parked where id is not null"
+        }
+        Backend::Postgres => {
+            "select parked.id from {wanted} cross join lateral (select id from delivery where due_at is null \
+             and endpoint_id = wanted.endpoint_id and id >= wanted.first_id order by id limit wanted.room \
+             for update skip locked) as parked"
+        }
+    };
+    let sql = format!("{LEASE} where {} returning {ROW}", backend.is_among("id", found));
+    statement(backend, &sql, &[("wanted", &wanted)], lease_values(terms, now))
 }
 
-fn lease_values(terms: &LeaseTerms, now: Timestamp, most: usize) -> [Value; 4] {
+const LEASE: &str = "update delivery set due_at = $1, owner = $2, lease_id = $3";
+const ROW: &str = "id, app_id, message_id, endpoint_id, trigger, attempt";
+
+fn lease_values(terms: &LeaseTerms, now: Timestamp) -> [Value; 3] {
     [
         now.plus(terms.lasts).0.into(),
         (&*terms.owner).into(),
         terms.lease_id.into(),
-        (most as i64).into(),
     ]
 }
 
-/// Gives claimed rows their slots, targets and contents, in the order of their ids; parks those without a slot.
+/// Gives claimed rows their slots, targets and contents, in the order of their ids; parks those without a slot. Returns the
+/// leases, and the endpoints of what it has parked.
 async fn lease_all(
     tx: &Tx,
     handoff: &Arc<Handoff>,
     terms: &LeaseTerms,
     lane: Lane,
     mut rows: Vec<Claimed>,
-) -> Result<Vec<Lease>> {
+) -> Result<(Vec<Lease>, Vec<Arc<str>>)> {
     rows.sort_by(|a, b| a.id.cmp(&b.id));
     let mut names: HashMap<String, Arc<str>> = HashMap::new();
     for row in &rows {
@@ -121,7 +201,7 @@ async fn lease_all(
         }
     }
     if rows.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), Vec::new()));
     }
     let targets = find_targets(tx, &rows, &names).await?;
     let unthrottled = Throttle::new();
@@ -141,17 +221,17 @@ async fn lease_all(
             None => saturated.push((row, endpoint)),
         }
     }
+    let mut endpoints: Vec<_> = saturated.iter().map(|(_, endpoint)| endpoint.clone()).collect();
+    endpoints.sort();
+    endpoints.dedup();
     if !saturated.is_empty() {
-        let ids = saturated.iter().map(|(row, _)| row.id.as_str()).collect();
-        let mut endpoints: Vec<_> = saturated.iter().map(|(_, endpoint)| endpoint.clone()).collect();
-        endpoints.sort();
-        endpoints.dedup();
-        park_rows(tx, ids, &endpoints).await?;
+        park_rows(tx, saturated.iter().map(|(row, _)| row.id.as_str()).collect()).await?;
+        tx.store().floors().forget_parked(&endpoints);
         if handoff.set_parked(&endpoints) {
             tx.wake_on_commit();
         }
     }
-    fill(tx, terms, placed, &targets, &names).await
+    Ok((fill(tx, terms, placed, &targets, &names).await?, endpoints))
 }
 
 async fn fill(
@@ -286,5 +366,33 @@ async fn find_contents(tx: &Tx, rows: &[(Claimed, Slot)]) -> Result<HashMap<Stri
             let row = Found::from_query_result(row, "")?;
             Ok((row.id.clone(), row))
         })
+        .collect()
+}
+
+/// Makes due again what a claim had leased whose commit was not answered: nobody sends it. Rows that another transaction
+/// has locked are left out; returns those that still carry their lease, by delivery id and lease id.
+pub async fn release_lost(tx: &Tx, leases: impl IntoIterator<Item = (&str, i64)>) -> Result<Vec<(String, i64)>> {
+    const JOINED: &str = "from {lost} join delivery d on d.id = lost.id and d.lease_id = lost.lease";
+    let (ids, lease_ids): (Vec<_>, Vec<_>) = leases.into_iter().unzip();
+    let lost = Rows::new([("id", Column::Text(ids)), ("lease", Column::Int(lease_ids))]);
+    let lock = match tx.backend() {
+        Backend::Sqlite => "",
+        Backend::Postgres => "for update of d skip locked",
+    };
+    let sql = format!(
+        "update delivery set due_at = $1, owner = null, lease_id = null where {}",
+        tx.backend().is_among("id", &format!("select d.id {JOINED} {lock}"))
+    );
+    let tables = [("lost", &lost)];
+    tx.conn()
+        .execute_raw(statement(tx.backend(), &sql, &tables, [tx.now.0.into()]))
+        .await?;
+    let sql = format!("select d.id, d.lease_id {JOINED}");
+    let left = tx
+        .conn()
+        .query_all_raw(statement(tx.backend(), &sql, &tables, []))
+        .await?;
+    left.iter()
+        .map(|row| Ok((row.try_get("", "id")?, row.try_get("", "lease_id")?)))
         .collect()
 }

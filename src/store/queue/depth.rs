@@ -3,9 +3,11 @@
 
 use sea_orm::{ConnectionTrait, Statement};
 
+use super::floor::in_index;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
-use crate::store::Store;
+use crate::store::handoff::Lane;
+use crate::store::{Backend, Store};
 
 /// Nothing is counted beyond this.
 pub const DEPTH_MOST: i64 = 10_000;
@@ -16,30 +18,31 @@ pub struct Depth {
     pub first: i64,
     /// Due retries and resends.
     pub again: i64,
-    /// Waiting for their endpoint to have room.
-    pub parked: i64,
     /// Since when the oldest due one is due.
     pub due_since: Option<Timestamp>,
 }
 
-/// What is due now, counted in the due indexes alone.
+/// Returns what is due now, counted in the due indexes alone, from where the claims of this process begin.
 pub async fn find_depth(store: &Store) -> Result<Depth> {
-    let lanes = ["attempt = 0 and trigger = 0", "(attempt > 0 or trigger <> 0)"];
-    let [first, again] =
-        lanes.map(|lane| format!("from delivery where due_at is not null and {lane} and due_at <= $1"));
-    let count = |rows: &str| format!("(select count(*) from (select 1 {rows} limit {DEPTH_MOST}) as counted)");
-    let oldest = |rows: &str| format!("(select due_at {rows} order by due_at limit 1)");
-    // With a condition that every row meets: the index begins with the endpoint.
-    let parked = count("from delivery where due_at is null and endpoint_id > ''");
+    let lanes = [(Lane::First, "$2"), (Lane::Again, "$3")];
+    let [first, again] = lanes.map(|(lane, floor)| {
+        format!(
+            "from delivery where {} and due_at > {floor} and due_at <= $1",
+            in_index(lane)
+        )
+    });
+    let oldest = |rows: &str| format!("(select due_at {rows} order by due_at, id limit 1)");
     let sql = format!(
-        "select {} as first, {} as again, {parked} as parked, {} as first_since, {} as again_since",
+        "select {} as first, {} as again, {} as first_since, {} as again_since",
         count(&first),
         count(&again),
         oldest(&first),
         oldest(&again),
     );
     let now = store.clock().now();
-    let statement = Statement::from_sql_and_values(store.backend().orm(), sql, [now.0.into()]);
+    let floors = lanes.map(|(lane, _)| store.floors().of(lane, now).0.into());
+    let values = [now.0.into()].into_iter().chain(floors);
+    let statement = Statement::from_sql_and_values(store.backend().orm(), sql, values);
     let Some(row) = store.reader().query_one_raw(statement).await? else {
         return Ok(Depth::default());
     };
@@ -47,7 +50,45 @@ pub async fn find_depth(store: &Store) -> Result<Depth> {
     Ok(Depth {
         first: row.try_get("", "first")?,
         again: row.try_get("", "again")?,
-        parked: row.try_get("", "parked")?,
         due_since: since.into_iter().flatten().min().map(Timestamp),
     })
+}
+
+/// Returns how many deliveries wait for their endpoint to have room, at most [`DEPTH_MOST`]. Reads what a held snapshot
+/// keeps of those that no longer wait, so it can take long.
+pub async fn find_parked_depth(store: &Store) -> Result<i64> {
+    // With a condition that every row meets: the index begins with the endpoint.
+    let sql = format!(
+        "select {} as parked",
+        count("from delivery where due_at is null and endpoint_id > ''")
+    );
+    let statement = Statement::from_string(store.backend().orm(), sql);
+    let row = store.reader().query_one_raw(statement).await?;
+    Ok(row
+        .map(|row| row.try_get("", "parked"))
+        .transpose()?
+        .unwrap_or_default())
+}
+
+fn count(rows: &str) -> String {
+    format!("(select count(*) from (select 1 {rows} limit {DEPTH_MOST}) as counted)")
+}
+
+/// Returns the oldest transaction that a snapshot, a replication slot or a prepared transaction may still ask for; Postgres
+/// keeps everything that was deleted since. The same text at two looks means that it has been held all the while.
+/// `None` on SQLite, and if nothing is held.
+pub async fn find_oldest_snapshot(store: &Store) -> Result<Option<String>> {
+    if store.backend() == Backend::Sqlite {
+        return Ok(None);
+    }
+    let sql = "select cast(held.xmin as text) as oldest from (\
+               select backend_xmin as xmin from pg_stat_activity where pid <> pg_backend_pid() \
+               and backend_type is distinct from 'autovacuum worker' \
+               and (datname = current_database() or datname is null) \
+               union all select xmin from pg_replication_slots \
+               union all select transaction from pg_prepared_xacts where database = current_database()) as held \
+               where held.xmin is not null order by age(held.xmin) desc limit 1";
+    let statement = Statement::from_string(store.backend().orm(), sql);
+    let row = store.reader().query_one_raw(statement).await?;
+    Ok(row.map(|row| row.try_get("", "oldest")).transpose()?)
 }

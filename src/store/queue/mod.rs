@@ -3,6 +3,7 @@
 mod claim;
 mod depth;
 mod events;
+mod floor;
 mod lease;
 mod park;
 mod replay;
@@ -11,8 +12,9 @@ mod settle;
 mod standing;
 mod statistics;
 
-pub use claim::{claim, claim_parked, claim_statement};
-pub use depth::{DEPTH_MOST, Depth, find_depth};
+pub use claim::{DueClaim, claim, claim_parked, claim_parked_statement, claim_statement, release_lost};
+pub use depth::{DEPTH_MOST, Depth, find_depth, find_oldest_snapshot, find_parked_depth};
+pub use floor::{Floors, lift};
 pub use lease::{
     Content, LARGE_BODY, Lease, LeaseTerms, TARGET_BUT_HEADERS, Target, TargetRow, Throttle, find_body, release,
 };

@@ -5,40 +5,51 @@ use std::sync::Arc;
 
 use sea_orm::{ConnectionTrait, Statement};
 
+use super::floor::in_index;
 use crate::error::Result;
+use crate::store::handoff::Lane;
 use crate::store::rows::{Column, Rows, statement};
 use crate::store::{Store, Tx};
 
 /// How many due rows, oldest first, one claim looks through for more rows of saturated endpoints.
 const LOOK_AHEAD: i64 = 5_000;
 
-/// Parks the claimed rows `ids`, and what else is due for `endpoints` among the oldest due rows: a long backlog of one
-/// endpoint leaves the due index in steps of thousands, not of one claim.
-pub(super) async fn park_rows(tx: &Tx, ids: Vec<&str>, endpoints: &[Arc<str>]) -> Result<()> {
+/// Parks the claimed rows `ids`.
+pub(super) async fn park_rows(tx: &Tx, ids: Vec<&str>) -> Result<()> {
     let claimed = Rows::new([("id", Column::Text(ids))]);
     let sql = "update delivery set due_at = null, owner = null, lease_id = null where id in (select id from {claimed})";
     tx.conn()
         .execute_raw(statement(tx.backend(), sql, &[("claimed", &claimed)], []))
         .await?;
-    park(tx, endpoints).await
+    Ok(())
 }
 
-/// Parks due rows of `endpoints` among the 5,000 oldest due rows of each lane.
-pub async fn park(tx: &Tx, endpoints: &[Arc<str>]) -> Result<()> {
+/// Parks due rows of `endpoints` among the 5,000 oldest due rows of `lane`: a long backlog of one endpoint leaves the due
+/// index in steps of thousands, not of one claim. Rows of other endpoints are read, but not locked: locked ones would be
+/// left out by the claims of other processes.
+pub async fn park(tx: &Tx, lane: Lane, endpoints: &[Arc<str>]) -> Result<()> {
+    let backend = tx.backend();
     let saturated = Rows::new([("endpoint_id", Column::Text(endpoints.iter().map(|id| &**id).collect()))]);
-    let lock = tx.backend().skip_locked();
-    for lane in ["attempt = 0 and trigger = 0", "(attempt > 0 or trigger <> 0)"] {
-        let sql = format!(
-            "update delivery set due_at = null, owner = null, lease_id = null where id in (select id from \
-             (select id, endpoint_id from delivery where due_at is not null and {lane} and due_at <= $1 \
-             order by due_at, id limit $2 {lock}) as oldest \
-             where endpoint_id in (select endpoint_id from {{saturated}}))"
-        );
-        let values = [tx.now.0.into(), LOOK_AHEAD.into()];
-        tx.conn()
-            .execute_raw(statement(tx.backend(), &sql, &[("saturated", &saturated)], values))
-            .await?;
-    }
+    let found = format!(
+        "select id from (select id, endpoint_id from delivery where {} and due_at > $1 and due_at <= $2 \
+         order by due_at, id limit $3) as oldest where endpoint_id in (select endpoint_id from {{saturated}})",
+        in_index(lane)
+    );
+    // Another process may have leased some of them meanwhile: those are due later.
+    let due = format!(
+        "select id from delivery where {} and due_at <= $2 order by id {}",
+        backend.is_among("id", &found),
+        backend.skip_locked()
+    );
+    let sql = format!(
+        "update delivery set due_at = null, owner = null, lease_id = null where {}",
+        backend.is_among("id", &due)
+    );
+    let floor = tx.store().floors().of(lane, tx.now);
+    let values = [floor.0.into(), tx.now.0.into(), LOOK_AHEAD.into()];
+    tx.conn()
+        .execute_raw(statement(backend, &sql, &[("saturated", &saturated)], values))
+        .await?;
     Ok(())
 }
 

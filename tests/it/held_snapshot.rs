@@ -1,0 +1,245 @@
+//! A snapshot that is held, as `pg_dump` does for hours, keeps index entries of everything that is gone. What the queue
+//! asks must not read them. Bounds are in pages, as Postgres counts them, not in time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use poem::test::TestClient;
+use postrider::api::{Probes, probe_routes};
+use postrider::domain::id::Prefix;
+use postrider::domain::timestamp::Timestamp;
+use postrider::store::handoff::Lane;
+use postrider::store::queue::{self, LeaseTerms};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement, TransactionTrait, Value};
+
+use crate::harness::{DEADLINE, Receiver, Rig, TestDatabase, within};
+use crate::metrics::value;
+
+/// A statement that finds nothing reads no more pages than this.
+const FEW: i64 = 60;
+
+/// A transaction that sees the database as it is now.
+async fn snapshot(db: &TestDatabase) -> DatabaseTransaction {
+    let transaction = db.connect().await.begin().await.expect("a transaction");
+    for sql in [
+        "set transaction isolation level repeatable read",
+        "select 1 from delivery",
+    ] {
+        transaction.execute_unprepared(sql).await.expect(sql);
+    }
+    transaction
+}
+
+/// How many pages `statement` reads; what it changes is undone.
+async fn pages(rig: &Rig, statement: Statement) -> i64 {
+    let transaction = rig.db.begin().await.expect("a transaction");
+    let explained = Statement::from_sql_and_values(
+        statement.db_backend,
+        format!("explain (analyze, buffers, format json) {}", statement.sql),
+        statement.values.map_or_else(Vec::new, |values| values.0),
+    );
+    let row = transaction
+        .query_one_raw(explained)
+        .await
+        .expect("a plan")
+        .expect("a plan");
+    let plan: serde_json::Value = row.try_get_by_index(0).expect("a plan");
+    let plan = &plan[0]["Plan"];
+    ["Shared Hit Blocks", "Shared Read Blocks"]
+        .iter()
+        .map(|name| plan[name].as_i64().expect("a count"))
+        .sum()
+}
+
+/// Ids that begin `seconds` before now.
+fn first_id(rig: &Rig, seconds: i64) -> String {
+    Prefix::Delivery.first_id_at(Timestamp(rig.clock.now().0 - seconds * 1_000_000))
+}
+
+/// `count` deliveries that are due, or parked, and gone again.
+async fn gone_by(rig: &Rig, count: i64, due_at: Option<i64>) {
+    let id = first_id(rig, 100);
+    let kept = id.len() - 8;
+    let sql = "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at) \
+               select $1 || lpad(cast(i as text), 8, '0'), 'app_a', 'msg_gone' || i, 'ep_e', 0, 0, $2 \
+               from generate_series(1, $3) as i";
+    rig.sql(sql, [id[..kept].into(), due_at.into(), count.into()]).await;
+    rig.sql("delete from delivery where message_id like 'msg_gone%'", [])
+        .await;
+    rig.sql("analyze delivery", []).await;
+}
+
+fn terms(rig: &Rig) -> LeaseTerms {
+    LeaseTerms {
+        owner: rig.handoff.owner().expect("it may lease"),
+        lease_id: 1,
+        lasts: Duration::from_secs(60),
+    }
+}
+
+postgres_only!(a_claim_does_not_read_what_is_gone, async |db| {
+    let mut rig = Rig::on(db).await;
+    let held = snapshot(db).await;
+    let now = rig.clock.now();
+    gone_by(&rig, 100_000, Some(now.0 - 50_000_000)).await;
+    let from_the_start = Timestamp(i64::MIN);
+    for lane in [Lane::First, Lane::Again] {
+        assert_eq!(rig.store.floors().of(lane, now), from_the_start);
+    }
+    let backend = rig.store.backend();
+    let claim = |lane, floor| queue::claim_statement(backend, &terms(&rig), lane, (floor, now), 256);
+    let all = pages(&rig, claim(Lane::First, from_the_start)).await;
+    assert!(all > 500, "{all} pages are there to be read");
+    rig.step().await;
+    for lane in [Lane::First, Lane::Again] {
+        let claim = queue::claim_statement(
+            backend,
+            &terms(&rig),
+            lane,
+            (rig.store.floors().of(lane, now), now),
+            256,
+        );
+        let read = pages(&rig, claim).await;
+        assert!(read <= FEW, "a claim reads {read} pages");
+    }
+    held.commit().await.expect("the dump ends");
+});
+
+postgres_only!(a_backlog_is_drained_without_reading_what_was_drained, async |db| {
+    let mut rig = Rig::on(db).await;
+    let receiver = Receiver::start().await;
+    let app = rig.application("a").await;
+    rig.endpoint(&app, "e", &receiver.url()).await;
+    let held = snapshot(db).await;
+    let now = rig.clock.now();
+    gone_by(&rig, 20_000, Some(now.0 - 50_000_000)).await;
+    // More than one claim takes.
+    for seconds in 1..=40 {
+        let sql = "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at) \
+                   values ($1, 'app_a', 'msg_1', 'ep_e', 0, 3, $2)";
+        let due_at = now.0 - seconds * 1_000_000;
+        rig.sql(sql, [first_id(&rig, seconds).into(), due_at.into()]).await;
+    }
+    let tx = rig.store.begin().await.expect("a transaction");
+    let due = queue::claim(&tx, &rig.handoff, &terms(&rig), Lane::Again, 4).await;
+    let due = due.expect("a claim");
+    assert_eq!((due.leases.len(), due.found), (4, 4));
+    assert_eq!(
+        due.drained,
+        Some(Timestamp(now.0 - 37_000_000)),
+        "the last of the four oldest"
+    );
+    drop((due, tx));
+    rig.step().await;
+    assert_eq!(rig.store.floors().of(Lane::Again, now), Timestamp(now.0 - 5_000_000));
+    held.commit().await.expect("the dump ends");
+});
+
+postgres_only!(what_is_committed_late_is_found_within_a_second, async |db| {
+    let mut rig = Rig::on(db).await;
+    let receiver = Receiver::start().await;
+    let app = rig.application("a").await;
+    rig.endpoint(&app, "e", &receiver.url()).await;
+    rig.step().await;
+    let running = rig.run();
+    let sql = "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at) \
+               values ($1, 'app_a', 'msg_1', 'ep_e', 0, $2, $3)";
+    let late = rig.clock.now().0 - 20_000_000;
+    for attempt in [0, 3] {
+        let id = first_id(&rig, 20 + i64::from(attempt));
+        rig.sql(sql, [id.into(), attempt.into(), late.into()]).await;
+    }
+    within(DEADLINE, "both are claimed", async || {
+        rig.clock.advance(Duration::from_millis(250));
+        (rig.count("delivery where due_at < 1767225590000000").await == 0).then_some(())
+    })
+    .await;
+    running.stop(true).await;
+});
+
+postgres_only!(
+    parked_rows_are_brought_back_without_reading_those_that_were,
+    async |db| {
+        let mut rig = Rig::on(db).await;
+        let receiver = Receiver::start().await;
+        let app = rig.application("a").await;
+        let endpoint: Arc<str> = rig.endpoint(&app, "e", &receiver.url()).await.into();
+        let held = snapshot(db).await;
+        gone_by(&rig, 100_000, None).await;
+        let parked = "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at) \
+                  values ($1, 'app_a', 'msg_1', 'ep_e', 0, 0, null)";
+        rig.sql(parked, [first_id(&rig, 10).into()]).await;
+        let claim = |from: String| {
+            let wanted = [(endpoint.clone(), 16)];
+            queue::claim_parked_statement(rig.store.backend(), &terms(&rig), rig.clock.now(), &wanted, &[from])
+        };
+        let all = pages(&rig, claim(String::new())).await;
+        assert!(all > 500, "{all} pages are there to be read");
+        let read = pages(&rig, claim(first_id(&rig, 15))).await;
+        assert!(read <= FEW, "a claim reads {read} pages");
+
+        rig.step().await;
+        assert_eq!(rig.count("delivery").await, 0, "it was brought back");
+        // A retry has an old id.
+        rig.sql(parked, [first_id(&rig, 90).into()]).await;
+        rig.step().await;
+        assert_eq!(rig.count("delivery").await, 1, "this process has not parked it");
+        rig.advance(30);
+        rig.step().await;
+        rig.step().await;
+        assert_eq!(rig.count("delivery").await, 0, "the look without a floor finds it");
+        held.commit().await.expect("the dump ends");
+    }
+);
+
+postgres_only!(how_long_a_snapshot_is_held_is_told, async |db| {
+    let rig = Rig::on(db).await;
+    let probes = Probes::new(&rig.store);
+    let told = async || {
+        let answer = TestClient::new(probe_routes(&probes)).get("/metrics").send().await;
+        let page = answer.0.into_body().into_string().await.expect("text");
+        value(&page, "postrider_oldest_snapshot_seconds")
+    };
+    let held = snapshot(db).await;
+    assert_eq!(told().await, 0.0, "nobody has watched it");
+    rig.advance(3600);
+    assert_eq!(told().await, 3600.0);
+    held.commit().await.expect("the dump ends");
+    within(DEADLINE, "nothing is held any more", async || {
+        rig.advance(5);
+        (told().await < 60.0).then_some(())
+    })
+    .await;
+});
+
+/// How a claim that meets a saturated endpoint leaves the rows of others.
+async fn unlocked(rig: &Rig, endpoint: &str) -> i64 {
+    let sql =
+        "select count(*) as n from (select 1 from delivery where endpoint_id = $1 for update skip locked) as free";
+    let values: [Value; 1] = [endpoint.into()];
+    let statement = Statement::from_sql_and_values(rig.db.get_database_backend(), sql, values);
+    let row = rig
+        .db
+        .query_one_raw(statement)
+        .await
+        .expect("a count")
+        .expect("a count");
+    row.try_get("", "n").expect("a number")
+}
+
+postgres_only!(parking_locks_the_rows_that_it_parks_and_no_others, async |db| {
+    let rig = Rig::on(db).await;
+    let app = rig.application("a").await;
+    let saturated: Arc<str> = rig.endpoint(&app, "saturated", "http://127.0.0.1:9/").await.into();
+    let other = rig.endpoint(&app, "other", "http://127.0.0.1:9/").await;
+    crate::fairness::backlog(&rig, &app, &other, 100, 0).await;
+    crate::fairness::backlog(&rig, &app, &saturated, 100, 0).await;
+    let tx = rig.store.begin().await.expect("a transaction");
+    queue::park(&tx, Lane::First, std::slice::from_ref(&saturated))
+        .await
+        .expect("it parks");
+    assert_eq!(unlocked(&rig, &other).await, 100);
+    assert_eq!(unlocked(&rig, &saturated).await, 0);
+    tx.commit().await.expect("a commit");
+    assert_eq!(rig.count("delivery where due_at is null").await, 100);
+});
