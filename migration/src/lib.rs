@@ -17,6 +17,7 @@ mod m20261129_000012_living_endpoints;
 mod m20261129_000013_taken_event_id;
 mod m20261129_000014_janitor_turn;
 mod m20261129_000015_history_vacuum;
+mod m20261129_000016_held_snapshots;
 
 pub struct Migrator;
 
@@ -36,6 +37,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261129_000013_taken_event_id::Migration),
             Box::new(m20261129_000014_janitor_turn::Migration),
             Box::new(m20261129_000015_history_vacuum::Migration),
+            Box::new(m20261129_000016_held_snapshots::Migration),
         ]
     }
 }

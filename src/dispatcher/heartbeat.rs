@@ -1,12 +1,15 @@
-//! Tells the others that this process lives, sees who does not, and frees the leases of the dead. Postgres only: on
-//! SQLite the process is alone, and what an earlier one held is free at its start.
+//! Tells the others that this process lives, and sees who does not. Postgres only: on SQLite the process is alone, and what
+//! an earlier one held is free at its start. Must not free the leases of the dead: that may take long, and beats may not.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::look::rest;
+use super::take_over::Seen;
 use crate::error::Result;
 use crate::store::Store;
 use crate::store::handoff::{BEAT_IS_LATE, Handoff};
@@ -20,6 +23,10 @@ const DEAD_AFTER: Duration = Duration::from_secs(4);
 const WATCHED_AT_MOST: Duration = Duration::from_secs(1);
 /// An answer that took longer says nothing about the time: leases of others would seem to have ended.
 const TELLS_THE_TIME: Duration = Duration::from_secs(1);
+/// New processes are looked for so often. The beats of those that are known are read with each own one.
+const NEW_PEERS: Duration = Duration::from_secs(1);
+/// Former owner ids that are remembered: what a batch has leased under one of them commits soon.
+const OWN_IDS: usize = 8;
 /// Clocks this far apart are worth a warning.
 const CLOCK_WARNING_US: i64 = 1_000_000;
 
@@ -27,9 +34,14 @@ pub(super) struct Heartbeat {
     store: Store,
     handoff: Arc<Handoff>,
     owner: String,
+    /// The own beat is at least this.
+    own_beat: i64,
     /// When the last own beat committed.
     beat_at: Duration,
     peers: HashMap<String, Peer>,
+    next_look: Duration,
+    /// Read by the take-over; written with each beat.
+    seen: watch::Sender<Seen>,
     warned: bool,
 }
 
@@ -45,16 +57,24 @@ impl Heartbeat {
             store,
             handoff,
             owner: String::new(),
+            own_beat: 0,
             beat_at: Duration::ZERO,
             peers: HashMap::new(),
+            next_look: Duration::ZERO,
+            seen: watch::Sender::default(),
             warned: false,
         }
+    }
+
+    /// What this process knows of all processes, as of its last beat.
+    pub fn seen(&self) -> watch::Receiver<Seen> {
+        self.seen.subscribe()
     }
 
     pub async fn start(&mut self) -> Result<()> {
         if super::has_replicas(&self.store) {
             self.take_owner_id().await?;
-            return self.tick().await.map(drop);
+            return self.tick().await;
         }
         let tx = self.store.begin().await?;
         let freed = process::free_all(&tx).await?;
@@ -85,13 +105,19 @@ impl Heartbeat {
         }
     }
 
-    /// One beat, and the take-over of the dead. Answers how many rows were freed.
-    pub async fn tick(&mut self) -> Result<u64> {
+    /// One beat; what it sees goes to the take-over.
+    pub async fn tick(&mut self) -> Result<()> {
         if !super::has_replicas(&self.store) {
-            return Ok(0);
+            return Ok(());
         }
         let before = self.store.clock().monotonic();
-        let beat = process::beat(&self.store, &self.owner).await?;
+        let watched: Vec<_> = self
+            .peers
+            .iter()
+            .map(|(owner, peer)| (owner.as_str(), peer.beat))
+            .collect();
+        let beat = process::beat(&self.store, (&self.owner, self.own_beat), &watched).await?;
+        self.own_beat = beat.own;
         self.watch_clock(beat.database_now.0, before);
         let since = before.saturating_sub(self.beat_at);
         if !beat.alive || since > BEAT_IS_LATE {
@@ -100,12 +126,39 @@ impl Heartbeat {
             self.beat_at = before;
             self.handoff.set_owner(&self.owner, Some(before));
         }
-        self.handoff.set_processes(beat.peers.len());
-        let mut freed = 0;
-        for (owner, beat) in self.watch(beat.peers, since.min(WATCHED_AT_MOST)) {
-            freed += self.take_over(&owner, beat).await?;
+        let dead = self.watch(&beat.peers, since.min(WATCHED_AT_MOST));
+        self.seen.send_if_modified(|seen| {
+            // The dead are told of with each beat: what was locked at the last one may be free.
+            let modified = !dead.is_empty() || seen.own.last() != Some(&self.owner) || !seen.dead.is_empty();
+            if seen.own.last() != Some(&self.owner) {
+                seen.own.push(self.owner.clone());
+                seen.own.drain(..seen.own.len().saturating_sub(OWN_IDS));
+            }
+            seen.dead = dead;
+            modified
+        });
+        if let Err(err) = self.look_for_peers().await {
+            tracing::warn!(%err, "new processes could not be looked for; trying again with the next beat");
         }
-        Ok(freed)
+        self.handoff.set_processes(self.peers.len() + 1);
+        Ok(())
+    }
+
+    async fn look_for_peers(&mut self) -> Result<()> {
+        let now = self.store.clock().monotonic();
+        if now < self.next_look {
+            return Ok(());
+        }
+        let beats = process::find_beats(&self.store).await?;
+        for (owner, beat) in beats.into_iter().filter(|(owner, _)| *owner != self.owner) {
+            self.peers.entry(owner).or_insert(Peer {
+                beat,
+                still: Duration::ZERO,
+            });
+        }
+        let looked = self.store.clock().monotonic();
+        self.next_look = looked + rest(NEW_PEERS, looked.saturating_sub(now));
+        Ok(())
     }
 
     /// Gives the owner id up, and with it what was leased too late to be sent.
@@ -141,19 +194,17 @@ impl Heartbeat {
         tx.commit().await?;
         self.handoff.set_owner(&owner, Some(before));
         self.owner = owner;
+        self.own_beat = 0;
         self.beat_at = before;
         Ok(())
     }
 
-    /// Takes in the beats of all and answers those that are dead, with their last beat.
-    fn watch(&mut self, beats: HashMap<String, i64>, watched: Duration) -> Vec<(String, i64)> {
+    /// Takes in the beats of the peers and returns those that are dead, with their last beats. Forgets those that have none.
+    fn watch(&mut self, beats: &HashMap<String, i64>, watched: Duration) -> Vec<(String, i64)> {
         self.peers.retain(|owner, _| beats.contains_key(owner));
         let mut dead = Vec::new();
-        for (owner, beat) in beats.into_iter().filter(|(owner, _)| *owner != self.owner) {
-            let peer = self.peers.entry(owner.clone()).or_insert(Peer {
-                beat,
-                still: Duration::ZERO,
-            });
+        for (owner, peer) in &mut self.peers {
+            let beat = beats[owner];
             if peer.beat == beat {
                 peer.still += watched;
             } else {
@@ -163,26 +214,10 @@ impl Heartbeat {
                 };
             }
             if peer.still >= DEAD_AFTER {
-                dead.push((owner, beat));
+                dead.push((owner.clone(), beat));
             }
         }
         dead
-    }
-
-    async fn take_over(&self, owner: &str, beat: i64) -> Result<u64> {
-        let mut freed = 0;
-        let store = self.store.for_queue();
-        loop {
-            let tx = store.begin().await?;
-            let chunk = process::take_over(&tx, owner, beat).await?;
-            tx.commit().await?;
-            self.store.metrics().taken_over.add(chunk);
-            freed += chunk;
-            if chunk < process::TAKE_OVER_CHUNK {
-                tracing::warn!(owner, freed, "a process is dead; what it had in flight is due again");
-                return Ok(freed);
-            }
-        }
     }
 
     /// Replicas with different clocks agree on the database's.

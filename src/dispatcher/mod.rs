@@ -14,6 +14,7 @@ mod sender;
 mod settler;
 mod spelling;
 mod statistics;
+mod take_over;
 mod tasks;
 
 use std::panic::AssertUnwindSafe;
@@ -33,6 +34,7 @@ use self::held::Held;
 use self::janitor::Janitor;
 use self::look::Look;
 use self::sender::{Sender, Sent};
+use self::take_over::TakeOver;
 use self::tasks::Tasks;
 use crate::domain::retry::RetrySchedule;
 use crate::domain::target::TargetPolicy;
@@ -70,6 +72,7 @@ pub struct Dispatcher {
     claimer: Claimer,
     look: Look,
     heartbeat: Heartbeat,
+    take_over: TakeOver,
     janitor: Janitor,
     tasks: Tasks,
 }
@@ -118,6 +121,7 @@ impl Dispatcher {
             claimer,
             look: Look::new(store.for_background(), handoff.clone()),
             heartbeat: Heartbeat::new(store.for_beat(), handoff.clone()),
+            take_over: TakeOver::new(store.clone()),
             janitor,
             tasks: Tasks::new(store.for_background(), handoff.clone()),
         })
@@ -131,7 +135,12 @@ impl Dispatcher {
     /// One turn of everything, in order: heartbeat and take-over, a background task's step, fast path and claim, send,
     /// settle.
     pub async fn step(&mut self) -> Result<Step> {
-        let taken_over = self.heartbeat.tick().await?;
+        self.heartbeat.tick().await?;
+        let seen = self.heartbeat.seen().borrow().clone();
+        let taken_over = match has_replicas(&self.shared.store) {
+            true => self.take_over.turn(&seen).await?,
+            false => 0,
+        };
         let worked = self.tasks.step().await?.is_none();
         let mut leases = Vec::new();
         while let Ok(lease) = self.fast.try_recv() {
@@ -169,6 +178,7 @@ impl Dispatcher {
             claimer,
             look,
             mut heartbeat,
+            take_over,
             janitor,
             tasks,
         } = self;
@@ -179,6 +189,9 @@ impl Dispatcher {
         loops.spawn(janitor.run(ended.clone()));
         loops.spawn(crate::store::notify::run(shared.store.clone(), ended.clone()));
         loops.spawn(statistics::run(shared.store.for_background(), ended.clone()));
+        if has_replicas(&shared.store) {
+            loops.spawn(take_over.run(heartbeat.seen(), ended.clone()));
+        }
         let beats = tokio::spawn({
             let ended = ended.clone();
             async move {

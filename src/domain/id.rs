@@ -195,6 +195,17 @@ mod tests {
     }
 
     #[test]
+    fn the_first_characters_hold_the_time() {
+        let id = IdSource::new().next(Prefix::Message, Timestamp(NOW));
+        let number = id["msg_".len()..].bytes().fold(0_u128, |number, byte| {
+            let digit = ALPHABET.iter().position(|&known| known == byte).unwrap();
+            (number << 5) | digit as u128
+        });
+        assert_eq!((number >> 72) as i64, NOW);
+        assert_eq!((number >> 56) as u16, 0);
+    }
+
+    #[test]
     fn the_instant_of_an_id_is_read_from_it() {
         let id = IdSource::new().next(Prefix::Message, Timestamp(NOW));
         assert_eq!(Prefix::Message.instant_of(&id), Some(Timestamp(NOW)));

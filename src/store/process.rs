@@ -7,6 +7,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use sea_orm::{ConnectionTrait, EntityTrait, Statement};
 
 use super::entity::process;
+use super::rows::{Column, Rows, statement};
 use super::source::Source;
 use super::{Backend, Store, Tx};
 use crate::domain::timestamp::Timestamp;
@@ -19,7 +20,9 @@ pub const TAKE_OVER_CHUNK: u64 = 1_000;
 pub struct Beat {
     /// False: this process had been declared dead, and its owner id with it.
     pub alive: bool,
-    /// The beats of all processes by owner.
+    /// The own beat before this one.
+    pub own: i64,
+    /// The beats of the others, by owner; without those that are forgotten.
     pub peers: HashMap<String, i64>,
     /// The database's clock.
     pub database_now: Timestamp,
@@ -68,54 +71,87 @@ pub async fn beats_without_key(source: &impl Source, check_value: &str) -> Resul
         .collect())
 }
 
-/// Raises the own beat and reads those of the others: one statement, one commit.
-pub async fn beat(store: &Store, owner: &str) -> Result<Beat> {
-    let sql = "with own as (update process set beat = beat + 1 where owner = $1 returning owner) \
-               select process.owner, process.beat, (select count(*) from own) as alive, \
-               (extract(epoch from clock_timestamp()) * 1000000)::int8 as clock \
-               from (select 1) as one left join process on true";
-    let statement = Statement::from_sql_and_values(store.backend().orm(), sql, [owner.into()]);
+/// Raises the beat of `owner` and reads those of `peers`: one statement, one commit. Each comes with a beat that it had
+/// before.
+pub async fn beat(store: &Store, owner: (&str, i64), peers: &[(&str, i64)]) -> Result<Beat> {
     let asked_at = store.clock().monotonic();
     let mut beat = Beat {
         alive: false,
+        own: owner.1,
         peers: HashMap::new(),
         database_now: Timestamp::default(),
     };
-    for row in store.reader().query_all_raw(statement).await? {
+    let rows = store
+        .reader()
+        .query_all_raw(beat_statement(store.backend(), owner, peers));
+    for row in rows.await? {
         beat.alive = row.try_get::<i64>("", "alive")? > 0;
         beat.database_now = Timestamp(row.try_get("", "clock")?);
-        if let Some(owner) = row.try_get::<Option<String>>("", "owner")? {
-            beat.peers.insert(owner, row.try_get("", "beat")?);
+        if let Some(seen) = row.try_get::<Option<i64>>("", "beat")? {
+            beat.peers.insert(row.try_get("", "owner")?, seen);
         }
     }
     if beat.alive {
         store.note_beat(asked_at);
     }
+    if let Some(own) = beat.peers.remove(owner.0) {
+        beat.own = own;
+    }
     Ok(beat)
 }
 
-/// Frees a first chunk of a dead owner's leases: due now, attempts not counted. Answers how many; fewer than a chunk is
-/// the last one, and the owner is forgotten with it. A `beat` that has moved on means that it lives after all: nothing
-/// is taken.
+/// Beats only rise. So it asks for those that are no lower than the last known ones, and reads none of the dead versions
+/// below them that a held snapshot keeps: each process leaves four a second.
+pub fn beat_statement(backend: Backend, owner: (&str, i64), peers: &[(&str, i64)]) -> Statement {
+    // With the own row, so that there is an answer if there are no peers.
+    let (owners, beats) = peers.iter().chain([&owner]).copied().unzip();
+    let watched = Rows::new([("owner", Column::Text(owners)), ("beat", Column::Int(beats))]);
+    let sql = "with own as (update process set beat = beat + 1 where owner = $1 and beat >= $2 returning owner) \
+               select watched.owner, (select max(process.beat) from process where process.owner = watched.owner \
+               and process.beat >= watched.beat) as beat, (select count(*) from own) as alive, \
+               (extract(epoch from clock_timestamp()) * 1000000)::int8 as clock from {watched}";
+    statement(backend, sql, &[("watched", &watched)], [owner.0.into(), owner.1.into()])
+}
+
+/// Returns the beats of all processes by owner. Reads the whole table, with all that a held snapshot keeps of it.
+pub async fn find_beats(store: &Store) -> Result<HashMap<String, i64>> {
+    let rows = process::Entity::find().all(store.reader()).await?;
+    Ok(rows.into_iter().map(|row| (row.owner, row.beat)).collect())
+}
+
+/// Frees a first chunk of a dead owner's leases: due now, attempts not counted. Rows that another transaction has locked
+/// are left out. Returns how many were freed. The owner is forgotten once it has no rows left; until then it is to be
+/// asked for again. Does nothing if `beat` has moved on, for then the owner lives, and if its own row is locked.
 pub async fn take_over(tx: &Tx, owner: &str, beat: i64) -> Result<u64> {
-    let guard = "update process set beat = beat where owner = $1 and beat = $2";
+    let guard = "select owner from process where owner = $1 and beat = $2 for update skip locked";
     let guard = Statement::from_sql_and_values(tx.backend().orm(), guard, [owner.into(), beat.into()]);
-    if tx.conn().execute_raw(guard).await?.rows_affected() == 0 {
+    if tx.conn().query_one_raw(guard).await?.is_none() {
         return Ok(0);
     }
+    let freed = free_chunk(tx, owner).await?;
+    let sql = "delete from process where owner = $1 and beat = $2 \
+               and not exists (select 1 from delivery where owner is not null and owner = $1)";
+    let values = [owner.into(), beat.into()];
+    tx.conn()
+        .execute_raw(Statement::from_sql_and_values(tx.backend().orm(), sql, values))
+        .await?;
+    Ok(freed)
+}
+
+/// Frees a first chunk of the leases of an owner that is in no table; as [`take_over`].
+pub async fn free_chunk(tx: &Tx, owner: &str) -> Result<u64> {
     let freed = tx
         .conn()
         .execute_raw(take_over_statement(tx.backend(), owner, tx.now))
         .await?
         .rows_affected();
-    if freed < TAKE_OVER_CHUNK {
-        delete_process(tx, owner).await?;
+    if freed > 0 {
+        tx.wake_on_commit();
     }
-    tx.wake_on_commit();
     Ok(freed)
 }
 
-pub fn take_over_statement(backend: Backend, owner: &str, now: Timestamp) -> Statement {
+fn take_over_statement(backend: Backend, owner: &str, now: Timestamp) -> Statement {
     let lock = backend.skip_locked();
     let held = format!(
         "select id from delivery where owner is not null and owner = $2 order by id limit {TAKE_OVER_CHUNK} {lock}"
@@ -123,6 +159,20 @@ pub fn take_over_statement(backend: Backend, owner: &str, now: Timestamp) -> Sta
     let which = backend.is_among("id", &held);
     let sql = format!("update delivery set due_at = $1, owner = null, lease_id = null where {which}");
     Statement::from_sql_and_values(backend.orm(), sql, [now.0.into(), owner.into()])
+}
+
+/// Returns the owners of leases that are in no table: a transaction that was begun under an owner id has committed after
+/// the owner took another one, or signed off. Jumps through the index from owner to owner.
+pub async fn list_unknown_owners(store: &Store) -> Result<Vec<String>> {
+    let sql = "with recursive jump(owner) as (\
+               select * from (select owner from delivery where owner is not null and owner > '' order by owner limit 1) as first \
+               union all select (select d.owner from delivery d where d.owner is not null and d.owner > jump.owner \
+               order by d.owner limit 1) from jump where jump.owner is not null) \
+               select owner from jump where owner is not null \
+               and not exists (select 1 from process where process.owner = jump.owner)";
+    let statement = Statement::from_string(store.backend().orm(), sql);
+    let rows = store.reader().query_all_raw(statement).await?;
+    rows.iter().map(|row| Ok(row.try_get("", "owner")?)).collect()
 }
 
 /// SQLite at start: whoever held a lease is dead, for this process is alone. Answers how many were freed.
@@ -151,15 +201,18 @@ async fn delete_process(tx: &Tx, owner: &str) -> Result<()> {
     Ok(())
 }
 
-/// The leases of `old` go over to `new`, and `old` is forgotten: both are this process.
+/// Gives the leases of `old` to `new`, and forgets `old`: both are this process.
 pub async fn rename(tx: &Tx, old: &str, new: &str) -> Result<()> {
-    let sql = "update delivery set owner = $1 where owner is not null and owner = $2";
-    tx.conn()
-        .execute_raw(Statement::from_sql_and_values(
-            tx.backend().orm(),
-            sql,
-            [new.into(), old.into()],
-        ))
-        .await?;
+    adopt(tx, old, new).await?;
     delete_process(tx, old).await
+}
+
+/// Gives the leases of `old`, a former owner id of this process, to `new`, its present one.
+pub async fn adopt(tx: &Tx, old: &str, new: &str) -> Result<()> {
+    let sql = "update delivery set owner = $1 where owner is not null and owner = $2";
+    let values = [new.into(), old.into()];
+    tx.conn()
+        .execute_raw(Statement::from_sql_and_values(tx.backend().orm(), sql, values))
+        .await?;
+    Ok(())
 }

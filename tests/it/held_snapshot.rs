@@ -9,6 +9,7 @@ use postrider::api::{Probes, probe_routes};
 use postrider::domain::id::Prefix;
 use postrider::domain::timestamp::Timestamp;
 use postrider::store::handoff::Lane;
+use postrider::store::process;
 use postrider::store::queue::{self, LeaseTerms};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement, TransactionTrait, Value};
 
@@ -191,6 +192,40 @@ postgres_only!(
         held.commit().await.expect("the dump ends");
     }
 );
+
+postgres_only!(a_beat_does_not_read_those_before_it, async |db| {
+    let mut rig = Rig::on(db).await;
+    let peers: Vec<String> = (0..10).map(|at| format!("proc_peer{at}")).collect();
+    for peer in &peers {
+        let sql = "insert into process (owner, beat, started_at) values ($1, 0, 0)";
+        rig.sql(sql, [peer.as_str().into()]).await;
+    }
+    let held = snapshot(db).await;
+    rig.sql(
+        "do $$ begin for i in 1..2000 loop update process set beat = beat + 1; end loop; end $$",
+        [],
+    )
+    .await;
+    rig.sql("vacuum analyze process", []).await;
+    let owner = rig.handoff.owner().expect("it lives");
+    let asked = |known| {
+        let peers: Vec<_> = peers.iter().map(|peer| (peer.as_str(), known)).collect();
+        process::beat_statement(rig.store.backend(), (&*owner, known), &peers)
+    };
+    let all = pages(&rig, asked(0)).await;
+    assert!(all > 500, "{all} pages are there to be read");
+    let read = pages(&rig, asked(1_999)).await;
+    assert!(read <= 11 * 6, "a beat reads {read} pages");
+    let peers: Vec<_> = peers.iter().map(|peer| (peer.as_str(), 1_999)).collect();
+    let seen = process::beat(&rig.store, (&*owner, 1_999), &peers)
+        .await
+        .expect("a beat");
+    assert!(seen.alive);
+    assert_eq!(seen.peers.len(), 10);
+    assert!(seen.peers.values().all(|beat| *beat == 2_000), "{:?}", seen.peers);
+    rig.step().await;
+    held.commit().await.expect("the dump ends");
+});
 
 postgres_only!(how_long_a_snapshot_is_held_is_told, async |db| {
     let rig = Rig::on(db).await;

@@ -71,4 +71,5 @@ mod stall;
 mod standing;
 mod statistics;
 mod stats;
+mod take_over;
 mod throttle;

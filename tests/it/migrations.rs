@@ -14,7 +14,8 @@ async fn described(db: &TestDatabase) -> Vec<String> {
              where tbl_name <> 'seaql_migrations' order by 1"
         }
         Kind::Postgres => {
-            "with it as (select oid, relname, relkind, reloptions, reltoastrelid from pg_class
+            "with it as (select oid, relname, relkind, (select array_agg(option order by option) from unnest(reloptions) as option) as reloptions,
+                         reltoastrelid from pg_class
                          where relnamespace = 'public'::regnamespace and relname not like 'seaql_migrations%')
              select table_name || '.' || column_name || ' ' || data_type || ' ' || is_nullable || ' '
                     || coalesce(collation_name, '') || coalesce(' default ' || column_default, '') as line

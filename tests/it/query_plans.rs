@@ -282,6 +282,7 @@ async fn the_queue_s_parts(db: &TestDatabase) {
     if db.kind() == Kind::Postgres {
         let freed = in_tx!(store, tx => process::take_over(&tx, "dead", 1));
         assert_eq!(freed, 1_000, "a first chunk");
+        process::list_unknown_owners(&store).await.expect("a list");
     }
     store.close().await;
 }

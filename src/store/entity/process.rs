@@ -8,6 +8,8 @@ use crate::domain::timestamp::Timestamp;
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
     pub owner: String,
+    /// Rises with every sign of life. Part of the key, so that the living version of a row is found without the dead ones.
+    #[sea_orm(primary_key, auto_increment = false)]
     pub beat: i64,
     pub started_at: Timestamp,
     /// The check values of the encryption keys that it holds, separated by spaces; null: an older version's.
