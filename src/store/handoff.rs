@@ -2,7 +2,16 @@
 //! The caps are counted here: deliveries in flight, those of one endpoint, slots kept for first attempts, and the rates.
 //! Must not query. Called by the intake (takes slots before it inserts leased rows) and by the dispatcher.
 
+mod load;
+mod parked;
+mod rates;
 mod state;
+mod trouble;
+mod turns;
+#[cfg(test)]
+mod turns_model;
+#[cfg(test)]
+mod turns_work;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -10,7 +19,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
-use self::state::{Load, Owner, State};
+use self::state::{Owner, State, Wake};
 use super::Store;
 use super::queue::{Lease, Target, Throttle};
 use crate::domain::delivery::Outcome;
@@ -20,6 +29,8 @@ const KEPT_FOR_FIRST: (usize, usize) = (1, 4);
 /// A process whose last committed beat is older than this may have been declared dead: it leases nothing until it
 /// has a new owner id. Below the 4 s after which peers take over.
 pub const BEAT_IS_LATE: Duration = Duration::from_secs(3);
+/// Endpoints that one hold of the lock notes as parked: a quarter of a millisecond, for accepting and sending wait.
+const NOTED_AT_ONCE: usize = 256;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Caps {
@@ -115,7 +126,7 @@ impl Handoff {
         if self.stopping.load(Ordering::Relaxed) || state.in_flight >= self.caps.process {
             return Place::Due;
         }
-        if !self.admits(&mut state, endpoint, app, &target.throttle, Lane::First) {
+        if !self.admits(&mut state, (endpoint, app), &target.throttle, Lane::First) {
             return Place::Parked;
         }
         Place::Leased(self.occupy(&mut state, endpoint, app, Lane::First))
@@ -130,32 +141,22 @@ impl Handoff {
         lane: Lane,
     ) -> Option<Slot> {
         let mut state = self.state();
-        self.admits(&mut state, endpoint, app, throttle, lane)
+        self.admits(&mut state, (endpoint, app), throttle, lane)
             .then(|| self.occupy(&mut state, endpoint, app, lane))
     }
 
     /// The endpoint is disabled or deleted: what waits for it ends unsent, as fast as it can be claimed.
     pub fn set_gone(&self, endpoint: &str) {
-        if let Some(load) = self.state().endpoints.get_mut(endpoint) {
-            load.set_gone();
-        }
+        let now = self.store.clock().monotonic();
+        self.state().set_gone(endpoint, &self.caps, now);
     }
 
-    fn admits(&self, state: &mut State, endpoint: &Arc<str>, app: &Arc<str>, throttle: &Throttle, lane: Lane) -> bool {
-        let load = state.endpoints.get(endpoint);
-        let (in_flight, limit) = load.map_or((0, self.caps.endpoint), |load| (load.in_flight, load.limit(&self.caps)));
-        if in_flight >= state.cap(limit, Some(app), &self.caps, lane) {
-            state.endpoints.entry(endpoint.clone()).or_default().app = Some(app.clone());
-            return false;
-        }
-        if throttle.is_empty() && load.is_none_or(Load::is_unpaced) {
-            return true;
-        }
-        state.admit(endpoint, throttle, self.store.clock().monotonic())
+    fn admits(&self, state: &mut State, target: (&Arc<str>, &Arc<str>), throttle: &Throttle, lane: Lane) -> bool {
+        state.admits(target, throttle, lane, &self.caps, || self.store.clock().monotonic())
     }
 
     fn occupy(self: &Arc<Self>, state: &mut State, endpoint: &Arc<str>, app: &Arc<str>, lane: Lane) -> Slot {
-        state.occupy(endpoint, app, lane);
+        state.occupy(endpoint, app, lane, &self.caps, || self.store.clock().monotonic());
         self.store.metrics().in_flight.add(1);
         Slot {
             handoff: self.clone(),
@@ -173,33 +174,35 @@ impl Handoff {
     /// Remembers that these endpoints have parked rows. Answers whether any of them could have some back at once.
     pub fn set_parked<'a>(&self, endpoints: impl IntoIterator<Item = &'a Arc<str>>) -> bool {
         let now = self.store.clock().monotonic();
-        let mut state = self.state();
-        let (mut any_room, mut earlier) = (false, false);
-        for endpoint in endpoints {
-            let load = state.endpoints.entry(endpoint.clone()).or_default();
-            load.parked = true;
-            load.noticed.0 += 1;
-            match state.room(endpoint, &self.caps, now) {
-                (_, Some(at)) => earlier |= state.look_at(at),
-                (room, None) => any_room |= room > 0,
+        let mut endpoints = endpoints.into_iter().peekable();
+        let mut wake = Wake::default();
+        while endpoints.peek().is_some() {
+            let mut state = self.state();
+            for endpoint in endpoints.by_ref().take(NOTED_AT_ONCE) {
+                let one = state.set_parked(endpoint, &self.caps, now);
+                wake.claimer |= one.claimer;
+                wake.earlier |= one.earlier;
             }
         }
-        drop(state);
-        if earlier {
+        if wake.earlier {
             self.earlier.notify_one();
         }
-        any_room
+        wake.claimer
     }
 
     /// These endpoints had no parked rows left at their last turn; what was parked since then is remembered.
     pub fn unset_parked<'a>(&self, endpoints: impl IntoIterator<Item = &'a Arc<str>>) {
-        let mut state = self.state();
-        for endpoint in endpoints {
-            let Some(load) = state.endpoints.get_mut(endpoint) else {
-                continue;
-            };
-            load.parked = load.noticed.0 != load.noticed.1;
-            state.forget_if_idle(endpoint);
+        let now = self.store.clock().monotonic();
+        let mut endpoints = endpoints.into_iter().peekable();
+        let mut look_again = false;
+        while endpoints.peek().is_some() {
+            let mut state = self.state();
+            for endpoint in endpoints.by_ref().take(NOTED_AT_ONCE) {
+                look_again |= state.unset_parked(endpoint, &self.caps, now);
+            }
+        }
+        if look_again {
+            self.store.wake();
         }
     }
 
@@ -207,7 +210,11 @@ impl Handoff {
     /// shares, and whoever has waited longest comes first. Their rows count as [`Lane::Again`], whatever they are.
     pub fn parked_with_room(&self, most: usize) -> Vec<(Arc<str>, usize)> {
         let now = self.store.clock().monotonic();
-        self.state().take_turns(&self.caps, most, now)
+        let (found, left_over) = self.state().take_turns(&self.caps, most, now);
+        if left_over {
+            self.store.wake();
+        }
+        found
     }
 
     /// Returns when an endpoint with parked rows that waits for its rate may have some of them.
@@ -232,7 +239,7 @@ impl Handoff {
 
     /// How many processes send, this one included: each has an equal share of every rate.
     pub fn set_processes(&self, count: usize) {
-        self.state().processes = u32::try_from(count).unwrap_or(u32::MAX);
+        self.state().rates.processes = u32::try_from(count).unwrap_or(u32::MAX);
     }
 
     /// Forgets rates and troubles that are long past. Called now and then, so that memory follows what is in use.
@@ -288,39 +295,24 @@ impl Slot {
     /// Takes in how an attempt ended: it decides how many may be in flight to the endpoint from now on.
     pub fn learn(&self, outcome: &Outcome) {
         let now = self.handoff.store.clock().monotonic();
-        let mut state = self.handoff.state();
-        if let Some(load) = state.endpoints.get_mut(&self.endpoint) {
-            load.learn(outcome, &self.handoff.caps, now);
-        }
+        self.handoff
+            .state()
+            .learn(&self.endpoint, outcome, &self.handoff.caps, now);
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        let Handoff { caps, store, .. } = &*self.handoff;
         let mut state = self.handoff.state();
-        let was_full = self.handoff.caps.free(&state, self.lane) == 0;
-        state.in_flight -= 1;
-        let was_held_back = state.leave(&self.app);
-        self.handoff.store.metrics().in_flight.add(-1);
-        state.again_in_flight -= usize::from(self.lane == Lane::Again);
-        let Some(load) = state.endpoints.get_mut(&self.endpoint) else {
-            return;
-        };
-        load.in_flight -= 1;
-        let (mut wanted, mut earlier) = (false, false);
-        if load.parked {
-            let now = self.handoff.store.clock().monotonic();
-            match state.room(&self.endpoint, &self.handoff.caps, now) {
-                (_, Some(at)) => earlier = state.look_at(at),
-                (room, None) => wanted = room > 0,
-            }
-        }
-        state.forget_if_idle(&self.endpoint);
+        let now = || store.clock().monotonic();
+        let wake = state.release(&self.endpoint, &self.app, self.lane, caps, now);
+        store.metrics().in_flight.add(-1);
         drop(state);
-        if wanted || was_full || was_held_back {
-            self.handoff.store.wake();
+        if wake.claimer {
+            store.wake();
         }
-        if earlier {
+        if wake.earlier {
             self.handoff.earlier.notify_one();
         }
     }

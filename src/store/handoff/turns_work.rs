@@ -1,0 +1,140 @@
+//! How many of a hundred thousand endpoints with parked rows a look has to examine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::state::State;
+use super::{Caps, Lane};
+use crate::domain::delivery::Outcome;
+use crate::store::queue::Throttle;
+
+const MANY: usize = 100_000;
+
+fn failure() -> Outcome {
+    Outcome::NoAnswer { error: String::new() }
+}
+
+/// So many endpoints with parked rows that are in trouble, or over a rate; of so many applications.
+fn many(apps: usize, throttle: impl Fn(&Arc<str>, &Arc<str>) -> Throttle, now: Duration) -> State {
+    let caps = Caps {
+        process: 1_024,
+        endpoint: 128,
+    };
+    let mut state = State::default();
+    for at in 0..MANY {
+        let (endpoint, app) = (
+            Arc::from(format!("ep_{at:06}")),
+            Arc::from(format!("app_{}", at % apps)),
+        );
+        let throttle = throttle(&endpoint, &app);
+        if state.admits((&endpoint, &app), &throttle, Lane::Again, &caps, || now) {
+            state.occupy(&endpoint, &app, Lane::Again, &caps, || now);
+            state.learn(&endpoint, &failure(), &caps, now);
+            state.set_parked(&endpoint, &caps, now);
+            state.release(&endpoint, &app, Lane::Again, &caps, || now);
+        } else {
+            state.set_parked(&endpoint, &caps, now);
+        }
+    }
+    state
+}
+
+/// How many endpoints and waits one look for 256 examines, and how many it finds.
+fn look(state: &mut State, now: Duration) -> (usize, usize) {
+    let caps = Caps {
+        process: 1_024,
+        endpoint: 128,
+    };
+    let before = state.examined;
+    let found = state.take_turns(&caps, 256, now).0.len();
+    (state.examined - before, found)
+}
+
+#[test]
+fn a_look_examines_no_more_than_it_finds_whatever_the_number_of_parked_endpoints() {
+    let now = Duration::from_secs(1);
+    let mut state = many(1_000, |_, _| Throttle::new(), now);
+    for _ in 0..10 {
+        assert_eq!(look(&mut state, now), (257, 256));
+    }
+}
+
+#[test]
+fn a_hundred_thousand_endpoints_over_their_application_s_rate_are_met_as_one() {
+    let now = Duration::from_secs(1);
+    let mut state = many(1, |_, app| vec![(app.clone(), 5)], now);
+    for _ in 0..10 {
+        let (examined, found) = look(&mut state, now);
+        assert!(examined <= 3 && found == 0, "{examined} for {found}");
+    }
+    assert!(state.ready_at.is_some_and(|at| at > now));
+}
+
+#[test]
+fn a_hundred_thousand_endpoints_over_their_rates_cost_nothing_until_they_are_ready() {
+    let now = Duration::from_secs(1);
+    let rate = |endpoint: &Arc<str>, _: &Arc<str>| vec![(endpoint.clone(), 1)];
+    let mut state = many(1_000, rate, now);
+    let (mut examined, mut found) = (0, 0);
+    assert_eq!(look(&mut state, now), (1, 0));
+    let later = now + Duration::from_secs(1);
+    for _ in 0..MANY / 512 + 1 {
+        let (one, of_them) = look(&mut state, later);
+        assert!(one <= 512 + 256, "{one} at once");
+        examined += one;
+        found += of_them;
+    }
+    assert!(examined <= MANY + found + 1, "{examined} for {found}");
+}
+
+#[test]
+fn a_hundred_thousand_endpoints_of_an_application_that_has_its_share_hide_nobody() {
+    let caps = Caps {
+        process: 1_024,
+        endpoint: 128,
+    };
+    let now = Duration::from_secs(1);
+    let mut state = many(1, |_, _| Throttle::new(), now);
+    let app: Arc<str> = "app_0".into();
+    for at in 0..900 {
+        let endpoint = Arc::from(format!("ep_{at:06}"));
+        if state.admits((&endpoint, &app), &Throttle::new(), Lane::Again, &caps, || now) {
+            state.occupy(&endpoint, &app, Lane::Again, &caps, || now);
+        }
+    }
+    let other: Arc<str> = "ep_other".into();
+    state.turns.last = 2 * MANY as u64;
+    state.set_parked(&other, &caps, now);
+    assert!(state.endpoints[&other].turn > 0, "it comes after those");
+    let before = state.examined;
+    let (found, _) = state.take_turns(&caps, 256, now);
+    assert_eq!(found.iter().map(|(id, _)| id).collect::<Vec<_>>(), [&other]);
+    assert!(
+        state.examined - before <= 5,
+        "{} were examined",
+        state.examined - before
+    );
+    assert_ne!(state.endpoints[&Arc::<str>::from("ep_099999")].stand, None);
+}
+
+#[test]
+fn endpoints_that_were_in_trouble_are_forgotten_by_and_by() {
+    let caps = Caps {
+        process: 1_024,
+        endpoint: 128,
+    };
+    let now = Duration::from_secs(1);
+    let mut state = many(1_000, |_, _| Throttle::new(), now);
+    for at in 0..MANY {
+        let endpoint = Arc::from(format!("ep_{at:06}"));
+        state.endpoints.get_mut(&endpoint).unwrap().noticed = false;
+        state.unset_parked(&endpoint, &caps, now);
+    }
+    assert!(state.endpoints.len() <= 65_537, "no more than are remembered");
+    state.forget_unused(now);
+    assert!(state.endpoints.len() > 60_000, "ten minutes are not over");
+    for _ in 0..65_536 / 2_048 + 1 {
+        state.forget_unused(now + Duration::from_secs(601));
+    }
+    assert_eq!(state.endpoints.len(), 0);
+}
