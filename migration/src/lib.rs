@@ -18,6 +18,7 @@ mod m20261129_000013_taken_event_id;
 mod m20261129_000014_janitor_turn;
 mod m20261129_000015_history_vacuum;
 mod m20261129_000016_held_snapshots;
+mod m20261129_000017_task_turns;
 
 pub struct Migrator;
 
@@ -38,6 +39,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261129_000014_janitor_turn::Migration),
             Box::new(m20261129_000015_history_vacuum::Migration),
             Box::new(m20261129_000016_held_snapshots::Migration),
+            Box::new(m20261129_000017_task_turns::Migration),
         ]
     }
 }

@@ -1,5 +1,6 @@
 //! Works background tasks off, a step a transaction. The transaction holds the task's row, so no two processes are at the
-//! same step, and what dies leaves the task to whoever looks next. Called by the dispatcher.
+//! same step, and what dies leaves the task to whoever looks next. Applications take turns, and then the tasks of each:
+//! a hundred tasks of one slow another's task no more than a single one does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,22 +21,33 @@ const POLL: Duration = Duration::from_secs(1);
 const STEP: usize = 250;
 /// Parked rows that an endpoint may have for a task to go on: new messages for the endpoint come after these.
 const AHEAD: usize = 500;
-/// How long a task gives the sender to catch up.
-const CATCH_UP: Duration = Duration::from_millis(250);
+/// How long a task gives the sender to catch up: a quarter of the time in which it got no room, between these. At first
+/// so short that a fast endpoint never waits for rows, and no hundred tasks of endpoints that hang keep the database busy.
+const CATCH_UP: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+/// How long to wait where other processes are at all that is due.
+const AFTER_OTHERS: Duration = Duration::from_millis(250);
+/// Applications that one look goes through.
+const LOOK: usize = 32;
 /// How long a step that failed waits, and lets other tasks go first.
 const AFTER_FAILURE: Duration = Duration::from_secs(10);
 
 pub(super) struct Tasks {
     store: Store,
     handoff: Arc<Handoff>,
+    /// The application that had the last turn.
+    after: String,
 }
 
 impl Tasks {
     pub fn new(store: Store, handoff: Arc<Handoff>) -> Self {
-        Self { store, handoff }
+        Self {
+            store,
+            handoff,
+            after: String::new(),
+        }
     }
 
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let pause = match self.step().await {
                 Ok(None) => continue,
@@ -52,8 +64,9 @@ impl Tasks {
         }
     }
 
-    /// One step of the task that has waited the longest. Answers how long there is nothing to do; none: go on at once.
-    pub async fn step(&self) -> Result<Option<Duration>> {
+    /// One step of the task that has waited the longest, of the application whose turn it is. Returns how long there is
+    /// nothing to do; `None` means go on at once.
+    pub async fn step(&mut self) -> Result<Option<Duration>> {
         let now = self.store.clock().now();
         let Some(due_at) = task::find_next_due(&self.store, now.plus(POLL)).await? else {
             return Ok(Some(POLL));
@@ -62,17 +75,30 @@ impl Tasks {
         if let Ok(wait @ 1..) = u64::try_from(wait) {
             return Ok(Some(Duration::from_micros(wait)));
         }
-        let tx = self.store.begin().await?;
-        let Some(task) = task::find_due_locked(&tx).await? else {
-            // Another process is at it.
-            return Ok(Some(CATCH_UP));
-        };
-        let id = task.id.clone();
-        let done = self.work_on(tx, task).await;
-        if done.is_err() {
-            self.postpone(&id).await;
+        let mut turns = task::list_turns(&self.store, &self.after, LOOK).await?;
+        if turns.len() < LOOK && turns.iter().all(|turn| turn.due_at > now) {
+            turns = task::list_turns(&self.store, "", LOOK).await?;
         }
-        done.map(|()| None)
+        let mut held_by_others = false;
+        for turn in turns.iter().filter(|turn| turn.due_at <= now) {
+            self.after.clone_from(&turn.app_id);
+            let tx = self.store.begin().await?;
+            let Some(task) = task::find_due_locked(&tx, &turn.app_id).await? else {
+                held_by_others = true;
+                continue;
+            };
+            let id = task.id.clone();
+            let done = self.work_on(tx, task).await;
+            if done.is_err() {
+                self.postpone(&id).await;
+            }
+            return done.map(|()| None);
+        }
+        self.after = match turns.last() {
+            Some(last) if turns.len() == LOOK => last.app_id.clone(),
+            _ => String::new(),
+        };
+        Ok(held_by_others.then_some(AFTER_OTHERS))
     }
 
     async fn work_on(&self, tx: Tx, mut task: Task) -> Result<()> {
@@ -84,8 +110,12 @@ impl Tasks {
                 let room = AHEAD - queue::count_parked(&tx, &endpoint.id, AHEAD).await?;
                 task.due_at = Some(tx.now);
                 if room < STEP {
-                    task.due_at = Some(tx.now.plus(CATCH_UP));
-                } else if !queue::replay_next(&tx, &mut task, &endpoint, STEP).await? {
+                    let (least, most) = CATCH_UP;
+                    let quarter = Duration::from_micros(tx.now.0.saturating_sub(task.updated_at.0).unsigned_abs() / 4);
+                    task::postpone(&tx, &task.id, tx.now.plus(quarter.clamp(least, most))).await?;
+                    return tx.commit().await;
+                }
+                if !queue::replay_next(&tx, &mut task, &endpoint, STEP).await? {
                     end(&mut task, TaskStatus::Finished, None);
                 }
             }

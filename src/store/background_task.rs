@@ -2,8 +2,8 @@
 
 use sea_orm::sea_query::{LockBehavior, LockType};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
-    Select, Statement,
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, IntoActiveModel, PaginatorTrait,
+    QueryFilter, QueryOrder, QuerySelect, Select, Statement,
 };
 
 use super::entity::background_task::{ActiveModel, Column, Entity, Model};
@@ -104,10 +104,40 @@ pub async fn find_next_due(store: &Store, horizon: Timestamp) -> Result<Option<T
     Ok(next.into_tuple().one(store.reader()).await?)
 }
 
-/// The task whose step has been due the longest, held until this transaction ends; tasks that other processes hold are
-/// left out.
-pub async fn find_due_locked(tx: &Tx) -> Result<Option<Model>> {
-    let found = due_by(tx.now).lock_with_behavior(LockType::Update, LockBehavior::SkipLocked);
+/// An application with tasks that have not ended.
+#[derive(Debug, FromQueryResult)]
+pub struct Turn {
+    pub app_id: String,
+    /// When the first of its tasks is due.
+    pub due_at: Timestamp,
+}
+
+/// Returns up to `most` applications above `after` that have tasks, in the order of their ids. Jumps through the index from
+/// application to application, whatever the number of tasks.
+pub async fn list_turns(store: &Store, after: &str, most: usize) -> Result<Vec<Turn>> {
+    let sql = "with recursive jump(app_id) as (\
+               select * from (select app_id from background_task where due_at is not null and app_id > $1 \
+               order by app_id limit 1) as first \
+               union all select (select t.app_id from background_task t where t.due_at is not null \
+               and t.app_id > jump.app_id order by t.app_id limit 1) from jump where jump.app_id is not null), \
+               turn as (select app_id from jump where app_id is not null limit $2) \
+               select app_id, (select t.due_at from background_task t where t.due_at is not null \
+               and t.app_id = turn.app_id order by t.due_at limit 1) as due_at from turn";
+    let values = [after.into(), (most as i64).into()];
+    let statement = Statement::from_sql_and_values(store.backend().orm(), sql, values);
+    let rows = store.reader().query_all_raw(statement).await?;
+    Ok(rows
+        .iter()
+        .map(|row| Turn::from_query_result(row, ""))
+        .collect::<Result<_, _>>()?)
+}
+
+/// The application's task whose step has been due the longest, held until this transaction ends; tasks that other
+/// processes hold are left out.
+pub async fn find_due_locked(tx: &Tx, app_id: &str) -> Result<Option<Model>> {
+    let found = due_by(tx.now)
+        .filter(Column::AppId.eq(app_id))
+        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked);
     Ok(found.one(tx.conn()).await?)
 }
 

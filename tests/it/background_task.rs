@@ -211,7 +211,7 @@ both!(tasks_take_turns, async |db| {
 
 both!(a_step_that_fails_keeps_no_other_task_waiting, async |db| {
     let (mut rig, receiver, app, endpoint) = rig_with_failures(db, Shape::default(), 10).await;
-    let other = rig.application("b").await;
+    let other = rig.application("0").await;
     let broken = rig.endpoint(&other, "broken", &receiver.url()).await;
     failed(&rig, &other, &broken, 10).await;
     rig.refuse(db, "delivery", "endpoint_id = 'ep_broken'").await;
@@ -347,4 +347,47 @@ both!(tasks_that_have_ended_are_kept_for_90_days, async |db| {
         tx.commit().await.unwrap();
         assert_eq!(api.rig.count("background_task").await, kept, "what runs is kept");
     }
+});
+
+both!(
+    a_hundred_tasks_of_one_application_slow_another_s_no_more_than_one_does,
+    async |db| {
+        let (mut rig, _receiver, app, endpoint) = rig_with_failures(db, Shape::default(), 1_000).await;
+        for _ in 0..100 {
+            recover(&rig, &app, &endpoint).await;
+        }
+        rig.advance(1);
+        for name in ["0", "b"] {
+            let other = rig.application(name).await;
+            let endpoint = rig.endpoint(&other, name, "http://127.0.0.1:9/").await;
+            recover(&rig, &other, &endpoint).await;
+        }
+        rig.advance(1);
+        for _ in 0..3 {
+            rig.step().await;
+        }
+        assert_eq!(
+            rig.count("background_task where status = 1 and app_id <> 'app_a'")
+                .await,
+            2,
+            "each application has had a turn"
+        );
+    }
+);
+
+both!(a_task_without_room_asks_more_and_more_seldom, async |db| {
+    let (mut rig, _receiver, app, endpoint) = rig_with_failures(db, Shape::default(), 1_000).await;
+    crate::fairness::backlog(&rig, &app, &endpoint, 600, 0).await;
+    rig.sql("update delivery set due_at = null", []).await;
+    rig.sql("update endpoint set throttle_rate = 1", []).await;
+    recover(&rig, &app, &endpoint).await;
+    let mut asked = 0;
+    for _ in 0..60 {
+        let now = rig.clock.now().0;
+        asked += rig.count(&format!("background_task where due_at <= {now}")).await;
+        rig.step().await;
+        rig.advance(1);
+    }
+    assert_eq!(rig.count("background_task where status = 0 and queued = 0").await, 1);
+    assert!((5..=25).contains(&asked), "{asked} times in a minute");
 });
