@@ -132,6 +132,7 @@ impl Store {
             announced: Notify::new(),
             keys: OnceLock::new(),
             beat_at: AtomicU64::new(0),
+            floors: Floors::default(),
         });
         Ok(Self {
             inner,
