@@ -76,6 +76,10 @@ postgres_only!(
         for _ in 0..8 {
             after.push(rig.accept(&app, "{}").await.message_id);
         }
+        within(DEADLINE, "the broken connections are replaced", async || {
+            rig.try_step().await.ok()
+        })
+        .await;
         rig.drain().await;
         for message in &after {
             assert_eq!(paths(&receiver, message), ["/anew"]);

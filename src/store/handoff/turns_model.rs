@@ -41,8 +41,8 @@ impl World {
     fn new(seed: u64, caps: Caps) -> Self {
         let endpoints = (0..30).map(|at: u32| {
             let (endpoint, app) = (Arc::from(format!("ep_{at}")), Arc::from(format!("app_{}", at % 6)));
-            let own = (at % 4 == 0).then(|| (Arc::clone(&endpoint), 10));
-            let of_app = (at % 3 == 0).then(|| (Arc::clone(&app), 25));
+            let own = at.is_multiple_of(4).then(|| (Arc::clone(&endpoint), 10));
+            let of_app = at.is_multiple_of(3).then(|| (Arc::clone(&app), 25));
             (endpoint, app, own.into_iter().chain(of_app).collect())
         });
         Self {
