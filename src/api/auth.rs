@@ -23,8 +23,9 @@ use crate::store::{Store, application, token as tokens, turns};
 
 /// How long a token is taken without asking the database: a revoked one works this much longer (wire promise: 5 s).
 const REMEMBERED: Duration = Duration::from_secs(4);
-/// More tokens than this in a few seconds are not remembered.
+/// When so many are remembered, those that were not looked up lately are forgotten: they count as unknown from then on.
 const MOST_REMEMBERED: usize = 10_000;
+const USED_LATELY: Duration = Duration::from_secs(60);
 /// Tokens are looked up over the queue's connections, so few at once: each takes a fraction of a millisecond.
 const KNOWN_AT_ONCE: usize = 2;
 const UNKNOWN_AT_ONCE: usize = 1;
@@ -122,13 +123,13 @@ impl Authenticator {
     /// # Errors
     /// `Unauthenticated`; for a token that is limited to other things as [`Self::prove_organization`]; `Unavailable` when too
     /// many unknown tokens wait to be looked up.
-    async fn prove(&self, request: &Request) -> Result<Caller> {
+    async fn prove(self: &Arc<Self>, request: &Request) -> Result<Caller> {
         let text = bearer(request).ok_or_else(refused)?;
         let hash = token::hash(text);
         let caller = match self.recall(&hash) {
             Some(caller) => caller,
             // On the heap, so that a request with a remembered token does not carry it along.
-            None => Box::pin(self.look_up_in_turn(hash)).await?.ok_or_else(refused)?,
+            None => Box::pin(self.look_up_to_its_end(hash)).await?.ok_or_else(refused)?,
         };
         turns::serve(caller.app_id.as_deref().unwrap_or(&caller.token_id));
         if caller.expires_at.is_some_and(|end| end <= self.store.clock().now()) {
@@ -146,7 +147,7 @@ impl Authenticator {
 
     /// # Errors
     /// `Unauthenticated`; for an application's token `Forbidden`, or `NotFound` where that application is deleted.
-    async fn prove_organization(&self, request: &Request) -> Result<Organization> {
+    async fn prove_organization(self: &Arc<Self>, request: &Request) -> Result<Organization> {
         let caller = self.prove(request).await?;
         if caller.app_id.is_none() {
             return Ok(Organization(caller));
@@ -186,6 +187,16 @@ impl Authenticator {
         remembered.contains_key(hash)
     }
 
+    /// Looks a token up in a task of its own: if the caller hangs up, the turn is not free before its statement has ended, as
+    /// the statement's connection is not.
+    async fn look_up_to_its_end(self: &Arc<Self>, hash: String) -> Result<Option<Caller>> {
+        let own = self.clone();
+        let look_up = tokio::spawn(async move { own.look_up_in_turn(hash).await });
+        look_up
+            .await
+            .map_err(|err| Error::internal("the look-up of a token panicked").because(err))?
+    }
+
     /// Looks a token up, a few at once. Of many requests that wait with one token the first asks for all.
     async fn look_up_in_turn(&self, hash: String) -> Result<Option<Caller>> {
         let closed = |_| Error::internal("a semaphore was closed");
@@ -222,6 +233,9 @@ impl Authenticator {
         };
         let mut remembered = self.remembered.write().unwrap_or_else(PoisonError::into_inner);
         if remembered.len() >= MOST_REMEMBERED {
+            remembered.retain(|_, (since, _)| asked_at.saturating_sub(*since) < USED_LATELY);
+        }
+        if remembered.len() >= MOST_REMEMBERED {
             remembered.clear();
         }
         remembered.insert(hash, (asked_at, caller.clone()));
@@ -239,10 +253,9 @@ fn refused() -> Error {
     Error::new(Kind::Unauthenticated, "the bearer token is missing or not valid")
 }
 
-fn authenticator(request: &Request) -> Result<&Authenticator> {
-    let found = request.data::<Arc<Authenticator>>();
-    found
-        .map(AsRef::as_ref)
+fn authenticator(request: &Request) -> Result<&Arc<Authenticator>> {
+    request
+        .data::<Arc<Authenticator>>()
         .ok_or_else(|| Error::internal("the routes have no authenticator"))
 }
 
