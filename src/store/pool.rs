@@ -125,13 +125,20 @@ impl Pool {
         self.shared.current().pool
     }
 
+    /// Waits for the turn of the customer whose request this task serves; `None` if it serves none.
+    pub(super) async fn turn_to_write(&self) -> Result<Option<Turn>, DbErr> {
+        match (&self.limit, turns::customer()) {
+            (Limit::Customers { writes, .. }, Some(customer)) => writes.enter(&customer).await.map(Some),
+            _ => Ok(None),
+        }
+    }
+
     /// # Errors
     /// As a statement's, and when no connection could be had.
     pub async fn begin(&self, options: TransactionOptions) -> Result<Transaction, DbErr> {
-        let turn = match (&self.limit, turns::customer()) {
-            (Limit::Customers { writes, .. }, Some(customer)) => Some(writes.enter(&customer).await?),
-            (Limit::All(turns), _) => Some(turns.enter("").await?),
-            _ => None,
+        let turn = match &self.limit {
+            Limit::All(turns) => Some(turns.enter("").await?),
+            _ => self.turn_to_write().await?,
         };
         let Current { pool, number, .. } = self.shared.current();
         let inner = self.shared.answer(number, pool.begin_with_options(options)).await?;

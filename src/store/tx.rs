@@ -14,6 +14,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::backend::Backend;
 use super::connect::{Pools, Store};
 use super::pool::Transaction;
+use super::turns;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Result};
 use crate::telemetry::metrics::DATABASE_TIMEOUTS;
@@ -39,6 +40,8 @@ pub struct Tx {
     turn: Option<Turn>,
     store: Store,
     wakes: AtomicBool,
+    /// On SQLite: the customer's, so that the writes of one do not stand before those of all others and of the queue.
+    _customer: Option<turns::Turn>,
     /// The instant of everything that this transaction writes.
     pub now: Timestamp,
     /// The same instant by [`crate::clock::Clock::monotonic`]: leases made here end by it, however long the commit takes.
@@ -55,18 +58,20 @@ impl Store {
         match self.pools() {
             Pools::Postgres { .. } => {
                 let own = self.pool().begin(TransactionOptions::default()).await?;
-                Ok(self.tx(Turn::Own(own)))
+                Ok(self.tx(Turn::Own(own), None))
             }
             Pools::Sqlite { .. } => {
+                let customer = self.pool().turn_to_write().await?;
                 let store = self.clone();
-                to_its_end(async move { Ok(store.tx(Turn::Shared(begin_shared(&store).await?))) }).await
+                to_its_end(async move { Ok(store.tx(Turn::Shared(begin_shared(&store).await?), customer)) }).await
             }
         }
     }
 
-    fn tx(&self, turn: Turn) -> Tx {
+    fn tx(&self, turn: Turn, customer: Option<turns::Turn>) -> Tx {
         Tx {
             turn: Some(turn),
+            _customer: customer,
             store: self.clone(),
             wakes: AtomicBool::new(false),
             began: self.clock().monotonic(),
