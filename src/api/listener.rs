@@ -15,6 +15,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 
+/// What HTTP/2 begins with (RFC 9113, section 3.4).
+const HTTP2: &[u8] = b"PRI * HTTP/2.0";
 /// How long to wait after a failed accept: its cause, a limit of the system, does not go at once.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -69,6 +71,7 @@ impl Acceptor for CappedAcceptor {
                     let connection = Connection {
                         stream,
                         heard_since: None,
+                        of_preface: Some(0),
                         unread: None,
                         patience: self.patience,
                         _room: room,
@@ -89,6 +92,8 @@ pub struct Connection {
     stream: TcpStream,
     /// Since when bytes have come in without an answer.
     heard_since: Option<Instant>,
+    /// How many of the first bytes are those of HTTP/2; `None`: it is another protocol.
+    of_preface: Option<usize>,
     /// Until when the response under way must be written; `None` as long as the client keeps up.
     unread: Option<Pin<Box<Sleep>>>,
     patience: Patience,
@@ -115,10 +120,26 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// Whether the bytes that came in so far are the beginning of HTTP/2. There, one connection has any number of requests,
+    /// and the client says how much of each response is sent, so no write ever has to wait: neither the limit of
+    /// connections nor the deadline of a response would hold.
+    fn is_http2(&mut self, heard: &[u8]) -> bool {
+        let Some(known) = self.of_preface else { return false };
+        let more = heard.len().min(HTTP2.len() - known);
+        let same = heard[..more] == HTTP2[known..known + more];
+        self.of_preface = same.then_some(known + more);
+        self.of_preface == Some(HTTP2.len())
+    }
+}
+
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if self.is_http2(&buf.filled()[before..]) {
+            return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
+        }
         if buf.filled().len() > before
             && self.heard_since.get_or_insert_with(Instant::now).elapsed() > self.patience.request
         {

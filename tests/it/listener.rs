@@ -80,3 +80,21 @@ sqlite_only!(a_client_that_reads_slowly_but_steadily_gets_everything, async |db|
     }
     assert!(all > 16_000_000, "{all} bytes");
 });
+
+// There is no deadline for a response there, and no limit of requests: the client would choose both.
+sqlite_only!(a_client_that_speaks_http_2_is_cut_off_at_its_first_words, async |db| {
+    let api = Api::on(db).await;
+    let address = api.listen_to_one_reader(DEADLINE).await;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    for piece in [preface.len(), 1] {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        for part in preface.chunks(piece) {
+            if client.write_all(part).await.is_err() {
+                break;
+            }
+        }
+        let mut heard = Vec::new();
+        let ended = tokio::time::timeout(DEADLINE, client.read_to_end(&mut heard)).await;
+        assert!(ended.is_ok() && heard.is_empty(), "in pieces of {piece}: {heard:?}");
+    }
+});
