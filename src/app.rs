@@ -12,7 +12,6 @@ use poem::Server;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 pub use self::database::{
     COMMAND_PATIENCE, connect_options, drop_former_key, key_file, migrate_options, open_beside, reach, replace_keys,
@@ -25,6 +24,7 @@ use crate::config::ServeSettings;
 use crate::dispatcher::{Dispatcher, LEASE_MARGIN, Settings};
 use crate::domain::token;
 use crate::error::{Error, Result};
+use crate::loops::Loops;
 use crate::service;
 use crate::store::handoff::{Caps, Handoff};
 use crate::store::intake::{Intake, Limits};
@@ -48,8 +48,17 @@ const MOST_OPEN_FILES: u64 = 20_000;
 /// Serves until SIGTERM or SIGINT, then ends what is in flight within the grace period.
 ///
 /// # Errors
-/// `Config` when a setting, the key or the schema does not allow it; nothing was served then.
+/// `Config` when a setting, the key or the schema does not allow it; nothing was served then. `Internal` when a loop of the
+/// process has ended: all that was under way is left as it is.
 pub async fn serve(settings: &ServeSettings) -> Result<()> {
+    let loops = Loops::default();
+    tokio::select! {
+        served = serve_with(settings, &loops) => served,
+        failure = loops.failed() => Err(failure),
+    }
+}
+
+async fn serve_with(settings: &ServeSettings, loops: &Loops) -> Result<()> {
     // Many systems give a process 1,024 open files, which callers and deliveries together may exceed.
     if let Err(err) = rlimit::increase_nofile_limit(MOST_OPEN_FILES) {
         tracing::warn!(%err, "the limit of open files could not be raised");
@@ -62,7 +71,7 @@ pub async fn serve(settings: &ServeSettings) -> Result<()> {
     let store = Store::open(&options, Clock::system()).await?;
     let seen = Probes::new(&store);
     if let Some(wanted) = settings.metrics_listen {
-        probes::listen(wanted, &seen).await?;
+        probes::listen(wanted, &seen, loops).await?;
     }
     tokio::select! {
         ready = prepare(settings, &options, &store) => ready?,
@@ -84,7 +93,8 @@ pub async fn serve(settings: &ServeSettings) -> Result<()> {
         hashes: token.iter().map(|token| token::hash(token.expose())).collect(),
         org_id: organization.id,
     });
-    run(settings, &seen, &store, listener, public_url, admin, stop).await?;
+    let entrance = Entrance { listener, public_url };
+    run(settings, &seen, &store, entrance, admin, loops, stop).await?;
     if tokio::time::timeout(LAST_WRITES, store.close()).await.is_err() {
         tracing::warn!("the database did not answer; its connections are dropped");
     }
@@ -92,36 +102,43 @@ pub async fn serve(settings: &ServeSettings) -> Result<()> {
     Ok(())
 }
 
+/// Where requests come in, and how the outside world reaches it.
+struct Entrance {
+    listener: TcpListener,
+    public_url: String,
+}
+
 /// Starts the parts against the flow of data, and from `stop` on ends them along it.
 async fn run(
     settings: &ServeSettings,
     seen: &Arc<Probes>,
     store: &Store,
-    listener: TcpListener,
-    public_url: String,
+    entrance: Entrance,
     admin: Option<AdminToken>,
+    loops: &Loops,
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
     let (handoff, fast) = Handoff::new(store.clone(), settings.caps());
     let mut dispatcher = Dispatcher::new(store, &handoff, fast, settings.dispatch())?;
     dispatcher.start().await?;
     let (stop_dispatcher, grace_over) = (CancellationToken::new(), CancellationToken::new());
-    let dispatching = tokio::spawn(dispatcher.run(stop_dispatcher.clone(), grace_over.clone()));
-    let intakes = TaskTracker::new();
+    let dispatching = dispatcher.run(stop_dispatcher.clone(), grace_over.clone(), loops.clone());
+    let dispatching = loops.spawn("dispatcher", &stop_dispatcher, dispatching);
+    let intakes = loops.group();
     let intake = Intake::start(store, &handoff, settings.intake(), &intakes);
 
     let patience = Patience {
         request: LONGEST_REQUEST,
         response: LONGEST_RESPONSE,
     };
-    let connections = CappedAcceptor::new(listener, MOST_CONNECTIONS, patience)
+    let connections = CappedAcceptor::new(entrance.listener, MOST_CONNECTIONS, patience)
         .map_err(|err| Error::internal("the socket has no address").because(err))?;
     let routes = api::routes(ApiState {
         store: store.clone(),
         probes: seen.clone(),
         intake,
         targets: settings.allow_targets.clone(),
-        public_url,
+        public_url: entrance.public_url,
         admin,
         body_deadline: ApiState::BODY_DEADLINE,
         most_endpoints: settings.endpoints_per_application,
@@ -140,14 +157,15 @@ async fn run(
         // There is nothing to end in order: nothing can be stored any more.
         lost = store.watch_file() => return lost,
     }
-    intakes.close();
     if tokio::time::timeout(LAST_WRITES, intakes.wait()).await.is_err() {
         tracing::warn!("a request was cut off while it was being stored");
     }
     stop_dispatcher.cancel();
     let ended = dispatching.await;
     tokio::time::sleep(settings.shutdown_linger).await;
-    ended.map_err(|err| Error::internal("the dispatcher ended badly").because(err))
+    ended
+        .map(drop)
+        .map_err(|err| Error::internal("the dispatcher ended badly").because(err))
 }
 
 impl ServeSettings {

@@ -109,7 +109,7 @@ fn execute(cli: Cli) -> Result<()> {
         .max_blocking_threads(MOST_BLOCKING)
         .build()
         .map_err(|err| Error::internal("cannot start the runtime").because(err))?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         match cli.command {
             Command::Serve(settings) => app::serve(&settings).await,
             Command::Migrate(arguments) => migrate::run(arguments).await,
@@ -122,7 +122,10 @@ fn execute(cli: Cli) -> Result<()> {
             Command::Healthcheck(settings) => healthcheck::run(settings.listen),
             Command::Secrets(arguments) => secrets::run(&arguments),
         }
-    })
+    });
+    // What still runs, such as the lookup of a name at a silent name server, keeps the process no longer.
+    runtime.shutdown_background();
+    ended
 }
 
 fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {

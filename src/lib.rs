@@ -10,6 +10,7 @@ pub mod crash_point;
 pub mod dispatcher;
 pub mod domain;
 pub mod error;
+pub mod loops;
 pub mod service;
 pub mod store;
 pub mod telemetry;

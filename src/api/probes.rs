@@ -193,7 +193,11 @@ impl Probes {
         if let Some(depth) = self.depth.get(clock, |_| async { find_depth(&api).await }).await {
             self.write_depth(&mut page, &depth);
         }
-        if let Some(parked) = self.parked.get(clock, |_| async { find_parked_depth(&api).await }).await {
+        if let Some(parked) = self
+            .parked
+            .get(clock, |_| async { find_parked_depth(&api).await })
+            .await
+        {
             let help = format!("Deliveries that wait for their endpoint to have room, {DEPTH_MOST} at most.");
             page.gauge("postrider_deliveries_parked", &help, parked as f64);
         }

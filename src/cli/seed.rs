@@ -9,7 +9,6 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use tokio_util::task::TaskTracker;
 
 use super::say;
 use crate::app;
@@ -19,6 +18,7 @@ use crate::domain::id::Prefix;
 use crate::domain::standing::Standing;
 use crate::domain::target::TargetPolicy;
 use crate::error::{Error, Kind, Result};
+use crate::loops::Loops;
 use crate::service::{self, endpoint::Bounds};
 use crate::store::entity::application::Model as Application;
 use crate::store::handoff::{Caps, Handoff};
@@ -144,9 +144,9 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         },
     );
     handoff.stop();
-    let tasks = TaskTracker::new();
+    let loops = Loops::default();
     let seed = Seed {
-        intake: Intake::start(&store, &handoff, LIMITS, &tasks),
+        intake: Intake::start(&store, &handoff, LIMITS, &loops),
         store: store.clone(),
         url: arguments.url,
     };
@@ -155,8 +155,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         seed.organization(organization, &mut made).await?;
     }
     drop(seed);
-    tasks.close();
-    tasks.wait().await;
+    loops.wait().await;
     store.close().await;
     say(made.to_string())?;
     for organization in &demo.organizations {

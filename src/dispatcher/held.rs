@@ -3,30 +3,82 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::sender::Sent;
+use crate::store::handoff::Unsettled;
+use crate::store::queue::Lease;
 
 /// By delivery id.
 #[derive(Default)]
-pub(super) struct Held(Mutex<HashMap<String, i64>>);
+pub(super) struct Held(Mutex<HashMap<String, Holding>>);
+
+struct Holding {
+    lease_id: i64,
+    /// By the clock's monotonic time.
+    ends_at: Duration,
+    /// Its outcome is known and waits to be settled.
+    unsettled: Option<Unsettled>,
+}
 
 impl Held {
-    fn leases(&self) -> MutexGuard<'_, HashMap<String, i64>> {
+    fn leases(&self) -> MutexGuard<'_, HashMap<String, Holding>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Answers for this lease from now on. False: for its delivery this process answers already, which is being sent or
     /// settled under an earlier lease that has ended meanwhile; the new lease takes that one's place.
-    pub fn hold(&self, delivery_id: &str, lease_id: i64) -> bool {
-        self.leases().insert(delivery_id.to_owned(), lease_id).is_none()
+    pub fn hold(&self, lease: &Lease) -> bool {
+        self.hold_until(&lease.delivery_id, lease.lease_id, lease.ends_at)
+    }
+
+    fn hold_until(&self, delivery_id: &str, lease_id: i64, ends_at: Duration) -> bool {
+        let mut leases = self.leases();
+        if let Some(holding) = leases.get_mut(delivery_id) {
+            (holding.lease_id, holding.ends_at) = (lease_id, ends_at);
+            return false;
+        }
+        let holding = Holding {
+            lease_id,
+            ends_at,
+            unsettled: None,
+        };
+        leases.insert(delivery_id.to_owned(), holding);
+        true
+    }
+
+    /// Keeps the outcome counted as long as its delivery is held.
+    pub fn set_unsettled(&self, delivery_id: &str, unsettled: Unsettled) {
+        if let Some(holding) = self.leases().get_mut(delivery_id) {
+            holding.unsettled = Some(unsettled);
+        }
     }
 
     /// A row whose lease ended while its outcome waited may have been leased anew by this process: it counts all the same.
     pub fn renew(&self, batch: &mut [Sent]) {
         let leases = self.leases();
         for sent in batch {
-            if let Some(lease) = leases.get(sent.delivery_id()) {
-                *sent.lease_id_mut() = *lease;
+            if let Some(holding) = leases.get(sent.delivery_id()) {
+                *sent.lease_id_mut() = holding.lease_id;
+            }
+        }
+    }
+
+    /// Returns the leases of outcomes that wait to be settled, as far as they end before `at`.
+    pub fn list_unsettled(&self, at: Duration) -> Vec<(String, i64)> {
+        let leases = self.leases();
+        let ending = leases
+            .iter()
+            .filter(|(_, holding)| holding.unsettled.is_some() && holding.ends_at < at);
+        ending.map(|(id, holding)| (id.clone(), holding.lease_id)).collect()
+    }
+
+    /// Notes the new end of these deliveries' leases.
+    pub fn set_end(&self, delivery_ids: &[String], ends_at: Duration) {
+        let mut leases = self.leases();
+        for id in delivery_ids {
+            if let Some(holding) = leases.get_mut(id) {
+                holding.ends_at = ends_at;
             }
         }
     }
@@ -35,29 +87,36 @@ impl Held {
     /// meanwhile, answers that, which nobody sends: it is to be given back, and is held until then.
     pub fn let_go(&self, settled: &Sent) -> Option<Sent> {
         let mut leases = self.leases();
-        let newest = *leases.get(settled.delivery_id())?;
+        let newest = leases.get(settled.delivery_id())?.lease_id;
         if newest == settled.lease_id() {
-            leases.remove(settled.delivery_id());
+            let ended = leases.remove(settled.delivery_id());
+            // Its outcome counts no longer, which takes another lock.
+            drop(leases);
+            drop(ended);
             return None;
         }
         Some(Sent::Unsent {
             delivery_id: settled.delivery_id().to_owned(),
+            app_id: settled.app_id().to_owned(),
             lease_id: newest,
         })
     }
 
     /// Leaves a delivery to the end of its lease.
     pub fn forget(&self, delivery_id: &str) {
-        self.leases().remove(delivery_id);
+        let forgotten = self.leases().remove(delivery_id);
+        drop(forgotten);
     }
 
     pub fn is_empty(&self) -> bool {
         self.leases().is_empty()
     }
 
-    /// All of them, which are held no longer.
-    pub fn drain(&self) -> Vec<(String, i64)> {
-        self.leases().drain().collect()
+    /// Removes the leases whose outcome is not known yet, and returns them.
+    pub fn take_unanswered(&self) -> Vec<(String, i64)> {
+        let mut leases = self.leases();
+        let unanswered = leases.extract_if(|_, holding| holding.unsettled.is_none());
+        unanswered.map(|(id, holding)| (id, holding.lease_id)).collect()
     }
 }
 
@@ -68,20 +127,25 @@ mod tests {
     fn unsent(lease_id: i64) -> Sent {
         Sent::Unsent {
             delivery_id: "dlv_1".to_owned(),
+            app_id: "app_1".to_owned(),
             lease_id,
         }
+    }
+
+    fn hold(held: &Held, lease_id: i64) -> bool {
+        held.hold_until("dlv_1", lease_id, Duration::from_secs(60))
     }
 
     #[test]
     fn a_lease_that_comes_while_an_earlier_one_is_being_settled_is_given_back() {
         let held = Held::default();
-        assert!(held.hold("dlv_1", 1));
+        assert!(hold(&held, 1));
         let mut batch = [unsent(1)];
         held.renew(&mut batch);
-        assert!(!held.hold("dlv_1", 2), "nobody sends it");
+        assert!(!hold(&held, 2), "nobody sends it");
         let newer = held.let_go(&batch[0]).expect("it is to be given back");
         assert_eq!(newer.lease_id(), 2);
-        assert!(!held.hold("dlv_1", 3), "until then no other is sent");
+        assert!(!hold(&held, 3), "until then no other is sent");
         let newest = held.let_go(&newer).expect("nor is that one");
         assert_eq!(newest.lease_id(), 3);
         assert!(held.let_go(&newest).is_none());
@@ -91,8 +155,8 @@ mod tests {
     #[test]
     fn an_outcome_that_waited_is_settled_under_the_newest_lease() {
         let held = Held::default();
-        held.hold("dlv_1", 1);
-        held.hold("dlv_1", 2);
+        hold(&held, 1);
+        hold(&held, 2);
         let mut batch = [unsent(1)];
         held.renew(&mut batch);
         assert_eq!(batch[0].lease_id(), 2);

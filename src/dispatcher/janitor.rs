@@ -14,9 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::id::Prefix;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
-use crate::store::{
-    Store, Tx, background_task, deleted, event_id, idempotency, process, retention, token,
-};
+use crate::store::{Store, Tx, background_task, deleted, event_id, idempotency, process, retention, token};
 
 const PERIOD: Duration = Duration::from_secs(60);
 /// Rows in one transaction: SQLite's other writers wait for it, some 10 ms.

@@ -5,6 +5,7 @@
 mod claimer;
 mod client;
 mod connection;
+mod extension;
 mod heartbeat;
 mod held;
 mod janitor;
@@ -19,7 +20,7 @@ mod tasks;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -34,11 +35,13 @@ use self::held::Held;
 use self::janitor::Janitor;
 use self::look::Look;
 use self::sender::{Sender, Sent};
+use self::settler::Overdue;
 use self::take_over::TakeOver;
 use self::tasks::Tasks;
 use crate::domain::retry::RetrySchedule;
 use crate::domain::target::TargetPolicy;
 use crate::error::Result;
+use crate::loops::Loops;
 use crate::store::handoff::Handoff;
 use crate::store::queue::{self, Lease};
 use crate::store::{Backend, Store};
@@ -48,8 +51,6 @@ use crate::store::{Backend, Store};
 pub const LEASE_MARGIN: Duration = Duration::from_secs(30);
 /// How long a stop waits for the database when the grace period is over.
 const LAST_WRITES: Duration = Duration::from_secs(2);
-/// Outcomes that may wait for a settle; senders wait beyond.
-const UNSETTLED_CAP: usize = 4_096;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -68,7 +69,7 @@ pub struct Settings {
 pub struct Dispatcher {
     shared: Arc<Shared>,
     fast: mpsc::Receiver<Lease>,
-    outcomes: mpsc::Receiver<Sent>,
+    outcomes: mpsc::UnboundedReceiver<Sent>,
     claimer: Claimer,
     look: Look,
     heartbeat: Heartbeat,
@@ -81,10 +82,13 @@ struct Shared {
     store: Store,
     handoff: Arc<Handoff>,
     sender: Sender,
-    unsettled: mpsc::Sender<Sent>,
+    /// The handoff bounds what is in it.
+    unsettled: mpsc::UnboundedSender<Sent>,
     held: Held,
-    /// Outcomes could not be stored: nothing is claimed until they are.
-    stuck: AtomicBool,
+    /// How long a lease lasts.
+    lease: Duration,
+    /// Writes of outcomes that the database does not take: nothing is claimed until it does.
+    stuck: AtomicUsize,
     /// The end of everything: what the database does not take now is left to the end of its lease.
     ended: CancellationToken,
 }
@@ -101,7 +105,7 @@ pub struct Step {
 impl Dispatcher {
     /// `fast` is the receiving end of the handoff.
     pub fn new(store: &Store, handoff: &Arc<Handoff>, fast: mpsc::Receiver<Lease>, settings: Settings) -> Result<Self> {
-        let (unsettled, outcomes) = mpsc::channel(UNSETTLED_CAP);
+        let (unsettled, outcomes) = mpsc::unbounded_channel();
         let lease = settings.attempt_timeout + LEASE_MARGIN;
         let janitor = Janitor::new(store.for_background(), settings.history);
         let shared = Arc::new(Shared {
@@ -110,7 +114,8 @@ impl Dispatcher {
             sender: Sender::new(store.clone(), settings)?,
             unsettled,
             held: Held::default(),
-            stuck: AtomicBool::new(false),
+            lease,
+            stuck: AtomicUsize::new(0),
             ended: CancellationToken::new(),
         });
         let claimer = Claimer::new(store.clone(), handoff.clone(), lease);
@@ -119,7 +124,7 @@ impl Dispatcher {
             fast,
             outcomes,
             claimer,
-            look: Look::new(store.for_background(), handoff.clone()),
+            look: Look::new(store.clone(), handoff.clone()),
             heartbeat: Heartbeat::new(store.for_beat(), handoff.clone()),
             take_over: TakeOver::new(store.clone()),
             janitor,
@@ -148,9 +153,9 @@ impl Dispatcher {
         }
         self.look.turn().await?;
         leases.extend(self.claimer.claim().await?.leases);
-        leases.retain(|lease| self.shared.hold(lease));
+        leases.retain(|lease| self.shared.held.hold(lease));
         let sent = leases.len();
-        let outcomes = join_all(leases.into_iter().map(|lease| self.shared.sender.send(lease))).await;
+        let outcomes = join_all(leases.into_iter().map(|lease| self.shared.send(lease))).await;
         for batch in outcomes.chunks(settler::BATCH) {
             let mut left = batch.to_vec();
             while !left.is_empty() {
@@ -170,7 +175,7 @@ impl Dispatcher {
     }
 
     /// Runs until `stop`, then finishes what is in flight; what is left at `grace_over` it gives back.
-    pub async fn run(self, stop: CancellationToken, grace_over: CancellationToken) {
+    pub async fn run(self, stop: CancellationToken, grace_over: CancellationToken, loops: Loops) {
         let Self {
             shared,
             fast,
@@ -184,25 +189,38 @@ impl Dispatcher {
         } = self;
         let sends = TaskTracker::new();
         let ended = shared.ended.clone();
-        let loops = TaskTracker::new();
-        loops.spawn(settler::run(shared.clone(), outcomes));
-        loops.spawn(janitor.run(ended.clone()));
-        loops.spawn(crate::store::notify::run(shared.store.clone(), ended.clone()));
-        loops.spawn(statistics::run(shared.store.for_background(), ended.clone()));
-        if has_replicas(&shared.store) {
-            loops.spawn(take_over.run(heartbeat.seen(), ended.clone()));
+        let (loops, beats) = (loops.group(), loops.group());
+        let overdue = Arc::new(Overdue::default());
+        let settler = settler::run(shared.clone(), outcomes, overdue.clone());
+        loops.spawn("settler", &ended, settler);
+        let settler = settler::run_overdue(shared.clone(), overdue);
+        loops.spawn("settler of what is overdue", &ended, settler);
+        loops.spawn("extension of leases", &ended, extension::run(shared.clone()));
+        loops.spawn("janitor", &ended, janitor.run(ended.clone()));
+        let replicated = has_replicas(&shared.store);
+        if replicated {
+            let notify = crate::store::notify::run(shared.store.clone(), ended.clone());
+            loops.spawn("listener for announcements", &ended, notify);
+            let statistics = statistics::run(shared.store.for_background(), ended.clone());
+            loops.spawn("renewal of statistics", &ended, statistics);
+            let take_over = take_over.run(heartbeat.seen(), ended.clone());
+            loops.spawn("take-over", &ended, take_over);
         }
-        let beats = tokio::spawn({
-            let ended = ended.clone();
-            async move {
-                heartbeat.run(ended).await;
-                heartbeat
+        let until = ended.clone();
+        let beats = beats.spawn("heartbeat", &ended, async move {
+            if replicated {
+                heartbeat.run(until).await;
+            } else {
+                until.cancelled().await;
             }
+            heartbeat
         });
-        let fast = loops.spawn(forward(shared.clone(), fast, sends.clone(), stop.clone()));
-        loops.spawn(tasks.run(stop.clone()));
-        loops.spawn(look.run(stop.clone()));
-        let claims = loops.spawn(claimer.run(shared.clone(), sends.clone(), stop.clone()));
+        let fast = forward(shared.clone(), fast, sends.clone(), stop.clone());
+        let fast = loops.spawn("fast path", &stop, fast);
+        loops.spawn("worker on background tasks", &stop, tasks.run(stop.clone()));
+        loops.spawn("look", &stop, look.run(stop.clone()));
+        let claims = claimer.run(shared.clone(), sends.clone(), stop.clone());
+        let claims = loops.spawn("claimer", &stop, claims);
         stop.cancelled().await;
         shared.handoff.stop();
         let finished = async {
@@ -215,10 +233,9 @@ impl Dispatcher {
             () = grace_over.cancelled() => within(LAST_WRITES, shared.give_back()).await,
         }
         ended.cancel();
-        loops.close();
         let signed_off = async {
             loops.wait().await;
-            if let Ok(heartbeat) = beats.await {
+            if let Ok(Some(heartbeat)) = beats.await {
                 heartbeat.stop().await;
             }
         };
@@ -245,31 +262,24 @@ async fn forward(shared: Arc<Shared>, mut fast: mpsc::Receiver<Lease>, sends: Ta
     }
     fast.close();
     while let Some(lease) = fast.recv().await {
-        shared.hold(&lease);
-        shared
-            .done(Sent::Unsent {
-                delivery_id: lease.delivery_id,
-                lease_id: lease.lease_id,
-            })
-            .await;
+        shared.held.hold(&lease);
+        let (sent, unsettled) = sender::unsent(lease);
+        shared.held.set_unsettled(sent.delivery_id(), unsettled);
+        shared.done(sent);
     }
 }
 
 impl Shared {
-    /// As [`Held::hold`].
-    fn hold(&self, lease: &Lease) -> bool {
-        self.held.hold(&lease.delivery_id, lease.lease_id)
-    }
-
     fn spawn_send(self: &Arc<Self>, lease: Lease, sends: &TaskTracker) {
-        if !self.hold(&lease) {
+        if !self.held.hold(&lease) {
             return;
         }
         let shared = self.clone();
         sends.spawn(async move {
             let delivery_id = lease.delivery_id.clone();
-            match AssertUnwindSafe(shared.sender.send(lease)).catch_unwind().await {
-                Ok(sent) => shared.done(sent).await,
+            match AssertUnwindSafe(shared.send(lease)).catch_unwind().await {
+                Ok(sent) => shared.done(sent),
+                // Giving it back at once would try it, and perhaps panic, again and again without a pause.
                 Err(_) => {
                     tracing::error!(
                         delivery = delivery_id,
@@ -281,14 +291,21 @@ impl Shared {
         });
     }
 
-    async fn done(&self, sent: Sent) {
-        if self.unsettled.send(sent).await.is_err() {
+    /// Sends a lease that is held. Its outcome counts as unsettled until it is let go.
+    async fn send(&self, lease: Lease) -> Sent {
+        let (sent, unsettled) = self.sender.send(lease).await;
+        self.held.set_unsettled(sent.delivery_id(), unsettled);
+        sent
+    }
+
+    fn done(&self, sent: Sent) {
+        if self.unsettled.send(sent).is_err() {
             tracing::error!("an outcome came after the settler had ended; its lease will end by itself");
         }
     }
 
     fn is_stuck(&self) -> bool {
-        self.stuck.load(Ordering::Relaxed)
+        self.stuck.load(Ordering::Relaxed) > 0
     }
 
     /// Waits until every send has ended, every outcome is settled, and no batch is being stored with leases in it.
@@ -299,20 +316,29 @@ impl Shared {
         }
     }
 
-    /// What could not be finished in time is due again, for others or for the next start.
+    /// What could not be finished in time is due again, for others or for the next start. What is sent and not settled yet
+    /// was delivered, or counts as an attempt: the settler goes on with that as long as the stop waits for the database.
     async fn give_back(&self) {
-        let held = self.held.drain();
+        let unanswered = self.held.take_unanswered();
         tracing::info!(
-            leases = held.len(),
+            leases = unanswered.len(),
             "giving back what could not be finished in the grace period"
         );
         let given = async {
             let tx = self.store.begin().await?;
-            queue::release(&tx, held.iter().map(|(id, lease)| (id.as_str(), *lease))).await?;
+            queue::release(&tx, unanswered.iter().map(|(id, lease)| (id.as_str(), *lease))).await?;
             tx.commit().await
         };
         if let Err(err) = given.await {
             tracing::warn!(%err, "leases could not be given back; they will end by themselves");
+        }
+        self.settled().await;
+    }
+
+    /// Waits until every outcome is settled.
+    async fn settled(&self) {
+        while !self.held.is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 }

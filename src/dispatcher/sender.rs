@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Request, Response};
 use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::Semaphore;
 
 use super::Settings;
 use super::client::{self, Client};
@@ -26,6 +27,7 @@ use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Result};
 use crate::store::Store;
 use crate::store::entity::endpoint::StoredSecret;
+use crate::store::handoff::Unsettled;
 use crate::store::queue::{self, AttemptRow, Content, Lease, Settlement, Target};
 
 /// What the lease must still cover beyond the attempt's deadline when the attempt begins: time to settle it.
@@ -35,6 +37,8 @@ const SETTLE_MARGIN: Duration = Duration::from_secs(5);
 const READ_CAP: usize = 32 * 1024;
 /// Kilobytes of large bodies in memory at once.
 const LARGE_KB: usize = 64 * 1024;
+/// Large bodies that are read at once.
+const READS: usize = 2;
 /// The names of id, timestamp and signatures: those of Standard Webhooks, and older ones that some receivers know alone.
 const SIGNATURE_HEADERS: [[&str; 3]; 2] = [
     ["webhook-id", "webhook-timestamp", "webhook-signature"],
@@ -49,6 +53,8 @@ pub(super) struct Sender {
     timeout: Duration,
     schedule: RetrySchedule,
     large: LargeBodies,
+    /// Large bodies are read over the queue's connections, so few at once.
+    reads: Semaphore,
     random: SystemRandom,
     svix_headers: bool,
     disable_after: Option<Duration>,
@@ -62,6 +68,7 @@ pub(super) enum Sent {
     /// Not begun: given back, not counted.
     Unsent {
         delivery_id: String,
+        app_id: String,
         lease_id: i64,
     },
 }
@@ -74,11 +81,18 @@ impl Sent {
         }
     }
 
-    /// Whose it is; nobody's when it is only given back.
     pub fn app_id(&self) -> &str {
         match self {
             Sent::Settled(settlement) => &settlement.app_id,
-            Sent::Unsent { .. } => "",
+            Sent::Unsent { app_id, .. } => app_id,
+        }
+    }
+
+    /// Outcomes with the same key are settled in the order in which they came: those of one endpoint.
+    pub fn order_key(&self) -> &str {
+        match self {
+            Sent::Settled(settlement) => &settlement.endpoint_id,
+            Sent::Unsent { delivery_id, .. } => delivery_id,
         }
     }
 
@@ -108,6 +122,7 @@ impl Sender {
             timeout: settings.attempt_timeout,
             schedule: settings.schedule,
             large: LargeBodies::new(LARGE_KB),
+            reads: Semaphore::new(READS),
             random: SystemRandom::new(),
             svix_headers: settings.svix_headers,
             disable_after: settings.disable_after,
@@ -115,10 +130,10 @@ impl Sender {
         })
     }
 
-    /// Sends one lease. Its slot is free again when this returns.
-    pub async fn send(&self, lease: Lease) -> Sent {
+    /// Sends one lease. Its slot is free again when this returns; what became of it counts as unsettled instead.
+    pub async fn send(&self, lease: Lease) -> (Sent, Unsettled) {
         let (Some(target), false) = (lease.target.clone(), lease.delivered_already) else {
-            return Sent::Settled(Box::new(self.settlement(lease, None, &Outcome::Gone)));
+            return self.settlement(lease, None, &Outcome::Gone);
         };
         let clock = self.store.clock();
         let begins_before = lease.ends_at.saturating_sub(self.timeout + SETTLE_MARGIN);
@@ -130,7 +145,11 @@ impl Sender {
                 let Some(room) = self.large.room(&target.app_id, *bytes, too_late).await else {
                     return unsent(lease);
                 };
-                match queue::find_body(&self.store, &lease.app_id, &lease.message_id).await {
+                let body = {
+                    let _turn = self.reads.acquire().await;
+                    queue::find_body(&self.store, &lease.app_id, &lease.message_id).await
+                };
+                match body {
                     Ok(body) => (body.map(Bytes::from), Some(room)),
                     Err(err) => {
                         tracing::warn!(%err, message = lease.message_id, "a payload could not be read; giving the lease back");
@@ -140,7 +159,7 @@ impl Sender {
             }
         };
         let Some(body) = body else {
-            return Sent::Settled(Box::new(self.settlement(lease, None, &Outcome::Gone)));
+            return self.settlement(lease, None, &Outcome::Gone);
         };
         if clock.monotonic() > begins_before {
             return unsent(lease);
@@ -165,13 +184,16 @@ impl Sender {
             response,
             duration_ms,
         };
-        let settlement = self.settlement(lease, Some(attempt), &outcome);
-        let metrics = self.store.metrics();
-        metrics.attempted(settlement.decision, response_status, took);
-        Sent::Settled(Box::new(settlement))
+        let (sent, unsettled) = self.settlement(lease, Some(attempt), &outcome);
+        if let Sent::Settled(settlement) = &sent {
+            let metrics = self.store.metrics();
+            metrics.attempted(settlement.decision, response_status, took);
+        }
+        (sent, unsettled)
     }
 
-    fn settlement(&self, lease: Lease, attempt: Option<AttemptRow>, outcome: &Outcome) -> Settlement {
+    /// What became of a lease whose delivery was dealt with; its slot is free with this.
+    fn settlement(&self, lease: Lease, attempt: Option<AttemptRow>, outcome: &Outcome) -> (Sent, Unsettled) {
         let failing_since = lease.target.as_ref().and_then(|target| target.failing_since);
         let failed = u32::try_from(lease.attempt).unwrap_or(0) + 1;
         let now = self.store.clock().now();
@@ -179,7 +201,10 @@ impl Sender {
             Outcome::Gone => Decision::Failed,
             outcome => decide(outcome, lease.trigger, failed, &self.schedule, now, self.jitter()),
         };
-        Settlement {
+        let texts = attempt
+            .as_ref()
+            .map_or(0, |attempt| attempt.response.len() + attempt.url.len());
+        let settlement = Settlement {
             endpoint_id: lease.endpoint_id.to_string(),
             delivery_id: lease.delivery_id,
             lease_id: lease.lease_id,
@@ -198,7 +223,8 @@ impl Sender {
                 self.disable_after,
                 now,
             ),
-        }
+        };
+        (Sent::Settled(Box::new(settlement)), lease.slot.settles(texts))
     }
 
     /// In [-1, 1].
@@ -292,12 +318,14 @@ impl Sender {
     }
 }
 
-/// Its slot is free again with this.
-fn unsent(lease: Lease) -> Sent {
-    Sent::Unsent {
+/// A lease that is given back; its slot is free again with this.
+pub(super) fn unsent(lease: Lease) -> (Sent, Unsettled) {
+    let sent = Sent::Unsent {
         delivery_id: lease.delivery_id,
+        app_id: lease.app_id,
         lease_id: lease.lease_id,
-    }
+    };
+    (sent, lease.slot.settles(0))
 }
 
 fn header(text: &str) -> Result<HeaderValue> {

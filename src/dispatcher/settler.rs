@@ -1,136 +1,189 @@
 //! Writes many outcomes in one transaction, again and again until the database has them. Called by the dispatcher.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
+use futures_util::future::join_all;
+use tokio::sync::{Notify, mpsc};
 
-use super::Shared;
 use super::sender::Sent;
+use super::{Shared, extension, has_replicas};
 use crate::crash_point;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::store::queue;
-use crate::store::took_too_long;
+use crate::store::{is_system_error, took_too_long};
 
-/// Outcomes in one transaction.
+/// Outcomes in one transaction. When more wait, a part of them is written by one too, however they are divided.
 pub(super) const BATCH: usize = 256;
+/// Parts that are written at once on Postgres, each over a connection of its own, when more outcomes wait than one batch takes.
+/// Where a round trip takes 5 ms, 2,000 outcomes were settled in 540 ms instead of 700 (medians of four runs by turns).
+const AT_ONCE: usize = 2;
 /// How long a batch waits for company: nobody waits for a settle, and a larger batch costs the database less.
 const LINGER: Duration = Duration::from_millis(5);
 /// The pause after a settle that the database did not take.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
-/// Overdue outcomes that may wait apart; more hold up the others.
-const OVERDUE_CAP: usize = 4_096;
+/// How often a batch is tried that meets an error of the system below the database, before its outcomes are tried one by
+/// one: a disk that is being replaced fails for all of them, a damaged block for one.
+const TRIES_OF_A_BATCH: usize = 5;
 const NOT_STORABLE: &str = "(the answer could not be stored)";
 
-/// Outcomes over which the database takes too long, each by itself, as where somebody has locked their rows. They wait
-/// apart, with all that follows for the same application, so that nobody else's wait for them.
-struct Overdue {
-    queue: mpsc::Sender<Sent>,
-    /// How many wait, by application.
-    apps: Mutex<HashMap<String, usize>>,
+/// Outcomes that the database does not take by themselves, as if somebody has locked their rows, or a block of them is
+/// damaged. They wait apart, with all that follows for the same application, so that no other application's wait for them.
+/// Written by the settler, read by the loop that tries them again. How many there are is bounded by the handoff, which
+/// gives an application with much that is unsettled no more room.
+#[derive(Default)]
+pub(super) struct Overdue {
+    waiting: Mutex<Waiting>,
+    more: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    applications: HashMap<String, Line>,
+    /// Applications none of whose outcomes is being tried, those that have waited longest first.
+    turns: VecDeque<String>,
+}
+
+/// What waits for one application. It is there as long as one of its outcomes is being tried, so that what follows queues up.
+#[derive(Default)]
+struct Line {
+    outcomes: VecDeque<Sent>,
+    /// The database took the last one: more can be tried at once.
+    flows: bool,
 }
 
 impl Overdue {
-    fn apps(&self) -> MutexGuard<'_, HashMap<String, usize>> {
-        self.apps.lock().unwrap_or_else(PoisonError::into_inner)
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn has_company_of(&self, sent: &Sent) -> bool {
-        self.apps().contains_key(sent.app_id())
+        self.waiting().applications.contains_key(sent.app_id())
     }
 
-    async fn put(&self, sent: Sent) {
-        *self.apps().entry(sent.app_id().to_owned()).or_default() += 1;
-        // The receiver lives as long as this.
-        let _ = self.queue.send(sent).await;
+    fn put(&self, sent: Sent) {
+        let mut waiting = self.waiting();
+        let app_id = sent.app_id().to_owned();
+        if !waiting.applications.contains_key(&app_id) {
+            waiting.turns.push_back(app_id.clone());
+        }
+        waiting.applications.entry(app_id).or_default().outcomes.push_back(sent);
+        drop(waiting);
+        self.more.notify_one();
     }
 
-    fn done(&self, sent: &Sent) {
-        let mut apps = self.apps();
-        if let Some(count) = apps.get_mut(sent.app_id()) {
-            *count -= 1;
-            if *count == 0 {
-                apps.remove(sent.app_id());
-            }
+    /// What is to be tried next, with its application: one outcome, or a batch if the last try succeeded.
+    fn take(&self) -> Option<(String, Vec<Sent>)> {
+        let mut waiting = self.waiting();
+        let app_id = waiting.turns.pop_front()?;
+        let line = waiting.applications.get_mut(&app_id)?;
+        let most = if line.flows { BATCH } else { 1 };
+        let batch = line.outcomes.drain(..most.min(line.outcomes.len())).collect();
+        Some((app_id, batch))
+    }
+
+    /// Ends the turn of an application; `left` is what the database did not take.
+    fn end_turn(&self, app_id: String, left: Vec<Sent>) {
+        let mut waiting = self.waiting();
+        let Some(line) = waiting.applications.get_mut(&app_id) else {
+            return;
+        };
+        line.flows = left.is_empty();
+        line.outcomes.extend(left);
+        if line.outcomes.is_empty() {
+            waiting.applications.remove(&app_id);
+        } else {
+            waiting.turns.push_back(app_id);
         }
     }
 }
 
-pub(super) async fn run(shared: Arc<Shared>, outcomes: mpsc::Receiver<Sent>) {
-    let (queue, waiting) = mpsc::channel(OVERDUE_CAP);
-    let overdue = Overdue {
-        queue,
-        apps: Mutex::default(),
-    };
-    tokio::join!(
-        settle_all(&shared, outcomes, &overdue),
-        settle_overdue(&shared, waiting, &overdue)
-    );
-}
-
-async fn settle_all(shared: &Shared, mut outcomes: mpsc::Receiver<Sent>, overdue: &Overdue) {
+/// Settles what comes over `outcomes` until the dispatcher has ended.
+pub(super) async fn run(shared: Arc<Shared>, mut outcomes: mpsc::UnboundedReceiver<Sent>, overdue: Arc<Overdue>) {
+    // SQLite has one writer.
+    let at_once = if has_replicas(&shared.store) { AT_ONCE } else { 1 };
     loop {
-        let mut batch = Vec::with_capacity(BATCH);
+        let mut taken = Vec::with_capacity(BATCH);
         tokio::select! {
             biased;
-            taken = outcomes.recv_many(&mut batch, BATCH) => if taken == 0 { return },
+            count = outcomes.recv_many(&mut taken, BATCH * at_once) => if count == 0 { return },
             () = shared.ended.cancelled() => return,
         }
         let full = tokio::time::timeout(LINGER, async {
-            while batch.len() < BATCH {
+            while taken.len() < BATCH {
                 let Some(sent) = outcomes.recv().await else { return };
-                batch.push(sent);
+                taken.push(sent);
             }
         });
         let _ = full.await;
-        for sent in batch.extract_if(.., |sent| overdue.has_company_of(sent)) {
-            overdue.put(sent).await;
-        }
-        if batch.is_empty() {
-            continue;
-        }
-        for sent in settle(shared, batch).await {
-            overdue.put(sent).await;
-        }
+        let parts = split(taken, at_once);
+        join_all(parts.into_iter().map(|part| settle_part(&shared, part, &overdue))).await;
     }
 }
 
-/// One after the other, again and again, until the database has them.
-async fn settle_overdue(shared: &Shared, mut waiting: mpsc::Receiver<Sent>, overdue: &Overdue) {
-    let mut next = None;
+/// What fits in one batch stays together. Of more there are `at_once` parts, and outcomes of one endpoint are in the same one:
+/// so they are stored in their order, and the parts lock different rows of deliveries, results and endpoints.
+fn split(taken: Vec<Sent>, at_once: usize) -> Vec<Vec<Sent>> {
+    if taken.len() <= BATCH || at_once == 1 {
+        return vec![taken];
+    }
+    let mut parts = vec![Vec::with_capacity(BATCH); at_once];
+    for sent in taken {
+        let mut hasher = DefaultHasher::new();
+        sent.order_key().hash(&mut hasher);
+        parts[hasher.finish() as usize % at_once].push(sent);
+    }
+    parts
+}
+
+async fn settle_part(shared: &Shared, mut part: Vec<Sent>, overdue: &Overdue) {
+    for sent in part.extract_if(.., |sent| overdue.has_company_of(sent)) {
+        overdue.put(sent);
+    }
+    if part.is_empty() {
+        return;
+    }
+    for sent in settle(shared, part).await {
+        overdue.put(sent);
+    }
+}
+
+/// Tries what is overdue, application by application, again and again until the database has it.
+pub(super) async fn run_overdue(shared: Arc<Shared>, overdue: Arc<Overdue>) {
     loop {
-        let mut sent = match next.take() {
-            Some(sent) => sent,
-            None => tokio::select! {
-                Some(sent) = waiting.recv() => sent,
+        let Some((app_id, batch)) = overdue.take() else {
+            tokio::select! {
+                () = overdue.more.notified() => continue,
                 () = shared.ended.cancelled() => return,
-            },
+            }
         };
-        if settle_one(shared, &mut sent).await.is_ok() {
-            let_go(shared, [&sent]).await;
-            overdue.done(&sent);
-            continue;
-        }
-        next = overdue.queue.try_send(sent).err().map(TrySendError::into_inner);
+        let left = settle(&shared, batch).await;
+        let pause = if left.is_empty() { Duration::ZERO } else { RETRY_PAUSE };
+        overdue.end_turn(app_id, left);
         tokio::select! {
-            () = tokio::time::sleep(RETRY_PAUSE) => {}
+            () = tokio::time::sleep(pause) => {}
             () = shared.ended.cancelled() => return,
         }
     }
 }
 
-/// Settles a batch. Answers those that took too long each by itself: this process goes on answering for them. The others
-/// the database has stored, or refused each by itself.
+/// Whether the others of a batch, or later tries, may do better.
+fn waits_apart(err: &Error) -> bool {
+    took_too_long(err) || is_system_error(err)
+}
+
+/// Settles a batch. Returns those that the database did not take, each by itself, though it may take them later: this
+/// process goes on answering for them. The others the database has stored, or refused each by itself.
 pub(super) async fn settle(shared: &Shared, mut batch: Vec<Sent>) -> Vec<Sent> {
     let mut overdue: Vec<Sent> = Vec::new();
     match write(shared, &mut batch).await {
         Ok(()) => {}
-        Err(err) if batch.len() == 1 && took_too_long(&err) => return batch,
+        Err(err) if batch.len() == 1 && waits_apart(&err) => return batch,
         Err(err) => {
-            tracing::error!(%err, outcomes = batch.len(), "a batch of outcomes was refused, or took too long; settling them one by one");
+            tracing::error!(%err, outcomes = batch.len(), "a batch of outcomes was not stored; settling them one by one");
             for sent in &mut batch {
                 let has_company = overdue.iter().any(|other| other.app_id() == sent.app_id());
                 if has_company || settle_one(shared, sent).await.is_err() {
@@ -164,13 +217,13 @@ async fn let_go(shared: &Shared, settled: impl IntoIterator<Item = &Sent>) {
 /// Settles one outcome, if need be without the answer's text.
 ///
 /// # Errors
-/// Only that it took too long.
+/// Only those after which it waits apart.
 async fn settle_one(shared: &Shared, sent: &mut Sent) -> Result<()> {
     let Err(err) = write(shared, std::slice::from_mut(sent)).await else {
         return Ok(());
     };
-    if took_too_long(&err) {
-        tracing::warn!(%err, delivery = sent.delivery_id(), "an outcome takes too long to store; trying again beside the others");
+    if waits_apart(&err) {
+        tracing::warn!(%err, delivery = sent.delivery_id(), "an outcome could not be stored; trying again beside the others");
         return Err(err);
     }
     tracing::error!(%err, delivery = sent.delivery_id(), "an outcome was refused; storing it without the answer's text");
@@ -181,7 +234,7 @@ async fn settle_one(shared: &Shared, sent: &mut Sent) -> Result<()> {
         attempt.response = NOT_STORABLE.to_owned();
     }
     match write(shared, std::slice::from_mut(&mut without)).await {
-        Err(err) if took_too_long(&err) => return Err(err),
+        Err(err) if waits_apart(&err) => return Err(err),
         Err(err) => {
             tracing::error!(%err, delivery = sent.delivery_id(), "an outcome is lost; the delivery is sent again when its lease ends");
         }
@@ -191,26 +244,42 @@ async fn settle_one(shared: &Shared, sent: &mut Sent) -> Result<()> {
     Ok(())
 }
 
-/// Tries until the database answers, or the process ends: only a refusal is an error, and that it took too long.
+/// Tries until the database answers, or the process ends.
+///
+/// # Errors
+/// A refusal, that it took too long, and that the system below the database failed: for one outcome at once, for a batch
+/// after some tries.
 async fn write(shared: &Shared, batch: &mut [Sent]) -> Result<()> {
-    loop {
+    let (mut tries, mut is_stuck) = (0, false);
+    let answer = loop {
         shared.held.renew(batch);
-        match write_once(shared, batch).await {
-            Err(err) if matches!(err.kind, Kind::Database | Kind::Unavailable) && !took_too_long(&err) => {
-                shared.stuck.store(true, Ordering::Relaxed);
-                tracing::warn!(%err, outcomes = batch.len(), "outcomes could not be stored; trying again");
-                if shared.ended.is_cancelled() {
-                    return Ok(());
-                }
-                tokio::time::sleep(RETRY_PAUSE).await;
-            }
-            // The database answers, be it that this took too long.
-            answer => {
-                shared.stuck.store(false, Ordering::Relaxed);
-                return answer;
-            }
+        let Err(err) = write_once(shared, batch).await else {
+            break Ok(());
+        };
+        tries += 1;
+        if waits_apart(&err) {
+            // Their rows are not locked any more, and anybody could claim those whose lease has ended meanwhile.
+            extension::extend(shared).await;
         }
+        let is_an_outage = matches!(err.kind, Kind::Database | Kind::Unavailable) && !took_too_long(&err);
+        let is_damage = is_system_error(&err) && (batch.len() == 1 || tries >= TRIES_OF_A_BATCH);
+        if !is_an_outage || is_damage {
+            break Err(err);
+        }
+        if !is_stuck {
+            is_stuck = true;
+            shared.stuck.fetch_add(1, Ordering::Relaxed);
+        }
+        tracing::warn!(%err, outcomes = batch.len(), "outcomes could not be stored; trying again");
+        if shared.ended.is_cancelled() {
+            break Ok(());
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
+    };
+    if is_stuck {
+        shared.stuck.fetch_sub(1, Ordering::Relaxed);
     }
+    answer
 }
 
 async fn write_once(shared: &Shared, batch: &[Sent]) -> Result<()> {
@@ -225,7 +294,9 @@ async fn write_once(shared: &Shared, batch: &[Sent]) -> Result<()> {
     let unsent: Vec<_> = batch
         .iter()
         .filter_map(|sent| match sent {
-            Sent::Unsent { delivery_id, lease_id } => Some((delivery_id.as_str(), *lease_id)),
+            Sent::Unsent {
+                delivery_id, lease_id, ..
+            } => Some((delivery_id.as_str(), *lease_id)),
             Sent::Settled(_) => None,
         })
         .collect();
@@ -237,4 +308,36 @@ async fn write_once(shared: &Shared, batch: &[Sent]) -> Result<()> {
     shared.store.metrics().settle.observe_time(began.elapsed());
     crash_point::pass("settle.after_commit");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unsent(key: usize, number: usize) -> Sent {
+        Sent::Unsent {
+            delivery_id: format!("dlv_{key}"),
+            app_id: "app_1".to_owned(),
+            lease_id: number as i64,
+        }
+    }
+
+    #[test]
+    fn what_is_more_than_a_batch_is_split_and_keeps_its_order() {
+        let parts = split((0..2 * BATCH).map(|number| unsent(number % 16, number)).collect(), 2);
+        assert!(parts.iter().all(|part| !part.is_empty()), "both have something to do");
+        let mut keys = HashSet::new();
+        for part in &parts {
+            assert!(part.is_sorted_by_key(Sent::lease_id));
+            let own: HashSet<&str> = part.iter().map(Sent::order_key).collect();
+            assert!(own.iter().all(|key| keys.insert(*key)), "a key is in one part");
+        }
+        assert_eq!(keys.len(), 16);
+    }
+
+    #[test]
+    fn a_batch_stays_together() {
+        let taken: Vec<Sent> = (0..BATCH).map(|number| unsent(number, number)).collect();
+        assert_eq!(split(taken, 2).len(), 1);
+    }
 }

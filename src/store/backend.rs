@@ -88,25 +88,41 @@ impl From<DbErr> for Error {
     }
 }
 
-/// Postgres's codes for work that it has ended as it took too long: a statement, a transaction, the wait for a lock. The
-/// last two have limits only where an operator has set them for the role.
+/// Postgres's codes for work that it has ended as it took too long: a statement, a transaction, the wait for a lock.
 const TOO_LONG: [&str; 3] = ["57014", "25P04", "55P03"];
+
+/// Whether Postgres ended a statement that has run for too long.
+pub fn ran_too_long(err: &Error) -> bool {
+    code(err).is_some_and(|code| code == TOO_LONG[0])
+}
+
+/// The class of Postgres's codes for what the system below it cannot do, such as reading a block that is damaged.
+const SYSTEM_ERROR: &str = "58";
 
 /// Whether the database ended what was asked as it took too long: what is asked next should be less.
 pub fn took_too_long(err: &Error) -> bool {
+    code(err).is_some_and(|code| TOO_LONG.contains(&&*code))
+}
+
+/// Whether the system below Postgres failed. If that is one damaged block, a statement that leaves its rows alone succeeds.
+pub fn is_system_error(err: &Error) -> bool {
+    code(err).is_some_and(|code| code.starts_with(SYSTEM_ERROR))
+}
+
+/// Postgres's code for an error; SQLite's are numbers of other meanings.
+fn code(err: &Error) -> Option<Cow<'_, str>> {
     let cause = std::error::Error::source(err).and_then(|cause| cause.downcast_ref::<DbErr>());
-    cause
-        .and_then(postgres_code)
-        .is_some_and(|code| TOO_LONG.contains(&&*code))
+    let database = cause.and_then(driver_error)?.as_database_error()?;
+    database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>()?;
+    database.code()
 }
 
 /// Whether this session of Postgres can only read.
 pub(super) fn is_read_only(err: &DbErr) -> bool {
-    postgres_code(err).is_some_and(|code| code == READ_ONLY)
-}
-
-fn postgres_code(err: &DbErr) -> Option<Cow<'_, str>> {
-    driver_error(err)?.as_database_error()?.code()
+    let database = driver_error(err).and_then(sqlx::Error::as_database_error);
+    database
+        .and_then(|err| err.code())
+        .is_some_and(|code| code == READ_ONLY)
 }
 
 fn driver_error(err: &DbErr) -> Option<&sqlx::Error> {

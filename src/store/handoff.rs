@@ -1,5 +1,6 @@
 //! What this process may send at once, and the way from accept to the sender that does not pass through a claim.
-//! The caps are counted here: deliveries in flight, those of one endpoint, slots kept for first attempts, and the rates.
+//! The caps are counted here: deliveries in flight, those of one endpoint, slots kept for first attempts, the rates, and
+//! what is sent and not yet settled.
 //! Must not query. Called by the intake (takes slots before it inserts leased rows) and by the dispatcher.
 
 mod load;
@@ -12,6 +13,7 @@ mod turns;
 mod turns_model;
 #[cfg(test)]
 mod turns_work;
+mod unsettled;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -95,6 +97,14 @@ pub struct Slot {
     lane: Lane,
 }
 
+/// An outcome that waits to be settled; it counts until this is dropped.
+pub struct Unsettled {
+    handoff: Arc<Handoff>,
+    app: Arc<str>,
+    /// Of its texts.
+    bytes: usize,
+}
+
 impl Handoff {
     /// The sending side and the queue of leases; the queue holds as many as there are slots, so it is never full.
     pub fn new(store: Store, caps: Caps) -> (Arc<Self>, mpsc::Receiver<Lease>) {
@@ -123,7 +133,8 @@ impl Handoff {
         if load.is_some_and(|load| load.parked || load.in_flight >= load.limit(&self.caps)) {
             return Place::Parked;
         }
-        if self.stopping.load(Ordering::Relaxed) || state.in_flight >= self.caps.process {
+        let is_full = state.in_flight >= self.caps.process || state.unsettled.is_full(&self.caps);
+        if is_full || self.stopping.load(Ordering::Relaxed) {
             return Place::Due;
         }
         if !self.admits(&mut state, (endpoint, app), &target.throttle, Lane::First) {
@@ -168,7 +179,11 @@ impl Handoff {
 
     /// How many rows of `lane` a claim may take now.
     pub fn free(&self, lane: Lane) -> usize {
-        self.caps.free(&self.state(), lane)
+        let state = self.state();
+        if state.unsettled.is_full(&self.caps) {
+            return 0;
+        }
+        self.caps.free(&state, lane)
     }
 
     /// Remembers that these endpoints have parked rows. Answers whether any of them could have some back at once.
@@ -210,7 +225,12 @@ impl Handoff {
     /// shares, and whoever has waited longest comes first. Their rows count as [`Lane::Again`], whatever they are.
     pub fn parked_with_room(&self, most: usize) -> Vec<(Arc<str>, usize)> {
         let now = self.store.clock().monotonic();
-        let (found, left_over) = self.state().take_turns(&self.caps, most, now);
+        let mut state = self.state();
+        if state.unsettled.is_full(&self.caps) {
+            return Vec::new();
+        }
+        let (found, left_over) = state.take_turns(&self.caps, most, now);
+        drop(state);
         if left_over {
             self.store.wake();
         }
@@ -298,6 +318,28 @@ impl Slot {
         self.handoff
             .state()
             .learn(&self.endpoint, outcome, &self.handoff.caps, now);
+    }
+
+    /// Frees the slot. From now on the outcome counts, with texts of so many bytes, until it is settled.
+    pub fn settles(self, bytes: usize) -> Unsettled {
+        self.handoff.state().unsettled.add(&self.app, bytes);
+        self.handoff.store.metrics().unsettled.add(1);
+        Unsettled {
+            handoff: self.handoff.clone(),
+            app: self.app.clone(),
+            bytes,
+        }
+    }
+}
+
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        let handoff = &self.handoff;
+        let was_waited_for = handoff.state().unsettled.remove(&self.app, self.bytes, &handoff.caps);
+        handoff.store.metrics().unsettled.add(-1);
+        if was_waited_for {
+            handoff.store.wake();
+        }
     }
 }
 

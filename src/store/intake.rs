@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::{Instant, Sleep};
-use tokio_util::task::TaskTracker;
 
 use self::at_once::Line;
 use self::batch::Batch;
@@ -27,6 +26,7 @@ use super::idempotency::Key;
 use crate::domain::id::Prefix;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Kind, Result};
+use crate::loops::Loops;
 
 /// Messages that may wait for a batch; more is overload.
 const WAITING_CAP: usize = 4_096;
@@ -115,9 +115,9 @@ impl Drop for WaitingBytes {
 }
 
 impl Intake {
-    /// Starts the intake's tasks on `tasks`: two on Postgres, where one batch is filled while the other commits; one on
+    /// Starts the intake's workers as `loops`: two on Postgres, where one batch is filled while the other commits; one on
     /// SQLite, which has one writer.
-    pub fn start(store: &Store, handoff: &Arc<Handoff>, limits: Limits, tasks: &TaskTracker) -> Self {
+    pub fn start(store: &Store, handoff: &Arc<Handoff>, limits: Limits, loops: &Loops) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING_CAP);
         let waiting = Arc::new(Mutex::new(Waiting {
             queue: waiting,
@@ -137,7 +137,7 @@ impl Intake {
                 known: known.clone(),
                 line: Line::new(store),
             };
-            tasks.spawn(worker.run());
+            loops.spawn_to_its_end("intake", worker.run());
         }
         Self {
             queue,

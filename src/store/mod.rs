@@ -38,7 +38,7 @@ pub mod token;
 pub mod turns;
 mod tx;
 
-pub use backend::{Backend, took_too_long};
+pub use backend::{Backend, is_system_error, ran_too_long, took_too_long};
 pub use connect::{ConnectOptions, Hold, Store};
 pub use page::{Between, Page, PageRequest};
 pub use pool::ANSWER_DEADLINE;

@@ -207,9 +207,16 @@ pub async fn rename(tx: &Tx, old: &str, new: &str) -> Result<()> {
     delete_process(tx, old).await
 }
 
-/// Gives the leases of `old`, a former owner id of this process, to `new`, its present one.
+/// Gives the leases of `old`, a former owner id of this process, to `new`, its present one. Rows that are locked are left
+/// out: a settle of this process may hold them for as long as somebody keeps it waiting, and beats must not wait for that.
+/// [`extend`](super::queue::extend), or the next sweep, brings along those that are not settled then.
 pub async fn adopt(tx: &Tx, old: &str, new: &str) -> Result<()> {
-    let sql = "update delivery set owner = $1 where owner is not null and owner = $2";
+    let lock = tx.backend().skip_locked();
+    let held = format!("select id from delivery where owner is not null and owner = $2 {lock}");
+    let sql = format!(
+        "update delivery set owner = $1 where {}",
+        tx.backend().is_among("id", &held)
+    );
     let values = [new.into(), old.into()];
     tx.conn()
         .execute_raw(Statement::from_sql_and_values(tx.backend().orm(), sql, values))

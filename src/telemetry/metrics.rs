@@ -31,6 +31,7 @@ pub struct Metrics {
     pub batch: Histogram,
     pub commit: Histogram,
     pub in_flight: Gauge,
+    pub unsettled: Gauge,
     /// By outcome and class of status.
     attempts: [[AtomicU64; CLASSES.len()]; OUTCOMES.len()],
     attempt: Histogram,
@@ -51,6 +52,7 @@ impl Metrics {
             batch: Histogram::new(MESSAGES),
             commit: Histogram::new(SECONDS),
             in_flight: Gauge::default(),
+            unsettled: Gauge::default(),
             attempts: Default::default(),
             attempt: Histogram::new(SECONDS),
             settle: Histogram::new(SECONDS),
@@ -139,6 +141,11 @@ impl Metrics {
             "postrider_deliveries_in_flight",
             "Deliveries that are being sent, or are about to be.",
             self.in_flight.get() as f64,
+        );
+        page.gauge(
+            "postrider_deliveries_unsettled",
+            "Deliveries that were sent, and whose outcome is not stored yet.",
+            self.unsettled.get() as f64,
         );
         let name = "postrider_attempts_total";
         page.head(

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 const LONGEST: usize = 400;
 /// Importable by all.
-const SHARED: [&str; 5] = ["error", "clock", "config", "crash_point", "telemetry"];
+const SHARED: [&str; 6] = ["error", "clock", "config", "crash_point", "loops", "telemetry"];
 /// What a column of the table also stands for.
 const STANDS_FOR: [(&str, &str); 3] = [("sqlx", "sea_orm"), ("migration", "sea_orm"), ("poem_openapi", "poem")];
 /// What "derive only" allows: derives, and the traits and attributes that they need.

@@ -30,7 +30,7 @@ pub fn value(page: &str, sample: &str) -> f64 {
     line.parse().expect("a number")
 }
 
-async fn page(rig: &Rig) -> String {
+pub async fn page(rig: &Rig) -> String {
     let (status, page) = ask(&Probes::new(&rig.store), "/metrics").await;
     assert_eq!(status, 200);
     page

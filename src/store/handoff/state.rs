@@ -9,6 +9,7 @@ use super::load::Load;
 use super::rates::Rates;
 use super::trouble::Trouble;
 use super::turns::Turns;
+use super::unsettled::Unsettled;
 use super::{Caps, Lane};
 use crate::domain::delivery::Outcome;
 use crate::store::queue::Throttle;
@@ -29,6 +30,8 @@ pub(super) struct State {
     pub in_flight: usize,
     pub again_in_flight: usize,
     pub endpoints: HashMap<Arc<str>, Load>,
+    /// What is sent and not yet settled.
+    pub unsettled: Unsettled,
     /// Those with deliveries in flight.
     applications: HashMap<Arc<str>, Application>,
     pub owner: Option<Owner>,
@@ -205,8 +208,12 @@ impl State {
 
     /// How many may be in flight to an endpoint of `app`: its `limit`, and one where slots are short or the application
     /// has half of them. So endpoints that hang, however many slots each of them could have, leave some for all others.
-    /// None where slots are short and the application has as many as are free: whoever comes next finds as many.
+    /// None where slots are short and the application has as many as are free: whoever comes next finds as many. None, too,
+    /// while too much of what was sent for the application is not settled.
     pub fn cap(&self, limit: usize, app: Option<&Arc<str>>, caps: &Caps, lane: Lane) -> usize {
+        if app.is_some_and(|app| self.unsettled.has_its_share(app, caps)) {
+            return 0;
+        }
         let application = app.and_then(|app| self.applications.get(app));
         let has = application.map_or(0, |application| application.in_flight);
         if !self.is_short(caps, lane) {

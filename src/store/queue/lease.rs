@@ -12,7 +12,7 @@ use crate::store::entity::endpoint::{StoredHeaders, StoredSecret};
 use crate::store::entity::json_text::JsonText;
 use crate::store::handoff::Slot;
 use crate::store::rows::{Column, Rows, statement};
-use crate::store::{Store, Tx};
+use crate::store::{Backend, Store, Tx};
 
 /// Where to send: the endpoint as it was when the lease was made.
 #[derive(Debug)]
@@ -123,6 +123,33 @@ pub async fn release(tx: &Tx, leases: impl IntoIterator<Item = (&str, i64)>) -> 
         .await?;
     tx.wake_on_commit();
     Ok(())
+}
+
+/// Puts the end of leases off: they last as long as if they were made now, by `owner`; `None` leaves the one that they have.
+/// Leaves out rows that are locked, such as those of a settle that is under way, and rows whose lease has changed hands.
+/// Returns the ids of the others.
+pub async fn extend(tx: &Tx, leases: &[(String, i64)], owner: Option<&str>, lasts: Duration) -> Result<Vec<String>> {
+    let held = Rows::new([
+        ("id", Column::Text(leases.iter().map(|(id, _)| id.as_str()).collect())),
+        ("lease", Column::Int(leases.iter().map(|(_, lease)| *lease).collect())),
+    ]);
+    let lock = match tx.backend() {
+        Backend::Postgres => "order by delivery.id for update of delivery skip locked",
+        Backend::Sqlite => "",
+    };
+    let which = tx.backend().is_among(
+        "id",
+        &format!(
+            "select delivery.id from {{held}} join delivery on delivery.id = held.id and delivery.lease_id = held.lease {lock}"
+        ),
+    );
+    let sql = format!("update delivery set due_at = $1, owner = coalesce($2, owner) where {which} returning id");
+    let values = [tx.now.plus(lasts).0.into(), owner.into()];
+    let rows = tx
+        .conn()
+        .query_all_raw(statement(tx.backend(), &sql, &[("held", &held)], values))
+        .await?;
+    rows.iter().map(|row| Ok(row.try_get("", "id")?)).collect()
 }
 
 /// The payload of a message, `None` when it has expired or was expunged.

@@ -16,7 +16,7 @@ pub use claim::{DueClaim, claim, claim_parked, claim_parked_statement, claim_sta
 pub use depth::{DEPTH_MOST, Depth, find_depth, find_oldest_snapshot, find_parked_depth};
 pub use floor::{Floors, lift};
 pub use lease::{
-    Content, LARGE_BODY, Lease, LeaseTerms, TARGET_BUT_HEADERS, Target, TargetRow, Throttle, find_body, release,
+    Content, LARGE_BODY, Lease, LeaseTerms, TARGET_BUT_HEADERS, Target, TargetRow, Throttle, extend, find_body, release,
 };
 pub use park::{list_parked, park};
 pub use replay::{count_parked, find_replay_target, replay_next};

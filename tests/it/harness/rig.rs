@@ -10,13 +10,13 @@ use postrider::domain::id::Prefix;
 use postrider::domain::secret::{Encryptor, EndpointSecret};
 use postrider::domain::timestamp::Timestamp;
 use postrider::error::Result;
+use postrider::loops::Loops;
 use postrider::store::handoff::{Caps, Handoff};
 use postrider::store::intake::{Accepted, Intake, Limits, NewMessage};
 use postrider::store::{ANSWER_DEADLINE, Store};
 use sea_orm::{ConnectionTrait, DatabaseConnection, Statement, Value};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::{DEADLINE, KEY, Kind, TestDatabase};
 
@@ -87,7 +87,7 @@ pub struct Rig {
     pub db: DatabaseConnection,
     /// None while it runs by itself.
     dispatcher: Option<Dispatcher>,
-    intakes: TaskTracker,
+    loops: Loops,
 }
 
 /// A dispatcher that runs by itself.
@@ -137,8 +137,8 @@ impl Rig {
             members: shape.batch,
             lease: shape.attempt_timeout + LEASE_MARGIN,
         };
-        let intakes = TaskTracker::new();
-        let intake = Intake::start(&store, &handoff, limits, &intakes);
+        let loops = Loops::default();
+        let intake = Intake::start(&store, &handoff, limits, &loops);
         Self {
             store,
             clock: shape.clock,
@@ -146,7 +146,7 @@ impl Rig {
             dispatcher: Some(dispatcher),
             intake,
             db: db.connect().await,
-            intakes,
+            loops,
         }
     }
 
@@ -156,12 +156,11 @@ impl Rig {
             store,
             dispatcher,
             intake,
-            intakes,
+            loops,
             ..
         } = self;
         drop((dispatcher, intake));
-        intakes.close();
-        intakes.wait().await;
+        loops.wait().await;
         store.close().await;
     }
 
@@ -295,7 +294,7 @@ impl Rig {
         let (stop, grace_over) = (CancellationToken::new(), CancellationToken::new());
         let dispatcher = self.dispatcher.take().expect("it does not run yet");
         Running {
-            ended: tokio::spawn(dispatcher.run(stop.clone(), grace_over.clone())),
+            ended: tokio::spawn(dispatcher.run(stop.clone(), grace_over.clone(), self.loops.group())),
             stop,
             grace_over,
         }

@@ -1,0 +1,133 @@
+//! The loops of a process: tasks that run until it stops, such as those that claim and settle. If one panicked, or ended
+//! early, its work would be left undone while all others go on, and the probes would say that all is well. So its end is the
+//! end of the process: what it had in flight is sent again by another process, or at the next start. Must not know what a
+//! loop does.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::error::Error;
+
+/// A group of loops. Clones are the same group.
+#[derive(Clone, Default)]
+pub struct Loops {
+    tasks: TaskTracker,
+    /// The first failure in any group. Written by the loops, read by who ends the process.
+    failure: Arc<watch::Sender<Option<String>>>,
+}
+
+impl Loops {
+    /// Another group, whose failures are this one's too.
+    pub fn group(&self) -> Self {
+        Self {
+            tasks: TaskTracker::new(),
+            failure: self.failure.clone(),
+        }
+    }
+
+    /// Runs a loop that goes on until `stop`. Its handle returns `None` when it panicked.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        stop: &CancellationToken,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<Option<T>> {
+        let (loops, stop) = (self.clone(), stop.clone());
+        self.spawn_to_its_end(name, async move {
+            let ended = work.await;
+            if !stop.is_cancelled() {
+                loops.fail(format!("the {name} ended before its stop"));
+            }
+            ended
+        })
+    }
+
+    /// As [`Loops::spawn`], for a task that ends when there is no more work for it.
+    pub fn spawn_to_its_end<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<Option<T>> {
+        let failure = self.clone();
+        self.tasks.spawn(async move {
+            match AssertUnwindSafe(work).catch_unwind().await {
+                Ok(ended) => Some(ended),
+                Err(panic) => {
+                    failure.fail(format!("the {name} panicked: {}", text_of(&*panic)));
+                    None
+                }
+            }
+        })
+    }
+
+    fn fail(&self, reason: String) {
+        tracing::error!(reason, "a part of this process has ended");
+        self.failure.send_if_modified(|failure| {
+            let is_first = failure.is_none();
+            failure.get_or_insert(reason);
+            is_first
+        });
+    }
+
+    /// Returns when a loop of any group has panicked, or has ended before its stop.
+    pub async fn failed(&self) -> Error {
+        let mut failure = self.failure.subscribe();
+        let reason = match failure.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone(),
+            // The sender lives as long as this.
+            Err(_) => None,
+        };
+        Error::internal(reason.unwrap_or_default())
+    }
+
+    /// Waits until every loop of this group has ended.
+    pub async fn wait(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("it gave no reason")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_loop_that_ends_before_its_stop_is_a_failure_of_every_group() {
+        let (loops, stop) = (Loops::default(), CancellationToken::new());
+        loops.group().spawn("clockwork", &stop, async {});
+        assert_eq!(loops.failed().await.message, "the clockwork ended before its stop");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_failure_with_its_reason_though_the_stop_has_begun() {
+        let (loops, stop) = (Loops::default(), CancellationToken::new());
+        stop.cancel();
+        let ended = loops.spawn("clockwork", &stop, async { panic!("a spring broke") });
+        assert_eq!(loops.failed().await.message, "the clockwork panicked: a spring broke");
+        assert!(ended.await.is_ok_and(|ended: Option<()>| ended.is_none()));
+    }
+
+    #[tokio::test]
+    async fn loops_that_end_when_they_should_are_no_failure() {
+        let (loops, stop) = (Loops::default(), CancellationToken::new());
+        let until = stop.clone();
+        loops.spawn("clockwork", &stop, async move { until.cancelled().await });
+        loops.spawn_to_its_end("apprentice", async {});
+        stop.cancel();
+        loops.wait().await;
+        assert!(loops.failure.borrow().is_none());
+    }
+}
