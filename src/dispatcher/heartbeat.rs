@@ -34,6 +34,9 @@ pub(super) struct Heartbeat {
     store: Store,
     handoff: Arc<Handoff>,
     owner: String,
+    /// The owner ids that this process has taken or tried to take, the newest last: one whose commit was not answered may be
+    /// in the table, and is nobody else's.
+    own: Vec<String>,
     /// The own beat is at least this.
     own_beat: i64,
     /// When the last own beat committed.
@@ -57,6 +60,7 @@ impl Heartbeat {
             store,
             handoff,
             owner: String::new(),
+            own: Vec::new(),
             own_beat: 0,
             beat_at: Duration::ZERO,
             peers: HashMap::new(),
@@ -129,10 +133,9 @@ impl Heartbeat {
         let dead = self.watch(&beat.peers, since.min(WATCHED_AT_MOST));
         self.seen.send_if_modified(|seen| {
             // The dead are told of with each beat: what was locked at the last one may be free.
-            let modified = !dead.is_empty() || seen.own.last() != Some(&self.owner) || !seen.dead.is_empty();
-            if seen.own.last() != Some(&self.owner) {
-                seen.own.push(self.owner.clone());
-                seen.own.drain(..seen.own.len().saturating_sub(OWN_IDS));
+            let modified = !dead.is_empty() || seen.own != self.own || !seen.dead.is_empty();
+            if seen.own != self.own {
+                seen.own.clone_from(&self.own);
             }
             seen.dead = dead;
             modified
@@ -150,7 +153,7 @@ impl Heartbeat {
             return Ok(());
         }
         let beats = process::find_beats(&self.store).await?;
-        for (owner, beat) in beats.into_iter().filter(|(owner, _)| *owner != self.owner) {
+        for (owner, beat) in beats.into_iter().filter(|(owner, _)| !self.own.contains(owner)) {
             self.peers.entry(owner).or_insert(Peer {
                 beat,
                 still: Duration::ZERO,
@@ -180,6 +183,8 @@ impl Heartbeat {
     /// cannot be confused with what others took from it. Leases that it still holds go over to the new id.
     async fn take_owner_id(&mut self) -> Result<()> {
         let owner = process::new_owner();
+        self.own.push(owner.clone());
+        self.own.drain(..self.own.len().saturating_sub(OWN_IDS));
         let before = self.store.clock().monotonic();
         let tx = self.store.begin().await?;
         process::insert_process(&tx, &owner).await?;
@@ -189,7 +194,9 @@ impl Heartbeat {
                 new = owner,
                 "own beats came late; going on under a new owner id"
             );
-            process::rename(&tx, &self.owner, &owner).await?;
+            for former in self.own.iter().filter(|former| **former != owner) {
+                process::rename(&tx, former, &owner).await?;
+            }
         }
         tx.commit().await?;
         self.handoff.set_owner(&owner, Some(before));

@@ -73,8 +73,10 @@ impl Look {
 
     /// Both looks. Returns whether to go on soon.
     pub async fn turn(&mut self) -> Result<bool> {
-        self.discover().await?;
+        let discovered = self.discover().await;
+        // In any case: for rows below the floors there is no other net.
         let lifted = queue::lift(&self.store).await?;
+        discovered?;
         Ok(lifted || !self.knows_all)
     }
 

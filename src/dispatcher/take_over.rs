@@ -65,8 +65,13 @@ impl TakeOver {
     /// Frees what the dead held, and now and then what unknown owners hold. Returns how many rows.
     pub async fn turn(&mut self, seen: &Seen) -> Result<u64> {
         let mut freed = 0;
+        // One that cannot be freed now keeps nothing from the others.
+        let mut failure = None;
         for (owner, beat) in &seen.dead {
-            freed += self.free(owner, Some(*beat)).await?;
+            match self.free(owner, Some(*beat)).await {
+                Ok(rows) => freed += rows,
+                Err(err) => failure = Some(err),
+            }
         }
         let now = self.store.clock().monotonic();
         if now >= self.next_sweep {
@@ -75,7 +80,7 @@ impl TakeOver {
             let swept = self.store.clock().monotonic();
             self.next_sweep = swept + rest(SWEEP, swept.saturating_sub(now));
         }
-        Ok(freed)
+        failure.map_or(Ok(freed), Err)
     }
 
     async fn sweep(&mut self, own: &[String]) -> Result<u64> {
