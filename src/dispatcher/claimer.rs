@@ -12,7 +12,7 @@ use crate::crash_point;
 use crate::error::{Error, Result};
 use crate::store::handoff::{Handoff, Lane};
 use crate::store::queue::{self, Lease, LeaseTerms};
-use crate::store::{Store, took_too_long};
+use crate::store::{Store, ran_too_long};
 
 /// The net under every wake-up: what is due is found this often by itself.
 const POLL: Duration = Duration::from_secs(1);
@@ -114,7 +114,7 @@ impl Claimer {
             self.store
                 .floors()
                 .forget_parked(parked.iter().map(|(endpoint, _)| endpoint));
-            if took_too_long(err) {
+            if ran_too_long(err) {
                 tracing::warn!(
                     "a claim read for too long; older deliveries wait until the database forgets what is gone"
                 );

@@ -19,6 +19,9 @@ const STATEMENT_TIMEOUT: &str = "30s";
 const API_STATEMENT_TIMEOUT: &str = "4s";
 /// Accepts, settles and writes hold a row for milliseconds; a write of the API that waits longer would only hold a connection.
 const API_LOCK_TIMEOUT: &str = "2s";
+/// A settle that waits for a row holds up the outcomes of all others: it is ended soon, and what is locked waits apart. Claims
+/// wait for no row.
+const QUEUE_LOCK_TIMEOUT: &str = "1s";
 /// A transaction of ours never waits for anything but the database; one that idles belongs to a stopped process.
 const IDLE_IN_TRANSACTION_TIMEOUT: &str = "10s";
 /// How long the API's work waits for its turn; what comes after that could not end in time.
@@ -85,7 +88,8 @@ pub(super) fn open(options: &ConnectOptions) -> Result<Pools> {
         ("lock_timeout", API_LOCK_TIMEOUT),
     ]);
     let turns = || Turns::within(split.api, API_PATIENCE);
-    let queue = pool("queue", split.queue, &connect);
+    let queue = connect.clone().options([("lock_timeout", QUEUE_LOCK_TIMEOUT)]);
+    let queue = pool("queue", split.queue, &queue);
     Ok(Pools::Postgres {
         api: pool("api", split.api, &short).in_turns(turns(), turns()),
         background: queue.one_at_once(),

@@ -374,7 +374,9 @@ postgres_only!(
         let wanted = "case by when 'application' then '4s' else '30s' end";
         let others = format!("told where statement <> {wanted} or idle <> '10s'");
         assert_eq!(api.rig.count(&others).await, 0);
-        let locks = "told where lock_wait <> case by when 'application' then '2s' else '0' end";
+        // The heartbeat waits for its row as long as it takes, and the intake's own lines for a key that another batch has.
+        let locks = "told where lock_wait <> case by when 'application' then '2s' when 'attempt' then '1s' when 'process' then '0' \
+                     else lock_wait end";
         assert_eq!(api.rig.count(locks).await, 0);
     }
 );
