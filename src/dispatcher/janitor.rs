@@ -64,11 +64,15 @@ impl Janitor {
     }
 
     pub async fn run(mut self, ended: CancellationToken) {
+        ended.run_until_cancelled(self.turns()).await;
+        if let Err(err) = self.stop().await {
+            tracing::warn!(%err, "the janitor's turn could not be given back; it ends by itself");
+        }
+    }
+
+    async fn turns(&mut self) {
         loop {
-            let turn = tokio::select! {
-                turn = self.turn() => turn,
-                () = ended.cancelled() => return,
-            };
+            let turn = self.turn().await;
             match turn {
                 Ok(true) => {}
                 Ok(false) => continue,
@@ -76,11 +80,15 @@ impl Janitor {
                     tracing::warn!(%err, "what is kept no longer could not be removed; trying again in a minute");
                 }
             }
-            tokio::select! {
-                () = self.store.clock().sleep(PERIOD) => {}
-                () = ended.cancelled() => return,
-            }
+            self.store.clock().sleep(PERIOD).await;
         }
+    }
+
+    /// Gives the turn back, if it is this janitor's.
+    pub async fn stop(&self) -> Result<()> {
+        let tx = self.store.begin().await?;
+        retention::give_turn_back(&tx, &self.owner).await?;
+        tx.commit().await
     }
 
     /// Removes all that has expired; of history as much as it can in a minute. Returns false if there is more. Does nothing

@@ -47,6 +47,17 @@ pub async fn take_turn(tx: &Tx, owner: &str) -> Result<bool> {
     Ok(tx.conn().execute_raw(statement).await?.rows_affected() > 0)
 }
 
+/// Gives the turn back, so that the next process need not wait for its end. Waits for nobody.
+pub async fn give_turn_back(tx: &Tx, owner: &str) -> Result<()> {
+    let lock = tx.backend().skip_locked();
+    let sql = format!(
+        "update janitor_turn set ends_at = 0 where id in (select id from janitor_turn where id = 1 and owner = $1 {lock})"
+    );
+    let statement = Statement::from_sql_and_values(tx.backend().orm(), sql, [owner.into()]);
+    tx.conn().execute_raw(statement).await?;
+    Ok(())
+}
+
 /// Removes up to `most` payloads whose time was over at `at`. Returns how many.
 pub async fn prune_contents(tx: &Tx, at: Timestamp, most: u64) -> Result<u64> {
     let lock = tx.backend().skip_locked();

@@ -352,6 +352,7 @@ async fn a_message_s_whole_life(db: &TestDatabase) {
     assert_eq!(event_id::prune(&tx, now, 500).await.expect("ended event ids go"), 500);
     tx.commit().await.expect("a commit");
     in_tx!(rig.store, tx => retention::take_turn(&tx, "proc_plans"));
+    in_tx!(rig.store, tx => retention::give_turn_back(&tx, "proc_plans"));
     in_tx!(rig.store, tx => retention::prune_contents(&tx, now, 500));
     let apps = retention::list_applications(&rig.store, "", 1_000)
         .await

@@ -254,6 +254,29 @@ postgres_only!(
     }
 );
 
+both!(a_janitor_that_stops_gives_its_turn_back, async |db| {
+    let clock = Clock::test(START);
+    let shape = || Shape {
+        clock: clock.clone(),
+        ..Shape::default()
+    };
+    let expired = "insert into idempotency (scope, key, reply, expires_at) values ('tok', 'k', '', 0)";
+    let mut one = Rig::shaped(db, shape()).await;
+    one.sql(expired, []).await;
+    let running = one.run();
+    within(DEADLINE, "its janitor has the turn", async || {
+        (one.count("idempotency").await == 0).then_some(())
+    })
+    .await;
+    running.stop(true).await;
+    one.sql(expired, []).await;
+    one.store.close().await;
+    drop(one);
+    let mut other = Rig::shaped(db, shape()).await;
+    other.prune().await;
+    assert_eq!(other.count("idempotency").await, 0, "the next one has it at once");
+});
+
 postgres_only!(a_turn_that_ends_in_the_far_future_is_nobody_s, async |db| {
     let mut rig = Rig::on(db).await;
     rig.sql("update janitor_turn set owner = 'dead', ends_at = 4000000000000000", [])
