@@ -110,15 +110,16 @@ impl Claimer {
         let mut parked = Vec::new();
         let claimed = self.claim_all(&terms, &mut parked).await;
         if let Err(err) = &claimed {
-            // Its floors were raised as if it committed.
-            self.store
-                .floors()
-                .forget_parked(parked.iter().map(|(endpoint, _)| endpoint));
+            let floors = self.store.floors();
             if ran_too_long(err) {
                 tracing::warn!(
                     "a claim read for too long; older deliveries wait until the database forgets what is gone"
                 );
-                self.store.floors().begin_at(self.store.clock().now());
+                // Of the parked ones too: without floors the next claim would read for as long.
+                floors.begin_at(self.store.clock().now());
+            } else {
+                // They were raised as if it committed.
+                floors.forget_parked(parked.iter().map(|(endpoint, _)| endpoint));
             }
         }
         claimed
