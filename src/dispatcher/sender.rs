@@ -96,6 +96,14 @@ impl Sent {
         }
     }
 
+    /// Bytes of the answer's text.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Sent::Settled(settlement) => settlement.attempt.as_ref().map_or(0, |attempt| attempt.response.len()),
+            Sent::Unsent { .. } => 0,
+        }
+    }
+
     /// The lease that it is settled under.
     pub fn lease_id(&self) -> i64 {
         match self {
