@@ -78,7 +78,7 @@ fn complain(text: &str) -> ExitCode {
 struct Run<'a> {
     options: &'a Options,
     scratch: &'a Path,
-    receiver: Receiver,
+    receivers: Vec<Receiver>,
     body: String,
     report: Report,
 }
@@ -87,13 +87,16 @@ async fn run(options: &Options) -> Result<Vec<String>, Failure> {
     let scratch = Scratch::new(&options.directory)?;
     let payload = options.payload();
     let body = format!(r#"{{"eventType":"invoice.paid","payload":{payload}}}"#);
-    let receiver = Receiver::start("127.0.0.1", &payload).await?;
+    let mut receivers = Vec::new();
+    for _ in 0..options.fan_out {
+        receivers.push(Receiver::start("127.0.0.1", &payload).await?);
+    }
     let postgres = find_postgres(options, &scratch.0).await?;
     let mut text = preamble(options, &scratch.0, &body, postgres.as_ref()).await?;
     let mut run = Run {
         options,
         scratch: &scratch.0,
-        receiver,
+        receivers,
         body,
         report: Report::default(),
     };
@@ -165,12 +168,12 @@ impl Run<'_> {
     ) -> Result<(), Failure> {
         eprintln!("  {group}");
         let effort = &self.options.effort();
-        let (receiver, body, report) = (&self.receiver, &*self.body, &mut self.report);
+        let (receivers, body, report) = (&self.receivers, &*self.body, &mut self.report);
         let mut bench = Bench {
             group,
             server,
             database,
-            receiver,
+            receivers,
             body,
             effort,
             report,
@@ -234,12 +237,14 @@ async fn preamble(
     }
     writeln!(
         text,
-        "- Rounds: {}, {} s each measurement, {} connections, payload of {} bytes, steady rate {}/s; against a server that does nothing \
+        "- Rounds: {}, {} s each measurement, {} connections, payload of {} bytes, {} endpoint(s) a message, steady \
+         rate {}/s; against a server that does nothing \
          this tool reaches {empty:.0} requests/s\n",
         options.rounds(),
         options.seconds(),
         options.connections,
         options.payload,
+        options.fan_out,
         options.rate
     )?;
     Ok(text)

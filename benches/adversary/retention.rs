@@ -16,9 +16,10 @@ const LEFT: &str = "select (select count(*) from message) + (select count(*) fro
 /// between two of its checkpoints.
 const SHARE: i64 = 20;
 const POLL: Duration = Duration::from_millis(20);
+/// Instants at which messages were accepted.
+const SLICES: u64 = 100;
 
 pub async fn run(ground: &Ground, report: &mut Report) -> Result<(), Failure> {
-    // One turn of the janitor looks at a thousand applications; the next turn comes a minute later.
     let (messages, apps) = (ground.size(20_000, 2_000), ground.size(2_000, 200));
     let limit = ground.seconds(300, 60);
     let mut figures = Figures::default();
@@ -62,58 +63,21 @@ pub async fn run(ground: &Ground, report: &mut Report) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Inserts messages of half a day, so many of each application, with one attempt each.
 async fn fill(site: &Site<'_>, messages: u64, apps: u64) -> Result<(), Failure> {
-    let then = now() - 30 * DAY;
-    let made = |prefix, number: &str| id(site.database, prefix, then, number);
-    let (application, message, attempt) = (
-        made(Prefix::Application, "n"),
-        made(Prefix::Message, "n"),
-        made(Prefix::Attempt, "n"),
+    let first = now() - 30 * DAY;
+    let application = id(site.database, Prefix::Application, first, "n");
+    let insert = format!(
+        "insert into application (id, org_id, name, metadata, created_at, updated_at) \
+         select {application}, (select org_id from application limit 1), 'old', '{{}}', {first}, {first}"
     );
-    let app = made(Prefix::Application, &format!("n % {apps} + 1"));
-    let endpoint = made(Prefix::Endpoint, &format!("n % {apps} + 1"));
-    // 576 characters that compress badly.
-    let body =
-        "'{\"note\":\"' || (select string_agg(md5(n || '.' || i), '') from generate_series(1, 18) as i) || '\"}'";
-    for (count, insert) in [
-        (
-            apps,
-            format!(
-                "insert into application (id, org_id, name, metadata, created_at, updated_at) \
-                 select {application}, (select org_id from application limit 1), 'old', '{{}}', {then}, {then}"
-            ),
-        ),
-        (
-            messages,
-            format!(
-                "insert into message (app_id, id, event_type, created_at, expires_at) \
-                 select {app}, {message}, 'invoice.paid', {then}, {NEVER}"
-            ),
-        ),
-        (
-            messages,
-            format!(
-                "insert into message_content (app_id, message_id, body, expires_at) \
-                 select {app}, {message}, {body}, {NEVER}"
-            ),
-        ),
-        (
-            messages,
-            format!(
-                "insert into attempt (app_id, message_id, id, endpoint_id, url, trigger, delivered, response_status, response, \
-                 duration_ms, created_at) \
-                 select {app}, {message}, {attempt}, {endpoint}, 'http://127.0.0.1:1/hook', 0, true, 204, '', 12, {then}"
-            ),
-        ),
-        (
-            messages,
-            format!(
-                "insert into delivery_result (app_id, message_id, endpoint_id, state, updated_at) \
-                 select {app}, {message}, {endpoint}, 0, {then}"
-            ),
-        ),
-    ] {
-        site.execute(&numbered(count, &insert)).await?;
+    site.execute(&numbered(apps, &insert)).await?;
+    let each = messages / SLICES;
+    for slice in 0..SLICES {
+        let then = first + (slice as i64 + 1) * (DAY / 2) / SLICES as i64;
+        for insert in inserts(site.database, apps, (first, then), slice * each) {
+            site.execute(&numbered(each, &insert)).await?;
+        }
     }
     site.settle_tables(&[
         "application",
@@ -123,6 +87,40 @@ async fn fill(site: &Site<'_>, messages: u64, apps: u64) -> Result<(), Failure> 
         "delivery_result",
     ])
     .await
+}
+
+/// Returns the statements that insert messages as of the second instant, numbered from `from` on, with what tells of them.
+fn inserts(database: Database, apps: u64, (made_at, then): (i64, i64), from: u64) -> [String; 4] {
+    let number = format!("({from} + n)");
+    // Neighbours in a page belong to applications that lie far apart: a prime deals them out.
+    let owner = format!("({number} * 7919) % {apps} + 1");
+    let app = id(database, Prefix::Application, made_at, &owner);
+    let endpoint = id(database, Prefix::Endpoint, made_at, &owner);
+    let message = id(database, Prefix::Message, then, &number);
+    let attempt = id(database, Prefix::Attempt, then, &number);
+    // 576 characters that compress badly.
+    let body = format!(
+        "'{{\"note\":\"' || (select string_agg(md5({number} || '.' || i), '') from generate_series(1, 18) as i) || '\"}}'"
+    );
+    [
+        format!(
+            "insert into message (app_id, id, event_type, created_at, expires_at) \
+             select {app}, {message}, 'invoice.paid', {then}, {NEVER}"
+        ),
+        format!(
+            "insert into message_content (app_id, message_id, body, expires_at) \
+             select {app}, {message}, {body}, {NEVER}"
+        ),
+        format!(
+            "insert into attempt (app_id, message_id, id, endpoint_id, url, trigger, delivered, response_status, response, \
+             duration_ms, created_at) \
+             select {app}, {message}, {attempt}, {endpoint}, 'http://127.0.0.1:1/hook', 0, true, 204, '', 12, {then}"
+        ),
+        format!(
+            "insert into delivery_result (app_id, message_id, endpoint_id, state, updated_at) \
+             select {app}, {message}, {endpoint}, 0, {then}"
+        ),
+    ]
 }
 
 /// Returns the position in the write-ahead log in bytes.

@@ -1,5 +1,6 @@
 //! A repeatable-read transaction, such as a dump or a report, stays open while rows pass through the queue. Vacuum may not
-//! remove them, so a statement that reads the queue from its beginning reads all of them.
+//! remove them, so a statement that reads the queue from its beginning reads all of them. More rows pass, at a usual rate,
+//! while the statements are measured.
 
 use super::report::{Figures, Report};
 use super::rows::{id, now};
@@ -11,6 +12,9 @@ use std::time::{Duration, Instant};
 
 /// Rows of one transaction.
 const BATCH: u64 = 5_000;
+/// Rows a second that pass while the statements are measured, in transactions of `STEADY_BATCH`.
+const STEADY: u64 = 2_000;
+const STEADY_BATCH: u64 = 500;
 
 pub async fn run(ground: &Ground, report: &mut Report) -> Result<(), Failure> {
     let (rows, lease) = (ground.size(1_000_000, 50_000), ground.seconds(60, 2));
@@ -29,25 +33,43 @@ pub async fn run(ground: &Ground, report: &mut Report) -> Result<(), Failure> {
         .await?;
     let start = Instant::now();
     for batch in 0..rows / BATCH {
-        site.execute(&passing_rows(batch * BATCH, lease)).await?;
+        site.execute(&passing_rows(batch * BATCH, BATCH, lease)).await?;
     }
     let took = start.elapsed();
-    // A claim reads an entry only once the lease in it has ended.
-    tokio::time::sleep(lease + Duration::from_secs(1)).await;
-    add_statements(&mut figures, "", &mut own, length).await?;
+    let measured = async {
+        // A claim reads an entry only once the lease in it has ended. The two seconds are the distance between the rows
+        // that came in a hurry and those that are measured.
+        tokio::time::sleep(lease + Duration::from_secs(2)).await;
+        add_statements(&mut figures, "", &mut own, length).await
+    };
+    tokio::select! {
+        measured = measured => measured?,
+        failed = pass_steadily(&site, rows, lease) => failed?,
+    }
     transaction.rollback().await?;
     figures.add("rows_passed_in_s", took.as_secs_f64());
     figures.add("claim_warnings", replica.logged("claimed") as f64);
     report.add(
         "snapshot",
-        format!("{}, {rows} rows since", site.database.name()),
+        format!("{}, {rows} rows since and {STEADY} a second", site.database.name()),
         figures,
     );
     Ok(())
 }
 
+/// Lets rows pass for as long as it is polled.
+async fn pass_steadily(site: &Site<'_>, from: u64, lease: Duration) -> Result<(), Failure> {
+    let mut each = tokio::time::interval(Duration::from_secs(1) * STEADY_BATCH as u32 / STEADY as u32);
+    for batch in 0.. {
+        each.tick().await;
+        site.execute(&passing_rows(from + batch * STEADY_BATCH, STEADY_BATCH, lease))
+            .await?;
+    }
+    Ok(())
+}
+
 /// Inserts leased rows, as for messages that are sent at once, and removes them.
-fn passing_rows(from: u64, lease: Duration) -> String {
+fn passing_rows(from: u64, count: u64, lease: Duration) -> String {
     let now = now();
     let until = now + i64::try_from(lease.as_micros()).unwrap_or(i64::MAX);
     let number = format!("{from} + n");
@@ -57,10 +79,10 @@ fn passing_rows(from: u64, lease: Duration) -> String {
     format!(
         "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at, owner, lease_id) \
          select {delivery}, 'app_passing', {message}, 'ep_passing', 0, 0, {until}, 'proc_passing', 1 \
-         from generate_series(1, {BATCH}) as n; \
+         from generate_series(1, {count}) as n; \
          delete from delivery where id >= {} and id <= {}",
         bound(from + 1),
-        bound(from + BATCH)
+        bound(from + count)
     )
 }
 

@@ -28,6 +28,9 @@ pub struct Options {
     /// Bytes of each message's payload
     #[arg(long, default_value_t = 600)]
     pub payload: usize,
+    /// Endpoints to which each message goes, each at a receiver of its own
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=50))]
+    pub fan_out: u16,
     /// Send a fresh idempotency key with every message, as the SDKs do
     #[arg(long)]
     pub idempotency_keys: bool,

@@ -28,7 +28,8 @@ pub struct Bench<'a> {
     pub group: &'static str,
     pub server: &'a Server,
     pub database: Option<&'a Postgres>,
-    pub receiver: &'a Receiver,
+    /// One for each endpoint of a message.
+    pub receivers: &'a [Receiver],
     pub body: &'a str,
     pub effort: &'a Effort,
     pub report: &'a mut Report,
@@ -37,7 +38,7 @@ pub struct Bench<'a> {
 impl Bench<'_> {
     /// Messages without an endpoint: the rate of 202s, after a short warm-up.
     pub async fn accept(&mut self) -> Result<(), Failure> {
-        let shot = self.shot("accept", None).await?;
+        let shot = self.shot("accept", &[]).await?;
         let warm_up = closed_loop(&shot, self.effort.connections, self.length() / 5).await;
         self.check("warm-up", &warm_up);
         let meter = self.start_meter().await;
@@ -59,9 +60,9 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Messages to one endpoint: counted until the last of them has arrived.
+    /// Messages to one endpoint, or to several: counted until the last of them has arrived everywhere.
     pub async fn deliver(&mut self) -> Result<(), Failure> {
-        let shot = self.shot("deliver", Some(self.target())).await?;
+        let shot = self.shot("deliver", self.receivers).await?;
         let meter = self.start_meter().await;
         let volley = closed_loop(&shot, self.effort.connections, self.length()).await;
         self.check("accept and deliver", &volley);
@@ -73,7 +74,7 @@ impl Bench<'_> {
 
     /// A steady open loop: how long after its answer a message arrives.
     pub async fn steady(&mut self) -> Result<(), Failure> {
-        let shot = self.shot("steady", Some(self.target())).await?;
+        let shot = self.shot("steady", self.receivers).await?;
         let volley = open_loop(&shot, self.effort.rate, self.length()).await;
         self.check("steady", &volley);
         let delivered = self.await_arrivals("steady", &volley).await;
@@ -102,12 +103,11 @@ impl Bench<'_> {
         Duration::from_secs(self.effort.seconds.into())
     }
 
-    fn target(&self) -> String {
-        format!("http://{}/hook", self.receiver.address)
-    }
-
-    async fn shot(&self, name: &str, target: Option<String>) -> Result<Arc<Shot>, Failure> {
-        let path = self.server.application(&format!("load {name}"), target).await?;
+    async fn shot(&self, name: &str, receivers: &[Receiver]) -> Result<Arc<Shot>, Failure> {
+        let targets = receivers
+            .iter()
+            .map(|receiver| format!("http://{}/hook", receiver.address));
+        let path = self.server.application(&format!("load {name}"), targets).await?;
         let Server { address, token, .. } = self.server;
         Ok(Arc::new(Shot::new(
             *address,
@@ -119,11 +119,12 @@ impl Bench<'_> {
     }
 
     async fn await_arrivals(&mut self, phase: &str, volley: &Volley) -> Delivered {
-        let got = self
-            .receiver
-            .collect(&volley.accepted, Instant::now() + self.effort.drain)
-            .await;
+        let deadline = Instant::now() + self.effort.drain;
         let sent = volley.accepted.len();
+        let mut got = Delivered::default();
+        for receiver in self.receivers {
+            got.add(receiver.collect(&volley.accepted, deadline).await);
+        }
         for (count, what) in [(got.missing, "never arrived"), (got.damaged, "arrived damaged")] {
             if count > 0 {
                 self.report.fault(format!(

@@ -31,6 +31,7 @@ struct Inbox {
 }
 
 /// What became of the messages that were answered 202.
+#[derive(Default)]
 pub struct Delivered {
     /// First arrival of each message.
     pub first: HashMap<Id, Instant>,
@@ -40,6 +41,20 @@ pub struct Delivered {
     pub duplicates: usize,
     /// Requests that carry no message id, or another body than the payload.
     pub damaged: usize,
+}
+
+impl Delivered {
+    /// Adds what another receiver got of the same messages.
+    pub fn add(&mut self, other: Self) {
+        for (id, instant) in other.first {
+            let first = self.first.entry(id).or_insert(instant);
+            *first = instant.min(*first);
+        }
+        self.last = self.last.max(other.last);
+        self.missing += other.missing;
+        self.duplicates += other.duplicates;
+        self.damaged += other.damaged;
+    }
 }
 
 impl Receiver {

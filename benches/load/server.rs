@@ -76,10 +76,10 @@ impl Server {
     }
 
     /// A new application; with `target`, one endpoint that takes everything. Gives the path to post messages to.
-    pub async fn application(&self, name: &str, target: Option<String>) -> Result<String, Failure> {
+    pub async fn application(&self, name: &str, targets: impl IntoIterator<Item = String>) -> Result<String, Failure> {
         let application = self.call("POST", "/api/v1/app", &json!({ "name": name })).await?;
         let id = application["id"].as_str().ok_or("POST /app: no id in the answer")?;
-        if let Some(url) = target {
+        for url in targets {
             self.call("POST", &format!("/api/v1/app/{id}/endpoint"), &json!({ "url": url }))
                 .await?;
         }
