@@ -4,9 +4,7 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
-
-use chrono::NaiveDateTime;
+use std::time::{Duration, SystemTime};
 
 use super::timestamp::Timestamp;
 
@@ -75,7 +73,8 @@ impl RetrySchedule {
     }
 }
 
-/// Reads a Retry-After header (RFC 9110 section 10.2.3): seconds, or a date in IMF-fixdate form.
+/// Reads a Retry-After header (RFC 9110 section 10.2.3): seconds, or a date in any of the three forms that it may have
+/// (section 5.6.7).
 ///
 /// A date that has passed means no wait. Anything else is `None`, as if the header were absent.
 pub fn parse_retry_after(text: &str, now: Timestamp) -> Option<Duration> {
@@ -83,8 +82,10 @@ pub fn parse_retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
-    let date = NaiveDateTime::parse_from_str(text, "%a, %d %b %Y %H:%M:%S GMT").ok()?;
-    let micros = date.and_utc().timestamp_micros().saturating_sub(now.unix_micros());
+    let date = httpdate::parse_http_date(text).ok()?;
+    let date = date.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    let date = i64::try_from(date.as_micros()).unwrap_or(i64::MAX);
+    let micros = date.saturating_sub(now.unix_micros());
     Some(Duration::from_micros(u64::try_from(micros).unwrap_or(0)))
 }
 
@@ -222,6 +223,21 @@ mod tests {
     }
 
     #[test]
+    fn retry_after_is_read_as_a_date_of_either_obsolete_form_too() {
+        let now = Timestamp::parse_rfc3339("1994-11-06T08:49:30Z").unwrap();
+        for text in [
+            "Sunday, 06-Nov-94 08:49:37 GMT",
+            "Sun Nov  6 08:49:37 1994",
+            "Sun Nov 06 08:49:37 1994",
+        ] {
+            assert_eq!(parse_retry_after(text, now), seconds(7), "{text}");
+        }
+        let later = Timestamp::parse_rfc3339("2026-11-23T04:43:14Z").unwrap();
+        assert_eq!(parse_retry_after("Monday, 23-Nov-26 04:44:14 GMT", later), seconds(60));
+        assert_eq!(parse_retry_after("Tue Nov 24 04:43:14 2026", later), seconds(86_400));
+    }
+
+    #[test]
     fn a_retry_after_that_is_neither_counts_as_absent() {
         for text in [
             "",
@@ -233,6 +249,10 @@ mod tests {
             "soon",
             "Mon, 06 Nov 1994 08:49:37 GMT",
             "Sun, 06 Nov 1994 08:49:37 CET",
+            "Sun, 31 Feb 2027 08:49:37 GMT",
+            "Sunday, 06-Nov-94",
+            "Sun Nov  6 08:49:37 GMT 1994",
+            "Wednesday, xxxxxxxxxxxx",
         ] {
             assert_eq!(parse_retry_after(text, Timestamp(0)), None, "{text}");
         }
