@@ -85,7 +85,7 @@ async fn serve_with(settings: &ServeSettings, loops: &Loops) -> Result<()> {
     let organization = service::organization::get_or_create(&store, DEFAULT_ORGANIZATION).await?;
     tracing::info!(%address, database = store.backend().name(), "serving");
     let has_admin_token = admin_token.is_some();
-    let targets = &settings.allow_targets;
+    let targets = &settings.targets();
     let public_url = settings.public_url.clone().unwrap_or_else(|| welcome::url_of(address));
     welcome::greet(&store, &organization, &public_url, has_admin_token, targets).await?;
 
@@ -137,7 +137,7 @@ async fn run(
         store: store.clone(),
         probes: seen.clone(),
         intake,
-        targets: settings.allow_targets.clone(),
+        targets: settings.targets(),
         public_url: entrance.public_url,
         admin,
         body_deadline: ApiState::BODY_DEADLINE,
@@ -187,7 +187,7 @@ impl ServeSettings {
         Settings {
             attempt_timeout: self.attempt_timeout,
             schedule: self.retry_schedule.clone(),
-            targets: self.allow_targets.clone(),
+            targets: self.targets(),
             history: self.history_retention,
             svix_headers: self.svix_headers,
             disable_after: (!self.disable_after.is_zero()).then_some(self.disable_after),

@@ -14,7 +14,7 @@ pub use secret::{Rotating, Secret, replace, write_missing};
 use secret::{read_secret, resolve};
 
 use crate::domain::retry::RetrySchedule;
-use crate::domain::target::TargetPolicy;
+use crate::domain::target::{Networks, TargetPolicy};
 use crate::error::{Error, Result};
 
 const DEFAULT_DATABASE: &str = "sqlite://data/postrider.sqlite";
@@ -260,7 +260,18 @@ pub struct ServeSettings {
         hide_default_value = true,
         help_heading = "Deliveries"
     )]
-    pub allow_targets: TargetPolicy,
+    allow_targets: TargetPolicy,
+
+    /// Networks that deliveries may not reach though they are public, or allowed: CIDRs, comma-separated [default: none]
+    #[arg(
+        long,
+        env = "POSTRIDER_REFUSE_TARGETS",
+        value_name = "CIDRS",
+        default_value = "",
+        hide_default_value = true,
+        help_heading = "Deliveries"
+    )]
+    refuse_targets: Networks,
 
     /// Seconds between the attempts, comma-separated; set to nothing: one attempt
     #[arg(
@@ -325,6 +336,11 @@ pub struct ServeSettings {
 }
 
 impl ServeSettings {
+    /// The addresses that deliveries may reach.
+    pub fn targets(&self) -> TargetPolicy {
+        self.allow_targets.clone().refusing(self.refuse_targets.clone())
+    }
+
     /// # Errors
     /// `Config` when it is given twice, cannot be read, is too short, has more than two lines or white space in one.
     pub fn admin_token(&self) -> Result<Option<Rotating>> {

@@ -45,82 +45,132 @@ const SIX_TO_FOUR: Ipv6Net = v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16);
 const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
 const MAPPED: Ipv6Net = v6([0, 0, 0, 0, 0, 0xffff, 0, 0], 96);
 
+/// What an endpoint's owner is told of a host that is not called. One text whether it exists or not, or it would tell which
+/// names and addresses our network has.
+pub const NOT_CALLED: &str = "the host does not exist or is not public";
+
 /// Which addresses may be called. The default allows the public internet alone.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct TargetPolicy {
-    allow: Vec<IpNet>,
+    allow: Networks,
+    refuse: Networks,
+}
+
+/// Networks, as an operator lists them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Networks(Vec<IpNet>);
+
+impl FromStr for Networks {
+    type Err = String;
+
+    /// Reads comma-separated networks (`10.1.0.0/16`) or single addresses.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        let networks = text.split(',').map(|entry| parse_network(entry.trim()));
+        networks.collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl Networks {
+    fn contains(&self, ip: IpAddr) -> bool {
+        self.0.iter().any(|net| net.contains(&ip))
+    }
 }
 
 impl FromStr for TargetPolicy {
     type Err = String;
 
-    /// Reads comma-separated networks (`10.1.0.0/16`) or single addresses that may be called although they are not public.
+    /// Reads the networks that may be called although they are not public.
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.trim().is_empty() {
-            return Ok(Self::default());
-        }
-        let allow = text
-            .split(',')
-            .map(|entry| parse_network(entry.trim()))
-            .collect::<Result<_, _>>()?;
-        Ok(Self { allow })
+        Ok(Self {
+            allow: text.parse()?,
+            refuse: Networks::default(),
+        })
     }
 }
 
 impl TargetPolicy {
-    /// Whether this address may be called. An address that carries an IPv4 one (mapped, 6to4, NAT64) is judged by that.
+    /// The same, but that these networks are not called either, though they are public or allowed.
+    pub fn refusing(self, refuse: Networks) -> Self {
+        Self { refuse, ..self }
+    }
+
+    /// Whether this address may be called. An address that carries an IPv4 one (mapped, 6to4, NAT64, ISATAP) is judged by
+    /// that too.
     pub fn allows(&self, ip: IpAddr) -> bool {
         match ip.to_canonical() {
-            IpAddr::V4(ip) => self.names(ip.into()) || !REFUSED_V4.iter().any(|net| net.contains(&ip)),
+            IpAddr::V4(ip) => {
+                let is_refused = self.refuse.contains(ip.into());
+                let is_public = !REFUSED_V4.iter().any(|net| net.contains(&ip));
+                !is_refused && (self.allow.contains(ip.into()) || is_public)
+            }
             IpAddr::V6(ip) => {
-                self.names(ip.into())
-                    || embedded_v4(ip).map_or_else(|| is_public_v6(ip), |inner| self.allows(inner.into()))
+                let refuses = |ip: IpAddr| self.refuse.contains(ip);
+                if refuses(ip.into()) || embedded_v4(ip).any(|inner| refuses(inner.into())) {
+                    return false;
+                }
+                let is_public = is_public_v6(ip) && embedded_v4(ip).all(|inner| self.allows(inner.into()));
+                self.allow.contains(ip.into()) || is_public
             }
         }
     }
 
     /// Like `allows`, with the sentence for the caller.
-    pub fn check_address(&self, ip: IpAddr) -> Result<(), String> {
+    fn check_address(&self, ip: IpAddr) -> Result<(), String> {
         if self.allows(ip) {
             return Ok(());
+        }
+        if self.refuse.contains(ip.to_canonical()) {
+            return Err(format!("address {ip} must not be called"));
         }
         Err(format!(
             "address {ip} is not public and must not be called; POSTRIDER_ALLOW_TARGETS can allow it"
         ))
     }
 
-    /// Checks an endpoint's URL: absolute, http or https, with a host and no user name, at most 2048 characters.
-    ///
-    /// An address as host is checked at once, however it is spelt; a name only when it is resolved. What is returned is
-    /// the form to call; the text as given may be kept to show.
+    /// Checks an endpoint's URL. An address as host is checked at once, however it is spelt; a name only when it is
+    /// resolved. What is returned is the form to call; the text as given may be kept to show.
     pub fn check_url(&self, url: &str) -> Result<Url, String> {
-        if url.chars().count() > URL_MAX {
-            return Err(format!("must be at most {URL_MAX} characters"));
-        }
-        if url
-            .chars()
-            .any(|character| character.is_control() || character.is_whitespace())
-        {
-            return Err("must not contain spaces or control characters".to_owned());
-        }
-        let parsed = Url::parse(url).map_err(|error| format!("must be an absolute http or https URL: {error}"))?;
-        if !matches!(parsed.scheme(), "http" | "https") {
-            return Err("must be an absolute http or https URL".to_owned());
-        }
-        if !parsed.username().is_empty() || parsed.password().is_some() {
-            return Err("must not contain a user name or password; use an own header instead".to_owned());
-        }
-        match parsed.host() {
-            Some(Host::Ipv4(ip)) => self.check_address(ip.into())?,
-            Some(Host::Ipv6(ip)) => self.check_address(ip.into())?,
-            Some(Host::Domain(_)) => {}
-            None => return Err("must name a host".to_owned()),
+        let parsed = parse_url(url)?;
+        if let Some(ip) = literal_address(&parsed) {
+            self.check_address(ip)?;
         }
         Ok(parsed)
     }
+}
 
-    fn names(&self, ip: IpAddr) -> bool {
-        self.allow.iter().any(|net| net.contains(&ip))
+/// Reads an endpoint's URL: absolute, http or https, with a host and no user name, at most 2048 characters.
+pub fn parse_url(url: &str) -> Result<Url, String> {
+    if url.chars().count() > URL_MAX {
+        return Err(format!("must be at most {URL_MAX} characters"));
+    }
+    if url
+        .chars()
+        .any(|character| character.is_control() || character.is_whitespace())
+    {
+        return Err("must not contain spaces or control characters".to_owned());
+    }
+    let parsed = Url::parse(url).map_err(|error| format!("must be an absolute http or https URL: {error}"))?;
+    if !matches!(parsed.scheme(), "http" | "https") {
+        return Err("must be an absolute http or https URL".to_owned());
+    }
+    if !parsed.username().is_empty() || parsed.password().is_some() {
+        return Err("must not contain a user name or password; use an own header instead".to_owned());
+    }
+    match parsed.host() {
+        Some(_) => Ok(parsed),
+        None => Err("must name a host".to_owned()),
+    }
+}
+
+/// Returns the address that a URL has in place of a host's name.
+pub fn literal_address(url: &Url) -> Option<IpAddr> {
+    match url.host()? {
+        Host::Ipv4(ip) => Some(ip.into()),
+        Host::Ipv6(ip) => Some(ip.into()),
+        Host::Domain(_) => None,
     }
 }
 
@@ -128,9 +178,7 @@ fn parse_network(entry: &str) -> Result<IpNet, String> {
     let net = entry
         .parse()
         .or_else(|_| entry.parse::<IpAddr>().map(IpNet::from))
-        .map_err(|_| {
-            format!("'{entry}' in the allowed targets: each must be a network such as 10.1.0.0/16 or an address")
-        })?;
+        .map_err(|_| format!("'{entry}': each must be a network such as 10.1.0.0/16, or an address"))?;
     match net {
         IpNet::V6(mapped) if MAPPED.contains(&mapped) => {
             let [.., a, b, c, d] = mapped.addr().octets();
@@ -140,17 +188,24 @@ fn parse_network(entry: &str) -> Result<IpNet, String> {
     }
 }
 
-fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+/// Returns the IPv4 addresses that a gateway could send this one to.
+fn embedded_v4(ip: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
     let bytes = ip.octets();
     let at = |place: usize| Ipv4Addr::new(bytes[place], bytes[place + 1], bytes[place + 2], bytes[place + 3]);
-    if SIX_TO_FOUR.contains(&ip) {
-        return Some(at(2));
-    }
-    NAT64.contains(&ip).then(|| at(12))
+    let six_to_four = SIX_TO_FOUR.contains(&ip).then(|| at(2));
+    let at_its_end = (NAT64.contains(&ip) || is_isatap(ip)).then(|| at(12));
+    six_to_four.into_iter().chain(at_its_end)
+}
+
+/// Whether the interface is named by `5efe` and an IPv4 address (RFC 5214), under whatever prefix, with the bits for
+/// "globally unique" and "group" set or not.
+fn is_isatap(ip: Ipv6Addr) -> bool {
+    let [.., flags, kind, _, _] = ip.segments();
+    flags & !0x0300 == 0 && kind == 0x5efe
 }
 
 fn is_public_v6(ip: Ipv6Addr) -> bool {
-    PUBLIC_V6.contains(&ip) && !REFUSED_V6.iter().any(|net| net.contains(&ip))
+    NAT64.contains(&ip) || PUBLIC_V6.contains(&ip) && !REFUSED_V6.iter().any(|net| net.contains(&ip))
 }
 
 const fn v4([a, b, c, d]: [u8; 4], prefix_len: u8) -> Ipv4Net {
@@ -225,6 +280,40 @@ mod tests {
         for public in each("::ffff:8.8.8.8 2002:808:808::1 64:ff9b::8.8.8.8") {
             assert!(allowed("", public), "{public}");
         }
+    }
+
+    #[test]
+    fn an_isatap_address_is_judged_by_its_prefix_and_the_address_within() {
+        for refused in each(
+            "2a00:1450:4001::5efe:10.0.0.1 2a00:1450:4001::200:5efe:127.0.0.1 2a00:1450:4001:1:100:5efe:a00:1 \
+         2a00:1450:4001:1:300:5efe:169.254.169.254 fe80::5efe:8.8.8.8 fd00::200:5efe:8.8.8.8 \
+         2002:808:808::5efe:10.0.0.1 2002:a00:1::5efe:8.8.8.8",
+        ) {
+            assert!(!allowed("", refused), "{refused}");
+        }
+        for public in each(
+            "2a00:1450:4001::5efe:8.8.8.8 2a00:1450:4001::200:5efe:8.8.8.8 2002:808:808::5efe:8.8.4.4 \
+         2a00:1450:4001::400:5efe:10.0.0.1 2a00:1450:4001::5eff:10.0.0.1",
+        ) {
+            assert!(allowed("", public), "{public}");
+        }
+        assert!(allowed("10.0.0.0/8", "2a00:1450:4001::5efe:10.0.0.1"));
+    }
+
+    #[test]
+    fn networks_to_refuse_are_refused_whatever_allows_them() {
+        let policy = policy("10.0.0.0/8, fd00::/8")
+            .refusing("8.8.8.0/24, 10.9.0.0/16,2606:4700::/32 , fd12::1".parse().unwrap());
+        for refused in each(
+            "8.8.8.8 10.9.1.1 2606:4700::1111 fd12::1 ::ffff:8.8.8.8 64:ff9b::8.8.8.8 2002:808:808::1 \
+         2a00:1450:4001::5efe:8.8.8.8",
+        ) {
+            assert!(!policy.allows(refused.parse().unwrap()), "{refused}");
+        }
+        for allowed in each("8.8.4.4 10.8.1.1 2606:4701::1111 fd12::2") {
+            assert!(policy.allows(allowed.parse().unwrap()), "{allowed}");
+        }
+        assert!(policy.check_url("http://8.8.8.8/").is_err());
     }
 
     #[test]
