@@ -191,6 +191,7 @@ impl ServeSettings {
             history: self.history_retention,
             svix_headers: self.svix_headers,
             disable_after: (!self.disable_after.is_zero()).then_some(self.disable_after),
+            name_server: None,
         }
     }
 }

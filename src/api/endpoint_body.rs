@@ -57,7 +57,8 @@ pub struct EndpointIn {
     /// random 24 bytes where it is left out.
     #[oai(nullable)]
     pub(super) secret: Option<String>,
-    /// Own headers of its deliveries; names and values have at most 16384 bytes together.
+    /// Own headers of its deliveries; names and values have at most 16384 bytes together. Names go out in title case,
+    /// `X-API-KEY` as `X-Api-Key`.
     #[oai(nullable, validator(max_properties = 50))]
     pub(super) headers: Option<BTreeMap<String, String>>,
 }

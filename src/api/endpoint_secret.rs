@@ -51,7 +51,8 @@ pub struct EndpointSecretRotateIn {
 /// Own headers, all of them.
 #[derive(Debug, Deserialize, Object)]
 pub struct EndpointHeadersIn {
-    /// Names and values have at most 16384 bytes together.
+    /// Names and values have at most 16384 bytes together. Names are kept as given, and go out in title case: `X-API-KEY` as
+    /// `X-Api-Key`.
     #[oai(validator(max_properties = 50))]
     pub(super) headers: BTreeMap<String, String>,
 }

@@ -48,7 +48,8 @@ pub struct OperationalWebhookEndpointIn {
     /// As of any endpoint; a random one is made where it is left out.
     #[oai(nullable)]
     secret: Option<String>,
-    /// Own headers of its deliveries; names and values have at most 16384 bytes together.
+    /// Own headers of its deliveries; names and values have at most 16384 bytes together. Names go out in title case,
+    /// `X-API-KEY` as `X-Api-Key`.
     #[oai(nullable, validator(max_properties = 50))]
     headers: Option<BTreeMap<String, String>>,
 }

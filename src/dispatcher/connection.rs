@@ -1,20 +1,30 @@
-//! Connections to receivers, under deadlines of their own where that of the attempt does not reach: hyper goes on with a
+//! Connections to receivers. They have deadlines of their own where that of the attempt does not reach: hyper goes on with a
 //! connect in the background when an idle connection became free before it, and with writing a request that was answered
-//! before it was read, or given up. Called by client.
+//! before it was read, or given up.
+//!
+//! They also keep what hyper would lose of an answer: the beginning of a head that it refuses, and an answer that came
+//! from a receiver which closed without reading the whole request. Must not judge an answer.
 
 use std::future::Future;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::Uri;
-use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::time::Sleep;
 use tower_service::Service;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Bytes of an answer that are kept: its status line, and in most answers the whole head.
+const HEARD: usize = 2 * 1024;
+/// Bytes of one read, as many as hyper has room for at first.
+const PIECE: usize = 8 * 1024;
 
 /// Connects within the deadline, name, TCP and TLS in all, or not at all.
 #[derive(Clone)]
@@ -48,12 +58,23 @@ where
         Box::pin(async move {
             let connected = tokio::time::timeout(deadline, connecting).await;
             let inner = connected.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no connection in time"))??;
-            Ok(Bounded {
-                inner,
-                deadline,
-                waits: None,
-            })
+            Ok(Bounded::new(inner, deadline))
         })
+    }
+}
+
+/// The first bytes of the latest answer. The connection writes them; the sender reads them when hyper has given the
+/// connection up and told it so.
+#[derive(Clone, Default)]
+pub struct Heard(Arc<Mutex<Vec<u8>>>);
+
+impl Heard {
+    pub fn bytes(&self) -> Vec<u8> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -63,9 +84,54 @@ pub struct Bounded<T> {
     deadline: Duration,
     /// Until when; none while nothing has had to wait since all was taken.
     waits: Option<Pin<Box<Sleep>>>,
+    heard: Heard,
+    /// How many bytes `heard` has, known without its lock.
+    heard_bytes: usize,
+    /// The receiver reads no more.
+    is_deaf: bool,
 }
 
 impl<T> Bounded<T> {
+    fn new(inner: T, deadline: Duration) -> Self {
+        Self {
+            inner,
+            deadline,
+            waits: None,
+            heard: Heard::default(),
+            heard_bytes: 0,
+            is_deaf: false,
+        }
+    }
+
+    /// Keeps the beginning of what the receiver says.
+    fn hear(&mut self, bytes: &[u8]) {
+        let more = bytes.len().min(HEARD - self.heard_bytes);
+        if more > 0 {
+            self.heard.lock().extend_from_slice(&bytes[..more]);
+            self.heard_bytes += more;
+        }
+    }
+
+    /// Begins to listen for the answer to what is written now.
+    fn forget_heard(&mut self) {
+        if self.heard_bytes > 0 {
+            self.heard.lock().clear();
+            self.heard_bytes = 0;
+        }
+    }
+
+    /// Takes `length` bytes as written when the receiver has closed: it may have answered first. With the error hyper would
+    /// give the answer up; reading tells that there is none, and ends the connection.
+    fn taken(&mut self, written: Poll<io::Result<usize>>, length: usize) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(Err(err)) if is_closed(&err) => {
+                self.is_deaf = true;
+                Poll::Ready(Ok(length))
+            }
+            written => written,
+        }
+    }
+
     fn within<R>(&mut self, written: Poll<io::Result<R>>, cx: &mut Context<'_>) -> Poll<io::Result<R>> {
         if written.is_ready() {
             return written;
@@ -80,16 +146,33 @@ impl<T> Bounded<T> {
     }
 }
 
+fn is_closed(err: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    matches!(err.kind(), BrokenPipe | ConnectionAborted | ConnectionReset)
+}
+
 impl<T: Read + Unpin> Read for Bounded<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+    /// Reads through a buffer of its own, since hyper's shows nothing of what was read.
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let mut bytes = [MaybeUninit::uninit(); PIECE];
+        let room = buf.remaining().min(PIECE);
+        let mut piece = ReadBuf::uninit(&mut bytes[..room]);
+        ready!(Pin::new(&mut self.inner).poll_read(cx, piece.unfilled()))?;
+        self.hear(piece.filled());
+        buf.put_slice(piece.filled());
+        Poll::Ready(Ok(()))
     }
 }
 
 impl<T: Write + Unpin> Write for Bounded<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.is_deaf {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        self.forget_heard();
         let written = Pin::new(&mut self.inner).poll_write(cx, buf);
-        self.within(written, cx)
+        let taken = self.taken(written, buf.len());
+        self.within(taken, cx)
     }
 
     fn poll_write_vectored(
@@ -97,8 +180,14 @@ impl<T: Write + Unpin> Write for Bounded<T> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let length = bufs.iter().map(|buf| buf.len()).sum();
+        if self.is_deaf {
+            return Poll::Ready(Ok(length));
+        }
+        self.forget_heard();
         let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
-        self.within(written, cx)
+        let taken = self.taken(written, length);
+        self.within(taken, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -107,7 +196,14 @@ impl<T: Write + Unpin> Write for Bounded<T> {
 
     /// Asked for when all has been written.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
+        let flushed = match Pin::new(&mut self.inner).poll_flush(cx) {
+            // Of TLS this may be the first that fails.
+            Poll::Ready(Err(err)) if self.is_deaf || is_closed(&err) => {
+                self.is_deaf = true;
+                Poll::Ready(Ok(()))
+            }
+            flushed => flushed,
+        };
         if matches!(flushed, Poll::Ready(Ok(()))) {
             self.waits = None;
         }
@@ -122,7 +218,7 @@ impl<T: Write + Unpin> Write for Bounded<T> {
 
 impl<T: Connection> Connection for Bounded<T> {
     fn connected(&self) -> Connected {
-        self.inner.connected()
+        self.inner.connected().extra(self.heard.clone())
     }
 }
 
@@ -161,9 +257,9 @@ mod tests {
 
     async fn connect(answers: bool) -> Result<(TokioIo<Bounded<TokioIo<DuplexStream>>>, DuplexStream), BoxError> {
         let connected = Connector::new(Target(answers), DEADLINE).call(Uri::from_static("http://a/"));
-        let Bounded { inner, deadline, waits } = connected.await?;
+        let Bounded { inner, deadline, .. } = connected.await?;
         let (inner, far) = inner;
-        Ok((TokioIo::new(Bounded { inner, deadline, waits }), far))
+        Ok((TokioIo::new(Bounded::new(inner, deadline)), far))
     }
 
     fn is_too_late(err: &(dyn std::error::Error + 'static)) -> bool {
@@ -216,6 +312,33 @@ mod tests {
             );
             sent.unwrap();
             got.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_receiver_said_before_it_closed_is_read_though_writing_fails() {
+        let (mut near, mut far) = connect(true).await.unwrap();
+        far.write_all(b"an answer").await.unwrap();
+        drop(far);
+        near.write_all(&[0; 1000]).await.unwrap();
+        near.flush().await.unwrap();
+        let mut answer = Vec::new();
+        near.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, b"an answer");
+        assert_eq!(near.inner().heard.bytes(), b"an answer");
+    }
+
+    #[tokio::test]
+    async fn no_more_than_the_beginning_of_the_latest_answer_is_kept() {
+        let (mut near, mut far) = connect(true).await.unwrap();
+        for letter in [b'a', b'b'] {
+            near.write_all(b"a request").await.unwrap();
+            far.read_exact(&mut [0; 9]).await.unwrap();
+            let (answer, mut read) = (vec![letter; 3 * HEARD], vec![0; 3 * HEARD]);
+            let (said, read) = tokio::join!(far.write_all(&answer), near.read_exact(&mut read));
+            said.unwrap();
+            read.unwrap();
+            assert_eq!(near.inner().heard.bytes(), vec![letter; HEARD]);
         }
     }
 }

@@ -5,19 +5,21 @@
 mod claimer;
 mod client;
 mod connection;
+mod exchange;
 mod extension;
 mod heartbeat;
 mod held;
 mod janitor;
-mod large;
 mod look;
+mod names;
 mod sender;
 mod settler;
-mod spelling;
+mod shares;
 mod statistics;
 mod take_over;
 mod tasks;
 
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -64,6 +66,8 @@ pub struct Settings {
     pub svix_headers: bool,
     /// How long an endpoint may fail before it is disabled; none: for ever.
     pub disable_after: Option<Duration>,
+    /// The name server that resolves the names of receivers; none: those of the system's configuration.
+    pub name_server: Option<SocketAddr>,
 }
 
 pub struct Dispatcher {

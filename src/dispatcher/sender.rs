@@ -1,28 +1,29 @@
-//! One attempt: checks the target, signs, sends, caps the answer. Its result is an outcome, never an error: a
-//! customer's 500 is a fact to record. Holds no transaction. Called by the dispatcher for every lease.
+//! One attempt: checks the target, signs, sends. Its result is an outcome, never an error: a customer's 500 is a fact to
+//! record. Holds no transaction.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
-use hyper::{Request, Response};
+use http_body_util::Full;
+use hyper::Request;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::Semaphore;
+use url::{Position, Url};
 
 use super::Settings;
 use super::client::{self, Client};
-use super::large::LargeBodies;
-use super::spelling::Spellings;
-use crate::domain::delivery::{Answer, Decision, Outcome, answer_text, decide};
+use super::exchange::{NoAnswer, exchange};
+use super::names::{PublicNames, asked_by};
+use super::shares::Shares;
+use crate::domain::delivery::{Decision, Outcome, answer_text, decide};
 use crate::domain::id::Prefix;
-use crate::domain::retry::{RetrySchedule, parse_retry_after};
+use crate::domain::retry::RetrySchedule;
 use crate::domain::secret::EndpointSecret;
 use crate::domain::signature::sign;
 use crate::domain::standing::judge;
-use crate::domain::target::TargetPolicy;
+use crate::domain::target::{NOT_CALLED, TargetPolicy, literal_address, parse_url};
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Result};
 use crate::store::Store;
@@ -32,13 +33,15 @@ use crate::store::queue::{self, AttemptRow, Content, Lease, Settlement, Target};
 
 /// What the lease must still cover beyond the attempt's deadline when the attempt begins: time to settle it.
 const SETTLE_MARGIN: Duration = Duration::from_secs(5);
-/// Bytes of an answer that are read; the rest is cut off with its connection. More than is kept, so that an answer
-/// just above the cap leaves its connection usable.
-const READ_CAP: usize = 32 * 1024;
 /// Kilobytes of large bodies in memory at once.
 const LARGE_KB: usize = 64 * 1024;
 /// Large bodies that are read at once.
 const READS: usize = 2;
+/// How long an attempt that this machine had no file descriptors or memory for keeps its slot: given back at once, it would
+/// be claimed and fail again and again, and holding it lets those under way end.
+const SHORTAGE_PAUSE: Duration = Duration::from_secs(1);
+/// The operator is told of such a shortage no more often.
+const SHORTAGE_TOLD: Duration = Duration::from_secs(60);
 /// The names of id, timestamp and signatures: those of Standard Webhooks, and older ones that some receivers know alone.
 const SIGNATURE_HEADERS: [[&str; 3]; 2] = [
     ["webhook-id", "webhook-timestamp", "webhook-signature"],
@@ -49,16 +52,19 @@ const AGENT: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
 pub(super) struct Sender {
     store: Store,
     client: Client,
+    names: PublicNames,
     targets: Arc<TargetPolicy>,
     timeout: Duration,
     schedule: RetrySchedule,
-    large: LargeBodies,
+    /// Kilobytes of large bodies.
+    large: Shares,
     /// Large bodies are read over the queue's connections, so few at once.
     reads: Semaphore,
     random: SystemRandom,
     svix_headers: bool,
     disable_after: Option<Duration>,
-    spellings: Spellings,
+    /// When the operator was last told of a shortage.
+    shortage_told: Mutex<Option<Instant>>,
 }
 
 /// A lease that has been dealt with.
@@ -123,18 +129,20 @@ impl Sent {
 impl Sender {
     pub fn new(store: Store, settings: Settings) -> Result<Self> {
         let targets = Arc::new(settings.targets);
+        let names = PublicNames::new(targets.clone(), settings.name_server, settings.attempt_timeout);
         Ok(Self {
             store,
-            client: client::new(targets.clone(), settings.attempt_timeout)?,
+            client: client::new(names.clone(), settings.attempt_timeout)?,
+            names,
             targets,
             timeout: settings.attempt_timeout,
             schedule: settings.schedule,
-            large: LargeBodies::new(LARGE_KB),
+            large: Shares::new(LARGE_KB),
             reads: Semaphore::new(READS),
             random: SystemRandom::new(),
             svix_headers: settings.svix_headers,
             disable_after: settings.disable_after,
-            spellings: Spellings::default(),
+            shortage_told: Mutex::default(),
         })
     }
 
@@ -150,7 +158,7 @@ impl Sender {
             Content::Gone => (None, None),
             Content::Large(bytes) => {
                 let too_late = clock.sleep_until(begins_before);
-                let Some(room) = self.large.room(&target.app_id, *bytes, too_late).await else {
+                let Some(room) = self.large.room(&target.app_id, *bytes / 1024 + 1, too_late).await else {
                     return unsent(lease);
                 };
                 let body = {
@@ -175,7 +183,10 @@ impl Sender {
         let created_at = clock.now();
         let id = clock.new_id_at(Prefix::Attempt, created_at);
         let began = Instant::now();
-        let outcome = self.attempt(&lease, created_at, &target, body).await;
+        let Some(outcome) = self.attempt(&lease, created_at, &target, body).await else {
+            tokio::time::sleep(SHORTAGE_PAUSE).await;
+            return unsent(lease);
+        };
         lease.slot.learn(&outcome);
         let (response_status, response) = match &outcome {
             Outcome::Answered(answer) => (answer.status.into(), answer.body.clone()),
@@ -244,58 +255,84 @@ impl Sender {
         f64::from(i32::from_le_bytes(bytes)) / f64::from(i32::MAX).abs()
     }
 
-    /// One deadline over everything: connect, headers, body.
-    async fn attempt(&self, lease: &Lease, at: Timestamp, target: &Target, body: Bytes) -> Outcome {
-        let request = match self.request(lease, at, target, body).await {
+    /// Makes one attempt. Returns `None` if this machine had no file descriptors or memory left for it: that is no failure of
+    /// the endpoint, and the delivery is given back.
+    async fn attempt(&self, lease: &Lease, at: Timestamp, target: &Target, body: Bytes) -> Option<Outcome> {
+        let request = match self.request(lease, at, target, body) {
             Ok(request) => request,
-            Err(err) => return Outcome::NoAnswer { error: err.to_string() },
+            Err(err) => return Some(Outcome::NoAnswer { error: err.to_string() }),
         };
-        match tokio::time::timeout(self.timeout, self.exchange(request, at)).await {
-            Ok(Ok(answer)) => Outcome::Answered(answer),
-            Ok(Err(error)) => Outcome::NoAnswer {
+        let exchange = exchange(&self.client, request, at, self.timeout);
+        match asked_by(&target.app_id, exchange).await {
+            Ok(answer) => Some(Outcome::Answered(answer)),
+            Err(NoAnswer::Failed(error)) => Some(Outcome::NoAnswer {
                 error: answer_text(error.as_bytes()),
-            },
-            Err(_) => Outcome::NoAnswer {
-                error: format!("no complete answer within {} s", self.timeout.as_secs()),
-            },
+            }),
+            Err(NoAnswer::Shortage(why)) => {
+                self.warn_shortage(&why);
+                None
+            }
         }
     }
 
-    async fn request(
-        &self,
-        lease: &Lease,
-        at: Timestamp,
-        target: &Target,
-        body: Bytes,
-    ) -> Result<Request<Full<Bytes>>> {
-        let url = self.targets.check_url(&target.url).map_err(Error::config)?;
-        let own = target.headers.open(self.store.keys()?, &target.endpoint_id)?;
-        let mut headers = HeaderMap::with_capacity(own.len() + 8);
-        for (name, value) in &own {
-            let invalid = || Error::config(format!("the endpoint's header {name} is not a valid header"));
-            let name = HeaderName::try_from(name).map_err(|_| invalid())?;
-            headers.insert(name, HeaderValue::try_from(value).map_err(|_| invalid())?);
+    /// Tells the operator of a shortage, once in a while.
+    fn warn_shortage(&self, why: &str) {
+        let mut told = self.shortage_told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|at| at.elapsed() >= SHORTAGE_TOLD) {
+            *told = Some(Instant::now());
+            tracing::error!(
+                why,
+                "this machine has too few file descriptors or too little memory; deliveries wait, and do not count as failed"
+            );
         }
-        // Ours go last: an endpoint's own headers never replace them.
-        let seconds = at.unix_seconds();
-        let signature = header(&sign(&self.secrets(target, at)?, &lease.message_id, seconds, &body))?;
+    }
+
+    fn request(&self, lease: &Lease, at: Timestamp, target: &Target, body: Bytes) -> Result<Request<Full<Bytes>>> {
+        let url = self.callable(&target.url)?;
+        let custom = target.headers.open(self.store.keys()?, &target.endpoint_id)?;
+        let mut headers = HeaderMap::with_capacity(custom.len() + 12);
+        // Host comes first (RFC 9110, section 7.2); they go out in the order in which they are set.
+        headers.insert(HOST, header(&url[Position::BeforeHost..Position::AfterPort])?);
+        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         let content_type = match &lease.content_type {
-            Some(own) => header(own)?,
+            Some(given) => header(given)?,
             None => HeaderValue::from_static("application/json"),
         };
         headers.insert(CONTENT_TYPE, content_type);
-        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        let seconds = at.unix_seconds();
+        let signature = header(&sign(&self.secrets(target, at)?, &lease.message_id, seconds, &body))?;
         for [id, timestamp, signatures] in SIGNATURE_HEADERS.into_iter().take(1 + usize::from(self.svix_headers)) {
             headers.insert(id, header(&lease.message_id)?);
             headers.insert(timestamp, seconds.into());
             headers.insert(signatures, signature.clone());
         }
+        for (name, value) in &custom {
+            let invalid = || Error::config(format!("the endpoint's header {name} is not a valid header"));
+            let name = HeaderName::try_from(name).map_err(|_| invalid())?;
+            let value = HeaderValue::try_from(value).map_err(|_| invalid())?;
+            // Of ours an endpoint may replace what it accepts, and nothing else.
+            if name == ACCEPT || !headers.contains_key(&name) {
+                headers.insert(name, value);
+            }
+        }
         let mut request = Request::post(url.as_str()).body(Full::new(body));
         if let Ok(request) = &mut request {
             *request.headers_mut() = headers;
-            *request.extensions_mut() = self.spellings.of(own.keys().map(String::as_str)).await?;
         }
         request.map_err(|err| Error::config("the endpoint's url cannot be called").because(err))
+    }
+
+    /// Reads the endpoint's URL. An address in it is checked here; a name when it is resolved.
+    fn callable(&self, url: &str) -> Result<Url> {
+        let url = parse_url(url).map_err(Error::config)?;
+        match literal_address(&url) {
+            Some(ip) if !self.targets.allows(ip) => {
+                self.names.warn_refused(url.host_str().unwrap_or_default());
+                Err(Error::config(NOT_CALLED))
+            }
+            _ => Ok(url),
+        }
     }
 
     /// Those that sign at this instant.
@@ -307,22 +344,6 @@ impl Sender {
             EndpointSecret::parse(&String::from_utf8_lossy(&clear)).map_err(Error::internal)
         });
         opened.collect()
-    }
-
-    async fn exchange(&self, request: Request<Full<Bytes>>, at: Timestamp) -> Result<Answer, String> {
-        let response = self.client.request(request).await.map_err(|err| reason(&err))?;
-        let status = response.status().as_u16();
-        let retry_after = response
-            .headers()
-            .get(RETRY_AFTER)
-            .and_then(|value| value.to_str().ok());
-        let retry_after = retry_after.and_then(|text| parse_retry_after(text, at));
-        let body = read(response).await.map_err(|err| reason(&err))?;
-        Ok(Answer {
-            status,
-            body: answer_text(&body),
-            retry_after,
-        })
     }
 }
 
@@ -338,30 +359,4 @@ pub(super) fn unsent(lease: Lease) -> (Sent, Unsettled) {
 
 fn header(text: &str) -> Result<HeaderValue> {
     HeaderValue::from_str(text).map_err(|err| Error::internal("a header of ours is not valid").because(err))
-}
-
-/// The answer's body, cut at the cap.
-async fn read(response: Response<Incoming>) -> Result<Vec<u8>, hyper::Error> {
-    let mut body = response.into_body();
-    let mut bytes = Vec::new();
-    while let Some(frame) = body.frame().await {
-        if let Ok(part) = frame?.into_data() {
-            bytes.extend_from_slice(&part);
-        }
-        if bytes.len() > READ_CAP {
-            break;
-        }
-    }
-    Ok(bytes)
-}
-
-/// An error with its causes in one line: what went wrong is often the last of them.
-fn reason(err: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = err.to_string();
-    let mut cause = err.source();
-    while let Some(err) = cause {
-        text = format!("{text}: {err}");
-        cause = err.source();
-    }
-    text
 }

@@ -113,14 +113,25 @@ pub fn decide(
         .map_or(Decision::Failed, |delay| Decision::Retry { at: now.plus(delay) })
 }
 
-/// The text kept of an answer's body: its first 20 000 bytes, base64 where they are not UTF-8.
+/// Returns the text kept of an answer's body: its first 20 000 bytes, base64 where they are not UTF-8.
 ///
 /// U+0000 becomes U+FFFD, which Postgres can store. A character that the cut runs through is left out.
 pub fn answer_text(bytes: &[u8]) -> String {
-    let kept = &bytes[..bytes.len().min(ANSWER_MAX)];
+    text_of(&bytes[..bytes.len().min(ANSWER_MAX)], bytes.len() >= ANSWER_MAX)
+}
+
+/// Returns the text kept of a body that did not come to its end: what came, and a remark on how it ended.
+pub fn unfinished_answer_text(bytes: &[u8], ending: &str) -> String {
+    let room = ANSWER_MAX.saturating_sub(ending.len() + "\n()".len());
+    let text = text_of(&bytes[..bytes.len().min(room)], true);
+    let line_end = if text.is_empty() { "" } else { "\n" };
+    format!("{text}{line_end}({ending})")
+}
+
+fn text_of(kept: &[u8], is_cut: bool) -> String {
     let text = match std::str::from_utf8(kept) {
         Ok(text) => text,
-        Err(error) if error.error_len().is_none() && bytes.len() >= ANSWER_MAX => {
+        Err(error) if error.error_len().is_none() && is_cut => {
             std::str::from_utf8(&kept[..error.valid_up_to()]).unwrap_or_default()
         }
         Err(_) => return STANDARD.encode(kept),
@@ -291,5 +302,20 @@ mod tests {
         let mut long = vec![b'x'; 30_000];
         long[25_000] = 0xff;
         assert_eq!(answer_text(&long).len(), 20_000);
+    }
+
+    #[test]
+    fn a_body_that_was_cut_off_is_kept_with_a_remark() {
+        assert_eq!(unfinished_answer_text(b"half", "ended early"), "half\n(ended early)");
+        assert_eq!(unfinished_answer_text(b"", "ended early"), "(ended early)");
+        let split = "gr\u{fc}".as_bytes().split_last().unwrap().1;
+        assert_eq!(
+            unfinished_answer_text(split, "e"),
+            "gr\n(e)",
+            "the cut runs through a character"
+        );
+        let long = unfinished_answer_text(&[b'x'; 30_000], "ended early");
+        assert_eq!(long.len(), 20_000);
+        assert!(long.ends_with("x\n(ended early)"));
     }
 }

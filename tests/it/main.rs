@@ -4,6 +4,7 @@
 #[macro_use]
 mod harness;
 
+mod answers;
 mod api;
 mod application;
 mod architecture;
@@ -39,6 +40,7 @@ mod message_in;
 mod metrics;
 mod migrate;
 mod migrations;
+mod names;
 mod openapi;
 mod openapi_examples;
 mod openapi_refusals;
@@ -66,6 +68,7 @@ mod sending;
 mod serve;
 mod settlement;
 mod shared_write;
+mod shortage;
 mod slowdown;
 mod sqlite_file;
 mod stall;
@@ -75,3 +78,4 @@ mod stats;
 mod supervision;
 mod take_over;
 mod throttle;
+mod tls;

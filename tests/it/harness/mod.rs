@@ -5,9 +5,11 @@
 
 mod caller;
 mod database;
+mod name_server;
 mod postgres;
 mod program;
 mod proxy;
+mod raw;
 mod receiver;
 mod rig;
 mod standby;
@@ -16,8 +18,10 @@ mod within;
 
 pub use caller::Caller;
 pub use database::{Kind, TestDatabase, connect, on_postgres, on_sqlite, rows};
+pub use name_server::{NameServer, Zone};
 pub use program::{KEY, Program, Serving};
 pub use proxy::Proxy;
+pub use raw::{RawReceiver, Then, read_request};
 pub use receiver::{Answer, Arrival, Gate, Receiver};
 pub use rig::{ORG, Rig, SECRET, START, Shape};
 pub use standby::Replicated;

@@ -1,5 +1,6 @@
 //! The queue without its HTTP side: a store, an intake and a dispatcher that is stepped by hand, on a test clock.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ pub struct Shape {
     pub keys: &'static [&'static str],
     /// How long Postgres may take over an answer.
     pub answer_deadline: Duration,
+    /// Resolves the names of receivers, instead of the system's.
+    pub name_server: Option<SocketAddr>,
 }
 
 impl Default for Shape {
@@ -68,6 +71,7 @@ impl Default for Shape {
             url: None,
             keys: &[KEY],
             answer_deadline: ANSWER_DEADLINE,
+            name_server: None,
         }
     }
 }
@@ -130,6 +134,7 @@ impl Rig {
             targets: shape.targets.parse().unwrap(),
             svix_headers: shape.svix_headers,
             disable_after: shape.disable_after,
+            name_server: shape.name_server,
         };
         let mut dispatcher = Dispatcher::new(&store, &handoff, fast, settings).unwrap();
         dispatcher.start().await.expect("the dispatcher takes an owner id");

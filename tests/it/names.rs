@@ -1,0 +1,178 @@
+//! Names of receivers: who is asked for them, how long an answer is remembered, and whom a silent name server slows.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use postrider::domain::target::NOT_CALLED;
+use postrider::store::handoff::Caps;
+
+use crate::harness::{Answer, DEADLINE, NameServer, Receiver, Rig, Shape, TestDatabase, Zone, rows, within};
+
+const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
+async fn asking(db: &TestDatabase, server: &NameServer) -> Rig {
+    let shape = Shape {
+        name_server: Some(server.address()),
+        ..Shape::default()
+    };
+    Rig::shaped(db, shape).await
+}
+
+fn url(name: &str, receiver: SocketAddr) -> String {
+    format!("http://{name}:{}/", receiver.port())
+}
+
+/// The texts of all attempts that had no answer.
+async fn reasons(rig: &Rig) -> Vec<String> {
+    let sql = "select response from attempt where response_status = 0 order by endpoint_id";
+    let found = rows(&rig.db, sql).await;
+    found.iter().map(|row| row.try_get("", "response").unwrap()).collect()
+}
+
+both!(a_name_is_asked_for_again_when_its_time_to_live_is_over, async |db| {
+    let zones = [
+        ("lasting.test", Zone::Address(HERE, 3600)),
+        ("brief.test", Zone::Address(HERE, 0)),
+    ];
+    let server = NameServer::start(zones).await;
+    let mut rig = asking(db, &server).await;
+    let receiver = Receiver::start().await;
+    // Each delivery connects anew.
+    receiver.answer(Answer::ok().header("connection", "close"));
+    let app = rig.application("a").await;
+    for (number, (name, _)) in zones.iter().enumerate() {
+        rig.endpoint(&app, &number.to_string(), &url(name, receiver.address()))
+            .await;
+    }
+    for _ in 0..3 {
+        rig.accept(&app, "{}").await;
+        rig.step().await;
+    }
+    assert_eq!(receiver.count(), 6);
+    assert_eq!((server.asked("lasting.test"), server.asked("brief.test")), (1, 3));
+});
+
+both!(
+    a_name_that_does_not_exist_and_one_that_is_not_public_have_the_same_text,
+    async |db| {
+        let private = Zone::Address(Ipv4Addr::new(10, 1, 2, 3), 60);
+        let server = NameServer::start([("private.test", private)]).await;
+        let shape = Shape {
+            targets: "",
+            name_server: Some(server.address()),
+            ..Shape::default()
+        };
+        let mut rig = Rig::shaped(db, shape).await;
+        let app = rig.application("a").await;
+        let hosts = ["private.test", "missing.test", "localhost", "10.1.2.3", "[::1]"];
+        for (number, host) in hosts.iter().enumerate() {
+            rig.endpoint(&app, &number.to_string(), &format!("http://{host}/"))
+                .await;
+        }
+        rig.accept(&app, "{}").await;
+        rig.step().await;
+        assert_eq!(reasons(&rig).await, [NOT_CALLED; 5]);
+        assert!(!NOT_CALLED.contains("POSTRIDER"), "a customer can set nothing");
+    }
+);
+
+both!(a_name_server_that_fails_is_told_from_a_missing_name, async |db| {
+    let server = NameServer::start([("failing.test", Zone::Fails)]).await;
+    let mut rig = asking(db, &server).await;
+    let app = rig.application("a").await;
+    rig.endpoint(&app, "e", "http://failing.test/").await;
+    rig.accept(&app, "{}").await;
+    rig.step().await;
+    let reason = reasons(&rig).await.remove(0);
+    assert!(reason.starts_with("the host's name could not be resolved"), "{reason}");
+});
+
+both!(
+    a_name_that_was_not_answered_in_time_is_not_asked_for_at_once_again,
+    async |db| {
+        let server = NameServer::start([("silent.test", Zone::Silent)]).await;
+        let shape = Shape {
+            attempt_timeout: Duration::from_millis(600),
+            name_server: Some(server.address()),
+            ..Shape::default()
+        };
+        let mut rig = Rig::shaped(db, shape).await;
+        let app = rig.application("a").await;
+        for name in ["1", "2"] {
+            rig.endpoint(&app, name, "http://silent.test/").await;
+        }
+        let mut asked = Vec::new();
+        for _ in 0..2 {
+            rig.accept(&app, "{}").await;
+            rig.step().await;
+            asked.push(server.asked("silent.test"));
+        }
+        assert!(
+            (1..=2).contains(&asked[0]),
+            "one lookup for both endpoints asks twice at most: {asked:?}"
+        );
+        assert_eq!(asked[0], asked[1], "none for the second message");
+        assert_eq!(
+            reasons(&rig).await,
+            ["the host's name servers did not answer in time"; 4]
+        );
+    }
+);
+
+/// How long messages take to arrive, each to an endpoint whose name nobody has asked for before: in 100 the second longest.
+async fn p99(rig: &Rig, receiver: &Receiver, round: &str) -> Duration {
+    const MESSAGES: usize = 100;
+    let mut waits = Vec::new();
+    for number in 0..MESSAGES {
+        let name = format!("{round}{number}");
+        let app = rig.application(&name).await;
+        rig.endpoint(&app, &name, &url(&format!("{name}.healthy.test"), receiver.address()))
+            .await;
+        let before = receiver.count();
+        let begun = Instant::now();
+        rig.accept(&app, "{}").await;
+        receiver.wait_for(before + 1).await;
+        waits.push(begun.elapsed());
+    }
+    waits.sort();
+    waits[MESSAGES - 2]
+}
+
+both!(
+    a_thousand_silent_names_of_one_customer_do_not_slow_another,
+    async |db| {
+        let zones = [("healthy.test", Zone::Address(HERE, 60)), ("silent.test", Zone::Silent)];
+        let server = NameServer::start(zones).await;
+        let caps = Caps {
+            process: 1_024,
+            endpoint: 128,
+        };
+        let shape = Shape {
+            caps,
+            attempt_timeout: Duration::from_secs(30),
+            name_server: Some(server.address()),
+            ..Shape::default()
+        };
+        let mut rig = Rig::shaped(db, shape).await;
+        let receiver = Receiver::start().await;
+        let silent = rig.application("silent").await;
+        rig.endpoints(&silent, 1_000, "").await;
+        let names = "update endpoint set url = 'http://' || replace(id, '_', '-') || '.silent.test/'";
+        rig.sql(names, []).await;
+        let running = rig.run();
+        let alone = p99(&rig, &receiver, "alone").await;
+        rig.accept(&silent, "{}").await;
+        within(DEADLINE, "its share of lookups is under way", async || {
+            (server.names() >= 100 + 128).then_some(())
+        })
+        .await;
+        let beside = p99(&rig, &receiver, "beside").await;
+        println!("p99 alone {alone:?}, beside a thousand silent names {beside:?}");
+        // A machine that is loaded by other tests makes both longer; waiting for a silent lookup would take ten seconds.
+        assert!(
+            beside < 2 * alone + Duration::from_secs(4),
+            "{alone:?} became {beside:?}"
+        );
+        running.stop(false).await;
+    }
+);
