@@ -98,14 +98,20 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// A lookup of a name holds a thread as long as its name server is silent, and there may be as many as deliveries in flight
-/// (1,024), each replaced by another when it is given up. Threads are started when they are needed.
-const MOST_BLOCKING: usize = 2_048;
+/// Threads that the process has at most: those that run tasks, those that block, and some twenty for SQLite's connections,
+/// signals and the start. A test compares the `pids_limit` of the Compose files: a command beside it has room too.
+pub const MOST_THREADS: usize = MOST_WORKERS + MOST_BLOCKING + 32;
+/// Threads that run tasks: one a processor, and no more than this. What is sent and stored waits for networks and disks.
+const MOST_WORKERS: usize = 32;
+/// Threads for what blocks: lookups of the database's name. Receivers' names are looked up without threads.
+const MOST_BLOCKING: usize = 64;
 
 fn execute(cli: Cli) -> Result<()> {
     telemetry::start(&cli.log)?;
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .worker_threads(processors.min(MOST_WORKERS))
         .max_blocking_threads(MOST_BLOCKING)
         .build()
         .map_err(|err| Error::internal("cannot start the runtime").because(err))?;
@@ -123,7 +129,7 @@ fn execute(cli: Cli) -> Result<()> {
             Command::Secrets(arguments) => secrets::run(&arguments),
         }
     });
-    // What still runs, such as the lookup of a name at a silent name server, keeps the process no longer.
+    // What still runs, such as the lookup of the database's name at a silent name server, keeps the process no longer.
     runtime.shutdown_background();
     ended
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use postrider::cli::MOST_THREADS;
+
 use crate::harness::Program;
 
 const SECRET: &str = "do-not-show-this-to-anyone-please";
@@ -134,6 +136,33 @@ async fn compose_passes_every_setting_on_but_for_those_that_the_readme_names() {
     );
     let known = |(name, _): &&(String, bool)| !help.contains(name);
     assert_eq!(passed.iter().find(known), None, "no setting has this name");
+}
+
+#[test]
+fn compose_gives_the_program_as_many_threads_as_it_may_start() {
+    let others = [
+        include_str!("../../examples/compose/production/docker-compose.yml"),
+        include_str!("../../examples/compose/sqlite/docker-compose.yml"),
+    ];
+    for file in [COMPOSE].into_iter().chain(others) {
+        let limit = file.split_once("\n  pids_limit: ").expect("it has a limit for all").1;
+        let limit = limit.lines().next().expect("a line").trim();
+        let limit: usize = limit.parse().expect("a number");
+        assert!(limit >= 2 * MOST_THREADS, "{limit}: `serve` and a command beside it");
+    }
+}
+
+#[tokio::test]
+async fn networks_of_targets_are_checked_at_the_start() {
+    for name in ["ALLOW", "REFUSE"] {
+        let program = Program::bare().env(&format!("POSTRIDER_{name}_TARGETS"), "10.0.0.0/8, 10.0");
+        let line = program.run(&["serve", "--listen", "127.0.0.1:0"]).await.failed(2);
+        let option = format!("--{}-targets", name.to_lowercase());
+        assert!(
+            line.contains(&option) && line.contains("'10.0': each must be a network"),
+            "{line}"
+        );
+    }
 }
 
 #[tokio::test]
