@@ -1,9 +1,10 @@
 //! Every setting, once: option, environment name, `*_FILE` form, default, check, whether it is secret.
 //! Must not act on a setting. Called by cli, which parses, and app, which builds the parts from it.
 
+mod database_url;
 mod secret;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -97,8 +98,7 @@ impl DatabaseSettings {
         let (value, file) = (self.database_url.as_ref(), self.database_url_file.as_deref());
         let url = resolve("DATABASE_URL", value, file)?;
         let url = url.unwrap_or_else(|| Secret::from(DEFAULT_DATABASE.to_owned()));
-        check_url("DATABASE_URL", &url)?;
-        Ok(url)
+        database_url::check("DATABASE_URL", &url)
     }
 
     /// # Errors
@@ -107,26 +107,6 @@ impl DatabaseSettings {
         let (value, file) = (self.database_password.as_ref(), self.database_password_file.as_deref());
         resolve("POSTRIDER_DATABASE_PASSWORD", value, file)
     }
-}
-
-/// # Errors
-/// `Config` when it is neither an SQLite file nor a Postgres server.
-fn check_url(name: &str, url: &Secret) -> Result<()> {
-    let url = url.expose();
-    let broken = match url.strip_prefix("sqlite:") {
-        Some(path) if path.contains(":memory:") || path.trim_start_matches('/').is_empty() => {
-            "must name a file: sqlite://PATH"
-        }
-        Some(path) if path.contains('?') => "takes no parameters: sqlite://PATH alone",
-        None if !["postgres://", "postgresql://"]
-            .iter()
-            .any(|scheme| url.starts_with(scheme)) =>
-        {
-            "must start with sqlite:// or postgresql://"
-        }
-        _ => return Ok(()),
-    };
-    Err(Error::config(format!("{name} {broken}")))
 }
 
 /// Where migrations go, when not to DATABASE_URL.
@@ -151,8 +131,8 @@ impl MigrateSettings {
             self.migrate_database_url_file.as_deref(),
         );
         let url = resolve("MIGRATE_DATABASE_URL", value, file)?;
-        url.iter().try_for_each(|url| check_url("MIGRATE_DATABASE_URL", url))?;
-        Ok(url)
+        let checked = url.map(|url| database_url::check("MIGRATE_DATABASE_URL", &url));
+        checked.transpose()
     }
 }
 
@@ -196,12 +176,13 @@ pub fn read_encryption_key(path: &Path) -> Result<Rotating> {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Serving")]
 pub struct ListenSettings {
-    /// Address and port of the API
+    /// Address and port of the API; :8080 is all IPv4 addresses of the machine
     #[arg(
         long,
         env = "POSTRIDER_LISTEN",
         value_name = "ADDRESS",
-        default_value = "127.0.0.1:8080"
+        default_value = "127.0.0.1:8080",
+        value_parser = socket_address
     )]
     pub listen: SocketAddr,
 }
@@ -320,6 +301,7 @@ pub struct ServeSettings {
         long,
         env = "POSTRIDER_METRICS_LISTEN",
         value_name = "ADDRESS",
+        value_parser = socket_address,
         help_heading = "Serving"
     )]
     pub metrics_listen: Option<SocketAddr>,
@@ -356,6 +338,20 @@ impl ServeSettings {
     }
 }
 
+/// An address and a port, or a port alone. Of names only `localhost` is known: it means the same on every machine.
+fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    let (ip, port) = match text.rsplit_once(':') {
+        Some(("", port)) => (Ipv4Addr::UNSPECIFIED, port),
+        Some(("localhost", port)) => (Ipv4Addr::LOCALHOST, port),
+        _ => return text.parse().map_err(|_| SOCKET_ADDRESS.to_owned()),
+    };
+    let port = port.parse().map_err(|_| SOCKET_ADDRESS.to_owned())?;
+    Ok(SocketAddr::new(ip.into(), port))
+}
+
+const SOCKET_ADDRESS: &str = "must be an address and a port: 127.0.0.1:8080, [::1]:8080, localhost:8080, or :8080 for all \
+                              IPv4 addresses";
+
 /// An absolute URL without what cannot stand before a path, and without a slash at its end.
 fn public_url(text: &str) -> Result<String, String> {
     let url = Url::parse(text).map_err(|err| format!("must be an absolute http or https URL: {err}"))?;
@@ -377,4 +373,28 @@ fn days<const LEAST: u64, const MOST: u64>(text: &str) -> Result<Duration, Strin
     let days = text.parse().ok().filter(|days| (LEAST..=MOST).contains(days));
     days.map(|days: u64| Duration::from_hours(24 * days))
         .ok_or_else(|| format!("must be whole days from {LEAST} to {MOST}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_to_listen_on_may_be_a_port_alone_or_localhost() {
+        for (text, address) in [
+            ("127.0.0.1:8080", Some("127.0.0.1:8080")),
+            ("[::1]:0", Some("[::1]:0")),
+            (":8080", Some("0.0.0.0:8080")),
+            ("localhost:8080", Some("127.0.0.1:8080")),
+            ("localhost", None),
+            ("8080", None),
+            (":80800", None),
+            ("::1:8080", None),
+            ("elsewhere:8080", None),
+        ] {
+            let read = socket_address(text).map(|address| address.to_string());
+            assert_eq!(read.as_deref().ok(), address, "{text}");
+            assert!(read.is_ok() || read.is_err_and(|rule| rule.contains("localhost:8080")));
+        }
+    }
 }

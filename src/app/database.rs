@@ -19,23 +19,36 @@ pub const COMMAND_PATIENCE: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Waits until the database answers, at most for `patience`.
+/// Waits until the database answers, at most for `patience`. Returns which database it is, with its version.
 ///
 /// # Errors
 /// `Config` when waiting will not help, `Database` when `patience` is over.
-pub async fn reach(store: &Store, patience: Option<Duration>) -> Result<()> {
+pub async fn reach(store: &Store, patience: Option<Duration>) -> Result<String> {
     let clock = store.clock();
     let begun = clock.monotonic();
     let mut pause = FIRST_PAUSE;
+    let mut waits = false;
     loop {
+        let waited = clock.monotonic() - begun;
         match store.reach().await {
             Err(err) if err.kind == Kind::Database => {
-                if patience.is_some_and(|patience| clock.monotonic() - begun >= patience) {
+                if patience.is_some_and(|patience| waited >= patience) {
                     return Err(err);
                 }
-                tracing::warn!(%err, "waiting for the database");
+                if waits {
+                    tracing::debug!(%err, "still waiting for the database");
+                } else {
+                    tracing::warn!(%err, "waiting for the database");
+                }
+                waits = true;
             }
-            settled => return settled,
+            Ok(database) => {
+                if waits {
+                    tracing::info!(seconds = waited.as_secs_f64(), "the database answers");
+                }
+                return Ok(database);
+            }
+            Err(err) => return Err(err),
         }
         clock.sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);

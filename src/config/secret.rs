@@ -105,12 +105,14 @@ pub fn resolve(name: &str, value: Option<&Secret>, file: Option<&Path>) -> Resul
 /// # Errors
 /// `Config` when it cannot be read or is empty.
 pub fn read_secret(name: &str, path: &Path) -> Result<Secret> {
+    let shown = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let shown = shown.display();
     let text = fs::read_to_string(path)
-        .map_err(|err| Error::config(format!("{name}_FILE: cannot read {}", path.display())).because(err))?;
+        .map_err(|err| Error::config(format!("{name}_FILE: cannot read {shown}")).because(err))?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
     let text = text.strip_suffix('\r').unwrap_or(text);
     if text.is_empty() {
-        return Err(Error::config(format!("{name}_FILE: {} is empty", path.display())));
+        return Err(Error::config(format!("{name}_FILE: {shown} is empty")));
     }
     Ok(Secret(text.to_owned()))
 }

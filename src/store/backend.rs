@@ -2,9 +2,11 @@
 //! transaction begins and ends (tx.rs). Called by the rest of store only.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use sea_orm::sea_query::{Expr, ExprTrait, Func};
 use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, SqlErr};
+use sqlx::postgres::PgDatabaseError;
 
 use super::turns::BUSY;
 use crate::error::{Error, Kind};
@@ -70,7 +72,7 @@ const TRANSIENT_SQLITE: [i32; 5] = [5, 6, 9, 10, 13];
 impl From<DbErr> for Error {
     fn from(err: DbErr) -> Self {
         if let Some(SqlErr::UniqueConstraintViolation(_)) = err.sql_err() {
-            return Error::new(Kind::Conflict, "it exists already").because(err);
+            return Error::new(Kind::Conflict, "it exists already").because(Cause(err));
         }
         if matches!(&err, DbErr::Custom(reason) if reason == BUSY) {
             DATABASE_REFUSALS.add(1);
@@ -84,8 +86,35 @@ impl From<DbErr> for Error {
         } else {
             Kind::Internal
         };
-        Error::new(kind, "the database did not do what was asked").because(err)
+        Error::new(kind, "the database did not do what was asked").because(Cause(err))
     }
+}
+
+/// The driver's error, as the source of ours.
+#[derive(Debug)]
+struct Cause(DbErr);
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.to_string();
+        let shown = driver_error(&self.0).map_or(text.as_str(), |err| without_line(&text, err));
+        f.write_str(shown)
+    }
+}
+
+impl std::error::Error for Cause {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+/// Removes from the text of an error of Postgres what the driver adds: the line in the server's own source.
+pub(super) fn without_line<'t>(text: &'t str, err: &sqlx::Error) -> &'t str {
+    let database = err.as_database_error();
+    let postgres = database.and_then(|err| err.try_downcast_ref::<PgDatabaseError>());
+    let line = postgres.and_then(PgDatabaseError::line);
+    line.and_then(|line| text.strip_suffix(&format!(" at line {line}")))
+        .unwrap_or(text)
 }
 
 /// Postgres's codes for work that it has ended as it took too long: a statement, a transaction, the wait for a lock.
@@ -109,12 +138,51 @@ pub fn is_system_error(err: &Error) -> bool {
     code(err).is_some_and(|code| code.starts_with(SYSTEM_ERROR))
 }
 
+/// SQLSTATE classes and codes that say that the server starts, stops, has no connection or no room left, or is read-only.
+const ABSENT: [&str; 4] = ["08", "57P", "53", READ_ONLY];
+/// Result codes of SQLite that say that its disk fails, or is full.
+const ABSENT_SQLITE: [i32; 2] = [10, 13];
+
+/// Whether the database itself was away, and not what was asked is to blame. `None` if that cannot be told: the wait for a
+/// connection ended, as all were busy or none could be had.
+pub(super) fn is_absent(err: &Error) -> Option<bool> {
+    if err.kind != Kind::Database {
+        return Some(false);
+    }
+    let Some(cause) = cause(err) else {
+        // The transaction that SQLite's writers share was lost.
+        return Some(true);
+    };
+    match cause {
+        DbErr::ConnectionAcquire(ConnAcquireErr::Timeout) => None,
+        // Whatever the reason, connecting was refused.
+        DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => Some(true),
+        _ => Some(match driver_error(cause) {
+            Some(sqlx::Error::Database(database)) => is_coded(&**database, &ABSENT, &ABSENT_SQLITE),
+            _ => true,
+        }),
+    }
+}
+
+fn cause(err: &Error) -> Option<&DbErr> {
+    let cause = std::error::Error::source(err)?.downcast_ref::<Cause>()?;
+    Some(&cause.0)
+}
+
 /// Postgres's code for an error; SQLite's are numbers of other meanings.
 fn code(err: &Error) -> Option<Cow<'_, str>> {
-    let cause = std::error::Error::source(err).and_then(|cause| cause.downcast_ref::<DbErr>());
-    let database = cause.and_then(driver_error)?.as_database_error()?;
-    database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>()?;
+    let database = cause(err).and_then(driver_error)?.as_database_error()?;
+    database.try_downcast_ref::<PgDatabaseError>()?;
     database.code()
+}
+
+/// Whether an error's code begins with one of these, or on SQLite is one of those.
+fn is_coded(database: &dyn sqlx::error::DatabaseError, classes: &[&str], sqlite: &[i32]) -> bool {
+    let code = database.code().unwrap_or_default();
+    match database.try_downcast_ref::<PgDatabaseError>() {
+        Some(_) => classes.iter().any(|class| code.starts_with(class)),
+        None => code.parse::<i32>().is_ok_and(|code| sqlite.contains(&(code & 0xff))),
+    }
 }
 
 /// Whether this session of Postgres can only read.
@@ -143,15 +211,7 @@ fn is_transient(err: &DbErr) -> bool {
         return false;
     };
     match inner {
-        sqlx::Error::Database(database) => {
-            let code = database.code().unwrap_or_default();
-            match database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() {
-                Some(_) => TRANSIENT.iter().any(|class| code.starts_with(class)),
-                None => code
-                    .parse::<i32>()
-                    .is_ok_and(|code| TRANSIENT_SQLITE.contains(&(code & 0xff))),
-            }
-        }
+        sqlx::Error::Database(database) => is_coded(&**database, &TRANSIENT, &TRANSIENT_SQLITE),
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
         | sqlx::Error::Protocol(_)

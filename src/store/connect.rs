@@ -245,8 +245,9 @@ async fn open_sqlite(path: &Path, hold: Hold, full_sync: bool) -> Result<Pools> 
             .idle_timeout(None)
             .max_lifetime(None)
     };
-    let cannot_open =
-        |err: sqlx::Error| Error::config(format!("cannot open the SQLite file {}", path.display())).because(err);
+    let cannot_open = |err: sqlx::Error| {
+        Error::config(format!("cannot open the SQLite file {} (DATABASE_URL)", path.display())).because(err)
+    };
     let pool = |name, pool| Pool::lasting(name, SqlxSqliteConnector::from_sqlx_sqlite_pool(pool));
     let writer = sized(1).connect_with(options.clone()).await.map_err(cannot_open)?;
     let options = options.read_only(true);

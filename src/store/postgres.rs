@@ -65,8 +65,9 @@ pub(super) fn open(options: &ConnectOptions) -> Result<Pools> {
     if !options.url.starts_with("postgres://") && !options.url.starts_with("postgresql://") {
         return Err(Error::config("DATABASE_URL must start with sqlite:// or postgresql://"));
     }
+    // Without the driver's reason, which may repeat a part of the URL.
     let mut connect = PgConnectOptions::from_str(&options.url)
-        .map_err(|err| Error::config("DATABASE_URL is not a valid Postgres URL").because(err))?
+        .map_err(|_| Error::config("DATABASE_URL is not a valid Postgres URL"))?
         .application_name("postrider")
         .options([
             ("statement_timeout", STATEMENT_TIMEOUT),

@@ -85,10 +85,10 @@ impl SqliteFile {
         }
         let found = fs::metadata(path).map_err(|err| match err.kind() {
             ErrorKind::NotFound => Error::config(format!(
-                "there is no database at {} yet: start `app serve`, or run `app migrate`, first",
+                "there is no database at {} (DATABASE_URL) yet: start `app serve`, or run `app migrate`, first",
                 path.display()
             )),
-            _ => Error::config(format!("cannot open the SQLite file {}", path.display())).because(err),
+            _ => Error::config(format!("cannot open the SQLite file {} (DATABASE_URL)", path.display())).because(err),
         })?;
         if hold == Hold::Alone {
             warn_of_network(path, found.dev());
@@ -98,6 +98,10 @@ impl SqliteFile {
             lock,
             lost: OnceLock::new(),
         })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.database.path
     }
 
     /// Whether a lock is held.
@@ -171,11 +175,13 @@ impl Store {
     }
 }
 
-/// The file of an SQLite URL, `None` for any other URL. Symbolic links are followed, as SQLite does: by whatever name the
-/// file is opened, its lock, its key and its log lie beside the file itself.
+/// The file of an SQLite URL as an absolute path, `None` for any other URL. Symbolic links are followed, as SQLite does: by
+/// whatever name the file is opened, its lock, its key and its log lie beside the file itself.
 pub fn sqlite_path(url: &str) -> Option<PathBuf> {
     let path = url.strip_prefix("sqlite:")?;
-    let mut path = PathBuf::from(path.strip_prefix("//").unwrap_or(path));
+    let path = Path::new(path.strip_prefix("//").unwrap_or(path));
+    // Fails where the present folder is gone, or the path is empty: then opening it will say so.
+    let mut path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     for _ in 0..MOST_LINKS {
         let Ok(target) = fs::read_link(&path) else { break };
         path = path.parent().unwrap_or(Path::new("")).join(target);
@@ -187,9 +193,11 @@ pub fn sqlite_path(url: &str) -> Option<PathBuf> {
 fn create_private(path: &Path) -> Result<()> {
     let created = File::options().write(true).create_new(true).mode(0o600).open(path);
     match created {
-        Err(err) if err.kind() != ErrorKind::AlreadyExists => {
-            Err(Error::config(format!("cannot create the SQLite file {}", path.display())).because(err))
-        }
+        Err(err) if err.kind() != ErrorKind::AlreadyExists => Err(Error::config(format!(
+            "cannot create the SQLite file {} (DATABASE_URL)",
+            path.display()
+        ))
+        .because(err)),
         _ => Ok(()),
     }
 }
@@ -198,11 +206,13 @@ fn create_private(path: &Path) -> Result<()> {
 /// own, because closing any handle of the database itself drops the locks that SQLite has on it in this process.
 async fn lock(path: &Path, patience: Duration) -> Result<(Named, File)> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        fs::create_dir_all(folder)
-            .map_err(|err| Error::config(format!("cannot create the folder {}", folder.display())).because(err))?;
+        fs::create_dir_all(folder).map_err(|err| {
+            Error::config(format!("cannot create the folder {} (DATABASE_URL)", folder.display())).because(err)
+        })?;
     }
     let name = path.with_added_extension("lock");
-    let cannot_lock = |err: io::Error| Error::config(format!("cannot lock {}", name.display())).because(err);
+    let cannot_lock =
+        |err: io::Error| Error::config(format!("cannot lock {} (DATABASE_URL)", name.display())).because(err);
     let file = File::options()
         .create(true)
         .truncate(false)

@@ -284,7 +284,19 @@ async fn a_database_that_is_neither_a_file_nor_postgres_is_refused_without_showi
         ),
         ("sqlite::memory:", "must name a file"),
         ("sqlite://", "must name a file"),
-        ("sqlite://data/x.sqlite?mode=do-not-show", "takes no parameters"),
+        (
+            "sqlite://data/x.sqlite?mode=do-not-show",
+            "takes no parameters but mode=rwc",
+        ),
+        (
+            "postgresql://user:12/do-not-show@db/app",
+            "has an @, / or # where none can be",
+        ),
+        ("postgresql://user:do-not-show:54x32/app", "is not a URL"),
+        (
+            "postgresql://user@db/app?sslmode=do-not-show",
+            "has a parameter sslmode, which must be",
+        ),
     ] {
         for (name, command) in [("DATABASE_URL", "serve"), ("MIGRATE_DATABASE_URL", "migrate")] {
             let line = Program::bare().env(name, url).run(&[command]).await.failed(1);

@@ -483,7 +483,9 @@ async fn on_sqlite_one_command_makes_the_new_key_and_drops_the_former_one() {
     let caller = Caller::new("a-token-of-the-operator");
     let file = program.folder().join("data/postrider.sqlite.key");
     let line = program.run(&["rotate-key"]).await.failed(1);
-    assert!(line.contains("there is no database at data/postrider.sqlite"), "{line}");
+    let database = program.folder().join("data/postrider.sqlite");
+    let missing = format!("there is no database at {}", database.display());
+    assert!(line.contains(&missing), "{line}");
 
     let mut serving = program.serve().await;
     let new = json!({"url": receiver.url(), "secret": SECRET, "headers": {"X-Own": "1"}});

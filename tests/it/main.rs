@@ -57,6 +57,7 @@ mod public_url;
 mod query_plans;
 mod reads;
 mod receiver;
+mod refused_database;
 mod replay;
 mod resend;
 mod retention;
