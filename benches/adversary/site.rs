@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 const DATABASE: &str = "postrider_adversary";
 /// Stands in every log line about heartbeats.
-pub const HEARTBEAT: &str = "dispatcher::heartbeat";
+pub const HEARTBEAT: &str = "heartbeat";
 const PAGE_DEADLINE: Duration = Duration::from_secs(2);
 const TOKEN_DEADLINE: Duration = Duration::from_secs(40);
 const POLL: Duration = Duration::from_millis(100);

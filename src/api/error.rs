@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::answer::JSON;
 use super::wire::json_type;
 use crate::error::{Error, Kind};
+use crate::store::outage;
 
 /// Seconds after which a caller may try again, where we know nothing better.
 const RETRY_AFTER: &str = "1";
@@ -182,7 +183,7 @@ pub(super) fn response(error: &Error) -> Response {
     if status == StatusCode::INTERNAL_SERVER_ERROR {
         tracing::error!(%error, "a request failed");
     } else if error.kind == Kind::Database {
-        tracing::warn!(%error, "a request found no database");
+        outage::note_failure(error, "a request found no database");
     }
     let detail = match error.kind {
         Kind::Invalid | Kind::ApplicationUidMissing | Kind::ApplicationUidMismatch | Kind::Malformed => {

@@ -12,7 +12,7 @@ use crate::crash_point;
 use crate::error::{Error, Result};
 use crate::store::handoff::{Handoff, Lane};
 use crate::store::queue::{self, Lease, LeaseTerms};
-use crate::store::{Store, ran_too_long};
+use crate::store::{Store, outage, ran_too_long};
 
 /// The net under every wake-up: what is due is found this often by itself.
 const POLL: Duration = Duration::from_secs(1);
@@ -71,7 +71,7 @@ impl Claimer {
                 false => self.claim().await,
             };
             let claims = claims.unwrap_or_else(|err| {
-                tracing::warn!(%err, "nothing could be claimed; trying again at the next poll");
+                outage::note_failure(&err, "nothing could be claimed; trying again at the next poll");
                 Claims::none()
             });
             for lease in claims.leases {
@@ -187,7 +187,10 @@ impl Claimer {
                 self.lost
                     .retain(|lost| left.contains(&(lost.delivery_id.clone(), lost.lease_id)));
             }
-            Err(err) => tracing::warn!(%err, "leases of a lost claim could not be released; trying again"),
+            Err(err) => {
+                let what = "leases of a lost claim could not be released; trying again";
+                outage::note_failure(&err, what);
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Shared, has_replicas};
 use crate::error::Result;
-use crate::store::queue;
+use crate::store::{outage, queue};
 
 const PERIOD: Duration = Duration::from_secs(1);
 /// Leases that are younger than this are left alone, which are all of them while outcomes are settled in time.
@@ -34,7 +34,8 @@ pub(super) async fn extend(shared: &Shared) {
         return;
     }
     if let Err(err) = try_to_extend(shared).await {
-        tracing::warn!(%err, "leases of outcomes that wait to be stored could not be extended; trying again in a second");
+        let what = "leases of outcomes that wait to be stored could not be extended; trying again in a second";
+        outage::note_failure(&err, what);
     }
 }
 

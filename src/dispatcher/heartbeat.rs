@@ -11,9 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::look::rest;
 use super::take_over::Seen;
 use crate::error::Result;
-use crate::store::Store;
 use crate::store::handoff::{BEAT_IS_LATE, Handoff};
-use crate::store::process;
+use crate::store::{Store, outage, process};
 
 /// Four a second, so that death is noticed, by the rule below, less than five seconds after it.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -104,7 +103,7 @@ impl Heartbeat {
                 () = ended.cancelled() => return,
             }
             if let Err(err) = self.tick().await {
-                tracing::warn!(%err, "a heartbeat was not committed");
+                outage::note_missed_beat(&err, "a heartbeat was not committed");
             }
         }
     }
@@ -141,7 +140,8 @@ impl Heartbeat {
             modified
         });
         if let Err(err) = self.look_for_peers().await {
-            tracing::warn!(%err, "new processes could not be looked for; trying again with the next beat");
+            let what = "new processes could not be looked for; trying again with the next beat";
+            outage::note_failure(&err, what);
         }
         self.handoff.set_processes(self.peers.len() + 1);
         Ok(())
@@ -175,7 +175,8 @@ impl Heartbeat {
             tx.commit().await
         };
         if let Err(err) = gone.await {
-            tracing::warn!(%err, "this process could not sign off; its peers will find it dead");
+            let what = "this process could not sign off; its peers will find it dead";
+            outage::note_failure(&err, what);
         }
     }
 
@@ -189,11 +190,13 @@ impl Heartbeat {
         let tx = self.store.begin().await?;
         process::insert_process(&tx, &owner).await?;
         if !self.owner.is_empty() {
-            tracing::warn!(
-                old = self.owner,
-                new = owner,
-                "own beats came late; going on under a new owner id"
-            );
+            let (old, why) = (&self.owner, "own beats came late; going on under a new owner id");
+            // An outage has lines of its own.
+            if outage::is_on() {
+                tracing::debug!(old, new = owner, "{why}");
+            } else {
+                tracing::warn!(old, new = owner, "{why}");
+            }
             for former in self.own.iter().filter(|former| **former != owner) {
                 process::rename(&tx, former, &owner).await?;
             }

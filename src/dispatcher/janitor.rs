@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::id::Prefix;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
-use crate::store::{Store, Tx, background_task, deleted, event_id, idempotency, process, retention, token};
+use crate::store::{Store, Tx, background_task, deleted, event_id, idempotency, outage, process, retention, token};
 
 const PERIOD: Duration = Duration::from_secs(60);
 /// Rows in one transaction: SQLite's other writers wait for it, some 10 ms.
@@ -77,7 +77,8 @@ impl Janitor {
                 Ok(true) => {}
                 Ok(false) => continue,
                 Err(err) => {
-                    tracing::warn!(%err, "what is kept no longer could not be removed; trying again in a minute");
+                    let what = "what is kept no longer could not be removed; trying again in a minute";
+                    outage::note_failure(&err, what);
                 }
             }
             self.store.clock().sleep(PERIOD).await;

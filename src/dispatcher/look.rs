@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Result;
 use crate::store::handoff::Handoff;
-use crate::store::{Store, queue};
+use crate::store::{Store, outage, queue};
 
 const PERIOD: Duration = Duration::from_secs(1);
 /// The pause if the last look has left something, and how many times as long as the look it is at least: 100,000 endpoints
@@ -55,7 +55,8 @@ impl Look {
             let more = match self.turn().await {
                 Ok(more) => more,
                 Err(err) => {
-                    tracing::warn!(%err, "waiting deliveries that no claim finds could not be looked for; trying again");
+                    let what = "waiting deliveries that no claim finds could not be looked for; trying again";
+                    outage::note_failure(&err, what);
                     false
                 }
             };

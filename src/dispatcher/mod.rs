@@ -46,7 +46,7 @@ use crate::error::Result;
 use crate::loops::Loops;
 use crate::store::handoff::Handoff;
 use crate::store::queue::{self, Lease};
-use crate::store::{Backend, Store};
+use crate::store::{Backend, Store, outage};
 
 /// A lease outlasts the attempt's deadline by what may pass before the attempt begins, and by the margin that must be
 /// left when it does.
@@ -334,7 +334,8 @@ impl Shared {
             tx.commit().await
         };
         if let Err(err) = given.await {
-            tracing::warn!(%err, "leases could not be given back; they will end by themselves");
+            let what = "leases could not be given back; they will end by themselves";
+            outage::note_failure(&err, what);
         }
         self.settled().await;
     }

@@ -26,10 +26,10 @@ use crate::domain::standing::judge;
 use crate::domain::target::{NOT_CALLED, TargetPolicy, literal_address, parse_url};
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Result};
-use crate::store::Store;
 use crate::store::entity::endpoint::StoredSecret;
 use crate::store::handoff::Unsettled;
 use crate::store::queue::{self, AttemptRow, Content, Lease, Settlement, Target};
+use crate::store::{Store, outage};
 
 /// What the lease must still cover beyond the attempt's deadline when the attempt begins: time to settle it.
 const SETTLE_MARGIN: Duration = Duration::from_secs(5);
@@ -168,7 +168,9 @@ impl Sender {
                 match body {
                     Ok(body) => (body.map(Bytes::from), Some(room)),
                     Err(err) => {
-                        tracing::warn!(%err, message = lease.message_id, "a payload could not be read; giving the lease back");
+                        let message_id = &lease.message_id;
+                        let what = "could not be read; giving the lease back";
+                        outage::note_failure(&err, format_args!("the payload of {message_id} {what}"));
                         return unsent(lease);
                     }
                 }
@@ -195,6 +197,16 @@ impl Sender {
         };
         let took = began.elapsed();
         let duration_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
+        tracing::debug!(
+            app_id = lease.app_id,
+            endpoint_id = &*lease.endpoint_id,
+            message_id = lease.message_id,
+            attempt = lease.attempt + 1,
+            status = response_status,
+            error = (response_status == 0).then_some(response.as_str()),
+            duration_ms,
+            "an attempt has ended"
+        );
         let attempt = AttemptRow {
             id,
             created_at,

@@ -13,8 +13,8 @@ use super::sender::Sent;
 use super::{Shared, extension, has_replicas};
 use crate::crash_point;
 use crate::error::{Error, Kind, Result};
-use crate::store::queue;
-use crate::store::{is_system_error, took_too_long};
+use crate::store::queue::{self, AttemptRow, Settled};
+use crate::store::{is_system_error, outage, took_too_long};
 
 /// Outcomes in one transaction. When more wait, a part of them is written by one too, however they are divided.
 pub(super) const BATCH: usize = 256;
@@ -224,7 +224,8 @@ async fn let_go(shared: &Shared, settled: impl IntoIterator<Item = &Sent>) {
     let mut unsent: Vec<_> = settled.into_iter().filter_map(newer).collect();
     while !unsent.is_empty() {
         if let Err(err) = write(shared, &mut unsent).await {
-            tracing::warn!(%err, "leases could not be given back; they will end by themselves");
+            let what = "leases could not be given back; they will end by themselves";
+            outage::note_failure(&err, what);
             for sent in &unsent {
                 shared.held.forget(sent.delivery_id());
             }
@@ -290,7 +291,8 @@ async fn write(shared: &Shared, batch: &mut [Sent]) -> Result<()> {
             is_stuck = true;
             shared.stuck.fetch_add(1, Ordering::Relaxed);
         }
-        tracing::warn!(%err, outcomes = batch.len(), "outcomes could not be stored; trying again");
+        let count = batch.len();
+        outage::note_failure(&err, format_args!("{count} outcomes could not be stored; trying again"));
         if shared.ended.is_cancelled() {
             break Ok(());
         }
@@ -310,7 +312,7 @@ async fn write_once(shared: &Shared, batch: &[Sent]) -> Result<()> {
         Sent::Settled(settlement) => Some(&**settlement),
         Sent::Unsent { .. } => None,
     });
-    queue::settle(&tx, settled.collect()).await?;
+    let settled = queue::settle(&tx, settled.collect()).await?;
     let unsent: Vec<_> = batch
         .iter()
         .filter_map(|sent| match sent {
@@ -327,7 +329,37 @@ async fn write_once(shared: &Shared, batch: &[Sent]) -> Result<()> {
     tx.commit().await?;
     shared.store.metrics().settle.observe_time(began.elapsed());
     crash_point::pass("settle.after_commit");
+    log(&settled);
     Ok(())
+}
+
+/// Logs what an operator should know of. After the commit, and with what the settle's own statements returned.
+fn log(settled: &Settled<'_>) {
+    for endpoint in &settled.endpoints {
+        let (app_id, endpoint_id, uid) = (&endpoint.app_id, &endpoint.endpoint_id, &endpoint.uid);
+        let reason = &endpoint.summary;
+        let since = endpoint.failing_since.map(|at| at.to_rfc3339());
+        match since {
+            Some(since) if endpoint.disabled => {
+                tracing::warn!(app_id, endpoint_id, uid, since, reason, "an endpoint is disabled");
+            }
+            Some(_) => tracing::warn!(app_id, endpoint_id, uid, reason, "an endpoint begins to fail"),
+            None => tracing::info!(app_id, endpoint_id, uid, reason, "an endpoint works again"),
+        }
+    }
+    for settlement in &settled.given_up {
+        let (app_id, endpoint_id) = (&settlement.app_id, &settlement.endpoint_id);
+        let (message_id, attempts) = (&settlement.message_id, settlement.attempts_before + 1);
+        let reason = settlement.attempt.as_ref().map(AttemptRow::summary);
+        tracing::warn!(
+            app_id,
+            endpoint_id,
+            message_id,
+            attempts,
+            reason,
+            "a message is given up"
+        );
+    }
 }
 
 #[cfg(test)]

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::store::queue;
-use crate::store::{Backend, Store};
+use crate::store::{Backend, Store, outage, queue};
 
 const PERIOD: Duration = Duration::from_secs(1);
 /// The pause after a try that did not help.
@@ -24,7 +23,10 @@ pub(super) async fn run(store: Store, ended: CancellationToken) {
             Ok(true) => PERIOD,
             Ok(false) => IN_VAIN,
             Err(err) => {
-                tracing::warn!(%err, "the queue's statistics could not be renewed; trying again in a minute");
+                outage::note_failure(
+                    &err,
+                    "the queue's statistics could not be renewed; trying again in a minute",
+                );
                 IN_VAIN
             }
         };

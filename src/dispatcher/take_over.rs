@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::look::rest;
 use crate::error::Result;
-use crate::store::{Store, process};
+use crate::store::{Store, outage, process};
 
 /// Twice this, and a lease of an unknown owner is free: well before it ends by itself, and time enough for its own process
 /// to sweep in between.
@@ -57,7 +57,8 @@ impl TakeOver {
             }
             let seen = seen.borrow_and_update().clone();
             if let Err(err) = self.turn(&seen).await {
-                tracing::warn!(%err, "what dead processes had in flight could not be freed; trying again");
+                let what = "what dead processes had in flight could not be freed; trying again";
+                outage::note_failure(&err, what);
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::store::entity::background_task::Model as Task;
 use crate::store::handoff::Handoff;
 use crate::store::queue;
-use crate::store::{Store, Tx, background_task as task};
+use crate::store::{Store, Tx, background_task as task, outage};
 
 /// How often the tasks are looked at where none is due.
 const POLL: Duration = Duration::from_secs(1);
@@ -53,7 +53,7 @@ impl Tasks {
                 Ok(None) => continue,
                 Ok(Some(pause)) => pause,
                 Err(err) => {
-                    tracing::warn!(%err, "a background task could not be worked on; trying again");
+                    outage::note_failure(&err, "a background task could not be worked on; trying again");
                     POLL
                 }
             };

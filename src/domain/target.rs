@@ -3,6 +3,7 @@
 //! Responsible for addresses and for the form of an endpoint's URL. Must not resolve names: the sender asks again for
 //! every address that a name resolves to. Called by the API for a URL and by the sender before it connects.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
@@ -88,6 +89,14 @@ impl FromStr for TargetPolicy {
             allow: text.parse()?,
             refuse: Networks::default(),
         })
+    }
+}
+
+/// As an operator reads it: `public addresses, 10.1.0.0/16`.
+impl fmt::Display for TargetPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("public addresses")?;
+        self.allow.iter().try_for_each(|net| write!(f, ", {net}"))
     }
 }
 

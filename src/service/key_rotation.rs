@@ -8,7 +8,7 @@ use crate::crash_point;
 use crate::error::{Error, Kind, Result};
 use crate::store::handoff::BEAT_IS_LATE;
 use crate::store::sealed::{self, Page, Place};
-use crate::store::{Store, installation, process};
+use crate::store::{Store, installation, outage, process};
 
 /// A page meets a deadlock or a restarted database now and then; after so many tries the command gives up.
 const TRIES: u32 = 5;
@@ -122,7 +122,7 @@ async fn page(store: &Store, which: Sealed, after: &Place) -> Result<Page> {
     loop {
         match try_page(store, which, after).await {
             Err(err) if err.kind == Kind::Database && tries < TRIES => {
-                tracing::warn!(%err, "a page was not re-encrypted; it is tried again");
+                outage::note_failure(&err, "a page was not re-encrypted; it is tried again");
                 tries += 1;
                 store.clock().sleep(PAUSE).await;
             }

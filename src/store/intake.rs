@@ -20,9 +20,9 @@ use tokio::time::{Instant, Sleep};
 use self::at_once::Line;
 use self::batch::Batch;
 use self::known::Known;
-use super::Store;
 use super::handoff::Handoff;
 use super::idempotency::Key;
+use super::{Store, outage};
 use crate::domain::id::Prefix;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Kind, Result};
@@ -333,7 +333,9 @@ impl Worker {
                     return rest;
                 }
                 Err(err) if err.kind == Kind::Database || err.kind == Kind::Unavailable => {
-                    tracing::warn!(%err, members = members.len(), "a batch of messages was not stored; trying again");
+                    let count = members.len();
+                    let what = "messages was not stored; trying again";
+                    outage::note_failure(&err, format_args!("a batch of {count} {what}"));
                     let pause = pauses.next().unwrap_or(500);
                     tokio::time::sleep(Duration::from_millis(pause)).await;
                 }

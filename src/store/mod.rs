@@ -21,6 +21,7 @@ pub mod message;
 pub mod notify;
 pub mod operational;
 pub mod organization;
+pub mod outage;
 mod page;
 mod pool;
 mod postgres;

@@ -206,7 +206,7 @@ impl Shared {
         if current.number != number || current.since.elapsed() < pause {
             return;
         }
-        tracing::warn!(pool = self.name, reason, "connecting anew");
+        tracing::debug!(pool = self.name, reason, "connecting anew");
         let next = Current {
             pool: (renewal.open)(),
             number: number + 1,

@@ -4,9 +4,9 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Backend;
 use super::connect::{Pools, Store};
 use super::pool::Pool;
+use super::{Backend, outage};
 
 /// What a [`Store`] is used for, which decides the connections that it takes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -115,6 +115,7 @@ impl Store {
         self.inner
             .beat_at
             .store(asked_at.as_micros() as u64 + 1, Ordering::Relaxed);
+        outage::note_beat();
     }
 
     /// How old the last beat is that committed; `None` before the first.

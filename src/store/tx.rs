@@ -14,7 +14,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::backend::Backend;
 use super::connect::{Pools, Store};
 use super::pool::Transaction;
-use super::turns;
+use super::{outage, turns};
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Result};
 use crate::telemetry::metrics::DATABASE_TIMEOUTS;
@@ -116,6 +116,7 @@ impl Tx {
             }
             None => return Err(lost()),
         }
+        outage::note_answer();
         if self.wakes.load(Ordering::Relaxed) {
             self.store.wake();
         }
@@ -132,7 +133,7 @@ impl Drop for Tx {
             let store = self.store.clone();
             runtime.spawn(async move {
                 if let Err(err) = leave_shared(&store, turn).await {
-                    tracing::error!(%err, "a rolled-back write took its shared transaction with it");
+                    outage::note_failure(&err, "a rolled-back write took its shared transaction with it");
                 }
             });
         }

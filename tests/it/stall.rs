@@ -24,6 +24,7 @@ postgres_only!(
         let proxy = Proxy::to(db.url()).await;
         let program = program(db)
             .env("DATABASE_URL", &proxy.url(db.url()))
+            .env("POSTRIDER_LOG", "info,postrider::dispatcher=debug")
             .env("POSTRIDER_METRICS_LISTEN", "127.0.0.1:0");
         let servings = [program.serve().await, program.serve().await];
         let (receiver, during, after) = (Receiver::start().await, Gate::closed(), Gate::closed());

@@ -4,7 +4,7 @@
 use sea_orm::{ConnectionTrait, EntityTrait};
 
 use super::settle::{AttemptRow, Settlement};
-use super::standing::Disabled;
+use super::standing::Changed;
 use crate::domain::delivery::{ResultState, Trigger};
 use crate::domain::operational::{AboutAttempt, AboutEndpoint, Event, LastAttempt, Told, is_operational, tells};
 use crate::error::Result;
@@ -21,7 +21,7 @@ pub(super) async fn find_events(
     tx: &Tx,
     batch: &[&Settlement],
     is_news: impl Fn(&Settlement) -> bool,
-    disabled: Vec<Disabled>,
+    disabled: Vec<&Changed>,
 ) -> Result<Vec<Telling>> {
     let mut events = find_attempt_events(tx, batch, is_news).await?;
     events.extend(find_endpoint_events(tx, disabled).await?);
@@ -101,17 +101,17 @@ const FACTS: &str = "select t.place, a.org_id, a.uid, m.event_id, r.state, \
     where (select l.id from endpoint l where l.app_id = a.org_id and l.deleted_at is null and not l.disabled \
     order by l.id limit 1) is not null";
 
-async fn find_endpoint_events(tx: &Tx, disabled: Vec<Disabled>) -> Result<Vec<Telling>> {
+async fn find_endpoint_events(tx: &Tx, disabled: Vec<&Changed>) -> Result<Vec<Telling>> {
     let mut events = Vec::new();
     for one in disabled.into_iter().filter(|one| !is_operational(&one.app_id)) {
         let Some(app) = application::Entity::find_by_id(&one.app_id).one(tx.conn()).await? else {
             continue;
         };
         let about = AboutEndpoint {
-            app_id: one.app_id,
+            app_id: one.app_id.clone(),
             app_uid: app.uid,
-            endpoint_id: one.endpoint_id,
-            endpoint_uid: one.uid,
+            endpoint_id: one.endpoint_id.clone(),
+            endpoint_uid: one.uid.clone(),
             fail_since: one.failing_since.map(|at| at.to_rfc3339()),
         };
         events.push((app.org_id, Event::EndpointDisabled(about)));

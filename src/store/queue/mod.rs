@@ -21,5 +21,6 @@ pub use lease::{
 pub use park::{list_parked, park};
 pub use replay::{count_parked, find_replay_target, replay_next};
 pub use resend::insert_manual;
-pub use settle::{AttemptRow, Settlement, settle};
+pub use settle::{AttemptRow, Settled, Settlement, settle};
+pub use standing::Changed;
 pub use statistics::renew_statistics;

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use sea_orm::{ConnectionTrait, Value};
 
 use super::events::find_events;
-use super::standing::change_standing;
+use super::standing::{Changed, change_standing};
 use crate::domain::delivery::{Decision, ResultState, Trigger};
 use crate::domain::standing::Standing;
 use crate::domain::timestamp::Timestamp;
@@ -29,6 +29,16 @@ pub struct AttemptRow {
     pub duration_ms: i64,
 }
 
+impl AttemptRow {
+    /// What the receiver answered, in short, or why there was no answer. Nothing of the answer's body.
+    pub fn summary(&self) -> String {
+        match self.response_status {
+            0 => self.response.clone(),
+            status => format!("it answered {status}"),
+        }
+    }
+}
+
 /// What became of one lease.
 #[derive(Clone, Debug)]
 pub struct Settlement {
@@ -47,8 +57,15 @@ pub struct Settlement {
     pub standing: Standing,
 }
 
-/// Records `batch`. Doing it twice, after a commit whose answer was lost, changes nothing.
-pub async fn settle(tx: &Tx, mut batch: Vec<&Settlement>) -> Result<()> {
+/// What an operator should know of, once a settle has committed.
+pub struct Settled<'a> {
+    pub endpoints: Vec<Changed>,
+    /// Whose schedule has ended without success.
+    pub given_up: Vec<&'a Settlement>,
+}
+
+/// Records `batch`. Doing it twice, after a commit whose answer was lost, changes nothing, and then there is nothing to know.
+pub async fn settle<'a>(tx: &Tx, mut batch: Vec<&'a Settlement>) -> Result<Settled<'a>> {
     batch.sort_by(|a, b| a.delivery_id.cmp(&b.delivery_id));
     let held = find_held(tx, &batch).await?;
     let is_held = |one: &Settlement| held.contains(one.delivery_id.as_str());
@@ -60,7 +77,8 @@ pub async fn settle(tx: &Tx, mut batch: Vec<&Settlement>) -> Result<()> {
             && is_held(one)
             && !delivered_meanwhile.contains(one.delivery_id.as_str())
     };
-    let disabled = change_standing(tx, &batch, is_held).await?;
+    let endpoints = change_standing(tx, &batch, is_held).await?;
+    let disabled: Vec<&Changed> = endpoints.iter().filter(|endpoint| endpoint.disabled).collect();
     tx.store().metrics().endpoints_disabled.add(disabled.len() as u64);
     let is_news = |one: &Settlement| match one.decision {
         Decision::Delivered => true,
@@ -80,7 +98,14 @@ pub async fn settle(tx: &Tx, mut batch: Vec<&Settlement>) -> Result<()> {
         .iter()
         .filter(|one| one.decision == Decision::Delivered && (!is_held(one) || one.trigger == Trigger::Manual));
     drop_rivals(tx, rivals.copied()).await?;
-    operational::tell(tx, &events).await
+    operational::tell(tx, &events).await?;
+    let is_given_up = |one: &&Settlement| one.decision == Decision::Failed && one.trigger == Trigger::Scheduled;
+    let given_up = batch.iter().copied().filter(is_given_up);
+    let given_up = given_up.filter(|one| one.attempt.is_some() && is_held(one));
+    Ok(Settled {
+        given_up: given_up.collect(),
+        endpoints,
+    })
 }
 
 fn text<'a>(batch: &[&'a Settlement], of: impl Fn(&'a Settlement) -> &'a str) -> Column<'a> {

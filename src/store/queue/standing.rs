@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use sea_orm::ConnectionTrait;
 
-use super::settle::Settlement;
+use super::settle::{AttemptRow, Settlement};
 use crate::domain::delivery::Decision;
 use crate::domain::standing::Standing;
 use crate::domain::timestamp::Timestamp;
@@ -14,22 +14,26 @@ use crate::error::Result;
 use crate::store::rows::{Column, Rows, statement};
 use crate::store::{Backend, Tx};
 
-/// An endpoint that has just been disabled.
-pub(super) struct Disabled {
+/// An endpoint that begins to fail, works again, or has just been disabled.
+pub struct Changed {
     pub app_id: String,
     pub endpoint_id: String,
     pub uid: Option<String>,
+    pub disabled: bool,
+    /// `None`: it works.
     pub failing_since: Option<Timestamp>,
+    /// How the attempt ended that has changed it.
+    pub summary: String,
 }
 
-/// Changes the endpoints of `batch`; answers those that are disabled now and were not before. Failures count only where
+/// Changes the endpoints of `batch`; returns those that it has changed. Failures count only where
 /// `is_held`, and where the endpoint has the URL that was called; that it has failed for too long only where it still
 /// fails since the instant by which that was judged.
 pub(super) async fn change_standing(
     tx: &Tx,
     batch: &[&Settlement],
     is_held: impl Fn(&Settlement) -> bool,
-) -> Result<Vec<Disabled>> {
+) -> Result<Vec<Changed>> {
     let changes = changes(batch, is_held);
     if changes.is_empty() {
         return Ok(Vec::new());
@@ -60,18 +64,23 @@ pub(super) async fn change_standing(
             [tx.now.0.into()],
         ))
         .await?;
-    let mut disabled = Vec::new();
+    let mut changed = Vec::new();
     for row in &found {
-        if row.try_get("", "disabled")? {
-            disabled.push(Disabled {
-                app_id: row.try_get("", "app_id")?,
-                endpoint_id: row.try_get("", "id")?,
-                uid: row.try_get("", "uid")?,
-                failing_since: row.try_get("", "failing_since")?,
-            });
-        }
+        let (app_id, endpoint_id): (String, String) = (row.try_get("", "app_id")?, row.try_get("", "id")?);
+        let by = changes
+            .iter()
+            .find(|one| one.app_id == app_id && one.endpoint_id == endpoint_id);
+        let attempt = by.and_then(|one| one.attempt.as_ref());
+        changed.push(Changed {
+            app_id,
+            endpoint_id,
+            uid: row.try_get("", "uid")?,
+            disabled: row.try_get("", "disabled")?,
+            failing_since: row.try_get("", "failing_since")?,
+            summary: attempt.map(AttemptRow::summary).unwrap_or_default(),
+        });
     }
-    Ok(disabled)
+    Ok(changed)
 }
 
 /// One change an endpoint, in the order of their ids. A success in the same batch outweighs every failure but a 410.
