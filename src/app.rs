@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use poem::Server;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 pub use self::database::{
@@ -29,6 +29,7 @@ use crate::service;
 use crate::store::handoff::{Caps, Handoff};
 use crate::store::intake::{Intake, Limits};
 use crate::store::{Backend, ConnectOptions, Store, schema};
+use crate::telemetry::metrics::VERSION;
 
 /// The organization that POSTRIDER_ADMIN_TOKEN and a first start's token act for.
 pub const DEFAULT_ORGANIZATION: &str = "default";
@@ -64,6 +65,7 @@ async fn serve_with(settings: &ServeSettings, loops: &Loops) -> Result<()> {
         tracing::warn!(%err, "the limit of open files could not be raised");
     }
     let stop = stop_signal()?;
+    ignore_hangups()?;
     let options = connect_options(&settings.database)?;
     let admin_token = settings.admin_token()?;
     // Said at once, not at the first start that migrates.
@@ -73,20 +75,21 @@ async fn serve_with(settings: &ServeSettings, loops: &Loops) -> Result<()> {
     if let Some(wanted) = settings.metrics_listen {
         probes::listen(wanted, &seen, loops).await?;
     }
-    tokio::select! {
+    let database = tokio::select! {
         ready = prepare(settings, &options, &store) => ready?,
         () = stop_signal()? => return Ok(()),
-    }
+    };
     let wanted = settings.listen.listen;
     let listener = TcpListener::bind(wanted)
         .await
         .map_err(|err| Error::config(format!("cannot listen on {wanted} (POSTRIDER_LISTEN)")).because(err))?;
     let address = listener.local_addr().unwrap_or(wanted);
     let organization = service::organization::get_or_create(&store, DEFAULT_ORGANIZATION).await?;
-    tracing::info!(%address, database = store.backend().name(), "serving");
     let has_admin_token = admin_token.is_some();
     let targets = &settings.targets();
     let public_url = settings.public_url.clone().unwrap_or_else(|| welcome::url_of(address));
+    let allowed_targets = targets.to_string();
+    tracing::info!(%address, version = VERSION, database, public_url, allowed_targets, "serving");
     welcome::greet(&store, &organization, &public_url, has_admin_token, targets).await?;
 
     let admin = admin_token.map(|token| AdminToken {
@@ -196,9 +199,10 @@ impl ServeSettings {
     }
 }
 
-/// What must be so before anything is served: the database answers, its schema fits, its key is the right one.
-async fn prepare(settings: &ServeSettings, options: &ConnectOptions, store: &Store) -> Result<()> {
-    reach(store, None).await?;
+/// What must be so before anything is served: the database answers, its schema fits, its key is the right one. Returns
+/// which database it is.
+async fn prepare(settings: &ServeSettings, options: &ConnectOptions, store: &Store) -> Result<String> {
+    let database = reach(store, None).await?;
     match store.backend() {
         Backend::Sqlite => {
             schema::up(store).await?;
@@ -213,7 +217,8 @@ async fn prepare(settings: &ServeSettings, options: &ConnectOptions, store: &Sto
         Backend::Postgres => {}
     }
     schema::check(store).await?;
-    unlock(store, options, &settings.key).await
+    unlock(store, options, &settings.key).await?;
+    Ok(database)
 }
 
 /// Ends with `stop`; from then on the grace period runs, one for requests and deliveries together.
@@ -225,11 +230,20 @@ async fn begin_stop(stop: impl Future<Output = ()>, grace: Duration, grace_over:
     });
 }
 
+/// From now on a hangup changes nothing: a terminal that closes, or a log that is rotated, ends no deliveries. As SIGTERM it
+/// would also end what `nohup` has started.
+fn ignore_hangups() -> Result<()> {
+    listen_for(SignalKind::hangup()).map(drop)
+}
+
+fn listen_for(kind: SignalKind) -> Result<Signal> {
+    signal(kind).map_err(|err| Error::internal("cannot listen for signals").because(err))
+}
+
 /// Ends with the first SIGTERM or SIGINT from now on.
 fn stop_signal() -> Result<impl Future<Output = ()> + use<>> {
-    let cannot_listen = |err| Error::internal("cannot listen for signals").because(err);
-    let mut terminate = signal(SignalKind::terminate()).map_err(cannot_listen)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot_listen)?;
+    let mut terminate = listen_for(SignalKind::terminate())?;
+    let mut interrupt = listen_for(SignalKind::interrupt())?;
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}

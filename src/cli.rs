@@ -9,15 +9,19 @@ mod secrets;
 mod seed;
 mod token;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{ListenSettings, LogSettings, ServeSettings};
 use crate::error::{Error, Result};
+use crate::telemetry::log::Log;
 use crate::{api, app, telemetry};
 
 /// Postrider: accepts messages over REST, stores them durably and delivers them as signed webhooks, at least once.
@@ -36,7 +40,7 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  app serve                                     on an SQLite file; the first start prints a token
+  app serve                                     on an SQLite file; the first start in a terminal prints a token
   DATABASE_URL=postgresql://... app migrate     prepare a Postgres database, or update it
   app token create --organization acme          a token for everything of one organization";
 
@@ -70,16 +74,18 @@ enum Command {
 
 const SERVE_NOTES: &str = "\
 On SQLite it migrates by itself, makes an encryption key beside the database, and on a new database prints a token,
-once. On Postgres the schema is brought up to date by `app migrate`, the encryption key must be given, and tokens are
-made by `app token create`. SIGTERM or SIGINT: it stops accepting, ends what is in flight, and exits with 0.";
+once, if a terminal shows it. On Postgres the schema is brought up to date by `app migrate`, the encryption key must be
+given, and tokens are made by `app token create`. SIGTERM or SIGINT: it stops accepting, ends what is in flight, and
+exits with 0. SIGHUP is ignored: settings are read at the start alone.";
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
+    let log = Log::start();
     match parse(std::env::args_os()) {
-        Ok(cli) => match execute(cli) {
+        Ok(cli) => match execute(cli, &log) {
             Ok(()) => ExitCode::SUCCESS,
             Err(err) => {
-                complain(&err.to_string());
+                complain(&log, &err.to_string());
                 ExitCode::from(1)
             }
         },
@@ -92,22 +98,25 @@ pub fn run() -> ExitCode {
             ExitCode::from(2)
         }
         Err(err) => {
-            complain(&usage_line(&err));
+            complain(&log, &usage_line(&err));
             ExitCode::from(2)
         }
     }
 }
 
 /// Threads that the process has at most: those that run tasks, those that block, and some twenty for SQLite's connections,
-/// signals and the start. A test compares the `pids_limit` of the Compose files: a command beside it has room too.
+/// signals, the log and the start. A test compares the `pids_limit` of the Compose files: a command beside it has room too.
 pub const MOST_THREADS: usize = MOST_WORKERS + MOST_BLOCKING + 32;
 /// Threads that run tasks: one a processor, and no more than this. What is sent and stored waits for networks and disks.
 const MOST_WORKERS: usize = 32;
 /// Threads for what blocks: lookups of the database's name. Receivers' names are looked up without threads.
 const MOST_BLOCKING: usize = 64;
 
-fn execute(cli: Cli) -> Result<()> {
-    telemetry::start(&cli.log)?;
+fn execute(cli: Cli, log: &Log) -> Result<()> {
+    telemetry::start(&cli.log, log)?;
+    if matches!(cli.command, Command::Serve(_)) {
+        warn_of_unknown_variables();
+    }
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -187,8 +196,39 @@ fn environment_name(command: &clap::Command, argument: &str) -> Option<String> {
     })
 }
 
-fn complain(text: &str) {
-    eprintln!("error: {}", text.split_whitespace().collect::<Vec<_>>().join(" "));
+/// A setting whose name is misspelt would else be taken for one that is not set.
+fn warn_of_unknown_variables() {
+    let known = variables(&Cli::command());
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for name in names.filter(|name| name.starts_with(PREFIX) && !known.contains(name) && !is_foreign(name)) {
+        tracing::warn!(name, "this variable is set, and no setting has its name");
+    }
+}
+
+const PREFIX: &str = "POSTRIDER_";
+
+/// Kubernetes sets such variables for each service, and one may be called postrider; a debug build can be told to crash.
+fn is_foreign(name: &str) -> bool {
+    let is_link = name.contains("_SERVICE_") || name.contains("_PORT");
+    is_link && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+        || cfg!(debug_assertions) && name.ends_with("_POINT")
+}
+
+/// The environment names of all settings of all commands.
+fn variables(command: &clap::Command) -> BTreeSet<String> {
+    let own = command.get_arguments().filter_map(clap::Arg::get_env);
+    let own = own.map(|name| name.to_string_lossy().into_owned());
+    own.chain(command.get_subcommands().flat_map(variables)).collect()
+}
+
+fn complain(log: &Log, text: &str) {
+    let words: Vec<_> = text.split_whitespace().collect();
+    log.say(&format!("error: {}", words.join(" ")));
+}
+
+/// Reads a path as an absolute one, by which what is said of it can be found.
+fn absolute_path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(std::path::absolute)
 }
 
 /// Writes a command's result to standard output.

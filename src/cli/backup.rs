@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::say;
+use super::{absolute_path, say};
 use crate::app;
 use crate::clock::Clock;
 use crate::config::{DatabaseSettings, KeySettings};
@@ -20,7 +20,7 @@ use crate::store::{Hold, Store, backup, sqlite_path};
 #[command(after_help = NOTES)]
 pub struct Arguments {
     /// The file to write; its folder is made where only that is missing. Neither it nor FILE.key may be there yet
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", value_parser = absolute_path())]
     file: PathBuf,
 
     #[command(flatten)]

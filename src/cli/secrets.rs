@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::say;
+use super::{absolute_path, say};
 use crate::app;
 use crate::config::{read_encryption_key, write_missing};
 use crate::error::{Error, Result};
@@ -26,7 +26,7 @@ const ENCRYPTION_KEY: &str = "app/encryption_key";
 )]
 pub struct Arguments {
     /// The folder to write to
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", value_parser = absolute_path())]
     folder: PathBuf,
 
     /// Only put a new encryption key above the present one, which becomes the former one

@@ -24,6 +24,9 @@ pub static DATABASE_TIMEOUTS: Counter = Counter::new();
 /// Requests that were refused as too many waited for the database. Of the process, for the same reason.
 pub static DATABASE_REFUSALS: Counter = Counter::new();
 
+/// Log lines that were dropped. Of the process: its log knows no store.
+pub static LOG_LINES_DROPPED: Counter = Counter::new();
+
 pub struct Metrics {
     started: Timestamp,
     pub accepted: Counter,
@@ -110,6 +113,11 @@ impl Metrics {
             "postrider_database_refusals_total",
             "Requests that were answered 503 as too many of their customer, or of all, waited for the database.",
             &DATABASE_REFUSALS,
+        );
+        page.counter(
+            "postrider_log_lines_dropped_total",
+            "Log lines that could not be written: their reader was gone or too slow, or its disk was full.",
+            &LOG_LINES_DROPPED,
         );
     }
 

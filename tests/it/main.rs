@@ -35,6 +35,7 @@ mod intake;
 mod key_rotation;
 mod leases;
 mod listener;
+mod log;
 mod message;
 mod message_in;
 mod metrics;

@@ -1,11 +1,14 @@
 //! The real binary: run to its end, or serving in the background. Its environment is what a test gives it, nothing else.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+
+use nix::pty::openpty;
 
 use super::database::ScratchFolder;
 use super::within::{DEADLINE, within};
@@ -73,16 +76,21 @@ impl Program {
 
     /// Starts a command without waiting for its end.
     pub fn start(&self, arguments: &[&str]) -> Child {
-        Command::new(env!("CARGO_BIN_EXE_app"))
+        self.command(arguments).spawn().expect("the binary starts")
+    }
+
+    /// A command with pipes for its output.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_app"));
+        command
             .args(arguments)
             .env_clear()
             .envs(&self.environment)
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts")
+            .stderr(Stdio::piped());
+        command
     }
 
     /// Runs a command to its end.
@@ -102,8 +110,20 @@ impl Program {
     /// # Panics
     /// When it ends instead, with what it said.
     pub async fn serve(&self) -> Serving {
-        let mut child = self.clone().env("POSTRIDER_LOG", "info").start(&["serve"]);
+        let mut child = self.start(&["serve"]);
         let stdout = collect(child.stdout.take().expect("a pipe"));
+        self.served_by(child, stdout).await
+    }
+
+    /// The same, with a terminal as its standard output.
+    pub async fn serve_in_terminal(&self) -> Serving {
+        let terminal = openpty(None, None).expect("a terminal");
+        let child = self.command(&["serve"]).stdout(terminal.slave).spawn();
+        let stdout = collect(File::from(terminal.master));
+        self.served_by(child.expect("the binary starts"), stdout).await
+    }
+
+    async fn served_by(&self, mut child: Child, stdout: Arc<Mutex<String>>) -> Serving {
         let stderr = collect(child.stderr.take().expect("a pipe"));
         let address = within(DEADLINE, "serve says where it listens", async || {
             let said = stderr.lock().expect("no panic").clone();
