@@ -86,9 +86,16 @@ pub(super) fn add(route: Route) -> Route {
         ("/openapi.json", &JSON),
         ("/openapi.yaml", &YAML),
     ];
-    files.into_iter().fold(route, |route, (path, file)| {
+    let route = files.into_iter().fold(route, |route, (path, file)| {
         route.at(path, get(make_sync(move |request| file.answer(&request))))
-    })
+    });
+    route.at("/", get(make_sync(|_| lead_to("/docs"))))
+}
+
+/// For a browser: the address alone is no page.
+fn lead_to(path: &str) -> Response {
+    let answer = Response::builder().status(StatusCode::SEE_OTHER);
+    answer.header(header::LOCATION, path).finish()
 }
 
 impl File {

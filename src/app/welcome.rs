@@ -1,16 +1,18 @@
 //! What a first start says to the person who started it. Called by app, once, when everything is ready.
 
+use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::domain::secret::EndpointSecret;
 use crate::domain::target::TargetPolicy;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::service;
 use crate::store::entity::organization;
-
 use crate::store::{self, Backend, PageRequest, Store};
 
-/// On a new SQLite database without a configured token: makes a token and prints it, once, with the commands that send
-/// a first webhook. On Postgres, where several processes start and logs are kept, says how a token is made.
+/// On a new SQLite database without a configured token, started in a terminal: makes a token and prints it, once, with the
+/// commands that send a first webhook. Elsewhere what is printed is kept, as in the log of a container, and on Postgres
+/// several processes start: so it says how a token is made.
 pub async fn greet(
     store: &Store,
     organization: &organization::Model,
@@ -18,16 +20,25 @@ pub async fn greet(
     has_admin_token: bool,
     targets: &TargetPolicy,
 ) -> Result<()> {
-    if has_admin_token || !is_new(store, organization).await? {
-        tracing::info!("the API and its documentation: {server}/docs");
+    let is_first = !has_admin_token && is_new(store, organization).await?;
+    if is_first && store.backend() == Backend::Sqlite && is_seen_by_a_person() {
+        let (token, _) = service::token::create(store, &organization.id, None, None).await?;
+        print(&first_webhook(server, &token, targets));
         return Ok(());
     }
-    if store.backend() == Backend::Postgres {
-        tracing::info!("no token was made yet: app token create --organization NAME");
-        return Ok(());
+    if is_first {
+        tracing::info!(
+            "no token was made yet: app token create --organization {}",
+            organization.name
+        );
     }
-    let (token, _) = service::token::create(store, &organization.id, None, None).await?;
-    print(&first_webhook(server, &token, targets))
+    tracing::info!("the API and its documentation: {server}/docs");
+    Ok(())
+}
+
+/// Whether what is printed is seen and not kept. The first process of a container may have a terminal, which is logged too.
+fn is_seen_by_a_person() -> bool {
+    io::stdout().is_terminal() && std::process::id() != 1
 }
 
 /// Nobody has made a token or an application, or another organization than the one that is always there.
@@ -59,11 +70,12 @@ pub fn url_of(address: SocketAddr) -> String {
 
 fn first_webhook(server: &str, token: &str, targets: &TargetPolicy) -> String {
     let note = if targets.allows(Ipv4Addr::LOCALHOST.into()) {
-        "Send a first webhook to a receiver on this machine (examples/receivers has two):"
+        ""
     } else {
-        "Send a first webhook to a receiver on this machine (examples/receivers has two). Private addresses are refused\n\
-         unless you allow them: start again with POSTRIDER_ALLOW_TARGETS=127.0.0.0/8 for that. The token stays valid."
+        " Private addresses are refused\nunless you allow them: start Postrider again with \
+         POSTRIDER_ALLOW_TARGETS=127.0.0.0/8 for that. The token stays valid."
     };
+    let secret = EndpointSecret::generate().to_private();
     let curl =
         format!("curl -H 'authorization: Bearer {token}' -H 'content-type: application/json' {server}/api/v1/app");
     format!(
@@ -74,19 +86,22 @@ Postrider has made a new database, and a token for it. The token is shown this o
 
 The API and its documentation: {server}/docs
 
-{note}
+A first webhook goes to a receiver on this machine: start one of examples/receivers with the secret that its endpoint will
+have, and send from another terminal.{note}
+
+  SECRET={secret} cargo run --manifest-path examples/receivers/rust/Cargo.toml
 
   {curl} -d '{{"name": "Shop", "uid": "shop"}}'
-  {curl}/shop/endpoint -d '{{"url": "http://127.0.0.1:9000/"}}'
+  {curl}/shop/endpoint -d '{{"url": "http://127.0.0.1:9000/", "secret": "{secret}"}}'
   {curl}/shop/msg -d '{{"eventType": "order.paid", "payload": {{"total": 1.10}}}}'
 "#
     )
 }
 
-fn print(text: &str) -> Result<()> {
-    use std::io::Write;
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}")
-        .and_then(|()| out.flush())
-        .map_err(|err| Error::internal("cannot write to standard output").because(err))
+/// A terminal that has gone is no reason not to serve.
+fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    if let Err(err) = writeln!(out, "{text}").and_then(|()| out.flush()) {
+        tracing::warn!(%err, "the token could not be printed; make another one: app token create");
+    }
 }

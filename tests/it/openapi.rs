@@ -111,6 +111,15 @@ fn requests_have_no_defaults_and_formats_are_signed() {
     assert_eq!(document()["openapi"], "3.0.3");
 }
 
+both!(the_address_alone_leads_to_the_documentation, async |db| {
+    let api = Api::on(db).await;
+    for path in ["/", "//"] {
+        let home = api.fetch(path, &[]).await;
+        assert_eq!((home.status, home.header("location")), (303, "/docs"), "{path}");
+    }
+    assert_eq!(api.fetch("/docs", &[]).await.status, 200);
+});
+
 both!(
     the_document_and_its_pages_are_served_without_anything_inline,
     async |db| {

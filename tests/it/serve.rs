@@ -33,9 +33,9 @@ both!(serve_answers_health_and_ends_with_0_on_either_signal, async |db| {
 });
 
 #[tokio::test]
-async fn a_first_start_on_sqlite_prints_a_token_once_with_the_way_to_a_first_webhook() {
+async fn a_first_start_on_sqlite_in_a_terminal_prints_a_token_once_with_the_way_to_a_first_webhook() {
     let program = Program::bare().env("POSTRIDER_LISTEN", "127.0.0.1:0");
-    let mut first = program.serve().await;
+    let mut first = program.serve_in_terminal().await;
     let said = within(DEADLINE, "it greets", async || {
         Some(first.stdout()).filter(|said| said.contains("/shop/msg"))
     })
@@ -53,10 +53,33 @@ async fn a_first_start_on_sqlite_prints_a_token_once_with_the_way_to_a_first_web
     let list = program.run(&["token", "list"]).await.ok();
     assert!(list.contains("default"), "{list}");
 
-    let mut second = program.serve().await;
+    let mut second = program.serve_in_terminal().await;
     assert_eq!(second.stop().await, Some(0));
     assert_eq!(second.stdout(), "", "it is shown once");
     assert!(!second.stderr().contains("pr_"), "nor is it logged");
+}
+
+// As in a container: what is printed there is kept.
+#[tokio::test]
+async fn a_first_start_without_a_terminal_prints_no_token_and_names_the_command_that_makes_one() {
+    let program = Program::bare().env("POSTRIDER_LISTEN", "127.0.0.1:0");
+    let mut serving = program.serve().await;
+    let said = within(DEADLINE, "it says how", async || {
+        Some(serving.stderr()).filter(|said| said.contains("/docs"))
+    })
+    .await;
+    let (_, command) = said.split_once("no token was made yet: app ").expect("the command");
+    let arguments: Vec<&str> = command.lines().next().unwrap_or_default().split(' ').collect();
+    assert_eq!(arguments, ["token", "create", "--organization", "default"]);
+    let token = program.run(&arguments).await.ok();
+    let body = json!({"name": "Shop"});
+    Caller::new(token.trim()).make(&serving.url(), "/app", body).await;
+    assert_eq!(serving.stop().await, Some(0));
+    assert_eq!(serving.stdout(), "");
+    assert!(!serving.stderr().contains("pr_"), "{}", serving.stderr());
+    let mut second = program.serve().await;
+    assert_eq!(second.stop().await, Some(0));
+    assert!(!second.stderr().contains("no token"), "{}", second.stderr());
 }
 
 #[tokio::test]
@@ -65,7 +88,7 @@ async fn the_commands_of_a_first_start_send_a_webhook_as_they_stand() {
     let program = Program::bare()
         .env("POSTRIDER_LISTEN", "127.0.0.1:0")
         .env("POSTRIDER_ALLOW_TARGETS", "127.0.0.0/8");
-    let serving = program.serve().await;
+    let serving = program.serve_in_terminal().await;
     let said = within(DEADLINE, "it greets", async || {
         Some(serving.stdout()).filter(|said| said.contains("/shop/msg"))
     })
@@ -83,6 +106,18 @@ async fn the_commands_of_a_first_start_send_a_webhook_as_they_stand() {
     }
     let arrived = receiver.wait_for(1).await;
     assert_eq!(arrived[0].text(), r#"{"total":1.1}"#);
+    let (_, secret) = said.split_once("SECRET=").expect("the receiver's secret");
+    let (secret, receiver) = secret.split_once(' ').expect("the receiver's command");
+    assert!(
+        arrived[0].is_signed_with(secret),
+        "its endpoint has the receiver's secret"
+    );
+    let (_, manifest) = receiver.split_once("--manifest-path ").expect("a path");
+    let manifest = manifest.lines().next().unwrap_or_default();
+    assert!(
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(manifest).exists(),
+        "{manifest}"
+    );
 }
 
 #[tokio::test]
@@ -169,7 +204,7 @@ postgres_only!(
         within(DEADLINE, "it says how", async || {
             serving
                 .stderr()
-                .contains("app token create --organization NAME")
+                .contains("app token create --organization default")
                 .then_some(())
         })
         .await;
@@ -390,40 +425,4 @@ async fn serve_waits_for_a_database_that_is_not_there_yet_and_can_be_stopped_mea
     assert!(sent.expect("kill runs").success());
     let status = within(DEADLINE, "it ends", async || child.try_wait().expect("its state")).await;
     assert_eq!(status.code(), Some(0));
-}
-
-/// A server that speaks just enough of the protocol to refuse a password (PostgreSQL documentation, chapter 54).
-fn refuse_every_password(listener: TcpListener) {
-    for stream in listener.incoming() {
-        let mut stream = stream.expect("a connection");
-        let mut request = [0; 8];
-        stream.read_exact(&mut request).expect("a request for TLS");
-        stream.write_all(b"N").expect("no TLS");
-        let mut length = [0; 4];
-        stream.read_exact(&mut length).expect("a startup message");
-        let mut startup = vec![0; u32::from_be_bytes(length) as usize - 4];
-        stream.read_exact(&mut startup).expect("its rest");
-        let fields = b"SFATAL\0VFATAL\0C28P01\0Mpassword authentication failed for user \"postrider\"\0\0";
-        let mut answer = vec![b'E'];
-        answer.extend(u32::try_from(fields.len() + 4).expect("short").to_be_bytes());
-        answer.extend(fields);
-        let _ = stream.write_all(&answer);
-    }
-}
-
-#[tokio::test]
-async fn a_password_that_does_not_reach_an_existing_volume_is_named_as_the_cause() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = listener.local_addr().expect("its address");
-    std::thread::spawn(|| refuse_every_password(listener));
-    let program = Program::on(&format!("postgresql://postrider@{address}/postrider"))
-        .env("POSTRIDER_DATABASE_PASSWORD", "changed");
-    for command in ["serve", "migrate"] {
-        let line = program.run(&[command]).await.failed(1);
-        assert!(line.contains("changed after the database was created"), "{line}");
-        assert!(
-            line.contains("28P01") || line.contains("password authentication failed"),
-            "{line}"
-        );
-    }
 }

@@ -143,6 +143,7 @@ async fn a_file_that_is_named_by_a_link_has_its_key_beside_itself() {
         Some(0),
         "the link leads to nothing yet"
     );
+    first.run(&["token", "create", "--organization", "default"]).await.ok();
     let direct = first.env("DATABASE_URL", "sqlite://data/real.sqlite");
     let key = fs::read(direct.folder().join("data/real.sqlite.key")).expect("a key file");
     assert_eq!(direct.serve().await.stop().await, Some(0));
