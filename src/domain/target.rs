@@ -92,11 +92,12 @@ impl FromStr for TargetPolicy {
     }
 }
 
-/// As an operator reads it: `public addresses, 10.1.0.0/16`.
+/// As an operator reads it: `public addresses, 10.1.0.0/16, not 10.1.2.0/24`.
 impl fmt::Display for TargetPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("public addresses")?;
-        self.allow.iter().try_for_each(|net| write!(f, ", {net}"))
+        self.allow.0.iter().try_for_each(|net| write!(f, ", {net}"))?;
+        self.refuse.0.iter().try_for_each(|net| write!(f, ", not {net}"))
     }
 }
 
