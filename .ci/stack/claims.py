@@ -1,9 +1,11 @@
 """What the Compose stack promises, in the order in which the claims are shown on one running stack."""
 
 import concurrent.futures
+import contextlib
 import http.client
 import json
 import os
+import socket
 import subprocess
 import time
 import urllib.request
@@ -54,6 +56,32 @@ def what_the_proxy_refuses_has_the_form_of_the_api(_: Stack) -> None:
         assert (answer.status, answer.headers["content-type"], body["code"]) == (status, "application/json", code), f"{status}: {body}"
         assert isinstance(body["detail"], str)
         connection.close()
+
+
+def withheld_bodies_and_unread_answers_fail_no_other_request(stack: Stack) -> None:
+    """The bodies have more bytes than the proxy has memory, and each lacks its last one."""
+    sender = Sender(stack.token, rate=100, connections=8)
+    sender.start()
+    body = b" " * 1_500_000
+    post = (f"POST /api/v1/app/stack/msg HTTP/1.1\r\nhost: stack\r\nauthorization: Bearer {stack.token}\r\n"
+            f"content-type: application/json\r\ncontent-length: {len(body) + 1}\r\n\r\n").encode() + body
+    get = b"GET /docs/ui.js HTTP/1.1\r\nhost: stack\r\n\r\n"
+    with contextlib.ExitStack() as held:
+        for request in [post] * 300 + [get] * 60:
+            connection = held.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.settimeout(30)
+            connection.connect(("127.0.0.1", PORT))
+            connection.sendall(request)
+        before = len(sender.accepted)
+        poll(30, "304 messages are accepted beside them", lambda: len(sender.accepted) >= before + 304 or sender.failures)
+        sender.end()
+    assert not sender.failures, f"{len(sender.failures)} of {len(sender.accepted)} failed: {sender.failures[:5]}"
+    proxy = containers("proxy")[0]
+    assert inspect(proxy, "{{.State.OOMKilled}}") == "false"
+    said = subprocess.run(("docker", "logs", proxy), capture_output=True, text=True, check=True)
+    assert "exited on signal" not in said.stdout + said.stderr, "a worker of the proxy was killed"
+    all_arrived(stack, sender)
 
 
 def nothing_is_lost_whatever_dies(stack: Stack) -> None:
@@ -211,6 +239,7 @@ CLAIMS = [
     a_fresh_stack_is_healthy_and_keeps_its_database_to_itself,
     every_container_is_hardened_and_bounded,
     what_the_proxy_refuses_has_the_form_of_the_api,
+    withheld_bodies_and_unread_answers_fail_no_other_request,
     nothing_is_lost_whatever_dies,
     three_replicas_are_replaced_without_a_failed_request,
     prometheus_sees_every_replica_and_answers_every_query,
