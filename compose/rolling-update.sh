@@ -1,17 +1,41 @@
 #!/usr/bin/env bash
 # Replaces the replicas of app by new ones of the image as it is now (build or pull it first), without a failed request:
-# migrates, starts as many again, and when they are healthy stops the old ones, each after what it has in flight.
-# At the top of the repository: compose/rolling-update.sh
+# migrates, starts as many again, and when the proxy has answers from all of them stops the old ones, each after what it has in flight.
+# It ends when the proxy tries the new ones alone. At the top of the repository: compose/rolling-update.sh
 set -euo pipefail
-old=$(docker compose ps -q app)
+die() { echo "rolling-update: $*" >&2; exit 1; }
+old=$(docker compose ps -q app) proxy=$(docker compose ps -q proxy)
 count=$(wc -w <<<"$old")
-[ "$count" -gt 0 ] || { echo 'rolling-update: nothing runs: docker compose up --detach --wait' >&2; exit 1; }
+[ "$count" -gt 0 ] || die 'nothing runs: docker compose up --detach --wait'
+
+addresses() { # CONTAINER...: where the proxy has an answer 200 of them
+  # shellcheck disable=SC2016 # Docker's variables, not Bash's
+  local networks='{{range $name, $network := .NetworkSettings.Networks}}{{$name}} {{$network.IPAddress}}{{println}}{{end}}'
+  docker inspect --format "$networks" "$@" | awk '$1 ~ /_default$/ { print "200 " $2 ":8080" }' | sort
+}
+tried() { # the addresses that the proxy tries, each after the status that comes of it, by ten requests a replica
+  docker exec "$proxy" curl --silent --max-time 5 --output /dev/null --write-out '%{http_code} %header{x-replica}\n' \
+    "http://127.0.0.1:8081/?[1-$((20 * count))]" | sort -u
+}
+tries_all() { [ -z "$(comm -13 <(tried) <(echo "$new"))" ]; }
+tries_no_other() { [ "$(tried)" = "$new" ]; }
+await() { # SECONDS COMMAND WHAT: until the command has succeeded each time for so long
+  local since=$SECONDS end=$((SECONDS + 90))
+  while "$2" || since=$SECONDS; [ $((SECONDS - since)) -lt "$1" ]; do
+    [ $SECONDS -lt $end ] || die "in 90 s the proxy has not come to $3: docker compose logs proxy"
+    sleep 0.5
+  done
+}
+
 docker compose run --rm --no-deps migrate
 docker compose up --detach --no-deps --no-recreate --wait --scale app=$((2 * count)) app
-# The proxy asks for the replicas' addresses every two seconds: it must know the new ones before the first old one goes.
-sleep 5
+# shellcheck disable=SC2046 # one id a line
+new=$(addresses $(docker compose ps -q app | grep -vxF "$old"))
+[ -z "$proxy" ] || await 1 tries_all 'use every new replica, and no old one was stopped'
 for container in $old; do
   docker stop --time 45 "$container" >/dev/null
   docker rm "$container" >/dev/null
 done
 docker compose up --detach --no-deps --no-recreate --wait --scale app="$count" app
+# Longer than it goes without asking for the addresses.
+[ -z "$proxy" ] || await 4 tries_no_other 'use the new replicas alone'
