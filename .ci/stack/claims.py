@@ -192,6 +192,9 @@ def three_replicas_are_replaced_on_busy_processors_without_a_failed_request(stac
 
 def prometheus_sees_every_replica_and_answers_every_query(stack: Stack) -> None:
     compose("up", "--detach", "--wait", "--no-recreate", "--scale", "app=3")
+    services = json.loads(compose("--profile", "metrics", "config", "--format", "json", env={"BIND": "0.0.0.0"}))["services"]
+    published = {each: services[each]["ports"][0]["host_ip"] for each in ("proxy", "prometheus", "grafana")}
+    assert published == {"proxy": "0.0.0.0", "prometheus": "127.0.0.1", "grafana": "127.0.0.1"}, published
     os.environ["PROMETHEUS_PORT"] = str(free_port())
     prometheus = f"http://127.0.0.1:{os.environ['PROMETHEUS_PORT']}"
     compose("--profile", "metrics", "up", "--detach", "--wait", "--no-recreate", "--no-deps", "prometheus")
