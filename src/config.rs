@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use url::Url;
+use url::{Host, Url};
 
 pub use secret::{Rotating, Secret, replace, write_missing};
 use secret::{read_secret, resolve};
@@ -352,9 +352,18 @@ fn socket_address(text: &str) -> Result<SocketAddr, String> {
 const SOCKET_ADDRESS: &str = "must be an address and a port: 127.0.0.1:8080, [::1]:8080, localhost:8080, or :8080 for all \
                               IPv4 addresses";
 
-/// An absolute URL without what cannot stand before a path, and without a slash at its end.
+/// Returns an absolute URL without what cannot stand before a path, and without a slash at its end. The address that
+/// stands for all of a machine, which Compose takes over from its `BIND`, becomes the one that leads there from itself.
 fn public_url(text: &str) -> Result<String, String> {
-    let url = Url::parse(text).map_err(|err| format!("must be an absolute http or https URL: {err}"))?;
+    let mut url = Url::parse(text).map_err(|err| format!("must be an absolute http or https URL: {err}"))?;
+    let itself = match url.host() {
+        Some(Host::Ipv4(ip)) if ip.is_unspecified() => Some("127.0.0.1"),
+        Some(Host::Ipv6(ip)) if ip.is_unspecified() => Some("[::1]"),
+        _ => None,
+    };
+    if itself.is_some() {
+        url.set_host(itself).map_err(|err| err.to_string())?;
+    }
     let plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
     if !matches!(url.scheme(), "http" | "https") || !plain || url.password().is_some() {
         return Err("must be an http or https URL without user name, query and fragment".to_owned());

@@ -26,6 +26,8 @@ def a_fresh_stack_is_healthy_and_keeps_its_database_to_itself(stack: Stack) -> N
         ports = json.loads(inspect(containers(service)[0], "{{json .NetworkSettings.Ports}}"))
         assert not any(ports.values()), f"{service} publishes {ports}"
     stack.prepare()
+    link = stack.api.call("POST", "/auth/app-portal-access/stack", {})["url"]
+    assert link.startswith(f"http://127.0.0.1:{PORT}/"), f"links lead to {link}"
     asks = ("getent", "hosts", "db")
     assert run("docker", "exec", containers("proxy")[0], *asks, ok=False) == "", "the proxy resolves db"
     assert run("docker", "exec", RECEIVER, "python", "-c", "import socket; socket.gethostbyname('db')", ok=False) == ""

@@ -143,13 +143,17 @@ def the_database_password_is_replaced(stack: Stack) -> None:
 def the_admin_token_is_replaced(stack: Stack) -> None:
     old, new = secrets.token_hex(16), secrets.token_hex(16)
     both, one = (command.replace("OLD", old).replace("NEW", new) for command in documented("replace the admin token")[:2])
-    up(POSTRIDER_ADMIN_TOKEN=old)
-    api = Api(old)
-    api.call("POST", "/app", {"name": "Stack", "uid": "stack"})
-    api.call("POST", "/app/stack/endpoint", {"uid": "receiver", "url": "http://receiver:9000/", "secret": SECRET})
-    assert Api(new).ask("GET", "/app")[0] == 401
-    with traffic(stack, token=old):
-        do(both, POSTRIDER_ADMIN_TOKEN=old)
+    with tempfile.TemporaryDirectory() as folder:
+        with open(f"{folder}/token", "w", encoding="ascii") as file:
+            file.write(old + "\n")
+        os.chmod(file.name, 0o444)
+        up(POSTRIDER_ADMIN_TOKEN_FILE=file.name)
+        api = Api(old)
+        api.call("POST", "/app", {"name": "Stack", "uid": "stack"})
+        api.call("POST", "/app/stack/endpoint", {"uid": "receiver", "url": "http://receiver:9000/", "secret": SECRET})
+        assert Api(new).ask("GET", "/app")[0] == 401
+        with traffic(stack, token=old):
+            do(both, POSTRIDER_ADMIN_TOKEN=old)
     with traffic(stack, token=new):
         assert Api(old).ask("GET", "/app")[0] == 200
         do(one, POSTRIDER_ADMIN_TOKEN=old)

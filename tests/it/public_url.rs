@@ -50,6 +50,23 @@ async fn with_a_public_url_links_lead_there() {
 }
 
 #[tokio::test]
+async fn a_public_url_of_all_addresses_leads_to_the_machine_itself() {
+    for (given, page) in [
+        ("http://0.0.0.0:8188", "http://127.0.0.1:8188/portal#"),
+        ("http://[::]:8188/", "http://[::1]:8188/portal#"),
+    ] {
+        let program = Program::bare()
+            .env("POSTRIDER_ADMIN_TOKEN", TOKEN)
+            .env("POSTRIDER_LISTEN", "127.0.0.1:0")
+            .env("POSTRIDER_PUBLIC_URL", given);
+        let mut serving = program.serve().await;
+        let link = link(&serving.url()).await;
+        assert!(link.starts_with(page), "{link}");
+        assert_eq!(serving.stop().await, Some(0));
+    }
+}
+
+#[tokio::test]
 async fn a_public_url_that_no_path_can_follow_is_refused() {
     for url in [
         "hooks.example",
