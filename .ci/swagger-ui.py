@@ -1,6 +1,7 @@
 """Swagger UI in a real browser, against the server that `seeded` prepared: authorises, sends a message as the example
-stands, sees 202. Fails on any request to another host, on anything that the Content-Security-Policy stops, on any error
-in the console. Keeps a picture: swagger-ui.py CHROMIUM FOLDER"""
+stands, sees 202; again after a reload, which keeps the token; filters; and on a narrow screen nothing scrolls sideways.
+Fails on any request to another host, on anything that the Content-Security-Policy stops, on any error in the console.
+Keeps pictures: swagger-ui.py CHROMIUM FOLDER"""
 
 import os
 import sys
@@ -15,6 +16,16 @@ chromium, folder = sys.argv[1:]
 server, token = os.environ["POSTRIDER_URL"], os.environ["POSTRIDER_TOKEN"]
 host = urlsplit(server).netloc
 strangers, complaints = [], []
+NARROW = {"width": 390, "height": 844}
+# What reaches over the right edge of the page and is not cut off by what it is in.
+WIDE = """() => {
+    const edge = document.documentElement.clientWidth;
+    const isCut = (it) => it && (getComputedStyle(it).overflowX != 'visible' || isCut(it.parentElement));
+    const wide = [...document.querySelectorAll('#ui *')].filter(
+        (it) => it.getBoundingClientRect().right > edge + 1 && !isCut(it.parentElement));
+    const sideways = document.documentElement.scrollWidth > edge;
+    return sideways ? [...new Set(wide.map((it) => it.tagName + '.' + it.className))].concat('the page') : [];
+}"""
 
 
 def watch(request):
@@ -32,8 +43,8 @@ with sync_playwright() as playwright:
     page.on("console", lambda it: complaints.append(it.text) if it.type in ("error", "warning") else None)
     page.on("pageerror", lambda it: complaints.append(str(it)))
     page.goto(f"{server}/docs")
-
-    page.get_by_role("button", name="Authorize").first.click()
+    authorize = page.get_by_role("button", name="Authorize").first
+    authorize.click()
     dialog = page.locator(".dialog-ux")
     dialog.locator("input").fill(token)
     dialog.get_by_role("button", name="Apply credentials").click()
@@ -42,17 +53,37 @@ with sync_playwright() as playwright:
     send = page.locator(".opblock", has=page.locator('[data-path="/api/v1/app/{app_id}/msg"]')).and_(
         page.locator(".opblock-post")
     )
-    send.locator(".opblock-summary-control").click()
-    send.get_by_role("button", name="Try it out").click()
-    send.get_by_role("button", name="Execute").click()
-    status = send.locator(".live-responses-table tbody .response-col_status").first
-    status.wait_for()
-    send.locator(".live-responses-table").scroll_into_view_if_needed()
+
+    def send_message(picture):
+        send.locator(".opblock-summary-control").click()
+        send.get_by_role("button", name="Try it out").click()
+        send.get_by_role("button", name="Execute").click()
+        status = send.locator(".live-responses-table tbody .response-col_status").first
+        status.wait_for()
+        send.locator(".live-responses-table").scroll_into_view_if_needed()
+        page.screenshot(path=picture)
+        expect(status).to_contain_text("202")
+        answer = send.locator(".live-responses-table .highlight-code, .live-responses-table .microlight").first.inner_text()
+        assert "msg_" in answer, answer
+
     picture = os.path.join(folder, "swagger-ui.png")
-    page.screenshot(path=picture)
-    expect(status).to_contain_text("202")
-    answer = send.locator(".live-responses-table .highlight-code, .live-responses-table .microlight").first.inner_text()
-    assert "msg_" in answer, answer
+    send_message(picture)
+
+    page.set_viewport_size(NARROW)
+    page.goto(f"{server}/docs")
+    send.wait_for()
+    page.screenshot(path=os.path.join(folder, "swagger-ui-narrow.png"))
+    assert not page.evaluate(WIDE), f"at 390 pixels the page is too narrow for {page.evaluate(WIDE)}"
+    send_message(os.path.join(folder, "swagger-ui-narrow-sent.png"))
+    assert not page.evaluate(WIDE), f"at 390 pixels, with an operation open, too wide: {page.evaluate(WIDE)}"
+    authorize.click()
+    dialog.get_by_role("button", name="Remove authorization").wait_for()
+    assert not page.evaluate(WIDE), f"at 390 pixels, with the dialog open, too wide: {page.evaluate(WIDE)}"
+    dialog.get_by_role("button", name="Close").click()
+
+    page.locator(".operation-filter-input").fill("Event")
+    expect(send).to_have_count(0)
+    expect(page.locator(".opblock-tag").first).to_contain_text("Event")
     browser.close()
 
 assert not strangers, f"requests left the machine: {strangers}"

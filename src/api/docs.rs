@@ -34,9 +34,16 @@ const PAGE: &str = r#"<!DOCTYPE html>
 </html>
 "#;
 
-/// No validator: it would send the document to a stranger's server.
-const START: &str = r##"SwaggerUIBundle({ dom_id: "#ui", url: "/openapi.json", deepLinking: true, validatorUrl: null });
+/// No validator: it would send the document to a stranger's server. The token stays in the browser's storage for this
+/// origin until its owner logs out there.
+const START: &str = r##"SwaggerUIBundle({
+    dom_id: "#ui", url: "/openapi.json", deepLinking: true, filter: true, persistAuthorization: true, validatorUrl: null,
+});
 "##;
+
+/// What is too wide for a telephone scrolls within its own box: names of schemas are long words, and made the page 512
+/// pixels wide.
+const FITTED: &str = ".swagger-ui .model-container, .swagger-ui .opblock-body { overflow-x: auto; }";
 
 /// What is served as it is, plain or compressed.
 struct File {
@@ -48,7 +55,7 @@ struct File {
 
 static PAGE_FILE: LazyLock<File> = LazyLock::new(|| File::new("text/html; charset=utf-8", PAGE));
 static START_FILE: LazyLock<File> = LazyLock::new(|| File::new("text/javascript", START));
-static CSS: LazyLock<File> = LazyLock::new(|| File::new("text/css", UI.css));
+static CSS: LazyLock<File> = LazyLock::new(|| File::new("text/css", [UI.css, FITTED].concat().leak()));
 static JS: LazyLock<File> = LazyLock::new(|| File::new("text/javascript", UI.js));
 static JSON: LazyLock<File> = LazyLock::new(|| File::new("application/json", document().leak()));
 static YAML: LazyLock<File> = LazyLock::new(|| File::new("application/yaml", document_yaml().leak()));
