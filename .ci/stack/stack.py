@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 
-from engine import PORT, PROJECT, compose, poll, run, say, up
+from engine import PORT, PROJECT, compose, do, documented, poll, run, say
 
 RECEIVER = f"{PROJECT}-receiver"
 # What the stack's endpoint signs with; its receiver hears nothing else.
@@ -143,11 +143,11 @@ class Stack:
     def prepare(self) -> None:
         """A token, a receiver that deliveries may reach, an application with one endpoint."""
         self.token = new_token()
-        # A network that is made again may get another of the addresses that Docker gives out.
-        os.environ["POSTRIDER_ALLOW_TARGETS"] = "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"
         # Short waits, so that what failed while something was down comes within the test.
         os.environ["POSTRIDER_RETRY_SCHEDULE"] = ",".join(["3"] * 50)
-        up()
+        do(documented("call receivers that are containers")[0].replace("postrider_default", f"{PROJECT}_default"))
+        # From the next start on: a network that is made again may get another of the addresses that Docker gives out.
+        os.environ["POSTRIDER_ALLOW_TARGETS"] = "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"
         start_receiver()
         api = self.api
         api.call("POST", "/app", {"name": "Stack", "uid": "stack"})
