@@ -217,12 +217,29 @@ pub(super) fn from_poem(error: poem::Error) -> Response {
     } else if error.is::<MethodNotAllowedError>() {
         Error::new(Kind::MethodNotAllowed, "this route does not know this method")
     } else if let Some(bad) = error.downcast_ref::<ParseParamError>() {
-        let message = format!("the query parameter `{}` is not of its type", bad.name);
+        let message = format!("the query parameter `{}` {}", bad.name, wanted(&bad.reason));
         Error::new(Kind::BadQuery, message)
     } else {
         Error::internal("poem answered with an error of its own").because(error.to_string())
     };
     response(&own)
+}
+
+/// Returns what a query parameter must be. poem says `failed to parse "TYPE": WHY`; of its own types the `WHY` is about Rust.
+fn wanted(reason: &str) -> &str {
+    let said = reason.strip_prefix("failed to parse \"");
+    let (kind, why) = said.and_then(|said| said.split_once("\": ")).unwrap_or_default();
+    match kind {
+        "boolean" => "must be true or false",
+        "Ordering" => "must be ascending or descending",
+        "BackgroundTaskStatus" => "must be running, finished or failed",
+        "BackgroundTaskType" => "must be a kind of task that the API document lists, such as endpoint.recover",
+        integer if integer.starts_with("integer") => "must be an integer",
+        _ => match why.split(" (occurred while").next() {
+            Some(rule) if rule.starts_with("must be ") => rule,
+            _ => "is not of its type",
+        },
+    }
 }
 
 /// The answer to a panic in a handler.

@@ -56,7 +56,8 @@ json_type!(Limit, "limit", true, |_registry| {}, {
 
 impl ParseFromParameter for Limit {
     fn parse_from_parameter(value: &str) -> ParseResult<Self> {
-        value.parse().map(Self).map_err(ParseError::custom)
+        let rule = |_| ParseError::custom(format!("must be an integer from 1 to {MOST}"));
+        value.parse().map(Self).map_err(rule)
     }
 }
 

@@ -87,11 +87,14 @@ json_type!(
 );
 
 impl ParseFromParameter for Instant {
-    /// A `+` of the zone that was not percent-encoded arrives as a space.
+    /// A `+` of the zone that was not percent-encoded arrives as a space; one after the date may stand for the `T`.
     fn parse_from_parameter(value: &str) -> ParseResult<Self> {
-        Timestamp::parse_rfc3339(&value.replace(' ', "+"))
-            .map(Self)
-            .map_err(ParseError::custom)
+        const DATE: usize = "2026-11-23".len();
+        let value = match value.rfind(' ').filter(|space| *space > DATE) {
+            Some(space) => format!("{}+{}", &value[..space], &value[space + 1..]),
+            None => value.to_owned(),
+        };
+        Timestamp::parse_rfc3339(&value).map(Self).map_err(ParseError::custom)
     }
 }
 

@@ -38,9 +38,11 @@ impl Timestamp {
         Self(self.0.saturating_sub(whole_micros(duration)))
     }
 
-    /// Reads RFC 3339 text. The zone is required; what is finer than a microsecond is cut off.
+    /// Reads RFC 3339 text, also with a zone as ISO 8601 has it besides (`+0000`, `+00`). The zone is required; what is finer
+    /// than a microsecond is cut off.
     pub fn parse_rfc3339(text: &str) -> Result<Self, String> {
         DateTime::parse_from_rfc3339(text)
+            .or_else(|_| DateTime::parse_from_rfc3339(&with_whole_zone(text)))
             .map(|instant| Self(instant.timestamp_micros()))
             .map_err(|_| {
                 "must be an RFC 3339 date and time with a zone, such as 2026-11-23T04:43:14.464929Z".to_owned()
@@ -63,6 +65,22 @@ impl Timestamp {
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.to_rfc3339())
+    }
+}
+
+/// `+0000` and `+00` at the end as `+00:00`; any other text as it is.
+fn with_whole_zone(text: &str) -> String {
+    let zone = text.rfind(['+', '-']).map_or("", |sign| &text[sign + 1..]);
+    if !zone.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.to_owned();
+    }
+    match zone.len() {
+        2 => format!("{text}:00"),
+        4 => {
+            let (hours, minutes) = text.split_at(text.len() - 2);
+            format!("{hours}:{minutes}")
+        }
+        _ => text.to_owned(),
     }
 }
 
@@ -100,6 +118,11 @@ mod tests {
             "2026-11-23T05:43:14.464929+01:00",
             "2026-11-22T23:13:14.464929-05:30",
             "2026-11-23t04:43:14.464929z",
+            "2026-11-23 04:43:14.464929+00:00",
+            "2026-11-23T04:43:14.464929+0000",
+            "2026-11-23T04:43:14.464929-0000",
+            "2026-11-23T05:43:14.464929+01",
+            "2026-11-22T23:13:14.464929-0530",
         ] {
             assert_eq!(parsed(text), 1_795_408_994_464_929, "{text}");
         }
@@ -121,6 +144,12 @@ mod tests {
             "2026-13-23T04:43:14Z",
             "1795408994",
             "now",
+            "2026-11-23T04:43:14+000",
+            "2026-11-23T04:43:14+00000",
+            "2026-11-23T04:43:14+9900",
+            "2026-11-23T04:43:14+00é",
+            "2026-11-23T04:43:14 0000",
+            "+0000",
         ] {
             assert!(
                 Timestamp::parse_rfc3339(text).unwrap_err().contains("RFC 3339"),

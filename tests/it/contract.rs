@@ -291,6 +291,39 @@ both!(every_route_may_end_in_a_slash, async |db| {
     }
 });
 
+both!(an_instant_may_have_its_zone_as_iso_8601_writes_it_besides, async |db| {
+    let world = World::on(db).await;
+    // A plus sign that is not percent-encoded is a space in a query.
+    for zone in ["Z", "+00:00", "%2B00:00", "+0000", "%2B0000", "-0000", "%2B00", "+00"] {
+        for (query, found) in [
+            (format!("before=2026-01-01T00:00:01{zone}"), 1),
+            (format!("before=2026-01-01+00:00:01{zone}"), 1),
+            (format!("after=2026-01-01T00:00:01{zone}"), 0),
+        ] {
+            let page = world.api.get(&format!("/app/a/msg?{query}")).await;
+            assert_eq!(page.expect(200)["data"].as_array().unwrap().len(), found, "{query}");
+        }
+        let query = format!("since=2025-12-25T00:00:00{zone}&until=2026-01-01T00:00:01{zone}");
+        let counted = world.api.get(&format!("/app/a/endpoint/e/stats?{query}")).await;
+        assert_eq!(counted.expect(200)["fail"], 1, "{query}");
+    }
+    for instant in [
+        "2026-01-01T00:00:00+0000",
+        "2026-01-01T05:30:00+0530",
+        "2026-01-01 00:00:00+00",
+    ] {
+        let wish = json!({ "since": instant });
+        world.api.post("/app/a/endpoint/e/recover", wish).await.expect(202);
+    }
+    for name in ["before", "after"] {
+        let refused = world.api.get(&format!("/app/a/msg?{name}=yesterday")).await;
+        refused.refused(400, "generic_error");
+        let detail = refused.field("detail");
+        let form = "must be an RFC 3339 date and time with a zone, such as 2026-";
+        assert!(detail.contains(&format!("`{name}` {form}")), "{detail}");
+    }
+});
+
 both!(head_answers_as_get_without_a_body, async |db| {
     let world = World::on(db).await;
     for operation in operations().iter().filter(|it| it.method == "GET") {

@@ -54,6 +54,22 @@ impl Operation {
         query.map(|it| it["name"].as_str().unwrap()).collect()
     }
 
+    /// The few values that a query parameter may have, if it is of such a type.
+    fn values_of(&self, name: &str) -> Vec<String> {
+        let parameters = self.json["parameters"].as_array().map_or(&[][..], Vec::as_slice);
+        let named = parameters.iter().find(|it| it["name"] == name).expect("it is there");
+        let Some(schema) = named["schema"]["$ref"].as_str().and_then(|it| it.rsplit('/').next()) else {
+            return Vec::new();
+        };
+        let document: Value = serde_json::from_str(&postrider::api::document()).expect("JSON");
+        let values = document["components"]["schemas"][schema]["enum"].as_array().cloned();
+        let values = values
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|_| schema != "BackgroundTaskType");
+        values.filter_map(|it| it.as_str().map(str::to_owned)).collect()
+    }
+
     async fn answer(&self, api: &Api, token: &str, path: &str) -> Answer {
         let body = if self.has_body() { "{}" } else { "" };
         well_formed(api.call(token, &self.method, path, &[], body).await)
@@ -195,7 +211,10 @@ both!(
                 println!("{} {path}: {name}", operation.method);
                 answered.refused(400, "generic_error");
                 let detail = answered.field("detail");
-                assert!(detail.contains(&format!("`{name}`")), "{name}: {detail}");
+                assert!(detail.contains(&format!("`{name}` must be ")), "{name}: {detail}");
+                for value in operation.values_of(name) {
+                    assert!(detail.contains(&value), "{name} may be {value}: {detail}");
+                }
             }
             let own = operation.json["responses"]["400"]["description"]
                 .as_str()
