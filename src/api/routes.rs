@@ -1,5 +1,5 @@
-//! The whole HTTP side as one poem endpoint, and what holds for every route: errors as JSON, `Allow` on 405, a trailing
-//! slash or none, writes that outlive their caller. Called by app and by the tests.
+//! The whole HTTP side as one poem endpoint, and what holds for every route: errors as JSON, `Allow` on 405, slashes at both
+//! ends of a path, responses that no cache keeps, writes that outlive their caller. Called by app and by the tests.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -65,12 +65,23 @@ impl Endpoint for Routes {
         };
         let answer = in_time(endpoint, request, self.state.body_deadline + DATABASE_DEADLINE);
         async move {
-            let response = whatever_happens(answer, uri.path(), &self.allow).await;
+            let mut response = whatever_happens(answer, uri.path(), &self.allow).await;
+            forbid_caching(&mut response, uri.path());
             let requests = &self.state.probes.requests;
             requests.answered(&method, uri.path(), response.status(), began.elapsed());
             Ok(response)
         }
     }
+}
+
+/// Keeps responses out of caches: a list, a secret or a refusal is of one caller and one instant. Only the pages say of
+/// themselves how they may be kept. Nor may a browser take a response for another media type than its own.
+fn forbid_caching(response: &mut Response, path: &str) {
+    let headers = response.headers_mut();
+    if path.starts_with(OPERATIONS) || !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 }
 
 /// Other ways to write a path that is known.

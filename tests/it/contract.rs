@@ -291,6 +291,48 @@ both!(every_route_may_end_in_a_slash, async |db| {
     }
 });
 
+both!(no_response_is_kept_by_a_cache_or_taken_for_another_type, async |db| {
+    let world = World::on(db).await;
+    let check = |answer: &Answer| {
+        assert_eq!(answer.headers["cache-control"], "no-store", "{answer:?}");
+        assert_eq!(answer.headers["x-content-type-options"], "nosniff", "{answer:?}");
+    };
+    let mut all = operations();
+    all.sort_by_key(|it| (it.path == "/auth/logout", it.method == "DELETE"));
+    let mut statuses = std::collections::BTreeSet::new();
+    for operation in &all {
+        let (token, path, body) = (world.api.token.as_str(), world.by_id(operation), world.body());
+        for (token, path, body) in [
+            ("pr_wrong", path.clone(), ""),
+            (token, path.clone(), "no json"),
+            (token, format!("{path}?limit=x"), ""),
+            (token, format!("{path}/none"), ""),
+            (token, path, body.as_str()),
+        ] {
+            let answer = world.call(token, operation, &path, body).await;
+            statuses.insert(answer.status.as_u16());
+            check(&answer);
+        }
+    }
+    for status in [200, 201, 202, 204, 400, 401, 404, 422] {
+        assert!(statuses.contains(&status), "{statuses:?}");
+    }
+    check(&world.api.call(&world.api.token, "PATCH", "/app", &[], "").await);
+    check(&world.api.post("/stream", json!({})).await);
+    for path in [
+        "/api/",
+        "/api/v2/app",
+        "/ingest/api/v1/source",
+        "/none",
+        "/livez",
+        "/readyz",
+    ] {
+        let page = world.api.fetch(path, &[]).await;
+        let told = ["cache-control", "x-content-type-options"].map(|name| page.header(name));
+        assert_eq!(told, ["no-store", "nosniff"], "{path}");
+    }
+});
+
 both!(an_instant_may_have_its_zone_as_iso_8601_writes_it_besides, async |db| {
     let world = World::on(db).await;
     // A plus sign that is not percent-encoded is a space in a query.
