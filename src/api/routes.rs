@@ -86,7 +86,7 @@ fn forbid_caching(response: &mut Response, path: &str) {
 
 /// Other ways to write a path that is known.
 fn lead_home(request: &mut Request) {
-    trim_slash(request);
+    trim_slashes(request);
     if request.method() == Method::GET {
         lead_to_attempts(request);
     }
@@ -140,16 +140,15 @@ fn refusal(error: poem::Error, path: &str, allow: &Allow) -> Response {
     response
 }
 
-fn trim_slash(request: &mut Request) {
+/// Slashes at the end of a path are cut, and several at its beginning count as one: older SDKs ask for `//api/…` where their
+/// server's address ends in a slash. Those inside stay, for without an empty step the path would be another route's.
+fn trim_slashes(request: &mut Request) {
     let path = request.uri().path();
-    if path.len() < 2 || !path.ends_with('/') {
+    let inner = path.trim_matches('/');
+    if !path.starts_with('/') || path.len() == inner.len() + 1 {
         return;
     }
-    let path = match path.trim_end_matches('/') {
-        "" => "/",
-        trimmed => trimmed,
-    };
-    let trimmed = with_query(path, request.uri().query());
+    let trimmed = with_query(&format!("/{inner}"), request.uri().query());
     set_path(request, trimmed);
 }
 
@@ -239,10 +238,19 @@ mod tests {
     }
 
     #[test]
-    fn a_trailing_slash_is_cut_and_the_query_kept() {
-        for (given, kept) in [("/a/b/?x=1/", "/a/b?x=1/"), ("/a//", "/a"), ("/", "/"), ("/a", "/a")] {
+    fn slashes_at_both_ends_are_cut_and_the_query_kept() {
+        for (given, kept) in [
+            ("/a/b/?x=1/", "/a/b?x=1/"),
+            ("/a//", "/a"),
+            ("/", "/"),
+            ("/a", "/a"),
+            ("//a/b?x=//1", "/a/b?x=//1"),
+            ("///a//b//", "/a//b"),
+            ("//", "/"),
+            ("*", "*"),
+        ] {
             let mut request = Request::builder().uri_str(given).finish();
-            trim_slash(&mut request);
+            trim_slashes(&mut request);
             assert_eq!(request.uri().to_string(), kept, "{given}");
         }
     }

@@ -291,6 +291,37 @@ both!(every_route_may_end_in_a_slash, async |db| {
     }
 });
 
+both!(
+    slashes_before_a_path_lead_to_its_route_and_doubled_ones_inside_to_none,
+    async |db| {
+        let world = World::on(db).await;
+        let get = async |uri: &str| {
+            let request = Request::builder().uri_str(uri);
+            let token = format!("Bearer {}", world.api.token);
+            world.api.send(request.header("authorization", token).finish()).await
+        };
+        for operation in operations().iter().filter(|it| it.method == "GET") {
+            let path = format!("/api/v1{}", world.by_id(operation));
+            println!("{path}");
+            let plain = get(&path).await;
+            for before in ["/", "//"] {
+                let led = get(&format!("{before}{path}")).await;
+                assert_eq!((plain.status, &plain.text), (led.status, &led.text));
+            }
+            for (inside, _) in path.match_indices('/').skip(1) {
+                let (head, tail) = path.split_at(inside);
+                get(&format!("{head}/{tail}")).await.refused(404, "not_found");
+            }
+        }
+        let made = Request::builder()
+            .method(Method::POST)
+            .uri_str("//api/v1/app/a/msg")
+            .header("authorization", format!("Bearer {}", world.api.token))
+            .body(world.body());
+        world.api.send(made).await.expect(202);
+    }
+);
+
 both!(no_response_is_kept_by_a_cache_or_taken_for_another_type, async |db| {
     let world = World::on(db).await;
     let check = |answer: &Answer| {
