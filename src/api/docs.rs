@@ -80,9 +80,12 @@ static UI: LazyLock<Ui> = LazyLock::new(|| {
     }
 });
 
+/// The document once more, where the published SDKs' own tests ask for it.
+pub(super) const DOCUMENT: &str = "/api/v1/openapi.json";
+
 /// Adds the pages to the routes.
 pub(super) fn add(route: Route) -> Route {
-    let files: [(&str, &'static LazyLock<File>); 9] = [
+    let files: [(&str, &'static LazyLock<File>); 10] = [
         ("/docs", &PAGE_FILE),
         ("/docs/ui.css", &CSS),
         ("/docs/ui.js", &JS),
@@ -92,6 +95,7 @@ pub(super) fn add(route: Route) -> Route {
         ("/portal/page.js", &PORTAL_JS),
         ("/openapi.json", &JSON),
         ("/openapi.yaml", &YAML),
+        (DOCUMENT, &JSON),
     ];
     let route = files.into_iter().fold(route, |route, (path, file)| {
         route.at(path, get(make_sync(move |request| file.answer(&request))))

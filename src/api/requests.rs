@@ -8,6 +8,7 @@ use poem::http::{Method, StatusCode};
 use poem_openapi::OpenApi;
 
 use super::Operations;
+use super::docs::DOCUMENT;
 use crate::telemetry::series::{Histogram, Page, SECONDS};
 
 const OTHER: &str = "other";
@@ -16,13 +17,14 @@ const STATUSES: [u16; 20] = [
     200, 201, 202, 204, 304, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 431, 500, 501, 503,
 ];
 /// What is served beside the operations.
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
     "/docs",
     "/docs/ui.css",
     "/docs/ui.js",
     "/docs/start.js",
     "/openapi.json",
     "/openapi.yaml",
+    DOCUMENT,
     "/livez",
     "/readyz",
 ];

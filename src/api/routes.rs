@@ -59,10 +59,8 @@ impl Endpoint for Routes {
         request.set_data(self.state.clone());
         request.set_data(self.authenticator.clone());
         let (method, uri) = (request.method().clone(), request.uri().clone());
-        let endpoint = match uri.path().starts_with(OPERATIONS) {
-            true => &self.operations,
-            false => &self.pages,
-        };
+        let is_operation = uri.path().starts_with(OPERATIONS) && uri.path() != docs::DOCUMENT;
+        let endpoint = if is_operation { &self.operations } else { &self.pages };
         let answer = in_time(endpoint, request, self.state.body_deadline + DATABASE_DEADLINE);
         async move {
             let mut response = whatever_happens(answer, uri.path(), &self.allow).await;

@@ -158,6 +158,19 @@ both!(
     }
 );
 
+both!(the_document_is_below_the_api_s_path_too_for_anyone, async |db| {
+    let api = Api::on(db).await;
+    let json = api.fetch("/api/v1/openapi.json", &[]).await;
+    assert_eq!(json.text(), postrider::api::document());
+    assert_eq!(
+        (json.header("content-type"), json.header("cache-control")),
+        ("application/json", "no-store")
+    );
+    api.call(&api.token, "POST", "/openapi.json", &[], "{}")
+        .await
+        .refused(405, "method_not_allowed");
+});
+
 both!(pages_are_sent_compressed_and_once_to_those_who_keep_them, async |db| {
     let api = Api::on(db).await;
     for path in ["/docs", "/docs/ui.js", "/docs/ui.css", "/openapi.json"] {
