@@ -145,7 +145,7 @@ impl Attempts {
         status_code_class: Query<Option<i32>>,
         /// Only where the message is on this channel.
         channel: Query<Option<String>>,
-        /// Only those at this endpoint, by id or uid.
+        /// Only those at this endpoint, by id or uid; a deleted one is found by its id.
         endpoint_id: Query<Option<String>>,
         /// Only those before this instant.
         before: Query<Option<Instant>>,
@@ -173,7 +173,7 @@ impl Attempts {
         let app = caller.application(&state.store, &app_id.0).await?;
         let message = message::get(&state.store, &app.id, &msg_id.0).await?;
         let endpoint = match endpoint_id.0 {
-            Some(named) => Some(endpoint::find_id(&state.store, &app.id, named).await?),
+            Some(named) => Some(endpoint::get_id(&state.store, &app.id, &named).await?),
             None => None,
         };
         let of = Of::Message(&message.id, endpoint.as_deref());

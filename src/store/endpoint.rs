@@ -84,16 +84,19 @@ pub async fn get(source: &impl Source, app_id: &str, id_or_uid: &str) -> Result<
     find(source, app_id, id_or_uid).await?.ok_or_else(not_found)
 }
 
-/// The id of the endpoint with this id or uid; an id is not looked up, for what a deleted endpoint left can be read by it.
-/// Where there is no such uid this is a text that is no endpoint's id.
-pub async fn find_id(source: &impl Source, app_id: &str, id_or_uid: String) -> Result<String> {
-    if check_identifier(&id_or_uid).is_err() {
-        return Ok(String::new());
-    }
-    if Prefix::Endpoint.is_of(&id_or_uid) {
-        return Ok(id_or_uid);
-    }
-    Ok(find(source, app_id, &id_or_uid).await?.map_or(id_or_uid, |row| row.id))
+/// Returns the id of the endpoint with this id or uid. A deleted one has its id still, by which what it left is read; its row
+/// is there as long as that.
+///
+/// # Errors
+/// `NotFound`.
+pub async fn get_id(source: &impl Source, app_id: &str, id_or_uid: &str) -> Result<String> {
+    check_identifier(id_or_uid).map_err(|_| not_found())?;
+    let found = match Prefix::Endpoint.is_of(id_or_uid) {
+        true => Entity::find_by_id((app_id.to_owned(), id_or_uid.to_owned())),
+        false => named(app_id, id_or_uid),
+    };
+    let id = found.select_only().column(Column::Id).into_tuple();
+    id.one(source.source()).await?.ok_or_else(not_found)
 }
 
 /// The same, held against other writers until this transaction ends.

@@ -109,7 +109,6 @@ both!(attempts_are_listed_newest_first_and_filtered, async |db| {
         (format!("{by_message}?status_code_class=0"), ""),
         (format!("{by_message}?endpoint_id={good}"), "200"),
         (format!("{by_message}?endpoint_id=bad"), "404 500"),
-        (format!("{by_message}?endpoint_id=none"), ""),
         (format!("{by_message}?channel=c&event_types=a,b"), "404 500 200"),
         (format!("{by_message}?channel=d"), ""),
         (format!("{by_message}?event_types[]=b"), ""),
@@ -135,6 +134,25 @@ both!(attempts_are_listed_newest_first_and_filtered, async |db| {
     for attempt in bare.expect(200)["data"].as_array().unwrap() {
         assert_eq!(attempt["response"], "{}");
     }
+});
+
+both!(attempts_at_an_endpoint_that_is_none_are_not_found, async |db| {
+    let sent = sent(db).await;
+    let Sent { api, app, .. } = &sent;
+    let other = api.application("other").await;
+    let endpoint = json!({"url": "http://127.0.0.1:1/", "uid": "elsewhere"});
+    let elsewhere = api.post(&format!("/app/{other}/endpoint"), endpoint).await.field("id");
+    for none in ["none", "ep_none", "%00", "", "elsewhere", &elsewhere] {
+        let path = format!("/app/{app}/attempt/msg/m?endpoint_id={none}");
+        api.get(&path).await.refused(404, "not_found");
+    }
+    api.get(&format!("/app/{app}/msg/m/endpoint/none/attempt"))
+        .await
+        .refused(404, "not_found");
+    api.delete(&format!("/app/{app}/endpoint/bad")).await.expect(204);
+    api.get(&format!("/app/{app}/attempt/msg/m?endpoint_id=bad"))
+        .await
+        .refused(404, "not_found");
 });
 
 both!(no_answer_is_status_code_0_with_the_reason, async |db| {
