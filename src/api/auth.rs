@@ -79,6 +79,12 @@ impl Caller {
         self.app_id.as_ref().map(|_| &*self.feature_flags)
     }
 
+    /// Whether the values of an endpoint's own headers are shown to this token, but for sensitive ones.
+    pub fn sees_headers(&self) -> bool {
+        let held = self.capabilities.as_deref();
+        held.is_none_or(capability::shows_headers)
+    }
+
     /// For what belongs to the organization: an application's token sees it as long as there is the application.
     ///
     /// # Errors

@@ -86,7 +86,8 @@ pub struct EndpointHeadersPatchIn {
 #[derive(Debug, Deserialize, Object, Serialize)]
 pub struct EndpointHeadersOut {
     headers: BTreeMap<String, String>,
-    /// Names of headers whose values are not shown.
+    /// Names of headers whose values are not shown: those with a name that looks secret (`token`, `secret`, `key`, `auth`,
+    /// `cookie`, `pass`, `signature`, `session` and the like are in it), and all if the token may not manage endpoints.
     sensitive: Vec<String>,
 }
 
@@ -97,9 +98,11 @@ impl EndpointSecretRotateIn {
     }
 }
 
-impl From<BTreeMap<String, String>> for EndpointHeadersOut {
-    fn from(all: BTreeMap<String, String>) -> Self {
-        let (hidden, headers): (BTreeMap<_, _>, _) = all.into_iter().partition(|(name, _)| is_sensitive_header(name));
+impl EndpointHeadersOut {
+    /// The headers as a token sees them that may manage endpoints, or may not.
+    pub(super) fn new(all: BTreeMap<String, String>, manages: bool) -> Self {
+        let is_hidden = |name: &str| !manages || is_sensitive_header(name);
+        let (hidden, headers): (BTreeMap<_, _>, _) = all.into_iter().partition(|(name, _)| is_hidden(name));
         Self {
             headers,
             sensitive: hidden.into_keys().collect(),
@@ -205,7 +208,7 @@ impl EndpointSecrets {
         let app = caller.application(&state.store, &app_id.0).await?;
         let found = endpoint::get(&state.store, &app.id, &endpoint_id.0).await?;
         let headers = service::endpoint::headers(&state.store, &found)?;
-        Ok(Answer::ok(&EndpointHeadersOut::from(headers))?)
+        Ok(Answer::ok(&EndpointHeadersOut::new(headers, caller.sees_headers()))?)
     }
 
     /// Replace an endpoint's own headers

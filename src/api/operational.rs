@@ -203,7 +203,7 @@ impl OperationalWebhooks {
     ) -> Result<Answer<EndpointHeadersOut>, ApiError<Read>> {
         let found = endpoint::get(&state.store, &caller.0.org_id, &endpoint_id.0).await?;
         let headers = service::endpoint::headers(&state.store, &found)?;
-        Ok(Answer::ok(&headers.into())?)
+        Ok(Answer::ok(&EndpointHeadersOut::new(headers, true))?)
     }
 
     /// Replace an operational endpoint's own headers

@@ -36,6 +36,12 @@ pub fn allows(held: &[Capability], reads: bool, path: &str) -> bool {
     }
 }
 
+/// Whether the values of an endpoint's own headers are shown to a token that is limited to these: to one that could also
+/// change them. They often hold a credential, whatever the name.
+pub fn shows_headers(held: &[Capability]) -> bool {
+    held.contains(&Capability::ManageEndpoint)
+}
+
 /// Capabilities that only read.
 pub fn read_only(held: &[Capability]) -> Vec<Capability> {
     let reads = |one: &&Capability| matches!(one, Capability::ViewBase | Capability::ViewEndpointSecret);
@@ -105,6 +111,17 @@ mod tests {
             let others = [ViewBase, ViewEndpointSecret, ManageEndpointSecret, CreateAttempts];
             assert!(!allows(&others, false, path), "{path}");
         }
+    }
+
+    #[test]
+    fn headers_are_shown_to_whom_may_change_them() {
+        assert!(shows_headers(&[ViewBase, ManageEndpoint]));
+        assert!(!shows_headers(&[
+            ViewBase,
+            ViewEndpointSecret,
+            ManageEndpointSecret,
+            CreateAttempts
+        ]));
     }
 
     #[test]

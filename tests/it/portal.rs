@@ -298,6 +298,36 @@ both!(
     }
 );
 
+both!(
+    values_of_headers_are_hidden_from_tokens_that_may_not_manage_endpoints,
+    async |db| {
+        let api = Api::on(db).await;
+        let app = application(&api).await;
+        let path = format!("/app/{app}/endpoint/e/headers");
+        let headers = json!({"X-Region": "eu", "Authorization": "Basic x"});
+        api.put(&path, json!({ "headers": headers })).await.expect(204);
+        for (body, shown) in [
+            (json!({"readOnly": true}), false),
+            (json!({"readOnly": true, "capabilities": ["ManageEndpoint"]}), false),
+            (json!({"capabilities": []}), false),
+            (
+                json!({"capabilities": ["ViewEndpointSecret", "ManageEndpointSecret", "CreateAttempts"]}),
+                false,
+            ),
+            (json!({"capabilities": ["ManageEndpoint"]}), true),
+            (json!({}), true),
+        ] {
+            let token = token(&api, &app, body.clone()).await;
+            let seen = api.call(&token, "GET", &path, &[], "").await;
+            let expected = match shown {
+                true => json!({"headers": {"X-Region": "eu"}, "sensitive": ["Authorization"]}),
+                false => json!({"headers": {}, "sensitive": ["Authorization", "X-Region"]}),
+            };
+            assert_eq!(seen.expect(200), &expected, "{body}");
+        }
+    }
+);
+
 both!(post_logout_answers_204_and_ends_the_calling_token, async |db| {
     let api = Api::on(db).await;
     let app = application(&api).await;
