@@ -19,6 +19,7 @@ mod m20261129_000014_janitor_turn;
 mod m20261129_000015_history_vacuum;
 mod m20261129_000016_held_snapshots;
 mod m20261129_000017_task_turns;
+mod m20261130_000018_function_search_path;
 
 pub struct Migrator;
 
@@ -40,6 +41,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261129_000015_history_vacuum::Migration),
             Box::new(m20261129_000016_held_snapshots::Migration),
             Box::new(m20261129_000017_task_turns::Migration),
+            Box::new(m20261130_000018_function_search_path::Migration),
         ]
     }
 }

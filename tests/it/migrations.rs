@@ -211,3 +211,32 @@ postgres_only!(history_is_vacuumed_before_much_of_it_is_new_or_gone, async |db| 
     let found: Vec<String> = found.iter().map(|row| row.try_get("", "relname").unwrap()).collect();
     assert_eq!(found, ["attempt", "delivery_result", "message", "message_content"]);
 });
+
+postgres_only!(
+    functions_find_their_tables_whatever_schema_a_session_puts_first,
+    async |db| {
+        let connection = db.connect().await;
+        let open = "select proname from pg_proc where pronamespace = 'public'::regnamespace
+            and not coalesce('search_path=pg_catalog, public, pg_temp' = any(proconfig), false)";
+        assert_eq!(rows(&connection, open).await.len(), 0, "each sets its search_path");
+        for sql in [
+            "create schema strange",
+            "create table strange.application (id text, revision bigint)",
+            "insert into strange.application values ('app_1', 7)",
+            "set search_path = strange, public",
+            "create temporary table application (id text, revision bigint)",
+            "insert into public.application (id, org_id, name, metadata, created_at, updated_at)
+                values ('app_1', 'org', '', '{}', 0, 0)",
+            "insert into public.endpoint (app_id, id, url, description, disabled, metadata, headers, secrets, created_at,
+                updated_at) values ('app_1', 'ep_1', '', '', false, '{}', '{}', '[]', 0, 0)",
+        ] {
+            connection.execute_unprepared(sql).await.expect(sql);
+        }
+        let revisions =
+            "select (select revision from public.application) as own, revision as strange from strange.application";
+        let found = rows(&connection, revisions).await;
+        let revision = |name| found[0].try_get::<i64>("", name).expect("a number");
+        assert_ne!(revision("own"), 0, "the endpoint has changed its application's");
+        assert_eq!(revision("strange"), 7);
+    }
+);
