@@ -1,5 +1,6 @@
 //! Writes of applications. Called by api and cli.
 
+use super::once_more;
 use crate::error::{Error, Kind, Result};
 use crate::store::application::{self, Change, Content};
 use crate::store::entity::application::Model;
@@ -19,13 +20,9 @@ pub async fn create(
     key: Option<&Key>,
     render: fn(&Model, bool) -> Result<Reply>,
 ) -> Result<Reply> {
-    let attempt = try_create(store, org_id, content.clone(), get_if_exists, key, render).await;
-    match attempt {
-        // Somebody else has just created it.
-        Err(err) if err.kind == Kind::Conflict && get_if_exists => {
-            try_create(store, org_id, content, get_if_exists, key, render).await
-        }
-        other => other,
+    match get_if_exists {
+        true => once_more(|| try_create(store, org_id, content.clone(), true, key, render)).await,
+        false => try_create(store, org_id, content, false, key, render).await,
     }
 }
 
@@ -34,11 +31,7 @@ pub async fn create(
 /// # Errors
 /// As [`get_or_insert`].
 pub async fn get_or_create(store: &Store, org_id: &str, named: &str, content: &Content) -> Result<Model> {
-    match try_get_or_create(store, org_id, named, content).await {
-        // Somebody else has just created it.
-        Err(err) if err.kind == Kind::Conflict => try_get_or_create(store, org_id, named, content).await,
-        other => other,
-    }
+    once_more(|| try_get_or_create(store, org_id, named, content)).await
 }
 
 async fn try_get_or_create(store: &Store, org_id: &str, named: &str, content: &Content) -> Result<Model> {
@@ -97,6 +90,10 @@ async fn try_create(
 /// # Errors
 /// `Conflict` when the uid is taken.
 pub async fn put(store: &Store, org_id: &str, id_or_uid: &str, content: Content) -> Result<(Model, bool)> {
+    once_more(|| try_put(store, org_id, id_or_uid, content.clone())).await
+}
+
+async fn try_put(store: &Store, org_id: &str, id_or_uid: &str, content: Content) -> Result<(Model, bool)> {
     let tx = store.begin().await?;
     let done = match application::find(&tx, org_id, id_or_uid).await? {
         Some(known) => (

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::once_more;
 use crate::domain::id::Prefix;
 use crate::domain::operational::{EVENT_TYPES, Event, MOST_ENDPOINTS, is_operational};
 use crate::domain::secret::EndpointSecret;
@@ -58,6 +59,16 @@ pub async fn create(
 /// # Errors
 /// As [`create`].
 pub async fn put(
+    store: &Store,
+    app: &Application,
+    id_or_uid: &str,
+    content: Content,
+    bounds: Bounds<'_>,
+) -> Result<(Model, bool)> {
+    once_more(|| try_put(store, app, id_or_uid, content.clone(), bounds)).await
+}
+
+async fn try_put(
     store: &Store,
     app: &Application,
     id_or_uid: &str,
@@ -137,6 +148,13 @@ pub async fn change_headers(
 async fn insert(tx: &Tx, app: &Application, content: Content, once: AtCreation, bounds: Bounds<'_>) -> Result<Model> {
     // Creations of one application wait for each other, so that together they keep the limit.
     application::get_locked(tx, &app.org_id, &app.id).await?;
+    // Looked for first: the unique index would wait for whoever changes the endpoint that has the uid, and the trigger of that
+    // one's statement for the lock that was just taken.
+    if let Some(uid) = &content.uid
+        && endpoint::find(tx, &app.id, uid).await?.is_some()
+    {
+        return Err(endpoint::already_exists());
+    }
     let (most, message) = match is_operational(&app.id) {
         true => {
             let most = bounds.most.min(MOST_ENDPOINTS);

@@ -1,5 +1,6 @@
 //! Writes of event types. Called by api and cli.
 
+use super::once_more;
 use crate::error::Result;
 use crate::store::Store;
 use crate::store::entity::event_type::Model;
@@ -35,10 +36,11 @@ pub async fn create(
 }
 
 /// Replaces the event type of this name, or creates it; answers whether it is new.
-///
-/// # Errors
-/// `EventTypeExists` when somebody else has just created it.
 pub async fn put(store: &Store, org_id: &str, name: String, content: Content) -> Result<(Model, bool)> {
+    once_more(|| try_put(store, org_id, name.clone(), content.clone())).await
+}
+
+async fn try_put(store: &Store, org_id: &str, name: String, content: Content) -> Result<(Model, bool)> {
     let tx = store.begin().await?;
     let done = match event_type::find(&tx, org_id, &name).await? {
         Some(_) => (event_type::update(&tx, org_id, &name, content.into()).await?, false),

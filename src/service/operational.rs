@@ -1,8 +1,9 @@
 //! Operational webhooks: the application that holds an organization's operational endpoints, and what it is told of
 //! changes of endpoints. Called by api and by the service of endpoints.
 
+use super::once_more;
 use crate::domain::operational::{AboutEndpoint, Event, is_operational};
-use crate::error::{Kind, Result};
+use crate::error::Result;
 use crate::store::entity::application::Model as Application;
 use crate::store::entity::endpoint::Model as Endpoint;
 use crate::store::operational::{find_application, insert_application};
@@ -13,11 +14,8 @@ pub async fn get_or_create(store: &Store, org_id: &str) -> Result<Application> {
     if let Some(known) = find_application(store, org_id).await? {
         return Ok(known);
     }
-    match try_get_or_create(store, org_id).await {
-        // Another request was first. A transaction of one's own sees it, also where it is not durable yet.
-        Err(err) if err.kind == Kind::Conflict => try_get_or_create(store, org_id).await,
-        other => other,
-    }
+    // If another request was first, a transaction of one's own sees what it made, also where it is not durable yet.
+    once_more(|| try_get_or_create(store, org_id)).await
 }
 
 async fn try_get_or_create(store: &Store, org_id: &str) -> Result<Application> {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::application;
+use super::{application, once_more};
 use crate::domain::capability::Capability;
 use crate::domain::token;
-use crate::error::{Kind, Result};
+use crate::error::Result;
 use crate::store::Store;
 use crate::store::application::Content;
 use crate::store::idempotency::{self, Key, Reply};
@@ -34,11 +34,8 @@ pub async fn open(
     key: Option<&Key>,
     render: impl Fn(&str) -> Result<Reply>,
 ) -> Result<Reply> {
-    match try_open(store, org_id, named, access.clone(), key, &render).await {
-        // Somebody else has just created the application.
-        Err(err) if err.kind == Kind::Conflict => try_open(store, org_id, named, access, key, &render).await,
-        other => other,
-    }
+    // Another request may create the application meanwhile.
+    once_more(|| try_open(store, org_id, named, access.clone(), key, &render)).await
 }
 
 async fn try_open(

@@ -276,6 +276,10 @@ fn alive(app_id: &str) -> Condition {
         .add(Column::DeletedAt.is_null())
 }
 
+pub fn already_exists() -> Error {
+    Error::new(Kind::Conflict, "an endpoint with this uid exists already")
+}
+
 fn not_found() -> Error {
     Error::not_found("endpoint")
 }
@@ -283,7 +287,7 @@ fn not_found() -> Error {
 fn uid_taken(err: sea_orm::DbErr) -> Error {
     let err = Error::from(err);
     match err.kind {
-        Kind::Conflict => Error::new(Kind::Conflict, "an endpoint with this uid exists already").because(err),
+        Kind::Conflict => already_exists().because(err),
         _ => err,
     }
 }

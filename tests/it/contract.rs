@@ -364,6 +364,35 @@ both!(no_response_is_kept_by_a_cache_or_taken_for_another_type, async |db| {
     }
 });
 
+both!(equal_puts_at_once_all_succeed_and_make_one, async |db| {
+    let shape = harness::Shape {
+        most_endpoints: 1,
+        ..Default::default()
+    };
+    let api = Api::shaped(db, shape, postrider::api::ApiState::BODY_DEADLINE).await;
+    let endpoint = json!({"url": "http://127.0.0.1:1/", "uid": "e"});
+    for round in 0..5 {
+        let app = api.application("app").await;
+        let uid = format!("u{round}");
+        for (path, body) in [
+            (format!("/app/{uid}"), json!({"name": "n", "uid": uid})),
+            (format!("/event-type/{uid}"), json!({"description": "d"})),
+            (format!("/app/{app}/endpoint/e"), endpoint.clone()),
+            ("/operational-webhook/endpoint/e".to_owned(), endpoint.clone()),
+        ] {
+            let puts = (0..16).map(|_| api.put(&path, body.clone()));
+            let mut statuses = Vec::new();
+            for answer in futures_util::future::join_all(puts).await {
+                assert!(answer.status.is_success(), "{path}: {}", answer.text);
+                statuses.push(answer.status.as_u16());
+            }
+            statuses.sort_unstable();
+            assert_eq!((statuses[14], statuses[15]), (200, 201), "{path}: {statuses:?}");
+        }
+        api.delete("/operational-webhook/endpoint/e").await.expect(204);
+    }
+});
+
 both!(an_instant_may_have_its_zone_as_iso_8601_writes_it_besides, async |db| {
     let world = World::on(db).await;
     // A plus sign that is not percent-encoded is a space in a query.
