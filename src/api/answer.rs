@@ -62,6 +62,17 @@ impl<T: Serialize, S> Answer<T, S> {
     }
 }
 
+impl<T, S> Answer<T, S> {
+    /// 204, for a caller who takes no body.
+    pub fn empty() -> Self {
+        Self {
+            status: StatusCode::NO_CONTENT,
+            body: Vec::new(),
+            shape: PhantomData,
+        }
+    }
+}
+
 impl<T, S> From<Reply> for Answer<T, S> {
     fn from(reply: Reply) -> Self {
         Self {
@@ -87,6 +98,9 @@ pub(super) fn not_json(err: serde_json::Error) -> Error {
 
 impl<T: Send, S: Send> IntoResponse for Answer<T, S> {
     fn into_response(self) -> Response {
+        if self.status == StatusCode::NO_CONTENT {
+            return self.status.into_response();
+        }
         Response::builder()
             .status(self.status)
             .content_type(JSON)

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use poem::http::HeaderMap;
+use poem::http::header::USER_AGENT;
 use poem::web::Data;
 use poem_openapi::param::Path;
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
@@ -124,6 +126,27 @@ pub(super) fn rotated(key: String) -> Result<Reply> {
     reply(200, &EndpointSecretOut { key })
 }
 
+/// The response to a rotation: 204 without a body for SDKs that take any other for a failure, after the rotation has
+/// happened. All others get the key with 200, and from 2.8 on need it.
+pub(super) fn rotation(done: Reply, headers: &HeaderMap) -> Answer<EndpointSecretOut> {
+    let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok());
+    match agent.is_some_and(takes_204_alone) {
+        true => Answer::empty(),
+        false => done.into(),
+    }
+}
+
+/// Whether this is the SDK for Python in a version before 1.57: `svix-libs/1.56.0/python`.
+fn takes_204_alone(agent: &str) -> bool {
+    let sdk = agent.strip_prefix("svix-libs/").and_then(|rest| rest.split_once('/'));
+    let Some((version, language)) = sdk else { return false };
+    let mut numbers = version.split('.').map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => language.starts_with("python") && (major, minor) < (1, 57),
+        _ => false,
+    }
+}
+
 impl EndpointHeadersPatchIn {
     /// Names are the same whatever their capitals.
     fn apply(self, mut known: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
@@ -170,17 +193,20 @@ impl EndpointSecrets {
     /// Replace an endpoint's signing secret
     ///
     /// The body may be left out. The old one goes on signing beside the new one for a while, so that the receiver can follow.
+    /// SDKs for Python before 1.57, told by their `User-Agent`, get 204 without a body: they take nothing else.
     #[oai(
         path = "/app/:app_id/endpoint/:endpoint_id/secret/rotate",
         method = "post",
         operation_id = "v1.endpoint.rotate-secret"
     )]
+    #[allow(clippy::too_many_arguments)]
     async fn rotate(
         &self,
         caller: Caller,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         endpoint_id: Path<String>,
+        headers: &HeaderMap,
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
         body: OptionalBody<EndpointSecretRotateIn>,
     ) -> Result<Answer<EndpointSecretOut>, ApiError<Conditional>> {
@@ -189,7 +215,7 @@ impl EndpointSecrets {
         let app = caller.application(&state.store, &app_id.0).await?;
         let (store, name) = (&state.store, &endpoint_id.0);
         let done = endpoint_secret::rotate(store, &app, name, new, grace, key.as_ref(), rotated).await?;
-        Ok(done.into())
+        Ok(rotation(done, headers))
     }
 
     /// Get an endpoint's own headers
@@ -249,5 +275,35 @@ impl EndpointSecrets {
         let change = |known| body.0.apply(known);
         service::endpoint::change_headers(&state.store, &app, &endpoint_id.0, change).await?;
         Ok(Empty)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_sdks_for_python_are_told_by_their_user_agent() {
+        for old in [
+            "svix-libs/0.70.0/python",
+            "svix-libs/1.11.0/python",
+            "svix-libs/1.56.0/python",
+        ] {
+            assert!(takes_204_alone(old), "{old}");
+        }
+        for other in [
+            "svix-libs/1.57.0/python",
+            "svix-libs/1.99.1/python",
+            "svix-libs/2.9.1/python python/3.13",
+            "svix-libs/1.40.0/javascript",
+            "svix-libs/1.40.0/go",
+            "svix-libs/1.40.0",
+            "svix-libs/one.two/python",
+            "svix-libs/1/python",
+            "python-requests/1.1.0",
+            "",
+        ] {
+            assert!(!takes_204_alone(other), "{other}");
+        }
     }
 }

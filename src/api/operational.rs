@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use poem::http::StatusCode;
+use poem::http::{HeaderMap, StatusCode};
 use poem::web::Data;
 use poem_openapi::OpenApi;
 use poem_openapi::param::{Path, Query};
@@ -13,7 +13,7 @@ use super::auth::Organization;
 use super::body::{Body, OptionalBody};
 use super::endpoint::bounds;
 use super::endpoint_secret::{
-    EndpointHeadersIn, EndpointHeadersOut, EndpointSecretOut, EndpointSecretRotateIn, rotated,
+    EndpointHeadersIn, EndpointHeadersOut, EndpointSecretOut, EndpointSecretRotateIn, rotated, rotation,
 };
 use super::error::{ApiError, Conditional, Read, Write};
 use super::fields::headers;
@@ -168,6 +168,7 @@ impl OperationalWebhooks {
     /// Replace an operational endpoint's signing secret
     ///
     /// The body may be left out. The old one goes on signing beside the new one for a while, so that the receiver can follow.
+    /// SDKs for Python before 1.57, told by their `User-Agent`, get 204 without a body: they take nothing else.
     #[oai(
         path = "/endpoint/:endpoint_id/secret/rotate",
         method = "post",
@@ -178,6 +179,7 @@ impl OperationalWebhooks {
         caller: Organization,
         state: Data<&Arc<ApiState>>,
         endpoint_id: Path<String>,
+        headers: &HeaderMap,
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
         body: OptionalBody<EndpointSecretRotateIn>,
     ) -> Result<Answer<EndpointSecretOut>, ApiError<Conditional>> {
@@ -186,7 +188,7 @@ impl OperationalWebhooks {
         let app = operational::get_or_create(&state.store, &caller.0.org_id).await?;
         let (store, name) = (&state.store, &endpoint_id.0);
         let done = endpoint_secret::rotate(store, &app, name, new, grace, key.as_ref(), rotated).await?;
-        Ok(done.into())
+        Ok(rotation(done, headers))
     }
 
     /// Get an operational endpoint's own headers

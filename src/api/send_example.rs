@@ -9,7 +9,7 @@ use poem_openapi::{Object, OpenApi};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::answer::Answer;
+use super::answer::{Accepted, Answer};
 use super::auth::Organization;
 use super::body::Body;
 use super::error::{ApiError, Conditional};
@@ -81,7 +81,7 @@ impl SendExample {
         with_content: Query<Option<bool>>,
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
         body: Body<EventExampleIn>,
-    ) -> Result<Answer<MessageOut>, ApiError<Conditional>> {
+    ) -> Result<Answer<MessageOut, Accepted>, ApiError<Conditional>> {
         let key = key.of(&caller.0);
         let app = caller.0.application(&state.store, &app_id.0).await?;
         let endpoint = endpoint::get(&state.store, &app.id, &endpoint_id.0).await?;
@@ -93,6 +93,6 @@ impl SendExample {
             false => None,
         };
         let out = send(&state, message, None, shown).await?;
-        Ok(Answer::new(StatusCode::OK, &out)?)
+        Ok(Answer::new(StatusCode::ACCEPTED, &out)?)
     }
 }

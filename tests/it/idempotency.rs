@@ -38,7 +38,7 @@ fn posts(app: &str) -> Vec<(String, Value, u16)> {
         (
             format!("/app/{app}/endpoint/e/send-example"),
             json!({"eventType": "svix.ping"}),
-            200,
+            202,
         ),
         (OPERATIONAL.to_owned(), json!({"url": "http://127.0.0.1:1/"}), 201),
         (format!("{OPERATIONAL}/e/secret/rotate"), json!({}), 200),

@@ -221,6 +221,42 @@ both!(post_rotate_answers_200_with_the_key_also_without_a_body, async |db| {
 });
 
 both!(
+    post_rotate_answers_204_to_sdks_that_take_nothing_else_and_the_key_to_all_others,
+    async |db| {
+        let signed = Signed::with(db, SECRET).await;
+        let api = &signed.api;
+        let operational = "/operational-webhook/endpoint";
+        let new = json!({"url": signed.receiver.url(), "uid": "o"});
+        api.post(operational, new).await.expect(201);
+        for endpoint in [signed.endpoint.clone(), format!("{operational}/o")] {
+            let (path, secret) = (format!("{endpoint}/secret/rotate"), format!("{endpoint}/secret"));
+            for version in ["0.70.0", "1.11.0", "1.36.0", "1.56.0"] {
+                let agent = format!("svix-libs/{version}/python");
+                let headers = [("user-agent", agent.as_str()), ("idempotency-key", version)];
+                let before = api.get(&secret).await.field("key");
+                let done = api.call(&api.token, "POST", &path, &headers, "{}").await;
+                done.expect(204);
+                assert_eq!((done.text.as_str(), done.headers.get("content-type")), ("", None));
+                let rotated = api.get(&secret).await.field("key");
+                assert_ne!(rotated, before);
+                api.call(&api.token, "POST", &path, &headers, "{}").await.expect(204);
+                assert_eq!(api.get(&secret).await.field("key"), rotated, "repeated under its key");
+            }
+            for agent in [
+                "svix-libs/1.64.0/python",
+                "svix-libs/2.9.1/python",
+                "svix-libs/1.36.0/javascript",
+                "curl/8.14.1",
+            ] {
+                let headers = [("user-agent", agent)];
+                let done = api.call(&api.token, "POST", &path, &headers, "{}").await;
+                assert_eq!(done.expect(200)["key"], api.get(&secret).await.field("key"), "{agent}");
+            }
+        }
+    }
+);
+
+both!(
     post_rotate_is_limit_reached_while_ten_replaced_secrets_sign,
     async |db| {
         let mut signed = Signed::with(db, &symmetric(0)).await;

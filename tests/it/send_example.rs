@@ -40,7 +40,7 @@ both!(
         let app = endpoints(&api, &receiver).await;
         let path = format!("/app/{app}/endpoint/this/send-example");
         let sent = api.post(&path, json!({"eventType": "svix.ping"})).await;
-        assert_eq!(sent.expect(200)["payload"], json!({"success": true}));
+        assert_eq!(sent.expect(202)["payload"], json!({"success": true}));
         assert_eq!(sent.json["eventType"], "svix.ping");
         let read = api.get(&format!("/app/{app}/msg/{}", sent.field("id"))).await;
         assert_eq!(read.expect(200), &sent.json);
@@ -67,7 +67,7 @@ both!(
             (json!({"eventType": "with", "exampleIndex": null}), r#"{"n":1}"#),
             (json!({"eventType": "with", "exampleIndex": 1}), r#"{"n":2}"#),
         ] {
-            api.post(&path, body).await.expect(200);
+            api.post(&path, body).await.expect(202);
             api.rig.drain().await;
             assert_eq!(receiver.arrivals().last().unwrap().text(), text);
         }
@@ -112,7 +112,7 @@ both!(post_send_example_to_a_disabled_endpoint_sends_nothing, async |db| {
     let app = endpoints(&api, &receiver).await;
     let path = format!("/app/{app}/endpoint/off/send-example?with_content=false");
     let sent = api.post(&path, json!({"eventType": "svix.ping"})).await;
-    assert_eq!(sent.expect(200)["payload"], json!({}));
+    assert_eq!(sent.expect(202)["payload"], json!({}));
     assert_eq!(api.rig.drain().await, 0);
 });
 
