@@ -20,6 +20,7 @@ mod m20261129_000015_history_vacuum;
 mod m20261129_000016_held_snapshots;
 mod m20261129_000017_task_turns;
 mod m20261130_000018_function_search_path;
+mod m20261130_000019_request_body;
 
 pub struct Migrator;
 
@@ -42,6 +43,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261129_000016_held_snapshots::Migration),
             Box::new(m20261129_000017_task_turns::Migration),
             Box::new(m20261130_000018_function_search_path::Migration),
+            Box::new(m20261130_000019_request_body::Migration),
         ]
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::answer::{Answer, CreatedOrFound, CreatedOrReplaced, Empty, reply};
 use super::auth::{Caller, Organization};
-use super::body::Body;
+use super::body::{Body, KeyedBody};
 use super::error::{ApiError, Read, Write};
 use super::fields::{change, changed_throttle_rate, metadata, name, throttle_rate, uid};
 use super::idempotency::IdempotencyKey;
@@ -163,9 +163,9 @@ impl Applications {
         /// Answer the application with the same uid if there is one, instead of 409.
         get_if_exists: Query<Option<bool>>,
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
-        body: Body<ApplicationIn>,
+        body: KeyedBody<ApplicationIn>,
     ) -> Result<Answer<ApplicationOut, CreatedOrFound>, ApiError<Write>> {
-        let (key, content) = (key.of(&caller.0), body.0.read()?);
+        let (key, content) = (key.of(&caller.0, body.1), body.0.read()?);
         let get = get_if_exists.0.unwrap_or_default();
         let made =
             service::application::create(&state.store, &caller.0.org_id, content, get, key.as_ref(), created).await?;

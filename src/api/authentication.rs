@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::answer::{Answer, Empty, reply};
 use super::application::ApplicationIn;
 use super::auth::{Authenticator, Caller, Organization};
-use super::body::Body;
+use super::body::KeyedBody;
 use super::error::{ApiError, Read, Write};
 use super::fields::identifiers;
 use super::idempotency::IdempotencyKey;
@@ -151,9 +151,9 @@ impl Authentication {
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
-        body: Body<AppPortalAccessIn>,
+        body: KeyedBody<AppPortalAccessIn>,
     ) -> Result<Answer<AppPortalAccessOut>, ApiError<Write>> {
-        let key = key.of(&caller.0);
+        let key = key.of(&caller.0, body.1);
         Ok(open(&state, &caller.0, &app_id.0, key, body.0).await?.into())
     }
 
@@ -171,7 +171,7 @@ impl Authentication {
         app_id: Path<String>,
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
     ) -> Result<Answer<AppPortalAccessOut>, ApiError<Write>> {
-        let key = key.of(&caller.0);
+        let key = key.of(&caller.0, None);
         let access = AppPortalAccessIn::default();
         Ok(open(&state, &caller.0, &app_id.0, key, access).await?.into())
     }

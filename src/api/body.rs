@@ -19,6 +19,7 @@ use serde_path_to_error::{Path, Segment};
 use super::ApiState;
 use super::answer::JSON;
 use super::error::into_poem;
+use super::idempotency::hash_body;
 use crate::error::{Error, Kind, Result};
 
 /// The largest body (wire contract).
@@ -26,10 +27,13 @@ pub const LIMIT: usize = 2 * 1024 * 1024;
 /// What is read and dropped of a body that is too large, so that its sender comes to read the answer.
 const DRAINED: usize = 32 * 1024 * 1024;
 
-/// A JSON object of the shape `T`.
-pub struct Body<T>(pub T);
+/// A JSON object of the shape `T`; and, if it is `KEYED` and the request has an idempotency key, its hash.
+pub struct Body<T, const KEYED: bool = false>(pub T, pub Option<String>);
 
-impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for Body<T> {
+/// The body of a POST that is done once: with its key comes no other one.
+pub type KeyedBody<T> = Body<T, true>;
+
+impl<'a, T: Type + DeserializeOwned, const KEYED: bool> ApiExtractor<'a> for Body<T, KEYED> {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
     type ParamType = ();
     type ParamRawType = ();
@@ -55,14 +59,16 @@ impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for Body<T> {
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
         let bytes = read(request, body).await.map_err(|err| into_poem(&err))?;
-        parse(&bytes).map(Self).map_err(|err| into_poem(&err))
+        let value = parse(&bytes).map_err(|err| into_poem(&err))?;
+        let hash = if KEYED { hash_body(request, &bytes) } else { None };
+        Ok(Self(value, hash))
     }
 }
 
-/// A JSON object of the shape `T`, or no body at all, which stands for `{}`.
-pub struct OptionalBody<T>(pub T);
+/// A [`KeyedBody`], or no body at all, which stands for `{}`.
+pub struct OptionalBody<T>(pub T, pub Option<String>);
 
-impl<'a, T: Default + Type + DeserializeOwned> ApiExtractor<'a> for OptionalBody<T> {
+impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for OptionalBody<T> {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
     type ParamType = ();
     type ParamRawType = ();
@@ -73,7 +79,7 @@ impl<'a, T: Default + Type + DeserializeOwned> ApiExtractor<'a> for OptionalBody
 
     fn request_meta() -> Option<MetaRequest> {
         let required = false;
-        Body::<T>::request_meta().map(|meta| MetaRequest { required, ..meta })
+        KeyedBody::<T>::request_meta().map(|meta| MetaRequest { required, ..meta })
     }
 
     async fn from_request(
@@ -81,11 +87,12 @@ impl<'a, T: Default + Type + DeserializeOwned> ApiExtractor<'a> for OptionalBody
         body: &mut RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        let bytes = read(request, body).await.map_err(|err| into_poem(&err))?;
+        let mut bytes = read(request, body).await.map_err(|err| into_poem(&err))?;
         if bytes.is_empty() {
-            return Ok(Self(T::default()));
+            bytes.extend_from_slice(b"{}");
         }
-        parse(&bytes).map(Self).map_err(|err| into_poem(&err))
+        let value = parse(&bytes).map_err(|err| into_poem(&err))?;
+        Ok(Self(value, hash_body(request, &bytes)))
     }
 }
 

@@ -139,7 +139,7 @@ impl Deliveries {
         endpoint_id: Path<String>,
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
     ) -> Result<Answer<Nothing, Accepted>, ApiError<Conditional>> {
-        let key = key.of(&caller);
+        let key = key.of(&caller, None);
         let app = caller.application(&state.store, &app_id.0).await?;
         let (store, accepted) = (&state.store, reply(202, &Nothing {})?);
         let done = service::delivery::resend(store, &app, &msg_id.0, &endpoint_id.0, key.as_ref(), accepted).await?;

@@ -9,7 +9,7 @@ use poem_openapi::param::{Path, Query};
 
 use super::answer::{Answer, Created, CreatedOrReplaced, Empty, reply};
 use super::auth::Caller;
-use super::body::Body;
+use super::body::{Body, KeyedBody};
 use super::endpoint_body::{EndpointIn, EndpointOut, EndpointPatch, EndpointUpdate};
 use super::error::{ApiError, Conditional, Read, Write};
 use super::idempotency::IdempotencyKey;
@@ -66,9 +66,9 @@ impl Endpoints {
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
-        body: Body<EndpointIn>,
+        body: KeyedBody<EndpointIn>,
     ) -> Result<Answer<EndpointOut, Created>, ApiError<Conditional>> {
-        let key = key.of(&caller);
+        let key = key.of(&caller, body.1);
         let field = body.0.filter_field();
         let (content, once) = body.0.read(&state.targets)?;
         let app = caller.application(&state.store, &app_id.0).await?;

@@ -38,7 +38,7 @@ pub struct EndpointSecretOut {
 }
 
 /// How to replace a signing secret.
-#[derive(Debug, Default, Deserialize, Object)]
+#[derive(Debug, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
 pub struct EndpointSecretRotateIn {
@@ -210,7 +210,7 @@ impl EndpointSecrets {
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
         body: OptionalBody<EndpointSecretRotateIn>,
     ) -> Result<Answer<EndpointSecretOut>, ApiError<Conditional>> {
-        let key = key.of(&caller);
+        let key = key.of(&caller, body.1);
         let (new, grace) = body.0.read()?;
         let app = caller.application(&state.store, &app_id.0).await?;
         let (store, name) = (&state.store, &endpoint_id.0);

@@ -105,7 +105,10 @@ impl Failures for Write {
         Read::LIST[2],
         Read::LIST[3],
         (408, "The request's body did not arrive in time."),
-        (409, "The name, the uid or the eventId is taken."),
+        (
+            409,
+            "The name, the uid or the eventId is taken, or the idempotency key came with another body before.",
+        ),
         (413, "The request's body is larger than 2 MB."),
         Read::LIST[4],
         Read::LIST[5],

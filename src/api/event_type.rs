@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::answer::{Answer, Created, CreatedOrReplaced, Empty, reply};
 use super::auth::{Caller, Organization};
-use super::body::Body;
+use super::body::{Body, KeyedBody};
 use super::error::{ApiError, Read, Write};
 use super::fields::{change, identifier, text};
 use super::idempotency::IdempotencyKey;
@@ -227,9 +227,9 @@ impl EventTypes {
         caller: Organization,
         state: Data<&Arc<ApiState>>,
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
-        body: Body<EventTypeIn>,
+        body: KeyedBody<EventTypeIn>,
     ) -> Result<Answer<EventTypeOut, Created>, ApiError<Write>> {
-        let key = key.of(&caller.0);
+        let key = key.of(&caller.0, body.1);
         let (name, content) = body.0.read()?;
         let org_id = &caller.0.org_id;
         let made = service::event_type::create(&state.store, org_id, name, content, key.as_ref(), created).await?;

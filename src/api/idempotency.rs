@@ -10,16 +10,41 @@ use ring::digest;
 use super::auth::Caller;
 use crate::store::idempotency::Key;
 
+const HEADER: &str = "idempotency-key";
+
 /// SHA-256, in hex, of the path with its query, a line feed and the header; none without the header.
 pub struct IdempotencyKey(Option<String>);
 
 impl IdempotencyKey {
-    pub fn of(self, caller: &Caller) -> Option<Key> {
+    /// The key of a request whose body has this hash; without one, what the request would store is compared with what is
+    /// stored.
+    pub fn of(self, caller: &Caller, body_hash: Option<String>) -> Option<Key> {
         self.0.map(|key| Key {
             scope: caller.token_id.clone(),
             key,
+            body_hash,
         })
     }
+}
+
+/// SHA-256, in hex, of what [`IdempotencyKey`] hashes, a line feed and the body; none without the header. As the header
+/// stands in it, which nobody finds in the database, no body can be guessed by its hash: there are secrets in some.
+pub(super) fn hash_body(request: &Request, body: &[u8]) -> Option<String> {
+    let mut hash = begin(request)?;
+    hash.update(b"\n");
+    hash.update(body);
+    Some(hex(hash.finish().as_ref()))
+}
+
+fn begin(request: &Request) -> Option<digest::Context> {
+    let header = request.headers().get(HEADER).filter(|value| !value.is_empty())?;
+    let mut hash = digest::Context::new(&digest::SHA256);
+    // Without the host that HTTP/2 and proxies name before it.
+    let uri = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+    hash.update(uri.as_bytes());
+    hash.update(b"\n");
+    hash.update(header.as_bytes());
+    Some(hash)
 }
 
 impl<'a> ApiExtractor<'a> for IdempotencyKey {
@@ -39,18 +64,9 @@ impl<'a> ApiExtractor<'a> for IdempotencyKey {
     async fn from_request(
         request: &'a Request,
         _body: &mut RequestBody,
-        options: ExtractParamOptions<Self::ParamType>,
+        _options: ExtractParamOptions<Self::ParamType>,
     ) -> poem::Result<Self> {
-        let header = request.headers().get(options.name).filter(|value| !value.is_empty());
-        Ok(Self(header.map(|value| {
-            let mut hash = digest::Context::new(&digest::SHA256);
-            // Without the host that HTTP/2 and proxies name before it.
-            let uri = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
-            hash.update(uri.as_bytes());
-            hash.update(b"\n");
-            hash.update(value.as_bytes());
-            hex(hash.finish().as_ref())
-        })))
+        Ok(Self(begin(request).map(|hash| hex(hash.finish().as_ref()))))
     }
 }
 

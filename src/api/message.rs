@@ -240,7 +240,7 @@ impl Messages {
         body: Body<MessageIn>,
     ) -> Result<Answer<MessageOut, Accepted>, ApiError<Write>> {
         let with_content = with_content.0.unwrap_or(true);
-        let key = key.of(&caller.0);
+        let key = key.of(&caller.0, None);
         let (message, application, shown) = body.0.read(caller.0.org_id, app_id.0, key)?;
         let out = send(&state, message, application, with_content.then_some(shown)).await?;
         Ok(Answer::new(StatusCode::ACCEPTED, &out)?)

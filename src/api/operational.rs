@@ -10,7 +10,7 @@ use poem_openapi::param::{Path, Query};
 
 use super::answer::{Answer, Created, CreatedOrReplaced, Empty, reply};
 use super::auth::Organization;
-use super::body::{Body, OptionalBody};
+use super::body::{Body, KeyedBody, OptionalBody};
 use super::endpoint::bounds;
 use super::endpoint_secret::{
     EndpointHeadersIn, EndpointHeadersOut, EndpointSecretOut, EndpointSecretRotateIn, rotated, rotation,
@@ -72,9 +72,9 @@ impl OperationalWebhooks {
         caller: Organization,
         state: Data<&Arc<ApiState>>,
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
-        body: Body<OperationalWebhookEndpointIn>,
+        body: KeyedBody<OperationalWebhookEndpointIn>,
     ) -> Result<Answer<OperationalWebhookEndpointOut, Created>, ApiError<Conditional>> {
-        let key = key.of(&caller.0);
+        let key = key.of(&caller.0, body.1);
         let field = body.0.filter_field();
         let (content, once) = body.0.read(&state.targets)?;
         let app = operational::get_or_create(&state.store, &caller.0.org_id).await?;
@@ -183,7 +183,7 @@ impl OperationalWebhooks {
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
         body: OptionalBody<EndpointSecretRotateIn>,
     ) -> Result<Answer<EndpointSecretOut>, ApiError<Conditional>> {
-        let key = key.of(&caller.0);
+        let key = key.of(&caller.0, body.1);
         let (new, grace) = body.0.read()?;
         let app = operational::get_or_create(&state.store, &caller.0.org_id).await?;
         let (store, name) = (&state.store, &endpoint_id.0);

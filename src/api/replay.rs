@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::answer::{Accepted, Answer, reply};
 use super::auth::Caller;
 use super::background_task::BackgroundTaskOut;
-use super::body::Body;
+use super::body::KeyedBody;
 use super::error::{ApiError, Conditional};
 use super::fields::{identifier, identifiers};
 use super::idempotency::IdempotencyKey;
@@ -121,7 +121,7 @@ impl Replays {
         app_id: Path<String>,
         endpoint_id: Path<String>,
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
-        body: Body<RecoverIn>,
+        body: KeyedBody<RecoverIn>,
     ) -> Result<Answer<BackgroundTaskOut, Accepted>, ApiError<Conditional>> {
         let wish = Wish {
             kind: TaskKind::Recover,
@@ -129,7 +129,10 @@ impl Replays {
             until: body.0.until.map(|it| it.0),
             filter: None,
         };
-        let (key, app) = (key.of(&caller), caller.application(&state.store, &app_id.0).await?);
+        let (key, app) = (
+            key.of(&caller, body.1),
+            caller.application(&state.store, &app_id.0).await?,
+        );
         Ok(start(&state.store, &app, &endpoint_id.0, wish, key.as_ref(), started)
             .await?
             .into())
@@ -151,7 +154,7 @@ impl Replays {
         app_id: Path<String>,
         endpoint_id: Path<String>,
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
-        body: Body<ReplayIn>,
+        body: KeyedBody<ReplayIn>,
     ) -> Result<Answer<BackgroundTaskOut, Accepted>, ApiError<Conditional>> {
         let wish = Wish {
             kind: TaskKind::ReplayMissing,
@@ -159,7 +162,10 @@ impl Replays {
             until: body.0.until.map(|it| it.0),
             filter: None,
         };
-        let (key, app) = (key.of(&caller), caller.application(&state.store, &app_id.0).await?);
+        let (key, app) = (
+            key.of(&caller, body.1),
+            caller.application(&state.store, &app_id.0).await?,
+        );
         Ok(start(&state.store, &app, &endpoint_id.0, wish, key.as_ref(), started)
             .await?
             .into())
@@ -181,7 +187,7 @@ impl Replays {
         app_id: Path<String>,
         endpoint_id: Path<String>,
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
-        body: Body<BulkReplayIn>,
+        body: KeyedBody<BulkReplayIn>,
     ) -> Result<Answer<BackgroundTaskOut, Accepted>, ApiError<Conditional>> {
         let wish = Wish {
             kind: TaskKind::BulkReplay,
@@ -189,7 +195,10 @@ impl Replays {
             until: body.0.until.as_ref().map(|it| it.0),
             filter: Some(body.0.filter()?),
         };
-        let (key, app) = (key.of(&caller), caller.application(&state.store, &app_id.0).await?);
+        let (key, app) = (
+            key.of(&caller, body.1),
+            caller.application(&state.store, &app_id.0).await?,
+        );
         Ok(start(&state.store, &app, &endpoint_id.0, wish, key.as_ref(), started)
             .await?
             .into())

@@ -82,7 +82,7 @@ impl SendExample {
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
         body: Body<EventExampleIn>,
     ) -> Result<Answer<MessageOut, Accepted>, ApiError<Conditional>> {
-        let key = key.of(&caller.0);
+        let key = key.of(&caller.0, None);
         let app = caller.0.application(&state.store, &app_id.0).await?;
         let endpoint = endpoint::get(&state.store, &app.id, &endpoint_id.0).await?;
         let payload = body.0.payload(&state.store, &app.org_id).await?;

@@ -12,18 +12,22 @@ use super::tx::Tx;
 use crate::domain::encryption_keys::EncryptionKeys;
 use crate::domain::secret::{SEAL_VERSION, SealError};
 use crate::domain::timestamp::Timestamp;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// How long a reply is replayed.
 pub const KEPT: Duration = Duration::from_secs(12 * 3600);
 
-/// What makes two requests the same one.
+/// What makes two requests the same one. The same key with another body is refused rather than answered with the reply to the
+/// first: its sender would take for done what was never done. The published SDKs make a key for each call, and repeat the
+/// same body under it.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Key {
     /// The token's id.
     pub scope: String,
     /// SHA-256, in hex, of the URI, a line feed and the header's value.
     pub key: String,
+    /// The body's. None: there is none, or the intake compares the message instead, so that accepting hashes nothing more.
+    pub body_hash: Option<String>,
 }
 
 /// An answer as it went out.
@@ -36,16 +40,20 @@ pub struct Reply {
 /// Takes the key for this transaction, or answers the reply that another request with it was given.
 /// While that other one still runs, this waits for its end. On SQLite both may share one transaction: commit before the
 /// reply is answered, or what it tells may not be durable yet.
+///
+/// # Errors
+/// `Conflict` when that other request had another body.
 pub async fn claim(tx: &Tx, key: Option<&Key>) -> Result<Option<Reply>> {
     let Some(key) = key else { return Ok(None) };
     let row = ActiveModel {
         scope: Set(key.scope.clone()),
         key: Set(key.key.clone()),
         reply: Set(String::new()),
+        body_hash: Set(key.body_hash.clone()),
         expires_at: Set(tx.now.plus(KEPT)),
     };
     let expired_gives_way = OnConflict::columns([Column::Scope, Column::Key])
-        .update_columns([Column::Reply, Column::ExpiresAt])
+        .update_columns([Column::Reply, Column::BodyHash, Column::ExpiresAt])
         .action_and_where(Column::ExpiresAt.lte(tx.now))
         .to_owned();
     let claimed = Entity::insert(row)
@@ -82,6 +90,11 @@ async fn stored(tx: &Tx, key: &Key) -> Result<Reply> {
         .one(tx.conn())
         .await?
         .ok_or_else(|| Error::unavailable("the first request with this idempotency key has just failed: try again"))?;
+    if let (Some(before), Some(now)) = (&row.body_hash, &key.body_hash)
+        && before != now
+    {
+        return Err(another_body());
+    }
     let clear = tx.store().keys()?.open(&row.reply, &context(key));
     clear
         .ok()
@@ -94,6 +107,11 @@ async fn stored(tx: &Tx, key: &Key) -> Result<Reply> {
             })
         })
         .ok_or_else(|| Error::internal("the stored reply of this idempotency key cannot be opened"))
+}
+
+pub(super) fn another_body() -> Error {
+    let message = "this idempotency key came with another body before: what is not the same request needs another key";
+    Error::new(Kind::Conflict, message)
 }
 
 /// A reply opens only where it was kept.
@@ -109,6 +127,7 @@ pub(super) fn resealed(keys: &EncryptionKeys, row: &Model) -> Result<Option<Stri
     let key = Key {
         scope: row.scope.clone(),
         key: row.key.clone(),
+        body_hash: None,
     };
     keys.reseal(&row.reply, &context(&key))
 }

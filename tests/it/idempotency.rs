@@ -211,20 +211,76 @@ both!(a_message_is_replayed_from_what_is_stored, async |db| {
     let api = Api::on(db).await;
     let app = prepared(&api).await;
     let path = format!("/app/{app}/msg");
-    let first = api
-        .post_once(&path, "k", json!({"eventType": "a", "payload": {"n": 1}}))
-        .await;
-    let other = api
-        .post_once(&path, "k", json!({"eventType": "b", "payload": {"n": 2}}))
-        .await;
-    assert_eq!(first.expect(202), other.expect(202), "the first body counts");
+    let message = json!({"eventType": "a", "payload": {"n": 1}});
+    let first = api.post_once(&path, "k", message.clone()).await;
+    let again = api.post_once(&path, "k", message.clone()).await;
+    assert_eq!(first.expect(202), again.expect(202));
     assert_eq!(api.rig.count("message").await, 2);
-    let bare = api
-        .post_once(
-            &format!("{path}?with_content=false"),
-            "k",
-            json!({"eventType": "a", "payload": {}}),
-        )
-        .await;
+    let bare = api.post_once(&format!("{path}?with_content=false"), "k", message).await;
     assert_ne!(bare.expect(202)["id"], first.json["id"], "the query belongs to the key");
 });
+
+both!(the_same_key_with_another_body_is_refused_and_does_nothing, async |db| {
+    let api = Api::on(db).await;
+    let app = prepared(&api).await;
+    let shown = json!({"name": "shown", "description": "", "schemas": {"1": {"examples": [{"n": 1}]}}});
+    api.post("/event-type", shown).await.expect(201);
+    let with_body = posts(&app)
+        .into_iter()
+        .filter(|(path, _, _)| !path.ends_with("/resend"));
+    for (path, body, status) in with_body {
+        println!("{path}");
+        let first = api.post_once(&path, "key", body.clone()).await;
+        first.expect(status);
+        let counted = async || {
+            let mut rows = 0;
+            for table in [
+                "application",
+                "event_type",
+                "endpoint",
+                "message",
+                "background_task",
+                "delivery",
+            ] {
+                rows += api.rig.count(table).await;
+            }
+            rows
+        };
+        let before = counted().await;
+        let mut other = body.clone();
+        let (field, value) = match path.rsplit('/').next() {
+            Some("msg") => ("payload", json!({"b": 2})),
+            Some("send-example") => ("eventType", json!("shown")),
+            _ => ("unknown", json!(1)),
+        };
+        other[field] = value;
+        let refused = api.post_once(&path, "key", other).await;
+        refused.refused(409, "conflict");
+        let detail = refused.field("detail");
+        assert!(detail.contains("idempotency key came with another body"), "{detail}");
+        let again = api.post_once(&path, "key", body).await;
+        assert_eq!((first.status, &first.text), (again.status, &again.text), "{path}");
+        assert_eq!(counted().await, before, "{path}");
+    }
+});
+
+both!(no_body_is_the_same_as_an_empty_object_under_a_key, async |db| {
+    let api = Api::on(db).await;
+    let app = prepared(&api).await;
+    let path = format!("/app/{app}/endpoint/e/secret/rotate");
+    let headers = [("idempotency-key", "k")];
+    let first = api.call(&api.token, "POST", &path, &headers, "").await;
+    let again = api.call(&api.token, "POST", &path, &headers, "{}").await;
+    assert_eq!(first.expect(200), again.expect(200));
+});
+
+both!(
+    a_key_that_an_earlier_version_wrote_is_compared_with_no_body,
+    async |db| {
+        let api = Api::on(db).await;
+        let first = api.post_once("/app", "k", json!({"name": "a"})).await;
+        api.rig.sql("update idempotency set body_hash = null", []).await;
+        let other = api.post_once("/app", "k", json!({"name": "b"})).await;
+        assert_eq!(first.expect(201), other.expect(201));
+    }
+);

@@ -15,6 +15,7 @@ fn key(name: &str) -> Option<Key> {
     Some(Key {
         scope: "tok_1".to_owned(),
         key: name.to_owned(),
+        body_hash: None,
     })
 }
 
@@ -196,6 +197,56 @@ both!(the_same_key_twice_in_one_batch_is_one_message, async |db| {
     assert_eq!(replayed, [false, false, true, true]);
     assert_eq!(rig.count("message").await, 2);
     assert_eq!(rig.count("idempotency").await, 2);
+});
+
+both!(a_key_with_another_message_is_refused_and_leaves_the_first, async |db| {
+    let rig = Rig::on(db).await;
+    let app = rig.application("a").await;
+    let first = || NewMessage {
+        key: key("k"),
+        channels: vec!["c".to_owned()],
+        ..rig.message(&app, r#"{"n":"ü"}"#)
+    };
+    let other_body = || NewMessage {
+        body: r#"{"n":2}"#.to_owned(),
+        ..first()
+    };
+    let batch = vec![first(), other_body(), rig.message(&app, "{}"), first()];
+    let answers = in_one_batch(db, &rig, batch).await;
+    let refused = answers.iter().map(|one| one.as_ref().err().map(|err| err.kind));
+    let conflict = Some(ErrorKind::Conflict);
+    assert_eq!(refused.collect::<Vec<_>>(), [None, conflict, None, None]);
+    let others = [
+        other_body(),
+        NewMessage {
+            event_type: "other".to_owned(),
+            ..first()
+        },
+        NewMessage {
+            event_id: Some("e".to_owned()),
+            ..first()
+        },
+        NewMessage {
+            channels: Vec::new(),
+            ..first()
+        },
+        NewMessage {
+            content_type: Some("text/plain".to_owned()),
+            ..first()
+        },
+        NewMessage {
+            retention: Duration::from_secs(86_400),
+            ..first()
+        },
+    ];
+    for other in others {
+        let refused = rig.intake.accept(other).await.expect_err("it is another message");
+        assert_eq!(refused.kind, ErrorKind::Conflict);
+    }
+    rig.sql("delete from message_content", []).await;
+    let gone = rig.intake.accept(other_body()).await;
+    assert!(gone.expect("what is gone is equal to any").replayed);
+    assert_eq!((rig.count("message").await, rig.count("idempotency").await), (2, 1));
 });
 
 both!(a_replay_tells_when_the_message_was_stored, async |db| {

@@ -248,10 +248,13 @@ both!(
 );
 
 #[test]
-fn a_taken_name_409_is_listed_for_what_gives_a_name_alone() {
+fn a_conflict_409_is_listed_for_what_gives_a_name_or_comes_with_a_key_and_a_body() {
     for operation in Operation::all() {
         if operation.lists(409) {
             assert!(operation.has_body(), "{} {}", operation.method, operation.path);
+        }
+        if operation.method == "POST" {
+            assert_eq!(operation.lists(409), operation.has_body(), "{}", operation.path);
         }
         assert!(!operation.lists(429), "the API has no such limit");
     }

@@ -335,6 +335,7 @@ async fn a_message_s_whole_life(db: &TestDatabase) {
         message.key = Some(Key {
             scope: "tok".to_owned(),
             key: name.to_owned(),
+            body_hash: None,
         });
         rig.intake.accept(message).await.expect("it is accepted, or replayed");
     }

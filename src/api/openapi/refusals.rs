@@ -21,8 +21,8 @@ struct Takes {
     /// A query parameter with a rule besides its type.
     ruled_query: bool,
     body: bool,
-    /// The body has a name that another thing may have.
-    takeable_name: bool,
+    /// The body has a name that another thing may have, or comes with a key that another body may have had.
+    conflicts: bool,
 }
 
 pub(super) fn prune(document: &mut Value) {
@@ -65,7 +65,7 @@ impl Takes {
                 .any(|it| !is_free_text(&it["schema"]) && it["schema"]["type"] != "array"),
             ruled_query: query.iter().any(|it| has_rules(&it["schema"])),
             body: body.is_some(),
-            takeable_name: has("uid") || has("eventId") || (method == "post" && has("name")),
+            conflicts: has("uid") || has("eventId") || (method == "post" && body.is_some()),
         }
     }
 
@@ -77,7 +77,7 @@ impl Takes {
             "401" | "404" => self.token,
             "403" => self.organization || (self.token && self.limited),
             "408" | "413" => self.body,
-            "409" => self.takeable_name,
+            "409" => self.conflicts,
             "422" => self.body || self.ruled_query,
             _ => true,
         }

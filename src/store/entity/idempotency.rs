@@ -14,6 +14,9 @@ pub struct Model {
     #[sea_orm(column_type = "Text")]
     pub reply: String,
     pub expires_at: Timestamp,
+    /// The request's. None: it had no body, or was a message's, or an earlier version's.
+    #[sea_orm(column_type = "Text", nullable)]
+    pub body_hash: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

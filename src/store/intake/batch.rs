@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::at_once::{Line, Stored, UsualBatch};
 use super::insert::{self, App, DeliveryRow, Endpoint, Fresh};
-use super::keys;
+use super::keys::{self, Repeat};
 use super::known::{Known, Named};
 use super::{Accepted, Member};
 use crate::crash_point;
@@ -17,6 +17,7 @@ use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::store::Store;
 use crate::store::handoff::{Handoff, Place, Slot};
+use crate::store::idempotency::another_body;
 use crate::store::queue::{Content, LARGE_BODY, Lease, Target};
 
 /// Delivery rows in one batch, and in one statement of a message that alone has more.
@@ -103,7 +104,7 @@ impl Batch {
             let keyed = keyed(&plans);
             let fresh: Vec<&Plan> = plans.iter().filter(|plan| plan.app.is_some()).collect();
             if fresh.is_empty() {
-                return Ok(Some(answers(&plans, &HashMap::new(), |_| true)));
+                return Ok(Some(answers(&plans, &HashMap::new(), |_| true, &HashSet::new())));
             }
             if !keyed.is_empty() && keyed.len() < fresh.len() {
                 return Ok(None);
@@ -137,7 +138,7 @@ impl Batch {
                     let replies = keyed
                         .into_iter()
                         .map(|(key, reply)| ((key.scope.clone(), key.key.clone()), reply));
-                    return Ok(Some(answers(&plans, &replies.collect(), |_| true)));
+                    return Ok(Some(answers(&plans, &replies.collect(), |_| true, &HashSet::new())));
                 }
             }
         }
@@ -173,14 +174,14 @@ impl Batch {
         if placed.due {
             tx.wake_on_commit();
         }
+        let different = keys::find_different(&tx, &repeats(&plans, &replies)).await?;
         crash_point::pass("accepted.before_commit");
         self.uncertain = true;
         tx.commit().await?;
         crash_point::pass("accepted.after_commit");
         self.hand_over(placed);
-        Ok(answers(&plans, &replies, |id| {
-            stored.contains(id) || committed.contains(id)
-        }))
+        let is_stored = |id: &str| stored.contains(id) || committed.contains(id);
+        Ok(answers(&plans, &replies, is_stored, &different))
     }
 
     /// Gives each new delivery its place: this process's sender, the due index, or parked.
@@ -330,10 +331,26 @@ fn reply_of<'r>(plan: &Plan, replies: &'r HashMap<(String, String), String>) -> 
     replies.get(&(key.scope.clone(), key.key.clone()))
 }
 
+/// The members whose key has another message's reply.
+fn repeats<'a>(plans: &'a [Plan<'a>], replies: &'a HashMap<(String, String), String>) -> Vec<Repeat<'a>> {
+    let known = plans.iter().filter(|plan| plan.app.is_some());
+    let repeated = known.filter_map(|plan| {
+        let (app_id, message_id, _) = read_reply(reply_of(plan, replies)?)?;
+        Some(Repeat {
+            app_id,
+            message_id,
+            member: plan.member,
+        })
+    });
+    repeated.filter(|one| one.message_id != one.member.id).collect()
+}
+
+/// The answer to each plan. `different` are the members, by their ids, that are another message than the one with their key.
 fn answers(
     plans: &[Plan],
     replies: &HashMap<(String, String), String>,
     is_stored: impl Fn(&str) -> bool,
+    different: &HashSet<String>,
 ) -> Vec<Result<Accepted>> {
     let conflict = || Error::new(Kind::Conflict, "eventId: a message of this application has it already");
     let mut refused: HashSet<&str> = HashSet::new();
@@ -351,6 +368,9 @@ fn answers(
         let reply = reply_of(plan, replies).unwrap_or(&own);
         let (app_id, message_id, created_at) =
             read_reply(reply).ok_or_else(|| Error::internal("a stored reply is no message's"))?;
+        if different.contains(&plan.member.id) {
+            return Err(another_body());
+        }
         // The same key twice in this batch: the later one shares the first's fate.
         if refused.contains(message_id) {
             return Err(conflict());

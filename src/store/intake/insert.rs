@@ -157,7 +157,7 @@ pub(super) async fn insert_messages(tx: &Tx, fresh: &[Fresh<'_>]) -> Result<Hash
     if fresh.is_empty() {
         return Ok(HashSet::new());
     }
-    let channels = channels(fresh);
+    let channels = channels(fresh.iter().map(|one| one.member));
     let Write { sql, rows } = messages(fresh, &channels);
     let sql = format!("{sql} on conflict do nothing returning id");
     let inserted = tx
@@ -168,11 +168,11 @@ pub(super) async fn insert_messages(tx: &Tx, fresh: &[Fresh<'_>]) -> Result<Hash
 }
 
 /// The channels of each message as the column has them.
-fn channels(fresh: &[Fresh<'_>]) -> HashMap<String, String> {
-    let some = fresh.iter().filter(|one| !one.member.message.channels.is_empty());
-    some.map(|one| {
-        let text = serde_json::to_string(&one.member.message.channels).expect("text is JSON");
-        (one.member.id.clone(), text)
+pub(super) fn channels<'a>(members: impl Iterator<Item = &'a Member>) -> HashMap<String, String> {
+    let some = members.filter(|member| !member.message.channels.is_empty());
+    some.map(|member| {
+        let text = serde_json::to_string(&member.message.channels).expect("text is JSON");
+        (member.id.clone(), text)
     })
     .collect()
 }

@@ -1,9 +1,12 @@
-//! The batch form of idempotency keys: claimed with the message's id as the reply, all of a batch at once.
+//! The batch form of idempotency keys: claimed with the message's id as the reply, all of a batch at once; and whether a
+//! message that comes again is the same.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sea_orm::ConnectionTrait;
 
+use super::Member;
+use super::insert::channels;
 use crate::error::Result;
 use crate::store::Tx;
 use crate::store::idempotency::{KEPT, Key};
@@ -70,6 +73,66 @@ pub(super) fn keys<'a>(keyed: &'a [(&Key, String)]) -> Write<'a> {
                on conflict (scope, key) do update set reply = excluded.reply, expires_at = excluded.expires_at \
                where idempotency.expires_at <= $2";
     Write { sql, rows }
+}
+
+/// A member whose key another message has already.
+pub(super) struct Repeat<'a> {
+    /// The message that has it, and its application.
+    pub app_id: &'a str,
+    pub message_id: &'a str,
+    pub member: &'a Member,
+}
+
+/// Returns the ids of the members that are not the message that has their key. A payload that is gone is equal to any. The
+/// database compares: there may be as many bytes of them as in a batch.
+pub(super) async fn find_different(tx: &Tx, repeats: &[Repeat<'_>]) -> Result<HashSet<String>> {
+    if repeats.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let channels = channels(repeats.iter().map(|one| one.member));
+    let messages = || repeats.iter().map(|one| &*one.member.message);
+    let retention = messages().map(|one| i64::try_from(one.retention.as_micros()).unwrap_or(i64::MAX));
+    let rows = Rows::new([
+        ("app_id", Column::Text(repeats.iter().map(|one| one.app_id).collect())),
+        ("id", Column::Text(repeats.iter().map(|one| one.message_id).collect())),
+        (
+            "member",
+            Column::Text(repeats.iter().map(|one| one.member.id.as_str()).collect()),
+        ),
+        (
+            "event_type",
+            Column::Text(messages().map(|one| one.event_type.as_str()).collect()),
+        ),
+        (
+            "event_id",
+            Column::MaybeText(messages().map(|one| one.event_id.as_deref()).collect()),
+        ),
+        (
+            "channels",
+            Column::MaybeText(
+                repeats
+                    .iter()
+                    .map(|one| channels.get(&one.member.id).map(String::as_str))
+                    .collect(),
+            ),
+        ),
+        ("retention", Column::Int(retention.collect())),
+        ("body", Column::Text(messages().map(|one| one.body.as_str()).collect())),
+        (
+            "content_type",
+            Column::MaybeText(messages().map(|one| one.content_type.as_deref()).collect()),
+        ),
+    ]);
+    let sql = "select t.member from {t} join message m on m.app_id = t.app_id and m.id = t.id \
+               left join message_content c on c.app_id = m.app_id and c.message_id = m.id \
+               where m.event_type <> t.event_type or m.event_id is distinct from t.event_id \
+               or m.channels is distinct from t.channels or m.expires_at - m.created_at <> t.retention \
+               or c.body <> t.body or (c.body is not null and c.content_type is distinct from t.content_type)";
+    let found = tx
+        .conn()
+        .query_all_raw(statement(tx.backend(), sql, &[("t", &rows)], []))
+        .await?;
+    found.iter().map(|row| Ok(row.try_get("", "member")?)).collect()
 }
 
 /// A refused request leaves no key behind.
