@@ -120,6 +120,7 @@ pub async fn delete_content(tx: &Tx, app_id: &str, message_id: &str, id: &str) -
         .filter(Column::Id.eq(id))
         .exec(tx.conn())
         .await?;
+    tx.forget_on_commit();
     match expunged.rows_affected {
         0 => Err(not_found()),
         _ => Ok(()),

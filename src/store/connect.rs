@@ -16,6 +16,7 @@ use super::postgres;
 use super::purpose::Purpose;
 use super::queue::Floors;
 use super::sqlite_file::{SqliteFile, sqlite_path};
+use super::sqlite_log::Log;
 use super::turns::Turns;
 use super::tx::{Shared, TURN_DEADLINE};
 use crate::clock::Clock;
@@ -70,6 +71,7 @@ pub(super) enum Pools {
         own: Pool,
         background: Pool,
         shared: Arc<Mutex<Shared>>,
+        log: Log,
         /// Its lock is held as long as the pools are open.
         file: SqliteFile,
     },
@@ -235,6 +237,8 @@ async fn open_sqlite(path: &Path, hold: Hold, full_sync: bool) -> Result<Pools> 
             TURN_DEADLINE
         })
         .pragma("cache_size", "-32768")
+        // What is deleted is zeroed where it stood: payloads lie there in clear.
+        .pragma("secure_delete", "on")
         .pragma("journal_size_limit", LOG_BYTES.to_string())
         .pragma("temp_store", "memory");
     let sized = |connections| {
@@ -267,6 +271,7 @@ async fn open_sqlite(path: &Path, hold: Hold, full_sync: bool) -> Result<Pools> 
         background: own.one_at_once(),
         own,
         shared: Arc::default(),
+        log: Log::new(),
         file,
     })
 }

@@ -113,7 +113,8 @@ pub async fn begin_key_rotation(tx: &Tx, newest: &Encryptor, former: &Encryptor)
     Ok(begun.rows_affected > 0)
 }
 
-/// Nothing is sealed with another key than `newest` any more. Answers whether a rotation has ended by that.
+/// Nothing is sealed with another key than `newest` any more, in SQLite's log neither. Answers whether a rotation has ended by
+/// that.
 pub async fn end_key_rotation(tx: &Tx, newest: &Encryptor) -> Result<bool> {
     let ended = ActiveModel {
         former_key_check: Set(None),
@@ -126,5 +127,6 @@ pub async fn end_key_rotation(tx: &Tx, newest: &Encryptor) -> Result<bool> {
         .filter(Column::FormerKeyCheck.is_not_null())
         .exec(tx.conn())
         .await?;
+    tx.forget_on_commit();
     Ok(ended.rows_affected > 0)
 }

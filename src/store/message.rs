@@ -183,5 +183,6 @@ pub async fn has_content(source: &impl Source, app_id: &str, id: &str) -> Result
 pub async fn delete_content(tx: &Tx, app_id: &str, id: &str) -> Result<()> {
     let content = content::Entity::delete_by_id((app_id.to_owned(), id.to_owned()));
     content.exec(tx.conn()).await?;
+    tx.forget_on_commit();
     Ok(())
 }

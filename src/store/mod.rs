@@ -35,6 +35,7 @@ pub mod schema;
 pub mod sealed;
 mod source;
 mod sqlite_file;
+mod sqlite_log;
 pub mod token;
 pub mod turns;
 mod tx;

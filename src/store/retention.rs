@@ -65,7 +65,11 @@ pub async fn prune_contents(tx: &Tx, at: Timestamp, most: u64) -> Result<u64> {
         "select app_id, message_id from message_content where expires_at <= $1 order by expires_at limit $2 {lock}"
     );
     let found = Statement::from_sql_and_values(tx.backend().orm(), sql, [at.0.into(), limit(most)]);
-    delete_found(tx, "message_content", HISTORY[0].1, found).await
+    let removed = delete_found(tx, "message_content", HISTORY[0].1, found).await?;
+    if removed > 0 {
+        tx.forget_on_commit();
+    }
+    Ok(removed)
 }
 
 /// The ids of the next `most` applications after `after`, deleted ones too.

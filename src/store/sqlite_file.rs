@@ -1,9 +1,9 @@
 //! The SQLite file on disk: which file a URL names, the lock that keeps a second process out, and whether the file is still
 //! there. Must not open it: connect does.
 
-use std::fs::{self, File, Metadata, TryLockError};
+use std::fs::{self, DirBuilder, File, Metadata, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -14,6 +14,9 @@ use crate::error::{Error, Result};
 const LOCK_POLL: Duration = Duration::from_millis(50);
 /// How often a process makes sure that its file is there. What it accepts is proved by each commit besides.
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
+/// For its owner alone, whatever the umask.
+const PRIVATE: u32 = 0o600;
+const PRIVATE_FOLDER: u32 = 0o700;
 /// As many links as Linux follows.
 const MOST_LINKS: usize = 40;
 /// File systems by their names in /proc, on which another machine sees neither SQLite's locks nor its shared memory.
@@ -160,7 +163,8 @@ impl Store {
         }
     }
 
-    /// Looks after the SQLite file once a second. On Postgres it waits for ever.
+    /// Looks after the SQLite file once a second, and cuts its log where that was not possible before. On Postgres it waits for
+    /// ever.
     ///
     /// # Errors
     /// As [`Store::check_file`]; it never ends otherwise.
@@ -170,6 +174,7 @@ impl Store {
         }
         loop {
             self.check_file()?;
+            self.cut_marked_log().await;
             self.clock().sleep(WATCH_PERIOD).await;
         }
     }
@@ -191,7 +196,7 @@ pub fn sqlite_path(url: &str) -> Option<PathBuf> {
 
 /// An empty file is an empty database. Its owner alone may read it: payloads and own headers lie in it in clear.
 fn create_private(path: &Path) -> Result<()> {
-    let created = File::options().write(true).create_new(true).mode(0o600).open(path);
+    let created = File::options().write(true).create_new(true).mode(PRIVATE).open(path);
     match created {
         Err(err) if err.kind() != ErrorKind::AlreadyExists => Err(Error::config(format!(
             "cannot create the SQLite file {} (DATABASE_URL)",
@@ -203,12 +208,18 @@ fn create_private(path: &Path) -> Result<()> {
 }
 
 /// One process a file: two would each believe that the other's leases are a dead predecessor's. The lock is on a file of its
-/// own, because closing any handle of the database itself drops the locks that SQLite has on it in this process.
+/// own, because closing any handle of the database itself drops the locks that SQLite has on it in this process. It is the
+/// owner's alone, also where an earlier version made it: whoever may open it may hold the lock. So is each folder that is
+/// missing: keys and backups are put there, too.
 async fn lock(path: &Path, patience: Duration) -> Result<(Named, File)> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        fs::create_dir_all(folder).map_err(|err| {
-            Error::config(format!("cannot create the folder {} (DATABASE_URL)", folder.display())).because(err)
-        })?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(PRIVATE_FOLDER)
+            .create(folder)
+            .map_err(|err| {
+                Error::config(format!("cannot create the folder {} (DATABASE_URL)", folder.display())).because(err)
+            })?;
     }
     let name = path.with_added_extension("lock");
     let cannot_lock =
@@ -217,8 +228,11 @@ async fn lock(path: &Path, patience: Duration) -> Result<(Named, File)> {
         .create(true)
         .truncate(false)
         .write(true)
+        .mode(PRIVATE)
         .open(&name)
         .map_err(cannot_lock)?;
+    // Of a file that somebody else has made, who may be root, it stays as it is.
+    let _ = file.set_permissions(Permissions::from_mode(PRIVATE));
     let deadline = Instant::now() + patience;
     loop {
         match file.try_lock() {

@@ -40,6 +40,7 @@ pub struct Tx {
     turn: Option<Turn>,
     store: Store,
     wakes: AtomicBool,
+    forgets: AtomicBool,
     /// On SQLite: the customer's, so that the writes of one do not stand before those of all others and of the queue.
     _customer: Option<turns::Turn>,
     /// The instant of everything that this transaction writes.
@@ -74,6 +75,7 @@ impl Store {
             _customer: customer,
             store: self.clone(),
             wakes: AtomicBool::new(false),
+            forgets: AtomicBool::new(false),
             began: self.clock().monotonic(),
             now: self.clock().now(),
         }
@@ -103,6 +105,11 @@ impl Tx {
         self.wakes.store(true, Ordering::Relaxed);
     }
 
+    /// Marks that this transaction removes something for good: on SQLite its commit cuts the log, too.
+    pub(super) fn forget_on_commit(&self) {
+        self.forgets.store(true, Ordering::Relaxed);
+    }
+
     /// Makes everything durable, or nothing of it.
     ///
     /// # Errors
@@ -119,6 +126,12 @@ impl Tx {
         outage::note_answer();
         if self.wakes.load(Ordering::Relaxed) {
             self.store.wake();
+        }
+        if self.forgets.load(Ordering::Relaxed) {
+            let store = self.store.clone();
+            // The customer's turn is not needed any more.
+            drop(self);
+            store.forget().await;
         }
         Ok(())
     }
@@ -212,26 +225,46 @@ async fn reconnect(store: &Store) {
     }
 }
 
+/// Takes the turn, and commits for all whose turn was before: as long as it is held no transaction is open.
+pub(super) async fn pause_writes(store: &Store) -> Result<OwnedMutexGuard<Shared>> {
+    let Pools::Sqlite { shared, .. } = store.pools() else {
+        return Err(lost());
+    };
+    let mut turn = lock(shared).await?;
+    if turn.open.is_some() {
+        commit_open(store, &mut turn).await;
+    }
+    Ok(turn)
+}
+
+/// Commits the open transaction, and tells its members.
+async fn commit_open(store: &Store, turn: &mut Shared) {
+    let Pools::Sqlite { file, .. } = store.pools() else {
+        return;
+    };
+    let ended = match turn.open.take() {
+        // Looked at after the commit: a file that goes at any time before has not kept it.
+        Some(open) => match open.commit().await {
+            Ok(()) => file.check_database().map_err(|err| err.to_string()),
+            Err(err) => Err(err.to_string()),
+        },
+        None => Err("it ended without an answer".to_owned()),
+    };
+    if ended.is_err() {
+        reconnect(store).await;
+    }
+    let _ = turn.outcome.set(ended);
+}
+
 async fn end_turn(store: &Store, turn: OwnedMutexGuard<Shared>) -> Result<()> {
-    let Pools::Sqlite { shared, file, .. } = store.pools() else {
+    let Pools::Sqlite { shared, .. } = store.pools() else {
         return Err(lost());
     };
     let outcome = turn.outcome.clone();
     drop(turn);
     let mut turn = shared.clone().lock_owned().await;
     if outcome.get().is_none() {
-        let ended = match turn.open.take() {
-            // Looked at after the commit: a file that goes at any time before has not kept it.
-            Some(open) => match open.commit().await {
-                Ok(()) => file.check_database().map_err(|err| err.to_string()),
-                Err(err) => Err(err.to_string()),
-            },
-            None => Err("it ended without an answer".to_owned()),
-        };
-        if ended.is_err() {
-            reconnect(store).await;
-        }
-        let _ = outcome.set(ended);
+        commit_open(store, &mut turn).await;
     }
     drop(turn);
     match outcome.get() {

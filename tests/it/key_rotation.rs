@@ -549,3 +549,28 @@ async fn on_sqlite_one_command_makes_the_new_key_and_drops_the_former_one() {
     assert!(arrival.is_signed_with(SECRET));
     assert_eq!(arrival.header("x-own"), Some("1"));
 }
+
+sqlite_only!(
+    what_the_former_key_sealed_stands_neither_in_the_file_nor_in_its_log,
+    async |db| {
+        let receiver = Receiver::start().await;
+        let api = Api::on(db).await;
+        let app = prepared(&api, &receiver).await;
+        seen(&api, &app).await;
+        let former = sealed(&api.rig.db).await;
+        assert!(former.len() >= 4, "secrets, headers and a reply");
+        api.into_rig().kill().await;
+        let api = holding(db, &[NEW, KEY]).await;
+        let file = db.url().strip_prefix("sqlite://").expect("a file");
+        let stand = || {
+            let log = std::fs::read(format!("{file}-wal")).unwrap_or_default();
+            let bytes = [std::fs::read(file).expect("a file"), log].concat();
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            former.iter().filter(|(sealed, _)| text.contains(sealed)).count()
+        };
+        assert_eq!(stand(), former.len());
+        rotate(&api.rig.store).await.unwrap();
+        assert_eq!(stand(), 0);
+        assert_eq!(sealed(&api.rig.db).await.len(), former.len());
+    }
+);

@@ -218,13 +218,22 @@ postgres_only!(
 async fn the_key_file_is_made_once_for_the_owner_alone_and_needed_from_then_on() {
     let program = Program::bare().env("POSTRIDER_LISTEN", "127.0.0.1:0");
     let path = program.folder().join("data/postrider.sqlite.key");
-    assert_eq!(program.serve().await.stop().await, Some(0));
-    let key = std::fs::read_to_string(&path).expect("a key file");
-    for private in [&path, &program.folder().join("data/postrider.sqlite")] {
-        let mode = std::fs::metadata(private).expect("its state").permissions().mode();
-        assert_eq!(mode & 0o777, 0o600, "{}", private.display());
+    let mode_of = |name: &str| {
+        let state = std::fs::metadata(program.folder().join(name)).expect("its state");
+        state.permissions().mode() & 0o777
+    };
+    let mut serving = program.serve().await;
+    assert_eq!(mode_of("data"), 0o700);
+    for more in ["", ".key", ".lock", "-wal", "-shm"] {
+        assert_eq!(mode_of(&format!("data/postrider.sqlite{more}")), 0o600, "{more}");
     }
+    assert_eq!(serving.stop().await, Some(0));
+    let key = std::fs::read_to_string(&path).expect("a key file");
+    // As an earlier version left it.
+    let lock = program.folder().join("data/postrider.sqlite.lock");
+    std::fs::set_permissions(&lock, std::fs::Permissions::from_mode(0o644)).expect("it is ours");
     assert_eq!(program.serve().await.stop().await, Some(0));
+    assert_eq!(mode_of("data/postrider.sqlite.lock"), 0o600);
     assert_eq!(std::fs::read_to_string(&path).expect("a key file"), key, "it is kept");
 
     std::fs::remove_file(&path).expect("it can be removed");

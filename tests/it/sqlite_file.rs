@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use postrider::clock::Clock;
 use postrider::store::Source;
-use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use sea_orm::{ConnectionTrait, DbBackend, Statement, TransactionTrait};
 use serde_json::json;
 
 use crate::api::Api;
-use crate::harness::{Caller, Program, Serving, TestDatabase};
+use crate::harness::{Answer, Caller, DEADLINE, Program, Receiver, Serving, TestDatabase, within};
 
 const TOKEN: &str = "a-token-of-the-operator";
 
@@ -169,3 +169,116 @@ sqlite_only!(a_log_that_has_grown_shrinks_to_64_mib, async |db| {
     assert_eq!(log_limit(tx.source()).await, 64 << 20);
     assert_eq!(log_limit(store.source()).await, 64 << 20);
 });
+
+/// Which of these texts stand in the database's file or in its log.
+fn standing<'t>(db: &TestDatabase, texts: &'t [String]) -> Vec<&'t str> {
+    let file = path(db);
+    let log = PathBuf::from(format!("{}-wal", file.display()));
+    let bytes = [fs::read(file).expect("a file"), fs::read(log).unwrap_or_default()].concat();
+    let all = String::from_utf8_lossy(&bytes);
+    texts
+        .iter()
+        .map(String::as_str)
+        .filter(|text| all.contains(text))
+        .collect()
+}
+
+/// Texts that stand nowhere else.
+fn marks(count: usize) -> Vec<String> {
+    (0..count)
+        .map(|number| format!("mark-{number:04}-of-what-is-removed"))
+        .collect()
+}
+
+/// A payload of some kilobytes at most, in the row itself or in pages of its own, with the mark all over it.
+fn payload(mark: &str, number: usize) -> serde_json::Value {
+    json!({ "text": mark.repeat([1, 20, 400][number % 3]) })
+}
+
+sqlite_only!(
+    what_is_removed_for_good_stands_neither_in_the_file_nor_in_its_log,
+    async |db| {
+        let mut api = Api::on(db).await;
+        let marks = marks(150);
+        // By turns, so that rows are inserted between others and pages are divided.
+        for app in 0..5 {
+            let app = json!({"name": "app", "uid": format!("a{app}")});
+            api.post("/app", app).await.expect(201);
+        }
+        let messages = |number: usize| format!("/app/a{}/msg", number % 5);
+        for (number, mark) in marks.iter().enumerate() {
+            let body = json!({
+                "eventType": "t", "eventId": format!("m{number}"), "payload": payload(mark, number),
+                "payloadRetentionPeriod": if number % 4 == 1 { 5 } else { 90 },
+            });
+            api.post(&messages(number), body).await.expect(202);
+        }
+        assert_eq!(standing(db, &marks).len(), marks.len());
+        for number in (0..marks.len()).step_by(2) {
+            let content = format!("{}/m{number}/content", messages(number));
+            api.delete(&content).await.expect(204);
+            api.rig.advance(1);
+        }
+        let left: Vec<&str> = marks.iter().skip(1).step_by(2).map(String::as_str).collect();
+        assert_eq!(standing(db, &marks), left, "after they were expunged");
+
+        api.rig.advance(5 * 86_400);
+        api.rig.prune().await;
+        let left: Vec<&str> = marks.iter().skip(3).step_by(4).map(String::as_str).collect();
+        assert_eq!(standing(db, &marks), left, "after their time was over");
+    }
+);
+
+sqlite_only!(
+    an_answer_that_is_expunged_stands_neither_in_the_file_nor_in_its_log,
+    async |db| {
+        let mut api = Api::on(db).await;
+        let receiver = Receiver::start().await;
+        let marks = marks(1);
+        receiver.answer(Answer::ok().body(marks[0].clone()));
+        let app = api.application("app").await;
+        let endpoint = json!({"url": receiver.url(), "uid": "e"});
+        api.post(&format!("/app/{app}/endpoint"), endpoint).await.expect(201);
+        let message = json!({"eventType": "t", "eventId": "m", "payload": {}});
+        api.post(&format!("/app/{app}/msg"), message).await.expect(202);
+        api.rig.drain().await;
+        let attempts = api.get(&format!("/app/{app}/attempt/msg/m")).await;
+        let id = attempts.expect(200)["data"][0]["id"]
+            .as_str()
+            .expect("an id")
+            .to_owned();
+        assert_eq!(standing(db, &marks).len(), 1);
+        api.delete(&format!("/app/{app}/msg/m/attempt/{id}/content"))
+            .await
+            .expect(204);
+        assert_eq!(standing(db, &marks).len(), 0);
+    }
+);
+
+sqlite_only!(
+    a_reader_delays_neither_an_expunge_nor_writes_and_the_log_is_cut_after_it,
+    async |db| {
+        let api = Api::on(db).await;
+        let marks = marks(1);
+        let app = api.application("app").await;
+        let message = json!({"eventType": "t", "eventId": "m", "payload": {"text": marks[0]}});
+        api.post(&format!("/app/{app}/msg"), message).await.expect(202);
+        let reading = api.rig.db.begin().await.expect("a transaction");
+        reading
+            .execute_unprepared("select count(*) from message")
+            .await
+            .expect("a snapshot");
+        api.delete(&format!("/app/{app}/msg/m/content")).await.expect(204);
+        assert_eq!(standing(db, &marks).len(), 1, "the reader may read it still");
+        api.application("another").await;
+        reading.commit().await.expect("it ends");
+        api.rig.advance(1);
+        let store = api.rig.store.clone();
+        let watch = tokio::spawn(async move { store.watch_file().await });
+        within(DEADLINE, "the log is cut", async || {
+            standing(db, &marks).is_empty().then_some(())
+        })
+        .await;
+        watch.abort();
+    }
+);
