@@ -8,7 +8,6 @@ mod welcome;
 use std::sync::Arc;
 use std::time::Duration;
 
-use poem::Server;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +16,7 @@ pub use self::database::{
     COMMAND_PATIENCE, connect_options, drop_former_key, key_file, migrate_options, open_beside, reach, replace_keys,
     unlock, unlock_to_rotate,
 };
-use crate::api::listener::{CappedAcceptor, Patience};
+use crate::api::listener::{self, Limits as ConnectionLimits};
 use crate::api::{self, AdminToken, ApiState, Probes};
 use crate::clock::Clock;
 use crate::config::ServeSettings;
@@ -33,17 +32,20 @@ use crate::telemetry::metrics::VERSION;
 
 /// The organization that POSTRIDER_ADMIN_TOKEN and a first start's token act for.
 pub const DEFAULT_ORGANIZATION: &str = "default";
-/// A connection on which nothing happens is closed after this.
-const IDLE_CONNECTION: Duration = Duration::from_secs(75);
 /// Writes outlive the connections that they came on by no more than a commit may take.
 const LAST_WRITES: Duration = Duration::from_secs(6);
-/// A request may take this long to arrive, head and body: longer than a body alone, which is then answered.
-const LONGEST_REQUEST: Duration = Duration::from_secs(60);
-/// Connections at once; more wait in the system's queue.
-const MOST_CONNECTIONS: usize = 10_000;
-/// A response may take this long to be read once its client has stopped reading: a page of 4 MiB at 70 kB/s.
-const LONGEST_RESPONSE: Duration = Duration::from_secs(60);
-/// The connections of callers, and as many again for deliveries, the database and files.
+/// What the API grants its clients.
+const CONNECTIONS: ConnectionLimits = ConnectionLimits {
+    // More than messages may wait to be stored. Each has up to 17 kB for as long as its client likes: 85 MB in all.
+    connections: 5_000,
+    // Longer than a body and the database may take together, which then are answered.
+    request: Duration::from_secs(60),
+    // A page of 4 MiB at 70 kB/s.
+    response: Duration::from_secs(60),
+    progress: Duration::from_secs(30),
+    silence: Duration::from_secs(75),
+};
+/// The connections of callers, half of them at most, and those of deliveries and the database.
 const MOST_OPEN_FILES: u64 = 20_000;
 
 /// Serves until SIGTERM or SIGINT, then ends what is in flight within the grace period.
@@ -60,10 +62,7 @@ pub async fn serve(settings: &ServeSettings) -> Result<()> {
 }
 
 async fn serve_with(settings: &ServeSettings, loops: &Loops) -> Result<()> {
-    // Many systems give a process 1,024 open files, which callers and deliveries together may exceed.
-    if let Err(err) = rlimit::increase_nofile_limit(MOST_OPEN_FILES) {
-        tracing::warn!(%err, "the limit of open files could not be raised");
-    }
+    let limits = connection_limits();
     let stop = stop_signal()?;
     ignore_hangups()?;
     let options = connect_options(&settings.database)?;
@@ -96,7 +95,11 @@ async fn serve_with(settings: &ServeSettings, loops: &Loops) -> Result<()> {
         hashes: token.iter().map(|token| token::hash(token.expose())).collect(),
         org_id: organization.id,
     });
-    let entrance = Entrance { listener, public_url };
+    let entrance = Entrance {
+        listener,
+        limits,
+        public_url,
+    };
     run(settings, &seen, &store, entrance, admin, loops, stop).await?;
     if tokio::time::timeout(LAST_WRITES, store.close()).await.is_err() {
         tracing::warn!("the database did not answer; its connections are dropped");
@@ -108,6 +111,7 @@ async fn serve_with(settings: &ServeSettings, loops: &Loops) -> Result<()> {
 /// Where requests come in, and how the outside world reaches it.
 struct Entrance {
     listener: TcpListener,
+    limits: ConnectionLimits,
     public_url: String,
 }
 
@@ -130,12 +134,6 @@ async fn run(
     let intakes = loops.group();
     let intake = Intake::start(store, &handoff, settings.intake(), &intakes);
 
-    let patience = Patience {
-        request: LONGEST_REQUEST,
-        response: LONGEST_RESPONSE,
-    };
-    let connections = CappedAcceptor::new(entrance.listener, MOST_CONNECTIONS, patience)
-        .map_err(|err| Error::internal("the socket has no address").because(err))?;
     let routes = api::routes(ApiState {
         store: store.clone(),
         probes: seen.clone(),
@@ -152,11 +150,10 @@ async fn run(
         stop.await;
         seen.stopping();
     };
-    let serving = Server::new_with_acceptor(connections)
-        .idle_timeout(IDLE_CONNECTION)
-        .run_with_graceful_shutdown(routes, begin_stop(stop, grace, grace_over), Some(grace));
+    let stop = begin_stop(stop, grace, grace_over);
+    let serving = listener::serve(entrance.listener, entrance.limits, routes, stop, grace);
     tokio::select! {
-        served = serving => served.map_err(|err| Error::internal("the server stopped").because(err))?,
+        served = serving => served.map_err(|err| Error::internal("the socket has no address").because(err))?,
         // There is nothing to end in order: nothing can be stored any more.
         lost = store.watch_file() => return lost,
     }
@@ -219,6 +216,20 @@ async fn prepare(settings: &ServeSettings, options: &ConnectOptions, store: &Sto
     schema::check(store).await?;
     unlock(store, options, &settings.key).await?;
     Ok(database)
+}
+
+/// Raises the process's limit of open files, and returns how many connections it leaves room for.
+fn connection_limits() -> ConnectionLimits {
+    // Many systems give a process 1,024 open files, which callers and deliveries together may exceed.
+    let files = rlimit::increase_nofile_limit(MOST_OPEN_FILES).unwrap_or_else(|err| {
+        tracing::warn!(%err, "the limit of open files could not be raised");
+        MOST_OPEN_FILES
+    });
+    let half = usize::try_from(files / 2).unwrap_or(usize::MAX);
+    ConnectionLimits {
+        connections: CONNECTIONS.connections.min(half),
+        ..CONNECTIONS
+    }
 }
 
 /// Ends with `stop`; from then on the grace period runs, one for requests and deliveries together.

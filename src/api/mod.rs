@@ -9,6 +9,7 @@ mod authentication;
 mod background_task;
 mod body;
 mod cloud_only;
+mod connection;
 mod delivery;
 mod delivery_body;
 mod docs;

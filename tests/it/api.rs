@@ -3,8 +3,8 @@
 
 use poem::endpoint::BoxEndpoint;
 use poem::http::{HeaderMap, Method, StatusCode};
-use poem::{Endpoint, EndpointExt, Request, Response, Server};
-use postrider::api::listener::{CappedAcceptor, Patience};
+use poem::{Endpoint, EndpointExt, Request, Response};
+use postrider::api::listener::{self, Limits};
 use postrider::api::{AdminToken, ApiState, Probes, routes};
 use postrider::domain::token;
 use postrider::service;
@@ -16,9 +16,12 @@ use tokio::net::TcpListener;
 
 use crate::harness::{Rig, Shape, TestDatabase};
 
-const PATIENCE: Patience = Patience {
+pub const LIMITS: Limits = Limits {
+    connections: 100,
     request: Duration::from_secs(60),
     response: Duration::from_secs(60),
+    progress: Duration::from_secs(60),
+    silence: Duration::from_secs(60),
 };
 
 pub const ADMIN: &str = "an admin token of any text, ä too";
@@ -201,32 +204,29 @@ impl Api {
         }
     }
 
-    /// Serves on a loopback port as long as this lives.
+    /// Serves on a loopback port.
     pub async fn listen(&self) -> SocketAddr {
-        self.listen_to(100, PATIENCE).await
+        self.listen_within(LIMITS).await
     }
 
     /// The same, for one connection after the other: whoever is answered knows that the server has done with all before.
     pub async fn listen_to_one(&self) -> SocketAddr {
-        self.listen_to(1, PATIENCE).await
+        let connections = 1;
+        self.listen_within(Limits { connections, ..LIMITS }).await
     }
 
-    /// The same, with this patience for a response to be read.
-    pub async fn listen_to_one_reader(&self, response: Duration) -> SocketAddr {
-        self.listen_to(1, Patience { response, ..PATIENCE }).await
+    /// As [`Api::listen`], with this patience for a response to be read.
+    pub async fn listen_to_readers(&self, response: Duration) -> SocketAddr {
+        self.listen_within(Limits { response, ..LIMITS }).await
     }
 
     /// As [`Api::listen`], with this patience for a request to arrive.
     pub async fn listen_with(&self, request: Duration) -> SocketAddr {
-        self.listen_to(100, Patience { request, ..PATIENCE }).await
+        self.listen_within(Limits { request, ..LIMITS }).await
     }
 
-    async fn listen_to(&self, most: usize, patience: Patience) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let acceptor = CappedAcceptor::new(listener, most, patience).unwrap();
-        tokio::spawn(Server::new_with_acceptor(acceptor).run(self.endpoint.clone()));
-        address
+    async fn listen_within(&self, limits: Limits) -> SocketAddr {
+        listen(limits, self.endpoint.clone()).await
     }
 
     /// Any request at all.
@@ -273,6 +273,20 @@ impl Api {
             iterator = format!("&iterator={}", page["iterator"].as_str().unwrap());
         }
     }
+}
+
+/// Serves an endpoint on a loopback port within these limits.
+pub async fn listen(limits: Limits, endpoint: impl Endpoint<Output = Response> + 'static) -> SocketAddr {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    tokio::spawn(listener::serve(
+        socket,
+        limits,
+        endpoint,
+        std::future::pending(),
+        Duration::ZERO,
+    ));
+    address
 }
 
 impl Answer {

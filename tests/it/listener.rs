@@ -1,14 +1,371 @@
-//! The API's connections: what a client that does not read its response may hold, and for how long.
+//! The API's connections: how many there are, and what a client that says or reads nothing may hold, and for how long.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use poem::endpoint::make;
+use poem::{Endpoint, EndpointExt, Request, Response};
+use postrider::api::listener::{self, Limits};
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
-use crate::api::Api;
+use crate::api::{Api, LIMITS, listen};
 use crate::harness::{DEADLINE, within};
+
+const PING: &[u8] = b"GET /ping HTTP/1.1\r\nhost: x\r\n\r\n";
+const SHORT: Duration = Duration::from_millis(300);
+
+/// More than the system's buffers hold.
+const LARGE: usize = 16 << 20;
+
+/// Answers `/ping` at once, `/body` when its body is there, and all else never.
+async fn answer(request: Request) -> String {
+    match request.uri().path() {
+        "/ping" => "pong".to_owned(),
+        "/body" => format!("{:?}", request.into_body().into_vec().await.map(|body| body.len())),
+        "/large" => "x".repeat(LARGE),
+        _ => std::future::pending().await,
+    }
+}
+
+fn endpoint() -> impl Endpoint<Output = Response> {
+    make(answer).map_to_response()
+}
+
+async fn serve(limits: Limits) -> SocketAddr {
+    listen(limits, endpoint()).await
+}
+
+/// Every deadline is short.
+const IMPATIENT: Limits = Limits {
+    connections: 100,
+    request: SHORT,
+    response: SHORT,
+    progress: SHORT,
+    silence: SHORT,
+};
+
+/// A client with a small buffer.
+async fn client(address: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(64 << 10).unwrap();
+    socket.connect(address).await.unwrap()
+}
+
+async fn saying(address: SocketAddr, words: &[u8]) -> TcpStream {
+    let mut client = client(address).await;
+    client.write_all(words).await.unwrap();
+    client
+}
+
+/// What comes until the server ends the connection.
+async fn heard_to_the_end(client: &mut TcpStream) -> Vec<u8> {
+    let mut heard = Vec::new();
+    let reading = tokio::time::timeout(DEADLINE, client.read_to_end(&mut heard));
+    // It may be reset.
+    let _ = reading.await.expect("the connection ends");
+    heard
+}
+
+/// A newcomer, once it is answered.
+async fn answered(address: SocketAddr) -> TcpStream {
+    let mut newcomer = saying(address, PING).await;
+    let mut first = [0; 12];
+    let reading = tokio::time::timeout(DEADLINE, newcomer.read_exact(&mut first));
+    reading.await.expect("an answer in time").expect("an answer");
+    assert_eq!(&first, b"HTTP/1.1 200");
+    newcomer
+}
+
+/// A client whose request is being handled, and waits for two bytes of its body.
+async fn handled(address: SocketAddr) -> TcpStream {
+    let head = b"POST /body HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n";
+    let (mut client, mut first) = (saying(address, head).await, [0; 25]);
+    let reading = tokio::time::timeout(DEADLINE, client.read_exact(&mut first));
+    reading.await.expect("a word in time").expect("a word");
+    assert_eq!(&first, b"HTTP/1.1 100 Continue\r\n\r\n");
+    client
+}
+
+/// The answer to one whose body comes at last.
+async fn finished(mut client: TcpStream) -> String {
+    client.write_all(b"{}").await.unwrap();
+    let (mut heard, mut piece) = (Vec::new(), [0; 1024]);
+    while !heard.ends_with(b"Ok(2)") {
+        let reading = tokio::time::timeout(DEADLINE, client.read(&mut piece)).await;
+        match reading.expect("an answer in time").expect("an answer") {
+            0 => break,
+            length => heard.extend_from_slice(&piece[..length]),
+        }
+    }
+    String::from_utf8(heard).unwrap()
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_a_request_unfinished_is_cut_off() {
+    let address = serve(IMPATIENT).await;
+    let begun = Instant::now();
+    for words in [
+        &b""[..],
+        b"G",
+        b"GET /ping HTTP/1.1\r\nhost: x\r\n",
+        b"POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nhalf",
+        b"POST /body HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n9\r\nhalf",
+        b"GET /never HTTP/1.1\r\nhost: x\r\n\r\n",
+    ] {
+        let mut client = saying(address, words).await;
+        let heard = heard_to_the_end(&mut client).await;
+        assert!(heard.is_empty(), "{}", String::from_utf8_lossy(&heard));
+    }
+    assert!(begun.elapsed() >= 6 * SHORT, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_client_that_drips_its_request_is_cut_off_as_soon_as_one_that_is_silent() {
+    let patient = Limits {
+        request: SHORT,
+        ..LIMITS
+    };
+    let address = serve(patient).await;
+    for (head, drop) in [
+        ("GET /ping HTTP/1.1\r\nx: ", "y"),
+        ("POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n", "y"),
+        (
+            "POST /body HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n",
+            "1\r\ny\r\n",
+        ),
+    ] {
+        let begun = Instant::now();
+        let mut client = saying(address, head.as_bytes()).await;
+        within(DEADLINE, "it is cut off", async || {
+            client.write_all(drop.as_bytes()).await.is_err().then_some(())
+        })
+        .await;
+        assert!(begun.elapsed() > SHORT, "{:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_is_silent_after_its_response_is_cut_off_and_one_that_comes_back_is_not() {
+    let limits = Limits {
+        silence: SHORT,
+        ..LIMITS
+    };
+    let address = serve(limits).await;
+    let (begun, mut answer) = (Instant::now(), [0; 1024]);
+    let mut busy = saying(address, PING).await;
+    while begun.elapsed() < 2 * SHORT {
+        assert!(busy.read(&mut answer).await.unwrap() > 0, "still open");
+        busy.write_all(PING).await.unwrap();
+    }
+    let heard = heard_to_the_end(&mut busy).await;
+    assert!(heard.starts_with(b"HTTP/1.1 200") && heard.ends_with(b"pong"));
+    assert!(begun.elapsed() >= 3 * SHORT, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_its_response_is_cut_off() {
+    let unread = Limits {
+        progress: SHORT,
+        ..LIMITS
+    };
+    let slow = Limits {
+        response: SHORT,
+        ..LIMITS
+    };
+    for (limits, piece) in [(unread, 0), (slow, 0), (slow, 1024)] {
+        let address = serve(limits).await;
+        let mut client = saying(address, b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        within(DEADLINE, "the connection is reset", async || {
+            if piece > 0 {
+                let _ = tokio::time::timeout(Duration::from_millis(1), client.read(&mut vec![0; piece])).await;
+            }
+            client
+                .ready(Interest::ERROR | Interest::WRITABLE)
+                .await
+                .unwrap()
+                .is_error()
+                .then_some(())
+        })
+        .await;
+        assert!(heard_to_the_end(&mut client).await.len() < LARGE, "that is all");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_reads_a_little_now_and_then_gets_everything_within_the_time_for_a_response() {
+    let progress = 5 * SHORT;
+    let address = serve(Limits { progress, ..LIMITS }).await;
+    let mut client = saying(address, b"GET /large HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    let (begun, mut all, mut piece) = (Instant::now(), 0, vec![0; 64 << 10]);
+    let mut pace = tokio::time::interval(SHORT / 10);
+    loop {
+        // Slower than the deadline in all, and faster than it in each part.
+        if begun.elapsed() < 2 * progress {
+            pace.tick().await;
+        }
+        match client.read(&mut piece).await.unwrap() {
+            0 => break,
+            length => all += length,
+        }
+    }
+    assert!(all > LARGE && begun.elapsed() > 2 * progress, "{all} bytes");
+}
+
+#[tokio::test]
+async fn requests_of_a_client_that_does_not_read_wait_until_it_does() {
+    let address = serve(LIMITS).await;
+    let mut client = saying(address, b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let close = b"GET /ping HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    client.write_all(&PING.repeat(100)).await.unwrap();
+    client.write_all(close).await.unwrap();
+    let heard = heard_to_the_end(&mut client).await;
+    assert!(heard.ends_with(b"pong") && heard.len() > LARGE);
+    let answers = String::from_utf8(heard).unwrap().matches("pong").count();
+    assert_eq!(answers, 101);
+}
+
+// hyper looks for the end of a connection only while it reads or writes, which it does not where the next request is there.
+#[tokio::test]
+async fn a_reset_ends_a_connection_while_its_request_is_being_handled() {
+    let one = Limits {
+        connections: 1,
+        ..LIMITS
+    };
+    let begun = Arc::new(Notify::new());
+    let begins = begun.clone();
+    let endpoint = make(move |request: Request| {
+        begins.notify_one();
+        answer(request)
+    });
+    let address = listen(one, endpoint.map_to_response()).await;
+    let client = saying(address, &b"GET /never HTTP/1.1\r\nhost: x\r\n\r\n".repeat(2)).await;
+    let handled = tokio::time::timeout(DEADLINE, begun.notified());
+    handled.await.expect("it is being handled");
+    client.set_zero_linger().unwrap();
+    drop(client);
+    answered(address).await;
+}
+
+#[tokio::test]
+async fn at_the_limit_those_that_have_waited_longest_for_their_clients_make_room() {
+    let three = Limits {
+        connections: 3,
+        ..LIMITS
+    };
+    let address = serve(three).await;
+    let handled = handled(address).await;
+    let mut first = saying(address, b"").await;
+    let mut second = saying(address, b"GET /ping HT").await;
+    let third = answered(address).await;
+    assert!(heard_to_the_end(&mut first).await.is_empty());
+    let fourth = answered(address).await;
+    assert!(heard_to_the_end(&mut second).await.is_empty());
+    let answer = finished(handled).await;
+    assert!(
+        answer.ends_with("Ok(2)"),
+        "what is being handled is not closed: {answer}"
+    );
+    drop((third, fourth));
+}
+
+#[tokio::test]
+async fn at_the_limit_a_client_that_does_not_read_its_response_makes_room() {
+    let one = Limits {
+        connections: 1,
+        ..LIMITS
+    };
+    let address = serve(one).await;
+    let _unread = saying(address, b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    answered(address).await;
+}
+
+#[tokio::test]
+async fn at_the_stop_idle_connections_end_at_once_and_others_when_they_are_answered() {
+    let (handled, serving) = stopped(DEADLINE).await;
+    let answer = finished(handled).await;
+    assert!(
+        answer.contains("connection: close") && answer.ends_with("Ok(2)"),
+        "{answer}"
+    );
+    let ended = tokio::time::timeout(DEADLINE, serving).await.expect("it ends");
+    ended.expect("no panic").expect("it served");
+}
+
+#[tokio::test]
+async fn what_is_not_answered_when_the_grace_is_over_is_cut_off() {
+    let (mut handled, serving) = stopped(SHORT).await;
+    let ended = tokio::time::timeout(DEADLINE, serving).await.expect("it ends");
+    ended.expect("no panic").expect("it served");
+    assert!(heard_to_the_end(&mut handled).await.is_empty());
+}
+
+/// A listener that stops, whose idle connections have ended; and the client whose request is being handled.
+async fn stopped(grace: Duration) -> (TcpStream, JoinHandle<std::io::Result<()>>) {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let stops = stop.clone();
+    let serving =
+        tokio::spawn(async move { listener::serve(socket, LIMITS, endpoint(), stops.cancelled(), grace).await });
+    let mut silent = saying(address, b"").await;
+    let mut idle = answered(address).await;
+    let handled = handled(address).await;
+    stop.cancel();
+    assert!(heard_to_the_end(&mut silent).await.is_empty());
+    assert!(heard_to_the_end(&mut idle).await.ends_with(b"pong"));
+    assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+    (handled, serving)
+}
+
+// There is no deadline for a response there, and no limit of requests: the client would choose both.
+#[tokio::test]
+async fn a_client_that_speaks_http_2_is_cut_off_at_its_first_words() {
+    let address = serve(LIMITS).await;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    for piece in [preface.len(), 1] {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        for part in preface.chunks(piece) {
+            if client.write_all(part).await.is_err() {
+                break;
+            }
+        }
+        let heard = heard_to_the_end(&mut client).await;
+        let refused = heard.is_empty() || heard.starts_with(b"HTTP/1.1 400");
+        assert!(refused, "in pieces of {piece}: {}", String::from_utf8_lossy(&heard));
+    }
+}
+
+#[tokio::test]
+async fn a_head_of_more_than_16_kib_is_431_and_one_below_is_answered() {
+    let address = serve(LIMITS).await;
+    for (length, status) in [(8 << 10, "200"), (15 << 10, "200"), (17 << 10, "431"), (1 << 20, "431")] {
+        let head = format!(
+            "GET /ping HTTP/1.1\r\nconnection: close\r\nx: {}\r\n\r\n",
+            "y".repeat(length)
+        );
+        let (mut reading, mut writing) = client(address).await.into_split();
+        let writing = tokio::spawn(async move {
+            // It may be refused before all is said.
+            let _ = writing.write_all(head.as_bytes()).await;
+            writing
+        });
+        let mut heard = [0; 12];
+        let read = tokio::time::timeout(DEADLINE, reading.read_exact(&mut heard)).await;
+        if read.expect("an answer in time").is_ok() {
+            assert_eq!(heard, format!("HTTP/1.1 {status}").as_bytes(), "{length}");
+        } else {
+            // The reset of what was not read may overtake the answer.
+            assert_eq!(status, "431", "{length}");
+        }
+        drop(writing.await);
+    }
+}
 
 /// Messages of an application, on a page of 4 MB.
 async fn messages(api: &Api) -> String {
@@ -20,11 +377,8 @@ async fn messages(api: &Api) -> String {
     format!("/app/{app}/msg")
 }
 
-/// A client with a small buffer that has asked for this list several times, more than the system's buffers hold.
+/// A client that has asked for this list several times, more than the system's buffers hold.
 async fn asking(api: &Api, address: SocketAddr, list: &str) -> TcpStream {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(64 << 10).unwrap();
-    let mut client = socket.connect(address).await.unwrap();
     let request = |connection: &str| {
         format!(
             "GET /api/v1{list} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\nconnection: {connection}\r\n\r\n",
@@ -32,43 +386,32 @@ async fn asking(api: &Api, address: SocketAddr, list: &str) -> TcpStream {
         )
     };
     let requests = request("keep-alive").repeat(3) + &request("close");
-    client.write_all(requests.as_bytes()).await.unwrap();
-    client
+    saying(address, requests.as_bytes()).await
 }
 
-/// Whether the server, which takes one connection at a time, answers another by now.
-async fn is_answered(other: &mut TcpStream) -> bool {
-    let read = tokio::time::timeout(Duration::from_millis(5), other.read_u8());
-    matches!(read.await, Ok(Ok(b'H')))
-}
-
-sqlite_only!(
-    a_client_that_reads_its_response_not_or_too_slowly_is_cut_off,
-    async |db| {
-        let api = Api::on(db).await;
-        let list = messages(&api).await;
-        for piece in [0, 1024] {
-            let address = api.listen_to_one_reader(Duration::from_millis(500)).await;
-            let mut slow = asking(&api, address, &list).await;
-            let mut other = TcpStream::connect(address).await.unwrap();
-            let ping = b"GET /api/v1/health/ping HTTP/1.1\r\nhost: x\r\n\r\n";
-            other.write_all(ping).await.unwrap();
-            within(DEADLINE, "its connection is free for another", async || {
+sqlite_only!(a_client_that_reads_its_pages_not_or_too_slowly_is_cut_off, async |db| {
+    let api = Api::on(db).await;
+    let list = messages(&api).await;
+    for piece in [0, 1024] {
+        let address = api.listen_to_readers(Duration::from_millis(500)).await;
+        let mut slow = asking(&api, address, &list).await;
+        within(DEADLINE, "its connection is reset", async || {
+            if piece > 0 {
                 let _ = tokio::time::timeout(Duration::from_millis(1), slow.read(&mut vec![0; piece])).await;
-                is_answered(&mut other).await.then_some(())
-            })
-            .await;
-            let mut rest = Vec::new();
-            let _ = slow.read_to_end(&mut rest).await;
-            assert!(rest.len() < 16_000_000, "{} bytes, which is all", rest.len());
-        }
+            }
+            let state = slow.ready(Interest::ERROR | Interest::WRITABLE).await;
+            state.unwrap().is_error().then_some(())
+        })
+        .await;
+        let rest = heard_to_the_end(&mut slow).await;
+        assert!(rest.len() < 16_000_000, "{} bytes, which is all", rest.len());
     }
-);
+});
 
 sqlite_only!(a_client_that_reads_slowly_but_steadily_gets_everything, async |db| {
     let api = Api::on(db).await;
     let list = messages(&api).await;
-    let address = api.listen_to_one_reader(DEADLINE).await;
+    let address = api.listen_to_readers(DEADLINE).await;
     let mut slow = asking(&api, address, &list).await;
     let (mut all, mut piece) = (0, vec![0; 16 << 10]);
     loop {
@@ -79,22 +422,4 @@ sqlite_only!(a_client_that_reads_slowly_but_steadily_gets_everything, async |db|
         }
     }
     assert!(all > 16_000_000, "{all} bytes");
-});
-
-// There is no deadline for a response there, and no limit of requests: the client would choose both.
-sqlite_only!(a_client_that_speaks_http_2_is_cut_off_at_its_first_words, async |db| {
-    let api = Api::on(db).await;
-    let address = api.listen_to_one_reader(DEADLINE).await;
-    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    for piece in [preface.len(), 1] {
-        let mut client = TcpStream::connect(address).await.unwrap();
-        for part in preface.chunks(piece) {
-            if client.write_all(part).await.is_err() {
-                break;
-            }
-        }
-        let mut heard = Vec::new();
-        let ended = tokio::time::timeout(DEADLINE, client.read_to_end(&mut heard)).await;
-        assert!(ended.is_ok() && heard.is_empty(), "in pieces of {piece}: {heard:?}");
-    }
 });
