@@ -9,8 +9,10 @@ use poem_openapi::types::Type;
 use poem_openapi::{ApiResponse, Object};
 use serde::{Deserialize, Serialize};
 
+use super::error;
 use crate::error::{Error, Result};
 use crate::store::idempotency::Reply;
+use crate::store::request;
 
 pub(super) const JSON: &str = "application/json";
 
@@ -101,10 +103,10 @@ impl<T: Send, S: Send> IntoResponse for Answer<T, S> {
         if self.status == StatusCode::NO_CONTENT {
             return self.status.into_response();
         }
-        Response::builder()
-            .status(self.status)
-            .content_type(JSON)
-            .body(self.body)
+        match request::keep(self.body) {
+            Ok(body) => Response::builder().status(self.status).content_type(JSON).body(body),
+            Err(err) => error::response(&err),
+        }
     }
 }
 

@@ -18,8 +18,9 @@ use crate::domain::capability::{self, Capability};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::token;
 use crate::error::{Error, Kind, Result};
+use crate::store::budget::Customer;
 use crate::store::entity::application::Model as Application;
-use crate::store::{Store, application, token as tokens, turns};
+use crate::store::{Store, application, request, token as tokens};
 
 /// How long a token is taken without asking the database: a revoked one works this much longer (wire promise: 5 s).
 const REMEMBERED: Duration = Duration::from_secs(4);
@@ -31,6 +32,8 @@ const KNOWN_AT_ONCE: usize = 2;
 const UNKNOWN_AT_ONCE: usize = 1;
 /// Requests with tokens that were never known here, random ones perhaps; more are answered 503.
 const UNKNOWN_WAITING: usize = 512;
+/// Stands for the id of a token that the configuration names.
+const ADMIN: &str = "admin";
 pub(super) const SCHEME: &str = "HTTPBearer";
 /// Stands in poem-openapi's document where only an organization's token will do, until openapi has read it.
 pub(super) const ORGANIZATION: &str = "organization";
@@ -55,6 +58,8 @@ pub struct Caller {
     /// What an application's token is limited to.
     pub capabilities: Option<Arc<[Capability]>>,
     feature_flags: Arc<[String]>,
+    /// With whom it shares what requests may take.
+    customer: Arc<Customer>,
 }
 
 /// A proven token of an organization; one of an application is answered with 403.
@@ -101,7 +106,7 @@ impl Caller {
 pub struct Authenticator {
     /// The API's.
     store: Store,
-    admin: Option<AdminToken>,
+    admin: Option<(AdminToken, Arc<Customer>)>,
     /// By hash, with the instant at which each was looked up.
     remembered: RwLock<HashMap<String, (Duration, Caller)>>,
     /// Permits to look up tokens that were valid before: made-up tokens cannot take them.
@@ -114,6 +119,7 @@ pub struct Authenticator {
 
 impl Authenticator {
     pub fn new(store: Store, admin: Option<AdminToken>) -> Self {
+        let admin = admin.map(|token| (token, store.budget().customer(ADMIN)));
         Self {
             store,
             admin,
@@ -137,7 +143,7 @@ impl Authenticator {
             // On the heap, so that a request with a remembered token does not carry it along.
             None => Box::pin(self.look_up_to_its_end(hash)).await?.ok_or_else(refused)?,
         };
-        turns::serve(caller.app_id.as_deref().unwrap_or(&caller.token_id));
+        request::set_customer(&caller.customer);
         if caller.expires_at.is_some_and(|end| end <= self.store.clock().now()) {
             return Err(refused());
         }
@@ -171,15 +177,16 @@ impl Authenticator {
 
     /// Without the database.
     fn recall(&self, hash: &str) -> Option<Caller> {
-        let is_own = |admin: &&AdminToken| admin.hashes.iter().any(|own| token::same(own, hash));
-        if let Some(admin) = self.admin.as_ref().filter(is_own) {
+        let is_own = |admin: &AdminToken| admin.hashes.iter().any(|own| token::same(own, hash));
+        if let Some((admin, customer)) = self.admin.as_ref().filter(|(admin, _)| is_own(admin)) {
             return Some(Caller {
                 org_id: admin.org_id.clone(),
                 app_id: None,
-                token_id: "admin".to_owned(),
+                token_id: ADMIN.to_owned(),
                 expires_at: None,
                 capabilities: None,
                 feature_flags: Arc::default(),
+                customer: customer.clone(),
             });
         }
         let now = self.store.clock().monotonic();
@@ -229,7 +236,9 @@ impl Authenticator {
             remembered.remove(&hash);
             return Ok(None);
         };
+        let customer = self.store.budget().customer(row.app_id.as_ref().unwrap_or(&row.id));
         let caller = Caller {
+            customer,
             org_id: row.org_id,
             app_id: row.app_id,
             token_id: row.id,

@@ -9,6 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use http_body_util::combinators::BoxBody;
+use hyper::body::Body as _;
+use poem::http::header;
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaMediaType, MetaRequest, Registry};
 use poem_openapi::types::Type;
@@ -21,11 +23,16 @@ use super::answer::JSON;
 use super::error::into_poem;
 use super::idempotency::hash_body;
 use crate::error::{Error, Kind, Result};
+use crate::store::request;
 
 /// The largest body (wire contract).
 pub const LIMIT: usize = 2 * 1024 * 1024;
-/// What is read and dropped of a body that is too large, so that its sender comes to read the answer.
+/// What is reserved at first for a body that does not tell its length; then as much again, whenever that is used up.
+const FIRST: usize = 16 * 1024;
+/// What is read and dropped of a body that is refused, so that its sender comes to read the answer.
 const DRAINED: usize = 32 * 1024 * 1024;
+/// A sender whose body finds no room is to be told soon, even if it is slow to send the rest.
+const DRAINED_WITHIN: Duration = Duration::from_secs(1);
 
 /// A JSON object of the shape `T`; and, if it is `KEYED` and the request has an idempotency key, its hash.
 pub struct Body<T, const KEYED: bool = false>(pub T, pub Option<String>);
@@ -96,6 +103,10 @@ impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for OptionalBody<T> {
     }
 }
 
+/// Reads a body within its deadline.
+///
+/// # Errors
+/// `TooLarge`, `TooSlow`, `Malformed` if it broke off, `Unavailable` if there is no room for it.
 async fn read(request: &Request, body: &mut RequestBody) -> Result<Vec<u8>> {
     let deadline = request
         .data::<Arc<ApiState>>()
@@ -104,31 +115,67 @@ async fn read(request: &Request, body: &mut RequestBody) -> Result<Vec<u8>> {
         .take()
         .map_err(|_| Error::internal("the body of the request is gone"))?;
     let mut body: BoxBody<Bytes, io::Error> = body.into();
-    let mut bytes = Vec::new();
-    let reading = async {
-        let mut size = 0;
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|err| Error::new(Kind::Malformed, "the body broke off").because(err))?;
-            let Ok(piece) = frame.into_data() else { continue };
-            size += piece.len();
-            match size {
-                ..=LIMIT => bytes.extend_from_slice(&piece),
-                DRAINED.. => break,
-                _ => bytes.clear(),
-            }
-        }
-        Ok(size)
-    };
-    match tokio::time::timeout(deadline, reading).await {
-        Ok(Ok(size)) if size > LIMIT => {
-            let message = format!("the body is larger than {LIMIT} bytes");
-            Err(Error::new(Kind::TooLarge, message))
-        }
-        Ok(Ok(_)) => Ok(bytes),
-        Ok(Err(err)) => Err(err),
+    match tokio::time::timeout(deadline, receive(request, &mut body)).await {
+        Ok(received) => received,
         Err(_) => {
             let message = format!("the body did not arrive in {} s", deadline.as_secs_f32());
             Err(Error::new(Kind::TooSlow, message))
+        }
+    }
+}
+
+/// Reads a body whose bytes are reserved before they are read; of one that is refused the rest is read and dropped.
+async fn receive(request: &Request, body: &mut BoxBody<Bytes, io::Error>) -> Result<Vec<u8>> {
+    let refusal = match collect(body).await {
+        Err(err) if [Kind::TooLarge, Kind::Unavailable].contains(&err.kind) => err,
+        collected => return collected,
+    };
+    if request.headers().contains_key(header::EXPECT) && body.size_hint().exact().is_some() {
+        // Nothing of it was read, so its sender has not begun to send it.
+        return Err(refusal);
+    }
+    match refusal.kind {
+        Kind::TooLarge => drain(body).await,
+        _ => {
+            let _ = tokio::time::timeout(DRAINED_WITHIN, drain(body)).await;
+        }
+    }
+    Err(refusal)
+}
+
+async fn collect(body: &mut BoxBody<Bytes, io::Error>) -> Result<Vec<u8>> {
+    let too_large = || Error::new(Kind::TooLarge, format!("the body is larger than {LIMIT} bytes"));
+    let mut reserved = match body.size_hint().exact().map(usize::try_from) {
+        Some(Ok(length)) if length <= LIMIT => length,
+        Some(_) => return Err(too_large()),
+        None => FIRST,
+    };
+    request::reserve(reserved).await?;
+    let mut bytes = Vec::with_capacity(reserved);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|err| Error::new(Kind::Malformed, "the body broke off").because(err))?;
+        let Ok(piece) = frame.into_data() else { continue };
+        let size = bytes.len() + piece.len();
+        if size > LIMIT {
+            return Err(too_large());
+        }
+        if size > reserved {
+            let more = size.max(2 * reserved) - reserved;
+            request::reserve(more).await?;
+            reserved += more;
+            bytes.reserve_exact(reserved - bytes.len());
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes)
+}
+
+async fn drain(body: &mut BoxBody<Bytes, io::Error>) {
+    let mut dropped = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        dropped += frame.data_ref().map_or(0, Bytes::len);
+        if dropped >= DRAINED {
+            return;
         }
     }
 }

@@ -24,11 +24,13 @@ use crate::domain::identifier::is_sensitive_header;
 use crate::domain::secret::EndpointSecret;
 use crate::error::{Error, Result};
 use crate::service::{self, endpoint_secret};
-use crate::store::endpoint;
 use crate::store::idempotency::Reply;
+use crate::store::{endpoint, request};
 
 const DEFAULT_GRACE: i64 = 24 * 3600;
 const LONGEST_GRACE: i64 = 7 * 24 * 3600;
+/// What a short name takes in memory as a text of its own.
+const NAME_BYTES: usize = 64;
 
 /// A signing secret.
 #[derive(Debug, Deserialize, Object, Serialize)]
@@ -148,6 +150,12 @@ fn takes_204_alone(agent: &str) -> bool {
 }
 
 impl EndpointHeadersPatchIn {
+    /// The bytes that its names take beside their text, of which a body of 2 MB may have half a million.
+    fn names_bytes(&self) -> usize {
+        let names = self.headers.0.len() + self.delete_headers.as_ref().map_or(0, Vec::len);
+        names * NAME_BYTES
+    }
+
     /// Names are the same whatever their capitals.
     fn apply(self, mut known: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
         let (set, removed): (BTreeMap<_, _>, BTreeMap<_, _>) =
@@ -271,6 +279,8 @@ impl EndpointSecrets {
         endpoint_id: Path<String>,
         body: Body<EndpointHeadersPatchIn>,
     ) -> Result<Empty, ApiError<Write>> {
+        // It is applied to what the database answers, and held until then.
+        request::reserve(body.0.names_bytes()).await?;
         let app = caller.application(&state.store, &app_id.0).await?;
         let change = |known| body.0.apply(known);
         service::endpoint::change_headers(&state.store, &app, &endpoint_id.0, change).await?;

@@ -30,7 +30,7 @@ use crate::store::application::Content;
 use crate::store::entity::message::Model;
 use crate::store::idempotency::Key;
 use crate::store::intake::{self, NewMessage};
-use crate::store::{Store, message};
+use crate::store::{Store, message, request};
 
 /// Stands for a payload that was not asked for.
 const NOT_ASKED: &str = "{}";
@@ -242,7 +242,12 @@ impl Messages {
         let with_content = with_content.0.unwrap_or(true);
         let key = key.of(&caller.0, None);
         let (message, application, shown) = body.0.read(caller.0.org_id, app_id.0, key)?;
-        let out = send(&state, message, application, with_content.then_some(shown)).await?;
+        let shown = with_content.then_some(shown);
+        if let Some(JsonText(shown)) = &shown {
+            // The message takes along what is reserved for the body.
+            request::reserve_large(shown.get().len()).await?;
+        }
+        let out = send(&state, message, application, shown).await?;
         Ok(Answer::new(StatusCode::ACCEPTED, &out)?)
     }
 

@@ -187,6 +187,7 @@ impl Probes {
         page.head("postrider_build_info", "gauge", "The program that runs; always 1.");
         page.sample("postrider_build_info", &[("version", VERSION)], 1.0);
         self.store.metrics().write(&mut page);
+        self.store.budget().write(&mut page);
         self.write_database(&mut page);
         // Over the API's connections: what is given up here ends soon.
         let (clock, api) = (self.store.clock(), self.store.for_api());

@@ -22,7 +22,7 @@ use super::error::{from_panic, from_poem, response};
 use super::requests::fits;
 use super::{ApiState, Operations, docs, openapi, probes};
 use crate::error::{Error, Kind};
-use crate::store::turns::in_turn;
+use crate::store::request::serve;
 
 /// How long a caller waits for the database (wire contract: 503).
 const DATABASE_DEADLINE: Duration = Duration::from_secs(5);
@@ -104,12 +104,12 @@ fn in_time(
         DynEndpoint::call(&***endpoint, request)
     } else {
         let endpoint = endpoint.clone();
-        let write = tokio::spawn(in_turn(async move { endpoint.call(request).await }));
+        let write = tokio::spawn(serve(async move { endpoint.call(request).await }));
         write.map(|ended| ended.unwrap_or_else(|_| Ok(from_panic()))).boxed()
     };
     let late = || Ok(response(&Error::unavailable("the database does not answer")));
     let deadline = if reads { DATABASE_DEADLINE } else { for_writes };
-    timeout(deadline, in_turn(answer)).map(move |answer| answer.unwrap_or_else(|_| late()))
+    timeout(deadline, serve(answer)).map(move |answer| answer.unwrap_or_else(|_| late()))
 }
 
 /// Errors and panics as answers.

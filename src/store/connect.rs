@@ -11,6 +11,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, Sq
 use tokio::sync::{Mutex, Notify};
 
 use super::backend::Backend;
+use super::budget::Budget;
 use super::pool::Pool;
 use super::postgres;
 use super::purpose::Purpose;
@@ -102,6 +103,7 @@ pub(super) struct Inner {
     announced: Notify,
     keys: OnceLock<EncryptionKeys>,
     metrics: Metrics,
+    budget: Arc<Budget>,
     /// When the last own beat was asked for that committed, in microseconds of the clock's monotonic time, and one; 0: none
     /// has. Written by the heartbeat, read by the probes.
     pub(super) beat_at: AtomicU64,
@@ -129,6 +131,7 @@ impl Store {
         let inner = Arc::new(Inner {
             pools,
             metrics: Metrics::new(clock.now()),
+            budget: Arc::default(),
             clock,
             due: Notify::new(),
             announced: Notify::new(),
@@ -156,6 +159,11 @@ impl Store {
     /// What is counted of the work on this database.
     pub fn metrics(&self) -> &Metrics {
         &self.inner.metrics
+    }
+
+    /// What requests of this process may hold in memory.
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.inner.budget
     }
 
     /// Where the claims of this process begin to read.

@@ -11,7 +11,6 @@ mod known;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
@@ -20,9 +19,10 @@ use tokio::time::{Instant, Sleep};
 use self::at_once::Line;
 use self::batch::Batch;
 use self::known::Known;
+use super::budget::Reserved;
 use super::handoff::Handoff;
 use super::idempotency::Key;
-use super::{Store, outage};
+use super::{Store, outage, request};
 use crate::domain::id::Prefix;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Kind, Result};
@@ -30,8 +30,6 @@ use crate::loops::Loops;
 
 /// Messages that may wait for a batch; more is overload.
 const WAITING_CAP: usize = 4_096;
-/// Bytes of payload that may wait; more is overload.
-const WAITING_BYTES_CAP: usize = 64 << 20;
 /// Bytes of payload in one batch.
 const BATCH_BYTES: usize = 4 << 20;
 /// A crowd is divided among workers into batches of no fewer: the least for which another statement's cost is worth its time.
@@ -85,7 +83,6 @@ pub struct Accepted {
 #[derive(Clone)]
 pub struct Intake {
     queue: mpsc::Sender<Member>,
-    waiting_bytes: Arc<AtomicUsize>,
     store: Store,
 }
 
@@ -95,22 +92,14 @@ pub(super) struct Member {
     pub id: String,
     pub created_at: Timestamp,
     reply: oneshot::Sender<Result<Accepted>>,
-    _bytes: WaitingBytes,
+    /// The payload's bytes, which it takes along from its request.
+    _bytes: Option<Reserved>,
 }
 
 impl Member {
     /// The application as the sender named it, in its organization.
     fn app_name(&self) -> (&str, &str) {
         (&self.message.org_id, &self.message.app)
-    }
-}
-
-/// Counts a waiting payload as long as it waits.
-struct WaitingBytes(Arc<AtomicUsize>, usize);
-
-impl Drop for WaitingBytes {
-    fn drop(&mut self) {
-        self.0.fetch_sub(self.1, Ordering::Relaxed);
     }
 }
 
@@ -141,7 +130,6 @@ impl Intake {
         }
         Self {
             queue,
-            waiting_bytes: Arc::default(),
             store: store.clone(),
         }
     }
@@ -155,13 +143,8 @@ impl Intake {
     pub async fn accept(&self, message: impl Into<Box<NewMessage>>) -> Result<Accepted> {
         let began = Instant::now();
         let message = message.into();
-        let size = message.body.len();
-        let waiting = self.waiting_bytes.fetch_add(size, Ordering::Relaxed);
-        let bytes = WaitingBytes(self.waiting_bytes.clone(), size);
+        let bytes = request::take_along(message.body.len()).await?;
         let overload = || Error::unavailable("too many messages are waiting to be stored; try again");
-        if waiting > WAITING_BYTES_CAP {
-            return Err(overload());
-        }
         let created_at = self.store.clock().now();
         let id = self.store.clock().new_id_at(Prefix::Message, created_at);
         let (reply, answer) = oneshot::channel();
@@ -439,7 +422,7 @@ mod tests {
                 id: "msg_1".to_owned(),
                 created_at: Timestamp(0),
                 reply: oneshot::channel().0,
-                _bytes: WaitingBytes(Arc::new(AtomicUsize::new(2)), 2),
+                _bytes: None,
             };
             assert!(sender.try_send(member).is_ok(), "the queue is full");
         }

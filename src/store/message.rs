@@ -9,7 +9,7 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect, Statement};
 use super::backend::{Backend, contains};
 use super::entity::message::{Column, Entity, Model};
 use super::entity::message_content as content;
-use super::page::{Between, Page, PageRequest, fetch};
+use super::page::{Between, Page, PageRequest, fetch, reserve};
 use super::source::Source;
 use super::tx::Tx;
 use crate::domain::id::Prefix;
@@ -132,10 +132,15 @@ pub async fn with_contents<T>(
         .all(source.source())
         .await?;
     let sizes: HashMap<String, i32> = sizes.into_iter().collect();
+    let size_of = |row: &T| {
+        let size = sizes.get(id(row)).copied().unwrap_or_default();
+        usize::try_from(size).unwrap_or_default()
+    };
     let page = page.within(request, |row| {
-        let size = sizes.get(id(&row)).copied().unwrap_or_default();
-        Ok((row, usize::try_from(size).unwrap_or_default()))
+        let size = size_of(&row);
+        Ok((row, size))
     })?;
+    reserve(page.rows.iter().map(size_of).sum()).await?;
     let contents = list_contents(source, app_id, page.rows.iter().map(&id)).await?;
     Ok((page, contents))
 }

@@ -4,6 +4,7 @@
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, Select};
 
+use super::request;
 use super::source::Source;
 use crate::domain::id::Prefix;
 use crate::domain::timestamp::Timestamp;
@@ -175,17 +176,25 @@ where
         .all(source.source())
         .await?;
     let page = request.page(sizes).within(request, |(key, size)| {
-        Ok((key, usize::try_from(size).unwrap_or_default()))
+        let size = usize::try_from(size).unwrap_or_default();
+        Ok(((key, size), size))
     })?;
     if page.rows.is_empty() {
         return Ok(Page::empty());
     }
+    reserve(page.rows.iter().map(|(_, size)| size).sum()).await?;
+    let keys = page.rows.into_iter().map(|(key, _)| key);
     let order = if request.ascending { Order::Asc } else { Order::Desc };
-    let rows = columns(query).filter(key.is_in(page.rows)).order_by(key, order);
+    let rows = columns(query).filter(key.is_in(keys)).order_by(key, order);
     Ok(Page {
         rows: rows.all(source.source()).await?,
         done: page.done,
     })
+}
+
+/// Reserves what a page of so many bytes takes: once as it is read, once as it is written.
+pub(super) async fn reserve(bytes: usize) -> Result<()> {
+    request::reserve(2 * bytes).await
 }
 
 /// The condition, order and size that make a query one page.

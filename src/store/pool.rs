@@ -13,7 +13,9 @@ use sea_orm::{
 };
 
 use super::backend::is_read_only;
-use super::turns::{self, Turn, Turns};
+use super::budget::Customer;
+use super::request;
+use super::turns::{Turn, Turns};
 
 /// Longer than a statement of ours may run.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(35);
@@ -127,8 +129,8 @@ impl Pool {
 
     /// Waits for the turn of the customer whose request this task serves; `None` if it serves none.
     pub(super) async fn turn_to_write(&self) -> Result<Option<Turn>, DbErr> {
-        match (&self.limit, turns::customer()) {
-            (Limit::Customers { writes, .. }, Some(customer)) => writes.enter(&customer).await.map(Some),
+        match (&self.limit, request::customer()) {
+            (Limit::Customers { writes, .. }, Some(customer)) => writes.enter(name(customer.as_ref())).await.map(Some),
             _ => Ok(None),
         }
     }
@@ -156,8 +158,8 @@ impl Pool {
         T: Send + 'static,
         F: Future<Output = Result<T, DbErr>> + Send + 'static,
     {
-        let turn = match (&self.limit, turns::customer()) {
-            (Limit::Customers { reads, .. }, Some(customer)) => reads.enter(&customer).await?,
+        let turn = match (&self.limit, request::customer()) {
+            (Limit::Customers { reads, .. }, Some(customer)) => reads.enter(name(customer.as_ref())).await?,
             (Limit::All(turns), _) => turns.enter("").await?,
             _ => {
                 let Current { pool, number, .. } = self.shared.current();
@@ -175,6 +177,11 @@ impl Pool {
         let ended = running.await;
         ended.unwrap_or_else(|err| Err(DbErr::Conn(RuntimeErr::Internal(err.to_string()))))
     }
+}
+
+/// The name by which a customer takes turns; that of those who are not known yet is empty.
+fn name(customer: Option<&Arc<Customer>>) -> &str {
+    customer.map_or("", |customer| customer.name())
 }
 
 impl Shared {

@@ -40,7 +40,7 @@ impl Store {
     }
 
     /// The same database over the API's connections: a statement ends after 4 s, a wait for a lock after 2 s, and within
-    /// [`in_turn`](super::turns::in_turn) customers take turns.
+    /// [`serve`](super::request::serve) customers take turns.
     pub fn for_api(&self) -> Self {
         self.with(Purpose::Api)
     }

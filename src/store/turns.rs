@@ -5,7 +5,7 @@
 //! newcomer waits for those few, however many requests one customer has sent. Must not know what is asked.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sea_orm::DbErr;
@@ -17,26 +17,6 @@ const SEATS: usize = 256;
 const MANY: usize = 256;
 /// The refusal when a turn does not come in time. It becomes `Unavailable`, not a fault of the database.
 pub(super) const BUSY: &str = "too many requests of yours or of others are at the database; try again";
-
-tokio::task_local! {
-    /// The customer whose request this task serves: set once, when the token is proven.
-    static CUSTOMER: OnceLock<String>;
-}
-
-/// Runs a request whose statements wait for their customer's turn. Outside of it no statement waits.
-pub fn in_turn<F: Future>(request: F) -> impl Future<Output = F::Output> {
-    CUSTOMER.scope(OnceLock::new(), request)
-}
-
-/// Sets the customer whose request the current task serves. Until then it counts as one of an unnamed customer.
-pub fn serve(customer: &str) {
-    let _ = CUSTOMER.try_with(|own| own.set(customer.to_owned()));
-}
-
-/// `None` outside of [`in_turn`].
-pub(super) fn customer() -> Option<String> {
-    CUSTOMER.try_with(|own| own.get().cloned().unwrap_or_default()).ok()
-}
 
 /// A limit on what runs at once, shared fairly between customers.
 pub(super) struct Turns {

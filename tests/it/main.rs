@@ -14,6 +14,7 @@ mod background_task;
 mod backpressure;
 mod backup;
 mod bad_input;
+mod budget;
 mod cli;
 mod cloud_only;
 mod config;

@@ -212,7 +212,7 @@ async fn has_done(server: SocketAddr) {
 }
 
 /// Waits until a write is under way that `intake::Gate` holds up.
-async fn is_under_way(db: &TestDatabase, api: &Api) {
+pub async fn is_under_way(db: &TestDatabase, api: &Api) {
     match db.kind() {
         Kind::Postgres => wait_for_blocked(&api.rig, 1).await,
         Kind::Sqlite => {
