@@ -7,11 +7,15 @@ die() { echo "rolling-update: $*" >&2; exit 1; }
 old=$(docker compose ps -q app) proxy=$(docker compose ps -q proxy)
 count=$(wc -w <<<"$old")
 [ "$count" -gt 0 ] || die 'nothing runs: docker compose up --detach --wait'
+# Before anything is done: a proxy that was started with an older configuration cannot say which replica answers.
+[ -z "$proxy" ] || docker exec "$proxy" curl --silent --max-time 5 --output /dev/null http://127.0.0.1:8081/ ||
+  die 'the proxy runs with an older nginx.conf: docker compose up --detach --no-deps --force-recreate --wait proxy'
 
 addresses() { # CONTAINER...: where the proxy has an answer 200 of them
   # shellcheck disable=SC2016 # Docker's variables, not Bash's
-  local networks='{{range $name, $network := .NetworkSettings.Networks}}{{$name}} {{$network.IPAddress}}{{println}}{{end}}'
-  docker inspect --format "$networks" "$@" | awk '$1 ~ /_default$/ { print "200 " $2 ":8080" }' | sort
+  local networks='{{range .NetworkSettings.Networks}}{{.NetworkID}} {{.IPAddress}}{{println}}{{end}}'
+  docker inspect --format "$networks" "$proxy" "$@" | # the proxy's own comes first
+    awk 'NR == 1 { network = $1; next } $1 == network { print "200 " $2 ":8080" }' | sort
 }
 tried() { # the addresses that the proxy tries, each after the status that comes of it, by ten requests a replica
   docker exec "$proxy" curl --silent --max-time 5 --output /dev/null --write-out '%{http_code} %header{x-replica}\n' \
@@ -30,7 +34,8 @@ await() { # SECONDS COMMAND WHAT: until the command has succeeded each time for 
 docker compose run --rm --no-deps migrate
 docker compose up --detach --no-deps --no-recreate --wait --scale app=$((2 * count)) app
 # shellcheck disable=SC2046 # one id a line
-new=$(addresses $(docker compose ps -q app | grep -vxF "$old"))
+[ -z "$proxy" ] || new=$(addresses $(docker compose ps -q app | grep -vxF "$old"))
+[ -z "$proxy" ] || [ -n "$new" ] || die 'the new replicas are in no network of the proxy'
 [ -z "$proxy" ] || await 1 tries_all 'use every new replica, and no old one was stopped'
 for container in $old; do
   docker stop --time 45 "$container" >/dev/null
