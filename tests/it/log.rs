@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::crash::TOKEN;
-use crate::harness::{Answer, Caller, DEADLINE, Kind, Program, Proxy, Receiver, Serving, TestDatabase, within};
+use crate::crash::{TOKEN, count};
+use crate::harness::{Answer, Caller, DEADLINE, Gate, Kind, Program, Proxy, Receiver, Serving, TestDatabase, within};
 use crate::metrics::value;
 
 /// Where a proxy leads when the database is to be away: nothing listens there.
@@ -284,6 +284,52 @@ both!(
         }
         assert!(!said.contains("what the receiver says"), "{said}");
         assert!(!said.contains("an attempt has ended"), "{said}");
+    }
+);
+
+both!(
+    a_message_that_a_resend_delivered_meanwhile_is_not_given_up,
+    async |db| {
+        let (receiver, gate) = (Receiver::start().await, Gate::closed());
+        receiver.answer_next([Answer::status(500).behind(&gate)]);
+        let program = program(db.url())
+            .env("POSTRIDER_LOG", "info,postrider=debug")
+            .env("POSTRIDER_RETRY_SCHEDULE", "");
+        let serving = program.serve().await;
+        let endpoint = subscribe(&serving.url(), &receiver).await;
+        let id = post(&serving.url(), "order-1").await;
+        receiver.wait_for(1).await;
+        let resend = format!("/app/shop/msg/{id}/endpoint/{endpoint}/resend");
+        let sent = Caller::new(TOKEN)
+            .post(&serving.url(), &resend, "again", &json!({}))
+            .await;
+        assert_eq!(sent.expect("an answer").0, 202);
+        lines(&serving, "an attempt has ended", 1).await;
+        let connection = db.connect().await;
+        for (status, open) in [(200, true), (500, false)] {
+            within(DEADLINE, "an attempt is stored", async || {
+                let stored = format!("attempt where response_status = {status}");
+                (count(&connection, &stored).await == 1).then_some(())
+            })
+            .await;
+            if open {
+                gate.open();
+            }
+        }
+        // What a settle has changed is logged at once after it is committed.
+        let later = post(&serving.url(), "order-2").await;
+        within(DEADLINE, "a later attempt is logged", async || {
+            let said = serving.stderr();
+            said.lines()
+                .any(|line| line.contains("an attempt has ended") && line.contains(&later))
+                .then_some(())
+        })
+        .await;
+        assert!(
+            !serving.stderr().contains("a message is given up"),
+            "{}",
+            serving.stderr()
+        );
     }
 );
 

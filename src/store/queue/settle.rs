@@ -101,7 +101,7 @@ pub async fn settle<'a>(tx: &Tx, mut batch: Vec<&'a Settlement>) -> Result<Settl
     operational::tell(tx, &events).await?;
     let is_given_up = |one: &&Settlement| one.decision == Decision::Failed && one.trigger == Trigger::Scheduled;
     let given_up = batch.iter().copied().filter(is_given_up);
-    let given_up = given_up.filter(|one| one.attempt.is_some() && is_held(one));
+    let given_up = given_up.filter(|one| one.attempt.is_some() && is_news(one));
     Ok(Settled {
         given_up: given_up.collect(),
         endpoints,
@@ -130,11 +130,9 @@ async fn find_held(tx: &Tx, batch: &[&Settlement]) -> Result<HashSet<String>> {
     ids(tx, sql, &rows, []).await
 }
 
-/// Those of `batch` that would be tried again although another row delivered the pair meanwhile.
+/// Returns those of `batch` that would be tried again, or given up, although another row delivered the pair meanwhile.
 async fn find_delivered<'a>(tx: &Tx, batch: impl Iterator<Item = &'a Settlement>) -> Result<HashSet<String>> {
-    let batch: Vec<_> = batch
-        .filter(|one| matches!(one.decision, Decision::Retry { .. }))
-        .collect();
+    let batch: Vec<_> = batch.filter(|one| one.decision != Decision::Delivered).collect();
     if batch.is_empty() {
         return Ok(HashSet::new());
     }
