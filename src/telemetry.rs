@@ -17,8 +17,11 @@ use crate::config::{LogFormat, LogSettings};
 use crate::error::{Error, Result};
 
 /// The crates that log something.
-const CRATES: [&str; 9] = [
+const CRATES: [&str; 12] = [
     "postrider",
+    "hickory_net",
+    "hickory_proto",
+    "hickory_resolver",
     "hyper_util",
     "poem",
     "sea_orm",
