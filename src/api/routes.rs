@@ -104,12 +104,12 @@ fn in_time(
         DynEndpoint::call(&***endpoint, request)
     } else {
         let endpoint = endpoint.clone();
-        let write = tokio::spawn(serve(async move { endpoint.call(request).await }));
+        let write = tokio::spawn(serve(false, async move { endpoint.call(request).await }));
         write.map(|ended| ended.unwrap_or_else(|_| Ok(from_panic()))).boxed()
     };
     let late = || Ok(response(&Error::unavailable("the database does not answer")));
     let deadline = if reads { DATABASE_DEADLINE } else { for_writes };
-    timeout(deadline, serve(answer)).map(move |answer| answer.unwrap_or_else(|_| late()))
+    timeout(deadline, serve(reads, answer)).map(move |answer| answer.unwrap_or_else(|_| late()))
 }
 
 /// Errors and panics as answers.

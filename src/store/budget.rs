@@ -20,7 +20,8 @@ use crate::error::{Error, Result};
 use crate::telemetry::series::{Counter, Page};
 
 /// Bytes of all customers. With what reading, parsing and storing copies of it for a moment a process stays below 200 MB, and
-/// has room enough in a container of 512 MB; one customer gets 16 bodies of 2 MB or 8 pages of 4 MiB at once.
+/// has room enough in a container of 512 MB; one customer gets 16 bodies of 2 MB, reads 4 pages of 4 MiB
+/// at once, or leaves 7 unread.
 const BYTES: usize = 64 << 20;
 /// How long a reservation waits: longer than a batch of large messages takes to be stored, shorter than clients wait.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -165,7 +166,7 @@ impl Customer {
         }
     }
 
-    /// Reserves so many bytes more whether or not there is room. For a few.
+    /// Reserves so many bytes more whether or not there is room.
     pub fn reserve_anyway(&self, bytes: usize) {
         self.budget.used.fetch_add(bytes, Ordering::SeqCst);
         self.used.fetch_add(bytes, Ordering::SeqCst);
@@ -241,6 +242,7 @@ mod tests {
     use futures_util::poll;
 
     use super::*;
+    use crate::store::request;
 
     fn customers(limit: usize) -> (Arc<Budget>, Arc<Customer>, Arc<Customer>) {
         let budget = Arc::new(Budget::of(limit));
@@ -296,6 +298,20 @@ mod tests {
         assert!(poll!(Box::pin(b.reserve(50))).is_pending(), "others may wait");
         drop(waiting);
         assert_eq!(budget.waiting.load(Ordering::SeqCst), 0);
+    }
+
+    #[tokio::test]
+    async fn a_response_is_kept_without_room_if_its_request_was_a_write() {
+        let (budget, a, _b) = customers(100);
+        for is_read in [true, false] {
+            let (customer, body) = (a.clone(), vec![0; 64 << 10]);
+            let kept = request::serve(is_read, async move {
+                request::set_customer(&customer);
+                request::keep(body)
+            });
+            assert_eq!(kept.await.is_ok(), !is_read);
+        }
+        assert_eq!(budget.used.load(Ordering::SeqCst), 0, "it is given back");
     }
 
     #[test]

@@ -20,8 +20,9 @@ tokio::task_local! {
 }
 
 /// Used by the one task that serves the request.
-#[derive(Default)]
 struct Request {
+    /// It changes nothing, so it may be refused though its response is there.
+    is_read: bool,
     /// Set once, when the token is proven.
     customer: OnceLock<Arc<Customer>>,
     /// Bytes that are given back at the end.
@@ -37,8 +38,13 @@ impl Drop for Request {
 }
 
 /// Runs a request whose statements wait for their customer's turn. Outside of it no statement waits, and nothing is reserved.
-pub fn serve<F: Future>(request: F) -> impl Future<Output = F::Output> {
-    REQUEST.scope(Request::default(), request)
+pub fn serve<F: Future>(is_read: bool, request: F) -> impl Future<Output = F::Output> {
+    let scope = Request {
+        is_read,
+        customer: OnceLock::new(),
+        reserved: Cell::new(0),
+    };
+    REQUEST.scope(scope, request)
 }
 
 /// Sets the customer whose request the current task serves. Until then it counts as one of an unnamed customer.
@@ -92,10 +98,11 @@ pub(super) async fn take_along(bytes: usize) -> Result<Option<Reserved>> {
     Ok(Some(split_off(customer, bytes)))
 }
 
-/// Returns a response's body whose bytes are reserved until it has been sent.
+/// Returns a response's body whose bytes are reserved until it has been sent. That of a write is never refused: its caller
+/// would take what is stored for undone.
 ///
 /// # Errors
-/// `Unavailable` when there is no room for it now.
+/// `Unavailable` when there is no room now for the response to a read.
 pub fn keep(body: Vec<u8>) -> Result<Bytes> {
     if body.len() < LARGE {
         return Ok(body.into());
@@ -104,8 +111,8 @@ pub fn keep(body: Vec<u8>) -> Result<Bytes> {
         return Ok(body.into());
     };
     let lacking = body.len().saturating_sub(reserved());
-    if lacking < LARGE {
-        // So that the response to a message that is stored is not refused for its frame.
+    let is_read = REQUEST.try_with(|request| request.is_read).unwrap_or_default();
+    if lacking < LARGE || !is_read {
         customer.reserve_anyway(lacking);
     } else {
         customer.reserve_now(lacking)?;
