@@ -71,7 +71,7 @@ def withheld_bodies_and_unread_answers_fail_no_other_request(stack: Stack) -> No
             f"content-type: application/json\r\ncontent-length: {len(body) + 1}\r\n\r\n").encode() + body
     get = b"GET /docs/ui.js HTTP/1.1\r\nhost: stack\r\n\r\n"
     with contextlib.ExitStack() as held:
-        for request in [post] * 300 + [get] * 60:
+        for request in [post] * 190 + [get] * 60:
             connection = held.enter_context(socket.socket())
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             connection.settimeout(30)
