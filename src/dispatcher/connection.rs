@@ -82,11 +82,13 @@ impl Heard {
 pub struct Bounded<T> {
     inner: T,
     deadline: Duration,
-    /// Until when; none while nothing has had to wait since all was taken.
+    /// Until when; `None` means that nothing has had to wait since all was taken.
     waits: Option<Pin<Box<Sleep>>>,
     heard: Heard,
     /// How many bytes `heard` has, known without its lock.
     heard_bytes: usize,
+    /// All that was written before is on its way: what is written next is another request.
+    is_flushed: bool,
     /// The receiver reads no more.
     is_deaf: bool,
 }
@@ -99,6 +101,7 @@ impl<T> Bounded<T> {
             waits: None,
             heard: Heard::default(),
             heard_bytes: 0,
+            is_flushed: false,
             is_deaf: false,
         }
     }
@@ -112,9 +115,10 @@ impl<T> Bounded<T> {
         }
     }
 
-    /// Begins to listen for the answer to what is written now.
+    /// Forgets the answer to the last request if another request begins now. An answer may come before its request is
+    /// written, in pieces between the pieces of that.
     fn forget_heard(&mut self) {
-        if self.heard_bytes > 0 {
+        if std::mem::take(&mut self.is_flushed) && self.heard_bytes > 0 {
             self.heard.lock().clear();
             self.heard_bytes = 0;
         }
@@ -206,6 +210,7 @@ impl<T: Write + Unpin> Write for Bounded<T> {
         };
         if matches!(flushed, Poll::Ready(Ok(()))) {
             self.waits = None;
+            self.is_flushed = true;
         }
         self.within(flushed, cx)
     }
@@ -329,10 +334,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_early_answer_is_kept_though_more_of_the_request_is_written_between_its_pieces() {
+        let (mut near, mut far) = connect(true).await.unwrap();
+        for piece in [b"HTTP/1.1 4", b"00 Bad \r\n\n"] {
+            near.write_all(b"a part").await.unwrap();
+            far.read_exact(&mut [0; 6]).await.unwrap();
+            far.write_all(piece).await.unwrap();
+            near.read_exact(&mut [0; 10]).await.unwrap();
+        }
+        assert_eq!(near.inner().heard.bytes(), b"HTTP/1.1 400 Bad \r\n\n");
+    }
+
+    #[tokio::test]
     async fn no_more_than_the_beginning_of_the_latest_answer_is_kept() {
         let (mut near, mut far) = connect(true).await.unwrap();
         for letter in [b'a', b'b'] {
             near.write_all(b"a request").await.unwrap();
+            near.flush().await.unwrap();
             far.read_exact(&mut [0; 9]).await.unwrap();
             let (answer, mut read) = (vec![letter; 3 * HEARD], vec![0; 3 * HEARD]);
             let (said, read) = tokio::join!(far.write_all(&answer), near.read_exact(&mut read));
