@@ -110,21 +110,22 @@ impl TargetPolicy {
     /// Whether this address may be called. An address that carries an IPv4 one (mapped, 6to4, NAT64, ISATAP) is judged by
     /// that too.
     pub fn allows(&self, ip: IpAddr) -> bool {
-        match ip.to_canonical() {
-            IpAddr::V4(ip) => {
-                let is_refused = self.refuse.contains(ip.into());
-                let is_public = !REFUSED_V4.iter().any(|net| net.contains(&ip));
-                !is_refused && (self.allow.contains(ip.into()) || is_public)
-            }
-            IpAddr::V6(ip) => {
-                let refuses = |ip: IpAddr| self.refuse.contains(ip);
-                if refuses(ip.into()) || embedded_v4(ip).any(|inner| refuses(inner.into())) {
-                    return false;
-                }
-                let is_public = is_public_v6(ip) && embedded_v4(ip).all(|inner| self.allows(inner.into()));
-                self.allow.contains(ip.into()) || is_public
-            }
-        }
+        let ip = ip.to_canonical();
+        let is_public = match ip {
+            IpAddr::V4(ip) => !REFUSED_V4.iter().any(|net| net.contains(&ip)),
+            IpAddr::V6(ip) => is_public_v6(ip) && embedded_v4(ip).all(|inner| self.allows(inner.into())),
+        };
+        !self.is_refused(ip) && (self.allow.contains(ip) || is_public)
+    }
+
+    /// Whether the operator refuses this address, or an IPv4 one that it carries, whatever is allowed.
+    fn is_refused(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        let is_inner_refused = match ip {
+            IpAddr::V4(_) => false,
+            IpAddr::V6(ip) => embedded_v4(ip).any(|inner| self.refuse.contains(inner.into())),
+        };
+        is_inner_refused || self.refuse.contains(ip)
     }
 
     /// Like `allows`, with the sentence for the caller.
@@ -132,7 +133,7 @@ impl TargetPolicy {
         if self.allows(ip) {
             return Ok(());
         }
-        if self.refuse.contains(ip.to_canonical()) {
+        if self.is_refused(ip) {
             return Err(format!("address {ip} must not be called"));
         }
         Err(format!(
@@ -324,6 +325,17 @@ mod tests {
             assert!(policy.allows(allowed.parse().unwrap()), "{allowed}");
         }
         assert!(policy.check_url("http://8.8.8.8/").is_err());
+    }
+
+    #[test]
+    fn no_setting_is_named_for_an_address_that_carries_a_refused_one() {
+        let policy = policy("10.0.0.0/8").refusing("10.9.0.0/16".parse().unwrap());
+        for host in
+            each("10.9.1.1 [::ffff:10.9.1.1] [2002:a09:101::] [64:ff9b::10.9.1.1] [2a00:1450:4001::5efe:10.9.1.1]")
+        {
+            let message = policy.check_url(&format!("http://{host}/")).unwrap_err();
+            assert!(!message.contains("POSTRIDER_ALLOW_TARGETS"), "{host}: {message}");
+        }
     }
 
     #[test]
