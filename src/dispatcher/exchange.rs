@@ -33,6 +33,11 @@ const BODY: Duration = Duration::from_secs(2);
 const SHORTAGES: [i32; 5] = [24, 23, 12, 105, 55];
 const NO_CIPHER: &str = "the receiver offers no cipher that we support: TLS 1.2 or 1.3 with ECDHE and AES-GCM or ChaCha20, \
                          and a certificate with an RSA, P-256, P-384 or Ed25519 key";
+/// An alert for the handshake as a whole has many causes; it comes first for want of a common cipher.
+const HANDSHAKE_REFUSED: &str = "the receiver offers no cipher that we support, or it refused the TLS handshake for \
+                                 another reason, such as a host name that it does not know or a client certificate that \
+                                 it wants; we support TLS 1.2 or 1.3 with ECDHE and AES-GCM or ChaCha20, and a \
+                                 certificate with an RSA, P-256, P-384 or Ed25519 key";
 const NO_VERSION: &str = "the receiver offers no version of TLS that we support: 1.2 or 1.3";
 const NO_TLS: &str = "the receiver does not speak TLS there; its url may have to begin with http://";
 const UNKNOWN_ISSUER: &str = "the receiver's certificate was issued by no authority that we trust";
@@ -136,7 +141,7 @@ fn read_head(bytes: &[u8]) -> Option<(u16, Option<String>)> {
     }
 }
 
-/// The status in `HTTP/1.1 200 OK`.
+/// Reads the status in `HTTP/1.1 200 OK`.
 fn read_status(line: &[u8]) -> Option<u16> {
     let words = line.strip_prefix(b"HTTP/")?.split(u8::is_ascii_whitespace);
     let code = words.skip(1).find(|word| !word.is_empty())?;
@@ -155,13 +160,13 @@ fn no_answer(err: &(dyn StdError + 'static)) -> NoAnswer {
     }
 }
 
-/// Whether this machine has run out of what no receiver can take from it: file descriptors, memory, buffers. Not of local
-/// ports (EADDRNOTAVAIL): a machine without IPv6 says the same of each IPv6 address, for ever.
+/// Whether this machine has run out of what no receiver can take from it: file descriptors, memory, buffers. Local ports
+/// (EADDRNOTAVAIL) do not count: a machine without IPv6 gives the same error for each IPv6 address.
 pub(super) fn is_shortage(err: &io::Error) -> bool {
     err.raw_os_error().is_some_and(|number| SHORTAGES.contains(&number))
 }
 
-/// An error and what it is made of. An `io::Error` does not count what it wraps among its sources.
+/// Iterates over an error and what it is made of. An `io::Error` does not count what it wraps among its sources.
 fn causes<'a>(err: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(err), |&err| {
         let wrapped = err.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
@@ -171,7 +176,7 @@ fn causes<'a>(err: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dy
     })
 }
 
-/// What went wrong, in one line: in words of ours, or the error with its causes, the last of which often tells most.
+/// Describes what went wrong in one line: in words of ours, or by the error with its causes, the last of which often tells most.
 fn reason(err: &(dyn StdError + 'static)) -> String {
     let mut text = String::new();
     let mut last = String::new();
@@ -192,7 +197,7 @@ fn reason(err: &(dyn StdError + 'static)) -> String {
     text
 }
 
-/// Words for what an endpoint's owner can do something about.
+/// Returns words for what an endpoint's owner can do something about.
 fn tls_words(err: &rustls::Error) -> Option<&'static str> {
     use rustls::Error::{AlertReceived, InvalidCertificate, PeerIncompatible as Incompatible};
 
@@ -202,8 +207,8 @@ fn tls_words(err: &rustls::Error) -> Option<&'static str> {
         | Incompatible(
             PeerIncompatible::ServerDoesNotSupportTls12Or13 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
         ) => NO_VERSION,
-        AlertReceived(AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity)
-        | Incompatible(_) => NO_CIPHER,
+        AlertReceived(AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity) => HANDSHAKE_REFUSED,
+        Incompatible(_) => NO_CIPHER,
         rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => NO_TLS,
         InvalidCertificate(CertificateError::UnknownIssuer) => UNKNOWN_ISSUER,
         InvalidCertificate(
@@ -279,7 +284,7 @@ mod tests {
         for (err, words) in [
             (
                 rustls::Error::AlertReceived(AlertDescription::HandshakeFailure),
-                NO_CIPHER,
+                HANDSHAKE_REFUSED,
             ),
             (PeerIncompatible::NoCipherSuitesInCommon.into(), NO_CIPHER),
             (
