@@ -64,9 +64,9 @@ pub struct Settings {
     pub history: Duration,
     /// Signs under the names `svix-id`, `svix-timestamp` and `svix-signature` too.
     pub svix_headers: bool,
-    /// How long an endpoint may fail before it is disabled; none: for ever.
+    /// How long an endpoint may fail before it is disabled; `None` means that it never is.
     pub disable_after: Option<Duration>,
-    /// The name server that resolves the names of receivers; none: those of the system's configuration.
+    /// The name server that resolves the names of receivers; `None` means those of the system's configuration.
     pub name_server: Option<SocketAddr>,
 }
 

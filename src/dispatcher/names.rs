@@ -2,40 +2,47 @@
 //! a name that changes its address between check and use gains nothing. Literal addresses never come here: the sender
 //! checks them.
 //!
-//! A name is looked up once at a time, whoever asks, and is then answered from memory: its addresses for their time to
-//! live, a failure for some seconds. Lookups hold sockets and no threads. There are so many of them at once at most, and
-//! an application has no more than it leaves free: silent name servers of one customer's endpoints slow no other customer.
+//! A name is looked up once at a time for all applications, and is then answered from memory: its addresses for their time
+//! to live, a failure for some seconds. Lookups hold sockets and no threads. Their number is limited, and an application
+//! begins no more than it leaves free: silent name servers of one customer's endpoints slow no other customer. A lookup
+//! that others can join is always under way, and never waits in the line of one application.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
 use futures_util::future::{Shared, ready};
-use hickory_resolver::TokioResolver;
+use hickory_resolver::Resolver;
 use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts};
+use hickory_resolver::lookup_ip::LookupIp;
 use hickory_resolver::net::NetError;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::proto::rr;
+use hickory_resolver::net::runtime::{RuntimeProvider, TokioRuntimeProvider};
+use hickory_resolver::proto::rr::{self, RecordType};
 use hickory_resolver::system_conf::read_system_conf;
 use hyper_util::client::legacy::connect::dns::Name;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tower_service::Service;
 
 use super::exchange::is_shortage;
-use super::shares::Shares;
+use super::shares::{Room, Shares};
 use crate::domain::target::{NOT_CALLED, TargetPolicy};
 
-/// A lookup ends after this, the wait for its turn included, as the system's resolver gives up a silent name server; and
-/// after half the time of an attempt, so that the attempt tells why it failed.
+/// A lookup ends after this, as the system's resolver gives up a silent name server; and after half the time of an attempt.
+/// A caller waits no longer either, its turn included, so that the attempt tells why it failed.
 const LOOKUP: Duration = Duration::from_secs(10);
-/// Lookups at once. At a silent name server each holds six sockets: three for either kind of address.
+/// Lookups at once at most; fewer if they could take more than a quarter of the files that the process may open.
 const LOOKUPS: usize = 256;
+/// Sockets of a lookup at a silent name server: three for either kind of address.
+const SOCKETS: u64 = 6;
+/// How long the IPv6 addresses of a name that has IPv4 ones are waited for: some name servers drop the question.
+const SECOND_KIND: Duration = Duration::from_secs(1);
 /// Addresses are remembered no longer than this, whatever their time to live: /etc/hosts has none.
 const KEPT: Duration = Duration::from_secs(60);
 /// A failure is remembered for this long: a silent name server costs one lookup meanwhile, not one for each delivery.
@@ -45,8 +52,10 @@ const FAILURE_KEPT: Duration = Duration::from_secs(5);
 const MOST_KNOWN: usize = 8_192;
 /// Addresses of one name that are remembered and tried: an answer may have thousands.
 const MOST_ADDRESSES: usize = 16;
-/// Hosts that the operator has been told of; when there are more, the telling starts over.
+/// Hosts that the operator has been told of. When there are more, they are forgotten, but no sooner than `TOLD_FOR` after
+/// the first of them; until then further hosts are not told.
 const MOST_TOLD: usize = 1_024;
+const TOLD_FOR: Duration = Duration::from_secs(3_600);
 /// Name servers that are asked, as in the system's resolver.
 const MOST_SERVERS: usize = 3;
 /// The system's configuration is read again when it has changed, which is looked at no more often than this.
@@ -55,7 +64,7 @@ const REREAD: Duration = Duration::from_secs(5);
 const CONFIGURATION: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 
 tokio::task_local! {
-    /// Whose share a lookup takes.
+    /// The application whose share a lookup takes.
     static ASKED_BY: Arc<str>;
 }
 
@@ -83,7 +92,7 @@ impl fmt::Display for Unresolved {
             Self::Unknown => f.write_str(NOT_CALLED),
             Self::NotInTime => f.write_str("the host's name servers did not answer in time"),
             Self::Refused(why) => write!(f, "the host's name could not be resolved: {why}"),
-            Self::Shortage(number) => write!(f, "{}", std::io::Error::from_raw_os_error(*number)),
+            Self::Shortage(number) => write!(f, "{}", io::Error::from_raw_os_error(*number)),
         }
     }
 }
@@ -107,61 +116,105 @@ struct Inner {
     /// How long a lookup may take.
     patience: Duration,
     servers: Mutex<Servers>,
-    /// Written by whoever begins a lookup, and by the lookup's own task when it ends.
+    /// Written by the caller that begins a lookup, and by the lookup's own task when it ends.
     known: Mutex<HashMap<Name, Known>>,
     lookups: Shares,
-    /// Refused hosts that the operator has been told of.
-    told: Mutex<HashSet<String>>,
+    sockets: Sockets,
+    told: Mutex<Told>,
+}
+
+/// Refused hosts that the operator has been told of.
+#[derive(Default)]
+struct Told {
+    hosts: HashSet<String>,
+    /// When the first of `hosts` was told.
+    since: Option<Instant>,
+    /// The operator knows that further hosts are not told.
+    is_full: bool,
+}
+
+/// What the operator is to be told of a refused host.
+#[derive(Debug, PartialEq, Eq)]
+enum Tell {
+    Host,
+    /// This host and further ones are not told.
+    Full,
+    Nothing,
+}
+
+impl Told {
+    /// Notes a refused host. Returns what is to be told of it.
+    fn note(&mut self, host: &str, now: Instant) -> Tell {
+        if self.hosts.contains(host) {
+            return Tell::Nothing;
+        }
+        if self.hosts.len() >= MOST_TOLD {
+            if self.since.is_some_and(|since| now < since + TOLD_FOR) {
+                return match std::mem::replace(&mut self.is_full, true) {
+                    true => Tell::Nothing,
+                    false => Tell::Full,
+                };
+            }
+            *self = Self::default();
+        }
+        self.since.get_or_insert(now);
+        self.hosts.insert(host.to_owned());
+        Tell::Host
+    }
 }
 
 impl PublicNames {
     /// Asks `name_server` alone, or those that the system's configuration names. An attempt may take `timeout` in all.
     pub fn new(targets: Arc<TargetPolicy>, name_server: Option<SocketAddr>, timeout: Duration) -> Self {
         let patience = LOOKUP.min(timeout / 2);
+        let sockets = Sockets::default();
+        let mut servers = Servers::new(name_server, patience, sockets.clone());
+        // Read now: at the first lookup there may be no descriptor left to read it with.
+        servers.current();
+        let files = rlimit::Resource::NOFILE.get_soft().unwrap_or(u64::MAX);
         Self(Arc::new(Inner {
             targets,
             patience,
-            servers: Mutex::new(Servers::new(name_server, patience)),
+            servers: Mutex::new(servers),
             known: Mutex::default(),
-            lookups: Shares::new(LOOKUPS),
+            lookups: Shares::new(most_lookups(files)),
+            sockets,
             told: Mutex::default(),
         }))
     }
 
     /// Tells the operator, once a host, what its customer is not told: that it exists.
     pub fn warn_refused(&self, host: &str) {
-        let mut told = lock(&self.0.told);
-        if told.contains(host) {
-            return;
+        let tell = lock(&self.0.told).note(host, Instant::now());
+        match tell {
+            Tell::Host => tracing::warn!(
+                host,
+                "a receiver's address is not public, or refused, and is not called; POSTRIDER_ALLOW_TARGETS can allow it"
+            ),
+            Tell::Full => tracing::warn!(
+                hosts = MOST_TOLD,
+                "many receivers' addresses are not public, or refused; further ones are not logged within the hour"
+            ),
+            Tell::Nothing => {}
         }
-        if told.len() >= MOST_TOLD {
-            told.clear();
-        }
-        told.insert(host.to_owned());
-        drop(told);
-        tracing::warn!(
-            host,
-            "a receiver's address is not public, or refused, and is not called; POSTRIDER_ALLOW_TARGETS can allow it"
-        );
     }
 
-    /// Returns what is remembered of this name, joins the lookup of it that is under way, or begins one by `resolve`,
-    /// which says how long to remember its answer.
+    /// Returns what is remembered of this name, or the lookup of it that is under way.
+    fn known(&self, name: &Name) -> Option<Lookup> {
+        find_known(&lock(&self.0.known), name)
+    }
+
+    /// Returns what is `known` of this name, or begins a lookup by `resolve`, which says how long to remember its answer.
     fn look_up<F>(&self, name: Name, resolve: impl FnOnce(Self, Name) -> F) -> Lookup
     where
         F: Future<Output = (Addresses, Duration)> + Send + 'static,
     {
         let mut known = lock(&self.0.known);
-        match known.get(&name) {
-            // One that has ended without leaving an answer, as its task panicked, is begun anew.
-            Some(Known::Asked(lookup)) if lookup.peek().is_none() => return lookup.clone(),
-            Some(Known::Answered(addresses, until)) if *until > Instant::now() => {
-                return ready(addresses.clone()).boxed().shared();
-            }
-            _ => {}
+        if let Some(lookup) = find_known(&known, &name) {
+            return lookup;
         }
         make_room(&mut known);
-        // A task of its own: it ends, and is remembered, though nobody waits for it any more.
+        // A task of its own: it ends, and is remembered, even if no caller waits for it any more.
         let task = tokio::spawn({
             let (names, name) = (self.clone(), name.clone());
             let resolving = resolve(self.clone(), name.clone());
@@ -178,15 +231,12 @@ impl PublicNames {
         lookup
     }
 
-    /// Asks the name servers. Returns the addresses that may be called, and how long to remember them.
-    async fn resolve(self, app: Arc<str>, name: Name) -> (Addresses, Duration) {
-        let deadline = Instant::now() + self.0.patience;
-        let Some(_room) = self.0.lookups.room(&app, 1, sleep_until(deadline)).await else {
-            // Nobody asked for this name.
-            return (Err(Unresolved::NotInTime), Duration::ZERO);
-        };
+    /// Asks the name servers, and holds `_room` meanwhile. Returns the addresses that may be called, and how long to
+    /// remember them.
+    async fn resolve(self, _room: Room, name: Name) -> (Addresses, Duration) {
+        let begun = Instant::now();
         let servers = lock(&self.0.servers).current();
-        let answer = timeout_at(deadline, ask(&servers, name.as_str(), self.0.patience)).await;
+        let answer = timeout(self.0.patience, ask(&servers, name.as_str(), self.0.patience)).await;
         match answer.unwrap_or(Err(Unresolved::NotInTime)) {
             Ok((found, kept)) => {
                 let allowed = found.iter().copied().filter(|address| self.0.targets.allows(*address));
@@ -199,8 +249,11 @@ impl PublicNames {
                 }
                 (Ok(allowed), kept.min(KEPT))
             }
-            Err(err @ Unresolved::Shortage(_)) => (Err(err), Duration::ZERO),
-            Err(err) => (Err(err), FAILURE_KEPT),
+            // The resolver reports a socket that could not be opened as a failure like any other.
+            Err(err) => match self.0.sockets.shortage_since(begun) {
+                Some(number) => (Err(Unresolved::Shortage(number)), Duration::ZERO),
+                None => (Err(err), FAILURE_KEPT),
+            },
         }
     }
 }
@@ -215,13 +268,79 @@ impl Service<Name> for PublicNames {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let app = ASKED_BY.try_with(Arc::clone).unwrap_or_default();
-        let lookup = self.look_up(name, |names, name| names.resolve(app, name));
+        let (names, app) = (self.clone(), ASKED_BY.try_with(Arc::clone).unwrap_or_default());
         Box::pin(async move {
-            let addresses = lookup.await?;
+            let deadline = Instant::now() + names.0.patience;
+            let lookup = match names.known(&name) {
+                Some(lookup) => lookup,
+                // The room comes first: a lookup that waited for it would make other applications, which join it, wait in
+                // the line of this one.
+                None => {
+                    let room = names.0.lookups.room(&app, 1, sleep_until(deadline)).await;
+                    let room = room.ok_or(Unresolved::NotInTime)?;
+                    names.look_up(name, |names, name| names.resolve(room, name))
+                }
+            };
+            let addresses = timeout_at(deadline, lookup)
+                .await
+                .unwrap_or(Err(Unresolved::NotInTime))?;
             let addresses: Vec<_> = addresses.iter().map(|ip| SocketAddr::new(*ip, 0)).collect();
             Ok(addresses.into_iter())
         })
+    }
+}
+
+/// Returns how many lookups there may be at once if the process may open so many files.
+fn most_lookups(files: u64) -> usize {
+    let fitting = usize::try_from(files / 4 / SOCKETS).unwrap_or(LOOKUPS);
+    fitting.clamp(1, LOOKUPS)
+}
+
+/// Opens the sockets of lookups, and notes when this machine had no descriptor or memory left for one. The tasks of lookups
+/// write the note and read it.
+#[derive(Clone, Default)]
+struct Sockets {
+    provider: TokioRuntimeProvider,
+    /// The latest shortage, by the system's number for it.
+    shortage: Arc<Mutex<Option<(Instant, i32)>>>,
+}
+
+type Opening<T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send>>;
+
+impl Sockets {
+    fn note_shortage<T: 'static>(&self, opening: Opening<T>) -> Opening<T> {
+        let shortage = self.shortage.clone();
+        Box::pin(opening.inspect(move |opened| {
+            let failure = opened.as_ref().err().filter(|err| is_shortage(err));
+            if let Some(number) = failure.and_then(io::Error::raw_os_error) {
+                *lock(&shortage) = Some((Instant::now(), number));
+            }
+        }))
+    }
+
+    /// Returns the number of a shortage that was noted at this instant or later.
+    fn shortage_since(&self, begun: Instant) -> Option<i32> {
+        let (at, number) = (*lock(&self.shortage))?;
+        (at >= begun).then_some(number)
+    }
+}
+
+impl RuntimeProvider for Sockets {
+    type Handle = <TokioRuntimeProvider as RuntimeProvider>::Handle;
+    type Timer = <TokioRuntimeProvider as RuntimeProvider>::Timer;
+    type Udp = <TokioRuntimeProvider as RuntimeProvider>::Udp;
+    type Tcp = <TokioRuntimeProvider as RuntimeProvider>::Tcp;
+
+    fn create_handle(&self) -> Self::Handle {
+        self.provider.create_handle()
+    }
+
+    fn connect_tcp(&self, to: SocketAddr, from: Option<SocketAddr>, timeout: Option<Duration>) -> Opening<Self::Tcp> {
+        self.note_shortage(self.provider.connect_tcp(to, from, timeout))
+    }
+
+    fn bind_udp(&self, from: SocketAddr, to: SocketAddr) -> Opening<Self::Udp> {
+        self.note_shortage(self.provider.bind_udp(from, to))
     }
 }
 
@@ -231,18 +350,20 @@ struct Servers {
     given: Option<SocketAddr>,
     /// How long all of them together are waited for.
     patience: Duration,
-    resolvers: Arc<[TokioResolver]>,
-    /// None: never looked at.
+    sockets: Sockets,
+    resolvers: Arc<[Resolver<Sockets>]>,
+    /// `None` means that the configuration was never looked at.
     looked_at: Option<Instant>,
-    /// When the files were written that the resolvers are made of. None: they are made of none.
+    /// When the files were written that the resolvers are made of. `None` means that they are made of no files.
     written_at: Option<[Option<SystemTime>; 2]>,
 }
 
 impl Servers {
-    fn new(given: Option<SocketAddr>, patience: Duration) -> Self {
+    fn new(given: Option<SocketAddr>, patience: Duration, sockets: Sockets) -> Self {
         Self {
             given,
             patience,
+            sockets,
             resolvers: Arc::default(),
             looked_at: None,
             written_at: None,
@@ -250,7 +371,7 @@ impl Servers {
     }
 
     /// Returns one resolver for each name server, in the order in which they are to be asked.
-    fn current(&mut self) -> Arc<[TokioResolver]> {
+    fn current(&mut self) -> Arc<[Resolver<Sockets>]> {
         if self.looked_at.is_some_and(|at| at.elapsed() < REREAD) {
             return self.resolvers.clone();
         }
@@ -264,46 +385,47 @@ impl Servers {
             };
             match read {
                 Ok((config, options)) => {
-                    self.resolvers = resolvers(config, &options, self.patience);
+                    self.resolvers = self.build(config, &options);
                     self.written_at = written_at;
                 }
                 // It is read again at the next look; until then what was there before holds.
                 Err(err) if self.resolvers.is_empty() => {
                     tracing::warn!(%err, "/etc/resolv.conf cannot be used; asking the name server on this machine");
                     let here = only((Ipv4Addr::LOCALHOST, 53).into());
-                    self.resolvers = resolvers(here, &ResolverOpts::default(), self.patience);
+                    self.resolvers = self.build(here, &ResolverOpts::default());
                 }
                 Err(_) => self.written_at = None,
             }
         }
         self.resolvers.clone()
     }
+
+    /// Builds a resolver for each name server, since one for all of them asks several at once and takes the first answer: a
+    /// name that only the first server knows would be found now and then.
+    fn build(&self, config: ResolverConfig, options: &ResolverOpts) -> Arc<[Resolver<Sockets>]> {
+        let (domain, search, mut servers) = config.into_parts();
+        servers.truncate(MOST_SERVERS);
+        let each = share_of(self.patience, servers.len());
+        let resolvers = servers.into_iter().filter_map(|server| {
+            let config = ResolverConfig::from_parts(domain.clone(), search.clone(), vec![server]);
+            let mut options = options.clone();
+            options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+            // Two tries, each of which may repeat its datagram twice. Both end before the name server's time does: only
+            // then does the resolver return the addresses of one kind if the question for the other was dropped.
+            (options.timeout, options.attempts) = (each * 2 / 5, 1);
+            // It would keep whole answers, of up to 64 kB, and no failures.
+            options.cache_size = 0;
+            let resolver = Resolver::builder_with_config(config, self.sockets.clone());
+            let built = resolver.with_options(options).build();
+            built
+                .inspect_err(|err| tracing::warn!(%err, "a name server cannot be used"))
+                .ok()
+        });
+        resolvers.collect()
+    }
 }
 
-/// A resolver for each name server, since one for all of them asks several at once and takes the first answer: a name that
-/// the first server knows alone would be found now and then.
-fn resolvers(config: ResolverConfig, options: &ResolverOpts, patience: Duration) -> Arc<[TokioResolver]> {
-    let (domain, search, mut servers) = config.into_parts();
-    servers.truncate(MOST_SERVERS);
-    let each = share_of(patience, servers.len());
-    let resolvers = servers.into_iter().filter_map(|server| {
-        let config = ResolverConfig::from_parts(domain.clone(), search.clone(), vec![server]);
-        let mut options = options.clone();
-        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-        // Once more after half the time; each time it may repeat its datagram twice.
-        (options.timeout, options.attempts) = (each / 2, 1);
-        // It would keep whole answers, of up to 64 kB, and no failures.
-        options.cache_size = 0;
-        let resolver = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-        let built = resolver.with_options(options).build();
-        built
-            .inspect_err(|err| tracing::warn!(%err, "a name server cannot be used"))
-            .ok()
-    });
-    resolvers.collect()
-}
-
-/// How long one of so many name servers is waited for.
+/// Returns how long one of so many name servers is waited for.
 fn share_of(patience: Duration, servers: usize) -> Duration {
     patience / u32::try_from(servers.max(1)).unwrap_or(u32::MAX)
 }
@@ -319,27 +441,57 @@ fn only(address: SocketAddr) -> ResolverConfig {
 
 /// Asks one name server after the other, until one has an answer: that there is no such name is one. Returns the addresses,
 /// and their time to live.
-async fn ask(servers: &[TokioResolver], name: &str, patience: Duration) -> Result<(Vec<IpAddr>, Duration), Unresolved> {
+async fn ask(
+    servers: &[Resolver<Sockets>],
+    name: &str,
+    patience: Duration,
+) -> Result<(Vec<IpAddr>, Duration), Unresolved> {
     let Ok(name) = rr::Name::from_ascii(name) else {
         return Err(Unresolved::Unknown);
     };
     let each = share_of(patience, servers.len());
     let mut failure = Unresolved::NotInTime;
     for server in servers {
-        failure = match timeout(each, server.lookup_ip(name.clone())).await {
+        failure = match timeout(each, ask_one(server, &name)).await {
             Ok(Ok(found)) => {
                 let kept = found.valid_until().saturating_duration_since(std::time::Instant::now());
                 return Ok((found.iter().collect(), kept));
             }
             Ok(Err(err)) if err.is_no_records_found() => return Err(Unresolved::Unknown),
-            Ok(Err(NetError::Io(err))) if is_shortage(&err) => {
-                return Err(Unresolved::Shortage(err.raw_os_error().unwrap_or_default()));
-            }
-            Ok(Err(NetError::Timeout)) | Err(_) => Unresolved::NotInTime,
+            Ok(Err(NetError::Timeout | NetError::NoConnections)) | Err(_) => Unresolved::NotInTime,
             Ok(Err(err)) => Unresolved::Refused(err.to_string()),
         };
     }
     Err(failure)
+}
+
+/// Asks one name server for a name's addresses of both kinds. If the IPv4 ones are there, the others have a second more.
+async fn ask_one(server: &Resolver<Sockets>, name: &rr::Name) -> Result<LookupIp, NetError> {
+    // The resolver asks once for both lookups that want the IPv4 addresses.
+    let mut both = pin!(server.lookup_ip(name.clone()));
+    let ipv4 = tokio::select! {
+        biased;
+        found = &mut both => return found,
+        found = server.lookup(name.clone(), RecordType::A) => found,
+    };
+    match ipv4 {
+        Ok(ipv4) if !ipv4.answers().is_empty() => match timeout(SECOND_KIND, both).await {
+            Ok(Ok(found)) => Ok(found),
+            _ => Ok(ipv4.into()),
+        },
+        _ => both.await,
+    }
+}
+
+/// Finds an answer that still holds, or a lookup that is under way.
+fn find_known(known: &HashMap<Name, Known>, name: &Name) -> Option<Lookup> {
+    match known.get(name)? {
+        // One that has ended without leaving an answer, as its task panicked, is begun anew.
+        Known::Asked(lookup) => lookup.peek().is_none().then(|| lookup.clone()),
+        Known::Answered(addresses, until) => {
+            (*until > Instant::now()).then(|| ready(addresses.clone()).boxed().shared())
+        }
+    }
 }
 
 /// Forgets answers whose time is over, or all of them, when there are too many.
@@ -445,6 +597,59 @@ mod tests {
             let _ = asked.look_up(&format!("n{number}"), address(), KEPT).await;
         }
         assert!(lock(&asked.names.0.known).len() <= MOST_KNOWN);
+    }
+
+    #[tokio::test]
+    async fn a_lookup_that_waits_in_one_application_s_line_is_not_joined_by_another() {
+        let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
+        let names = PublicNames::new(Arc::default(), Some(here), LOOKUP);
+        let (busy, other): (Arc<str>, Arc<str>) = ("busy".into(), "other".into());
+        let mut rooms = Vec::new();
+        while let Some(Some(room)) = names.0.lookups.room(&busy, 1, std::future::pending()).now_or_never() {
+            rooms.push(room);
+        }
+        assert!(!rooms.is_empty());
+        let call = || names.clone().call("localhost".parse().unwrap());
+        let mut waiting = Box::pin(asked_by(&busy, async { call().await }));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        let joined = timeout(LOOKUP / 10, asked_by(&other, async { call().await })).await;
+        let err = joined.expect("it waits for no other application").unwrap_err();
+        assert!(matches!(err, Unresolved::Unknown), "{err}");
+    }
+
+    #[test]
+    fn lookups_take_a_quarter_of_the_open_files_at_most() {
+        for (files, most) in [(0, 1), (1_024, 42), (20_000, LOOKUPS), (u64::MAX, LOOKUPS)] {
+            assert_eq!(most_lookups(files), most, "{files}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_this_machine_had_no_descriptor_for_is_noted() {
+        let sockets = Sockets::default();
+        let open = |number| sockets.note_shortage(ready(Err::<(), _>(io::Error::from_raw_os_error(number))).boxed());
+        let begun = Instant::now();
+        open(111).await.unwrap_err();
+        assert_eq!(sockets.shortage_since(begun), None, "a refused connection is none");
+        open(24).await.unwrap_err();
+        assert_eq!(sockets.shortage_since(begun), Some(24));
+        assert_eq!(sockets.shortage_since(Instant::now() + KEPT), None, "it was before");
+    }
+
+    #[test]
+    fn refused_hosts_are_told_once_each_and_no_more_of_them_an_hour_than_are_remembered() {
+        let (mut told, begun) = (Told::default(), Instant::now());
+        for number in 0..MOST_TOLD {
+            assert_eq!(told.note(&number.to_string(), begun), Tell::Host);
+        }
+        let soon = begun + TOLD_FOR / 2;
+        assert_eq!(told.note("0", soon), Tell::Nothing);
+        let further = ["a", "b", "a"].map(|host| told.note(host, soon));
+        assert_eq!(further, [Tell::Full, Tell::Nothing, Tell::Nothing]);
+        let later = begun + TOLD_FOR;
+        assert_eq!(told.note("1", later), Tell::Nothing, "room is made for new hosts only");
+        let anew = ["a", "0", "a"].map(|host| told.note(host, later));
+        assert_eq!(anew, [Tell::Host, Tell::Host, Tell::Nothing]);
     }
 
     #[tokio::test]

@@ -53,6 +53,22 @@ both!(a_name_is_asked_for_again_when_its_time_to_live_is_over, async |db| {
 });
 
 both!(
+    a_name_whose_ipv6_addresses_are_never_answered_has_its_ipv4_ones,
+    async |db| {
+        let server = NameServer::start([("half.test", Zone::OnlyIpv4(HERE))]).await;
+        let mut rig = asking(db, &server).await;
+        let receiver = Receiver::start().await;
+        let app = rig.application("a").await;
+        rig.endpoint(&app, "e", &url("half.test", receiver.address())).await;
+        rig.accept(&app, "{}").await;
+        rig.step().await;
+        assert_eq!(reasons(&rig).await, [""; 0]);
+        assert_eq!(receiver.count(), 1);
+        assert_eq!(server.asked("half.test"), 1);
+    }
+);
+
+both!(
     a_name_that_does_not_exist_and_one_that_is_not_public_have_the_same_text,
     async |db| {
         let private = Zone::Address(Ipv4Addr::new(10, 1, 2, 3), 60);
@@ -166,13 +182,18 @@ both!(
             (server.names() >= 100 + 128).then_some(())
         })
         .await;
-        let beside = p99(&rig, &receiver, "beside").await;
+        // A machine that is loaded by other tests makes a round longer now and then. A round counts while no silent lookup
+        // has ended, which takes ten seconds; the first always does.
+        let limit = 2 * alone + Duration::from_millis(250);
+        let mut beside = p99(&rig, &receiver, "beside").await;
+        for round in ["again", "once-more"] {
+            if beside < limit || rig.count("attempt where response_status = 0").await > 0 {
+                break;
+            }
+            beside = beside.min(p99(&rig, &receiver, round).await);
+        }
         println!("p99 alone {alone:?}, beside a thousand silent names {beside:?}");
-        // A machine that is loaded by other tests makes both longer; waiting for a silent lookup would take ten seconds.
-        assert!(
-            beside < 2 * alone + Duration::from_secs(4),
-            "{alone:?} became {beside:?}"
-        );
+        assert!(beside < limit, "{alone:?} became {beside:?}");
         running.stop(false).await;
     }
 );

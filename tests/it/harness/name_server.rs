@@ -12,6 +12,8 @@ use tokio::task::JoinHandle;
 pub enum Zone {
     /// This address, for so many seconds.
     Address(Ipv4Addr, u32),
+    /// This address, for a minute; questions for other kinds of addresses are dropped.
+    OnlyIpv4(Ipv4Addr),
     /// There is no such name.
     Missing,
     /// The server fails.
@@ -108,6 +110,8 @@ impl Question {
     fn answer(&self, zone: Zone) -> Option<Vec<u8>> {
         let (code, address) = match zone {
             Zone::Silent => return None,
+            Zone::OnlyIpv4(_) if !self.wants_ipv4 => return None,
+            Zone::OnlyIpv4(address) => (0, Some((address, 60))),
             Zone::Address(address, ttl) => (0, self.wants_ipv4.then_some((address, ttl))),
             Zone::Fails => (2, None),
             Zone::Missing => (3, None),
