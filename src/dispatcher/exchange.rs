@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::client::Client;
 use super::connection::Heard;
-use super::names::Unresolved;
+use super::name_servers::{Unresolved, is_shortage};
 use crate::domain::delivery::{Answer, answer_text, unfinished_answer_text};
 use crate::domain::retry::parse_retry_after;
 use crate::domain::timestamp::Timestamp;
@@ -29,8 +29,6 @@ use crate::domain::timestamp::Timestamp;
 const READ_CAP: usize = 32 * 1024;
 /// How long an answer's body is read: it changes nothing, and an event stream never ends.
 const BODY: Duration = Duration::from_secs(2);
-/// EMFILE, ENFILE, ENOMEM and ENOBUFS on Linux and the BSDs, macOS among them.
-const SHORTAGES: [i32; 5] = [24, 23, 12, 105, 55];
 const NO_CIPHER: &str = "the receiver offers no cipher that we support: TLS 1.2 or 1.3 with ECDHE and AES-GCM or ChaCha20, \
                          and a certificate with an RSA, P-256, P-384 or Ed25519 key";
 /// An alert for the handshake as a whole has many causes; it comes first for want of a common cipher.
@@ -158,12 +156,6 @@ fn no_answer(err: &(dyn StdError + 'static)) -> NoAnswer {
         true => NoAnswer::Shortage(reason(err)),
         false => NoAnswer::Failed(reason(err)),
     }
-}
-
-/// Whether this machine has run out of what no receiver can take from it: file descriptors, memory, buffers. Local ports
-/// (EADDRNOTAVAIL) do not count: a machine without IPv6 gives the same error for each IPv6 address.
-pub(super) fn is_shortage(err: &io::Error) -> bool {
-    err.raw_os_error().is_some_and(|number| SHORTAGES.contains(&number))
 }
 
 /// Iterates over an error and what it is made of. An `io::Error` does not count what it wraps among its sources.

@@ -11,6 +11,7 @@ mod heartbeat;
 mod held;
 mod janitor;
 mod look;
+mod name_servers;
 mod names;
 mod sender;
 mod settler;

@@ -8,31 +8,22 @@
 //! that others can join is always under way, and never waits in the line of one application.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 use std::future::Future;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{Shared, ready};
-use hickory_resolver::Resolver;
-use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts};
-use hickory_resolver::lookup_ip::LookupIp;
-use hickory_resolver::net::NetError;
-use hickory_resolver::net::runtime::{RuntimeProvider, TokioRuntimeProvider};
-use hickory_resolver::proto::rr::{self, RecordType};
-use hickory_resolver::system_conf::read_system_conf;
 use hyper_util::client::legacy::connect::dns::Name;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tower_service::Service;
 
-use super::exchange::is_shortage;
+use super::name_servers::{Servers, Sockets, Unresolved, ask, lock};
 use super::shares::{Room, Shares};
-use crate::domain::target::{NOT_CALLED, TargetPolicy};
+use crate::domain::target::TargetPolicy;
 
 /// A lookup ends after this, as the system's resolver gives up a silent name server; and after half the time of an attempt.
 /// A caller waits no longer either, its turn included, so that the attempt tells why it failed.
@@ -41,8 +32,6 @@ const LOOKUP: Duration = Duration::from_secs(10);
 const LOOKUPS: usize = 256;
 /// Sockets of a lookup at a silent name server: three for either kind of address.
 const SOCKETS: u64 = 6;
-/// How long the IPv6 addresses of a name that has IPv4 ones are waited for: some name servers drop the question.
-const SECOND_KIND: Duration = Duration::from_secs(1);
 /// Addresses are remembered no longer than this, whatever their time to live: /etc/hosts has none.
 const KEPT: Duration = Duration::from_secs(60);
 /// A failure is remembered for this long: a silent name server costs one lookup meanwhile, not one for each delivery.
@@ -56,12 +45,6 @@ const MOST_ADDRESSES: usize = 16;
 /// the first of them; until then further hosts are not told.
 const MOST_TOLD: usize = 1_024;
 const TOLD_FOR: Duration = Duration::from_secs(3_600);
-/// Name servers that are asked, as in the system's resolver.
-const MOST_SERVERS: usize = 3;
-/// The system's configuration is read again when it has changed, which is looked at no more often than this.
-const REREAD: Duration = Duration::from_secs(5);
-/// What it is read from.
-const CONFIGURATION: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 
 tokio::task_local! {
     /// The application whose share a lookup takes.
@@ -72,32 +55,6 @@ tokio::task_local! {
 pub(super) async fn asked_by<F: Future>(app: &Arc<str>, exchange: F) -> F::Output {
     ASKED_BY.scope(app.clone(), exchange).await
 }
-
-/// Why a name has no addresses, in words for the endpoint's owner.
-#[derive(Clone, Debug)]
-pub(super) enum Unresolved {
-    /// It does not exist, or has no address that may be called. One text, or a customer could tell which names of our
-    /// network exist.
-    Unknown,
-    NotInTime,
-    /// The name servers refuse, or fail.
-    Refused(String),
-    /// This machine had no file descriptors or memory left, by the system's number for it.
-    Shortage(i32),
-}
-
-impl fmt::Display for Unresolved {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unknown => f.write_str(NOT_CALLED),
-            Self::NotInTime => f.write_str("the host's name servers did not answer in time"),
-            Self::Refused(why) => write!(f, "the host's name could not be resolved: {why}"),
-            Self::Shortage(number) => write!(f, "{}", io::Error::from_raw_os_error(*number)),
-        }
-    }
-}
-
-impl std::error::Error for Unresolved {}
 
 type Addresses = Result<Arc<[IpAddr]>, Unresolved>;
 type Lookup = Shared<Pin<Box<dyn Future<Output = Addresses> + Send>>>;
@@ -296,193 +253,6 @@ fn most_lookups(files: u64) -> usize {
     fitting.clamp(1, LOOKUPS)
 }
 
-/// Opens the sockets of lookups, and notes when this machine had no descriptor or memory left for one. The tasks of lookups
-/// write the note and read it.
-#[derive(Clone, Default)]
-struct Sockets {
-    provider: TokioRuntimeProvider,
-    /// The latest shortage, by the system's number for it.
-    shortage: Arc<Mutex<Option<(Instant, i32)>>>,
-}
-
-type Opening<T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send>>;
-
-impl Sockets {
-    fn note_shortage<T: 'static>(&self, opening: Opening<T>) -> Opening<T> {
-        let shortage = self.shortage.clone();
-        Box::pin(opening.inspect(move |opened| {
-            let failure = opened.as_ref().err().filter(|err| is_shortage(err));
-            if let Some(number) = failure.and_then(io::Error::raw_os_error) {
-                *lock(&shortage) = Some((Instant::now(), number));
-            }
-        }))
-    }
-
-    /// Returns the number of a shortage that was noted at this instant or later.
-    fn shortage_since(&self, begun: Instant) -> Option<i32> {
-        let (at, number) = (*lock(&self.shortage))?;
-        (at >= begun).then_some(number)
-    }
-}
-
-impl RuntimeProvider for Sockets {
-    type Handle = <TokioRuntimeProvider as RuntimeProvider>::Handle;
-    type Timer = <TokioRuntimeProvider as RuntimeProvider>::Timer;
-    type Udp = <TokioRuntimeProvider as RuntimeProvider>::Udp;
-    type Tcp = <TokioRuntimeProvider as RuntimeProvider>::Tcp;
-
-    fn create_handle(&self) -> Self::Handle {
-        self.provider.create_handle()
-    }
-
-    fn connect_tcp(&self, to: SocketAddr, from: Option<SocketAddr>, timeout: Option<Duration>) -> Opening<Self::Tcp> {
-        self.note_shortage(self.provider.connect_tcp(to, from, timeout))
-    }
-
-    fn bind_udp(&self, from: SocketAddr, to: SocketAddr) -> Opening<Self::Udp> {
-        self.note_shortage(self.provider.bind_udp(from, to))
-    }
-}
-
-/// The name servers, and when their configuration was read.
-struct Servers {
-    /// Instead of those that the system's configuration names.
-    given: Option<SocketAddr>,
-    /// How long all of them together are waited for.
-    patience: Duration,
-    sockets: Sockets,
-    resolvers: Arc<[Resolver<Sockets>]>,
-    /// `None` means that the configuration was never looked at.
-    looked_at: Option<Instant>,
-    /// When the files were written that the resolvers are made of. `None` means that they are made of no files.
-    written_at: Option<[Option<SystemTime>; 2]>,
-}
-
-impl Servers {
-    fn new(given: Option<SocketAddr>, patience: Duration, sockets: Sockets) -> Self {
-        Self {
-            given,
-            patience,
-            sockets,
-            resolvers: Arc::default(),
-            looked_at: None,
-            written_at: None,
-        }
-    }
-
-    /// Returns one resolver for each name server, in the order in which they are to be asked.
-    fn current(&mut self) -> Arc<[Resolver<Sockets>]> {
-        if self.looked_at.is_some_and(|at| at.elapsed() < REREAD) {
-            return self.resolvers.clone();
-        }
-        self.looked_at = Some(Instant::now());
-        let written = |path: &str| std::fs::metadata(path).and_then(|file| file.modified()).ok();
-        let written_at = self.given.is_none().then(|| CONFIGURATION.map(written));
-        if self.resolvers.is_empty() || self.written_at != written_at {
-            let read = match self.given {
-                Some(address) => Ok((only(address), ResolverOpts::default())),
-                None => read_system_conf(),
-            };
-            match read {
-                Ok((config, options)) => {
-                    self.resolvers = self.build(config, &options);
-                    self.written_at = written_at;
-                }
-                // It is read again at the next look; until then what was there before holds.
-                Err(err) if self.resolvers.is_empty() => {
-                    tracing::warn!(%err, "/etc/resolv.conf cannot be used; asking the name server on this machine");
-                    let here = only((Ipv4Addr::LOCALHOST, 53).into());
-                    self.resolvers = self.build(here, &ResolverOpts::default());
-                }
-                Err(_) => self.written_at = None,
-            }
-        }
-        self.resolvers.clone()
-    }
-
-    /// Builds a resolver for each name server, since one for all of them asks several at once and takes the first answer: a
-    /// name that only the first server knows would be found now and then.
-    fn build(&self, config: ResolverConfig, options: &ResolverOpts) -> Arc<[Resolver<Sockets>]> {
-        let (domain, search, mut servers) = config.into_parts();
-        servers.truncate(MOST_SERVERS);
-        let each = share_of(self.patience, servers.len());
-        let resolvers = servers.into_iter().filter_map(|server| {
-            let config = ResolverConfig::from_parts(domain.clone(), search.clone(), vec![server]);
-            let mut options = options.clone();
-            options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-            // Two tries, each of which may repeat its datagram twice. Both end before the name server's time does: only
-            // then does the resolver return the addresses of one kind if the question for the other was dropped.
-            (options.timeout, options.attempts) = (each * 2 / 5, 1);
-            // It would keep whole answers, of up to 64 kB, and no failures.
-            options.cache_size = 0;
-            let resolver = Resolver::builder_with_config(config, self.sockets.clone());
-            let built = resolver.with_options(options).build();
-            built
-                .inspect_err(|err| tracing::warn!(%err, "a name server cannot be used"))
-                .ok()
-        });
-        resolvers.collect()
-    }
-}
-
-/// Returns how long one of so many name servers is waited for.
-fn share_of(patience: Duration, servers: usize) -> Duration {
-    patience / u32::try_from(servers.max(1)).unwrap_or(u32::MAX)
-}
-
-fn only(address: SocketAddr) -> ResolverConfig {
-    let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
-        connection.port = address.port();
-        connection
-    });
-    let server = NameServerConfig::new(address.ip(), true, connections.into());
-    ResolverConfig::from_parts(None, Vec::new(), vec![server])
-}
-
-/// Asks one name server after the other, until one has an answer: that there is no such name is one. Returns the addresses,
-/// and their time to live.
-async fn ask(
-    servers: &[Resolver<Sockets>],
-    name: &str,
-    patience: Duration,
-) -> Result<(Vec<IpAddr>, Duration), Unresolved> {
-    let Ok(name) = rr::Name::from_ascii(name) else {
-        return Err(Unresolved::Unknown);
-    };
-    let each = share_of(patience, servers.len());
-    let mut failure = Unresolved::NotInTime;
-    for server in servers {
-        failure = match timeout(each, ask_one(server, &name)).await {
-            Ok(Ok(found)) => {
-                let kept = found.valid_until().saturating_duration_since(std::time::Instant::now());
-                return Ok((found.iter().collect(), kept));
-            }
-            Ok(Err(err)) if err.is_no_records_found() => return Err(Unresolved::Unknown),
-            Ok(Err(NetError::Timeout | NetError::NoConnections)) | Err(_) => Unresolved::NotInTime,
-            Ok(Err(err)) => Unresolved::Refused(err.to_string()),
-        };
-    }
-    Err(failure)
-}
-
-/// Asks one name server for a name's addresses of both kinds. If the IPv4 ones are there, the others have a second more.
-async fn ask_one(server: &Resolver<Sockets>, name: &rr::Name) -> Result<LookupIp, NetError> {
-    // The resolver asks once for both lookups that want the IPv4 addresses.
-    let mut both = pin!(server.lookup_ip(name.clone()));
-    let ipv4 = tokio::select! {
-        biased;
-        found = &mut both => return found,
-        found = server.lookup(name.clone(), RecordType::A) => found,
-    };
-    match ipv4 {
-        Ok(ipv4) if !ipv4.answers().is_empty() => match timeout(SECOND_KIND, both).await {
-            Ok(Ok(found)) => Ok(found),
-            _ => Ok(ipv4.into()),
-        },
-        _ => both.await,
-    }
-}
-
 /// Finds an answer that still holds, or a lookup that is under way.
 fn find_known(known: &HashMap<Name, Known>, name: &Name) -> Option<Lookup> {
     match known.get(name)? {
@@ -507,17 +277,15 @@ fn make_room(known: &mut HashMap<Name, Known>) {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use tokio::sync::Semaphore;
 
     use super::*;
+    use crate::domain::target::NOT_CALLED;
 
     fn names() -> PublicNames {
         PublicNames::new(Arc::default(), None, LOOKUP)
@@ -622,18 +390,6 @@ mod tests {
         for (files, most) in [(0, 1), (1_024, 42), (20_000, LOOKUPS), (u64::MAX, LOOKUPS)] {
             assert_eq!(most_lookups(files), most, "{files}");
         }
-    }
-
-    #[tokio::test]
-    async fn a_socket_that_this_machine_had_no_descriptor_for_is_noted() {
-        let sockets = Sockets::default();
-        let open = |number| sockets.note_shortage(ready(Err::<(), _>(io::Error::from_raw_os_error(number))).boxed());
-        let begun = Instant::now();
-        open(111).await.unwrap_err();
-        assert_eq!(sockets.shortage_since(begun), None, "a refused connection is none");
-        open(24).await.unwrap_err();
-        assert_eq!(sockets.shortage_since(begun), Some(24));
-        assert_eq!(sockets.shortage_since(Instant::now() + KEPT), None, "it was before");
     }
 
     #[test]
