@@ -182,18 +182,11 @@ both!(
             (server.names() >= 100 + 128).then_some(())
         })
         .await;
-        // A machine that is loaded by other tests makes a round longer now and then. A round counts while no silent lookup
-        // has ended, which takes ten seconds; the first always does.
-        let limit = 2 * alone + Duration::from_millis(250);
-        let mut beside = p99(&rig, &receiver, "beside").await;
-        for round in ["again", "once-more"] {
-            if beside < limit || rig.count("attempt where response_status = 0").await > 0 {
-                break;
-            }
-            beside = beside.min(p99(&rig, &receiver, round).await);
-        }
+        // A silent lookup takes ten seconds: a delivery that waited for one would need longer. Tests beside this one make the
+        // machine slow, so this is no measure of speed.
+        let beside = p99(&rig, &receiver, "beside").await;
         println!("p99 alone {alone:?}, beside a thousand silent names {beside:?}");
-        assert!(beside < limit, "{alone:?} became {beside:?}");
+        assert!(beside < Duration::from_secs(5), "{alone:?} became {beside:?}");
         running.stop(false).await;
     }
 );
