@@ -32,7 +32,7 @@ restore() {
   [ -r "$backups/$name.dump" ] || die "there is no backups/$name.dump"
   [ -r "$backups/$name.key" ] || die "there is no backups/$name.key: without it the secrets in the dump cannot be read"
   [ "$(psql -Atc "select count(*) from information_schema.tables where table_schema = 'public'")" = 0 ] ||
-    die 'the database is not empty: restore before anything else has started (see the README)'
+    die 'the database is not empty: restore before anything else has started (see docs/operating.md)'
   pg_restore --exit-on-error --single-transaction --no-owner --dbname="$PGDATABASE" "$backups/$name.dump"
   cp "$backups/$name.key" "$secrets/app/encryption_key.new"
   chown --reference="$secrets/app" "$secrets/app/encryption_key.new"

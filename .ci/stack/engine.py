@@ -1,4 +1,4 @@
-"""Commands to the engine and to Compose, for the stack that COMPOSE_PROJECT_NAME names, and those that README.md names."""
+"""Runs commands of the engine and of Compose, for the stack that COMPOSE_PROJECT_NAME names, and those of docs/operating.md."""
 
 import os
 import re
@@ -28,10 +28,10 @@ def compose(*command: str, **options) -> str:
 
 
 def documented(task: str) -> list[str]:
-    """The commands in the row of README's table that begins so."""
-    with open("README.md", encoding="utf-8") as file:
+    """Returns the commands in the row of the table of tasks in docs/operating.md that begins so."""
+    with open("docs/operating.md", encoding="utf-8") as file:
         rows = [line for line in file if line.startswith(f"| {task}")]
-    assert len(rows) == 1, f"README has {len(rows)} rows for {task}"
+    assert len(rows) == 1, f"docs/operating.md has {len(rows)} rows for {task}"
     return re.findall(r"`([^`]+)`", rows[0].split("|", 2)[2])
 
 

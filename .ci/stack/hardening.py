@@ -4,7 +4,7 @@ import json
 
 from engine import run
 
-# Root with three capabilities, to write files that their owner alone may read (README.md).
+# Root with three capabilities, to write files that their owner alone may read (docs/operating.md).
 EXCEPTIONS = {"backup", "restore"}
 
 

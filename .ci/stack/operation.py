@@ -1,5 +1,5 @@
-"""What one does with a running stack, on the same stack and after claims.py: each by the command that README.md names, while
-messages flow."""
+"""What one does with a running stack, on the same stack and after claims.py: each by the command that docs/operating.md
+names, while messages flow."""
 
 import contextlib
 import http.client

@@ -65,7 +65,7 @@ def sqlite_keeps_its_messages_in_one_volume() -> None:
 def a_backup_of_sqlite_brings_everything_back() -> None:
     with tempfile.TemporaryDirectory() as backups:
         settings = {"BACKUPS": backups, "POSTRIDER_ALLOW_TARGETS": DOCKERS_ADDRESSES, "POSTRIDER_RETRY_SCHEDULE": ",".join(["3"] * 50)}
-        backup, down, restore = documented("the same of [SQLite]")
+        backup, down, restore = documented("SQLite: back up and restore")
         with Variant("sqlite-backup", f"{SQLITE}/docker-compose.yml", **settings) as one:
             one.up()
             token = one.compose("exec", "-T", "app", "/app", "token", "create", "--organization", "ci")

@@ -8,9 +8,7 @@ use crate::harness::Program;
 
 const SECRET: &str = "do-not-show-this-to-anyone-please";
 
-fn readme() -> String {
-    std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("README.md can be read")
-}
+const OPERATING: &str = include_str!("../../docs/operating.md");
 
 /// Environment name and default, as `app serve --help` has them: on a line of its own, or at the end of what it says.
 async fn settings_in_help() -> Vec<(String, Option<String>)> {
@@ -43,13 +41,12 @@ async fn settings_with_a_file() -> Vec<String> {
     found
 }
 
-/// Names and default of each row of the README's table.
-fn settings_in_readme() -> Vec<(Vec<String>, String)> {
-    let text = readme();
-    let table = text
+/// Returns names and default of each row of the table in docs/operating.md.
+fn settings_in_guide() -> Vec<(Vec<String>, String)> {
+    let table = OPERATING
         .split("| setting | default | meaning |")
         .nth(1)
-        .expect("the README has the table");
+        .expect("docs/operating.md has the table");
     let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
     rows.map(|row| {
         let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
@@ -63,14 +60,17 @@ fn settings_in_readme() -> Vec<(Vec<String>, String)> {
 }
 
 #[tokio::test]
-async fn the_readme_lists_exactly_the_settings_that_help_shows_with_their_defaults() {
+async fn the_operating_guide_lists_exactly_the_settings_that_help_shows_with_their_defaults() {
     let help = settings_in_help().await;
-    let readme = settings_in_readme();
+    let guide = settings_in_guide();
     let in_help: BTreeSet<&str> = help.iter().map(|(name, _)| name.as_str()).collect();
-    let in_readme: BTreeSet<&str> = readme.iter().flat_map(|(names, _)| names).map(String::as_str).collect();
-    assert_eq!(in_help, in_readme, "`app serve --help` (left) and README.md (right)");
+    let in_guide: BTreeSet<&str> = guide.iter().flat_map(|(names, _)| names).map(String::as_str).collect();
+    assert_eq!(
+        in_help, in_guide,
+        "`app serve --help` (left) and docs/operating.md (right)"
+    );
     for (name, default) in help {
-        let (names, cell) = readme
+        let (names, cell) = guide
             .iter()
             .find(|(names, _)| names.contains(&name))
             .expect("compared above");
@@ -79,7 +79,7 @@ async fn the_readme_lists_exactly_the_settings_that_help_shows_with_their_defaul
             continue;
         }
         let default = default.unwrap_or_default();
-        assert_eq!(*cell, default, "the default of {name} in README.md");
+        assert_eq!(*cell, default, "the default of {name} in docs/operating.md");
     }
 }
 
@@ -101,7 +101,7 @@ fn environment_below(above: &str) -> Vec<(String, bool)> {
 }
 
 #[tokio::test]
-async fn compose_passes_every_setting_on_but_for_those_that_the_readme_names() {
+async fn compose_passes_every_setting_on_but_for_those_that_the_operating_guide_names() {
     let mut passed = environment_below("\nx-database: &database");
     let (_, app) = COMPOSE.split_once("\n  app:\n").expect("a service");
     let (above, _) = app.split_once("    environment:").expect("its environment");
@@ -123,16 +123,16 @@ async fn compose_passes_every_setting_on_but_for_those_that_the_readme_names() {
         .filter(|name| !is_settled(name))
         .collect();
 
-    let readme = readme();
-    let (_, said) = readme
-        .split_once("and those that mean nothing in it: ")
-        .expect("README says which");
-    let (said, _) = said.split_once(". Of its own it has").expect("it comes to an end");
+    let said = OPERATING.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (_, said) = said
+        .split_once("It does not pass on: ")
+        .expect("docs/operating.md says which");
+    let (said, _) = said.split_once(". ").expect("it comes to an end");
     let named = said.split('`').skip(1).step_by(2).filter(|name| name.contains('_'));
     assert_eq!(
         left,
         named.collect(),
-        "left: not passed on, right: named so in README.md"
+        "left: not passed on, right: named so in docs/operating.md"
     );
     let known = |(name, _): &&(String, bool)| !help.contains(name);
     assert_eq!(passed.iter().find(known), None, "no setting has this name");
