@@ -16,7 +16,7 @@ pub use self::database::{
     COMMAND_PATIENCE, connect_options, drop_former_key, key_file, migrate_options, open_beside, reach, replace_keys,
     unlock, unlock_to_rotate,
 };
-use crate::api::listener::{self, Limits as ConnectionLimits};
+use crate::api::http::listener::{self, Limits as ConnectionLimits};
 use crate::api::{self, AdminToken, ApiState, Probes};
 use crate::clock::Clock;
 use crate::config::ServeSettings;
@@ -25,9 +25,10 @@ use crate::domain::token;
 use crate::error::{Error, Result};
 use crate::loops::Loops;
 use crate::service;
-use crate::store::handoff::{Caps, Handoff};
+use crate::slots::{Caps, Handoff};
+use crate::store::database::schema;
 use crate::store::intake::{Intake, Limits};
-use crate::store::{Backend, ConnectOptions, Store, schema};
+use crate::store::{Backend, ConnectOptions, Store};
 use crate::telemetry::metrics::VERSION;
 
 /// The organization that POSTRIDER_ADMIN_TOKEN and a first start's token act for.

@@ -12,5 +12,6 @@ pub mod domain;
 pub mod error;
 pub mod loops;
 pub mod service;
+pub mod slots;
 pub mod store;
 pub mod telemetry;

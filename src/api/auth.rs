@@ -13,14 +13,15 @@ use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use tokio::sync::Semaphore;
 
-use super::error::into_poem;
+use super::wire::error::into_poem;
 use crate::domain::capability::{self, Capability};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::token;
 use crate::error::{Error, Kind, Result};
-use crate::store::budget::Customer;
+use crate::store::database::budget::Customer;
+use crate::store::database::request;
 use crate::store::entity::application::Model as Application;
-use crate::store::{Store, application, request, token as tokens};
+use crate::store::{Store, application, token as tokens};
 
 /// How long a token is taken without asking the database: a revoked one works this much longer (wire promise: 5 s).
 const REMEMBERED: Duration = Duration::from_secs(4);

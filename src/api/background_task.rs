@@ -7,11 +7,11 @@ use poem_openapi::param::{Path, Query};
 use poem_openapi::{Enum, Object, OpenApi};
 use serde::{Deserialize, Serialize};
 
-use super::answer::Answer;
 use super::auth::Organization;
-use super::error::{ApiError, Read};
-use super::paging::{Iterates, Limit, ListOut, ListQuery, Ordering, ascending};
-use super::wire::Instant;
+use super::wire::error::{ApiError, Read};
+use super::wire::paging::{Iterates, Limit, ListOut, ListQuery, Ordering, ascending};
+use super::wire::response::Answer;
+use super::wire::values::Instant;
 use super::{ApiState, Tag};
 use crate::domain::id::Prefix;
 use crate::domain::task::{TaskKind, TaskStatus};

@@ -8,8 +8,8 @@ use poem::web::Data;
 use poem_openapi::{Object, OpenApi};
 use serde::{Deserialize, Serialize};
 
-use super::answer::{Answer, Empty};
-use super::error::{ApiError, Read};
+use super::wire::error::{ApiError, Read};
+use super::wire::response::{Answer, Empty};
 use super::{ApiState, Tag};
 use crate::error::{Error, Result};
 use crate::store::ping;

@@ -11,15 +11,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::answer::{Accepted, Answer, Empty};
 use super::application::ApplicationIn;
 use super::auth::{Caller, Organization};
-use super::body::Body;
-use super::error::{ApiError, Read, Write};
-use super::filters::{EventTypes, MessageQuery};
-use super::idempotency::IdempotencyKey;
-use super::paging::{Limit, ListOut, ListQuery};
-use super::wire::{Instant, JsonText, object};
+use super::wire::body::Body;
+use super::wire::error::{ApiError, Read, Write};
+use super::wire::filters::{EventTypes, MessageQuery};
+use super::wire::idempotency::IdempotencyKey;
+use super::wire::paging::{Limit, ListOut, ListQuery};
+use super::wire::response::{Accepted, Answer, Empty};
+use super::wire::values::{Instant, JsonText, object};
 use super::{ApiState, Tag};
 use crate::domain::id::Prefix;
 use crate::domain::payload::check_payload;
@@ -27,10 +27,11 @@ use crate::error::Result;
 use crate::service;
 use crate::service::message::Draft;
 use crate::store::application::Content;
+use crate::store::database::request;
 use crate::store::entity::message::Model;
 use crate::store::idempotency::Key;
 use crate::store::intake::{self, NewMessage};
-use crate::store::{Store, message, request};
+use crate::store::{Store, message};
 
 /// Stands for a payload that was not asked for.
 const NOT_ASKED: &str = "{}";

@@ -1,48 +1,26 @@
 //! HTTP in: poem-openapi resources, auth, paging, errors and the API document. Reads go to store, writes to service.
 //! Must not: decide rules, write rows. Called by app, cli (the document) and the tests.
 
-mod answer;
 mod application;
 mod attempt;
 mod auth;
-mod authentication;
 mod background_task;
-mod body;
-mod cloud_only;
-mod connection;
-mod delivery;
-mod delivery_body;
-mod docs;
+mod document;
 mod endpoint;
-mod endpoint_body;
-mod endpoint_secret;
-mod endpoint_stats;
-mod error;
 mod event_type;
-mod fields;
-mod filters;
 mod health;
-mod idempotency;
-pub mod listener;
+pub mod http;
 mod message;
-mod openapi;
 mod operational;
-mod operational_body;
-mod paging;
-mod probes;
-mod replay;
-mod requests;
-mod routes;
-mod send_example;
+mod portal;
 mod state;
-mod status;
 mod wire;
 mod yaml;
 
 pub use auth::AdminToken;
-pub use openapi::{document, document_yaml};
-pub use probes::{Probes, probe_routes};
-pub use routes::routes;
+pub use document::{document, document_yaml};
+pub use http::probes::{Probes, probe_routes};
+pub use http::routes::routes;
 pub use state::ApiState;
 
 /// All operations, in the order of the document.
@@ -50,16 +28,16 @@ type Operations = (
     application::Applications,
     event_type::EventTypes,
     endpoint::Endpoints,
-    endpoint_secret::EndpointSecrets,
-    send_example::SendExample,
-    endpoint_stats::EndpointStatistics,
+    endpoint::secret::EndpointSecrets,
+    endpoint::example::SendExample,
+    endpoint::stats::EndpointStatistics,
     message::Messages,
     attempt::Attempts,
     operational::OperationalWebhooks,
-    delivery::Deliveries,
-    replay::Replays,
+    attempt::results::Deliveries,
+    endpoint::replay::Replays,
     background_task::BackgroundTasks,
-    authentication::Authentication,
+    portal::Authentication,
     health::Health,
 );
 

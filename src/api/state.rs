@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::auth::AdminToken;
-use super::probes::Probes;
+use super::http::probes::Probes;
 use crate::domain::target::TargetPolicy;
 use crate::store::Store;
 use crate::store::intake::Intake;

@@ -12,7 +12,8 @@ use crate::config::{
 use crate::domain::encryption_keys::EncryptionKeys;
 use crate::domain::secret::Encryptor;
 use crate::error::{Error, Kind, Result};
-use crate::store::{ANSWER_DEADLINE, ConnectOptions, Hold, Store, schema, sqlite_path};
+use crate::store::database::schema;
+use crate::store::{ANSWER_DEADLINE, ConnectOptions, Hold, Store, sqlite_path};
 
 /// How long an operator's command waits for the database to come up.
 pub const COMMAND_PATIENCE: Duration = Duration::from_secs(30);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::listener::{self, Limits};
+use crate::api::http::listener::{self, Limits};
 use crate::api::{Probes, probe_routes};
 use crate::error::{Error, Result};
 use crate::loops::Loops;

@@ -14,7 +14,8 @@ use crate::app;
 use crate::clock::Clock;
 use crate::config::{DatabaseSettings, KeySettings};
 use crate::error::{Error, Result};
-use crate::store::{Hold, Store, backup, sqlite_path};
+use crate::store::database::backup;
+use crate::store::{Hold, Store, sqlite_path};
 
 #[derive(Args)]
 #[command(after_help = NOTES)]

@@ -9,7 +9,7 @@ use crate::app;
 use crate::clock::Clock;
 use crate::config::{DatabaseSettings, MigrateSettings};
 use crate::error::{Error, Result};
-use crate::store::schema::{self, Change, StepState};
+use crate::store::database::schema::{self, Change, StepState};
 use crate::store::{ConnectOptions, Hold, Store, sqlite_path};
 
 /// How long a migration waits for another one of the same SQLite file.

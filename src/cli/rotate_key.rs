@@ -8,7 +8,8 @@ use crate::clock::Clock;
 use crate::config::{DatabaseSettings, KeySettings};
 use crate::error::{Error, Result};
 use crate::service::key_rotation::{Rotated, Tally, rotate};
-use crate::store::{Hold, Store, schema, sqlite_path};
+use crate::store::database::schema;
+use crate::store::{Hold, Store, sqlite_path};
 
 #[derive(Args)]
 #[command(after_help = NOTES)]

@@ -10,9 +10,10 @@ use tokio_util::task::TaskTracker;
 use super::Shared;
 use crate::crash_point;
 use crate::error::{Error, Result};
-use crate::store::handoff::{Handoff, Lane};
+use crate::slots::{Handoff, Lane};
+use crate::store::database::outage;
 use crate::store::queue::{self, Lease, LeaseTerms};
-use crate::store::{Store, outage, ran_too_long};
+use crate::store::{Store, ran_too_long};
 
 /// The net under every wake-up: what is due is found this often by itself.
 const POLL: Duration = Duration::from_secs(1);

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::{Shared, has_replicas};
 use crate::error::Result;
-use crate::store::{outage, queue};
+use crate::store::database::outage;
+use crate::store::queue;
 
 const PERIOD: Duration = Duration::from_secs(1);
 /// Leases that are younger than this are left alone, which are all of them while outcomes are settled in time.

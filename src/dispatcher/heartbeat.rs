@@ -11,8 +11,10 @@ use tokio_util::sync::CancellationToken;
 use super::look::rest;
 use super::take_over::Seen;
 use crate::error::Result;
-use crate::store::handoff::{BEAT_IS_LATE, Handoff};
-use crate::store::{Store, outage, process};
+use crate::slots::{BEAT_IS_LATE, Handoff};
+use crate::store::Store;
+use crate::store::database::outage;
+use crate::store::queue::process;
 
 /// Four a second, so that death is noticed, by the rule below, less than five seconds after it.
 const PERIOD: Duration = Duration::from_millis(250);

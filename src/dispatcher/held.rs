@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::sender::Sent;
-use crate::store::handoff::Unsettled;
+use crate::slots::Unsettled;
 use crate::store::queue::Lease;
 
 /// By delivery id.

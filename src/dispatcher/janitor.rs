@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::id::Prefix;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
-use crate::store::{Store, Tx, background_task, deleted, event_id, idempotency, outage, process, retention, token};
+use crate::store::database::outage;
+use crate::store::queue::process;
+use crate::store::{Store, Tx, background_task, deleted, event_id, idempotency, retention, token};
 
 const PERIOD: Duration = Duration::from_secs(60);
 /// Rows in one transaction: SQLite's other writers wait for it, some 10 ms.

@@ -10,8 +10,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Result;
-use crate::store::handoff::Handoff;
-use crate::store::{Store, outage, queue};
+use crate::slots::Handoff;
+use crate::store::database::outage;
+use crate::store::{Store, queue};
 
 const PERIOD: Duration = Duration::from_secs(1);
 /// The pause if the last look has left something, and how many times as long as the look it is at least: 100,000 endpoints

@@ -13,10 +13,10 @@ mod janitor;
 mod look;
 mod name_servers;
 mod names;
+mod planner_statistics;
 mod sender;
 mod settler;
 mod shares;
-mod statistics;
 mod take_over;
 mod tasks;
 
@@ -45,9 +45,10 @@ use crate::domain::retry::RetrySchedule;
 use crate::domain::target::TargetPolicy;
 use crate::error::Result;
 use crate::loops::Loops;
-use crate::store::handoff::Handoff;
+use crate::slots::Handoff;
+use crate::store::database::outage;
 use crate::store::queue::{self, Lease};
-use crate::store::{Backend, Store, outage};
+use crate::store::{Backend, Store};
 
 /// A lease outlasts the attempt's deadline by what may pass before the attempt begins, and by the margin that must be
 /// left when it does.
@@ -204,9 +205,9 @@ impl Dispatcher {
         loops.spawn("janitor", &ended, janitor.run(ended.clone()));
         let replicated = has_replicas(&shared.store);
         if replicated {
-            let notify = crate::store::notify::run(shared.store.clone(), ended.clone());
+            let notify = crate::store::queue::notify::run(shared.store.clone(), ended.clone());
             loops.spawn("listener for announcements", &ended, notify);
-            let statistics = statistics::run(shared.store.for_background(), ended.clone());
+            let statistics = planner_statistics::run(shared.store.for_background(), ended.clone());
             loops.spawn("renewal of statistics", &ended, statistics);
             let take_over = take_over.run(heartbeat.seen(), ended.clone());
             loops.spawn("take-over", &ended, take_over);

@@ -18,18 +18,19 @@ use super::exchange::{NoAnswer, exchange};
 use super::names::{PublicNames, asked_by};
 use super::shares::Shares;
 use crate::domain::delivery::{Decision, Outcome, answer_text, decide};
+use crate::domain::health::judge;
 use crate::domain::id::Prefix;
 use crate::domain::retry::RetrySchedule;
 use crate::domain::secret::EndpointSecret;
 use crate::domain::signature::sign;
-use crate::domain::standing::judge;
 use crate::domain::target::{NOT_CALLED, TargetPolicy, literal_address, parse_url};
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Result};
+use crate::slots::Unsettled;
+use crate::store::Store;
+use crate::store::database::outage;
 use crate::store::entity::endpoint::StoredSecret;
-use crate::store::handoff::Unsettled;
 use crate::store::queue::{self, AttemptRow, Content, Lease, Settlement, Target};
-use crate::store::{Store, outage};
 
 /// What the lease must still cover beyond the attempt's deadline when the attempt begins: time to settle it.
 const SETTLE_MARGIN: Duration = Duration::from_secs(5);

@@ -13,8 +13,9 @@ use super::sender::Sent;
 use super::{Shared, extension, has_replicas};
 use crate::crash_point;
 use crate::error::{Error, Kind, Result};
+use crate::store::database::outage;
 use crate::store::queue::{self, AttemptRow, Settled};
-use crate::store::{is_system_error, outage, took_too_long};
+use crate::store::{is_system_error, took_too_long};
 
 /// Outcomes in one transaction. When more wait, a part of them is written by one too, however they are divided.
 pub(super) const BATCH: usize = 256;

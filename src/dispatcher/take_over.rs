@@ -16,7 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::look::rest;
 use crate::error::Result;
-use crate::store::{Store, outage, process};
+use crate::store::Store;
+use crate::store::database::outage;
+use crate::store::queue::process;
 
 /// Twice this, and a lease of an unknown owner is free: well before it ends by itself, and time enough for its own process
 /// to sweep in between.

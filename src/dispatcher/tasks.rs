@@ -10,10 +10,11 @@ use tokio_util::sync::CancellationToken;
 use crate::crash_point;
 use crate::domain::task::TaskStatus;
 use crate::error::Result;
+use crate::slots::Handoff;
+use crate::store::database::outage;
 use crate::store::entity::background_task::Model as Task;
-use crate::store::handoff::Handoff;
 use crate::store::queue;
-use crate::store::{Store, Tx, background_task as task, outage};
+use crate::store::{Store, Tx, background_task as task};
 
 /// How often the tasks are looked at where none is due.
 const POLL: Duration = Duration::from_secs(1);

@@ -7,8 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use sea_orm::{DeriveActiveEnum, EnumIter};
 use std::time::Duration;
 
+use super::health::GONE;
 use super::retry::RetrySchedule;
-use super::standing::GONE;
 use super::timestamp::Timestamp;
 
 const ANSWER_MAX: usize = 20_000;

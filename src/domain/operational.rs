@@ -7,8 +7,8 @@
 use serde::Serialize;
 
 use super::delivery::{Decision, Trigger};
+use super::health::FAILING;
 use super::id::Prefix;
-use super::standing::FAILING;
 
 /// What an operational endpoint can ask for.
 pub const EVENT_TYPES: [&str; 7] = [

@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use crate::crash_point;
 use crate::error::{Error, Kind, Result};
-use crate::store::handoff::BEAT_IS_LATE;
+use crate::slots::BEAT_IS_LATE;
+use crate::store::database::outage;
+use crate::store::queue::process;
 use crate::store::sealed::{self, Page, Place};
-use crate::store::{Store, installation, outage, process};
+use crate::store::{Store, installation};
 
 /// A page meets a deadlock or a restarted database now and then; after so many tries the command gives up.
 const TRIES: u32 = 5;

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use sea_orm::sea_query::Expr;
 use sea_orm::{ActiveValue, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Select};
 
+use super::database::page::{Page, PageRequest, fetch};
+use super::database::source::Source;
+use super::database::tx::Tx;
 use super::entity::application::{ActiveModel, Column, Entity, Model};
 use super::entity::json_text::JsonText;
-use super::page::{Page, PageRequest, fetch};
-use super::source::Source;
-use super::tx::Tx;
 use crate::domain::id::Prefix;
 use crate::domain::identifier::check_identifier;
 use crate::error::{Error, Kind, Result};

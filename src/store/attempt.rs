@@ -4,11 +4,11 @@
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, EntityTrait, Iterable, QueryFilter, QuerySelect};
 
+use super::database::page::{Page, PageRequest, fetch, fetch_within};
+use super::database::source::Source;
+use super::database::tx::Tx;
 use super::entity::attempt::{Column, Entity, Model};
 use super::message;
-use super::page::{Page, PageRequest, fetch, fetch_within};
-use super::source::Source;
-use super::tx::Tx;
 use crate::domain::id::Prefix;
 use crate::domain::identifier::check_identifier;
 use crate::domain::timestamp::Timestamp;

@@ -6,11 +6,11 @@ use sea_orm::{
     QueryFilter, QueryOrder, QuerySelect, Select, Statement,
 };
 
+use super::database::page::{Page, PageRequest, fetch};
+use super::database::source::Source;
 use super::entity::background_task::{ActiveModel, Column, Entity, Model};
 use super::entity::json_text::JsonText;
-use super::page::{Page, PageRequest, fetch};
 use super::retention::delete_found;
-use super::source::Source;
 use super::{Store, Tx};
 use crate::domain::id::Prefix;
 use crate::domain::identifier::check_identifier;

@@ -3,9 +3,9 @@
 
 use sea_orm::{ConnectionTrait, QueryResult, Statement};
 
+use super::database::rows::{Column, Rows, statement};
+use super::database::tx::Tx;
 use super::retention::{HISTORY, delete_found};
-use super::rows::{Column, Rows, statement};
-use super::tx::Tx;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
 

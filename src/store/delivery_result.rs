@@ -7,10 +7,10 @@ use sea_orm::{
     QueryTrait, Select,
 };
 
+use super::database::page::{Page, PageRequest, fetch, window};
+use super::database::source::Source;
 use super::entity::delivery_result::{Column, Entity, Model};
 use super::message;
-use super::page::{Page, PageRequest, fetch, window};
-use super::source::Source;
 use crate::domain::delivery::ResultState;
 use crate::domain::id::Prefix;
 use crate::error::Result;

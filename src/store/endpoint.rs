@@ -9,11 +9,11 @@ use sea_orm::{
 };
 
 use super::application::set;
+use super::database::page::{Page, PageRequest, fetch_within};
+use super::database::source::Source;
+use super::database::tx::Tx;
 use super::entity::endpoint::{ActiveModel, Column, Entity, Model, StoredHeaders, StoredSecret};
 use super::entity::json_text::JsonText;
-use super::page::{Page, PageRequest, fetch_within};
-use super::source::Source;
-use super::tx::Tx;
 use crate::domain::id::Prefix;
 use crate::domain::identifier::check_identifier;
 use crate::domain::timestamp::Timestamp;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, Statement};
 
+use super::database::rows::{Column, Rows, statement};
+use super::database::tx::Tx;
 use super::retention::delete_found;
-use super::rows::{Column, Rows, statement};
-use super::tx::Tx;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
 

@@ -6,10 +6,10 @@ use sea_orm::{
 };
 
 use super::application::set;
+use super::database::page::{Page, PageRequest, fetch_within};
+use super::database::source::Source;
+use super::database::tx::Tx;
 use super::entity::event_type::{ActiveModel, Column, Entity, Model};
-use super::page::{Page, PageRequest, fetch_within};
-use super::source::Source;
-use super::tx::Tx;
 use crate::domain::id::Prefix;
 use crate::domain::identifier::check_identifier;
 use crate::error::{Error, Kind, Result};

@@ -6,9 +6,9 @@ use std::time::Duration;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, Statement, TryInsertResult};
 
+use super::database::tx::Tx;
 use super::entity::idempotency::{ActiveModel, Column, Entity, Model};
 use super::retention::delete_found;
-use super::tx::Tx;
 use crate::domain::encryption_keys::EncryptionKeys;
 use crate::domain::secret::{SEAL_VERSION, SealError};
 use crate::domain::timestamp::Timestamp;

@@ -3,8 +3,8 @@
 
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 
+use super::database::source::Source;
 use super::entity::installation::{ActiveModel, Column, Entity, Model};
-use super::source::Source;
 use super::{Store, Tx};
 use crate::domain::encryption_keys::EncryptionKeys;
 use crate::domain::secret::Encryptor;

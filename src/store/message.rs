@@ -6,12 +6,12 @@ use std::collections::HashMap;
 use sea_orm::sea_query::{Expr, ExprTrait, IntoColumnRef, Query};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect, Statement};
 
-use super::backend::{Backend, contains};
+use super::database::backend::{Backend, contains};
+use super::database::page::{Between, Page, PageRequest, fetch, reserve};
+use super::database::source::Source;
+use super::database::tx::Tx;
 use super::entity::message::{Column, Entity, Model};
 use super::entity::message_content as content;
-use super::page::{Between, Page, PageRequest, fetch, reserve};
-use super::source::Source;
-use super::tx::Tx;
 use crate::domain::id::Prefix;
 use crate::domain::identifier::check_identifier;
 use crate::error::{Error, Result};

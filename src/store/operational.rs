@@ -7,12 +7,12 @@ use std::time::Duration;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 
 use super::application;
+use super::database::rows::{Column, Rows, Write, execute_all};
+use super::database::source::Source;
+use super::database::tx::Tx;
 use super::entity::application::{Entity, Model};
 use super::entity::endpoint;
 use super::entity::json_text::JsonText;
-use super::rows::{Column, Rows, Write, execute_all};
-use super::source::Source;
-use super::tx::Tx;
 use crate::domain::filter::{self, EndpointFilter};
 use crate::domain::id::Prefix;
 use crate::domain::operational::Event;

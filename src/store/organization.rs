@@ -2,9 +2,9 @@
 
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
+use super::database::source::Source;
+use super::database::tx::Tx;
 use super::entity::organization::{ActiveModel, Column, Entity, Model};
-use super::source::Source;
-use super::tx::Tx;
 use crate::domain::id::Prefix;
 use crate::error::Result;
 

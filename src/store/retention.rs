@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, Statement, Value};
 
-use super::backend::Backend;
-use super::connect::Store;
-use super::rows::{Column, Rows, statement};
-use super::tx::Tx;
+use super::database::backend::Backend;
+use super::database::connect::Store;
+use super::database::rows::{Column, Rows, statement};
+use super::database::tx::Tx;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
 

@@ -4,10 +4,10 @@
 use sea_orm::sea_query::{Expr, ExprTrait, LockType};
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
+use super::database::tx::Tx;
 use super::entity::json_text::JsonText;
 use super::entity::{endpoint, idempotency};
 use super::idempotency::resealed;
-use super::tx::Tx;
 use crate::error::Result;
 
 /// Rows of a page: locked for no longer than a few milliseconds.

@@ -3,11 +3,11 @@
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Statement};
 
+use super::database::source::Source;
+use super::database::tx::Tx;
 use super::entity::api_token::{Column, Entity, Model};
 use super::entity::json_text::JsonText;
 use super::retention::delete_found;
-use super::source::Source;
-use super::tx::Tx;
 use crate::domain::capability::Capability;
 use crate::domain::id::Prefix;
 use crate::domain::timestamp::Timestamp;

@@ -4,8 +4,9 @@
 use poem::endpoint::BoxEndpoint;
 use poem::http::{HeaderMap, Method, StatusCode};
 use poem::{Endpoint, EndpointExt, Request, Response};
-use postrider::api::listener::{self, Limits};
-use postrider::api::{AdminToken, ApiState, Probes, routes};
+use postrider::api::http::listener::{self, Limits};
+use postrider::api::routes;
+use postrider::api::{AdminToken, ApiState, Probes};
 use postrider::domain::token;
 use postrider::service;
 use serde_json::Value;

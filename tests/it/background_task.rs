@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use postrider::domain::task::{TaskKind, Window};
 use postrider::domain::timestamp::Timestamp;
+use postrider::slots::Caps;
 use postrider::store::background_task::{self, NewTask};
-use postrider::store::handoff::Caps;
 use serde_json::json;
 
 use crate::api::Api;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
 use postrider::clock::Clock;
-use postrider::store::handoff::Caps;
+use postrider::slots::Caps;
 
 use crate::harness::{Answer, DEADLINE, Gate, Receiver, Rig, START, Shape, TestDatabase, within};
 use crate::intake::{lock, wait_for_blocked};

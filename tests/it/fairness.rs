@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use postrider::store::handoff::{Caps, Lane};
+use postrider::slots::{Caps, Lane};
 
 use crate::harness::{Answer, DEADLINE, Gate, Receiver, Rig, Shape, TestDatabase, within};
 
@@ -280,7 +280,7 @@ both!(what_is_parked_while_a_claim_runs_is_not_forgotten, async |db| {
     let rig = capped(db, 8, 2).await;
     let endpoint: std::sync::Arc<str> = "ep_e".into();
     rig.handoff.set_parked([&endpoint]);
-    let turn = |handoff: &std::sync::Arc<postrider::store::handoff::Handoff>| handoff.parked_with_room(8).len();
+    let turn = |handoff: &std::sync::Arc<postrider::slots::Handoff>| handoff.parked_with_room(8).len();
     assert_eq!(turn(&rig.handoff), 1);
     rig.handoff.set_parked([&endpoint]);
     rig.handoff.unset_parked([&endpoint]);

@@ -8,8 +8,8 @@ use poem::test::TestClient;
 use postrider::api::{Probes, probe_routes};
 use postrider::domain::id::Prefix;
 use postrider::domain::timestamp::Timestamp;
-use postrider::store::handoff::Lane;
-use postrider::store::process;
+use postrider::slots::Lane;
+use postrider::store::queue::process;
 use postrider::store::queue::{self, LeaseTerms};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement, TransactionTrait, Value};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use postrider::error::{Kind as ErrorKind, Result};
-use postrider::store::handoff::Caps;
+use postrider::slots::Caps;
 use postrider::store::idempotency::Key;
 use postrider::store::intake::{Accepted, NewMessage};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, TransactionTrait};

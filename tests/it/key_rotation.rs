@@ -8,7 +8,7 @@ use postrider::clock::Clock;
 use postrider::domain::secret::Encryptor;
 use postrider::service::key_rotation::{Rotated, rotate};
 use postrider::store::installation::begin_key_rotation;
-use postrider::store::process::insert_process;
+use postrider::store::queue::process::insert_process;
 use sea_orm::DatabaseConnection;
 use serde_json::{Value, json};
 

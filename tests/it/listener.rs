@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use poem::endpoint::make;
 use poem::{Endpoint, EndpointExt, Request, Response};
-use postrider::api::listener::{self, Limits};
+use postrider::api::http::listener::{self, Limits};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};

@@ -1,7 +1,7 @@
 //! `app migrate`, and what a program makes of a schema that is older or newer than itself.
 
 use postrider::clock::Clock;
-use postrider::store::schema;
+use postrider::store::database::schema;
 use sea_orm::ConnectionTrait;
 
 use crate::harness::{Kind, Program, TestDatabase, rows};

@@ -1,7 +1,7 @@
 //! The migrations on both databases: there and back and there again, and by several processes at once.
 
 use postrider::clock::Clock;
-use postrider::store::schema::{self, Change, StepState};
+use postrider::store::database::schema::{self, Change, StepState};
 use sea_orm::{ConnectionTrait, DatabaseConnection};
 
 use crate::harness::{Kind, TestDatabase, rows};

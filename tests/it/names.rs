@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use postrider::domain::target::NOT_CALLED;
-use postrider::store::handoff::Caps;
+use postrider::slots::Caps;
 
 use crate::harness::{Answer, DEADLINE, NameServer, Receiver, Rig, Shape, TestDatabase, Zone, rows, within};
 

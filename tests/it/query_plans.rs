@@ -7,16 +7,17 @@ use std::time::Duration;
 
 use postrider::clock::Clock;
 use postrider::domain::delivery::{Decision, Trigger};
-use postrider::domain::standing::Standing;
+use postrider::domain::health::Standing;
 use postrider::domain::task::{ReplayFilter, ReplayState, TaskKind, Window};
 use postrider::domain::timestamp::Timestamp;
+use postrider::slots::{Caps, Handoff, Lane};
 use postrider::store::background_task::{self, NewTask};
+use postrider::store::deleted;
 use postrider::store::event_id;
-use postrider::store::handoff::{Caps, Handoff, Lane};
 use postrider::store::idempotency::{self, Key};
+use postrider::store::queue::process;
 use postrider::store::queue::{self, AttemptRow, Lease, LeaseTerms, Settlement};
 use postrider::store::retention;
-use postrider::store::{deleted, process};
 use sea_orm::{ConnectionTrait, DatabaseConnection};
 use serde_json::json;
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use postrider::store::handoff::Caps;
+use postrider::slots::Caps;
 
 use crate::fairness::backlog;
 use crate::harness::{Answer, DEADLINE, Gate, Receiver, Rig, Shape, TestDatabase};

@@ -16,9 +16,9 @@ use super::insert::{App, DeliveryRow, Fresh};
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Result};
 use crate::store::Store;
-use crate::store::connect::Pools;
+use crate::store::database::connect::Pools;
+use crate::store::database::pool::silent;
 use crate::store::idempotency::{KEPT, Key};
-use crate::store::pool::silent;
 
 /// A worker's own connection, opened at its first batch and again after each failure.
 pub(super) struct Line {

@@ -15,8 +15,8 @@ use crate::domain::filter::{self, EndpointFilter};
 use crate::domain::id::Prefix;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Kind, Result};
+use crate::slots::{Handoff, Place, Slot};
 use crate::store::Store;
-use crate::store::handoff::{Handoff, Place, Slot};
 use crate::store::idempotency::another_body;
 use crate::store::queue::{Content, LARGE_BODY, Lease, Target};
 

@@ -10,11 +10,11 @@ use super::known::Named;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
 use crate::store::Tx;
+use crate::store::database::rows::{Column, Rows, Write, execute_all, statement};
+use crate::store::database::source::Source;
 use crate::store::entity::json_text::JsonText;
 use crate::store::event_id;
 use crate::store::queue::{TARGET_BUT_HEADERS, Target, TargetRow};
-use crate::store::rows::{Column, Rows, Write, execute_all, statement};
-use crate::store::source::Source;
 
 /// Bytes of an endpoint's headers as they are stored. Larger ones are read when they are to be sent: a thousand endpoints
 /// with all the headers that they may have would hold up whatever else is to be accepted.

@@ -9,8 +9,8 @@ use super::Member;
 use super::insert::channels;
 use crate::error::Result;
 use crate::store::Tx;
+use crate::store::database::rows::{Column, Rows, Write, statement};
 use crate::store::idempotency::{KEPT, Key};
-use crate::store::rows::{Column, Rows, Write, statement};
 
 /// Claims the keys with their replies; an expired key counts as absent. Answers the keys that have a reply already,
 /// from an earlier request or from an earlier try of this one.

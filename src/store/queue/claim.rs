@@ -11,8 +11,8 @@ use super::park::{park, park_rows};
 use crate::domain::delivery::{ResultState, Trigger};
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
-use crate::store::handoff::{Handoff, Lane, Slot};
-use crate::store::rows::{Column, Rows, statement};
+use crate::slots::{Handoff, Lane, Slot};
+use crate::store::database::rows::{Column, Rows, statement};
 use crate::store::{Backend, Tx};
 
 /// What a claim answers with.

@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, Statement};
 use super::floor::in_index;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
-use crate::store::handoff::Lane;
+use crate::slots::Lane;
 use crate::store::{Backend, Store};
 
 /// Nothing is counted beyond this.

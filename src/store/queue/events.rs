@@ -3,14 +3,14 @@
 
 use sea_orm::{ConnectionTrait, EntityTrait};
 
+use super::health::Changed;
 use super::settle::{AttemptRow, Settlement};
-use super::standing::Changed;
 use crate::domain::delivery::{ResultState, Trigger};
 use crate::domain::operational::{AboutAttempt, AboutEndpoint, Event, LastAttempt, Told, is_operational, tells};
 use crate::error::Result;
 use crate::store::Tx;
+use crate::store::database::rows::{Column, Rows, statement};
 use crate::store::entity::application;
-use crate::store::rows::{Column, Rows, statement};
 
 /// An event and the organization that it is for.
 type Telling = (String, Event);

@@ -23,7 +23,7 @@ use sea_orm::{ConnectionTrait, Statement};
 use crate::domain::id::Prefix;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
-use crate::store::handoff::Lane;
+use crate::slots::Lane;
 use crate::store::{Backend, Store};
 
 /// How far below what has been drained a claim begins: for commits that come after their instant, and for clocks that

@@ -8,10 +8,10 @@ use sea_orm::{ConnectionTrait, FromQueryResult};
 use crate::domain::delivery::Trigger;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
+use crate::slots::Slot;
+use crate::store::database::rows::{Column, Rows, statement};
 use crate::store::entity::endpoint::{StoredHeaders, StoredSecret};
 use crate::store::entity::json_text::JsonText;
-use crate::store::handoff::Slot;
-use crate::store::rows::{Column, Rows, statement};
 use crate::store::{Backend, Store, Tx};
 
 /// Where to send: the endpoint as it was when the lease was made.

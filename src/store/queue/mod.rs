@@ -4,23 +4,25 @@ mod claim;
 mod depth;
 mod events;
 mod floor;
+mod health;
 mod lease;
+pub mod notify;
 mod park;
+mod planner_statistics;
+pub mod process;
 mod replay;
 mod resend;
 mod settle;
-mod standing;
-mod statistics;
 
 pub use claim::{DueClaim, claim, claim_parked, claim_parked_statement, claim_statement, release_lost};
 pub use depth::{DEPTH_MOST, Depth, find_depth, find_oldest_snapshot, find_parked_depth};
 pub use floor::{Floors, lift};
+pub use health::Changed;
 pub use lease::{
     Content, LARGE_BODY, Lease, LeaseTerms, TARGET_BUT_HEADERS, Target, TargetRow, Throttle, extend, find_body, release,
 };
 pub use park::{list_parked, park};
+pub use planner_statistics::renew_statistics;
 pub use replay::{count_parked, find_replay_target, replay_next};
 pub use resend::insert_manual;
 pub use settle::{AttemptRow, Settled, Settlement, settle};
-pub use standing::Changed;
-pub use statistics::renew_statistics;

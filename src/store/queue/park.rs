@@ -7,8 +7,8 @@ use sea_orm::{ConnectionTrait, Statement};
 
 use super::floor::in_index;
 use crate::error::Result;
-use crate::store::handoff::Lane;
-use crate::store::rows::{Column, Rows, statement};
+use crate::slots::Lane;
+use crate::store::database::rows::{Column, Rows, statement};
 use crate::store::{Store, Tx};
 
 /// How many due rows, oldest first, one claim looks through for more rows of saturated endpoints.

@@ -9,10 +9,10 @@ use crate::domain::task::{ReplayState, TaskKind};
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
 use crate::store::background_task::looks_at;
+use crate::store::database::rows::{Column, Rows, statement};
 use crate::store::entity::background_task::Model as Task;
 use crate::store::entity::endpoint::Model as Endpoint;
 use crate::store::entity::{attempt, message};
-use crate::store::rows::{Column, Rows, statement};
 use crate::store::{Tx, endpoint};
 
 /// A row of the window.

@@ -6,13 +6,13 @@ use std::collections::HashSet;
 use sea_orm::{ConnectionTrait, Value};
 
 use super::events::find_events;
-use super::standing::{Changed, change_standing};
+use super::health::{Changed, change_standing};
 use crate::domain::delivery::{Decision, ResultState, Trigger};
-use crate::domain::standing::Standing;
+use crate::domain::health::Standing;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
+use crate::store::database::rows::{Column, Rows, Write, execute_all, statement};
 use crate::store::operational;
-use crate::store::rows::{Column, Rows, Write, execute_all, statement};
 use crate::store::{Backend, Tx};
 
 /// One HTTP try, as it is recorded.

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use postrider::clock::Clock;
 use postrider::config::USUAL_CONNECTIONS;
-use postrider::store::{self, Store, schema};
+use postrider::store::database::schema;
+use postrider::store::{self, Store};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, QueryResult, Statement};
 use url::Url;
 

@@ -12,7 +12,7 @@ use postrider::domain::secret::{Encryptor, EndpointSecret};
 use postrider::domain::timestamp::Timestamp;
 use postrider::error::Result;
 use postrider::loops::Loops;
-use postrider::store::handoff::{Caps, Handoff};
+use postrider::slots::{Caps, Handoff};
 use postrider::store::intake::{Accepted, Intake, Limits, NewMessage};
 use postrider::store::{ANSWER_DEADLINE, Store};
 use sea_orm::{ConnectionTrait, DatabaseConnection, Statement, Value};

@@ -1,0 +1,277 @@
+//! Attempts over REST: what was tried, and what was answered. Reads go to store, writes to service.
+
+pub mod results;
+pub mod results_body;
+pub mod status;
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::param::{Path, Query};
+use poem_openapi::{Object, OpenApi};
+use serde::{Deserialize, Serialize};
+
+use self::status::Status;
+use super::auth::{Caller, Organization};
+use super::wire::error::{ApiError, Read, Write};
+use super::wire::filters::{EventTypes, MessageQuery};
+use super::wire::paging::{Limit, ListOut, ListQuery, bad_query};
+use super::wire::response::{Answer, Empty};
+use super::wire::values::Instant;
+use super::{ApiState, Tag};
+use crate::domain::delivery::Trigger;
+use crate::domain::id::Prefix;
+use crate::error::Result;
+use crate::service;
+use crate::store::attempt::{self, Filter, Of};
+use crate::store::entity::attempt::Model;
+use crate::store::{Page, PageRequest, Store, endpoint, message};
+
+/// One try to deliver a message to an endpoint.
+#[derive(Debug, Deserialize, Object, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+pub struct MessageAttemptOut {
+    id: String,
+    msg_id: String,
+    endpoint_id: String,
+    /// What was called.
+    url: String,
+    /// 0: success; 2: failure.
+    status: i64,
+    status_text: String,
+    /// 0: by the message and its retry schedule; 1: asked for by hand.
+    trigger_type: i32,
+    /// 0: there was no answer.
+    response_status_code: i32,
+    response_duration_ms: i64,
+    /// What was answered, or why nothing was; `{}` where it was not asked for.
+    response: String,
+    /// When the message is tried again here; null after a success and after the last failure.
+    #[oai(nullable)]
+    next_attempt: Option<Instant>,
+    timestamp: Instant,
+}
+
+impl MessageAttemptOut {
+    fn new(row: Model, with_content: bool) -> Self {
+        let status = Status::of_attempt(row.delivered);
+        Self {
+            id: row.id,
+            msg_id: row.message_id,
+            endpoint_id: row.endpoint_id,
+            url: row.url,
+            status: status.number(),
+            status_text: status.text(),
+            trigger_type: match row.trigger {
+                Trigger::Scheduled => 0,
+                Trigger::Manual => 1,
+            },
+            response_status_code: row.response_status,
+            response_duration_ms: row.duration_ms,
+            response: if with_content { row.response } else { "{}".to_owned() },
+            next_attempt: row.next_at.map(Instant),
+            timestamp: Instant(row.created_at),
+        }
+    }
+}
+
+/// The filters on an attempt itself.
+struct AttemptQuery {
+    message: MessageQuery,
+    status: Query<Option<i64>>,
+    status_code_class: Query<Option<i32>>,
+}
+
+impl AttemptQuery {
+    /// The page and the filter; none where no attempt can pass it.
+    fn read(self) -> Result<(PageRequest, Option<Filter>)> {
+        let (page, message) = self.message.read(Prefix::Attempt)?;
+        let status_class = match self.status_code_class.0 {
+            Some(class) if ![0, 100, 200, 300, 400, 500].contains(&class) => {
+                return Err(bad_query("status_code_class", "must be 0, 100, 200, 300, 400 or 500"));
+            }
+            class => class,
+        };
+        let delivered = match Status::read(self.status)? {
+            None => None,
+            Some(Status::Success) => Some(true),
+            Some(Status::Fail) => Some(false),
+            Some(_) => return Ok((page, None)),
+        };
+        let filter = Filter {
+            message,
+            delivered,
+            status_class,
+        };
+        Ok((page, Some(filter)))
+    }
+}
+
+async fn list_out(
+    store: &Store,
+    app_id: &str,
+    of: Of<'_>,
+    (request, filter): (PageRequest, Option<Filter>),
+    with_content: Option<bool>,
+) -> Result<Answer<ListOut<MessageAttemptOut>>> {
+    let with_content = with_content.unwrap_or(true);
+    let page = match filter {
+        Some(filter) => attempt::list(store, app_id, of, &filter, with_content, &request).await?,
+        None => Page::empty(),
+    };
+    let out = |row| Ok(MessageAttemptOut::new(row, with_content));
+    Answer::ok(&ListOut::new(page, &request, |row: &Model| &row.id, out)?)
+}
+
+pub(crate) struct Attempts;
+
+#[OpenApi(prefix_path = "/api/v1", tag = "Tag::MessageAttempt")]
+impl Attempts {
+    /// List a message's attempts
+    #[oai(
+        path = "/app/:app_id/attempt/msg/:msg_id",
+        method = "get",
+        operation_id = "v1.message-attempt.list-by-msg"
+    )]
+    #[allow(clippy::too_many_arguments)]
+    async fn by_message(
+        &self,
+        caller: Caller,
+        state: Data<&Arc<ApiState>>,
+        app_id: Path<String>,
+        msg_id: Path<String>,
+        limit: Query<Option<Limit>>,
+        iterator: Query<Option<String>>,
+        /// 0: successes; 2: failures.
+        status: Query<Option<i64>>,
+        /// 0: without answer; 100, 200, 300, 400, 500: answered in this hundred.
+        status_code_class: Query<Option<i32>>,
+        /// Only where the message is on this channel.
+        channel: Query<Option<String>>,
+        /// Only those at this endpoint, by id or uid; a deleted one is found by its id.
+        endpoint_id: Query<Option<String>>,
+        /// Only those before this instant.
+        before: Query<Option<Instant>>,
+        /// Only those after this instant.
+        after: Query<Option<Instant>>,
+        /// Answer with what was answered; true where it is left out.
+        with_content: Query<Option<bool>>,
+        /// Only where the message is of one of these types: comma-separated, or repeated.
+        event_types: EventTypes,
+    ) -> Result<Answer<ListOut<MessageAttemptOut>>, ApiError<Read>> {
+        let list = ListQuery { limit, iterator };
+        let message = MessageQuery {
+            list,
+            channel,
+            before,
+            after,
+            event_types,
+        };
+        let query = AttemptQuery {
+            message,
+            status,
+            status_code_class,
+        }
+        .read()?;
+        let app = caller.application(&state.store, &app_id.0).await?;
+        let message = message::get(&state.store, &app.id, &msg_id.0).await?;
+        let endpoint = match endpoint_id.0 {
+            Some(named) => Some(endpoint::get_id(&state.store, &app.id, &named).await?),
+            None => None,
+        };
+        let of = Of::Message(&message.id, endpoint.as_deref());
+        Ok(list_out(&state.store, &app.id, of, query, with_content.0).await?)
+    }
+
+    /// List the attempts at an endpoint
+    #[oai(
+        path = "/app/:app_id/attempt/endpoint/:endpoint_id",
+        method = "get",
+        operation_id = "v1.message-attempt.list-by-endpoint"
+    )]
+    #[allow(clippy::too_many_arguments)]
+    async fn by_endpoint(
+        &self,
+        caller: Caller,
+        state: Data<&Arc<ApiState>>,
+        app_id: Path<String>,
+        endpoint_id: Path<String>,
+        limit: Query<Option<Limit>>,
+        iterator: Query<Option<String>>,
+        /// 0: successes; 2: failures.
+        status: Query<Option<i64>>,
+        /// 0: without answer; 100, 200, 300, 400, 500: answered in this hundred.
+        status_code_class: Query<Option<i32>>,
+        /// Only where the message is on this channel.
+        channel: Query<Option<String>>,
+        /// Only those before this instant.
+        before: Query<Option<Instant>>,
+        /// Only those after this instant.
+        after: Query<Option<Instant>>,
+        /// Answer with what was answered; true where it is left out.
+        with_content: Query<Option<bool>>,
+        /// Only where the message is of one of these types: comma-separated, or repeated.
+        event_types: EventTypes,
+    ) -> Result<Answer<ListOut<MessageAttemptOut>>, ApiError<Read>> {
+        let list = ListQuery { limit, iterator };
+        let message = MessageQuery {
+            list,
+            channel,
+            before,
+            after,
+            event_types,
+        };
+        let query = AttemptQuery {
+            message,
+            status,
+            status_code_class,
+        }
+        .read()?;
+        let app = caller.application(&state.store, &app_id.0).await?;
+        let endpoint = endpoint::get(&state.store, &app.id, &endpoint_id.0).await?;
+        let of = Of::Endpoint(&endpoint.id);
+        Ok(list_out(&state.store, &app.id, of, query, with_content.0).await?)
+    }
+
+    /// Get an attempt
+    #[oai(
+        path = "/app/:app_id/msg/:msg_id/attempt/:attempt_id",
+        method = "get",
+        operation_id = "v1.message-attempt.get"
+    )]
+    async fn get(
+        &self,
+        caller: Caller,
+        state: Data<&Arc<ApiState>>,
+        app_id: Path<String>,
+        msg_id: Path<String>,
+        attempt_id: Path<String>,
+    ) -> Result<Answer<MessageAttemptOut>, ApiError<Read>> {
+        let app = caller.application(&state.store, &app_id.0).await?;
+        let message = message::get(&state.store, &app.id, &msg_id.0).await?;
+        let row = attempt::get(&state.store, &app.id, &message.id, &attempt_id.0).await?;
+        Ok(Answer::ok(&MessageAttemptOut::new(row, true))?)
+    }
+
+    /// Remove what an attempt was answered
+    ///
+    /// For good: the attempt stays, with `EXPUNGED` as its response.
+    #[oai(
+        path = "/app/:app_id/msg/:msg_id/attempt/:attempt_id/content",
+        method = "delete",
+        operation_id = "v1.message-attempt.expunge-content"
+    )]
+    async fn expunge(
+        &self,
+        caller: Organization,
+        state: Data<&Arc<ApiState>>,
+        app_id: Path<String>,
+        msg_id: Path<String>,
+        attempt_id: Path<String>,
+    ) -> Result<Empty, ApiError<Write>> {
+        let app = caller.0.application(&state.store, &app_id.0).await?;
+        service::attempt::expunge(&state.store, &app, &msg_id.0, &attempt_id.0).await?;
+        Ok(Empty)
+    }
+}

@@ -1,0 +1,170 @@
+//! Messages at endpoints over REST: how they stand there, and sending one again. Reads go to store, writes to service.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::OpenApi;
+use poem_openapi::param::{Path, Query};
+
+use super::results_body::{EndpointMessageOut, MessageEndpointOut};
+use super::status::Status;
+use crate::api::auth::Caller;
+use crate::api::message::payload;
+use crate::api::wire::error::{ApiError, Conditional, Read};
+use crate::api::wire::filters::{EventTypes, MessageQuery};
+use crate::api::wire::idempotency::IdempotencyKey;
+use crate::api::wire::paging::{Iterates, Limit, ListOut, ListQuery};
+use crate::api::wire::response::{Accepted, Answer, Nothing, reply};
+use crate::api::wire::values::Instant;
+use crate::api::{ApiState, Tag};
+use crate::domain::id::Prefix;
+use crate::error::Result;
+use crate::service;
+use crate::store::delivery_result::{self, Filter};
+use crate::store::entity::delivery_result::Model;
+use crate::store::entity::message as message_entity;
+use crate::store::{Page, PageRequest, Store, endpoint, message};
+
+pub(crate) struct Deliveries;
+
+#[OpenApi(prefix_path = "/api/v1", tag = "Tag::MessageAttempt")]
+impl Deliveries {
+    /// List an endpoint's messages
+    ///
+    /// Those that were tried there, each with its state there. A message that was delivered once stays a success,
+    /// whatever a later resend met with. With large payloads a page may hold fewer than `limit`; `done` tells whether it
+    /// is the last.
+    #[oai(
+        path = "/app/:app_id/endpoint/:endpoint_id/msg",
+        method = "get",
+        operation_id = "v1.message-attempt.list-attempted-messages"
+    )]
+    #[allow(clippy::too_many_arguments)]
+    async fn messages(
+        &self,
+        caller: Caller,
+        state: Data<&Arc<ApiState>>,
+        app_id: Path<String>,
+        endpoint_id: Path<String>,
+        limit: Query<Option<Limit>>,
+        iterator: Query<Option<String>>,
+        /// Only those on this channel.
+        channel: Query<Option<String>>,
+        /// 0: delivered; 2: failed for good; 3: tried again later.
+        status: Query<Option<i64>>,
+        /// Only those before this instant.
+        before: Query<Option<Instant>>,
+        /// Only those after this instant.
+        after: Query<Option<Instant>>,
+        /// Answer with payloads; true where it is left out.
+        with_content: Query<Option<bool>>,
+        /// Only those of these types: comma-separated, or repeated.
+        event_types: EventTypes,
+    ) -> Result<Answer<ListOut<EndpointMessageOut>>, ApiError<Read>> {
+        let list = ListQuery { limit, iterator };
+        let (request, filter) = MessageQuery {
+            list,
+            channel,
+            before,
+            after,
+            event_types,
+        }
+        .read(Prefix::Message)?;
+        let status = Status::read(status)?;
+        let app = caller.application(&state.store, &app_id.0).await?;
+        let endpoint = endpoint::get(&state.store, &app.id, &endpoint_id.0).await?;
+        let page = match status.map(Status::state) {
+            Some(None) => Page::empty(),
+            state_wanted => {
+                let filter = Filter {
+                    message: filter,
+                    state: state_wanted.flatten(),
+                };
+                delivery_result::list_by_endpoint(&state.store, &app.id, &endpoint.id, &filter, &request).await?
+            }
+        };
+        let with_content = with_content.0.unwrap_or(true);
+        Ok(messages_out(&state.store, &app.id, page, &request, with_content).await?)
+    }
+
+    /// List a message's endpoints
+    ///
+    /// Those where it was tried, deleted ones too, each with the message's state there.
+    #[oai(
+        path = "/app/:app_id/msg/:msg_id/endpoint",
+        method = "get",
+        operation_id = "v1.message-attempt.list-attempted-destinations"
+    )]
+    async fn endpoints(
+        &self,
+        caller: Caller,
+        state: Data<&Arc<ApiState>>,
+        app_id: Path<String>,
+        msg_id: Path<String>,
+        limit: Query<Option<Limit>>,
+        iterator: Query<Option<String>>,
+    ) -> Result<Answer<ListOut<MessageEndpointOut>>, ApiError<Read>> {
+        let request = ListQuery { limit, iterator }.request(&Iterates::Over(Prefix::Endpoint), true)?;
+        let app = caller.application(&state.store, &app_id.0).await?;
+        let message = message::get(&state.store, &app.id, &msg_id.0).await?;
+        let page = delivery_result::list_by_message(&state.store, &app.id, &message.id, &request).await?;
+        let (page, mut endpoints) =
+            endpoint::with_endpoints(&state.store, &app.id, page, &request, |row| &row.endpoint_id).await?;
+        let page = page.filter_map(|row| Some((endpoints.remove(&row.endpoint_id)?, row)));
+        let out = |(endpoint, row)| Ok(MessageEndpointOut::new(endpoint, &row));
+        Ok(Answer::ok(&ListOut::new(
+            page,
+            &request,
+            |(_, row)| &row.endpoint_id,
+            out,
+        )?)?)
+    }
+
+    /// Send a message to an endpoint again
+    ///
+    /// Once and at once, whether or not it was delivered there before and whatever the endpoint's filter says; a failure is
+    /// not tried again. To an endpoint that is disabled nothing is sent, though the answer is the same.
+    #[oai(
+        path = "/app/:app_id/msg/:msg_id/endpoint/:endpoint_id/resend",
+        method = "post",
+        operation_id = "v1.message-attempt.resend"
+    )]
+    async fn resend(
+        &self,
+        caller: Caller,
+        state: Data<&Arc<ApiState>>,
+        app_id: Path<String>,
+        msg_id: Path<String>,
+        endpoint_id: Path<String>,
+        #[oai(name = "idempotency-key")] key: IdempotencyKey,
+    ) -> Result<Answer<Nothing, Accepted>, ApiError<Conditional>> {
+        let key = key.of(&caller, None);
+        let app = caller.application(&state.store, &app_id.0).await?;
+        let (store, accepted) = (&state.store, reply(202, &Nothing {})?);
+        let done = service::delivery::resend(store, &app, &msg_id.0, &endpoint_id.0, key.as_ref(), accepted).await?;
+        Ok(done.into())
+    }
+}
+
+/// A message that is removed meanwhile is left out.
+async fn messages_out(
+    store: &Store,
+    app_id: &str,
+    page: Page<Model>,
+    request: &PageRequest,
+    with_content: bool,
+) -> Result<Answer<ListOut<EndpointMessageOut>>> {
+    let (page, mut contents) = match with_content {
+        true => message::with_contents(store, app_id, page, request, |row| &row.message_id).await?,
+        false => (page, HashMap::new()),
+    };
+    let ids = page.rows.iter().map(|row| row.message_id.as_str());
+    let mut messages = message::list_by_id(store, app_id, ids).await?;
+    let page = page.filter_map(|row| Some((messages.remove(&row.message_id)?, row)));
+    let out = |(message, row): (message_entity::Model, Model)| {
+        let payload = payload(contents.remove(&message.id), with_content)?;
+        Ok(EndpointMessageOut::new(message, payload, &row))
+    };
+    Answer::ok(&ListOut::new(page, request, |(message, _)| &message.id, out)?)
+}

@@ -1,0 +1,109 @@
+//! What a message at an endpoint looks like on the wire, seen from either of them. Called by delivery.
+
+use poem_openapi::Object;
+use serde::{Deserialize, Serialize};
+
+use super::status::Status;
+use crate::api::wire::values::{Instant, JsonText};
+use crate::store::entity::delivery_result::Model;
+use crate::store::entity::{endpoint, message};
+
+/// A message, and how it stands at one endpoint.
+#[derive(Debug, Deserialize, Object, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+pub struct EndpointMessageOut {
+    id: String,
+    event_type: String,
+    #[oai(nullable)]
+    event_id: Option<String>,
+    #[oai(nullable)]
+    channels: Option<Vec<String>>,
+    /// `{}` where it was not asked for, `{"expired":true}` where it is not kept any more.
+    payload: JsonText,
+    timestamp: Instant,
+    /// 0: delivered; 2: failed for good; 3: tried again later.
+    status: i64,
+    status_text: String,
+    /// When it is tried again here; null where it is not.
+    #[oai(nullable)]
+    next_attempt: Option<Instant>,
+}
+
+impl EndpointMessageOut {
+    pub fn new(message: message::Model, payload: JsonText, row: &Model) -> Self {
+        let status = Status::from(row.state);
+        Self {
+            id: message.id,
+            event_type: message.event_type,
+            event_id: message.event_id,
+            channels: message.channels.map(|list| list.0),
+            payload,
+            timestamp: Instant(message.created_at),
+            status: status.number(),
+            status_text: status.text(),
+            next_attempt: row.next_at.map(Instant),
+        }
+    }
+}
+
+/// An endpoint, and how one message stands there.
+#[derive(Debug, Deserialize, Object, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+pub struct MessageEndpointOut {
+    id: String,
+    #[oai(nullable)]
+    uid: Option<String>,
+    url: String,
+    description: String,
+    disabled: bool,
+    #[oai(nullable)]
+    event_types: Option<Vec<String>>,
+    /// The same as `eventTypes`, as older clients call it.
+    #[oai(nullable, deprecated)]
+    filter_types: Option<Vec<String>>,
+    #[oai(nullable)]
+    channels: Option<Vec<String>>,
+    #[oai(nullable)]
+    throttle_rate: Option<i32>,
+    /// The same as `throttleRate`, as older clients call it.
+    #[oai(nullable, deprecated)]
+    rate_limit: Option<i32>,
+    /// Always 1; older clients want it.
+    #[oai(deprecated)]
+    version: i32,
+    created_at: Instant,
+    updated_at: Instant,
+    /// 0: delivered; 2: failed for good; 3: tried again later.
+    status: i64,
+    status_text: String,
+    /// When it is tried again here; null where it is not.
+    #[oai(nullable)]
+    next_attempt: Option<Instant>,
+}
+
+impl MessageEndpointOut {
+    pub fn new(endpoint: endpoint::Model, row: &Model) -> Self {
+        let event_types = endpoint.event_types.map(|list| list.0);
+        let status = Status::from(row.state);
+        Self {
+            id: endpoint.id,
+            uid: endpoint.uid,
+            url: endpoint.url,
+            description: endpoint.description,
+            disabled: endpoint.disabled,
+            event_types: event_types.clone(),
+            filter_types: event_types,
+            channels: endpoint.channels.map(|list| list.0),
+            throttle_rate: endpoint.throttle_rate,
+            rate_limit: endpoint.throttle_rate,
+            version: 1,
+            created_at: Instant(endpoint.created_at),
+            updated_at: Instant(endpoint.updated_at),
+            status: status.number(),
+            status_text: status.text(),
+            next_attempt: row.next_at.map(Instant),
+        }
+    }
+}

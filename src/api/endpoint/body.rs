@@ -1,0 +1,297 @@
+//! What endpoints look like on the wire, in both generations of field names. Called by endpoint.
+
+use std::collections::BTreeMap;
+
+use poem_openapi::Object;
+use poem_openapi::types::MaybeUndefined;
+use serde::{Deserialize, Serialize};
+
+use crate::api::wire::fields::{
+    change, changed_throttle_rate, headers, identifiers, metadata, secret, text, throttle_rate, uid,
+};
+use crate::api::wire::values::{Instant, present};
+use crate::domain::id::Prefix;
+use crate::domain::target::TargetPolicy;
+use crate::error::{Error, Result};
+use crate::service::endpoint::AtCreation;
+use crate::store::endpoint::{Change, Content};
+use crate::store::entity::endpoint::Model;
+
+/// Event types in one filter.
+const MOST_EVENT_TYPES: usize = 1000;
+const MOST_CHANNELS: usize = 10;
+
+/// An endpoint to create.
+#[derive(Debug, Deserialize, Object)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+pub struct EndpointIn {
+    /// Absolute, http or https.
+    pub(crate) url: String,
+    #[oai(validator(max_length = 4096))]
+    pub(crate) description: Option<String>,
+    /// The caller's own identifier, unique among the application's endpoints.
+    #[oai(
+        nullable,
+        validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$")
+    )]
+    pub(crate) uid: Option<String>,
+    /// How many requests a second the endpoint gets, at most: first attempts, retries and resends. A fifth of a second's
+    /// worth may go at once; what is over the rate waits and is sent later. No rate: no limit but the server's own.
+    #[oai(nullable, validator(minimum(value = "1"), maximum(value = "65535")))]
+    pub(crate) throttle_rate: Option<i64>,
+    /// The same as `throttleRate`, as older clients call it.
+    #[oai(nullable, deprecated, validator(minimum(value = "1"), maximum(value = "65535")))]
+    pub(crate) rate_limit: Option<i64>,
+    pub(crate) disabled: Option<bool>,
+    /// Only messages of these types; null: of all.
+    #[oai(nullable, validator(min_items = 1, max_items = 1000))]
+    pub(crate) event_types: Option<Vec<String>>,
+    /// The same as `eventTypes`, as older clients call it.
+    #[oai(nullable, deprecated, validator(min_items = 1, max_items = 1000))]
+    pub(crate) filter_types: Option<Vec<String>>,
+    /// Only messages on one of these channels; null: on any.
+    #[oai(nullable, validator(min_items = 1, max_items = 10))]
+    pub(crate) channels: Option<Vec<String>>,
+    #[oai(nullable)]
+    pub(crate) metadata: Option<BTreeMap<String, String>>,
+    /// `whsec_` and base64 of 24 to 75 bytes, or `whsk_` and base64 of an Ed25519 key (seed and public key, 64 bytes);
+    /// random 24 bytes where it is left out.
+    #[oai(nullable)]
+    pub(crate) secret: Option<String>,
+    /// Own headers of its deliveries; names and values have at most 16384 bytes together. Names go out in title case,
+    /// `X-API-KEY` as `X-Api-Key`.
+    #[oai(nullable, validator(max_properties = 50))]
+    pub(crate) headers: Option<BTreeMap<String, String>>,
+}
+
+impl EndpointIn {
+    pub fn filter_field(&self) -> FilterField {
+        FilterField(self.event_types.is_some())
+    }
+
+    pub fn read(self, targets: &TargetPolicy) -> Result<(Content, AtCreation)> {
+        let once = AtCreation {
+            secret: self.secret.map(|text| secret("secret", &text)).transpose()?,
+            headers: headers(self.headers.unwrap_or_default())?,
+        };
+        let content = EndpointUpdate {
+            url: self.url,
+            description: self.description,
+            uid: self.uid,
+            throttle_rate: self.throttle_rate,
+            rate_limit: self.rate_limit,
+            disabled: self.disabled,
+            event_types: self.event_types,
+            filter_types: self.filter_types,
+            channels: self.channels,
+            metadata: self.metadata,
+        };
+        Ok((content.read(targets)?, once))
+    }
+}
+
+/// What an endpoint is to be from now on.
+#[derive(Debug, Deserialize, Object)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+pub struct EndpointUpdate {
+    /// Absolute, http or https.
+    pub(crate) url: String,
+    #[oai(validator(max_length = 4096))]
+    pub(crate) description: Option<String>,
+    /// The caller's own identifier, unique among the application's endpoints.
+    #[oai(
+        nullable,
+        validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$")
+    )]
+    pub(crate) uid: Option<String>,
+    /// How many requests a second the endpoint gets, at most: first attempts, retries and resends. A fifth of a second's
+    /// worth may go at once; what is over the rate waits and is sent later. No rate: no limit but the server's own.
+    #[oai(nullable, validator(minimum(value = "1"), maximum(value = "65535")))]
+    pub(crate) throttle_rate: Option<i64>,
+    /// The same as `throttleRate`, as older clients call it.
+    #[oai(nullable, deprecated, validator(minimum(value = "1"), maximum(value = "65535")))]
+    pub(crate) rate_limit: Option<i64>,
+    pub(crate) disabled: Option<bool>,
+    /// Only messages of these types; null: of all.
+    #[oai(nullable, validator(min_items = 1, max_items = 1000))]
+    pub(crate) event_types: Option<Vec<String>>,
+    /// The same as `eventTypes`, as older clients call it.
+    #[oai(nullable, deprecated, validator(min_items = 1, max_items = 1000))]
+    pub(crate) filter_types: Option<Vec<String>>,
+    /// Only messages on one of these channels; null: on any.
+    #[oai(nullable, validator(min_items = 1, max_items = 10))]
+    pub(crate) channels: Option<Vec<String>>,
+    #[oai(nullable)]
+    pub(crate) metadata: Option<BTreeMap<String, String>>,
+}
+
+impl EndpointUpdate {
+    pub fn filter_field(&self) -> FilterField {
+        FilterField(self.event_types.is_some())
+    }
+
+    pub fn read(self, targets: &TargetPolicy) -> Result<Content> {
+        Ok(Content {
+            url: url(self.url, targets)?,
+            description: text("description", self.description.unwrap_or_default())?,
+            uid: self.uid.map(|text| uid(text, Prefix::Endpoint)).transpose()?,
+            throttle_rate: throttle_rate(self.throttle_rate, self.rate_limit)?,
+            disabled: self.disabled.unwrap_or_default(),
+            event_types: filter(self.event_types, self.filter_types)?,
+            channels: self.channels.map(channels).transpose()?,
+            metadata: metadata(self.metadata.unwrap_or_default())?,
+        })
+    }
+}
+
+/// What to change of an endpoint; what is absent is kept.
+#[derive(Debug, Default, Deserialize, Object)]
+#[serde(rename_all = "camelCase", default)]
+#[oai(rename_all = "camelCase")]
+pub struct EndpointPatch {
+    #[serde(deserialize_with = "present")]
+    url: Option<String>,
+    #[serde(deserialize_with = "present")]
+    #[oai(validator(max_length = 4096))]
+    description: Option<String>,
+    #[oai(
+        nullable,
+        validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$")
+    )]
+    uid: MaybeUndefined<String>,
+    #[oai(nullable, validator(minimum(value = "1"), maximum(value = "65535")))]
+    throttle_rate: MaybeUndefined<i64>,
+    /// The same as `throttleRate`, as older clients call it.
+    #[oai(nullable, deprecated, validator(minimum(value = "1"), maximum(value = "65535")))]
+    rate_limit: MaybeUndefined<i64>,
+    #[serde(deserialize_with = "present")]
+    disabled: Option<bool>,
+    #[oai(nullable, validator(min_items = 1, max_items = 1000))]
+    event_types: MaybeUndefined<Vec<String>>,
+    /// The same as `eventTypes`, as older clients call it.
+    #[oai(nullable, deprecated, validator(min_items = 1, max_items = 1000))]
+    filter_types: MaybeUndefined<Vec<String>>,
+    #[oai(nullable, validator(min_items = 1, max_items = 10))]
+    channels: MaybeUndefined<Vec<String>>,
+    /// Replaces all of it.
+    #[oai(nullable)]
+    metadata: MaybeUndefined<BTreeMap<String, String>>,
+}
+
+impl EndpointPatch {
+    pub fn filter_field(&self) -> FilterField {
+        FilterField(!self.event_types.is_undefined())
+    }
+
+    pub fn read(self, targets: &TargetPolicy) -> Result<Change> {
+        let older = change(self.filter_types, |list| event_types("filterTypes", list))?;
+        let filter = change(self.event_types, |list| event_types("eventTypes", list))?;
+        Ok(Change {
+            url: self.url.map(|text| url(text, targets)).transpose()?,
+            description: self.description.map(|it| text("description", it)).transpose()?,
+            uid: change(self.uid, |text| uid(text, Prefix::Endpoint))?,
+            throttle_rate: changed_throttle_rate(self.throttle_rate, self.rate_limit)?,
+            disabled: self.disabled,
+            event_types: filter.or(older),
+            channels: change(self.channels, channels)?,
+            metadata: change(self.metadata, metadata)?.map(Option::unwrap_or_default),
+            headers: None,
+            secrets: None,
+            failing_since: None,
+        })
+    }
+}
+
+/// Under which of its two names a caller gave the filter.
+#[derive(Clone, Copy)]
+pub struct FilterField(pub(crate) bool);
+
+impl FilterField {
+    fn name(self) -> &'static str {
+        if self.0 { "eventTypes" } else { "filterTypes" }
+    }
+
+    /// An error of the service about the filter, with the caller's own name for it.
+    pub fn named_in(self, error: Error) -> Error {
+        match error.loc.get(1).map(String::as_str) {
+            Some("eventTypes") => error.at(["body", self.name()]),
+            _ => error,
+        }
+    }
+}
+
+fn url(value: String, targets: &TargetPolicy) -> Result<String> {
+    match targets.check_url(&value) {
+        Ok(_) => Ok(value),
+        Err(rule) => Err(Error::invalid("url", rule)),
+    }
+}
+
+fn event_types(field: &str, list: Vec<String>) -> Result<Vec<String>> {
+    identifiers(field, list, MOST_EVENT_TYPES)
+}
+
+/// The filter by its name or by its older one; a rule holds for both.
+fn filter(list: Option<Vec<String>>, older: Option<Vec<String>>) -> Result<Option<Vec<String>>> {
+    let older = older.map(|list| event_types("filterTypes", list)).transpose()?;
+    Ok(list.map(|list| event_types("eventTypes", list)).transpose()?.or(older))
+}
+
+fn channels(list: Vec<String>) -> Result<Vec<String>> {
+    identifiers("channels", list, MOST_CHANNELS)
+}
+
+/// An endpoint as it is.
+#[derive(Debug, Deserialize, Object, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+pub struct EndpointOut {
+    id: String,
+    #[oai(nullable)]
+    uid: Option<String>,
+    url: String,
+    description: String,
+    disabled: bool,
+    #[oai(nullable)]
+    event_types: Option<Vec<String>>,
+    /// The same as `eventTypes`, as older clients call it.
+    #[oai(nullable, deprecated)]
+    filter_types: Option<Vec<String>>,
+    #[oai(nullable)]
+    channels: Option<Vec<String>>,
+    #[oai(nullable)]
+    throttle_rate: Option<i32>,
+    /// The same as `throttleRate`, as older clients call it.
+    #[oai(nullable, deprecated)]
+    rate_limit: Option<i32>,
+    metadata: BTreeMap<String, String>,
+    /// Always 1; older clients want it.
+    #[oai(deprecated)]
+    version: i32,
+    created_at: Instant,
+    updated_at: Instant,
+}
+
+impl From<Model> for EndpointOut {
+    fn from(row: Model) -> Self {
+        let event_types = row.event_types.map(|list| list.0);
+        Self {
+            id: row.id,
+            uid: row.uid,
+            url: row.url,
+            description: row.description,
+            disabled: row.disabled,
+            event_types: event_types.clone(),
+            filter_types: event_types,
+            channels: row.channels.map(|list| list.0),
+            throttle_rate: row.throttle_rate,
+            rate_limit: row.throttle_rate,
+            metadata: row.metadata.0,
+            version: 1,
+            created_at: Instant(row.created_at),
+            updated_at: Instant(row.updated_at),
+        }
+    }
+}

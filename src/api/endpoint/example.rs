@@ -1,0 +1,98 @@
+//! An example of an event type, sent to one endpoint. Called by nothing but the routes.
+
+use std::sync::Arc;
+
+use poem::http::StatusCode;
+use poem::web::Data;
+use poem_openapi::param::{Path, Query};
+use poem_openapi::{Object, OpenApi};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::api::auth::Organization;
+use crate::api::message::{MessageOut, send};
+use crate::api::wire::body::Body;
+use crate::api::wire::error::{ApiError, Conditional};
+use crate::api::wire::idempotency::IdempotencyKey;
+use crate::api::wire::response::{Accepted, Answer};
+use crate::api::wire::values::JsonText;
+use crate::api::{ApiState, Tag};
+use crate::domain::json_schema;
+use crate::error::{Error, Kind, Result};
+use crate::service::message::Draft;
+use crate::store::{Store, endpoint, event_type};
+
+/// The event type that every organization has, with its one example.
+const PING: (&str, &str) = ("svix.ping", r#"{"success":true}"#);
+
+/// Which example to send.
+#[derive(Debug, Deserialize, Object)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+pub struct EventExampleIn {
+    /// `svix.ping` needs no registration; any other must have `examples` in version 1 of its schema.
+    #[oai(validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$"))]
+    event_type: String,
+    /// Which of the examples, from 0 on; the first where it is left out.
+    #[oai(nullable, validator(minimum(value = "0")))]
+    example_index: Option<i64>,
+}
+
+impl EventExampleIn {
+    /// The example's text.
+    async fn payload(&self, store: &Store, org_id: &str) -> Result<String> {
+        let index = usize::try_from(self.example_index.unwrap_or_default())
+            .map_err(|_| Error::invalid("exampleIndex", "must not be negative"))?;
+        if self.event_type == PING.0 {
+            return Ok(PING.1.to_owned());
+        }
+        let found = event_type::get(store, org_id, &self.event_type, None).await?;
+        let schemas: Option<Value> = found.schemas.and_then(|text| serde_json::from_str(&text).ok());
+        let example = schemas
+            .as_ref()
+            .and_then(|schemas| json_schema::example(schemas, index));
+        example.map(ToString::to_string).ok_or_else(|| {
+            let message = format!("version 1 of the event type's schema has no example {index} that is an object");
+            Error::new(Kind::InvalidScheme, message)
+        })
+    }
+}
+
+pub(crate) struct SendExample;
+
+#[OpenApi(prefix_path = "/api/v1", tag = "Tag::Endpoint")]
+impl SendExample {
+    /// Send an example to an endpoint
+    ///
+    /// It goes to this endpoint alone, whatever that filters; one that is disabled gets nothing.
+    #[oai(
+        path = "/app/:app_id/endpoint/:endpoint_id/send-example",
+        method = "post",
+        operation_id = "v1.endpoint.send-example"
+    )]
+    #[allow(clippy::too_many_arguments)]
+    async fn send(
+        &self,
+        caller: Organization,
+        state: Data<&Arc<ApiState>>,
+        app_id: Path<String>,
+        endpoint_id: Path<String>,
+        /// Answer with the payload; true where it is left out.
+        with_content: Query<Option<bool>>,
+        #[oai(name = "idempotency-key")] key: IdempotencyKey,
+        body: Body<EventExampleIn>,
+    ) -> Result<Answer<MessageOut, Accepted>, ApiError<Conditional>> {
+        let key = key.of(&caller.0, None);
+        let app = caller.0.application(&state.store, &app_id.0).await?;
+        let endpoint = endpoint::get(&state.store, &app.id, &endpoint_id.0).await?;
+        let payload = body.0.payload(&state.store, &app.org_id).await?;
+        let mut message = Draft::new(app.org_id, app.id, body.0.event_type, payload, key).check()?;
+        message.only_to = Some(endpoint.id);
+        let shown = match with_content.0.unwrap_or(true) {
+            true => Some(JsonText::new(message.body.clone())?),
+            false => None,
+        };
+        let out = send(&state, message, None, shown).await?;
+        Ok(Answer::new(StatusCode::ACCEPTED, &out)?)
+    }
+}

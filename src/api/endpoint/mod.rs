@@ -1,0 +1,177 @@
+//! Endpoints over REST. Reads go to store, writes to service.
+
+pub mod body;
+pub mod example;
+pub mod replay;
+pub mod secret;
+pub mod stats;
+
+use std::sync::Arc;
+
+use poem::http::StatusCode;
+use poem::web::Data;
+use poem_openapi::OpenApi;
+use poem_openapi::param::{Path, Query};
+
+use self::body::{EndpointIn, EndpointOut, EndpointPatch, EndpointUpdate};
+use super::auth::Caller;
+use super::wire::body::{Body, KeyedBody};
+use super::wire::error::{ApiError, Conditional, Read, Write};
+use super::wire::idempotency::IdempotencyKey;
+use super::wire::paging::{Iterates, Limit, ListOut, ListQuery, Ordering, ascending};
+use super::wire::response::{Answer, Created, CreatedOrReplaced, Empty, reply};
+use super::{ApiState, Tag};
+use crate::domain::id::Prefix;
+use crate::error::Result;
+use crate::service::{self, endpoint::Bounds};
+use crate::store::endpoint;
+use crate::store::entity::endpoint::Model;
+use crate::store::idempotency::Reply;
+
+fn created(row: Model) -> Result<Reply> {
+    reply(201, &EndpointOut::from(row))
+}
+
+pub(crate) fn bounds<'a>(state: &ApiState, caller: &'a Caller) -> Bounds<'a> {
+    Bounds {
+        most: state.most_endpoints,
+        flags: caller.flags(),
+    }
+}
+
+pub(crate) struct Endpoints;
+
+#[OpenApi(prefix_path = "/api/v1", tag = "Tag::Endpoint")]
+impl Endpoints {
+    /// List endpoints
+    ///
+    /// With large descriptions and filters a page may hold fewer than `limit`; `done` tells whether it is the last.
+    #[oai(path = "/app/:app_id/endpoint", method = "get", operation_id = "v1.endpoint.list")]
+    async fn list(
+        &self,
+        caller: Caller,
+        state: Data<&Arc<ApiState>>,
+        app_id: Path<String>,
+        limit: Query<Option<Limit>>,
+        iterator: Query<Option<String>>,
+        order: Query<Option<Ordering>>,
+    ) -> Result<Answer<ListOut<EndpointOut>>, ApiError<Read>> {
+        let upwards = ascending(order.0, Ordering::Descending);
+        let request = ListQuery { limit, iterator }.request(&Iterates::Over(Prefix::Endpoint), upwards)?;
+        let app = caller.application(&state.store, &app_id.0).await?;
+        let page = endpoint::list(&state.store, &app.id, &request).await?;
+        let out = |row| Ok(EndpointOut::from(row));
+        Ok(Answer::ok(&ListOut::new(page, &request, |row| &row.id, out)?)?)
+    }
+
+    /// Create an endpoint
+    #[oai(path = "/app/:app_id/endpoint", method = "post", operation_id = "v1.endpoint.create")]
+    async fn create(
+        &self,
+        caller: Caller,
+        state: Data<&Arc<ApiState>>,
+        app_id: Path<String>,
+        #[oai(name = "idempotency-key")] key: IdempotencyKey,
+        body: KeyedBody<EndpointIn>,
+    ) -> Result<Answer<EndpointOut, Created>, ApiError<Conditional>> {
+        let key = key.of(&caller, body.1);
+        let field = body.0.filter_field();
+        let (content, once) = body.0.read(&state.targets)?;
+        let app = caller.application(&state.store, &app_id.0).await?;
+        let made = service::endpoint::create(
+            &state.store,
+            &app,
+            content,
+            once,
+            bounds(&state, &caller),
+            key.as_ref(),
+            created,
+        )
+        .await;
+        Ok(made.map_err(|err| field.named_in(err))?.into())
+    }
+
+    /// Get an endpoint
+    #[oai(
+        path = "/app/:app_id/endpoint/:endpoint_id",
+        method = "get",
+        operation_id = "v1.endpoint.get"
+    )]
+    async fn get(
+        &self,
+        caller: Caller,
+        state: Data<&Arc<ApiState>>,
+        app_id: Path<String>,
+        endpoint_id: Path<String>,
+    ) -> Result<Answer<EndpointOut>, ApiError<Read>> {
+        let app = caller.application(&state.store, &app_id.0).await?;
+        let found = endpoint::get(&state.store, &app.id, &endpoint_id.0).await?;
+        Ok(Answer::ok(&found.into())?)
+    }
+
+    /// Replace or create an endpoint
+    ///
+    /// Its secret and its own headers are kept.
+    #[oai(
+        path = "/app/:app_id/endpoint/:endpoint_id",
+        method = "put",
+        operation_id = "v1.endpoint.update"
+    )]
+    async fn update(
+        &self,
+        caller: Caller,
+        state: Data<&Arc<ApiState>>,
+        app_id: Path<String>,
+        endpoint_id: Path<String>,
+        body: Body<EndpointUpdate>,
+    ) -> Result<Answer<EndpointOut, CreatedOrReplaced>, ApiError<Conditional>> {
+        let field = body.0.filter_field();
+        let content = body.0.read(&state.targets)?;
+        let app = caller.application(&state.store, &app_id.0).await?;
+        let done = service::endpoint::put(&state.store, &app, &endpoint_id.0, content, bounds(&state, &caller)).await;
+        let (row, new) = done.map_err(|err| field.named_in(err))?;
+        let status = if new { StatusCode::CREATED } else { StatusCode::OK };
+        Ok(Answer::new(status, &row.into())?)
+    }
+
+    /// Change an endpoint
+    #[oai(
+        path = "/app/:app_id/endpoint/:endpoint_id",
+        method = "patch",
+        operation_id = "v1.endpoint.patch"
+    )]
+    async fn patch(
+        &self,
+        caller: Caller,
+        state: Data<&Arc<ApiState>>,
+        app_id: Path<String>,
+        endpoint_id: Path<String>,
+        body: Body<EndpointPatch>,
+    ) -> Result<Answer<EndpointOut>, ApiError<Write>> {
+        let field = body.0.filter_field();
+        let change = body.0.read(&state.targets)?;
+        let app = caller.application(&state.store, &app_id.0).await?;
+        let done = service::endpoint::patch(&state.store, &app, &endpoint_id.0, change, caller.flags()).await;
+        Ok(Answer::ok(&done.map_err(|err| field.named_in(err))?.into())?)
+    }
+
+    /// Delete an endpoint
+    ///
+    /// What is on its way to it is not sent any more; its uid is free again.
+    #[oai(
+        path = "/app/:app_id/endpoint/:endpoint_id",
+        method = "delete",
+        operation_id = "v1.endpoint.delete"
+    )]
+    async fn delete(
+        &self,
+        caller: Caller,
+        state: Data<&Arc<ApiState>>,
+        app_id: Path<String>,
+        endpoint_id: Path<String>,
+    ) -> Result<Empty, ApiError<Write>> {
+        let app = caller.application(&state.store, &app_id.0).await?;
+        service::endpoint::delete(&state.store, &app, &endpoint_id.0).await?;
+        Ok(Empty)
+    }
+}

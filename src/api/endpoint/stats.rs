@@ -1,0 +1,88 @@
+//! How often an endpoint was tried over REST, and with what success. Reads only.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use poem::web::Data;
+use poem_openapi::param::{Path, Query};
+use poem_openapi::{Object, OpenApi};
+use serde::{Deserialize, Serialize};
+
+use crate::api::auth::Caller;
+use crate::api::wire::error::{ApiError, Read};
+use crate::api::wire::response::Answer;
+use crate::api::wire::values::Instant;
+use crate::api::{ApiState, Tag};
+use crate::domain::timestamp::Timestamp;
+use crate::error::{Error, Kind, Result};
+use crate::store::{attempt, endpoint};
+
+const LONGEST: Duration = Duration::from_hours(28 * 24);
+/// A caller's clock may be ahead of ours by this, and its arithmetic off.
+const TOLERANCE: Duration = Duration::from_secs(5 * 60);
+
+/// The number of attempts at an endpoint, by how they ended.
+#[derive(Debug, Deserialize, Object, Serialize)]
+pub struct EndpointStats {
+    success: i64,
+    fail: i64,
+    /// Always 0: an attempt is recorded when it has ended.
+    pending: i64,
+    /// Always 0, for the same reason.
+    sending: i64,
+    /// Always 0.
+    canceled: i64,
+}
+
+pub(crate) struct EndpointStatistics;
+
+#[OpenApi(prefix_path = "/api/v1", tag = "Tag::Endpoint")]
+impl EndpointStatistics {
+    /// Count an endpoint's attempts
+    ///
+    /// From `since` on and before `until`: at most 28 days, and not in the future.
+    #[oai(
+        path = "/app/:app_id/endpoint/:endpoint_id/stats",
+        method = "get",
+        operation_id = "v1.endpoint.get-stats"
+    )]
+    async fn get(
+        &self,
+        caller: Caller,
+        state: Data<&Arc<ApiState>>,
+        app_id: Path<String>,
+        endpoint_id: Path<String>,
+        /// 28 days before `until` where it is left out.
+        since: Query<Option<Instant>>,
+        /// Now where it is left out.
+        until: Query<Option<Instant>>,
+    ) -> Result<Answer<EndpointStats>, ApiError<Read>> {
+        let now = state.store.clock().now();
+        let (since, until) = range(since.0.map(|it| it.0), until.0.map(|it| it.0), now)?;
+        let app = caller.application(&state.store, &app_id.0).await?;
+        let endpoint = endpoint::get(&state.store, &app.id, &endpoint_id.0).await?;
+        let (success, fail) = attempt::count(&state.store, &app.id, &endpoint.id, since, until).await?;
+        Ok(Answer::ok(&EndpointStats {
+            success,
+            fail,
+            pending: 0,
+            sending: 0,
+            canceled: 0,
+        })?)
+    }
+}
+
+fn range(since: Option<Timestamp>, until: Option<Timestamp>, now: Timestamp) -> Result<(Timestamp, Timestamp)> {
+    let until = until.unwrap_or(now);
+    let since = since.unwrap_or_else(|| until.minus(LONGEST));
+    let broken = if until > now.plus(TOLERANCE) {
+        "`until` must not be in the future"
+    } else if since > until {
+        "`since` must not be after `until`"
+    } else if since < until.minus(LONGEST + TOLERANCE) {
+        "`since` must be at most 28 days before `until`"
+    } else {
+        return Ok((since, until));
+    };
+    Err(Error::new(Kind::InvalidRange, broken))
+}

@@ -1,0 +1,69 @@
+//! The routes that the SDKs know and only the hosted service has: they answer 501, so that a caller learns that it is
+//! not the address that is wrong. Called by routes for what no operation of ours takes.
+
+/// `{}` stands for one step of a path, a `*` at the end for any number of them.
+const ROUTES: [&str; 20] = [
+    "/api/v1/app/{}/autoconfig/*",
+    "/api/v1/app/{}/destination/*",
+    "/api/v1/app/{}/endpoint/{}/attempt-stats",
+    "/api/v1/app/{}/endpoint/{}/transformation",
+    "/api/v1/app/{}/events/*",
+    "/api/v1/app/{}/integration/*",
+    "/api/v1/app/{}/msg/bulk-expunge",
+    "/api/v1/app/{}/msg/expunge-all-contents",
+    "/api/v1/app/{}/msg/precheck/active",
+    "/api/v1/app/{}/poller/*",
+    "/api/v1/auth/app/{}/expire-all",
+    "/api/v1/auth/stream-logout",
+    "/api/v1/auth/stream-portal-access/{}",
+    "/api/v1/auth/stream/*",
+    "/api/v1/auth/whoami",
+    "/api/v1/connector/*",
+    "/api/v1/environment/*",
+    "/api/v1/event-type/import/openapi",
+    "/api/v1/stats/*",
+    "/api/v1/stream/*",
+];
+/// Everything below it is of the hosted service.
+const INGEST: &str = "/ingest/api/v1/";
+
+pub(crate) fn is_cloud_only(path: &str) -> bool {
+    path.starts_with(INGEST) || ROUTES.iter().any(|route| fits(route, path))
+}
+
+fn fits(route: &str, path: &str) -> bool {
+    let (mut wanted, mut given) = (route.split('/'), path.split('/'));
+    loop {
+        match (wanted.next(), given.next()) {
+            (None, None) | (Some("*"), _) => return true,
+            (Some(step), Some(text)) if step == text || (step == "{}" && !text.is_empty()) => {}
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_of_the_hosted_service_is_known_and_no_other() {
+        for route in [
+            "/api/v1/stream",
+            "/api/v1/stream/s/sink/k/events",
+            "/api/v1/app/a/endpoint/e/transformation",
+            "/ingest/api/v1/source",
+        ] {
+            assert!(is_cloud_only(route), "{route}");
+        }
+        for route in [
+            "/api/v1/streams",
+            "/api/v1/app/a/endpoint/e",
+            "/api/v1/app//endpoint/e/transformation",
+            "/api/v1/app/a/endpoint/e/transformation/x",
+            "/",
+        ] {
+            assert!(!is_cloud_only(route), "{route}");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Counts and times HTTP requests by route, method and status, each from a closed set: what a caller sends makes no new
+//! series. Called by routes, which knows each request's end, and by probes, which writes the page.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use poem::http::{Method, StatusCode};
+use poem_openapi::OpenApi;
+
+use super::pages::DOCUMENT;
+use crate::api::Operations;
+use crate::telemetry::series::{Histogram, Page, SECONDS};
+
+const OTHER: &str = "other";
+/// Those that the API answers with.
+const STATUSES: [u16; 20] = [
+    200, 201, 202, 204, 304, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 431, 500, 501, 503,
+];
+/// What is served beside the operations.
+const PAGES: [&str; 9] = [
+    "/docs",
+    "/docs/ui.css",
+    "/docs/ui.js",
+    "/docs/start.js",
+    "/openapi.json",
+    "/openapi.yaml",
+    DOCUMENT,
+    "/livez",
+    "/readyz",
+];
+
+/// The requests that one API has answered.
+pub struct Requests {
+    /// By the number of steps of their paths, so that few are compared.
+    by_length: Vec<Vec<Route>>,
+    /// Of no route.
+    other: Series,
+}
+
+struct Route {
+    template: String,
+    methods: Vec<Series>,
+    /// Of a method that it does not know.
+    other: Series,
+}
+
+struct Series {
+    method: String,
+    /// By [`STATUSES`]; the last one is any other.
+    statuses: [AtomicU64; STATUSES.len() + 1],
+    seconds: Histogram,
+}
+
+impl Default for Requests {
+    fn default() -> Self {
+        let operations = Operations::meta().into_iter().flat_map(|api| api.paths).map(|path| {
+            let methods = path.operations.iter().map(|operation| operation.method.to_string());
+            Route::new(path.path, methods)
+        });
+        let pages = PAGES
+            .iter()
+            .map(|path| Route::new((*path).to_owned(), [Method::GET.to_string()].into_iter()));
+        let mut by_length: Vec<Vec<Route>> = Vec::new();
+        for route in operations.chain(pages) {
+            let length = length(&route.template);
+            if by_length.len() <= length {
+                by_length.resize_with(length + 1, Vec::new);
+            }
+            by_length[length].push(route);
+        }
+        Self {
+            by_length,
+            other: Series::new(OTHER),
+        }
+    }
+}
+
+impl Requests {
+    /// Counts a request that has been answered.
+    pub fn answered(&self, method: &Method, path: &str, status: StatusCode, took: Duration) {
+        let series = self.find(path).map_or(&self.other, |route| route.series(method));
+        let known = STATUSES.iter().position(|code| *code == status.as_u16());
+        series.statuses[known.unwrap_or(STATUSES.len())].fetch_add(1, Ordering::Relaxed);
+        series.seconds.observe_time(took);
+    }
+
+    fn find(&self, path: &str) -> Option<&Route> {
+        let routes = self.by_length.get(length(path))?;
+        routes.iter().find(|route| fits(&route.template, path))
+    }
+
+    /// Every series that has counted something.
+    pub fn write(&self, page: &mut Page) {
+        let used: Vec<(&str, &Series)> = self.used().collect();
+        let name = "postrider_http_requests_total";
+        page.head(name, "counter", "Answered requests by route, method and status.");
+        for (route, series) in &used {
+            let codes = STATUSES.iter().map(u16::to_string).chain([OTHER.to_owned()]);
+            for (code, count) in codes.zip(&series.statuses) {
+                let count = count.load(Ordering::Relaxed);
+                if count > 0 {
+                    let labels = [("route", *route), ("method", &series.method), ("status", &code)];
+                    page.sample(name, &labels, count as f64);
+                }
+            }
+        }
+        let name = "postrider_http_request_seconds";
+        page.head(name, "histogram", "From a request's head to its answer's.");
+        for (route, series) in used {
+            page.buckets(name, &[("route", route), ("method", &series.method)], &series.seconds);
+        }
+    }
+
+    fn used(&self) -> impl Iterator<Item = (&str, &Series)> {
+        let routes = self.by_length.iter().flatten().flat_map(|route| {
+            let series = route.methods.iter().chain([&route.other]);
+            series.map(|series| (route.template.as_str(), series))
+        });
+        let all = routes.chain([(OTHER, &self.other)]);
+        all.filter(|(_, series)| series.seconds.count() > 0)
+    }
+}
+
+impl Route {
+    fn new(template: String, methods: impl Iterator<Item = String>) -> Self {
+        Self {
+            template,
+            methods: methods.map(|method| Series::new(&method)).collect(),
+            other: Series::new(OTHER),
+        }
+    }
+
+    /// A HEAD is the GET that it asks about.
+    fn series(&self, method: &Method) -> &Series {
+        let method = if *method == Method::HEAD { &Method::GET } else { method };
+        let known = self.methods.iter().find(|series| series.method == method.as_str());
+        known.unwrap_or(&self.other)
+    }
+}
+
+impl Series {
+    fn new(method: &str) -> Self {
+        Self {
+            method: method.to_owned(),
+            statuses: Default::default(),
+            seconds: Histogram::new(SECONDS),
+        }
+    }
+}
+
+fn length(path: &str) -> usize {
+    path.matches('/').count()
+}
+
+/// Whether a path is one of a template's.
+pub(crate) fn fits(template: &str, path: &str) -> bool {
+    let (mut wanted, mut given) = (template.split('/'), path.split('/'));
+    loop {
+        match (wanted.next(), given.next()) {
+            (None, None) => return true,
+            (Some(step), Some(text)) if step.starts_with('{') || step == text => {}
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_fits_its_template_alone() {
+        assert!(fits("/api/v1/app/{app_id}", "/api/v1/app/x"));
+        for other in ["/api/v1/app", "/api/v1/app/x/y", "/api/v1/apple/x"] {
+            assert!(!fits("/api/v1/app/{app_id}", other), "{other}");
+        }
+    }
+
+    #[test]
+    fn requests_are_counted_by_route_and_strangers_make_no_series() {
+        let requests = Requests::default();
+        let took = Duration::from_millis(3);
+        for (method, path, status) in [
+            (Method::POST, "/api/v1/app/tenant-1/msg", 202),
+            (Method::POST, "/api/v1/app/tenant-2/msg", 202),
+            (Method::HEAD, "/api/v1/app/tenant-2/msg", 200),
+            (Method::PATCH, "/api/v1/app/tenant-2/msg", 405),
+            (Method::GET, "/wp-admin/tenant-3", 404),
+            (Method::GET, "/livez", 299),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            requests.answered(&method, path, status, took);
+        }
+        let mut page = Page::default();
+        requests.write(&mut page);
+        let text = page.text();
+        for line in [
+            r#"postrider_http_requests_total{route="/api/v1/app/{app_id}/msg",method="POST",status="202"} 2"#,
+            r#"postrider_http_requests_total{route="/api/v1/app/{app_id}/msg",method="GET",status="200"} 1"#,
+            r#"postrider_http_requests_total{route="/api/v1/app/{app_id}/msg",method="other",status="405"} 1"#,
+            r#"postrider_http_requests_total{route="other",method="other",status="404"} 1"#,
+            r#"postrider_http_requests_total{route="/livez",method="GET",status="other"} 1"#,
+            r#"postrider_http_request_seconds_count{route="/api/v1/app/{app_id}/msg",method="POST"} 2"#,
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+        assert!(!text.contains("tenant"), "{text}");
+    }
+}

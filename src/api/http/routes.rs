@@ -1,0 +1,256 @@
+//! The whole HTTP side as one poem endpoint, and what holds for every route: errors as JSON, `Allow` on 405, slashes at both
+//! ends of a path, responses that no cache keeps, writes that outlive their caller. Called by app and by the tests.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use poem::endpoint::{BoxEndpoint, DynEndpoint};
+use poem::error::{MethodNotAllowedError, NotFoundError};
+use poem::http::uri::PathAndQuery;
+use poem::http::{HeaderValue, Method, Uri, header};
+use poem::{Endpoint, EndpointExt, IntoEndpoint, Request, Response, Route};
+use poem_openapi::OpenApi;
+use tokio::time::timeout;
+use url::form_urlencoded;
+
+use super::cloud_only::is_cloud_only;
+use super::requests::fits;
+use super::{pages, probes};
+use crate::api::auth::Authenticator;
+use crate::api::wire::error::{from_panic, from_poem, response};
+use crate::api::{ApiState, Operations, document};
+use crate::error::{Error, Kind};
+use crate::store::database::request::serve;
+
+/// How long a caller waits for the database (wire contract: 503).
+const DATABASE_DEADLINE: Duration = Duration::from_secs(5);
+/// Where the paths of all operations begin.
+const OPERATIONS: &str = "/api/";
+
+/// One endpoint where poem would make a chain: each link of one copies the request and all futures within it again.
+struct Routes {
+    state: Arc<ApiState>,
+    authenticator: Arc<Authenticator>,
+    operations: Arc<BoxEndpoint<'static>>,
+    pages: Arc<BoxEndpoint<'static>>,
+    allow: Allow,
+}
+
+/// Everything that is served on the public port.
+pub fn routes(mut state: ApiState) -> impl Endpoint<Output = Response> {
+    state.store = state.store.for_api();
+    Routes {
+        authenticator: Arc::new(Authenticator::new(state.store.clone(), state.admin.clone())),
+        operations: Arc::new(document::service().into_endpoint()),
+        pages: Arc::new(probes::add(pages::add(Route::new()), &state.probes).boxed()),
+        allow: Allow::of::<Operations>(),
+        state: Arc::new(state),
+    }
+}
+
+impl Endpoint for Routes {
+    type Output = Response;
+
+    fn call(&self, mut request: Request) -> impl Future<Output = poem::Result<Response>> + Send {
+        let began = Instant::now();
+        lead_home(&mut request);
+        request.set_data(self.state.clone());
+        request.set_data(self.authenticator.clone());
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let is_operation = uri.path().starts_with(OPERATIONS) && uri.path() != pages::DOCUMENT;
+        let endpoint = if is_operation { &self.operations } else { &self.pages };
+        let answer = in_time(endpoint, request, self.state.body_deadline + DATABASE_DEADLINE);
+        async move {
+            let mut response = whatever_happens(answer, uri.path(), &self.allow).await;
+            forbid_caching(&mut response, uri.path());
+            let requests = &self.state.probes.requests;
+            requests.answered(&method, uri.path(), response.status(), began.elapsed());
+            Ok(response)
+        }
+    }
+}
+
+/// Keeps responses out of caches: a list, a secret or a refusal is of one caller and one instant. Only the pages say of
+/// themselves how they may be kept. Nor may a browser take a response for another media type than its own.
+fn forbid_caching(response: &mut Response, path: &str) {
+    let headers = response.headers_mut();
+    if path.starts_with(OPERATIONS) || !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+}
+
+/// Other ways to write a path that is known.
+fn lead_home(request: &mut Request) {
+    trim_slashes(request);
+    if request.method() == Method::GET {
+        lead_to_attempts(request);
+    }
+}
+
+/// Answers 503 when the database does not, and lets no write end half-way because its caller hangs up or loses
+/// patience: what has begun runs in a task of its own.
+fn in_time(
+    endpoint: &Arc<BoxEndpoint<'static>>,
+    request: Request,
+    for_writes: Duration,
+) -> impl Future<Output = poem::Result<Response>> + Send {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    // The intake has tasks of its own, and drops a message whose caller left before its batch began.
+    let sends = request.method() == Method::POST && request.uri().path().ends_with("/msg");
+    let answer = if reads || sends {
+        DynEndpoint::call(&***endpoint, request)
+    } else {
+        let endpoint = endpoint.clone();
+        let write = tokio::spawn(serve(false, async move { endpoint.call(request).await }));
+        write.map(|ended| ended.unwrap_or_else(|_| Ok(from_panic()))).boxed()
+    };
+    let late = || Ok(response(&Error::unavailable("the database does not answer")));
+    let deadline = if reads { DATABASE_DEADLINE } else { for_writes };
+    timeout(deadline, serve(reads, answer)).map(move |answer| answer.unwrap_or_else(|_| late()))
+}
+
+/// Errors and panics as answers.
+fn whatever_happens(
+    answer: impl Future<Output = poem::Result<Response>> + Send,
+    path: &str,
+    allow: &Allow,
+) -> impl Future<Output = Response> + Send {
+    AssertUnwindSafe(answer).catch_unwind().map(move |answer| match answer {
+        Ok(answer) => answer.unwrap_or_else(|error| refusal(error, path, allow)),
+        Err(_) => from_panic(),
+    })
+}
+
+fn refusal(error: poem::Error, path: &str, allow: &Allow) -> Response {
+    let unknown_method = error.is::<MethodNotAllowedError>();
+    if (unknown_method || error.is::<NotFoundError>()) && is_cloud_only(path) {
+        let message = "only the hosted service has this; Postrider does not";
+        return response(&Error::new(Kind::NotImplemented, message));
+    }
+    let methods = unknown_method.then(|| allow.methods(path));
+    let mut response = from_poem(error);
+    if let Some(methods) = methods.and_then(|list| HeaderValue::from_str(&list).ok()) {
+        response.headers_mut().insert(header::ALLOW, methods);
+    }
+    response
+}
+
+/// Slashes at the end of a path are cut, and several at its beginning count as one: older SDKs ask for `//api/…` where their
+/// server's address ends in a slash. Those inside stay, for without an empty step the path would be another route's.
+fn trim_slashes(request: &mut Request) {
+    let path = request.uri().path();
+    let inner = path.trim_matches('/');
+    if !path.starts_with('/') || path.len() == inner.len() + 1 {
+        return;
+    }
+    let trimmed = with_query(&format!("/{inner}"), request.uri().query());
+    set_path(request, trimmed);
+}
+
+/// The lists of attempts under the paths that the oldest clients know.
+fn lead_to_attempts(request: &mut Request) {
+    let Some(rest) = request.uri().path().strip_prefix("/api/v1/app/") else {
+        return;
+    };
+    let steps: Vec<&str> = rest.split('/').collect();
+    let query = request.uri().query();
+    let path = match steps[..] {
+        [app, of @ ("msg" | "endpoint"), id, "attempt"] => {
+            with_query(&format!("/api/v1/app/{app}/attempt/{of}/{id}"), query)
+        }
+        [app, "msg", id, "endpoint", endpoint, "attempt"] => {
+            let endpoint: String = form_urlencoded::byte_serialize(endpoint.as_bytes()).collect();
+            let at = format!("/api/v1/app/{app}/attempt/msg/{id}?endpoint_id={endpoint}");
+            query.map_or_else(|| at.clone(), |query| format!("{at}&{query}"))
+        }
+        _ => return,
+    };
+    set_path(request, path);
+}
+
+fn with_query(path: &str, query: Option<&str>) -> String {
+    match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    }
+}
+
+fn set_path(request: &mut Request, path_and_query: String) {
+    let mut parts = request.uri().clone().into_parts();
+    parts.path_and_query = PathAndQuery::try_from(path_and_query).ok().or(parts.path_and_query);
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+}
+
+/// Which methods each path knows.
+struct Allow(Vec<(String, String)>);
+
+impl Allow {
+    fn of<T: OpenApi>() -> Self {
+        let paths = T::meta().into_iter().flat_map(|api| api.paths);
+        Self(
+            paths
+                .map(|path| {
+                    let methods = path.operations.iter().map(|operation| operation.method.as_str());
+                    (path.path.clone(), with_head(methods.collect()))
+                })
+                .collect(),
+        )
+    }
+
+    fn methods(&self, path: &str) -> String {
+        let known = self.0.iter().find(|(template, _)| fits(template, path));
+        known.map_or_else(|| with_head(vec!["GET"]), |(_, methods)| methods.clone())
+    }
+}
+
+fn with_head(mut methods: Vec<&str>) -> String {
+    if methods.contains(&"GET") {
+        methods.push("HEAD");
+    }
+    methods.sort_unstable();
+    methods.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_json_500_in_reads_and_in_writes() {
+        let panics = poem::endpoint::make_sync(|request| -> Response { panic!("as a test wants it: {request:?}") });
+        let panics = Arc::new(panics.boxed());
+        for method in [Method::GET, Method::POST] {
+            let request = Request::builder().method(method).uri_str("/x").finish();
+            let answer = in_time(&panics, request, DATABASE_DEADLINE);
+            let answer = whatever_happens(answer, "/x", &Allow(Vec::new())).await;
+            assert_eq!(answer.status(), 500);
+            assert_eq!(answer.content_type(), Some("application/json"));
+            let text = answer.into_body().into_string().await.unwrap();
+            assert!(text.contains(r#""code":"server_error""#), "{text}");
+        }
+    }
+
+    #[test]
+    fn slashes_at_both_ends_are_cut_and_the_query_kept() {
+        for (given, kept) in [
+            ("/a/b/?x=1/", "/a/b?x=1/"),
+            ("/a//", "/a"),
+            ("/", "/"),
+            ("/a", "/a"),
+            ("//a/b?x=//1", "/a/b?x=//1"),
+            ("///a//b//", "/a//b"),
+            ("//", "/"),
+            ("*", "*"),
+        ] {
+            let mut request = Request::builder().uri_str(given).finish();
+            trim_slashes(&mut request);
+            assert_eq!(request.uri().to_string(), kept, "{given}");
+        }
+    }
+}

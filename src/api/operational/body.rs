@@ -1,0 +1,180 @@
+//! What operational endpoints look like on the wire: as other endpoints do, but for the channels. Called by operational.
+
+use std::collections::BTreeMap;
+
+use poem_openapi::Object;
+use serde::{Deserialize, Serialize};
+
+use crate::api::endpoint::body::{EndpointIn, EndpointUpdate, FilterField};
+use crate::api::wire::values::Instant;
+use crate::domain::target::TargetPolicy;
+use crate::error::Result;
+use crate::service::endpoint::AtCreation;
+use crate::store::endpoint::Content;
+use crate::store::entity::endpoint::Model;
+
+/// An operational endpoint to create.
+#[derive(Debug, Deserialize, Object)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+pub struct OperationalWebhookEndpointIn {
+    /// Absolute, http or https.
+    url: String,
+    #[oai(nullable, validator(max_length = 4096))]
+    description: Option<String>,
+    /// The caller's own identifier, unique among the operational endpoints.
+    #[oai(
+        nullable,
+        validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$")
+    )]
+    uid: Option<String>,
+    /// Requests a second.
+    #[oai(nullable, validator(minimum(value = "1"), maximum(value = "65535")))]
+    throttle_rate: Option<i64>,
+    /// The same as `throttleRate`, as older clients call it.
+    #[oai(nullable, deprecated, validator(minimum(value = "1"), maximum(value = "65535")))]
+    rate_limit: Option<i64>,
+    #[oai(nullable)]
+    disabled: Option<bool>,
+    /// Only these events; null: all. They are `endpoint.created`, `endpoint.updated`, `endpoint.deleted`, `endpoint.disabled`,
+    /// `message.attempt.failing`, `message.attempt.exhausted` and `message.attempt.recovered`.
+    #[oai(nullable, validator(min_items = 1, max_items = 1000))]
+    event_types: Option<Vec<String>>,
+    /// The same as `eventTypes`, as older clients call it.
+    #[oai(nullable, deprecated, validator(min_items = 1, max_items = 1000))]
+    filter_types: Option<Vec<String>>,
+    #[oai(nullable)]
+    metadata: Option<BTreeMap<String, String>>,
+    /// As of any endpoint; a random one is made where it is left out.
+    #[oai(nullable)]
+    secret: Option<String>,
+    /// Own headers of its deliveries; names and values have at most 16384 bytes together. Names go out in title case,
+    /// `X-API-KEY` as `X-Api-Key`.
+    #[oai(nullable, validator(max_properties = 50))]
+    headers: Option<BTreeMap<String, String>>,
+}
+
+impl OperationalWebhookEndpointIn {
+    pub fn filter_field(&self) -> FilterField {
+        FilterField(self.event_types.is_some())
+    }
+
+    pub fn read(self, targets: &TargetPolicy) -> Result<(Content, AtCreation)> {
+        let given = EndpointIn {
+            url: self.url,
+            description: self.description,
+            uid: self.uid,
+            throttle_rate: self.throttle_rate,
+            rate_limit: self.rate_limit,
+            disabled: self.disabled,
+            event_types: self.event_types,
+            filter_types: self.filter_types,
+            channels: None,
+            metadata: self.metadata,
+            secret: self.secret,
+            headers: self.headers,
+        };
+        given.read(targets)
+    }
+}
+
+/// What an operational endpoint is to be from now on.
+#[derive(Debug, Deserialize, Object)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+pub struct OperationalWebhookEndpointUpdate {
+    /// Absolute, http or https.
+    url: String,
+    #[oai(nullable, validator(max_length = 4096))]
+    description: Option<String>,
+    /// The caller's own identifier, unique among the operational endpoints.
+    #[oai(
+        nullable,
+        validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$")
+    )]
+    uid: Option<String>,
+    /// Requests a second.
+    #[oai(nullable, validator(minimum(value = "1"), maximum(value = "65535")))]
+    throttle_rate: Option<i64>,
+    /// The same as `throttleRate`, as older clients call it.
+    #[oai(nullable, deprecated, validator(minimum(value = "1"), maximum(value = "65535")))]
+    rate_limit: Option<i64>,
+    #[oai(nullable)]
+    disabled: Option<bool>,
+    /// Only these events; null: all.
+    #[oai(nullable, validator(min_items = 1, max_items = 1000))]
+    event_types: Option<Vec<String>>,
+    /// The same as `eventTypes`, as older clients call it.
+    #[oai(nullable, deprecated, validator(min_items = 1, max_items = 1000))]
+    filter_types: Option<Vec<String>>,
+    #[oai(nullable)]
+    metadata: Option<BTreeMap<String, String>>,
+}
+
+impl OperationalWebhookEndpointUpdate {
+    pub fn filter_field(&self) -> FilterField {
+        FilterField(self.event_types.is_some())
+    }
+
+    pub fn read(self, targets: &TargetPolicy) -> Result<Content> {
+        let given = EndpointUpdate {
+            url: self.url,
+            description: self.description,
+            uid: self.uid,
+            throttle_rate: self.throttle_rate,
+            rate_limit: self.rate_limit,
+            disabled: self.disabled,
+            event_types: self.event_types,
+            filter_types: self.filter_types,
+            channels: None,
+            metadata: self.metadata,
+        };
+        given.read(targets)
+    }
+}
+
+/// An operational endpoint as it is.
+#[derive(Debug, Deserialize, Object, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase")]
+pub struct OperationalWebhookEndpointOut {
+    id: String,
+    #[oai(nullable)]
+    uid: Option<String>,
+    url: String,
+    description: String,
+    disabled: bool,
+    #[oai(nullable)]
+    event_types: Option<Vec<String>>,
+    /// The same as `eventTypes`, as older clients call it.
+    #[oai(nullable, deprecated)]
+    filter_types: Option<Vec<String>>,
+    #[oai(nullable)]
+    throttle_rate: Option<i32>,
+    /// The same as `throttleRate`, as older clients call it.
+    #[oai(nullable, deprecated)]
+    rate_limit: Option<i32>,
+    metadata: BTreeMap<String, String>,
+    created_at: Instant,
+    updated_at: Instant,
+}
+
+impl From<Model> for OperationalWebhookEndpointOut {
+    fn from(row: Model) -> Self {
+        let event_types = row.event_types.map(|list| list.0);
+        Self {
+            id: row.id,
+            uid: row.uid,
+            url: row.url,
+            description: row.description,
+            disabled: row.disabled,
+            event_types: event_types.clone(),
+            filter_types: event_types,
+            throttle_rate: row.throttle_rate,
+            rate_limit: row.throttle_rate,
+            metadata: row.metadata.0,
+            created_at: Instant(row.created_at),
+            updated_at: Instant(row.updated_at),
+        }
+    }
+}

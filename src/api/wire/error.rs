@@ -1,0 +1,300 @@
+//! Every answer that is not a success: one body, `{code, detail}`, from an error's kind, from poem's own errors and from
+//! a panic. Called by all of api; nothing else makes error answers.
+
+use std::marker::PhantomData;
+
+use poem::Response;
+use poem::error::{MethodNotAllowedError, NotFoundError};
+use poem::http::{HeaderValue, StatusCode, header};
+use poem_openapi::error::{ParseParamError, ParsePathError};
+use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry};
+use poem_openapi::types::Type;
+use poem_openapi::{ApiResponse, Object};
+use serde::{Deserialize, Serialize};
+
+use super::response::JSON;
+use super::values::json_type;
+use crate::error::{Error, Kind};
+use crate::store::database::outage;
+
+/// Seconds after which a caller may try again, where we know nothing better.
+const RETRY_AFTER: &str = "1";
+
+pub(crate) const NOT_OF_ITS_TYPE: &str = "A query parameter is not of its type.";
+
+/// One broken rule.
+#[derive(Debug, Deserialize, Object, Serialize)]
+pub struct ValidationError {
+    /// Where the value stands, such as `["body", "name"]` or `["query", "limit"]`.
+    loc: Vec<String>,
+    /// Which rule it breaks.
+    msg: String,
+    /// The kind of rule: `value_error`, `value_error.jsondecode` for a body that is no JSON object,
+    /// `application_uid_missing` or `application_uid_mismatch` for an application to be made on the way.
+    #[serde(rename = "type")]
+    #[oai(rename = "type")]
+    kind: String,
+}
+
+/// Why a request was refused or failed.
+#[derive(Debug, Deserialize, Object, Serialize)]
+pub struct ErrorOut {
+    /// What went wrong, as one stable word for programs.
+    code: String,
+    detail: Detail,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(untagged)]
+enum Detail {
+    Text(String),
+    Rules(Vec<ValidationError>),
+}
+
+json_type!(
+    Detail,
+    "ErrorDetail",
+    true,
+    |registry| registry.create_schema::<Detail, _>("ErrorDetail".to_owned(), |registry| {
+        ValidationError::register(registry);
+        let list = MetaSchema {
+            items: Some(Box::new(ValidationError::schema_ref())),
+            ..MetaSchema::new("array")
+        };
+        let text = MetaSchemaRef::Inline(Box::new(MetaSchema::new("string")));
+        MetaSchema {
+            description: Some("What went wrong, for people; with `validation_error` the list of broken rules."),
+            one_of: vec![text, MetaSchemaRef::Inline(Box::new(list))],
+            ..MetaSchema::ANY
+        }
+    }),
+    MetaSchemaRef::Reference("ErrorDetail".to_owned())
+);
+
+/// The statuses that an operation may fail with; openapi leaves out those that what it takes excludes.
+pub trait Failures: Send + Sync + 'static {
+    const LIST: &'static [(u16, &'static str)];
+}
+
+/// What a read may fail with.
+#[derive(Debug)]
+pub struct Read;
+/// What a write may fail with.
+#[derive(Debug)]
+pub struct Write;
+
+impl Failures for Read {
+    const LIST: &'static [(u16, &'static str)] = &[
+        (400, NOT_OF_ITS_TYPE),
+        (401, "There is no token, or none that is known."),
+        (
+            403,
+            "The token is of one application, and this is not for applications.",
+        ),
+        (404, "There is no such thing, or the token may not see it."),
+        (422, "A value breaks a rule; `detail` lists which."),
+        (500, "A fault of the server."),
+        (503, "The server is overloaded or has no database just now: try again."),
+    ];
+}
+
+impl Failures for Write {
+    const LIST: &'static [(u16, &'static str)] = &[
+        Read::LIST[0],
+        Read::LIST[1],
+        Read::LIST[2],
+        Read::LIST[3],
+        (408, "The request's body did not arrive in time."),
+        (
+            409,
+            "The name, the uid or the eventId is taken, or the idempotency key came with another body before.",
+        ),
+        (413, "The request's body is larger than 2 MB."),
+        Read::LIST[4],
+        Read::LIST[5],
+        Read::LIST[6],
+    ];
+}
+
+/// What a write may fail with that the state of things may forbid.
+#[derive(Debug)]
+pub struct Conditional;
+
+impl Failures for Conditional {
+    const LIST: &'static [(u16, &'static str)] = &[
+        (
+            400,
+            "It cannot be done as things are, or a query parameter is not of its type: `code` says which.",
+        ),
+        Write::LIST[1],
+        Write::LIST[2],
+        Write::LIST[3],
+        Write::LIST[4],
+        Write::LIST[5],
+        Write::LIST[6],
+        Write::LIST[7],
+        Write::LIST[8],
+        Write::LIST[9],
+    ];
+}
+
+/// An error of an operation that documents the statuses of `F`.
+pub struct ApiError<F>(Error, PhantomData<F>);
+
+impl<F> From<Error> for ApiError<F> {
+    fn from(error: Error) -> Self {
+        Self(error, PhantomData)
+    }
+}
+
+impl<F: Failures> From<ApiError<F>> for poem::Error {
+    fn from(error: ApiError<F>) -> Self {
+        into_poem(&error.0)
+    }
+}
+
+impl<F: Failures> ApiResponse for ApiError<F> {
+    fn meta() -> MetaResponses {
+        let responses = F::LIST.iter().map(|(status, description)| MetaResponse {
+            description,
+            status: Some(*status),
+            status_range: None,
+            content: vec![MetaMediaType {
+                content_type: JSON,
+                schema: ErrorOut::schema_ref(),
+            }],
+            headers: vec![],
+        });
+        MetaResponses {
+            responses: responses.collect(),
+        }
+    }
+
+    fn register(registry: &mut Registry) {
+        ErrorOut::register(registry);
+    }
+}
+
+/// For extractors, which answer with poem's error.
+pub(crate) fn into_poem(error: &Error) -> poem::Error {
+    poem::Error::from_response(response(error))
+}
+
+/// The answer to an error; what is our own fault is logged here, and only here.
+pub(crate) fn response(error: &Error) -> Response {
+    let (status, code) = status_and_code(error.kind);
+    if status == StatusCode::INTERNAL_SERVER_ERROR {
+        tracing::error!(%error, "a request failed");
+    } else if error.kind == Kind::Database {
+        outage::note_failure(error, "a request found no database");
+    }
+    let detail = match error.kind {
+        Kind::Invalid | Kind::ApplicationUidMissing | Kind::ApplicationUidMismatch | Kind::Malformed => {
+            Detail::Rules(vec![rule(error)])
+        }
+        Kind::Internal | Kind::Config => Detail::Text("the server could not do this; its log says why".to_owned()),
+        Kind::Database => Detail::Text("the database cannot be reached just now".to_owned()),
+        _ => Detail::Text(error.message.clone()),
+    };
+    let mut response = json(status, code, detail);
+    let extra = match status {
+        StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, "Bearer")),
+        StatusCode::SERVICE_UNAVAILABLE => Some((header::RETRY_AFTER, RETRY_AFTER)),
+        _ => None,
+    };
+    if let Some((name, value)) = extra {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// The answer to what poem itself refuses.
+pub(crate) fn from_poem(error: poem::Error) -> Response {
+    if error.is_from_response() {
+        return error.into_response();
+    }
+    let own = if error.is::<NotFoundError>() {
+        Error::new(Kind::NotFound, "there is no such route")
+    } else if error.is::<ParsePathError>() {
+        Error::new(Kind::NotFound, "nothing has a name that is not UTF-8")
+    } else if error.is::<MethodNotAllowedError>() {
+        Error::new(Kind::MethodNotAllowed, "this route does not know this method")
+    } else if let Some(bad) = error.downcast_ref::<ParseParamError>() {
+        let message = format!("the query parameter `{}` {}", bad.name, wanted(&bad.reason));
+        Error::new(Kind::BadQuery, message)
+    } else {
+        Error::internal("poem answered with an error of its own").because(error.to_string())
+    };
+    response(&own)
+}
+
+/// Returns what a query parameter must be. poem says `failed to parse "TYPE": WHY`; of its own types the `WHY` is about Rust.
+fn wanted(reason: &str) -> &str {
+    let said = reason.strip_prefix("failed to parse \"");
+    let (kind, why) = said.and_then(|said| said.split_once("\": ")).unwrap_or_default();
+    match kind {
+        "boolean" => "must be true or false",
+        "Ordering" => "must be ascending or descending",
+        "BackgroundTaskStatus" => "must be running, finished or failed",
+        "BackgroundTaskType" => "must be a kind of task that the API document lists, such as endpoint.recover",
+        integer if integer.starts_with("integer") => "must be an integer",
+        _ => match why.split(" (occurred while").next() {
+            Some(rule) if rule.starts_with("must be ") => rule,
+            _ => "is not of its type",
+        },
+    }
+}
+
+/// The answer to a panic in a handler.
+pub(crate) fn from_panic() -> Response {
+    response(&Error::internal("a handler panicked"))
+}
+
+fn rule(error: &Error) -> ValidationError {
+    let (loc, kind) = match error.kind {
+        Kind::Malformed => (vec!["body".to_owned()], "value_error.jsondecode"),
+        Kind::ApplicationUidMissing => (error.loc.clone(), "application_uid_missing"),
+        Kind::ApplicationUidMismatch => (error.loc.clone(), "application_uid_mismatch"),
+        _ => (error.loc.clone(), "value_error"),
+    };
+    ValidationError {
+        loc,
+        msg: error.message.clone(),
+        kind: kind.to_owned(),
+    }
+}
+
+fn json(status: StatusCode, code: &str, detail: Detail) -> Response {
+    let body = ErrorOut {
+        code: code.to_owned(),
+        detail,
+    };
+    Response::builder()
+        .status(status)
+        .content_type(JSON)
+        .body(serde_json::to_vec(&body).unwrap_or_default())
+}
+
+fn status_and_code(kind: Kind) -> (StatusCode, &'static str) {
+    match kind {
+        Kind::Invalid | Kind::ApplicationUidMissing | Kind::ApplicationUidMismatch | Kind::Malformed => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "validation_error")
+        }
+        Kind::BadQuery => (StatusCode::BAD_REQUEST, "generic_error"),
+        Kind::Unauthenticated => (StatusCode::UNAUTHORIZED, "authentication_failed"),
+        Kind::Forbidden => (StatusCode::FORBIDDEN, "insufficient access"),
+        Kind::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+        Kind::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+        Kind::Conflict => (StatusCode::CONFLICT, "conflict"),
+        Kind::EventTypeExists => (StatusCode::CONFLICT, "event_type_exists"),
+        Kind::LimitReached => (StatusCode::BAD_REQUEST, "limit_reached"),
+        Kind::InvalidScheme => (StatusCode::BAD_REQUEST, "invalid_scheme"),
+        Kind::NotImplemented => (StatusCode::NOT_IMPLEMENTED, "not_implemented"),
+        Kind::InvalidRange => (StatusCode::BAD_REQUEST, "invalid_range"),
+        Kind::MissingPayload => (StatusCode::BAD_REQUEST, "missing_payload"),
+        Kind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
+        Kind::TooSlow => (StatusCode::REQUEST_TIMEOUT, "request_timeout"),
+        Kind::Unavailable | Kind::Database => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+        Kind::Config | Kind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "server_error"),
+    }
+}

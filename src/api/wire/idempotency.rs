@@ -1,0 +1,77 @@
+//! The `idempotency-key` header of a POST. Called by the resources of api that create something.
+
+use poem::http::uri::PathAndQuery;
+use poem::{Request, RequestBody};
+use poem_openapi::registry::{MetaParamIn, MetaSchemaRef};
+use poem_openapi::types::Type;
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
+use ring::digest;
+
+use crate::api::auth::Caller;
+use crate::store::idempotency::Key;
+
+const HEADER: &str = "idempotency-key";
+
+/// SHA-256, in hex, of the path with its query, a line feed and the header; none without the header.
+pub struct IdempotencyKey(Option<String>);
+
+impl IdempotencyKey {
+    /// The key of a request whose body has this hash; without one, what the request would store is compared with what is
+    /// stored.
+    pub fn of(self, caller: &Caller, body_hash: Option<String>) -> Option<Key> {
+        self.0.map(|key| Key {
+            scope: caller.token_id.clone(),
+            key,
+            body_hash,
+        })
+    }
+}
+
+/// SHA-256, in hex, of what [`IdempotencyKey`] hashes, a line feed and the body; none without the header. As the header
+/// stands in it, which nobody finds in the database, no body can be guessed by its hash: there are secrets in some.
+pub(crate) fn hash_body(request: &Request, body: &[u8]) -> Option<String> {
+    let mut hash = begin(request)?;
+    hash.update(b"\n");
+    hash.update(body);
+    Some(hex(hash.finish().as_ref()))
+}
+
+fn begin(request: &Request) -> Option<digest::Context> {
+    let header = request.headers().get(HEADER).filter(|value| !value.is_empty())?;
+    let mut hash = digest::Context::new(&digest::SHA256);
+    // Without the host that HTTP/2 and proxies name before it.
+    let uri = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+    hash.update(uri.as_bytes());
+    hash.update(b"\n");
+    hash.update(header.as_bytes());
+    Some(hash)
+}
+
+impl<'a> ApiExtractor<'a> for IdempotencyKey {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::Parameter];
+    const PARAM_IS_REQUIRED: bool = false;
+    type ParamType = Option<String>;
+    type ParamRawType = String;
+
+    fn param_in() -> Option<MetaParamIn> {
+        Some(MetaParamIn::Header)
+    }
+
+    fn param_schema_ref() -> Option<MetaSchemaRef> {
+        Some(String::schema_ref())
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _body: &mut RequestBody,
+        _options: ExtractParamOptions<Self::ParamType>,
+    ) -> poem::Result<Self> {
+        Ok(Self(begin(request).map(|hash| hex(hash.finish().as_ref()))))
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+}

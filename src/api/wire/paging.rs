@@ -1,0 +1,220 @@
+//! Lists on the wire: `limit`, `iterator` and `order` in, `data`, `iterator`, `prevIterator` and `done` out.
+//! Called by the resources of api.
+
+use std::borrow::Cow;
+use std::marker::PhantomData;
+
+use poem_openapi::Enum;
+use poem_openapi::param::Query;
+use poem_openapi::registry::{MetaSchema, MetaSchemaRef, Registry};
+use poem_openapi::types::{ParseError, ParseFromParameter, ParseResult, Type};
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::response::not_json;
+use super::values::{Nullable, json_type};
+use crate::domain::id::Prefix;
+use crate::domain::identifier::check_identifier;
+use crate::error::{Error, Kind, Result};
+use crate::store::{Page, PageRequest};
+
+const DEFAULT_LIMIT: i64 = 50;
+const MOST: i64 = 250;
+/// Begins an iterator that goes backwards.
+const BACKWARDS: char = '-';
+/// Begins one that goes forwards from a name that would else be read as going backwards; no name has it.
+const FORWARDS: char = ':';
+
+/// The order of a list.
+#[derive(Clone, Copy, Debug, Enum, Eq, PartialEq)]
+#[oai(rename = "Ordering", rename_all = "lowercase")]
+pub enum Ordering {
+    Ascending,
+    Descending,
+}
+
+/// What an iterator of a list looks like.
+pub enum Iterates {
+    /// Ids of this kind.
+    Over(Prefix),
+    /// Event type names.
+    Names,
+}
+
+/// How many rows a page has at most.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(transparent)]
+pub struct Limit(i64);
+
+json_type!(Limit, "limit", true, |_registry| {}, {
+    MetaSchemaRef::Inline(Box::new(MetaSchema {
+        minimum: Some(1.0),
+        maximum: Some(MOST as f64),
+        ..MetaSchema::new_with_format("integer", "int32")
+    }))
+});
+
+impl ParseFromParameter for Limit {
+    fn parse_from_parameter(value: &str) -> ParseResult<Self> {
+        let rule = |_| ParseError::custom(format!("must be an integer from 1 to {MOST}"));
+        value.parse().map(Self).map_err(rule)
+    }
+}
+
+/// What a list was asked for.
+pub struct ListQuery {
+    pub limit: Query<Option<Limit>>,
+    pub iterator: Query<Option<String>>,
+}
+
+impl ListQuery {
+    /// # Errors
+    /// `Invalid` when the limit is out of range or the iterator is none.
+    pub fn request(self, iterates: &Iterates, ascending: bool) -> Result<PageRequest> {
+        let limit = self.limit.0.map_or(DEFAULT_LIMIT, |limit| limit.0);
+        if !(1..=MOST).contains(&limit) {
+            return Err(bad_query("limit", format!("must be from 1 to {MOST}")));
+        }
+        let iterator = self.iterator.0.filter(|text| !text.is_empty());
+        let (backwards, after) = iterator.map_or((false, None), |text| {
+            let (backwards, key) = match text.strip_prefix(BACKWARDS) {
+                Some(key) => (true, key),
+                None => (false, text.strip_prefix(FORWARDS).unwrap_or(&text)),
+            };
+            (backwards, Some(key.to_owned()))
+        });
+        if let Some(after) = &after {
+            iterates.check(after)?;
+        }
+        Ok(PageRequest {
+            limit: limit.unsigned_abs(),
+            after,
+            backwards,
+            ascending,
+        })
+    }
+}
+
+impl Iterates {
+    fn check(&self, text: &str) -> Result<()> {
+        let well_formed = match self {
+            // A lone `-` begins at the end.
+            _ if text.is_empty() => false,
+            Iterates::Over(prefix) => prefix.is_of(text) && check_identifier(text).is_ok(),
+            Iterates::Names => check_identifier(text).is_ok(),
+        };
+        match well_formed {
+            true => Ok(()),
+            false => Err(bad_query("iterator", "must be an iterator that a list answered with")),
+        }
+    }
+}
+
+/// A rule of the query is broken by the parameter `name`.
+pub fn bad_query(name: &str, message: impl Into<String>) -> Error {
+    Error::new(Kind::Invalid, message).at(["query", name])
+}
+
+/// Whether a list goes upwards, by its `order` parameter.
+pub fn ascending(order: Option<Ordering>, default: Ordering) -> bool {
+    order.unwrap_or(default) == Ordering::Ascending
+}
+
+/// One page of a list of `T`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListOut<T> {
+    data: Vec<Box<RawValue>>,
+    /// Goes on after this page; null when it is empty.
+    iterator: Option<String>,
+    /// Goes back before this page.
+    prev_iterator: Option<String>,
+    /// Nothing further in this direction.
+    done: bool,
+    #[serde(skip)]
+    row: PhantomData<T>,
+}
+
+impl<T: Serialize> ListOut<T> {
+    /// The page, each row by `out`, with iterators from each row's `key`. It is cut once more by what is written: JSON may
+    /// take six times the bytes that were read.
+    ///
+    /// # Errors
+    /// What `out` answers for the first row that it refuses.
+    pub fn new<M>(
+        page: Page<M>,
+        request: &PageRequest,
+        key: impl Fn(&M) -> &str,
+        mut out: impl FnMut(M) -> Result<T>,
+    ) -> Result<Self> {
+        let page = page.within(request, |row| {
+            let key = key(&row).to_owned();
+            let json = to_raw_value(&out(row)?).map_err(not_json)?;
+            let size = json.get().len() + 1;
+            Ok(((key, json), size))
+        })?;
+        Ok(Self {
+            iterator: page.rows.last().map(|(key, _)| forwards(key)),
+            prev_iterator: page.rows.first().map(|(key, _)| format!("{BACKWARDS}{key}")),
+            done: page.done,
+            data: page.rows.into_iter().map(|(_, json)| json).collect(),
+            row: PhantomData,
+        })
+    }
+}
+
+fn forwards(key: &str) -> String {
+    match key.starts_with(BACKWARDS) {
+        true => format!("{FORWARDS}{key}"),
+        false => key.to_owned(),
+    }
+}
+
+impl<T: Type> Type for ListOut<T> {
+    const IS_REQUIRED: bool = true;
+    type RawValueType = Self;
+    type RawElementValueType = Self;
+
+    fn name() -> Cow<'static, str> {
+        format!("ListResponse{}", T::name()).into()
+    }
+
+    fn schema_ref() -> MetaSchemaRef {
+        MetaSchemaRef::Reference(Self::name().into_owned())
+    }
+
+    fn register(registry: &mut Registry) {
+        registry.create_schema::<Self, _>(Self::name().into_owned(), |registry| {
+            T::register(registry);
+            MetaSchema {
+                description: Some(
+                    "One page of a list. It ends at 4 MiB, and may then hold fewer than `limit`; `done` tells \
+                     whether it is the last.",
+                ),
+                required: vec!["data", "iterator", "done"],
+                properties: vec![
+                    ("data", Vec::<T>::schema_ref()),
+                    ("iterator", described("Goes on after this page; null when it is empty.")),
+                    ("prevIterator", described("Goes back before this page.")),
+                    ("done", bool::schema_ref()),
+                ],
+                ..MetaSchema::new("object")
+            }
+        });
+    }
+
+    fn as_raw_value(&self) -> Option<&Self> {
+        Some(self)
+    }
+
+    fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
+        Box::new(self.as_raw_value().into_iter())
+    }
+}
+
+fn described(text: &'static str) -> MetaSchemaRef {
+    Nullable::<String>::schema_ref().merge(MetaSchema {
+        description: Some(text),
+        ..MetaSchema::ANY
+    })
+}

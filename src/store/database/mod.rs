@@ -1,0 +1,21 @@
+//! How the store talks to the database: connections, transactions, what differs between SQLite and Postgres, and how
+//! pages and many rows are read and written. Must not know what is in the tables.
+
+pub mod backend;
+pub mod backup;
+pub mod budget;
+pub mod connect;
+pub mod outage;
+pub mod page;
+pub mod pool;
+mod postgres;
+pub mod purpose;
+mod reach;
+pub mod request;
+pub mod rows;
+pub mod schema;
+pub mod source;
+pub mod sqlite_file;
+mod sqlite_log;
+mod turns;
+pub mod tx;

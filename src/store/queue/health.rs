@@ -1,0 +1,149 @@
+//! What a batch of outcomes changes of its endpoints: since when they fail, and that they are disabled. One statement, and
+//! only when something changes. Called by settle.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use sea_orm::ConnectionTrait;
+
+use super::settle::{AttemptRow, Settlement};
+use crate::domain::delivery::Decision;
+use crate::domain::health::Standing;
+use crate::domain::timestamp::Timestamp;
+use crate::error::Result;
+use crate::store::database::rows::{Column, Rows, statement};
+use crate::store::{Backend, Tx};
+
+/// An endpoint that begins to fail, works again, or has just been disabled.
+pub struct Changed {
+    pub app_id: String,
+    pub endpoint_id: String,
+    pub uid: Option<String>,
+    pub disabled: bool,
+    /// `None`: it works.
+    pub failing_since: Option<Timestamp>,
+    /// How the attempt ended that has changed it.
+    pub summary: String,
+}
+
+/// Changes the endpoints of `batch`; returns those that it has changed. Failures count only where
+/// `is_held`, and where the endpoint has the URL that was called; that it has failed for too long only where it still
+/// fails since the instant by which that was judged.
+pub(super) async fn change_standing(
+    tx: &Tx,
+    batch: &[&Settlement],
+    is_held: impl Fn(&Settlement) -> bool,
+) -> Result<Vec<Changed>> {
+    let changes = changes(batch, is_held);
+    if changes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let text = |of: fn(&Settlement) -> &str| Column::Text(changes.iter().map(|one| of(one)).collect());
+    let tries = || changes.iter().filter_map(|one| one.attempt.as_ref());
+    let judged_by = changes.iter().map(|one| match one.standing {
+        Standing::Exhausted { since } => Some(since.0),
+        _ => None,
+    });
+    let rows = Rows::new([
+        ("app_id", text(|one| &one.app_id)),
+        ("endpoint_id", text(|one| &one.endpoint_id)),
+        ("url", Column::Text(tries().map(|one| one.url.as_str()).collect())),
+        ("at", Column::Int(tries().map(|one| one.created_at.0).collect())),
+        ("judged_by", Column::MaybeInt(judged_by.collect())),
+        (
+            "change",
+            Column::Int(changes.iter().map(|one| code(one.standing)).collect()),
+        ),
+    ]);
+    let found = tx
+        .conn()
+        .query_all_raw(statement(
+            tx.backend(),
+            &sql(tx.backend()),
+            &[("t", &rows)],
+            [tx.now.0.into()],
+        ))
+        .await?;
+    let mut changed = Vec::new();
+    for row in &found {
+        let (app_id, endpoint_id): (String, String) = (row.try_get("", "app_id")?, row.try_get("", "id")?);
+        let by = changes
+            .iter()
+            .find(|one| one.app_id == app_id && one.endpoint_id == endpoint_id);
+        let attempt = by.and_then(|one| one.attempt.as_ref());
+        changed.push(Changed {
+            app_id,
+            endpoint_id,
+            uid: row.try_get("", "uid")?,
+            disabled: row.try_get("", "disabled")?,
+            failing_since: row.try_get("", "failing_since")?,
+            summary: attempt.map(AttemptRow::summary).unwrap_or_default(),
+        });
+    }
+    Ok(changed)
+}
+
+/// One change an endpoint, in the order of their ids. A success in the same batch outweighs every failure but a 410.
+fn changes<'a>(batch: &[&'a Settlement], is_held: impl Fn(&Settlement) -> bool) -> Vec<&'a Settlement> {
+    let weight = |one: &Settlement| match one.standing {
+        Standing::Retired => 4,
+        _ if one.decision == Decision::Delivered => 3,
+        Standing::Exhausted { .. } => 2,
+        Standing::Failing => 1,
+        Standing::Restored | Standing::Same => 0,
+    };
+    let earlier = |one: &Settlement| Reverse(one.attempt.as_ref().map_or(0, |it| it.created_at.0));
+    let mut chosen: BTreeMap<(&str, &str), &Settlement> = BTreeMap::new();
+    for one in batch {
+        if one.decision != Decision::Delivered && !is_held(one) {
+            continue;
+        }
+        let known = chosen.entry((&one.app_id, &one.endpoint_id)).or_insert(one);
+        // Among successes one that changes something comes first.
+        let rank = |one: &Settlement| (weight(one), one.standing != Standing::Same, earlier(one));
+        if rank(one) > rank(known) {
+            *known = one;
+        }
+    }
+    let changing = chosen
+        .into_values()
+        .filter(|one| one.standing != Standing::Same && one.attempt.is_some());
+    changing.collect()
+}
+
+const RESTORED: i64 = 0;
+const FAILING: i64 = 1;
+const EXHAUSTED: i64 = 2;
+const RETIRED: i64 = 3;
+
+fn code(standing: Standing) -> i64 {
+    match standing {
+        Standing::Restored | Standing::Same => RESTORED,
+        Standing::Failing => FAILING,
+        Standing::Exhausted { .. } => EXHAUSTED,
+        Standing::Retired => RETIRED,
+    }
+}
+
+/// Rows that change nothing are not locked, and those that do in the order of their ids, or two settles could deadlock.
+fn sql(backend: Backend) -> String {
+    let lock = match backend {
+        Backend::Postgres => "for update of e",
+        Backend::Sqlite => "",
+    };
+    format!(
+        "with due as (select e.app_id as due_app, e.id as due_id, t.at, t.change from {{t}} \
+         join endpoint e on e.app_id = t.app_id and e.id = t.endpoint_id \
+         where e.deleted_at is null and not e.disabled and case t.change \
+         when {RESTORED} then e.failing_since is not null \
+         when {FAILING} then e.failing_since is null and e.url = t.url \
+         when {EXHAUSTED} then e.failing_since = t.judged_by and e.url = t.url \
+         else e.url = t.url end \
+         order by e.app_id, e.id {lock}) \
+         update endpoint set disabled = (due.change >= {EXHAUSTED}), \
+         failing_since = case due.change when {RESTORED} then null else coalesce(endpoint.failing_since, due.at) end, \
+         updated_at = case when due.change >= {EXHAUSTED} then $1 else endpoint.updated_at end \
+         from due where endpoint.app_id = due.due_app and endpoint.id = due.due_id \
+         returning app_id, id, uid, failing_since, disabled"
+    )
+}
