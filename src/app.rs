@@ -25,9 +25,9 @@ use crate::domain::token;
 use crate::error::{Error, Result};
 use crate::loops::Loops;
 use crate::service;
-use crate::slots::{Caps, Handoff};
+use crate::slots::{Caps, Slots};
 use crate::store::database::schema;
-use crate::store::intake::{Intake, Limits};
+use crate::store::intake::{Intake, Limits, fast_path};
 use crate::store::{Backend, ConnectOptions, Store};
 use crate::telemetry::metrics::VERSION;
 
@@ -126,14 +126,21 @@ async fn run(
     loops: &Loops,
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
-    let (handoff, fast) = Handoff::new(store.clone(), settings.caps());
-    let mut dispatcher = Dispatcher::new(store, &handoff, fast, settings.dispatch())?;
+    let caps = settings.caps();
+    let slots = Slots::new(
+        caps,
+        store.clock().clone(),
+        store.metrics().clone(),
+        store.due().clone(),
+    );
+    let (leases, fast) = fast_path(&caps);
+    let mut dispatcher = Dispatcher::new(store, &slots, fast, settings.dispatch())?;
     dispatcher.start().await?;
     let (stop_dispatcher, grace_over) = (CancellationToken::new(), CancellationToken::new());
     let dispatching = dispatcher.run(stop_dispatcher.clone(), grace_over.clone(), loops.clone());
     let dispatching = loops.spawn("dispatcher", &stop_dispatcher, dispatching);
     let intakes = loops.group();
-    let intake = Intake::start(store, &handoff, settings.intake(), &intakes);
+    let intake = Intake::start(store, &slots, &leases, settings.intake(), &intakes);
 
     let routes = api::routes(ApiState {
         store: store.clone(),

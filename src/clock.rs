@@ -1,5 +1,10 @@
-//! Time as the program sees it: the system's clock, or a test clock that stands until it is advanced.
-//! Ids are made here too, so that an id and its instant come from the same reading. Imports nothing above domain.
+//! The program's source of time: the system's clock, or a test clock that stands still until it is advanced.
+//!
+//! Instants (`now`) follow the database's clock, so that replicas on machines with different clocks agree. Durations
+//! (`monotonic`, `sleep`) follow this machine's monotonic clock, which never steps. Ids are made here too, so that an
+//! id and its row can carry the same instant.
+//!
+//! Must not import any other module than `domain`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -10,12 +15,14 @@ use tokio::sync::watch;
 use crate::domain::id::{IdSource, Prefix};
 use crate::domain::timestamp::Timestamp;
 
+/// A clock and its source of ids. Clones are the same clock.
 #[derive(Clone)]
 pub struct Clock(Arc<Inner>);
 
 struct Inner {
     source: Source,
-    /// Microseconds to add so that replicas with different clocks agree: the database's clock less ours.
+    /// The database's clock minus this machine's, in microseconds. 0 until the two are compared, and for a test clock.
+    /// The heartbeat writes it (`agree_with`), all tasks read it. `Relaxed`: no other memory depends on its value.
     offset: AtomicI64,
     ids: IdSource,
 }
@@ -23,20 +30,24 @@ struct Inner {
 enum Source {
     System {
         start: Instant,
+        /// Microseconds added to the system's clock, to test replicas whose clocks are wrong.
         skew: i64,
     },
     Test {
+        /// The instant that the clock showed when it was made.
         origin: Timestamp,
+        /// Time by which `advance` has moved the clock. A watch channel, because it wakes the sleepers.
         elapsed: watch::Sender<Duration>,
     },
 }
 
 impl Clock {
+    /// Returns the system's clock.
     pub fn system() -> Self {
         Self::system_with_skew(0)
     }
 
-    /// A system clock that is wrong by `skew` microseconds: what a replica with a bad clock sees.
+    /// Returns a system clock that is ahead by `skew` microseconds, as on a machine whose clock is wrong.
     pub fn system_with_skew(skew: i64) -> Self {
         Self::with(Source::System {
             start: Instant::now(),
@@ -44,7 +55,7 @@ impl Clock {
         })
     }
 
-    /// A clock that shows `origin` until [`Clock::advance`] moves it.
+    /// Returns a test clock that shows `origin` until [`Clock::advance`] moves it.
     pub fn test(origin: Timestamp) -> Self {
         Self::with(Source::Test {
             origin,
@@ -60,17 +71,18 @@ impl Clock {
         }))
     }
 
+    /// Returns the present instant by the database's clock, as far as that is known.
     pub fn now(&self) -> Timestamp {
         Timestamp(self.own() + self.offset())
     }
 
-    /// The instant that has passed by both the database's clock and this machine's own. What is removed for good goes by
-    /// it: one clock that is far ahead removes nothing.
+    /// Returns the earlier of the database's clock and this machine's. Rows are removed for good by this instant, so
+    /// that a single clock that is far ahead removes nothing.
     pub fn agreed_now(&self) -> Timestamp {
         Timestamp(self.own() + self.offset().min(0))
     }
 
-    /// What this machine's clock shows, in microseconds.
+    /// Returns this machine's clock, in microseconds since the Unix epoch.
     #[expect(clippy::disallowed_methods, reason = "this is where the time comes from")]
     fn own(&self) -> i64 {
         match &self.0.source {
@@ -82,7 +94,7 @@ impl Clock {
         }
     }
 
-    /// Time since this clock was made; never steps.
+    /// Returns the time since this clock was made. It never steps.
     pub fn monotonic(&self) -> Duration {
         match &self.0.source {
             Source::System { start, .. } => start.elapsed(),
@@ -90,12 +102,12 @@ impl Clock {
         }
     }
 
-    /// A new id, above every earlier one of this clock.
+    /// Returns a new id that is greater than every earlier id of this clock.
     pub fn new_id(&self, prefix: Prefix) -> String {
         self.0.ids.next(prefix, self.now())
     }
 
-    /// A new id at an instant read before, for rows that must carry the same instant.
+    /// Returns a new id for an instant that was read before, for rows that must carry the same instant.
     pub fn new_id_at(&self, prefix: Prefix, at: Timestamp) -> String {
         self.0.ids.next(prefix, at)
     }
@@ -111,12 +123,13 @@ impl Clock {
         }
     }
 
+    /// Waits for a length of time by [`Clock::monotonic`].
     pub async fn sleep(&self, for_: Duration) {
         self.sleep_until(self.monotonic() + for_).await;
     }
 
-    /// Takes over what the database's clock showed just now; a test clock keeps its own time.
-    /// Answers how far the two were apart, in microseconds.
+    /// Follows the database's clock from now on; `database` is what it shows at this moment. Returns how far it is
+    /// ahead of this machine's clock, in microseconds. A test clock keeps its own time, and 0 is returned.
     pub fn agree_with(&self, database: Timestamp) -> i64 {
         match &self.0.source {
             Source::System { .. } => {
@@ -128,15 +141,15 @@ impl Clock {
         }
     }
 
-    /// How far the database's clock is ahead of this machine's, in microseconds, as far as is known.
+    /// Returns how far the database's clock was ahead of this machine's when they were last compared, in microseconds.
     pub fn offset(&self) -> i64 {
         self.0.offset.load(Ordering::Relaxed)
     }
 
-    /// Moves a test clock on and wakes its sleepers.
+    /// Moves a test clock forward and wakes the tasks that sleep on it.
     ///
     /// # Panics
-    /// On a system clock.
+    /// Panics if this is a system clock.
     pub fn advance(&self, by: Duration) {
         match &self.0.source {
             Source::Test { elapsed, .. } => elapsed.send_modify(|now| *now += by),

@@ -1,5 +1,8 @@
-//! Every setting, once: option, environment name, `*_FILE` form, default, check, whether it is secret.
-//! Must not act on a setting. Called by cli, which parses, and app, which builds the parts from it.
+//! Defines every setting once: its option, environment name, `*_FILE` form, default, check, and whether it is secret.
+//!
+//! clap reads options and variables into these structs. Secrets stay private fields: an accessor reads a secret from
+//! its value or its file and checks it. The `///` of a field is its help text, and says the same as the table in
+//! docs/operating.md. Must not act on a setting: no connection, no task.
 
 mod database_url;
 mod secret;
@@ -19,16 +22,17 @@ use crate::domain::target::{Networks, TargetPolicy};
 use crate::error::{Error, Result};
 
 const DEFAULT_DATABASE: &str = "sqlite://data/postrider.sqlite";
-/// Connections to Postgres: the listener's, the heartbeat's, two of the intake, four of the queue and four of the API.
+/// Connections to Postgres by default: one for wake-ups, one for the heartbeat, two for accepting, four for the queue
+/// and four for the API.
 pub const USUAL_CONNECTIONS: u32 = 12;
-/// With fewer, the API or the queue would have a single one.
+/// The fewest connections to Postgres: with fewer, the API or the queue would have a single one.
 pub const LEAST_CONNECTIONS: u32 = 8;
 
-/// What every command takes.
+/// The settings that every command takes.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Log")]
 pub struct LogSettings {
-    /// What is logged, to standard error: error, warn, info, debug or trace, also by module: info,postrider=debug
+    /// What is logged to standard error: error, warn, info, debug or trace, also by module: info,postrider=debug
     #[arg(
         long,
         env = "POSTRIDER_LOG",
@@ -38,24 +42,25 @@ pub struct LogSettings {
     )]
     pub log: String,
 
-    /// How a log line is written
+    /// How log lines are written
     #[arg(long, env = "POSTRIDER_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
     pub log_format: LogFormat,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum LogFormat {
-    /// For people
+    /// Readable text
     Text,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 
-/// Which database, and how it is used.
+/// The database and how it is used.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Database")]
 pub struct DatabaseSettings {
-    /// sqlite://PATH or postgresql://user:password@host:5432/name [default: sqlite://data/postrider.sqlite]
+    /// The database: sqlite://PATH or postgresql://user:password@host:5432/name
+    /// [default: sqlite://data/postrider.sqlite]
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: Option<Secret>,
 
@@ -76,11 +81,11 @@ pub struct DatabaseSettings {
     #[arg(long, env = "POSTRIDER_DATABASE_PASSWORD_FILE", value_name = "FILE")]
     database_password_file: Option<PathBuf>,
 
-    /// Connections to Postgres, at most, of this process, 8 to 1000
+    /// Connections of this process to Postgres, at most; 8 to 1000
     #[arg(long, env = "POSTRIDER_DATABASE_CONNECTIONS", value_name = "N", default_value_t = USUAL_CONNECTIONS, value_parser = clap::value_parser!(u32).range(i64::from(LEAST_CONNECTIONS)..=1000))]
     pub database_connections: u32,
 
-    /// SQLite: "full" loses nothing with the power; "normal" is faster and may lose the last commits
+    /// SQLite: "full" loses nothing in a power failure; "normal" is faster and may lose the last commits
     #[arg(long, env = "POSTRIDER_SQLITE_SYNC", value_name = "MODE", value_enum, default_value_t = SqliteSync::Full)]
     pub sqlite_sync: SqliteSync,
 }
@@ -92,8 +97,11 @@ pub enum SqliteSync {
 }
 
 impl DatabaseSettings {
+    /// Returns the database's URL in the form that the store reads.
+    ///
     /// # Errors
-    /// `Config` when it is given twice, or its file cannot be read.
+    /// `Config` if the URL is given both as a value and as a file, if its file cannot be read, or if it names no
+    /// database that the store can open.
     pub fn url(&self) -> Result<Secret> {
         let (value, file) = (self.database_url.as_ref(), self.database_url_file.as_deref());
         let url = resolve("DATABASE_URL", value, file)?;
@@ -101,19 +109,21 @@ impl DatabaseSettings {
         database_url::check("DATABASE_URL", &url)
     }
 
+    /// Returns the password that replaces one in the URL; `None` means that the URL's own is used.
+    ///
     /// # Errors
-    /// `Config` when it is given twice, or its file cannot be read.
+    /// `Config` if the password is given both as a value and as a file, or if its file cannot be read.
     pub fn password(&self) -> Result<Option<Secret>> {
         let (value, file) = (self.database_password.as_ref(), self.database_password_file.as_deref());
         resolve("POSTRIDER_DATABASE_PASSWORD", value, file)
     }
 }
 
-/// Where migrations go, when not to DATABASE_URL.
+/// The URL for migrations, if it is not DATABASE_URL.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Database")]
 pub struct MigrateSettings {
-    /// Another URL for migrations: a direct one, where DATABASE_URL leads to a pooler [default: DATABASE_URL]
+    /// Another URL for migrations: a direct one if DATABASE_URL leads to a pooler [default: DATABASE_URL]
     #[arg(long, env = "MIGRATE_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     migrate_database_url: Option<Secret>,
 
@@ -123,8 +133,10 @@ pub struct MigrateSettings {
 }
 
 impl MigrateSettings {
+    /// Returns the URL for migrations; `None` means that they use DATABASE_URL.
+    ///
     /// # Errors
-    /// `Config` when it is given twice, or its file cannot be read.
+    /// `Config` as for [`DatabaseSettings::url`].
     pub fn url(&self) -> Result<Option<Secret>> {
         let (value, file) = (
             self.migrate_database_url.as_ref(),
@@ -137,14 +149,16 @@ impl MigrateSettings {
 }
 
 const ENCRYPTION_KEY: &str = "POSTRIDER_ENCRYPTION_KEY";
-/// Characters of an encryption key, at least.
+/// The fewest characters of an encryption key.
 const ENCRYPTION_KEY_MIN: usize = 32;
 
-/// The key that seals endpoint secrets.
+/// The key that seals endpoint secrets and custom headers.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Secrets")]
 pub struct KeySettings {
-    /// Encrypts endpoints' secrets and own headers at rest, 32 characters or more; on SQLite made beside the database when not given; or two, one a line: new and former, while it is being rotated
+    /// Encrypts endpoints' secrets and custom headers at rest: at least 32 characters. On SQLite it is made beside the
+    /// database if it is not given, on Postgres it must be given. Two lines while it is rotated: the new key, then the
+    /// former one
     #[arg(long, env = "POSTRIDER_ENCRYPTION_KEY", value_name = "TEXT", hide_env_values = true)]
     encryption_key: Option<Secret>,
 
@@ -154,8 +168,11 @@ pub struct KeySettings {
 }
 
 impl KeySettings {
+    /// Returns the encryption key, with the former one while it is rotated; `None` means that no setting gives one.
+    ///
     /// # Errors
-    /// `Config` when it is given twice, cannot be read, is too short or has more than two lines.
+    /// `Config` if the key is given both as a value and as a file, cannot be read, is too short or has more than two
+    /// lines.
     pub fn encryption_key(&self) -> Result<Option<Rotating>> {
         let (value, file) = (self.encryption_key.as_ref(), self.encryption_key_file.as_deref());
         let key = resolve(ENCRYPTION_KEY, value, file)?;
@@ -164,19 +181,19 @@ impl KeySettings {
     }
 }
 
-/// The encryption key, or both, in the file at `path`.
+/// Reads the file at `path`, which holds the encryption key, and the former one while it is rotated.
 ///
 /// # Errors
-/// `Config` as for [`KeySettings::encryption_key`].
+/// `Config` if the file cannot be read, is empty, holds more than two lines or a key that is too short.
 pub fn read_encryption_key(path: &Path) -> Result<Rotating> {
     Rotating::parse(ENCRYPTION_KEY, &read_secret(ENCRYPTION_KEY, path)?, ENCRYPTION_KEY_MIN)
 }
 
-/// Where the API listens.
+/// The address that the API listens on.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Serving")]
 pub struct ListenSettings {
-    /// Address and port of the API; :8080 is all IPv4 addresses of the machine
+    /// Address and port of the API; :8080 means all IPv4 addresses of the machine
     #[arg(
         long,
         env = "POSTRIDER_LISTEN",
@@ -187,10 +204,10 @@ pub struct ListenSettings {
     pub listen: SocketAddr,
 }
 
-/// Endpoints of one application, where the operator names no other number.
+/// The default limit of endpoints in one application.
 pub const ENDPOINTS_PER_APPLICATION: u32 = 1000;
 
-/// What only `serve` takes.
+/// The settings of `serve`.
 #[derive(Args, Clone, Debug)]
 pub struct ServeSettings {
     #[command(flatten)]
@@ -206,14 +223,15 @@ pub struct ServeSettings {
     #[command(flatten)]
     pub migrations: MigrateSettings,
 
-    /// Accepted messages that share one commit, at most
+    /// Accepted messages in one commit, at most; 1 to 200
     #[arg(long, env = "POSTRIDER_INTAKE_BATCH", value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=200), help_heading = "Database")]
     pub intake_batch: u16,
 
     #[command(flatten)]
     pub key: KeySettings,
 
-    /// A token for the organization "default", valid from the start: any text of 20 characters or more without white space; or two, one a line: new and former, while it is being rotated
+    /// A token for the organization "default", valid from the start: at least 20 characters, no white space. Two lines
+    /// while it is rotated: the new token, then the former one
     #[arg(
         long,
         env = "POSTRIDER_ADMIN_TOKEN",
@@ -243,7 +261,8 @@ pub struct ServeSettings {
     )]
     allow_targets: TargetPolicy,
 
-    /// Networks that deliveries may not reach though they are public, or allowed: CIDRs, comma-separated [default: none]
+    /// Networks that deliveries may not reach, even if they are public or allowed: CIDRs, comma-separated
+    /// [default: none]
     #[arg(
         long,
         env = "POSTRIDER_REFUSE_TARGETS",
@@ -254,7 +273,8 @@ pub struct ServeSettings {
     )]
     refuse_targets: Networks,
 
-    /// Seconds between the attempts, comma-separated; set to nothing: one attempt
+    /// Seconds between the attempts, comma-separated, at most 50; each wait varies by up to a fifth. Empty: one
+    /// attempt, no retry
     #[arg(
         long,
         env = "POSTRIDER_RETRY_SCHEDULE",
@@ -264,35 +284,38 @@ pub struct ServeSettings {
     )]
     pub retry_schedule: RetrySchedule,
 
-    /// Deliveries in flight, at most, of this process
+    /// Deliveries of this process in flight, at most
     #[arg(long, env = "POSTRIDER_CONCURRENCY", value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Deliveries")]
     pub concurrency: u32,
 
-    /// Deliveries in flight to one endpoint, at most, of this process
+    /// Deliveries of this process in flight to one endpoint, at most
+    // 128: with 64 a fast endpoint waited for claims of its parked rows and got a third of the deliveries; 256 was no
+    // faster, and four endpoints that hang would fill all 1,024 slots.
     #[arg(long, env = "POSTRIDER_ENDPOINT_CONCURRENCY", value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Deliveries")]
     pub endpoint_concurrency: u32,
 
-    /// Seconds that one attempt may take in all, 1 to 60
+    /// Seconds that one attempt may take in all; 1 to 60
     #[arg(long, env = "POSTRIDER_ATTEMPT_TIMEOUT", value_name = "SECONDS", default_value = "30", value_parser = seconds::<1, 60>, help_heading = "Deliveries")]
     pub attempt_timeout: Duration,
 
-    /// Endpoints of one application, at most: a message is sent to no more of them
+    /// Endpoints of one application, at most, and so the deliveries of one message
     #[arg(long, env = "POSTRIDER_ENDPOINTS_PER_APPLICATION", value_name = "N", default_value_t = ENDPOINTS_PER_APPLICATION, value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Deliveries")]
     pub endpoints_per_application: u32,
 
-    /// Send id, timestamp and signatures under the names svix-id, svix-timestamp and svix-signature too
+    /// Send id, timestamp and signatures also as svix-id, svix-timestamp and svix-signature
     #[arg(long, env = "POSTRIDER_SVIX_HEADERS", value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set, help_heading = "Deliveries")]
     pub svix_headers: bool,
 
-    /// Days that messages, their attempts and results are kept, 7 to 36500; payloads go earlier if their senders say so
+    /// Days that messages, their attempts and results are kept; 7 to 36500. A payload may be removed earlier, after its
+    /// message's payloadRetentionPeriod
     #[arg(long, env = "POSTRIDER_HISTORY_RETENTION", value_name = "DAYS", default_value = "180", value_parser = days::<7, 36_500>, help_heading = "Database")]
     pub history_retention: Duration,
 
-    /// Where browsers reach this server, for the links in its answers [default: http:// and the listening address]
+    /// Where browsers reach this server; links in responses begin with it [default: http:// and the listening address]
     #[arg(long, env = "POSTRIDER_PUBLIC_URL", value_name = "URL", value_parser = public_url, help_heading = "Serving")]
     pub public_url: Option<String>,
 
-    /// Seconds that an endpoint may fail, with no success in between, before it is disabled; 0: for ever
+    /// Seconds that an endpoint may fail, with no success in between, before it is disabled; 0: never
     #[arg(long, env = "POSTRIDER_DISABLE_AFTER", value_name = "SECONDS", default_value = "432000", value_parser = seconds::<0, 31_536_000>, help_heading = "Deliveries")]
     pub disable_after: Duration,
 
@@ -306,31 +329,36 @@ pub struct ServeSettings {
     )]
     pub metrics_listen: Option<SocketAddr>,
 
-    /// Seconds that requests and deliveries in flight get to end after SIGTERM, 0 to 3600
+    /// Seconds that requests and deliveries in flight have to end after SIGTERM; 0 to 3600
     #[arg(long, env = "POSTRIDER_SHUTDOWN_GRACE", value_name = "SECONDS", default_value = "30", value_parser = seconds::<0, 3600>,
         help_heading = "Serving")]
     pub shutdown_grace: Duration,
 
-    /// Seconds that the process lives on after its last work, refusing connections, so that proxies see it go before its address vanishes, 0 to 60
+    /// Seconds that the process stays after its last work and refuses connections, so that proxies notice before its
+    /// address disappears; 0 to 60
     #[arg(long, env = "POSTRIDER_SHUTDOWN_LINGER", value_name = "SECONDS", default_value = "0", value_parser = seconds::<0, 60>,
         help_heading = "Serving")]
     pub shutdown_linger: Duration,
 }
 
 impl ServeSettings {
-    /// The addresses that deliveries may reach.
+    /// Returns the rule for the addresses that deliveries may reach.
     pub fn targets(&self) -> TargetPolicy {
         self.allow_targets.clone().refusing(self.refuse_targets.clone())
     }
 
+    /// Returns the operator's token, with the former one while it is rotated; `None` means that there is none.
+    ///
     /// # Errors
-    /// `Config` when it is given twice, cannot be read, is too short, has more than two lines or white space in one.
+    /// `Config` if the token is given both as a value and as a file, cannot be read, is too short, has more than two
+    /// lines or contains white space.
     pub fn admin_token(&self) -> Result<Option<Rotating>> {
         let name = "POSTRIDER_ADMIN_TOKEN";
         let token = resolve(name, self.admin_token.as_ref(), self.admin_token_file.as_deref())?;
         let Some(token) = token else { return Ok(None) };
         let tokens = Rotating::parse(name, &token, 20)?;
-        // What comes after `Bearer` is one word, and is read without what surrounds it.
+        // After `Bearer` a header has one word (RFC 6750, 2.1). White space around it is removed from what a request
+        // brings, so a token that begins or ends with some could never match.
         if tokens.iter().any(|token| token.expose().contains(char::is_whitespace)) {
             return Err(Error::config(format!("{name} must not contain white space")));
         }
@@ -338,7 +366,8 @@ impl ServeSettings {
     }
 }
 
-/// An address and a port, or a port alone. Of names only `localhost` is known: it means the same on every machine.
+/// Parses an address and a port, or a port alone. `localhost` is the only name that is accepted, because it means the
+/// same on every machine.
 fn socket_address(text: &str) -> Result<SocketAddr, String> {
     let (ip, port) = match text.rsplit_once(':') {
         Some(("", port)) => (Ipv4Addr::UNSPECIFIED, port),
@@ -352,8 +381,10 @@ fn socket_address(text: &str) -> Result<SocketAddr, String> {
 const SOCKET_ADDRESS: &str = "must be an address and a port: 127.0.0.1:8080, [::1]:8080, localhost:8080, or :8080 for all \
                               IPv4 addresses";
 
-/// Returns an absolute URL without what cannot stand before a path, and without a slash at its end. The address that
-/// stands for all of a machine, which Compose takes over from its `BIND`, becomes the one that leads there from itself.
+/// Parses an absolute http or https URL to which a path can be appended, and returns it without a trailing slash.
+///
+/// A wildcard address (0.0.0.0 or [::]) becomes the loopback address: Compose builds this URL from `BIND`, and a
+/// browser cannot open a wildcard address.
 fn public_url(text: &str) -> Result<String, String> {
     let mut url = Url::parse(text).map_err(|err| format!("must be an absolute http or https URL: {err}"))?;
     let itself = match url.host() {
@@ -371,6 +402,7 @@ fn public_url(text: &str) -> Result<String, String> {
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
+/// Parses whole seconds from `LEAST` to `MOST`.
 fn seconds<const LEAST: u64, const MOST: u64>(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().filter(|seconds| (LEAST..=MOST).contains(seconds));
     seconds
@@ -378,6 +410,7 @@ fn seconds<const LEAST: u64, const MOST: u64>(text: &str) -> Result<Duration, St
         .ok_or_else(|| format!("must be whole seconds from {LEAST} to {MOST}"))
 }
 
+/// Parses whole days from `LEAST` to `MOST`.
 fn days<const LEAST: u64, const MOST: u64>(text: &str) -> Result<Duration, String> {
     let days = text.parse().ok().filter(|days| (LEAST..=MOST).contains(days));
     days.map(|days: u64| Duration::from_hours(24 * days))

@@ -1,64 +1,71 @@
-//! The one error of the crate: a kind in business words, a message for the caller, a source for the log.
-//! It knows no HTTP status (api maps kinds) and no SQL (store maps database errors to kinds). Used by all.
+//! The error type of the whole crate: a kind in business words, a message for the caller, a source for the log.
+//!
+//! Must not know HTTP statuses or SQL: `api` maps each kind to a status, `store` maps each database error to a kind.
 
 use std::fmt;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, in the words of the contract's error table.
+/// The kind of failure, in the words of the API's error table.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
-    /// A value breaks a rule of the request; `Error::loc` names it.
+    /// A value breaks a rule of the request; `Error::loc` says where the value stands.
     Invalid,
-    /// An application is to be made on the way, and has no uid.
+    /// The request creates its application on the way, but gives it no uid.
     ApplicationUidMissing,
-    /// An application is to be made on the way, and its uid is not the one that the path names.
+    /// The request creates its application on the way, but with another uid than the path names.
     ApplicationUidMismatch,
     /// The body is not JSON, or not an object.
     Malformed,
     /// A query parameter is not of its type.
     BadQuery,
-    /// No token, or none that is known.
+    /// The token is missing, unknown, revoked or expired.
     Unauthenticated,
-    /// An application's token where an organization's is needed.
+    /// The token is valid, but it belongs to an application where an organization's is needed, or lacks a capability.
     Forbidden,
     NotFound,
     MethodNotAllowed,
-    /// A uid or an eventId is taken.
+    /// A uid, an event id or a name is taken, or an idempotency key came with another body before.
     Conflict,
     EventTypeExists,
+    /// The application, endpoint or organization has as many of something as it may have.
     LimitReached,
     /// An event type's schema has no example to send.
     InvalidScheme,
-    /// Only the hosted service has this.
+    /// Only the hosted service whose API this program speaks has the operation.
     NotImplemented,
-    /// The content of a message is gone.
+    /// The payload of a message has expired or was expunged.
     MissingPayload,
-    /// A time from one instant to another is too long, upside down or in the future.
+    /// A range of time is too long, ends before it begins, or lies in the future.
     InvalidRange,
+    /// The body of a request is too large.
     TooLarge,
     /// The body of a request did not arrive in time.
     TooSlow,
-    /// Overload, or the database is away: try again later.
+    /// The process is overloaded, or cannot do this at the moment: the caller may try again.
     Unavailable,
-    /// A setting or an operator's command is wrong: nothing was started.
+    /// A setting or a command of the operator is wrong.
     Config,
-    /// The database did not answer, or its answer was lost: what was asked may have happened.
+    /// The database did not answer, or its answer was lost: the statement may have taken effect.
     Database,
-    /// A fault of ours.
+    /// A fault of this program.
     Internal,
 }
 
+/// A failure of any part of the program.
 #[derive(Debug)]
 pub struct Error {
     pub kind: Kind,
+    /// What went wrong. Error responses of the API show it, except for `Internal`, `Config` and `Database`.
     pub message: String,
-    /// Where the offending value stands, as in `["body", "uid"]`; empty where no value is to blame.
+    /// The path of the offending value, such as `["body", "uid"]`. Empty if no value is to blame.
     pub loc: Vec<String>,
+    /// The underlying error, for the log. Error responses of the API leave it out.
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
+    /// Returns an error without location and source.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self {
             kind,
@@ -68,33 +75,39 @@ impl Error {
         }
     }
 
-    /// A rule of the request body is broken by the value at `field` (a name, or a path such as `headers.x-a`).
+    /// Returns an error of kind `Invalid` for the value at `field` of the request body. `field` is a name, or a path
+    /// such as `headers.x-a`.
     pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::new(Kind::Invalid, message).at(["body".to_owned(), field.into()])
     }
 
+    /// Returns an error of kind `NotFound`. `what` is the kind of thing, such as `endpoint`.
     pub fn not_found(what: &str) -> Self {
         Self::new(Kind::NotFound, format!("{what} not found"))
     }
 
+    /// Returns an error of kind `Config`.
     pub fn config(message: impl Into<String>) -> Self {
         Self::new(Kind::Config, message)
     }
 
+    /// Returns an error of kind `Unavailable`.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(Kind::Unavailable, message)
     }
 
+    /// Returns an error of kind `Internal`.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(Kind::Internal, message)
     }
 
+    /// Sets the path of the offending value.
     pub fn at<S: Into<String>>(mut self, loc: impl IntoIterator<Item = S>) -> Self {
         self.loc = loc.into_iter().map(Into::into).collect();
         self
     }
 
-    /// The same, of a value that stands inside `field` of the body.
+    /// Moves the path of the offending value below `field` of the body. An error without a path keeps none.
     pub fn within(mut self, field: &str) -> Self {
         if !self.loc.is_empty() {
             self.loc.insert(1, field.to_owned());
@@ -102,6 +115,7 @@ impl Error {
         self
     }
 
+    /// Sets the underlying error.
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self

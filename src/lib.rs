@@ -1,5 +1,6 @@
 //! Postrider: accepts messages over REST, stores them durably and delivers them, signed, at least once.
-//! The modules in the order data flows; ARCHITECTURE.md has the map and who may import whom.
+//!
+//! ARCHITECTURE.md maps the modules in the order in which data flows, and says which module may import which.
 
 pub mod api;
 pub mod app;

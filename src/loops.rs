@@ -1,7 +1,10 @@
-//! The loops of a process: tasks that run until it stops, such as those that claim and settle. If one panicked, or ended
-//! early, its work would be left undone while all others go on, and the probes would say that all is well. So its end is the
-//! end of the process: what it had in flight is sent again by another process, or at the next start. Must not know what a
-//! loop does.
+//! Runs the loops of a process: tasks that go on until the process stops, such as the claimer and the settler.
+//!
+//! If one loop panicked or ended early, its work would be left undone while the others went on and the probes reported
+//! a healthy process. Therefore the unexpected end of a loop ends the process. Deliveries that were in flight are sent
+//! again by another process, or at the next start.
+//!
+//! Must not know what a loop does.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -15,16 +18,17 @@ use tokio_util::task::TaskTracker;
 
 use crate::error::Error;
 
-/// A group of loops. Clones are the same group.
+/// A group of loops that can be waited for together. Clones are the same group.
 #[derive(Clone, Default)]
 pub struct Loops {
     tasks: TaskTracker,
-    /// The first failure in any group. Written by the loops, read by who ends the process.
+    /// The first failure in any group; `None` while there is none. Failing loops write it, and only the first write
+    /// counts; `failed` reads it. The watch channel orders the two.
     failure: Arc<watch::Sender<Option<String>>>,
 }
 
 impl Loops {
-    /// Another group, whose failures are this one's too.
+    /// Returns a new group that shares the failure with this group.
     pub fn group(&self) -> Self {
         Self {
             tasks: TaskTracker::new(),
@@ -32,7 +36,8 @@ impl Loops {
         }
     }
 
-    /// Runs a loop that goes on until `stop`. Its handle returns `None` when it panicked.
+    /// Runs a loop that must not end before `stop` is cancelled. The handle returns `None` if the loop panicked.
+    /// `name` names the loop in errors, as in `the NAME panicked`.
     pub fn spawn<T: Send + 'static>(
         &self,
         name: &'static str,
@@ -49,7 +54,7 @@ impl Loops {
         })
     }
 
-    /// As [`Loops::spawn`], for a task that ends when there is no more work for it.
+    /// Runs a task that may end when it has no more work. A panic is a failure, as in [`Loops::spawn`].
     pub fn spawn_to_its_end<T: Send + 'static>(
         &self,
         name: &'static str,
@@ -76,12 +81,12 @@ impl Loops {
         });
     }
 
-    /// Returns when a loop of any group has panicked, or has ended before its stop.
+    /// Waits until a loop of any group has panicked or ended before its stop. Returns that failure.
     pub async fn failed(&self) -> Error {
         let mut failure = self.failure.subscribe();
         let reason = match failure.wait_for(Option::is_some).await {
             Ok(reason) => reason.clone(),
-            // The sender lives as long as this.
+            // Cannot happen: `self` keeps the sender alive.
             Err(_) => None,
         };
         Error::internal(reason.unwrap_or_default())
@@ -94,6 +99,7 @@ impl Loops {
     }
 }
 
+/// Returns the message of a panic, which is a string unless `panic_any` was called.
 fn text_of(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))

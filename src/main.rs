@@ -1,4 +1,4 @@
-//! The program: parse, run, exit code. All of it is in the library.
+//! The entry point of the binary. All code, including the exit code, is in the library.
 
 use std::process::ExitCode;
 

@@ -14,15 +14,15 @@ use super::say;
 use crate::app;
 use crate::config::{DatabaseSettings, ENDPOINTS_PER_APPLICATION, KeySettings};
 use crate::domain::delivery::{Decision, Trigger};
-use crate::domain::health::Standing;
+use crate::domain::health::Health;
 use crate::domain::id::Prefix;
 use crate::domain::target::TargetPolicy;
 use crate::error::{Error, Kind, Result};
 use crate::loops::Loops;
 use crate::service::{self, endpoint::Bounds};
-use crate::slots::{Caps, Handoff};
+use crate::slots::{Caps, Slots};
 use crate::store::entity::application::Model as Application;
-use crate::store::intake::{Intake, Limits, NewMessage};
+use crate::store::intake::{Intake, Limits, NewMessage, fast_path};
 use crate::store::queue::{AttemptRow, Settlement, settle};
 use crate::store::{self, Store, endpoint, event_type};
 
@@ -136,17 +136,21 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     let store = app::open_beside(&arguments.database).await?;
     app::unlock(&store, &options, &arguments.key).await?;
 
-    let (handoff, _) = Handoff::new(
-        store.clone(),
-        Caps {
-            process: 1,
-            endpoint: 1,
-        },
+    let caps = Caps {
+        process: 1,
+        endpoint: 1,
+    };
+    let slots = Slots::new(
+        caps,
+        store.clock().clone(),
+        store.metrics().clone(),
+        store.due().clone(),
     );
-    handoff.stop();
+    let (leases, _) = fast_path(&caps);
+    slots.stop();
     let loops = Loops::default();
     let seed = Seed {
-        intake: Intake::start(&store, &handoff, LIMITS, &loops),
+        intake: Intake::start(&store, &slots, &leases, LIMITS, &loops),
         store: store.clone(),
         url: arguments.url,
     };
@@ -303,8 +307,8 @@ impl Seed {
                     200..300 => Decision::Delivered,
                     _ => Decision::Failed,
                 },
-                attempts_before: 0,
-                standing: Standing::Same,
+                attempts_made: 0,
+                health: Health::Unchanged,
             };
             let tx = self.store.begin().await?;
             settle(&tx, vec![&settlement]).await?;

@@ -1,5 +1,7 @@
-//! A database's URL: checked, and brought into the form that the store reads. No error repeats anything of it but the names
-//! of files: in a URL that is mistyped, part of the password may stand anywhere.
+//! Checks a database's URL and brings it into the form that the store reads.
+//!
+//! No error repeats any part of the URL except the names of files: in a mistyped URL, part of the password may stand
+//! anywhere. Must not connect to the database.
 
 use std::fs;
 use std::net::IpAddr;
@@ -13,7 +15,8 @@ use url::Url;
 use super::secret::Secret;
 use crate::error::{Error, Result};
 
-/// Parameters that the driver reads, and in which form. One that it does not know it would log, with its value.
+/// The parameters that the driver reads, and the form of each. All others are removed before the driver sees them: it
+/// logs an unknown parameter with its value.
 const PARAMETERS: [(&str, Form); 18] = [
     ("application_name", Form::Text),
     ("dbname", Form::Text),
@@ -38,6 +41,7 @@ const MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", 
 const QUOTING: &str = "In user name and password write @ as %40, : as %3A, / as %2F, ? as %3F and # as %23, or give the \
                        password by POSTRIDER_DATABASE_PASSWORD";
 
+/// The form that a parameter's value must have.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Form {
     Text,
@@ -52,7 +56,8 @@ enum Form {
 /// Checks the URL that the setting `name` gives, and returns it in the form that the store reads.
 ///
 /// # Errors
-/// `Config` when it names neither an SQLite file nor a Postgres server, or a file that it names cannot be used.
+/// `Config` if the URL names neither an SQLite file nor a Postgres server, or if a certificate or key file that it
+/// names cannot be used.
 pub fn check(name: &str, url: &Secret) -> Result<Secret> {
     let text = url.expose();
     let checked = match text.strip_prefix("sqlite:") {
@@ -71,8 +76,9 @@ pub fn check(name: &str, url: &Secret) -> Result<Secret> {
     })
 }
 
+/// Returns the path of an SQLite URL without the one parameter that may follow it.
 fn check_sqlite(path: &str) -> Result<String> {
-    // Others say so to have the file made, which it is anyhow.
+    // Other programs need `mode=rwc` for a file to be created. Here a missing file is always created.
     let path = path.strip_suffix("?mode=rwc").unwrap_or(path);
     if path.contains(":memory:") || path.trim_start_matches('/').is_empty() {
         return Err(Error::config("must name a file: sqlite://PATH"));
@@ -83,9 +89,11 @@ fn check_sqlite(path: &str) -> Result<String> {
     Ok(path.to_owned())
 }
 
+/// Returns a Postgres URL with the known parameters alone.
 fn check_postgres(text: &str) -> Result<String> {
     let mut url = Url::parse(text).map_err(|err| Error::config(format!("is not a URL: {err}. {QUOTING}")))?;
-    // A password that holds one of these ends too early, and its rest is taken for something else.
+    // An unquoted /, ? or # in a password ends it, and its rest is read as path, query or fragment. There the @ before
+    // the host gives it away.
     let database = url.path().strip_prefix('/').unwrap_or_default();
     let given = url.query_pairs().into_owned();
     let (mut known, unknown): (Vec<_>, Vec<_>) = given.partition(|(key, _)| form_of(key).is_some());
@@ -112,6 +120,7 @@ fn check_postgres(text: &str) -> Result<String> {
     Ok(url.into())
 }
 
+/// Returns the form of the parameter `key`; `None` means that the driver does not know it.
 fn form_of(key: &str) -> Option<Form> {
     if key.starts_with("options[") {
         return Some(Form::Text);
@@ -120,6 +129,7 @@ fn form_of(key: &str) -> Option<Form> {
     found.map(|(_, form)| *form)
 }
 
+/// Rejects a parameter whose value does not have its form. The error does not repeat the value, unless it is a file.
 fn check_parameter(key: &str, value: &str) -> Result<()> {
     let (fits, rule) = match form_of(key) {
         Some(Form::Number) => (value.parse::<u16>().is_ok(), "must be a number"),
@@ -139,8 +149,9 @@ fn check_parameter(key: &str, value: &str) -> Result<()> {
     }
 }
 
-/// With root certificates, `require` verifies the server's certificate by them, as it does in Postgres' own library. The
-/// driver would take any certificate. It reads both from the environment, too.
+/// Replaces `sslmode=require` by `verify-ca` if root certificates are given, as Postgres' own library does. The driver
+/// would accept any certificate with `require`. Both settings may also come from the environment, where the driver
+/// reads them too.
 fn verify_by_root(parameters: &mut Vec<(String, String)>) {
     let last = |wanted| {
         let mut found = parameters.iter().rev().filter(|(key, _)| form_of(key) == Some(wanted));
@@ -155,6 +166,7 @@ fn verify_by_root(parameters: &mut Vec<(String, String)>) {
     }
 }
 
+/// Rejects a file that cannot be read, or does not hold what `form` asks for.
 fn check_file(form: Form, key: &str, path: &Path) -> Result<()> {
     let shown = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let shown = shown.display();
@@ -172,6 +184,7 @@ fn check_file(form: Form, key: &str, path: &Path) -> Result<()> {
     }
 }
 
+/// Returns whether `pem` holds at least one certificate, and none that cannot be a root of trust.
 fn holds_certificates(pem: &[u8]) -> bool {
     let mut store = RootCertStore::empty();
     let all_fit = CertificateDer::pem_slice_iter(pem).all(|found| found.is_ok_and(|found| store.add(found).is_ok()));

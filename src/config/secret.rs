@@ -1,4 +1,7 @@
-//! A value that must not be seen: given as it is or as a file that holds it. Called by config and cli.
+//! Holds secret settings: reads them from a value or a file, and writes the files of those that this program makes.
+//!
+//! A `Secret` never shows its content in logs or errors. A file gets its name only when it is complete and on the disk,
+//! so a process that is killed leaves either the old content or the new one.
 
 use std::fmt;
 use std::fs;
@@ -9,12 +12,12 @@ use std::path::{Path, PathBuf};
 use crate::domain::secret::random_text;
 use crate::error::{Error, Result};
 
-/// A secret setting. Its `Debug` shows nothing of it.
+/// A secret setting. `Debug` prints `[secret]` and never the value.
 #[derive(Clone)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The value itself: hand it on, never print it.
+    /// Returns the value itself, to be passed on and never printed.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -32,8 +35,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A secret that can be replaced while it is in use: of two lines the first is the new one, the second the former one,
-/// which is valid until it is gone.
+/// A secret that can be replaced while it is in use. If it has two lines, the first is the new secret and the second
+/// the former one, which stays valid until its line is removed.
 #[derive(Clone, Debug)]
 pub struct Rotating {
     pub newest: Secret,
@@ -41,10 +44,10 @@ pub struct Rotating {
 }
 
 impl Rotating {
-    /// Reads one line or two, each of at least `least` characters.
+    /// Parses one line or two, each of at least `least` characters. `name` is the setting, for errors.
     ///
     /// # Errors
-    /// `Config` when there are more, or one is shorter or holds a control character.
+    /// `Config` if there are more lines, or if a line is shorter or holds a control character.
     pub fn parse(name: &str, text: &Secret, least: usize) -> Result<Self> {
         let mut lines = text.0.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
         let [newest, former, more] = [lines.next(), lines.next(), lines.next()];
@@ -66,13 +69,13 @@ impl Rotating {
         })
     }
 
-    /// As it is read: a line each.
+    /// Returns the text that [`Rotating::parse`] reads: one line per secret.
     pub fn to_lines(&self) -> String {
         let lines: Vec<&str> = self.iter().map(Secret::expose).collect();
         lines.join("\n")
     }
 
-    /// A new secret above the present one, which becomes the former one.
+    /// Generates a new secret and makes the present newest one the former one.
     pub fn renewed(&self) -> Self {
         Self {
             newest: Secret(random_text()),
@@ -80,16 +83,17 @@ impl Rotating {
         }
     }
 
-    /// Both, the new one first.
+    /// Iterates over the secrets, the newest one first.
     pub fn iter(&self) -> impl Iterator<Item = &Secret> {
         [&self.newest].into_iter().chain(&self.former)
     }
 }
 
-/// The setting `name`: its value, or what the file named by `name`_FILE holds, less one line end.
+/// Returns the setting `name`: its value, or the content of the file that `name`_FILE names, without one trailing
+/// newline. `None` means that neither is given.
 ///
 /// # Errors
-/// `Config` when both are given, or the file cannot be read or is empty.
+/// `Config` if both are given, or if the file cannot be read or is empty.
 pub fn resolve(name: &str, value: Option<&Secret>, file: Option<&Path>) -> Result<Option<Secret>> {
     match (value, file) {
         (Some(_), Some(_)) => Err(Error::config(format!(
@@ -100,10 +104,10 @@ pub fn resolve(name: &str, value: Option<&Secret>, file: Option<&Path>) -> Resul
     }
 }
 
-/// What the file at `path` holds, less one line end.
+/// Reads the file at `path` and removes one trailing newline. `name` is the setting, for errors.
 ///
 /// # Errors
-/// `Config` when it cannot be read or is empty.
+/// `Config` if the file cannot be read or is empty.
 pub fn read_secret(name: &str, path: &Path) -> Result<Secret> {
     let shown = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let shown = shown.display();
@@ -117,8 +121,10 @@ pub fn read_secret(name: &str, path: &Path) -> Result<Secret> {
     Ok(Secret(text.to_owned()))
 }
 
+/// Rejects a secret that is too short or holds a control character.
+///
 /// # Errors
-/// `Config` when `secret` has fewer than `least` characters or holds a control character.
+/// `Config` if `secret` has fewer than `least` characters or holds a control character.
 fn check_length(name: &str, secret: &Secret, least: usize) -> Result<()> {
     let count = secret.0.chars().count();
     if count < least {
@@ -132,8 +138,10 @@ fn check_length(name: &str, secret: &Secret, least: usize) -> Result<()> {
     Ok(())
 }
 
-/// Writes a new secret to `path` unless there is a file. Answers whether it did. Whole or not at all, and never over
-/// another's, however many processes do it at once: the finished file gets its name by a link, which fails if it is taken.
+/// Writes a new secret to `path` unless a file is there, and returns whether it wrote.
+///
+/// Any number of processes may do this at once. The finished file gets its name by a hard link, which fails if the name
+/// is taken: the file is never half written, and never replaces another one.
 pub fn write_missing(path: &Path, mode: u32) -> io::Result<bool> {
     if path.exists() {
         return Ok(false);
@@ -151,8 +159,8 @@ pub fn write_missing(path: &Path, mode: u32) -> io::Result<bool> {
     }
 }
 
-/// Puts `text` in the place of what the file at `path` holds, whole or not at all; its mode and owner stay, and a link to
-/// it. On the disk when this returns.
+/// Replaces the content of the file at `path` by `text`, completely or not at all. Its mode and owner stay the same,
+/// and a symbolic link to it stays a link. When this returns, the new content is on the disk.
 pub fn replace(path: &Path, text: &str) -> io::Result<()> {
     let path = &fs::canonicalize(path)?;
     let before = fs::metadata(path)?;
@@ -165,7 +173,8 @@ pub fn replace(path: &Path, text: &str) -> io::Result<()> {
     sync_folder(path)
 }
 
-/// What root replaces would else be unreadable to those who serve with it.
+/// Gives the draft the owner of the file that it replaces. Otherwise a key that root replaces could not be read by the
+/// process that serves with it.
 fn keep_owner(draft: &Path, before: &fs::Metadata) -> io::Result<()> {
     let made = fs::metadata(draft)?;
     if (made.uid(), made.gid()) == (before.uid(), before.gid()) {
@@ -174,11 +183,12 @@ fn keep_owner(draft: &Path, before: &fs::Metadata) -> io::Result<()> {
     chown(draft, Some(before.uid()), Some(before.gid()))
 }
 
+/// Writes `text` to a new file beside `path`, with a random suffix, and returns its path.
 fn write_draft(path: &Path, text: &str, mode: u32) -> io::Result<PathBuf> {
     let mut draft = path.as_os_str().to_owned();
     draft.push(format!(".{}", &random_text()[..8]));
     let draft = PathBuf::from(draft);
-    // Nobody else reads it before it has its mode.
+    // For the owner alone until the content is written and the file gets its own mode.
     let file = fs::OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -195,7 +205,7 @@ fn write_draft(path: &Path, text: &str, mode: u32) -> io::Result<PathBuf> {
     Ok(draft)
 }
 
-/// A new name is on the disk only when its folder is.
+/// Flushes the folder of `path`: until then a new name in it can be lost in a power failure.
 fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
@@ -248,7 +258,7 @@ mod tests {
     fn what_replaces_a_file_has_its_mode_and_owner_and_goes_where_a_link_leads() {
         let path = file("replaced", "former");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o440)).unwrap();
-        // Only root can give a file away; for others this is their own already.
+        // Only root can change a file's owner. For all other users this fails, and the file stays their own.
         let _ = chown(&path, Some(65_532), Some(65_532));
         let before = fs::metadata(&path).unwrap();
         let link = path.with_extension("link");
@@ -257,7 +267,7 @@ mod tests {
         let after = fs::metadata(&path).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-        let seen = |one: &fs::Metadata| (one.mode() & 0o777, one.uid(), one.gid());
+        let seen = |metadata: &fs::Metadata| (metadata.mode() & 0o777, metadata.uid(), metadata.gid());
         assert_eq!(seen(&after), (0o440, before.uid(), before.gid()));
         fs::remove_file(link).unwrap();
         fs::remove_file(path).unwrap();

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::Shared;
 use crate::crash_point;
 use crate::error::{Error, Result};
-use crate::slots::{Handoff, Lane};
+use crate::slots::{Lane, Slots};
 use crate::store::database::outage;
 use crate::store::queue::{self, Lease, LeaseTerms};
 use crate::store::{Store, ran_too_long};
@@ -26,7 +26,7 @@ const PARKED_ENDPOINTS: usize = 512;
 
 pub(super) struct Claimer {
     store: Store,
-    handoff: Arc<Handoff>,
+    slots: Arc<Slots>,
     lease: Duration,
     /// Leases of claims whose commit was not answered: nobody sends them.
     lost: Vec<Lost>,
@@ -55,10 +55,10 @@ pub(super) struct Claims {
 }
 
 impl Claimer {
-    pub fn new(store: Store, handoff: Arc<Handoff>, lease: Duration) -> Self {
+    pub fn new(store: Store, slots: Arc<Slots>, lease: Duration) -> Self {
         Self {
             store,
-            handoff,
+            slots,
             lease,
             lost: Vec::new(),
             turn: 0,
@@ -82,7 +82,7 @@ impl Claimer {
             if !claims.more {
                 tokio::select! {
                     () = self.store.woken() => {}
-                    () = self.handoff.paced() => {}
+                    () = self.slots.paced() => {}
                     () = clock.sleep(POLL) => {}
                     () = stop.cancelled() => {}
                 }
@@ -92,7 +92,7 @@ impl Claimer {
 
     /// Another one comes first at every claim: where slots are short, none of them waits for the others to end.
     fn take_turns(&mut self) -> [Waiting; 3] {
-        let mut order = [Waiting::Due(Lane::First), Waiting::Due(Lane::Again), Waiting::Parked];
+        let mut order = [Waiting::Due(Lane::First), Waiting::Due(Lane::Retry), Waiting::Parked];
         order.rotate_left(self.turn);
         self.turn = (self.turn + 1) % order.len();
         order
@@ -100,12 +100,12 @@ impl Claimer {
 
     /// Leases what is due, both lanes, and parked rows of endpoints that have room again.
     pub async fn claim(&mut self) -> Result<Claims> {
-        let Some(owner) = self.handoff.owner() else {
+        let Some(owner) = self.slots.owner() else {
             return Ok(Claims::none());
         };
         let terms = LeaseTerms {
             owner,
-            lease_id: self.handoff.new_lease_id(),
+            lease_id: self.slots.new_lease_id(),
             lasts: self.lease,
         };
         self.release_lost().await;
@@ -135,16 +135,16 @@ impl Claimer {
         let mut drained = Vec::new();
         for waiting in self.take_turns() {
             let Waiting::Due(lane) = waiting else {
-                *parked = self.handoff.parked_with_room(PARKED_ENDPOINTS);
-                let (leases, without) = queue::claim_parked(&tx, &self.handoff, terms, parked).await?;
+                *parked = self.slots.parked_with_room(PARKED_ENDPOINTS);
+                let (leases, without) = queue::claim_parked(&tx, &self.slots, terms, parked).await?;
                 claims.more |= parked.len() == PARKED_ENDPOINTS;
                 claims.leases.extend(leases);
                 empty = without;
                 continue;
             };
-            let most = self.handoff.free(lane).min(CLAIM);
+            let most = self.slots.free(lane).min(CLAIM);
             if most > 0 {
-                let due = queue::claim(&tx, &self.handoff, terms, lane, most).await?;
+                let due = queue::claim(&tx, &self.slots, terms, lane, most).await?;
                 claims.more |= due.found == most;
                 claims.leases.extend(due.leases);
                 drained.extend(due.drained.map(|drained| (lane, drained)));
@@ -164,7 +164,7 @@ impl Claimer {
         if !claims.leases.is_empty() {
             crash_point::pass("claimed");
         }
-        self.handoff.unset_parked(&empty);
+        self.slots.unset_parked(&empty);
         Ok(claims)
     }
 

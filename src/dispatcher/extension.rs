@@ -46,7 +46,7 @@ async fn try_to_extend(shared: &Shared) -> Result<()> {
     if leases.is_empty() {
         return Ok(());
     }
-    let owner = shared.handoff.owner();
+    let owner = shared.slots.owner();
     let tx = shared.store.begin().await?;
     let extended = queue::extend(&tx, &leases, owner.as_deref(), shared.lease).await?;
     tx.commit().await?;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::look::rest;
 use super::take_over::Seen;
 use crate::error::Result;
-use crate::slots::{BEAT_IS_LATE, Handoff};
+use crate::slots::{BEAT_IS_LATE, Slots};
 use crate::store::Store;
 use crate::store::database::outage;
 use crate::store::queue::process;
@@ -33,7 +33,7 @@ const CLOCK_WARNING_US: i64 = 1_000_000;
 
 pub(super) struct Heartbeat {
     store: Store,
-    handoff: Arc<Handoff>,
+    slots: Arc<Slots>,
     owner: String,
     /// The owner ids that this process has taken or tried to take, the newest last: one whose commit was not answered may be
     /// in the table, and is nobody else's.
@@ -56,10 +56,10 @@ struct Peer {
 }
 
 impl Heartbeat {
-    pub fn new(store: Store, handoff: Arc<Handoff>) -> Self {
+    pub fn new(store: Store, slots: Arc<Slots>) -> Self {
         Self {
             store,
-            handoff,
+            slots,
             owner: String::new(),
             own: Vec::new(),
             own_beat: 0,
@@ -90,7 +90,7 @@ impl Heartbeat {
                 "deliveries that were in flight when the last process ended are due again"
             );
         }
-        self.handoff.set_owner("sole", None);
+        self.slots.set_owner("sole", None);
         Ok(())
     }
 
@@ -129,7 +129,7 @@ impl Heartbeat {
             self.take_owner_id().await?;
         } else {
             self.beat_at = before;
-            self.handoff.set_owner(&self.owner, Some(before));
+            self.slots.set_owner(&self.owner, Some(before));
         }
         let dead = self.watch(&beat.peers, since.min(WATCHED_AT_MOST));
         self.seen.send_if_modified(|seen| {
@@ -145,7 +145,7 @@ impl Heartbeat {
             let what = "new processes could not be looked for; trying again with the next beat";
             outage::note_failure(&err, what);
         }
-        self.handoff.set_processes(self.peers.len() + 1);
+        self.slots.set_processes(self.peers.len() + 1);
         Ok(())
     }
 
@@ -204,7 +204,7 @@ impl Heartbeat {
             }
         }
         tx.commit().await?;
-        self.handoff.set_owner(&owner, Some(before));
+        self.slots.set_owner(&owner, Some(before));
         self.owner = owner;
         self.own_beat = 0;
         self.beat_at = before;

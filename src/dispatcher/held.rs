@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::sender::Sent;
+use super::sender::Done;
 use crate::slots::Unsettled;
 use crate::store::queue::Lease;
 
@@ -55,7 +55,7 @@ impl Held {
     }
 
     /// A row whose lease ended while its outcome waited may have been leased anew by this process: it counts all the same.
-    pub fn renew(&self, batch: &mut [Sent]) {
+    pub fn renew(&self, batch: &mut [Done]) {
         let leases = self.leases();
         for sent in batch {
             if let Some(holding) = leases.get(sent.delivery_id()) {
@@ -85,7 +85,7 @@ impl Held {
 
     /// Ends the answering for what has been settled, under the lease that it carries. Where a newer one has come
     /// meanwhile, answers that, which nobody sends: it is to be given back, and is held until then.
-    pub fn let_go(&self, settled: &Sent) -> Option<Sent> {
+    pub fn let_go(&self, settled: &Done) -> Option<Done> {
         let mut leases = self.leases();
         let newest = leases.get(settled.delivery_id())?.lease_id;
         if newest == settled.lease_id() {
@@ -95,7 +95,7 @@ impl Held {
             drop(ended);
             return None;
         }
-        Some(Sent::Unsent {
+        Some(Done::Returned {
             delivery_id: settled.delivery_id().to_owned(),
             app_id: settled.app_id().to_owned(),
             lease_id: newest,
@@ -124,8 +124,8 @@ impl Held {
 mod tests {
     use super::*;
 
-    fn unsent(lease_id: i64) -> Sent {
-        Sent::Unsent {
+    fn returned(lease_id: i64) -> Done {
+        Done::Returned {
             delivery_id: "dlv_1".to_owned(),
             app_id: "app_1".to_owned(),
             lease_id,
@@ -140,7 +140,7 @@ mod tests {
     fn a_lease_that_comes_while_an_earlier_one_is_being_settled_is_given_back() {
         let held = Held::default();
         assert!(hold(&held, 1));
-        let mut batch = [unsent(1)];
+        let mut batch = [returned(1)];
         held.renew(&mut batch);
         assert!(!hold(&held, 2), "nobody sends it");
         let newer = held.let_go(&batch[0]).expect("it is to be given back");
@@ -157,7 +157,7 @@ mod tests {
         let held = Held::default();
         hold(&held, 1);
         hold(&held, 2);
-        let mut batch = [unsent(1)];
+        let mut batch = [returned(1)];
         held.renew(&mut batch);
         assert_eq!(batch[0].lease_id(), 2);
         assert!(held.let_go(&batch[0]).is_none());

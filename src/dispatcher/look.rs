@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Result;
-use crate::slots::Handoff;
+use crate::slots::Slots;
 use crate::store::database::outage;
 use crate::store::{Store, queue};
 
@@ -27,7 +27,7 @@ const REST: u32 = 20;
 
 pub(super) struct Look {
     store: Store,
-    handoff: Arc<Handoff>,
+    slots: Arc<Slots>,
     /// Where the look for endpoints with parked rows goes on.
     after: String,
     /// The first round through all of these endpoints has ended.
@@ -40,10 +40,10 @@ pub(super) fn rest(period: Duration, took: Duration) -> Duration {
 }
 
 impl Look {
-    pub fn new(store: Store, handoff: Arc<Handoff>) -> Self {
+    pub fn new(store: Store, slots: Arc<Slots>) -> Self {
         Self {
             store,
-            handoff,
+            slots,
             after: String::new(),
             knows_all: false,
         }
@@ -92,13 +92,13 @@ impl Look {
         self.knows_all |= self.after.is_empty();
         let mut any_room = false;
         for some in found.chunks(ENTERED) {
-            any_room |= self.handoff.set_parked(some);
+            any_room |= self.slots.set_parked(some);
         }
         if any_room {
             self.store.wake();
         }
         if self.knows_all {
-            self.handoff.forget_unused();
+            self.slots.forget_unused();
             self.store.floors().forget_unused(self.store.clock().monotonic());
         }
         Ok(())

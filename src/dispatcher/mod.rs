@@ -37,7 +37,7 @@ use self::heartbeat::Heartbeat;
 use self::held::Held;
 use self::janitor::Janitor;
 use self::look::Look;
-use self::sender::{Sender, Sent};
+use self::sender::{Done, Sender};
 use self::settler::Overdue;
 use self::take_over::TakeOver;
 use self::tasks::Tasks;
@@ -45,7 +45,7 @@ use crate::domain::retry::RetrySchedule;
 use crate::domain::target::TargetPolicy;
 use crate::error::Result;
 use crate::loops::Loops;
-use crate::slots::Handoff;
+use crate::slots::Slots;
 use crate::store::database::outage;
 use crate::store::queue::{self, Lease};
 use crate::store::{Backend, Store};
@@ -75,7 +75,7 @@ pub struct Settings {
 pub struct Dispatcher {
     shared: Arc<Shared>,
     fast: mpsc::Receiver<Lease>,
-    outcomes: mpsc::UnboundedReceiver<Sent>,
+    outcomes: mpsc::UnboundedReceiver<Done>,
     claimer: Claimer,
     look: Look,
     heartbeat: Heartbeat,
@@ -86,10 +86,10 @@ pub struct Dispatcher {
 
 struct Shared {
     store: Store,
-    handoff: Arc<Handoff>,
+    slots: Arc<Slots>,
     sender: Sender,
-    /// The handoff bounds what is in it.
-    unsettled: mpsc::UnboundedSender<Sent>,
+    /// The slots bounds what is in it.
+    unsettled: mpsc::UnboundedSender<Done>,
     held: Held,
     /// How long a lease lasts.
     lease: Duration,
@@ -109,14 +109,14 @@ pub struct Step {
 }
 
 impl Dispatcher {
-    /// `fast` is the receiving end of the handoff.
-    pub fn new(store: &Store, handoff: &Arc<Handoff>, fast: mpsc::Receiver<Lease>, settings: Settings) -> Result<Self> {
+    /// `fast` is the receiving end of the slots.
+    pub fn new(store: &Store, slots: &Arc<Slots>, fast: mpsc::Receiver<Lease>, settings: Settings) -> Result<Self> {
         let (unsettled, outcomes) = mpsc::unbounded_channel();
         let lease = settings.attempt_timeout + LEASE_MARGIN;
         let janitor = Janitor::new(store.for_background(), settings.history);
         let shared = Arc::new(Shared {
             store: store.clone(),
-            handoff: handoff.clone(),
+            slots: slots.clone(),
             sender: Sender::new(store.clone(), settings)?,
             unsettled,
             held: Held::default(),
@@ -124,17 +124,17 @@ impl Dispatcher {
             stuck: AtomicUsize::new(0),
             ended: CancellationToken::new(),
         });
-        let claimer = Claimer::new(store.clone(), handoff.clone(), lease);
+        let claimer = Claimer::new(store.clone(), slots.clone(), lease);
         Ok(Self {
             shared,
             fast,
             outcomes,
             claimer,
-            look: Look::new(store.clone(), handoff.clone()),
-            heartbeat: Heartbeat::new(store.for_beat(), handoff.clone()),
+            look: Look::new(store.clone(), slots.clone()),
+            heartbeat: Heartbeat::new(store.for_beat(), slots.clone()),
             take_over: TakeOver::new(store.clone()),
             janitor,
-            tasks: Tasks::new(store.for_background(), handoff.clone()),
+            tasks: Tasks::new(store.for_background(), slots.clone()),
         })
     }
 
@@ -228,7 +228,7 @@ impl Dispatcher {
         let claims = claimer.run(shared.clone(), sends.clone(), stop.clone());
         let claims = loops.spawn("claimer", &stop, claims);
         stop.cancelled().await;
-        shared.handoff.stop();
+        shared.slots.stop();
         let finished = async {
             let _ = tokio::join!(fast, claims);
             sends.close();
@@ -269,7 +269,7 @@ async fn forward(shared: Arc<Shared>, mut fast: mpsc::Receiver<Lease>, sends: Ta
     fast.close();
     while let Some(lease) = fast.recv().await {
         shared.held.hold(&lease);
-        let (sent, unsettled) = sender::unsent(lease);
+        let (sent, unsettled) = sender::returned(lease);
         shared.held.set_unsettled(sent.delivery_id(), unsettled);
         shared.done(sent);
     }
@@ -298,13 +298,13 @@ impl Shared {
     }
 
     /// Sends a lease that is held. Its outcome counts as unsettled until it is let go.
-    async fn send(&self, lease: Lease) -> Sent {
+    async fn send(&self, lease: Lease) -> Done {
         let (sent, unsettled) = self.sender.send(lease).await;
         self.held.set_unsettled(sent.delivery_id(), unsettled);
         sent
     }
 
-    fn done(&self, sent: Sent) {
+    fn done(&self, sent: Done) {
         if self.unsettled.send(sent).is_err() {
             tracing::error!("an outcome came after the settler had ended; its lease will end by itself");
         }
@@ -317,7 +317,7 @@ impl Shared {
     /// Waits until every send has ended, every outcome is settled, and no batch is being stored with leases in it.
     async fn idle(&self, sends: &TaskTracker) {
         sends.wait().await;
-        while !self.held.is_empty() || !self.handoff.is_idle() {
+        while !self.held.is_empty() || !self.slots.is_idle() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -70,59 +70,59 @@ pub(super) struct Sender {
 
 /// A lease that has been dealt with.
 #[derive(Clone, Debug)]
-pub(super) enum Sent {
-    Settled(Box<Settlement>),
+pub(super) enum Done {
+    Attempted(Box<Settlement>),
     /// Not begun: given back, not counted.
-    Unsent {
+    Returned {
         delivery_id: String,
         app_id: String,
         lease_id: i64,
     },
 }
 
-impl Sent {
+impl Done {
     pub fn delivery_id(&self) -> &str {
         match self {
-            Sent::Settled(settlement) => &settlement.delivery_id,
-            Sent::Unsent { delivery_id, .. } => delivery_id,
+            Done::Attempted(settlement) => &settlement.delivery_id,
+            Done::Returned { delivery_id, .. } => delivery_id,
         }
     }
 
     pub fn app_id(&self) -> &str {
         match self {
-            Sent::Settled(settlement) => &settlement.app_id,
-            Sent::Unsent { app_id, .. } => app_id,
+            Done::Attempted(settlement) => &settlement.app_id,
+            Done::Returned { app_id, .. } => app_id,
         }
     }
 
     /// Outcomes with the same key are settled in the order in which they came: those of one endpoint.
     pub fn order_key(&self) -> &str {
         match self {
-            Sent::Settled(settlement) => &settlement.endpoint_id,
-            Sent::Unsent { delivery_id, .. } => delivery_id,
+            Done::Attempted(settlement) => &settlement.endpoint_id,
+            Done::Returned { delivery_id, .. } => delivery_id,
         }
     }
 
     /// Bytes of the answer's text.
     pub fn bytes(&self) -> usize {
         match self {
-            Sent::Settled(settlement) => settlement.attempt.as_ref().map_or(0, |attempt| attempt.response.len()),
-            Sent::Unsent { .. } => 0,
+            Done::Attempted(settlement) => settlement.attempt.as_ref().map_or(0, |attempt| attempt.response.len()),
+            Done::Returned { .. } => 0,
         }
     }
 
     /// The lease that it is settled under.
     pub fn lease_id(&self) -> i64 {
         match self {
-            Sent::Settled(settlement) => settlement.lease_id,
-            Sent::Unsent { lease_id, .. } => *lease_id,
+            Done::Attempted(settlement) => settlement.lease_id,
+            Done::Returned { lease_id, .. } => *lease_id,
         }
     }
 
     pub fn lease_id_mut(&mut self) -> &mut i64 {
         match self {
-            Sent::Settled(settlement) => &mut settlement.lease_id,
-            Sent::Unsent { lease_id, .. } => lease_id,
+            Done::Attempted(settlement) => &mut settlement.lease_id,
+            Done::Returned { lease_id, .. } => lease_id,
         }
     }
 }
@@ -148,9 +148,9 @@ impl Sender {
     }
 
     /// Sends one lease. Its slot is free again when this returns; what became of it counts as unsettled instead.
-    pub async fn send(&self, lease: Lease) -> (Sent, Unsettled) {
+    pub async fn send(&self, lease: Lease) -> (Done, Unsettled) {
         let (Some(target), false) = (lease.target.clone(), lease.delivered_already) else {
-            return self.settlement(lease, None, &Outcome::Gone);
+            return self.settlement(lease, None, &Outcome::NotSent);
         };
         let clock = self.store.clock();
         let begins_before = lease.ends_at.saturating_sub(self.timeout + SETTLE_MARGIN);
@@ -160,7 +160,7 @@ impl Sender {
             Content::Large(bytes) => {
                 let too_late = clock.sleep_until(begins_before);
                 let Some(room) = self.large.room(&target.app_id, *bytes / 1024 + 1, too_late).await else {
-                    return unsent(lease);
+                    return returned(lease);
                 };
                 let body = {
                     let _turn = self.reads.acquire().await;
@@ -172,29 +172,29 @@ impl Sender {
                         let message_id = &lease.message_id;
                         let what = "could not be read; giving the lease back";
                         outage::note_failure(&err, format_args!("the payload of {message_id} {what}"));
-                        return unsent(lease);
+                        return returned(lease);
                     }
                 }
             }
         };
         let Some(body) = body else {
-            return self.settlement(lease, None, &Outcome::Gone);
+            return self.settlement(lease, None, &Outcome::NotSent);
         };
         if clock.monotonic() > begins_before {
-            return unsent(lease);
+            return returned(lease);
         }
         let created_at = clock.now();
         let id = clock.new_id_at(Prefix::Attempt, created_at);
         let began = Instant::now();
         let Some(outcome) = self.attempt(&lease, created_at, &target, body).await else {
             tokio::time::sleep(SHORTAGE_PAUSE).await;
-            return unsent(lease);
+            return returned(lease);
         };
         lease.slot.learn(&outcome);
         let (response_status, response) = match &outcome {
             Outcome::Answered(answer) => (answer.status.into(), answer.body.clone()),
             Outcome::NoAnswer { error } => (0, error.clone()),
-            Outcome::Gone => (0, String::new()),
+            Outcome::NotSent => (0, String::new()),
         };
         let took = began.elapsed();
         let duration_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
@@ -217,7 +217,7 @@ impl Sender {
             duration_ms,
         };
         let (sent, unsettled) = self.settlement(lease, Some(attempt), &outcome);
-        if let Sent::Settled(settlement) = &sent {
+        if let Done::Attempted(settlement) = &sent {
             let metrics = self.store.metrics();
             metrics.attempted(settlement.decision, response_status, took);
         }
@@ -225,12 +225,12 @@ impl Sender {
     }
 
     /// What became of a lease whose delivery was dealt with; its slot is free with this.
-    fn settlement(&self, lease: Lease, attempt: Option<AttemptRow>, outcome: &Outcome) -> (Sent, Unsettled) {
+    fn settlement(&self, lease: Lease, attempt: Option<AttemptRow>, outcome: &Outcome) -> (Done, Unsettled) {
         let failing_since = lease.target.as_ref().and_then(|target| target.failing_since);
         let failed = u32::try_from(lease.attempt).unwrap_or(0) + 1;
         let now = self.store.clock().now();
         let decision = match outcome {
-            Outcome::Gone => Decision::Failed,
+            Outcome::NotSent => Decision::Failed,
             outcome => decide(outcome, lease.trigger, failed, &self.schedule, now, self.jitter()),
         };
         let texts = attempt
@@ -245,8 +245,8 @@ impl Sender {
             trigger: lease.trigger,
             attempt,
             decision,
-            attempts_before: lease.attempt,
-            standing: judge(
+            attempts_made: lease.attempt,
+            health: judge(
                 outcome,
                 decision,
                 lease.trigger,
@@ -256,7 +256,7 @@ impl Sender {
                 now,
             ),
         };
-        (Sent::Settled(Box::new(settlement)), lease.slot.settles(texts))
+        (Done::Attempted(Box::new(settlement)), lease.slot.settles(texts))
     }
 
     /// In [-1, 1].
@@ -361,8 +361,8 @@ impl Sender {
 }
 
 /// A lease that is given back; its slot is free again with this.
-pub(super) fn unsent(lease: Lease) -> (Sent, Unsettled) {
-    let sent = Sent::Unsent {
+pub(super) fn returned(lease: Lease) -> (Done, Unsettled) {
+    let sent = Done::Returned {
         delivery_id: lease.delivery_id,
         app_id: lease.app_id,
         lease_id: lease.lease_id,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use tokio::sync::{Notify, mpsc};
 
-use super::sender::Sent;
+use super::sender::Done;
 use super::{Shared, extension, has_replicas};
 use crate::crash_point;
 use crate::error::{Error, Kind, Result};
@@ -36,7 +36,7 @@ const NOT_STORABLE: &str = "(the answer could not be stored)";
 
 /// Outcomes that the database does not take by themselves, as if somebody has locked their rows, or a block of them is
 /// damaged. They wait apart, with all that follows for the same application, so that no other application's wait for them.
-/// Written by the settler, read by the loop that tries them again. How many there are is bounded by the handoff, which
+/// Written by the settler, read by the loop that tries them again. How many there are is bounded by the slots, which
 /// gives an application with much that is unsettled no more room.
 #[derive(Default)]
 pub(super) struct Overdue {
@@ -54,7 +54,7 @@ struct Waiting {
 /// What waits for one application. It is there as long as one of its outcomes is being tried, so that what follows queues up.
 #[derive(Default)]
 struct Line {
-    outcomes: VecDeque<Sent>,
+    outcomes: VecDeque<Done>,
     /// The database took the last one: more can be tried at once.
     flows: bool,
 }
@@ -64,11 +64,11 @@ impl Overdue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn has_company_of(&self, sent: &Sent) -> bool {
+    fn has_company_of(&self, sent: &Done) -> bool {
         self.waiting().applications.contains_key(sent.app_id())
     }
 
-    fn put(&self, sent: Sent) {
+    fn put(&self, sent: Done) {
         let mut waiting = self.waiting();
         let app_id = sent.app_id().to_owned();
         if !waiting.applications.contains_key(&app_id) {
@@ -80,12 +80,12 @@ impl Overdue {
     }
 
     /// What is to be tried next, with its application: one outcome, or a batch if the last try succeeded.
-    fn take(&self) -> Option<(String, Vec<Sent>)> {
+    fn take(&self) -> Option<(String, Vec<Done>)> {
         let mut waiting = self.waiting();
         let app_id = waiting.turns.pop_front()?;
         let line = waiting.applications.get_mut(&app_id)?;
         let most = if line.flows {
-            fitting(line.outcomes.iter().take(BATCH).map(Sent::bytes))
+            fitting(line.outcomes.iter().take(BATCH).map(Done::bytes))
         } else {
             1
         };
@@ -94,7 +94,7 @@ impl Overdue {
     }
 
     /// Ends the turn of an application; `left` is what the database did not take.
-    fn end_turn(&self, app_id: String, left: Vec<Sent>) {
+    fn end_turn(&self, app_id: String, left: Vec<Done>) {
         let mut waiting = self.waiting();
         let Some(line) = waiting.applications.get_mut(&app_id) else {
             return;
@@ -110,7 +110,7 @@ impl Overdue {
 }
 
 /// Settles what comes over `outcomes` until the dispatcher has ended.
-pub(super) async fn run(shared: Arc<Shared>, mut outcomes: mpsc::UnboundedReceiver<Sent>, overdue: Arc<Overdue>) {
+pub(super) async fn run(shared: Arc<Shared>, mut outcomes: mpsc::UnboundedReceiver<Done>, overdue: Arc<Overdue>) {
     // SQLite has one writer.
     let at_once = if has_replicas(&shared.store) { AT_ONCE } else { 1 };
     loop {
@@ -134,7 +134,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut outcomes: mpsc::UnboundedReceiv
 
 /// What fits in one batch stays together. Of more there are `at_once` parts, and outcomes of one endpoint are in the same one:
 /// so they are stored in their order, and the parts lock different rows of deliveries, results and endpoints.
-fn split(taken: Vec<Sent>, at_once: usize) -> Vec<Vec<Sent>> {
+fn split(taken: Vec<Done>, at_once: usize) -> Vec<Vec<Done>> {
     if taken.len() <= BATCH || at_once == 1 {
         return vec![taken];
     }
@@ -147,7 +147,7 @@ fn split(taken: Vec<Sent>, at_once: usize) -> Vec<Vec<Sent>> {
     parts
 }
 
-async fn settle_part(shared: &Shared, mut part: Vec<Sent>, overdue: &Overdue) {
+async fn settle_part(shared: &Shared, mut part: Vec<Done>, overdue: &Overdue) {
     loop {
         for sent in part.extract_if(.., |sent| overdue.has_company_of(sent)) {
             overdue.put(sent);
@@ -155,7 +155,7 @@ async fn settle_part(shared: &Shared, mut part: Vec<Sent>, overdue: &Overdue) {
         if part.is_empty() {
             return;
         }
-        let rest = part.split_off(fitting(part.iter().map(Sent::bytes)));
+        let rest = part.split_off(fitting(part.iter().map(Done::bytes)));
         for sent in settle(shared, std::mem::replace(&mut part, rest)).await {
             overdue.put(sent);
         }
@@ -198,8 +198,8 @@ fn waits_apart(err: &Error) -> bool {
 
 /// Settles a batch. Returns those that the database did not take, each by itself, though it may take them later: this
 /// process goes on answering for them. The others the database has stored, or refused each by itself.
-pub(super) async fn settle(shared: &Shared, mut batch: Vec<Sent>) -> Vec<Sent> {
-    let mut overdue: Vec<Sent> = Vec::new();
+pub(super) async fn settle(shared: &Shared, mut batch: Vec<Done>) -> Vec<Done> {
+    let mut overdue: Vec<Done> = Vec::new();
     match write(shared, &mut batch).await {
         Ok(()) => {}
         Err(err) if batch.len() == 1 && waits_apart(&err) => return batch,
@@ -213,15 +213,15 @@ pub(super) async fn settle(shared: &Shared, mut batch: Vec<Sent>) -> Vec<Sent> {
             }
         }
     }
-    let waits: HashSet<&str> = overdue.iter().map(Sent::delivery_id).collect();
+    let waits: HashSet<&str> = overdue.iter().map(Done::delivery_id).collect();
     let settled = batch.iter().filter(|sent| !waits.contains(sent.delivery_id()));
     let_go(shared, settled).await;
     overdue
 }
 
 /// Ends the answering for what has been settled, and gives back the leases that came for it meanwhile.
-async fn let_go(shared: &Shared, settled: impl IntoIterator<Item = &Sent>) {
-    let newer = |settled: &Sent| shared.held.let_go(settled);
+async fn let_go(shared: &Shared, settled: impl IntoIterator<Item = &Done>) {
+    let newer = |settled: &Done| shared.held.let_go(settled);
     let mut unsent: Vec<_> = settled.into_iter().filter_map(newer).collect();
     while !unsent.is_empty() {
         if let Err(err) = write(shared, &mut unsent).await {
@@ -240,7 +240,7 @@ async fn let_go(shared: &Shared, settled: impl IntoIterator<Item = &Sent>) {
 ///
 /// # Errors
 /// Only those after which it waits apart.
-async fn settle_one(shared: &Shared, sent: &mut Sent) -> Result<()> {
+async fn settle_one(shared: &Shared, sent: &mut Done) -> Result<()> {
     let Err(err) = write(shared, std::slice::from_mut(sent)).await else {
         return Ok(());
     };
@@ -250,7 +250,7 @@ async fn settle_one(shared: &Shared, sent: &mut Sent) -> Result<()> {
     }
     tracing::error!(%err, delivery = sent.delivery_id(), "an outcome was refused; storing it without the answer's text");
     let mut without = sent.clone();
-    if let Sent::Settled(settlement) = &mut without
+    if let Done::Attempted(settlement) = &mut without
         && let Some(attempt) = &mut settlement.attempt
     {
         attempt.response = NOT_STORABLE.to_owned();
@@ -271,7 +271,7 @@ async fn settle_one(shared: &Shared, sent: &mut Sent) -> Result<()> {
 /// # Errors
 /// A refusal, that it took too long, and that the system below the database failed: for one outcome at once, for a batch
 /// after some tries.
-async fn write(shared: &Shared, batch: &mut [Sent]) -> Result<()> {
+async fn write(shared: &Shared, batch: &mut [Done]) -> Result<()> {
     let (mut tries, mut is_stuck) = (0, false);
     let answer = loop {
         shared.held.renew(batch);
@@ -305,22 +305,22 @@ async fn write(shared: &Shared, batch: &mut [Sent]) -> Result<()> {
     answer
 }
 
-async fn write_once(shared: &Shared, batch: &[Sent]) -> Result<()> {
+async fn write_once(shared: &Shared, batch: &[Done]) -> Result<()> {
     crash_point::pass("sent.before_settle");
     let began = Instant::now();
     let tx = shared.store.begin().await?;
     let settled = batch.iter().filter_map(|sent| match sent {
-        Sent::Settled(settlement) => Some(&**settlement),
-        Sent::Unsent { .. } => None,
+        Done::Attempted(settlement) => Some(&**settlement),
+        Done::Returned { .. } => None,
     });
     let settled = queue::settle(&tx, settled.collect()).await?;
     let unsent: Vec<_> = batch
         .iter()
         .filter_map(|sent| match sent {
-            Sent::Unsent {
+            Done::Returned {
                 delivery_id, lease_id, ..
             } => Some((delivery_id.as_str(), *lease_id)),
-            Sent::Settled(_) => None,
+            Done::Attempted(_) => None,
         })
         .collect();
     if !unsent.is_empty() {
@@ -350,7 +350,7 @@ fn log(settled: &Settled<'_>) {
     }
     for settlement in &settled.given_up {
         let (app_id, endpoint_id) = (&settlement.app_id, &settlement.endpoint_id);
-        let (message_id, attempts) = (&settlement.message_id, settlement.attempts_before + 1);
+        let (message_id, attempts) = (&settlement.message_id, settlement.attempts_made + 1);
         let reason = settlement.attempt.as_ref().map(AttemptRow::summary);
         tracing::warn!(
             app_id,
@@ -367,8 +367,8 @@ fn log(settled: &Settled<'_>) {
 mod tests {
     use super::*;
 
-    fn unsent(key: usize, number: usize) -> Sent {
-        Sent::Unsent {
+    fn returned(key: usize, number: usize) -> Done {
+        Done::Returned {
             delivery_id: format!("dlv_{key}"),
             app_id: "app_1".to_owned(),
             lease_id: number as i64,
@@ -377,12 +377,12 @@ mod tests {
 
     #[test]
     fn what_is_more_than_a_batch_is_split_and_keeps_its_order() {
-        let parts = split((0..2 * BATCH).map(|number| unsent(number % 16, number)).collect(), 2);
+        let parts = split((0..2 * BATCH).map(|number| returned(number % 16, number)).collect(), 2);
         assert!(parts.iter().all(|part| !part.is_empty()), "both have something to do");
         let mut keys = HashSet::new();
         for part in &parts {
-            assert!(part.is_sorted_by_key(Sent::lease_id));
-            let own: HashSet<&str> = part.iter().map(Sent::order_key).collect();
+            assert!(part.is_sorted_by_key(Done::lease_id));
+            let own: HashSet<&str> = part.iter().map(Done::order_key).collect();
             assert!(own.iter().all(|key| keys.insert(*key)), "a key is in one part");
         }
         assert_eq!(keys.len(), 16);
@@ -403,7 +403,7 @@ mod tests {
 
     #[test]
     fn a_batch_stays_together() {
-        let taken: Vec<Sent> = (0..BATCH).map(|number| unsent(number, number)).collect();
+        let taken: Vec<Done> = (0..BATCH).map(|number| returned(number, number)).collect();
         assert_eq!(split(taken, 2).len(), 1);
     }
 }

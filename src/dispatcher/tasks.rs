@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::crash_point;
 use crate::domain::task::TaskStatus;
 use crate::error::Result;
-use crate::slots::Handoff;
+use crate::slots::Slots;
 use crate::store::database::outage;
 use crate::store::entity::background_task::Model as Task;
 use crate::store::queue;
@@ -34,16 +34,16 @@ const AFTER_FAILURE: Duration = Duration::from_secs(10);
 
 pub(super) struct Tasks {
     store: Store,
-    handoff: Arc<Handoff>,
+    slots: Arc<Slots>,
     /// The application that had the last turn.
     after: String,
 }
 
 impl Tasks {
-    pub fn new(store: Store, handoff: Arc<Handoff>) -> Self {
+    pub fn new(store: Store, slots: Arc<Slots>) -> Self {
         Self {
             store,
-            handoff,
+            slots,
             after: String::new(),
         }
     }
@@ -126,7 +126,7 @@ impl Tasks {
         tx.commit().await?;
         crash_point::pass("task.after_commit");
         if task.queued > before {
-            self.handoff.set_parked([&Arc::from(task.endpoint_id.as_str())]);
+            self.slots.set_parked([&Arc::from(task.endpoint_id.as_str())]);
             self.store.wake();
         }
         Ok(())

@@ -7,9 +7,11 @@ use base64::engine::general_purpose::STANDARD;
 use sea_orm::{DeriveActiveEnum, EnumIter};
 use std::time::Duration;
 
-use super::health::GONE;
 use super::retry::RetrySchedule;
 use super::timestamp::Timestamp;
+
+/// The status of an answer by which a receiver says that the endpoint is gone and will not come back (RFC 9110, 15.5.11).
+pub(crate) const HTTP_GONE: u16 = 410;
 
 const ANSWER_MAX: usize = 20_000;
 
@@ -54,7 +56,7 @@ pub enum Outcome {
     /// No answer: refused, reset, timed out, not resolvable, a target that may not be called.
     NoAnswer { error: String },
     /// Endpoint, application or content is gone; nothing was sent and no attempt is recorded.
-    Gone,
+    NotSent,
 }
 
 impl Outcome {
@@ -63,7 +65,7 @@ impl Outcome {
         match self {
             Outcome::Answered(answer) => answer.status != 429 && answer.status < 500,
             Outcome::NoAnswer { .. } => false,
-            Outcome::Gone => true,
+            Outcome::NotSent => true,
         }
     }
 
@@ -100,8 +102,8 @@ pub fn decide(
         Outcome::Answered(answer) if (200..300).contains(&answer.status) => {
             return Decision::Delivered;
         }
-        Outcome::Gone => return Decision::Failed,
-        Outcome::Answered(answer) if answer.status == GONE => return Decision::Failed,
+        Outcome::NotSent => return Decision::Failed,
+        Outcome::Answered(answer) if answer.status == HTTP_GONE => return Decision::Failed,
         Outcome::Answered(answer) => answer.retry_after,
         Outcome::NoAnswer { .. } => None,
     };
@@ -222,8 +224,8 @@ mod tests {
 
     #[test]
     fn what_is_gone_fails_without_a_retry() {
-        assert_eq!(decided(&Outcome::Gone, Trigger::Scheduled, 1), Decision::Failed);
-        assert_eq!(decided(&Outcome::Gone, Trigger::Manual, 1), Decision::Failed);
+        assert_eq!(decided(&Outcome::NotSent, Trigger::Scheduled, 1), Decision::Failed);
+        assert_eq!(decided(&Outcome::NotSent, Trigger::Manual, 1), Decision::Failed);
     }
 
     #[test]

@@ -1,65 +1,65 @@
-//! What an attempt says of its endpoint: that it works, that it fails, that it has failed for too long or is given up by its
-//! owner, and is disabled.
+//! Judges an endpoint's health by an attempt: it works, it fails, it has failed for too long, or its receiver says that
+//! it is gone for good. In the last two cases the endpoint is to be disabled.
 //!
-//! A pure decision: no clock, no rows. Called by the sender; settle writes what changes.
+//! A pure decision: no clock, no rows. Must not write the change: the queue's settlement does.
 
 use std::time::Duration;
 
-use super::delivery::{Decision, Outcome, Trigger};
+use super::delivery::{Decision, HTTP_GONE, Outcome, Trigger};
 use super::timestamp::Timestamp;
 
-/// The answer that says that the endpoint is not there any more and will not come back.
-pub const GONE: u16 = 410;
-
-/// The failure of a delivery, counted from one, from which on its endpoint counts as failing: single failures say little, and
-/// what is remembered of them would have to be written again and again.
+/// The number of failures of one delivery from which its endpoint counts as failing. Fewer failures say little about the
+/// endpoint, and remembering them would write its row whenever it flaps.
 pub const FAILING: i32 = 4;
 
-/// What changes of an endpoint.
+/// How an attempt changes the health of its endpoint.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
-pub enum Standing {
-    Same,
-    /// It works, and had failed before.
+pub enum Health {
+    /// Nothing new is known.
+    Unchanged,
+    /// The endpoint was failing, and works again.
     Restored,
-    /// A delivery has failed four times or used up its schedule, and none has before since the last success.
+    /// The endpoint begins to count as failing: a delivery has failed [`FAILING`] times or used up its schedule.
     Failing,
-    /// It is disabled, if it has not worked meanwhile: it has failed for too long, ever since then.
+    /// The endpoint has failed for too long and is to be disabled, unless it has worked in the meantime.
     Exhausted {
+        /// The instant since which it has been failing.
         since: Timestamp,
     },
-    /// It is disabled: it answered 410.
-    Retired,
+    /// The receiver answered 410: the endpoint is to be disabled at once.
+    Gone410,
 }
 
-/// Judges an endpoint that was known to fail since `failing_since` by an attempt that ended at `now`, after
-/// `attempts_before` of the same delivery.
+/// Returns how an attempt that ended at `now` changes the health of its endpoint.
 ///
-/// It is disabled when a delivery has used up its schedule and no attempt has succeeded for `patience` (none: never). A
-/// failed retry alone does not count: an endpoint that seldom gets messages may have worked in between.
+/// `attempts_made` counts the attempts of the same delivery before this one. `failing_since` is the instant since which
+/// the endpoint is known to fail; `None` means it works. An endpoint is to be disabled when a delivery has used up its
+/// schedule and no attempt has succeeded for `patience`; `None` means never. A failed retry alone never disables it: an
+/// endpoint that seldom gets messages may have worked in between.
 pub fn judge(
     outcome: &Outcome,
     decision: Decision,
     trigger: Trigger,
-    attempts_before: i32,
+    attempts_made: i32,
     failing_since: Option<Timestamp>,
     patience: Option<Duration>,
     now: Timestamp,
-) -> Standing {
+) -> Health {
     match outcome {
-        Outcome::Gone => return Standing::Same,
-        Outcome::Answered(answer) if answer.status == GONE => return Standing::Retired,
+        Outcome::NotSent => return Health::Unchanged,
+        Outcome::Answered(answer) if answer.status == HTTP_GONE => return Health::Gone410,
         Outcome::Answered(_) | Outcome::NoAnswer { .. } => {}
     }
     let ended = decision == Decision::Failed && trigger == Trigger::Scheduled;
     match failing_since {
-        None if decision == Decision::Delivered => Standing::Same,
-        None if ended || attempts_before + 1 >= FAILING => Standing::Failing,
-        None => Standing::Same,
-        Some(_) if decision == Decision::Delivered => Standing::Restored,
+        None if decision == Decision::Delivered => Health::Unchanged,
+        None if ended || attempts_made + 1 >= FAILING => Health::Failing,
+        None => Health::Unchanged,
+        Some(_) if decision == Decision::Delivered => Health::Restored,
         Some(since) if ended && patience.is_some_and(|patience| since.plus(patience) <= now) => {
-            Standing::Exhausted { since }
+            Health::Exhausted { since }
         }
-        Some(_) => Standing::Same,
+        Some(_) => Health::Unchanged,
     }
 }
 
@@ -80,45 +80,45 @@ mod tests {
         })
     }
 
-    /// Of a scheduled attempt, after so many, at an endpoint that fails since then.
-    fn judged(status: u16, decision: Decision, before: i32, since: Option<Timestamp>) -> Standing {
+    /// Judges a scheduled attempt that `before` others preceded, at an endpoint that has failed since `since`.
+    fn judged(status: u16, decision: Decision, before: i32, since: Option<Timestamp>) -> Health {
         let outcome = answered(status);
         judge(&outcome, decision, Trigger::Scheduled, before, since, Some(DAYS), NOW)
     }
 
     #[test]
     fn what_is_known_is_not_said_again() {
-        assert_eq!(judged(200, Decision::Delivered, 0, None), Standing::Same);
-        assert_eq!(judged(500, RETRY, 3, Some(NOW)), Standing::Same);
-        assert_eq!(judged(500, Decision::Failed, 3, Some(NOW)), Standing::Same);
+        assert_eq!(judged(200, Decision::Delivered, 0, None), Health::Unchanged);
+        assert_eq!(judged(500, RETRY, 3, Some(NOW)), Health::Unchanged);
+        assert_eq!(judged(500, Decision::Failed, 3, Some(NOW)), Health::Unchanged);
     }
 
     #[test]
     fn an_endpoint_fails_from_the_fourth_failure_of_a_delivery_or_its_last_one_on() {
-        for (before, standing) in [
-            (0, Standing::Same),
-            (2, Standing::Same),
-            (3, Standing::Failing),
-            (6, Standing::Failing),
+        for (before, health) in [
+            (0, Health::Unchanged),
+            (2, Health::Unchanged),
+            (3, Health::Failing),
+            (6, Health::Failing),
         ] {
-            assert_eq!(judged(500, RETRY, before, None), standing, "{before}");
+            assert_eq!(judged(500, RETRY, before, None), health, "{before}");
         }
-        assert_eq!(judged(500, Decision::Failed, 0, None), Standing::Failing);
+        assert_eq!(judged(500, Decision::Failed, 0, None), Health::Failing);
     }
 
     #[test]
     fn a_first_success_after_that_is_news() {
-        assert_eq!(judged(204, Decision::Delivered, 0, Some(NOW)), Standing::Restored);
+        assert_eq!(judged(204, Decision::Delivered, 0, Some(NOW)), Health::Restored);
     }
 
     #[test]
     fn a_schedule_used_up_after_the_whole_patience_disables() {
         let since = NOW.minus(DAYS);
-        let exhausted = Standing::Exhausted { since };
+        let exhausted = Health::Exhausted { since };
         assert_eq!(judged(500, Decision::Failed, 0, Some(since)), exhausted);
-        assert_eq!(judged(500, RETRY, 0, Some(since)), Standing::Same, "a retry is left");
+        assert_eq!(judged(500, RETRY, 0, Some(since)), Health::Unchanged, "a retry is left");
         let later = Timestamp(since.0 + 1);
-        assert_eq!(judged(500, Decision::Failed, 0, Some(later)), Standing::Same);
+        assert_eq!(judged(500, Decision::Failed, 0, Some(later)), Health::Unchanged);
         let never = judge(
             &answered(500),
             Decision::Failed,
@@ -128,30 +128,30 @@ mod tests {
             None,
             NOW,
         );
-        assert_eq!(never, Standing::Same);
+        assert_eq!(never, Health::Unchanged);
     }
 
     #[test]
     fn a_manual_failure_says_nothing_for_who_tries_by_hand_wants_it_to_work() {
         for since in [None, Some(NOW.minus(DAYS))] {
             let (outcome, trigger) = (answered(500), Trigger::Manual);
-            let standing = judge(&outcome, Decision::Failed, trigger, 0, since, Some(DAYS), NOW);
-            assert_eq!(standing, Standing::Same);
+            let health = judge(&outcome, Decision::Failed, trigger, 0, since, Some(DAYS), NOW);
+            assert_eq!(health, Health::Unchanged);
         }
     }
 
     #[test]
     fn a_410_disables_at_once_whoever_asked() {
         for trigger in [Trigger::Scheduled, Trigger::Manual] {
-            let standing = judge(&answered(410), Decision::Failed, trigger, 0, None, None, NOW);
-            assert_eq!(standing, Standing::Retired);
+            let health = judge(&answered(410), Decision::Failed, trigger, 0, None, None, NOW);
+            assert_eq!(health, Health::Gone410);
         }
     }
 
     #[test]
     fn what_was_not_sent_says_nothing() {
-        let (gone, scheduled) = (Outcome::Gone, Trigger::Scheduled);
-        let standing = judge(&gone, Decision::Failed, scheduled, 3, None, Some(DAYS), NOW);
-        assert_eq!(standing, Standing::Same);
+        let (gone, scheduled) = (Outcome::NotSent, Trigger::Scheduled);
+        let health = judge(&gone, Decision::Failed, scheduled, 3, None, Some(DAYS), NOW);
+        assert_eq!(health, Health::Unchanged);
     }
 }

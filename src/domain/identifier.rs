@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn own_headers_may_have_any_free_http_name() {
+    fn custom_headers_may_have_any_free_http_name() {
         for good in [
             "X-Api-Key",
             "authorization",
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_values_of_own_headers_are_16384_bytes_together() {
+    fn names_and_values_of_custom_headers_are_16384_bytes_together() {
         let of_len =
             |len: usize| BTreeMap::from([("x-a".to_owned(), "v".repeat(len)), ("x-ü".to_owned(), String::new())]);
         assert_eq!(check_headers_together(&BTreeMap::new()), Ok(()));

@@ -1,6 +1,8 @@
-//! The rules of the product: what may be called, what is signed, who gets a message, when it is tried again.
+//! The rules of the product: which addresses may be called, what is signed, which endpoints get a message, when a
+//! delivery is tried again.
 //!
-//! Pure: no I/O, no async, no queries, no clock. Called by every other module; imports none of them.
+//! Pure: no I/O, no async, no queries, no clock. Random bytes are the only thing it takes from the operating system.
+//! Must not import any other module of the program.
 
 pub mod capability;
 pub mod delivery;

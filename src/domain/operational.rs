@@ -62,14 +62,14 @@ impl Told {
     }
 }
 
-/// What an attempt tells that followed `attempts_before` failed ones of the same delivery. A manual attempt that fails tells
+/// What an attempt tells that followed `attempts_made` failed ones of the same delivery. A manual attempt that fails tells
 /// nothing: whoever asked for it is looking.
-pub fn tells(decision: Decision, trigger: Trigger, attempts_before: i32) -> Option<Told> {
+pub fn tells(decision: Decision, trigger: Trigger, attempts_made: i32) -> Option<Told> {
     match (decision, trigger) {
         (Decision::Delivered, Trigger::Manual) => Some(Told::Recovered),
-        (Decision::Delivered, Trigger::Scheduled) => (attempts_before >= FAILING).then_some(Told::Recovered),
+        (Decision::Delivered, Trigger::Scheduled) => (attempts_made >= FAILING).then_some(Told::Recovered),
         (Decision::Failed, Trigger::Scheduled) => Some(Told::Exhausted),
-        (Decision::Retry { .. }, _) => (attempts_before + 1 == FAILING).then_some(Told::Failing),
+        (Decision::Retry { .. }, _) => (attempts_made + 1 == FAILING).then_some(Told::Failing),
         (Decision::Failed, Trigger::Manual) => None,
     }
 }

@@ -1,8 +1,13 @@
 //! How often a receiver may be called: a rate in requests a second, kept as one instant for each that has one.
 //!
-//! Pure: the caller brings the time and keeps the buckets. Called by the store's handoff.
+//! Pure: the caller brings the time and keeps the buckets. Called by the store's slots.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+/// Rates in requests a second that hold for one endpoint: its own and that of its application, each by the id of the
+/// endpoint or application that has it. Empty if neither has one.
+pub type Throttle = Vec<(Arc<str>, u32)>;
 
 /// How much of a rate may be used at once: 200 ms worth, or one request. So that requests go out by batches.
 const BURST: Duration = Duration::from_millis(200);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Caps;
+use super::caps::Caps;
 use super::rates::Rates;
 use super::trouble::Trouble;
 use super::turns::Stand;

@@ -6,10 +6,10 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::caps::{Caps, Lane};
 use super::load::Load;
 use super::state::{State, Wake};
 use super::turns::{Next, Passed, Stand, Waiter};
-use super::{Caps, Lane};
 
 /// Waits that one look ends at most, so that a hundred thousand that end at once hold the lock for a millisecond at a
 /// time. The next look is due at once then.
@@ -76,7 +76,9 @@ impl State {
     /// Returns whether to look again: slots that the last look gave away were left unused, and others got less than they
     /// had room for.
     fn looks_again(&mut self, caps: &Caps) -> bool {
-        self.cut_short && caps.free(self, Lane::Again) > 0 && std::mem::take(&mut self.cut_short)
+        self.cut_short
+            && caps.free(self.in_flight, self.retries_in_flight, Lane::Retry) > 0
+            && std::mem::take(&mut self.cut_short)
     }
 
     /// Returns what an endpoint with parked rows makes worth doing: a claim now, or a look when its rate or rest allows.
@@ -115,7 +117,7 @@ impl State {
             return Room::Slots(caps.endpoint);
         };
         let room = self
-            .cap(load.limit(caps), load.app.as_ref(), caps, Lane::Again)
+            .cap(load.limit(caps), load.app.as_ref(), caps, Lane::Retry)
             .saturating_sub(load.in_flight);
         let (own, of_app) = load.paced_until(endpoint, &self.rates);
         match own.max(of_app) > now && room > 0 {
@@ -152,7 +154,7 @@ impl State {
     /// shares, and the one that has waited longest comes first. And whether equal shares left slots for more of their rows.
     pub fn take_turns(&mut self, caps: &Caps, most: usize, now: Duration) -> (Vec<(Arc<str>, usize)>, bool) {
         self.end_waits(caps, now);
-        let mut free = caps.free(self, Lane::Again);
+        let mut free = caps.free(self.in_flight, self.retries_in_flight, Lane::Retry);
         let (waiting, next) = self.find_waiting(caps, most.min(free), now);
         self.ready_at = self.turns.paced_until().into_iter().chain(next).min();
         self.cut_short = waiting.len() == free && free < most;
@@ -211,7 +213,7 @@ impl State {
         // What an application's rate allows is shared out once, though many endpoints may wait for it.
         let mut left: HashMap<Arc<str>, usize> = HashMap::new();
         // Where slots are short nobody has a second one.
-        let with_busy = !self.is_short(caps, Lane::Again);
+        let with_busy = !self.is_short(caps, Lane::Retry);
         while found.len() < most {
             let Some(next) = self.turns.next(&passed, with_busy) else {
                 break;

@@ -1,18 +1,19 @@
-//! The counts behind the handoff: what is in flight, who has parked rows, and who may have some of them back.
-//! Must not lock or wait: the handoff does.
+//! The counts behind the slots: what is in flight, who has parked rows, and who may have some of them back.
+//! Must not lock or wait: the slots does.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::caps::{Caps, Lane};
 use super::load::Load;
+use super::owner::Owner;
 use super::rates::Rates;
 use super::trouble::Trouble;
 use super::turns::Turns;
 use super::unsettled::Unsettled;
-use super::{Caps, Lane};
 use crate::domain::delivery::Outcome;
-use crate::store::queue::Throttle;
+use crate::domain::throttle::Throttle;
 
 /// The last quarter of the slots is for endpoints that have nothing in flight.
 const KEPT_FOR_IDLE: usize = 4;
@@ -28,7 +29,7 @@ const SWEPT_BY_NEW: usize = 2;
 #[derive(Default)]
 pub(super) struct State {
     pub in_flight: usize,
-    pub again_in_flight: usize,
+    pub retries_in_flight: usize,
     pub endpoints: HashMap<Arc<str>, Load>,
     /// What is sent and not yet settled.
     pub unsettled: Unsettled,
@@ -56,12 +57,6 @@ struct Application {
     in_flight: usize,
     /// Endpoints of it went without a slot because it has its share.
     held_back: bool,
-}
-
-pub(super) struct Owner {
-    pub id: Arc<str>,
-    /// When its last beat committed (monotonic); none: it needs no beat (SQLite).
-    pub beat_at: Option<Duration>,
 }
 
 /// Whom a change lets look again.
@@ -131,7 +126,7 @@ impl State {
     /// Counts one more in flight to `endpoint` of `app`.
     pub fn occupy(&mut self, endpoint: &Arc<str>, app: &Arc<str>, lane: Lane, caps: &Caps, now: impl Fn() -> Duration) {
         self.in_flight += 1;
-        self.again_in_flight += usize::from(lane == Lane::Again);
+        self.retries_in_flight += usize::from(lane == Lane::Retry);
         self.applications.entry(app.clone()).or_default().in_flight += 1;
         let load = self.know_app(endpoint, app);
         load.in_flight += 1;
@@ -151,15 +146,16 @@ impl State {
         caps: &Caps,
         now: impl Fn() -> Duration,
     ) -> Wake {
-        let was_full = caps.free(self, lane) == 0;
-        let was_short = self.is_short(caps, Lane::Again);
+        let was_full = caps.free(self.in_flight, self.retries_in_flight, lane) == 0;
+        let was_short = self.is_short(caps, Lane::Retry);
         self.in_flight -= 1;
-        self.again_in_flight -= usize::from(lane == Lane::Again);
+        self.retries_in_flight -= usize::from(lane == Lane::Retry);
         let (held_back, below_half) = self.leave(app, caps);
-        let is_short = self.is_short(caps, Lane::Again);
+        let is_short = self.is_short(caps, Lane::Retry);
         let more_for_busy = self.turns.has_busy() && (was_short && !is_short || below_half);
         let least = self.least_held_back;
-        let more_for_held_back = least.is_some_and(|has| !is_short || has < caps.free(self, Lane::First));
+        let more_for_held_back =
+            least.is_some_and(|has| !is_short || has < caps.free(self.in_flight, self.retries_in_flight, Lane::First));
         if more_for_held_back {
             self.least_held_back = None;
         }
@@ -203,7 +199,7 @@ impl State {
     }
 
     pub fn is_short(&self, caps: &Caps, lane: Lane) -> bool {
-        caps.free(self, lane) < caps.of(lane) / KEPT_FOR_IDLE
+        caps.free(self.in_flight, self.retries_in_flight, lane) < caps.of(lane) / KEPT_FOR_IDLE
     }
 
     /// How many may be in flight to an endpoint of `app`: its `limit`, and one where slots are short or the application
@@ -219,7 +215,7 @@ impl State {
         if !self.is_short(caps, lane) {
             return if has < half(caps) { limit } else { 1 };
         }
-        if has == 0 || has < caps.free(self, Lane::First) {
+        if has == 0 || has < caps.free(self.in_flight, self.retries_in_flight, Lane::First) {
             return 1;
         }
         0

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::caps::{Caps, Lane};
 use super::parked::Room;
 use super::state::{State, Wake};
-use super::{Caps, Lane};
 use crate::domain::delivery::{Answer, Outcome};
-use crate::store::queue::Throttle;
+use crate::domain::throttle::Throttle;
 
 const CAPS: Caps = Caps {
     process: 16,
@@ -85,7 +85,7 @@ impl World {
         taken
     }
 
-    /// As the handoff places a new delivery.
+    /// As the slots places a new delivery.
     fn accept(&mut self, at: usize) {
         let load = self.state.endpoints.get(&self.endpoints[at].0);
         let parked = load.is_some_and(|load| load.parked || load.in_flight >= load.limit(&self.caps));
@@ -146,7 +146,9 @@ impl World {
                 found.push((endpoint, room));
             }
         }
-        let mut free = self.caps.free(&self.state, Lane::Again);
+        let mut free = self
+            .caps
+            .free(self.state.in_flight, self.state.retries_in_flight, Lane::Retry);
         found.truncate(MOST.min(free));
         let count = found.len();
         for (at, (_, room)) in found.iter_mut().enumerate() {
@@ -169,7 +171,7 @@ impl World {
             let at = self.endpoints.iter().position(|(id, ..)| *id == endpoint).unwrap();
             let rows = self.rows.get(&endpoint).copied().unwrap_or_default();
             for _ in 0..rows.min(share) {
-                if self.take(at, Lane::Again) {
+                if self.take(at, Lane::Retry) {
                     *self.rows.get_mut(&endpoint).unwrap() -= 1;
                 } else {
                     self.park(at);
@@ -186,7 +188,12 @@ impl World {
 
     /// Whoever has rows and could go is going to be looked for.
     fn nobody_is_forgotten(&self) {
-        if self.awake || self.caps.free(&self.state, Lane::Again) == 0 {
+        if self.awake
+            || self
+                .caps
+                .free(self.state.in_flight, self.state.retries_in_flight, Lane::Retry)
+                == 0
+        {
             return;
         }
         let rows = self.rows.iter().filter(|(_, rows)| **rows > 0);
@@ -249,7 +256,7 @@ fn turns_are_as_a_walk_through_all_gives_them_and_nobody_who_has_room_is_forgott
             world.nobody_is_forgotten();
         }
         assert_eq!(world.rows.values().sum::<usize>(), 0, "all go out without a poll");
-        assert_eq!((world.state.in_flight, world.state.again_in_flight), (0, 0));
+        assert_eq!((world.state.in_flight, world.state.retries_in_flight), (0, 0));
     }
 }
 

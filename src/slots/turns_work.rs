@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::caps::{Caps, Lane};
 use super::state::State;
-use super::{Caps, Lane};
 use crate::domain::delivery::Outcome;
-use crate::store::queue::Throttle;
+use crate::domain::throttle::Throttle;
 
 const MANY: usize = 100_000;
 
@@ -27,11 +27,11 @@ fn many(apps: usize, throttle: impl Fn(&Arc<str>, &Arc<str>) -> Throttle, now: D
             Arc::from(format!("app_{}", at % apps)),
         );
         let throttle = throttle(&endpoint, &app);
-        if state.admits((&endpoint, &app), &throttle, Lane::Again, &caps, || now) {
-            state.occupy(&endpoint, &app, Lane::Again, &caps, || now);
+        if state.admits((&endpoint, &app), &throttle, Lane::Retry, &caps, || now) {
+            state.occupy(&endpoint, &app, Lane::Retry, &caps, || now);
             state.learn(&endpoint, &failure(), &caps, now);
             state.set_parked(&endpoint, &caps, now);
-            state.release(&endpoint, &app, Lane::Again, &caps, || now);
+            state.release(&endpoint, &app, Lane::Retry, &caps, || now);
         } else {
             state.set_parked(&endpoint, &caps, now);
         }
@@ -98,8 +98,8 @@ fn a_hundred_thousand_endpoints_of_an_application_that_has_its_share_hide_nobody
     let app: Arc<str> = "app_0".into();
     for at in 0..900 {
         let endpoint = Arc::from(format!("ep_{at:06}"));
-        if state.admits((&endpoint, &app), &Throttle::new(), Lane::Again, &caps, || now) {
-            state.occupy(&endpoint, &app, Lane::Again, &caps, || now);
+        if state.admits((&endpoint, &app), &Throttle::new(), Lane::Retry, &caps, || now) {
+            state.occupy(&endpoint, &app, Lane::Retry, &caps, || now);
         }
     }
     let other: Arc<str> = "ep_other".into();

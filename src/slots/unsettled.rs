@@ -1,11 +1,11 @@
 //! Counts what this process has sent and not yet settled, in all and by application, in outcomes and in bytes. While there
-//! is too much of it nothing more is sent: the database is the overflow. Must not lock or wait: the handoff does.
+//! is too much of it nothing more is sent: the database is the overflow. Must not lock or wait: the slots does.
 
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::Caps;
+use super::caps::Caps;
 
 /// Outcomes that may wait in any case: about a third of a second at the fastest that one process has delivered.
 const FEWEST: usize = 4_096;

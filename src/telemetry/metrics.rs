@@ -1,6 +1,6 @@
 //! What a process counts of its own work, by the names that dashboards and alerts know. No label carries anything of a
 //! tenant. Must not query: what only the database knows is added by who writes the page. Every store has one, so that
-//! all parts of a process reach it; written by intake, handoff, dispatcher and service, read by the API's probes.
+//! all parts of a process reach it; written by intake, slots, dispatcher and service, read by the API's probes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -102,7 +102,7 @@ postgres_only!(
             .await;
         some_polls(&rig).await;
         within(DEADLINE, "nothing is in flight", async || {
-            rig.handoff.is_idle().then_some(())
+            rig.slots.is_idle().then_some(())
         })
         .await;
         let sent = receiver.count();
@@ -132,7 +132,7 @@ postgres_only!(
             .await;
         some_polls(&rig).await;
         within(DEADLINE, "nothing is in flight", async || {
-            rig.handoff.is_idle().then_some(())
+            rig.slots.is_idle().then_some(())
         })
         .await;
         let sent = receiver.count();
@@ -290,14 +290,14 @@ postgres_only!(
         let receiver = Receiver::start().await;
         let app = rig.application("a").await;
         rig.endpoint(&app, "e", &receiver.url()).await;
-        let old = rig.handoff.owner().expect("it may lease");
+        let old = rig.slots.owner().expect("it may lease");
         let locked = lock(db, "attempt").await;
         let running = rig.run();
         accept_many(&rig, &app, 3).await;
         receiver.wait_for(3).await;
         wait_for_blocked(&rig, 1).await;
         rig.advance(4);
-        let new = within(DEADLINE / 2, "it may lease again", async || rig.handoff.owner()).await;
+        let new = within(DEADLINE / 2, "it may lease again", async || rig.slots.owner()).await;
         assert_ne!(old, new);
         locked.commit().await.expect("the lock ends");
         everything_is_settled(&rig, 3).await;
@@ -319,12 +319,12 @@ postgres_only!(
         let ids = join_all((0..3).map(|_| rig.accept(&app, "{}"))).await;
         receiver.wait_for(3).await;
         within(DEADLINE, "the answers are there", async || {
-            rig.handoff.is_idle().then_some(())
+            rig.slots.is_idle().then_some(())
         })
         .await;
         tokio::join!(running.stop(false), async {
             within(DEADLINE, "it has stopped leasing", async || {
-                rig.handoff.owner().is_none().then_some(())
+                rig.slots.owner().is_none().then_some(())
             })
             .await;
             let before = tries(&rig).await;

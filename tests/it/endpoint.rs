@@ -319,7 +319,7 @@ both!(no_secret_lies_in_the_database_in_clear, async |db| {
     }
 });
 
-both!(own_headers_are_set_changed_and_hidden, async |db| {
+both!(custom_headers_are_set_changed_and_hidden, async |db| {
     let api = Api::on(db).await;
     let app = api.application("app").await;
     let new = json!({"url": URL, "uid": "e", "headers": {"X-Plain": "1", "Authorization": "Bearer s"}});

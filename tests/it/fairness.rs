@@ -279,14 +279,14 @@ both!(parked_rows_of_many_endpoints_are_found_by_one_look, async |db| {
 both!(what_is_parked_while_a_claim_runs_is_not_forgotten, async |db| {
     let rig = capped(db, 8, 2).await;
     let endpoint: std::sync::Arc<str> = "ep_e".into();
-    rig.handoff.set_parked([&endpoint]);
-    let turn = |handoff: &std::sync::Arc<postrider::slots::Handoff>| handoff.parked_with_room(8).len();
-    assert_eq!(turn(&rig.handoff), 1);
-    rig.handoff.set_parked([&endpoint]);
-    rig.handoff.unset_parked([&endpoint]);
-    assert_eq!(turn(&rig.handoff), 1, "it was parked after the claim had looked");
-    rig.handoff.unset_parked([&endpoint]);
-    assert_eq!(turn(&rig.handoff), 0);
+    rig.slots.set_parked([&endpoint]);
+    let turn = |slots: &std::sync::Arc<postrider::slots::Slots>| slots.parked_with_room(8).len();
+    assert_eq!(turn(&rig.slots), 1);
+    rig.slots.set_parked([&endpoint]);
+    rig.slots.unset_parked([&endpoint]);
+    assert_eq!(turn(&rig.slots), 1, "it was parked after the claim had looked");
+    rig.slots.unset_parked([&endpoint]);
+    assert_eq!(turn(&rig.slots), 0);
 });
 
 both!(
@@ -382,7 +382,7 @@ postgres_only!(
         let id = full.accept(&b, "{}").await.message_id;
         let arrivals = quick.wait_for(2).await;
         assert_eq!(arrivals[1].message_id(), id);
-        assert_eq!(full.handoff.free(Lane::First), 0, "it could not have been sent there");
+        assert_eq!(full.slots.free(Lane::First), 0, "it could not have been sent there");
         gate.open();
         own.stop(true).await;
         others.stop(true).await;

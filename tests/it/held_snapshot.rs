@@ -72,7 +72,7 @@ async fn gone_by(rig: &Rig, count: i64, due_at: Option<i64>) {
 
 fn terms(rig: &Rig) -> LeaseTerms {
     LeaseTerms {
-        owner: rig.handoff.owner().expect("it may lease"),
+        owner: rig.slots.owner().expect("it may lease"),
         lease_id: 1,
         lasts: Duration::from_secs(60),
     }
@@ -84,7 +84,7 @@ postgres_only!(a_claim_does_not_read_what_is_gone, async |db| {
     let now = rig.clock.now();
     gone_by(&rig, 100_000, Some(now.0 - 50_000_000)).await;
     let from_the_start = Timestamp(i64::MIN);
-    for lane in [Lane::First, Lane::Again] {
+    for lane in [Lane::First, Lane::Retry] {
         assert_eq!(rig.store.floors().of(lane, now), from_the_start);
     }
     let backend = rig.store.backend();
@@ -92,7 +92,7 @@ postgres_only!(a_claim_does_not_read_what_is_gone, async |db| {
     let all = pages(&rig, claim(Lane::First, from_the_start)).await;
     assert!(all > 500, "{all} pages are there to be read");
     rig.step().await;
-    for lane in [Lane::First, Lane::Again] {
+    for lane in [Lane::First, Lane::Retry] {
         let claim = queue::claim_statement(
             backend,
             &terms(&rig),
@@ -122,7 +122,7 @@ postgres_only!(a_backlog_is_drained_without_reading_what_was_drained, async |db|
         rig.sql(sql, [first_id(&rig, seconds).into(), due_at.into()]).await;
     }
     let tx = rig.store.begin().await.expect("a transaction");
-    let due = queue::claim(&tx, &rig.handoff, &terms(&rig), Lane::Again, 4).await;
+    let due = queue::claim(&tx, &rig.slots, &terms(&rig), Lane::Retry, 4).await;
     let due = due.expect("a claim");
     assert_eq!((due.leases.len(), due.found), (4, 4));
     assert_eq!(
@@ -132,7 +132,7 @@ postgres_only!(a_backlog_is_drained_without_reading_what_was_drained, async |db|
     );
     drop((due, tx));
     rig.step().await;
-    assert_eq!(rig.store.floors().of(Lane::Again, now), Timestamp(now.0 - 1_000_000));
+    assert_eq!(rig.store.floors().of(Lane::Retry, now), Timestamp(now.0 - 1_000_000));
     held.commit().await.expect("the dump ends");
 });
 
@@ -207,7 +207,7 @@ postgres_only!(a_beat_does_not_read_those_before_it, async |db| {
     )
     .await;
     rig.sql("vacuum analyze process", []).await;
-    let owner = rig.handoff.owner().expect("it lives");
+    let owner = rig.slots.owner().expect("it lives");
     let asked = |known| {
         let peers: Vec<_> = peers.iter().map(|peer| (peer.as_str(), known)).collect();
         process::beat_statement(rig.store.backend(), (&*owner, known), &peers)

@@ -189,10 +189,10 @@ postgres_only!(a_process_whose_beat_came_late_takes_a_new_owner_id, async |db| {
     let receiver = Receiver::start().await;
     let app = rig.application("a").await;
     rig.endpoint(&app, "e", &receiver.url()).await;
-    let old = rig.handoff.owner().expect("it may lease");
+    let old = rig.slots.owner().expect("it may lease");
     rig.accept(&app, "{}").await;
     rig.advance(3);
-    assert!(rig.handoff.owner().is_none(), "it may have been declared dead");
+    assert!(rig.slots.owner().is_none(), "it may have been declared dead");
     rig.accept(&app, "{}").await;
     assert_eq!(
         rig.count("delivery where owner is not null").await,
@@ -201,7 +201,7 @@ postgres_only!(a_process_whose_beat_came_late_takes_a_new_owner_id, async |db| {
     );
     rig.advance(1);
     assert_eq!(rig.step().await.sent, 2);
-    let new = rig.handoff.owner().expect("it may lease again");
+    let new = rig.slots.owner().expect("it may lease again");
     assert_ne!(old, new);
     assert_eq!(rig.count(&format!("process where owner = '{old}'")).await, 0);
     assert_eq!(rig.count(&format!("process where owner = '{new}'")).await, 1);
@@ -354,7 +354,7 @@ postgres_only!(a_claim_whose_commit_is_lost_is_made_good_by_the_next, async |db|
     assert_eq!(rig.drain().await, 1, "at once, not when the lost lease ends");
     assert_eq!(rig.state(&id).await, "delivered");
     assert_eq!(rig.count("attempt").await, 1);
-    assert!(rig.handoff.is_idle());
+    assert!(rig.slots.is_idle());
 });
 
 postgres_only!(
@@ -370,7 +370,7 @@ postgres_only!(
             wait_for_blocked(&b, 1).await;
             running.stop.cancel();
             within(DEADLINE, "it has stopped leasing", async || {
-                a.handoff.owner().is_none().then_some(())
+                a.slots.owner().is_none().then_some(())
             })
             .await;
             blocked.commit().await.expect("the lock ends");

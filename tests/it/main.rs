@@ -1,5 +1,5 @@
-//! The integration tests: one binary, a file per subject. harness/ has what they share: a database a test on SQLite
-//! and on Postgres, a programmable HTTP receiver, a proxy that breaks connections.
+//! The integration tests: one binary, one file per subject. The folder `harness` holds what the files share: a migrated
+//! database per test on SQLite and on Postgres, a programmable HTTP receiver, a proxy that breaks connections.
 
 #[macro_use]
 mod harness;
@@ -22,10 +22,12 @@ mod connections;
 mod contract;
 mod crash;
 mod crash_tasks;
+mod custom_headers;
 mod database;
 mod deleted;
 mod delivery;
 mod endpoint;
+mod endpoint_health;
 mod event_type;
 mod expunge;
 mod failover;
@@ -50,7 +52,6 @@ mod openapi_routes;
 mod operational;
 mod operational_events;
 mod outage;
-mod own_header;
 mod paging;
 mod pair;
 mod portal;
@@ -75,7 +76,6 @@ mod shortage;
 mod slowdown;
 mod sqlite_file;
 mod stall;
-mod standing;
 mod statistics;
 mod stats;
 mod supervision;

@@ -151,7 +151,7 @@ postgres_only!(
         admin.execute_unprepared(&sql).await.expect(&sql);
         gate.open();
         within(DEADLINE, "the outcomes are known", async || {
-            rig.handoff.is_idle().then_some(())
+            rig.slots.is_idle().then_some(())
         })
         .await;
         // It takes as long as a sender is kept waiting, and the settler tries meanwhile.

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use postrider::clock::Clock;
 use postrider::domain::delivery::{Decision, Trigger};
-use postrider::domain::health::Standing;
+use postrider::domain::health::Health;
 use postrider::domain::task::{ReplayFilter, ReplayState, TaskKind, Window};
 use postrider::domain::timestamp::Timestamp;
-use postrider::slots::{Caps, Handoff, Lane};
+use postrider::slots::{Caps, Lane, Slots};
 use postrider::store::background_task::{self, NewTask};
 use postrider::store::deleted;
 use postrider::store::event_id;
@@ -236,7 +236,12 @@ async fn the_queue_s_parts(db: &TestDatabase) {
         process: 1000,
         endpoint: 100,
     };
-    let (handoff, _) = Handoff::new(store.clone(), caps);
+    let slots = Slots::new(
+        caps,
+        store.clock().clone(),
+        store.metrics().clone(),
+        store.due().clone(),
+    );
     let lasts = Duration::from_secs(60);
     let terms = LeaseTerms {
         owner: "own_1".into(),
@@ -244,21 +249,21 @@ async fn the_queue_s_parts(db: &TestDatabase) {
         lasts,
     };
     let mut leases = Vec::new();
-    for lane in [Lane::First, Lane::Again] {
-        let claimed = in_tx!(store, tx => queue::claim(&tx, &handoff, &terms, lane, 100));
+    for lane in [Lane::First, Lane::Retry] {
+        let claimed = in_tx!(store, tx => queue::claim(&tx, &slots, &terms, lane, 100));
         assert_eq!(claimed.leases.len(), 100);
         leases.extend(claimed.leases);
     }
     let saturated: Arc<str> = id("ep", 1_000_000).into();
     let wanted = [(saturated.clone(), 50)];
-    let parked = in_tx!(store, tx => queue::claim_parked(&tx, &handoff, &terms, &wanted));
+    let parked = in_tx!(store, tx => queue::claim_parked(&tx, &slots, &terms, &wanted));
     assert_eq!(parked.0.len(), 50);
     let given = parked
         .0
         .iter()
         .map(|lease| (lease.delivery_id.as_str(), lease.lease_id));
     in_tx!(store, tx => queue::release(&tx, given));
-    for lane in [Lane::First, Lane::Again] {
+    for lane in [Lane::First, Lane::Retry] {
         in_tx!(store, tx => queue::park(&tx, lane, std::slice::from_ref(&saturated)));
     }
     queue::lift(&store).await.expect("a look below the floors");
@@ -315,12 +320,12 @@ fn settlement(lease: &Lease, at: usize) -> Settlement {
             1 => Decision::Retry { at: now },
             _ => Decision::Failed,
         },
-        attempts_before: 3 + i32::from(at.is_multiple_of(2)),
-        standing: match at % 4 {
-            0 => Standing::Restored,
-            1 => Standing::Failing,
-            2 => Standing::Exhausted { since: Timestamp(1) },
-            _ => Standing::Retired,
+        attempts_made: 3 + i32::from(at.is_multiple_of(2)),
+        health: match at % 4 {
+            0 => Health::Restored,
+            1 => Health::Failing,
+            2 => Health::Exhausted { since: Timestamp(1) },
+            _ => Health::Gone410,
         },
     }
 }

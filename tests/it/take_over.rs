@@ -83,14 +83,14 @@ postgres_only!(a_dead_process_whose_own_row_is_held_stops_no_beats, async |db| {
     a.endpoint(&app, "e", &receiver.url()).await;
     live(&mut b, 1).await;
     a.accept(&app, "{}").await;
-    let dead = a.handoff.owner().expect("it lives");
-    let owner = b.handoff.owner().expect("it lives");
+    let dead = a.slots.owner().expect("it lives");
+    let owner = b.slots.owner().expect("it lives");
     let held = hold(db, &format!("select owner from process where owner = '{dead}'")).await;
     a.kill().await;
     let before = beat_of(&b, &owner).await;
     assert_eq!(live(&mut b, 6).await, 0);
     assert_eq!(beat_of(&b, &owner).await, before + 24, "each beat is committed");
-    assert_eq!(b.handoff.owner(), Some(owner), "and it may lease");
+    assert_eq!(b.slots.owner(), Some(owner), "and it may lease");
     held.commit().await.expect("the host lets go");
     assert_eq!(live(&mut b, 1).await, 1);
     assert_eq!(receiver.count(), 1);
@@ -101,7 +101,7 @@ postgres_only!(what_an_unknown_owner_holds_is_due_again_within_20_s, async |db| 
     let mut rig = process(db, &clock).await;
     let app = rig.application("a").await;
     live(&mut rig, 1).await;
-    rig.handoff.stop();
+    rig.slots.stop();
     // As a batch leaves it that commits after its process has signed off.
     let sql = "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at, owner, lease_id) \
                values ('dlv_1', $1, 'msg_1', 'ep_e', 0, 0, 9000000000000000, 'proc_gone', 1)";
@@ -124,10 +124,10 @@ postgres_only!(
         a.endpoint(&app, "e", &receiver.url()).await;
         // The two sweep at different times.
         live(&mut b, 1).await;
-        let former = a.handoff.owner().expect("it lives");
+        let former = a.slots.owner().expect("it lives");
         a.advance(4);
         a.step().await;
-        let owner = a.handoff.owner().expect("it lives");
+        let owner = a.slots.owner().expect("it lives");
         assert_ne!(former, owner);
         let running = a.run();
         a.accept(&app, "{}").await;

@@ -77,7 +77,7 @@ both!(an_endpoint_gets_its_rate_and_not_one_more, async |db| {
     );
     assert_eq!(receiver.count(), 257);
     assert_eq!(due(&rig).await, 0, "what waits has left the due index");
-    assert!(rig.handoff.is_idle(), "and holds no slot");
+    assert!(rig.slots.is_idle(), "and holds no slot");
     assert_eq!(rig.count("delivery where owner is not null").await, 0);
     assert_eq!(rig.count("delivery").await, 9_743, "nothing is lost");
 });

@@ -99,10 +99,10 @@ pub struct Store {
 pub(crate) struct Inner {
     pub(crate) pools: Pools,
     clock: Clock,
-    due: Notify,
+    due: Arc<Notify>,
     announced: Notify,
     keys: OnceLock<EncryptionKeys>,
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
     budget: Arc<Budget>,
     /// When the last own beat was asked for that committed, in microseconds of the clock's monotonic time, and one; 0: none
     /// has. Written by the heartbeat, read by the probes.
@@ -130,10 +130,10 @@ impl Store {
         };
         let inner = Arc::new(Inner {
             pools,
-            metrics: Metrics::new(clock.now()),
+            metrics: Arc::new(Metrics::new(clock.now())),
             budget: Arc::default(),
             clock,
-            due: Notify::new(),
+            due: Arc::default(),
             announced: Notify::new(),
             keys: OnceLock::new(),
             beat_at: AtomicU64::new(0),
@@ -157,7 +157,7 @@ impl Store {
     }
 
     /// What is counted of the work on this database.
-    pub fn metrics(&self) -> &Metrics {
+    pub fn metrics(&self) -> &Arc<Metrics> {
         &self.inner.metrics
     }
 
@@ -193,6 +193,11 @@ impl Store {
     /// Tells the dispatcher of this process that deliveries are due.
     pub fn wake(&self) {
         self.inner.due.notify_one();
+    }
+
+    /// Returns what [`Store::wake`] notifies.
+    pub fn due(&self) -> &Arc<Notify> {
+        &self.inner.due
     }
 
     /// Waits for the next [`Store::wake`]; one that came while nobody waited counts.

@@ -21,7 +21,7 @@ use crate::store::database::pool::silent;
 use crate::store::idempotency::{KEPT, Key};
 
 /// A worker's own connection, opened at its first batch and again after each failure.
-pub(super) struct Line {
+pub(super) struct WorkerConnection {
     options: PgConnectOptions,
     open: Option<PgConnection>,
     was_open: bool,
@@ -45,7 +45,7 @@ pub(super) struct UsualBatch<'a> {
     pub deliveries: &'a [DeliveryRow],
 }
 
-impl Line {
+impl WorkerConnection {
     /// `None` on SQLite.
     pub fn new(store: &Store) -> Option<Self> {
         match store.pools() {

@@ -4,18 +4,20 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::at_once::{Line, Stored, UsualBatch};
+use super::at_once::{Stored, UsualBatch, WorkerConnection};
 use super::insert::{self, App, DeliveryRow, Endpoint, Fresh};
 use super::keys::{self, Repeat};
 use super::known::{Known, Named};
 use super::{Accepted, Member};
+use tokio::sync::mpsc;
+
 use crate::crash_point;
 use crate::domain::delivery::Trigger;
 use crate::domain::filter::{self, EndpointFilter};
 use crate::domain::id::Prefix;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Kind, Result};
-use crate::slots::{Handoff, Place, Slot};
+use crate::slots::{Admission, Slot, Slots};
 use crate::store::Store;
 use crate::store::idempotency::another_body;
 use crate::store::queue::{Content, LARGE_BODY, Lease, Target};
@@ -26,7 +28,8 @@ const BATCH_DELIVERIES: usize = 5_000;
 #[derive(Clone)]
 pub(super) struct Batch {
     store: Store,
-    handoff: Arc<Handoff>,
+    slots: Arc<Slots>,
+    leases: mpsc::Sender<Lease>,
     lease: Duration,
     /// Lease ids of tries whose commit may have been lost with its answer.
     tried: Vec<i64>,
@@ -51,10 +54,11 @@ struct Placed {
 }
 
 impl Batch {
-    pub fn new(store: Store, handoff: Arc<Handoff>, lease: Duration) -> Self {
+    pub fn new(store: Store, slots: Arc<Slots>, leases: mpsc::Sender<Lease>, lease: Duration) -> Self {
         Self {
             store,
-            handoff,
+            slots,
+            leases,
             lease,
             tried: Vec::new(),
             uncertain: false,
@@ -72,7 +76,7 @@ impl Batch {
         &mut self,
         members: &[Member],
         known: &Known,
-        line: Option<&mut Line>,
+        line: Option<&mut WorkerConnection>,
     ) -> Result<Vec<Result<Accepted>>> {
         let is_plain = |member: &Member| member.message.event_id.is_none();
         if self.tried.is_empty()
@@ -91,7 +95,7 @@ impl Batch {
         &mut self,
         members: &[Member],
         known: &Known,
-        line: &mut Line,
+        line: &mut WorkerConnection,
     ) -> Result<Option<Vec<Result<Accepted>>>> {
         // A new connection may lead to another server, which has not got the last writes of the one before.
         if line.is_lost() {
@@ -187,8 +191,8 @@ impl Batch {
     /// Gives each new delivery its place: this process's sender, the due index, or parked.
     fn place<'a>(&mut self, now: Timestamp, began: Duration, plans: impl Iterator<Item = &'a &'a Plan<'a>>) -> Placed {
         let clock = self.store.clock();
-        let owner = self.handoff.owner();
-        let lease_id = self.handoff.new_lease_id();
+        let owner = self.slots.owner();
+        let lease_id = self.slots.new_lease_id();
         self.tried.push(lease_id);
         let ends_at = began + self.lease;
         let mut placed = Placed::default();
@@ -198,9 +202,9 @@ impl Batch {
             let content_type: Option<Arc<str>> = message.content_type.as_deref().map(Into::into);
             for endpoint in &plan.endpoints {
                 let target = endpoint.target.as_ref().filter(|_| body.len() <= LARGE_BODY);
-                let place = match (target, &owner) {
-                    (Some(target), Some(_)) => self.handoff.place(target),
-                    _ => Place::Due,
+                let admission = match (target, &owner) {
+                    (Some(target), Some(_)) => self.slots.admit(&target.endpoint_id, &target.app_id, &target.throttle),
+                    _ => Admission::Due,
                 };
                 let mut row = DeliveryRow {
                     id: clock.new_id(Prefix::Delivery),
@@ -210,8 +214,8 @@ impl Batch {
                     due_at: Some(now),
                     lease: None,
                 };
-                match (place, &owner) {
-                    (Place::Leased(slot), Some(owner)) => {
+                match (admission, &owner) {
+                    (Admission::Leased(slot), Some(owner)) => {
                         row.due_at = Some(now.plus(self.lease));
                         row.lease = Some((owner.clone(), lease_id));
                         let content = Content::Body(body.clone());
@@ -219,7 +223,7 @@ impl Batch {
                         lease.content_type.clone_from(&content_type);
                         placed.leases.push(lease);
                     }
-                    (Place::Parked, _) => {
+                    (Admission::Parked, _) => {
                         row.due_at = None;
                         placed.parked.insert(endpoint.id.clone());
                     }
@@ -232,8 +236,12 @@ impl Batch {
     }
 
     fn hand_over(&self, placed: Placed) {
-        self.handoff.send(placed.leases);
-        if self.handoff.set_parked(&placed.parked) {
+        for lease in placed.leases {
+            if let Err(err) = self.leases.try_send(lease) {
+                tracing::warn!(%err, "a lease could not be handed over; it will be claimed when it ends");
+            }
+        }
+        if self.slots.set_parked(&placed.parked) {
             self.store.wake();
         }
         if placed.due {

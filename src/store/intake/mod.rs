@@ -1,6 +1,6 @@
 //! Group commit: many accepted messages, one transaction. What waits while a commit runs is the next batch; there is
 //! no timer. Each caller waits for its own answer. Must not decide which endpoint wants a message (domain does).
-//! Called by service/message; hands freshly leased rows to the dispatcher through handoff.rs.
+//! Called by service/message; hands freshly leased rows to the dispatcher through slots.rs.
 
 mod at_once;
 mod batch;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::{Instant, Sleep};
 
-use self::at_once::Line;
+use self::at_once::WorkerConnection;
 use self::batch::Batch;
 use self::known::Known;
 use super::Store;
@@ -27,7 +27,8 @@ use crate::domain::id::Prefix;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::loops::Loops;
-use crate::slots::Handoff;
+use crate::slots::{Caps, Slots};
+use crate::store::queue::Lease;
 
 /// Messages that may wait for a batch; more is overload.
 const WAITING_CAP: usize = 4_096;
@@ -104,10 +105,22 @@ impl Member {
     }
 }
 
+/// Makes the way from the intake to the sender that passes through no claim. It holds as many leases as there are slots, so
+/// it is never full.
+pub fn fast_path(caps: &Caps) -> (mpsc::Sender<Lease>, mpsc::Receiver<Lease>) {
+    mpsc::channel(caps.process)
+}
+
 impl Intake {
     /// Starts the intake's workers as `loops`: two on Postgres, where one batch is filled while the other commits; one on
     /// SQLite, which has one writer.
-    pub fn start(store: &Store, handoff: &Arc<Handoff>, limits: Limits, loops: &Loops) -> Self {
+    pub fn start(
+        store: &Store,
+        slots: &Arc<Slots>,
+        leases: &mpsc::Sender<Lease>,
+        limits: Limits,
+        loops: &Loops,
+    ) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING_CAP);
         let waiting = Arc::new(Mutex::new(Waiting {
             queue: waiting,
@@ -120,12 +133,13 @@ impl Intake {
             let worker = Worker {
                 number,
                 store: store.clone(),
-                handoff: handoff.clone(),
+                slots: slots.clone(),
+                leases: leases.clone(),
                 limits,
                 waiting: waiting.clone(),
                 under_way: under_way.clone(),
                 known: known.clone(),
-                line: Line::new(store),
+                line: WorkerConnection::new(store),
             };
             loops.spawn_to_its_end("intake", worker.run());
         }
@@ -262,13 +276,14 @@ impl Waiting {
 struct Worker {
     number: usize,
     store: Store,
-    handoff: Arc<Handoff>,
+    slots: Arc<Slots>,
+    leases: mpsc::Sender<Lease>,
     limits: Limits,
     waiting: Arc<Mutex<Waiting>>,
     /// By the workers' numbers.
     under_way: watch::Sender<Vec<Option<UnderWay>>>,
     known: Arc<Known>,
-    line: Option<Line>,
+    line: Option<WorkerConnection>,
 }
 
 impl Worker {
@@ -292,7 +307,12 @@ impl Worker {
     }
 
     fn new_batch(&self) -> Batch {
-        Batch::new(self.store.clone(), self.handoff.clone(), self.limits.lease)
+        Batch::new(
+            self.store.clone(),
+            self.slots.clone(),
+            self.leases.clone(),
+            self.limits.lease,
+        )
     }
 
     /// Stores as many of `members` as fit in one transaction and answers them; returns the rest.

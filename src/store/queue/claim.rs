@@ -6,12 +6,13 @@ use std::sync::Arc;
 use sea_orm::{ConnectionTrait, FromQueryResult, Statement, Value};
 
 use super::floor::in_index;
-use super::lease::{Content, LARGE_BODY, Lease, LeaseTerms, TARGET_BUT_HEADERS, Target, TargetRow, Throttle};
+use super::lease::{Content, LARGE_BODY, Lease, LeaseTerms, TARGET_BUT_HEADERS, Target, TargetRow};
 use super::park::{park, park_rows};
 use crate::domain::delivery::{ResultState, Trigger};
+use crate::domain::throttle::Throttle;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
-use crate::slots::{Handoff, Lane, Slot};
+use crate::slots::{Lane, Slot, Slots};
 use crate::store::database::rows::{Column, Rows, statement};
 use crate::store::{Backend, Tx};
 
@@ -37,7 +38,7 @@ pub struct DueClaim {
 
 /// Leases up to `most` due rows of `lane`, oldest first, and gives each a slot. Rows of an endpoint without room are
 /// parked.
-pub async fn claim(tx: &Tx, handoff: &Arc<Handoff>, terms: &LeaseTerms, lane: Lane, most: usize) -> Result<DueClaim> {
+pub async fn claim(tx: &Tx, slots: &Arc<Slots>, terms: &LeaseTerms, lane: Lane, most: usize) -> Result<DueClaim> {
     let floor = tx.store().floors().of(lane, tx.now);
     let rows = tx
         .conn()
@@ -54,7 +55,7 @@ pub async fn claim(tx: &Tx, handoff: &Arc<Handoff>, terms: &LeaseTerms, lane: La
         .iter()
         .map(|row| Claimed::from_query_result(row, ""))
         .collect::<Result<Vec<_>, _>>()?;
-    let (leases, saturated) = lease_all(tx, handoff, terms, lane, rows).await?;
+    let (leases, saturated) = lease_all(tx, slots, terms, lane, rows).await?;
     if found == most && !saturated.is_empty() {
         park(tx, lane, &saturated).await?;
     }
@@ -66,7 +67,7 @@ pub async fn claim(tx: &Tx, handoff: &Arc<Handoff>, terms: &LeaseTerms, lane: La
 /// forgotten.
 pub async fn claim_parked(
     tx: &Tx,
-    handoff: &Arc<Handoff>,
+    slots: &Arc<Slots>,
     terms: &LeaseTerms,
     endpoints: &[(Arc<str>, usize)],
 ) -> Result<(Vec<Lease>, Vec<Arc<str>>)> {
@@ -103,7 +104,7 @@ pub async fn claim_parked(
             empty.push(endpoint.clone());
         }
     }
-    let (leases, _) = lease_all(tx, handoff, terms, Lane::Again, claimed).await?;
+    let (leases, _) = lease_all(tx, slots, terms, Lane::Retry, claimed).await?;
     Ok((leases, empty))
 }
 
@@ -188,7 +189,7 @@ fn lease_values(terms: &LeaseTerms, now: Timestamp) -> [Value; 3] {
 /// leases, and the endpoints of what it has parked.
 async fn lease_all(
     tx: &Tx,
-    handoff: &Arc<Handoff>,
+    slots: &Arc<Slots>,
     terms: &LeaseTerms,
     lane: Lane,
     mut rows: Vec<Claimed>,
@@ -210,10 +211,10 @@ async fn lease_all(
     for row in rows {
         let endpoint = names[&row.endpoint_id].clone();
         let slot = match targets.get(&row.endpoint_id) {
-            Some(target) => handoff.take(&endpoint, &target.app_id, &target.throttle, lane),
+            Some(target) => slots.take(&endpoint, &target.app_id, &target.throttle, lane),
             None => {
-                handoff.set_gone(&endpoint);
-                handoff.take(&endpoint, &row.app_id.as_str().into(), &unthrottled, lane)
+                slots.set_gone(&endpoint);
+                slots.take(&endpoint, &row.app_id.as_str().into(), &unthrottled, lane)
             }
         };
         match slot {
@@ -227,7 +228,7 @@ async fn lease_all(
     if !saturated.is_empty() {
         park_rows(tx, saturated.iter().map(|(row, _)| row.id.as_str()).collect()).await?;
         tx.store().floors().forget_parked(&endpoints);
-        if handoff.set_parked(&endpoints) {
+        if slots.set_parked(&endpoints) {
             tx.wake_on_commit();
         }
     }

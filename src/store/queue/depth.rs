@@ -24,7 +24,7 @@ pub struct Depth {
 
 /// Returns what is due now, counted in the due indexes alone, from where the claims of this process begin.
 pub async fn find_depth(store: &Store) -> Result<Depth> {
-    let lanes = [(Lane::First, "$2"), (Lane::Again, "$3")];
+    let lanes = [(Lane::First, "$2"), (Lane::Retry, "$3")];
     let [first, again] = lanes.map(|(lane, floor)| {
         format!(
             "from delivery where {} and due_at > {floor} and due_at <= $1",

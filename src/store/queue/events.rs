@@ -3,8 +3,7 @@
 
 use sea_orm::{ConnectionTrait, EntityTrait};
 
-use super::health::Changed;
-use super::settle::{AttemptRow, Settlement};
+use super::settlement::{AttemptRow, Changed, Settlement};
 use crate::domain::delivery::{ResultState, Trigger};
 use crate::domain::operational::{AboutAttempt, AboutEndpoint, Event, LastAttempt, Told, is_operational, tells};
 use crate::error::Result;
@@ -36,7 +35,7 @@ async fn find_attempt_events(
     let worth = batch.iter().filter(|one| !is_operational(&one.app_id) && is_news(one));
     let worth: Vec<(&Settlement, &AttemptRow, Told)> = worth
         .filter_map(|one| {
-            let told = tells(one.decision, one.trigger, one.attempts_before)?;
+            let told = tells(one.decision, one.trigger, one.attempts_made)?;
             Some((*one, one.attempt.as_ref()?, told))
         })
         .collect();

@@ -76,7 +76,7 @@ impl Floors {
     /// Begins all claims at `now`, because they read for so long that Postgres ended one of them. What lies below is left
     /// to [`lift`].
     pub fn begin_at(&self, now: Timestamp) {
-        for lane in [Lane::First, Lane::Again] {
+        for lane in [Lane::First, Lane::Retry] {
             self.raise(lane, now);
         }
         for brought in self.parked().values_mut() {
@@ -135,7 +135,7 @@ impl Floors {
 pub(super) fn in_index(lane: Lane) -> &'static str {
     match lane {
         Lane::First => "due_at is not null and attempt = 0 and trigger = 0",
-        Lane::Again => "due_at is not null and (attempt > 0 or trigger <> 0)",
+        Lane::Retry => "due_at is not null and (attempt > 0 or trigger <> 0)",
     }
 }
 
@@ -146,9 +146,9 @@ pub async fn lift(store: &Store) -> Result<bool> {
         return Ok(false);
     }
     let now = store.clock().now();
-    let lanes = [Lane::First, Lane::Again].map(|lane| (lane, store.floors().of(lane, now)));
+    let lanes = [Lane::First, Lane::Retry].map(|lane| (lane, store.floors().of(lane, now)));
     // Usually nothing is there: one read without a transaction tells.
-    let [first, again] = [Lane::First, Lane::Again].map(in_index);
+    let [first, again] = [Lane::First, Lane::Retry].map(in_index);
     let sql = format!(
         "select (select due_at from delivery where {first} and due_at <= $1 order by due_at, id limit 1) as first, \
          (select due_at from delivery where {again} and due_at <= $2 order by due_at, id limit 1) as again"
@@ -196,7 +196,7 @@ mod tests {
         floors.raise(Lane::First, NOW);
         assert_eq!(floors.of(Lane::First, NOW), Timestamp(NOW.0 - TOLERANCE_US));
         assert_eq!(
-            floors.of(Lane::Again, NOW),
+            floors.of(Lane::Retry, NOW),
             Timestamp(i64::MIN),
             "each lane has its own"
         );

@@ -6,30 +6,17 @@ use std::collections::BTreeMap;
 
 use sea_orm::ConnectionTrait;
 
-use super::settle::{AttemptRow, Settlement};
+use super::settlement::{AttemptRow, Changed, Settlement};
 use crate::domain::delivery::Decision;
-use crate::domain::health::Standing;
-use crate::domain::timestamp::Timestamp;
+use crate::domain::health::Health;
 use crate::error::Result;
 use crate::store::database::rows::{Column, Rows, statement};
 use crate::store::{Backend, Tx};
 
-/// An endpoint that begins to fail, works again, or has just been disabled.
-pub struct Changed {
-    pub app_id: String,
-    pub endpoint_id: String,
-    pub uid: Option<String>,
-    pub disabled: bool,
-    /// `None`: it works.
-    pub failing_since: Option<Timestamp>,
-    /// How the attempt ended that has changed it.
-    pub summary: String,
-}
-
 /// Changes the endpoints of `batch`; returns those that it has changed. Failures count only where
 /// `is_held`, and where the endpoint has the URL that was called; that it has failed for too long only where it still
 /// fails since the instant by which that was judged.
-pub(super) async fn change_standing(
+pub(super) async fn change_health(
     tx: &Tx,
     batch: &[&Settlement],
     is_held: impl Fn(&Settlement) -> bool,
@@ -40,8 +27,8 @@ pub(super) async fn change_standing(
     }
     let text = |of: fn(&Settlement) -> &str| Column::Text(changes.iter().map(|one| of(one)).collect());
     let tries = || changes.iter().filter_map(|one| one.attempt.as_ref());
-    let judged_by = changes.iter().map(|one| match one.standing {
-        Standing::Exhausted { since } => Some(since.0),
+    let judged_by = changes.iter().map(|one| match one.health {
+        Health::Exhausted { since } => Some(since.0),
         _ => None,
     });
     let rows = Rows::new([
@@ -52,7 +39,7 @@ pub(super) async fn change_standing(
         ("judged_by", Column::MaybeInt(judged_by.collect())),
         (
             "change",
-            Column::Int(changes.iter().map(|one| code(one.standing)).collect()),
+            Column::Int(changes.iter().map(|one| code(one.health)).collect()),
         ),
     ]);
     let found = tx
@@ -85,12 +72,12 @@ pub(super) async fn change_standing(
 
 /// One change an endpoint, in the order of their ids. A success in the same batch outweighs every failure but a 410.
 fn changes<'a>(batch: &[&'a Settlement], is_held: impl Fn(&Settlement) -> bool) -> Vec<&'a Settlement> {
-    let weight = |one: &Settlement| match one.standing {
-        Standing::Retired => 4,
+    let weight = |one: &Settlement| match one.health {
+        Health::Gone410 => 4,
         _ if one.decision == Decision::Delivered => 3,
-        Standing::Exhausted { .. } => 2,
-        Standing::Failing => 1,
-        Standing::Restored | Standing::Same => 0,
+        Health::Exhausted { .. } => 2,
+        Health::Failing => 1,
+        Health::Restored | Health::Unchanged => 0,
     };
     let earlier = |one: &Settlement| Reverse(one.attempt.as_ref().map_or(0, |it| it.created_at.0));
     let mut chosen: BTreeMap<(&str, &str), &Settlement> = BTreeMap::new();
@@ -100,14 +87,14 @@ fn changes<'a>(batch: &[&'a Settlement], is_held: impl Fn(&Settlement) -> bool) 
         }
         let known = chosen.entry((&one.app_id, &one.endpoint_id)).or_insert(one);
         // Among successes one that changes something comes first.
-        let rank = |one: &Settlement| (weight(one), one.standing != Standing::Same, earlier(one));
+        let rank = |one: &Settlement| (weight(one), one.health != Health::Unchanged, earlier(one));
         if rank(one) > rank(known) {
             *known = one;
         }
     }
     let changing = chosen
         .into_values()
-        .filter(|one| one.standing != Standing::Same && one.attempt.is_some());
+        .filter(|one| one.health != Health::Unchanged && one.attempt.is_some());
     changing.collect()
 }
 
@@ -116,12 +103,12 @@ const FAILING: i64 = 1;
 const EXHAUSTED: i64 = 2;
 const RETIRED: i64 = 3;
 
-fn code(standing: Standing) -> i64 {
-    match standing {
-        Standing::Restored | Standing::Same => RESTORED,
-        Standing::Failing => FAILING,
-        Standing::Exhausted { .. } => EXHAUSTED,
-        Standing::Retired => RETIRED,
+fn code(health: Health) -> i64 {
+    match health {
+        Health::Restored | Health::Unchanged => RESTORED,
+        Health::Failing => FAILING,
+        Health::Exhausted { .. } => EXHAUSTED,
+        Health::Gone410 => RETIRED,
     }
 }
 

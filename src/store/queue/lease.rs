@@ -6,6 +6,7 @@ use std::time::Duration;
 use sea_orm::{ConnectionTrait, FromQueryResult};
 
 use crate::domain::delivery::Trigger;
+use crate::domain::throttle::Throttle;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
 use crate::slots::Slot;
@@ -27,10 +28,6 @@ pub struct Target {
     /// Since when the endpoint counts as failing.
     pub failing_since: Option<Timestamp>,
 }
-
-/// How many requests a second may go: to the endpoint, and to all endpoints of its application, each by its id. Mostly
-/// empty.
-pub type Throttle = Vec<(Arc<str>, u32)>;
 
 /// The columns of a [`TargetRow`] but `headers`, of the endpoint `e` and its application `a`.
 pub const TARGET_BUT_HEADERS: &str =

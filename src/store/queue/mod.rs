@@ -13,16 +13,17 @@ pub mod process;
 mod replay;
 mod resend;
 mod settle;
+mod settlement;
 
 pub use claim::{DueClaim, claim, claim_parked, claim_parked_statement, claim_statement, release_lost};
 pub use depth::{DEPTH_MOST, Depth, find_depth, find_oldest_snapshot, find_parked_depth};
 pub use floor::{Floors, lift};
-pub use health::Changed;
 pub use lease::{
-    Content, LARGE_BODY, Lease, LeaseTerms, TARGET_BUT_HEADERS, Target, TargetRow, Throttle, extend, find_body, release,
+    Content, LARGE_BODY, Lease, LeaseTerms, TARGET_BUT_HEADERS, Target, TargetRow, extend, find_body, release,
 };
 pub use park::{list_parked, park};
 pub use planner_statistics::renew_statistics;
 pub use replay::{count_parked, find_replay_target, replay_next};
 pub use resend::insert_manual;
-pub use settle::{AttemptRow, Settled, Settlement, settle};
+pub use settle::settle;
+pub use settlement::{AttemptRow, Changed, Settled, Settlement};

@@ -6,63 +6,14 @@ use std::collections::HashSet;
 use sea_orm::{ConnectionTrait, Value};
 
 use super::events::find_events;
-use super::health::{Changed, change_standing};
+use super::health::change_health;
+use super::settlement::{Changed, Settled, Settlement};
 use crate::domain::delivery::{Decision, ResultState, Trigger};
-use crate::domain::health::Standing;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
 use crate::store::database::rows::{Column, Rows, Write, execute_all, statement};
 use crate::store::operational;
 use crate::store::{Backend, Tx};
-
-/// One HTTP try, as it is recorded.
-#[derive(Clone, Debug)]
-pub struct AttemptRow {
-    /// Made when the try began, with the instant `created_at`.
-    pub id: String,
-    pub created_at: Timestamp,
-    pub url: String,
-    /// 0: no answer.
-    pub response_status: i32,
-    /// Capped, and without U+0000.
-    pub response: String,
-    pub duration_ms: i64,
-}
-
-impl AttemptRow {
-    /// What the receiver answered, in short, or why there was no answer. Nothing of the answer's body.
-    pub fn summary(&self) -> String {
-        match self.response_status {
-            0 => self.response.clone(),
-            status => format!("it answered {status}"),
-        }
-    }
-}
-
-/// What became of one lease.
-#[derive(Clone, Debug)]
-pub struct Settlement {
-    pub delivery_id: String,
-    pub lease_id: i64,
-    pub app_id: String,
-    pub message_id: String,
-    pub endpoint_id: String,
-    pub trigger: Trigger,
-    /// None: nothing was sent, as target or content is gone.
-    pub attempt: Option<AttemptRow>,
-    pub decision: Decision,
-    /// Attempts that its delivery had made before.
-    pub attempts_before: i32,
-    /// What the attempt says of its endpoint.
-    pub standing: Standing,
-}
-
-/// What an operator should know of, once a settle has committed.
-pub struct Settled<'a> {
-    pub endpoints: Vec<Changed>,
-    /// Whose schedule has ended without success.
-    pub given_up: Vec<&'a Settlement>,
-}
 
 /// Records `batch`. Doing it twice, after a commit whose answer was lost, changes nothing, and then there is nothing to know.
 pub async fn settle<'a>(tx: &Tx, mut batch: Vec<&'a Settlement>) -> Result<Settled<'a>> {
@@ -77,7 +28,7 @@ pub async fn settle<'a>(tx: &Tx, mut batch: Vec<&'a Settlement>) -> Result<Settl
             && is_held(one)
             && !delivered_meanwhile.contains(one.delivery_id.as_str())
     };
-    let endpoints = change_standing(tx, &batch, is_held).await?;
+    let endpoints = change_health(tx, &batch, is_held).await?;
     let disabled: Vec<&Changed> = endpoints.iter().filter(|endpoint| endpoint.disabled).collect();
     tx.store().metrics().endpoints_disabled.add(disabled.len() as u64);
     let is_news = |one: &Settlement| match one.decision {

@@ -1,4 +1,4 @@
-//! A program that uses the API over a real socket: JSON in, JSON out, and no patience beyond one request.
+//! A client of the API over a real socket: JSON in, JSON out. It repeats nothing; each request has one deadline.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
-/// One request may take so long; a process that has been killed or stopped answers never.
+/// How long one request may take. A process that was killed or stopped never responds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
@@ -27,8 +27,8 @@ impl Caller {
         }
     }
 
-    /// Answers status and body, or why there was no answer. `server` is `http://HOST:PORT`, the path begins after
-    /// `/api/v1`.
+    /// Returns the status and body of the response, or the reason why there is none. `server` is `http://HOST:PORT`;
+    /// `path` is what follows `/api/v1`.
     pub async fn post(&self, server: &str, path: &str, key: &str, body: &Value) -> Result<(u16, Value), String> {
         let request = Request::post(format!("{server}/api/v1{path}"))
             .header("authorization", format!("Bearer {}", self.token))
@@ -49,37 +49,39 @@ impl Caller {
         };
         tokio::time::timeout(PATIENCE, answer)
             .await
-            .unwrap_or_else(|_| Err("no answer in time".to_owned()))
+            .unwrap_or_else(|_| Err("no response in time".to_owned()))
     }
 
-    /// The status that a GET of `url` is answered with; `None` without an answer.
+    /// Returns the status of the response to a GET of `url`; `None` means that none came in time.
     pub async fn status(&self, url: &str) -> Option<u16> {
         let request = Request::get(url).body(Full::default()).ok()?;
         let answer = tokio::time::timeout(PATIENCE, self.client.request(request)).await;
         Some(answer.ok()?.ok()?.status().as_u16())
     }
 
-    /// The text that a GET of `url` is answered with.
+    /// Returns the body of the response to a GET of `url`, as text.
     ///
     /// # Panics
-    /// When there is no answer in time.
+    /// If there is no response in time.
     pub async fn text(&self, url: &str) -> String {
         let request = Request::get(url).body(Full::default()).expect("a url");
         let answer = async {
-            let response = self.client.request(request).await.expect("an answer");
+            let response = self.client.request(request).await.expect("a response");
             response.into_body().collect().await.expect("a body").to_bytes()
         };
-        let text = tokio::time::timeout(PATIENCE, answer).await.expect("an answer in time");
+        let text = tokio::time::timeout(PATIENCE, answer)
+            .await
+            .expect("a response in time");
         String::from_utf8(text.to_vec()).expect("text")
     }
 
-    /// What a POST has made.
+    /// Creates something by a POST and returns the body of the response.
     ///
     /// # Panics
-    /// When it made nothing.
+    /// If the status is not 2xx.
     pub async fn make(&self, server: &str, path: &str, body: Value) -> Value {
         let key = format!("{path} {body}");
-        let (status, made) = self.post(server, path, &key, &body).await.expect("an answer");
+        let (status, made) = self.post(server, path, &key, &body).await.expect("a response");
         assert!((200..300).contains(&status), "POST {path}: {status} {made}");
         made
     }

@@ -1,4 +1,4 @@
-//! One migrated database a test: a file of its own on SQLite, a copy of the migrated template on Postgres.
+//! A migrated database for each test: a file of its own on SQLite, a copy of a migrated template on Postgres.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use url::Url;
 
 use super::postgres::{self, Server};
 
-/// How long a lock may seem to be held by a program that is only just being started.
+/// How long a copied file handle may keep a lock alive: a program that is being started holds one until its exec.
 const COPIES_ARE_GONE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,7 +23,7 @@ pub enum Kind {
     Postgres,
 }
 
-/// A database that this test has for itself; gone when the test has passed.
+/// A database of a single test; removed when the test has passed.
 pub struct TestDatabase {
     url: String,
     place: Place,
@@ -42,24 +42,24 @@ impl TestDatabase {
         }
     }
 
-    /// What `DATABASE_URL` would be.
+    /// Returns the value for `DATABASE_URL`.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The store on this database. SQLite takes one store at a time.
+    /// Opens the store on this database. SQLite allows one open store at a time.
     pub async fn open(&self, clock: Clock) -> Store {
         open(&self.url, clock)
             .await
             .expect("the store opens the test's database")
     }
 
-    /// A connection that knows nothing of the store: to look at rows, or to spoil them.
+    /// Opens a connection that bypasses the store, to read rows or to damage them.
     pub async fn connect(&self) -> DatabaseConnection {
         connect(&self.url).await.expect("the test's database answers")
     }
 
-    /// Another database of the same kind, without any table.
+    /// Creates another database of the same kind, without tables.
     pub async fn empty_sibling(&self) -> TestDatabase {
         match &self.place {
             Place::File { .. } => empty_file().expect("a scratch folder can be made"),
@@ -70,7 +70,7 @@ impl TestDatabase {
     }
 }
 
-/// A file goes with its folder; on a server the database is dropped.
+/// Drops the database on the server. A SQLite file is removed with its folder.
 impl Drop for TestDatabase {
     fn drop(&mut self) {
         let &Place::Server(server, ref name) = &self.place else {
@@ -97,7 +97,7 @@ pub fn on_sqlite(test: impl AsyncFnOnce(&TestDatabase)) {
     });
 }
 
-/// Runs `test` with a migrated Postgres database, or leaves it out where there is no server (postgres.rs says so).
+/// Runs `test` with a migrated Postgres database. Skips it if the machine has no server; postgres.rs says so on stderr.
 pub fn on_postgres(test: impl AsyncFnOnce(&TestDatabase)) {
     let Some(server) = postgres::server() else { return };
     block_on(async {
@@ -108,10 +108,10 @@ pub fn on_postgres(test: impl AsyncFnOnce(&TestDatabase)) {
     });
 }
 
-/// The rows that `sql` answers.
+/// Returns the rows that `sql` selects.
 ///
 /// # Panics
-/// When the database refuses it.
+/// If the database refuses the statement.
 pub async fn rows(on: &DatabaseConnection, sql: &str) -> Vec<QueryResult> {
     let statement = Statement::from_string(on.get_database_backend(), sql);
     on.query_all_raw(statement)
@@ -119,7 +119,7 @@ pub async fn rows(on: &DatabaseConnection, sql: &str) -> Vec<QueryResult> {
         .unwrap_or_else(|err| panic!("{sql}: {err}"))
 }
 
-/// A folder of this test process, under the temporary folder; a test that fails leaves it to look at.
+/// A folder of this test process, below the system's temporary folder. If the test fails, it is kept for inspection.
 pub struct ScratchFolder(PathBuf);
 
 impl ScratchFolder {
@@ -154,8 +154,8 @@ impl Drop for ScratchFolder {
     }
 }
 
-/// The name of a migrated database on the server at `url`; made by whoever comes first, and once for every state of the
-/// migrations, so that several test processes share it.
+/// Returns the name of a migrated database on the server at `url`. The first caller creates it, once for each state of
+/// the migrations: an advisory lock orders several test processes, which share it.
 pub async fn migrated_template(url: &Url) -> postrider::error::Result<String> {
     const LOCK: i64 = 0x706f_7374_7269_6465;
     let name = format!("postrider_migrated_{:016x}", hash_of_migrations());
@@ -228,7 +228,7 @@ async fn copy_of(server: &'static Server, template: &str) -> Result<TestDatabase
     })
 }
 
-/// A connection to `url` that knows nothing of the store.
+/// Opens a connection to `url` that bypasses the store.
 pub async fn connect(url: &str) -> Result<DatabaseConnection, DbErr> {
     let creating = if url.starts_with("sqlite:") {
         format!("{url}?mode=rwc")
@@ -237,7 +237,7 @@ pub async fn connect(url: &str) -> Result<DatabaseConnection, DbErr> {
     };
     let mut options = ConnectOptions::new(creating);
     options.max_connections(1).sqlx_logging(false);
-    // Either would start sqlx's maintenance task, which may spin for ever (sqlx issue 3645).
+    // Either setting would start sqlx's maintenance task, which can spin forever (sqlx issue 3645).
     options.idle_timeout(None).max_lifetime(None);
     Database::connect(options).await
 }
@@ -246,7 +246,7 @@ pub(super) async fn open(url: &str, clock: Clock) -> postrider::error::Result<St
     open_with(url, clock, store::ANSWER_DEADLINE).await
 }
 
-/// With so much patience for each answer of Postgres.
+/// Opens the store with another deadline for each answer of Postgres.
 pub(super) async fn open_with(url: &str, clock: Clock, answer_deadline: Duration) -> postrider::error::Result<Store> {
     let options = store::ConnectOptions {
         url: url.to_owned(),
@@ -255,15 +255,15 @@ pub(super) async fn open_with(url: &str, clock: Clock, answer_deadline: Duration
         full_sync: false,
         answer_deadline,
     };
-    // A program that another test starts just now holds a copy of every open file, the last store's lock among them,
-    // between its fork and its exec.
+    // Between the fork and the exec of a program that another test starts, that program holds a copy of every open
+    // file, and so the lock of the store that had this file open before.
     let begun = Instant::now();
     loop {
         match Store::open(&options, clock.clone()).await {
             Err(err) if err.message.contains("another process uses") && begun.elapsed() < COPIES_ARE_GONE => {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            settled => return settled,
+            opened => return opened,
         }
     }
 }

@@ -1,6 +1,7 @@
-//! What the integration tests stand on. Must not: test anything itself, or know one test's subject.
+//! The tools that the integration tests share: databases, receivers, proxies, the program as a process.
+//! Must not: test anything itself, or know the subject of a single test.
 //!
-//! [`both!`] makes a test of an async closure that gets a migrated [`TestDatabase`], once on each database:
+//! [`both!`] turns an async closure that takes a migrated [`TestDatabase`] into two tests, one for each database:
 //! `both!(a_message_is_kept, async |db| { .. })` becomes `a_message_is_kept::sqlite` and `a_message_is_kept::postgres`.
 
 mod caller;
@@ -28,7 +29,7 @@ pub use standby::Replicated;
 pub use statements::{plan, recorded};
 pub use within::{DEADLINE, Patience, within};
 
-/// Two tests, `NAME::sqlite` and `NAME::postgres`, each with a migrated database of its own.
+/// Defines two tests, `NAME::sqlite` and `NAME::postgres`, each with a migrated database of its own.
 macro_rules! both {
     ($name:ident, $test:expr) => {
         mod $name {
@@ -48,7 +49,7 @@ macro_rules! both {
     };
 }
 
-/// One test, `NAME::postgres`, for what only Postgres has.
+/// Defines one test, `NAME::postgres`, for behaviour that only Postgres has.
 macro_rules! postgres_only {
     ($name:ident, $test:expr) => {
         mod $name {
@@ -63,7 +64,7 @@ macro_rules! postgres_only {
     };
 }
 
-/// One test, `NAME::sqlite`, for what only SQLite has.
+/// Defines one test, `NAME::sqlite`, for behaviour that only SQLite has.
 macro_rules! sqlite_only {
     ($name:ident, $test:expr) => {
         mod $name {

@@ -1,4 +1,4 @@
-//! A name server on loopback that answers as it is told to, or says nothing.
+//! A name server on loopback that answers by fixed zones, or not at all.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -7,31 +7,31 @@ use std::sync::{Arc, Mutex};
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
-/// What is known of a name, and of all that end in it.
+/// What the server answers for a name and for all names that end in it.
 #[derive(Clone, Copy, Debug)]
 pub enum Zone {
-    /// This address, for so many seconds.
+    /// This address, with a time to live in seconds.
     Address(Ipv4Addr, u32),
-    /// This address, for a minute; questions for other kinds of addresses are dropped.
+    /// This address, for a minute; questions for other kinds of addresses get no answer.
     OnlyIpv4(Ipv4Addr),
-    /// There is no such name.
+    /// The name does not exist (NXDOMAIN).
     Missing,
-    /// The server fails.
+    /// The server fails (SERVFAIL).
     Fails,
-    /// Not a word.
+    /// No answer at all.
     Silent,
 }
 
 /// Listens on a loopback port until it is dropped.
 pub struct NameServer {
     address: SocketAddr,
-    /// Questions for IPv4 addresses, by name.
+    /// The number of questions for IPv4 addresses, by name.
     asked: Arc<Mutex<HashMap<String, usize>>>,
     answering: JoinHandle<()>,
 }
 
 impl NameServer {
-    /// Answers by the first zone that a name belongs to; names of none are missing.
+    /// Starts a server that answers by the first zone that a name ends in; all other names do not exist.
     pub async fn start(zones: impl IntoIterator<Item = (&'static str, Zone)>) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a loopback port is free");
         let address = socket.local_addr().expect("a socket has an address");
@@ -62,13 +62,13 @@ impl NameServer {
         self.address
     }
 
-    /// How often it was asked for the IPv4 addresses of a name.
+    /// Returns how often the server was asked for the IPv4 addresses of `name`.
     pub fn asked(&self, name: &str) -> usize {
         let asked = self.asked.lock().expect("no panic under this lock");
         asked.get(name).copied().unwrap_or_default()
     }
 
-    /// How many names it was asked for.
+    /// Returns for how many names the server was asked for IPv4 addresses.
     pub fn names(&self) -> usize {
         self.asked.lock().expect("no panic under this lock").len()
     }
@@ -83,7 +83,7 @@ impl Drop for NameServer {
 /// One question (RFC 1035, section 4).
 struct Question {
     id: [u8; 2],
-    /// As it came.
+    /// The question section, as received.
     bytes: Vec<u8>,
     name: String,
     wants_ipv4: bool,
@@ -121,7 +121,7 @@ impl Question {
         answer.extend([0x81, 0x80 | code, 0, 1, 0, count, 0, 0, 0, 0]);
         answer.extend(&self.bytes);
         if let Some((address, ttl)) = address {
-            // The name of the question, an address, of the internet.
+            // The question's name by pointer, type A, class IN.
             answer.extend([0xc0, 12, 0, 1, 0, 1]);
             answer.extend(ttl.to_be_bytes());
             answer.extend([0, 4]);

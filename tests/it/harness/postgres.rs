@@ -1,5 +1,5 @@
-//! The Postgres server of this test process: `TEST_DATABASE_URL`, or the machine's own server binaries, started in a
-//! scratch folder as an unprivileged user. Called by database.rs and standby.rs.
+//! The Postgres server of this test process: the one at `TEST_DATABASE_URL`, or one that is started in a scratch
+//! folder, as an unprivileged user, from the machine's server binaries.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -13,16 +13,16 @@ use url::Url;
 use super::database;
 
 pub struct Server {
-    /// With the database that every server has.
+    /// The server's URL, with the name of a database that exists on every server.
     url: Url,
-    /// The migrated database that each test gets a copy of.
+    /// The name of the migrated database of which each test gets a copy.
     pub template: String,
-    /// Open as long as this process lives; the shell that holds the other end then stops the server.
+    /// A pipe to the shell that runs the server. It closes when this process ends, and the shell then stops the server.
     _alive: Option<ChildStdin>,
 }
 
 impl Server {
-    /// The URL of the database `name` on this server.
+    /// Returns the URL of the database `name` on this server.
     pub fn url_of(&self, name: &str) -> Url {
         let mut url = self.url.clone();
         url.set_path(name);
@@ -34,10 +34,10 @@ impl Server {
     }
 }
 
-/// The server, started at the first call; `None` when there is none to be had, which one line on stderr says.
+/// Returns the server; the first call starts it. `None` means that the machine has none, which one line on stderr says.
 ///
 /// # Panics
-/// When there is one and it does not start: that is a failure, not a reason to leave tests out.
+/// If there is a server and it does not start: that is a failure, not a reason to skip tests.
 pub fn server() -> Option<&'static Server> {
     static SERVER: OnceLock<Result<Option<Server>, String>> = OnceLock::new();
     match SERVER.get_or_init(find_or_start) {
@@ -71,7 +71,7 @@ fn find_or_start() -> Result<Option<Server>, String> {
     }))
 }
 
-/// The folder with `initdb`, `pg_ctl` and `postgres`: on the PATH, or the newest of Debian's.
+/// Returns the folder with `initdb`, `pg_ctl` and `postgres`: the newest of Debian's, else the first on the PATH.
 pub(super) fn find_binaries() -> Option<PathBuf> {
     let complete = |folder: &PathBuf| {
         ["initdb", "pg_ctl", "postgres"]
@@ -88,8 +88,8 @@ pub(super) fn find_binaries() -> Option<PathBuf> {
     newest.or_else(|| std::env::split_paths(&path).find(complete))
 }
 
-/// Makes a server and waits, in a shell of its own, for this process to end in whatever way. Text sorts by a language's
-/// rules where the binaries can do that, so that a column which forgot to sort by bytes shows.
+/// Starts a server, and stops it when this process ends in whatever way. Text sorts by a language's rules if the
+/// binaries can do that (ICU), so that a test fails if a column forgets to sort by bytes.
 const SCRIPT: &str = r#"
 folder=$(mktemp -d "${TMPDIR:-/tmp}/postrider-postgres-XXXXXX") || exit 1
 log="$folder/log"
@@ -109,7 +109,7 @@ rm -rf "$folder"
 
 fn start(binaries: &Path) -> Result<(Url, ChildStdin), String> {
     let mut reason = String::new();
-    // Another process may take the free port first.
+    // Another process may take the free port before the server binds it.
     for _ in 0..3 {
         let port = free_port().map_err(|err| err.to_string())?;
         let mut child = unprivileged_shell(SCRIPT)
@@ -144,7 +144,8 @@ pub(super) fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// initdb refuses root, so root hands over to `postgres`, or to `nobody` where there is no such user.
+/// Returns a shell that runs `script` without privileges. initdb refuses to run as root, so root switches to the user
+/// `postgres`, or to `nobody` if there is none.
 pub(super) fn unprivileged_shell(script: &str) -> Command {
     if !is_root() {
         let mut shell = Command::new("sh");
@@ -179,8 +180,9 @@ fn has_user(name: &str) -> bool {
         .is_ok_and(|answer| answer.status.success())
 }
 
-/// One line past libtest's capture, which catches the print macros only, and not at the end of the one that libtest has
-/// begun. The count comes from this binary itself, asked for the tests that the same arguments select.
+/// Writes one line to stderr about the tests that are left out. `writeln!` bypasses libtest's capture, which catches
+/// only the print macros; the line begins with a newline, because libtest may have begun one. The count comes from this
+/// binary itself, which lists the tests that the same arguments select. `.ci/run` looks for "left out".
 fn say_what_is_left_out() {
     let listed =
         std::env::current_exe().and_then(|exe| Command::new(exe).args(std::env::args().skip(1)).arg("--list").output());

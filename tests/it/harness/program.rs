@@ -1,4 +1,4 @@
-//! The real binary: run to its end, or serving in the background. Its environment is what a test gives it, nothing else.
+//! The real binary, run to its end or serving in the background. Its environment holds only what the test sets.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,17 +13,17 @@ use nix::pty::openpty;
 use super::database::ScratchFolder;
 use super::within::{DEADLINE, within};
 
-/// A key for tests, as good as any.
+/// An encryption key for tests.
 pub const KEY: &str = "a key for tests of 32 characters";
 
-/// How the binary is started: on which database, with which environment, in a folder of its own.
+/// The binary's environment and working folder.
 #[derive(Clone)]
 pub struct Program {
     environment: BTreeMap<String, String>,
     folder: Arc<ScratchFolder>,
 }
 
-/// What a command that has ended left behind.
+/// The exit code and the output of a command that has ended.
 #[derive(Debug)]
 pub struct Ended {
     pub code: Option<i32>,
@@ -37,12 +37,12 @@ pub struct Serving {
     address: SocketAddr,
     stdout: Arc<Mutex<String>>,
     stderr: Arc<Mutex<String>>,
-    /// Its program may be gone by now, its files must not be.
+    /// Keeps the working folder while the process runs, even if the [`Program`] was dropped.
     _folder: Arc<ScratchFolder>,
 }
 
 impl Program {
-    /// Without any setting, in a scratch folder.
+    /// Returns a program without any setting, in a scratch folder.
     pub fn bare() -> Self {
         let folder = ScratchFolder::new().expect("a scratch folder can be made");
         Self {
@@ -51,7 +51,7 @@ impl Program {
         }
     }
 
-    /// On this database, with a key and a free port.
+    /// Returns a program on the database at `url`, with an encryption key and a free port.
     pub fn on(url: &str) -> Self {
         Self::bare()
             .env("DATABASE_URL", url)
@@ -69,7 +69,7 @@ impl Program {
         self
     }
 
-    /// The folder that it runs in.
+    /// Returns the program's working folder.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -79,7 +79,7 @@ impl Program {
         self.command(arguments).spawn().expect("the binary starts")
     }
 
-    /// A command with pipes for its output.
+    /// Returns a command with pipes for its output.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_app"));
         command
@@ -105,17 +105,17 @@ impl Program {
         }
     }
 
-    /// `serve`, as soon as it answers.
+    /// Starts `serve` and returns once it listens.
     ///
     /// # Panics
-    /// When it ends instead, with what it said.
+    /// If the process ends instead; the message holds its output.
     pub async fn serve(&self) -> Serving {
         let mut child = self.start(&["serve"]);
         let stdout = collect(child.stdout.take().expect("a pipe"));
         self.served_by(child, stdout).await
     }
 
-    /// The same, with a terminal as its standard output.
+    /// Starts `serve` with a terminal as its standard output and returns once it listens.
     pub async fn serve_in_terminal(&self) -> Serving {
         let terminal = openpty(None, None).expect("a terminal");
         let child = self.command(&["serve"]).stdout(terminal.slave).spawn();
@@ -145,24 +145,28 @@ impl Program {
 }
 
 impl Ended {
-    /// Its standard output, after a success.
+    /// Returns the standard output of a command that succeeded.
     ///
     /// # Panics
-    /// When it failed.
+    /// If it failed.
     pub fn ok(self) -> String {
         assert_eq!(self.code, Some(0), "{}", self.stderr);
         self.stdout
     }
 
-    /// Its one line of error, after it ended with `code`.
+    /// Returns the single error line of a command that ended with `code`.
     ///
     /// # Panics
-    /// When it ended otherwise or said more.
+    /// If it ended with another code, if there is not exactly one error line, or if that is not the last line.
     pub fn failed(self, code: i32) -> String {
         assert_eq!(self.code, Some(code), "{} {}", self.stdout, self.stderr);
         let errors: Vec<&str> = self.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
-        assert_eq!(errors.len(), 1, "one line of error: {}", self.stderr);
-        assert_eq!(self.stderr.lines().last(), Some(errors[0]), "and it is the last line");
+        assert_eq!(errors.len(), 1, "exactly one error line: {}", self.stderr);
+        assert_eq!(
+            self.stderr.lines().last(),
+            Some(errors[0]),
+            "the error is the last line"
+        );
         errors[0].to_owned()
     }
 }
@@ -196,11 +200,11 @@ impl Serving {
             .status();
         assert!(
             sent.expect("kill runs").success(),
-            "the process is there to be signalled"
+            "the process exists and takes signals"
         );
     }
 
-    /// Waits for its end; answers the exit code.
+    /// Waits for the end of the process and returns its exit code.
     pub async fn end(&mut self) -> Option<i32> {
         within(DEADLINE, "serve ends", async || {
             self.child
@@ -211,7 +215,7 @@ impl Serving {
         .await
     }
 
-    /// Asks it to stop, and waits until it has.
+    /// Asks the process to stop (SIGTERM), waits for its end and returns its exit code.
     pub async fn stop(&mut self) -> Option<i32> {
         self.signal("TERM");
         self.end().await
@@ -225,7 +229,7 @@ impl Drop for Serving {
     }
 }
 
-/// What comes out of a pipe, as it comes.
+/// Collects the lines of a pipe on a thread of its own.
 fn collect(pipe: impl Read + Send + 'static) -> Arc<Mutex<String>> {
     let collected = Arc::new(Mutex::new(String::new()));
     let sink = collected.clone();

@@ -1,5 +1,6 @@
-//! A TCP proxy in front of Postgres that breaks connections on demand. It reads just enough of what passes to know a
-//! COMMIT and its answer: both end in a text with a zero byte after it (PostgreSQL documentation, "Message Formats").
+//! A TCP proxy in front of Postgres that stalls and breaks connections on demand. It reads just enough of the stream to
+//! recognise a COMMIT and its answer: both end in a text with a zero byte after it (PostgreSQL documentation, "Message
+//! Formats").
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,17 +15,18 @@ use url::Url;
 
 use super::within::{DEADLINE, within};
 
-/// Client to server as a simple query; server to client as the tag of the completed command.
+/// A COMMIT as it passes: from the client as a simple query, from the server as the tag of the completed command.
 const COMMIT: &[u8] = b"COMMIT\0";
-/// What binds the statement that stores a batch of messages, and how its answer, one row, ends.
+/// The beginning of a message id, which is a parameter of the statement that stores a batch, and the end of the answer
+/// to that statement, which has one row.
 const MESSAGE_ID: &[u8] = b"msg_";
 const SELECTED: &[u8] = b"SELECT 1\0";
 
 struct Inner {
-    /// Where new connections lead.
+    /// The server that new connections are passed to.
     target: Mutex<SocketAddr>,
     flow: watch::Sender<Flow>,
-    /// Counts the cuts: a connection ends when it moves.
+    /// The number of cuts. Each connection ends when it changes.
     cuts: watch::Sender<u64>,
     armed: AtomicBool,
     armed_for_batch: AtomicBool,
@@ -33,7 +35,7 @@ struct Inner {
 #[derive(Clone, Copy, Default)]
 struct Flow {
     stalled: bool,
-    /// How often connections were abandoned: one from before the last time is.
+    /// How often the connections were abandoned. A connection passes data only while this is the number of its start.
     since: u64,
 }
 
@@ -45,7 +47,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// In front of the server of `url`.
+    /// Starts a proxy in front of the server of `url`.
     pub async fn to(url: &str) -> Self {
         let target = address_of(url).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port is free");
@@ -65,7 +67,7 @@ impl Proxy {
         }
     }
 
-    /// The same database, reached through this proxy.
+    /// Returns the URL `direct`, changed to go through this proxy.
     pub fn url(&self, direct: &str) -> String {
         let mut url = Url::parse(direct).expect("a database URL");
         url.set_host(Some(&self.address.ip().to_string()))
@@ -75,44 +77,45 @@ impl Proxy {
         url.to_string()
     }
 
-    /// New connections lead to the server of `url`, as when an address moves to another server.
+    /// Passes new connections to the server of `url`, as when an address moves to another server.
     pub async fn lead_to(&self, url: &str) {
         let target = address_of(url).await;
         *self.inner.target.lock().expect("no panic under this lock") = target;
     }
 
-    /// Nothing passes any more, in either direction, and no connection ends.
+    /// Stops all data in both directions; no connection ends.
     pub fn stall(&self) {
         self.inner.flow.send_modify(|flow| flow.stalled = true);
     }
 
-    /// What has waited passes, and all that follows.
+    /// Lets the data that has waited pass, and all that follows.
     pub fn resume(&self) {
         self.inner.flow.send_modify(|flow| flow.stalled = false);
     }
 
-    /// Nothing passes any more on the connections of this moment, and none of them ends; new ones are let through. So it is
-    /// when a host vanishes and another takes its address.
+    /// Stops all data on the present connections without ending them; new ones work. This is how it looks when a host
+    /// vanishes and another one takes over its address.
     pub fn abandon(&self) {
         self.inner.flow.send_modify(|flow| flow.since += 1);
     }
 
-    /// Ends all connections of this moment; new ones are let through.
+    /// Ends all present connections; new ones work.
     pub fn cut(&self) {
         self.inner.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// The next COMMIT reaches the server and commits; its answer is lost and the connection ends.
+    /// Lets the next COMMIT reach the server, then drops its answer and ends the connection.
     pub fn lose_next_commit(&self) {
         self.inner.armed.store(true, Ordering::SeqCst);
     }
 
-    /// The next batch of messages that is one statement commits; its answer is lost and the connection ends.
+    /// Lets the next batch of messages that is a single statement commit, then drops its answer and ends the
+    /// connection.
     pub fn lose_next_batch(&self) {
         self.inner.armed_for_batch.store(true, Ordering::SeqCst);
     }
 
-    /// Waits until the answer that [`Proxy::lose_next_batch`] announced has been lost.
+    /// Waits until [`Proxy::lose_next_batch`] has dropped an answer.
     pub async fn batch_lost(&self) {
         let armed = &self.inner.armed_for_batch;
         within(DEADLINE, "a batch's answer was lost", async || {
@@ -121,17 +124,17 @@ impl Proxy {
         .await;
     }
 
-    /// Waits until the COMMIT that [`Proxy::lose_next_commit`] announced has been lost.
+    /// Waits until [`Proxy::lose_next_commit`] has recognised a COMMIT, whose answer will be dropped.
     pub async fn commit_lost(&self) {
         let armed = &self.inner.armed;
-        within(DEADLINE, "a COMMIT was lost", async || {
+        within(DEADLINE, "a COMMIT passed", async || {
             (!armed.load(Ordering::SeqCst)).then_some(())
         })
         .await;
     }
 }
 
-/// The address of a database URL's host.
+/// Resolves the host of a database URL.
 async fn address_of(url: &str) -> SocketAddr {
     let url = Url::parse(url).expect("a database URL");
     let target = format!(
@@ -167,7 +170,7 @@ async fn accept(listener: TcpListener, inner: Arc<Inner>) {
     }
 }
 
-/// One connection; ends when either side ends, or when it has lost its COMMIT.
+/// Passes one connection's data until either side ends it, or until its COMMIT's answer is dropped.
 async fn pass(client: TcpStream, inner: &Inner) {
     let target = *inner.target.lock().expect("no panic under this lock");
     let Ok(server) = TcpStream::connect(target).await else {
@@ -237,13 +240,13 @@ async fn answers(
     }
 }
 
-/// Waits until this connection may pass something; one that is abandoned waits for ever.
+/// Waits until this connection may pass data; an abandoned connection waits forever.
 async fn flowing(inner: &Inner, born: u64) {
     let passes = |flow: &Flow| !flow.stalled && flow.since == born;
     let _ = inner.flow.subscribe().wait_for(passes).await;
 }
 
-/// The end of what has passed, for a COMMIT that two reads cut in two.
+/// The last bytes that have passed, to recognise a COMMIT that spans two reads.
 #[derive(Default)]
 struct Tail(Vec<u8>);
 

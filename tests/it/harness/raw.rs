@@ -1,4 +1,5 @@
-//! A receiver below HTTP: it says what it is told to, byte for byte, and ends its connections as it is told to.
+//! A receiver below the level of HTTP: it sends exactly the bytes that it is given and then ends its connections in
+//! the given way.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -7,16 +8,17 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-/// What it does once it has said all.
+/// What the receiver does with a connection after it has sent its answer.
 #[derive(Clone, Copy, Debug)]
 pub enum Then {
     Close,
     Reset,
-    /// Neither says more nor closes.
+    /// Sends nothing more and keeps the connection open.
     Hold,
 }
 
-/// Listens on a loopback port until it is dropped. Reads a request from each connection, and says the same to all.
+/// Listens on a loopback port until it is dropped. Reads one request from each connection and sends the same answer to
+/// each.
 pub struct RawReceiver {
     address: SocketAddr,
     requests: Arc<Mutex<Vec<Vec<u8>>>>,
@@ -30,7 +32,7 @@ impl RawReceiver {
         let requests = Arc::<Mutex<Vec<Vec<u8>>>>::default();
         let (kept, answer) = (requests.clone(), Arc::new(answer.into()));
         let accepting = tokio::spawn(async move {
-            // Ends with this task, and so do its connections.
+            // Dropped with this task, which ends the connections too.
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let (kept, answer) = (kept.clone(), answer.clone());
@@ -54,7 +56,7 @@ impl RawReceiver {
         format!("http://{}/", self.address)
     }
 
-    /// The requests as they came.
+    /// Returns the requests received so far, byte for byte.
     pub fn requests(&self) -> Vec<Vec<u8>> {
         self.requests.lock().expect("no panic under this lock").clone()
     }
@@ -78,7 +80,8 @@ async fn serve(mut stream: TcpStream, kept: &Mutex<Vec<Vec<u8>>>, answer: &[u8],
     Ok(())
 }
 
-/// Reads one request, head and body; what comes of it if the connection ends, and the first bytes of what is no HTTP.
+/// Reads one request, head and body. Returns early if the connection ends, with the bytes received so far, or if the
+/// first byte cannot begin an HTTP request.
 pub async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Vec<u8>> {
     let mut request = Vec::new();
     let mut piece = [0; 16 * 1024];

@@ -1,4 +1,4 @@
-//! A customer's HTTP server, programmable: records every request and answers as told.
+//! A customer's HTTP server for tests: records every request and answers each as the test has set.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 
 use super::within::DEADLINE;
 
-/// What the receiver does with one request. It has always read the whole request first.
+/// The receiver's reaction to one request. It always reads the whole request first.
 #[derive(Clone, Debug)]
 pub struct Answer {
     status: StatusCode,
@@ -48,13 +48,13 @@ impl Gate {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Ending {
     Whole,
-    /// No answer, and the connection stays open.
+    /// No answer; the connection stays open.
     Hang,
-    /// The connection ends without an answer.
+    /// No answer; the connection ends.
     Cut,
-    /// The head and the body arrive, then the connection ends, though more was announced.
+    /// The head and the body arrive, then the connection ends although more was announced.
     CutInBody,
-    /// The body never ends: it is sent again and again.
+    /// The body is repeated without end.
     Endless,
     Dripping(Duration),
 }
@@ -101,25 +101,25 @@ impl Answer {
         self
     }
 
-    /// Answers that much later.
+    /// Delays the answer.
     pub fn after(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
     }
 
-    /// Answers when the gate is open.
+    /// Delays the answer until the gate is open.
     pub fn behind(mut self, gate: &Gate) -> Self {
         self.gate = Some(gate.0.subscribe());
         self
     }
 
-    /// Repeats the body without end, a part every so often.
+    /// Repeats the body without end, one copy in each interval.
     pub fn dripping(mut self, every: Duration) -> Self {
         self.ending = Ending::Dripping(every);
         self
     }
 
-    /// Ends the connection where more of the body was announced.
+    /// Ends the connection after the body although more was announced.
     pub fn cut_in_body(mut self) -> Self {
         self.ending = Ending::CutInBody;
         self
@@ -132,19 +132,19 @@ impl Answer {
     }
 }
 
-/// One request as it came.
+/// A received request.
 #[derive(Clone, Debug)]
 pub struct Arrival {
     pub at: Instant,
     pub method: String,
-    /// With the query.
+    /// The path with the query.
     pub path: String,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
 
 impl Arrival {
-    /// The `webhook-id` header.
+    /// Returns the `webhook-id` header, or an empty text.
     pub fn message_id(&self) -> &str {
         self.header("webhook-id").unwrap_or_default()
     }
@@ -157,7 +157,8 @@ impl Arrival {
         std::str::from_utf8(&self.body).expect("the body is UTF-8")
     }
 
-    /// Whether one of the signatures is what the public library makes of this secret (`whsec_...`) and the timestamp.
+    /// Returns whether one of the signatures equals the one that the public library computes from this secret
+    /// (`whsec_…`) and the request's timestamp.
     pub fn is_signed_with(&self, secret: &str) -> bool {
         let webhook = Webhook::new(secret).expect("a whsec_ secret");
         let timestamp = self
@@ -168,7 +169,7 @@ impl Arrival {
             .sign(self.message_id(), timestamp, &self.body)
             .expect("the body is text");
         self.header("webhook-signature")
-            .is_some_and(|given| given.split(' ').any(|one| one == expected))
+            .is_some_and(|given| given.split(' ').any(|signature| signature == expected))
     }
 }
 
@@ -181,7 +182,7 @@ struct Inner {
     count: watch::Sender<usize>,
 }
 
-/// Listens on a loopback port until it is dropped. Answers 200 until told otherwise.
+/// Listens on a loopback port until it is dropped. Answers 200 unless the test sets another answer.
 pub struct Receiver {
     address: SocketAddr,
     inner: Arc<Inner>,
@@ -218,17 +219,17 @@ impl Receiver {
         format!("http://{}{path}", self.address)
     }
 
-    /// From now on every request gets this.
+    /// Sets the answer to every request from now on.
     pub fn answer(&self, answer: Answer) {
         self.answer_by(move |_| answer.clone());
     }
 
-    /// From now on the answer depends on the request.
+    /// Sets a rule that chooses the answer to each request from now on.
     pub fn answer_by(&self, rule: impl Fn(&Arrival) -> Answer + Send + 'static) {
         *self.inner.rule.lock().expect("no panic under this lock") = Box::new(rule);
     }
 
-    /// The next requests get these, in this order; then what holds for all holds again.
+    /// Sets the answers to the next requests, in this order. After them the general rule applies again.
     pub fn answer_next(&self, answers: impl IntoIterator<Item = Answer>) {
         self.inner
             .next
@@ -245,7 +246,7 @@ impl Receiver {
         *self.inner.count.borrow()
     }
 
-    /// Waits until at least `count` requests have arrived, and answers all that have.
+    /// Waits until at least `count` requests have arrived, and returns all that have.
     ///
     /// # Panics
     /// After [`DEADLINE`].
@@ -254,16 +255,16 @@ impl Receiver {
             .await
     }
 
-    /// Waits until the arrivals are as asked.
+    /// Waits until the arrivals satisfy `is_so`, and returns them.
     ///
     /// # Panics
-    /// After [`DEADLINE`], naming `what` did not happen.
+    /// After [`DEADLINE`]; `what` names the thing that did not happen.
     pub async fn wait_until(&self, what: &str, mut is_so: impl FnMut(&[Arrival]) -> bool) -> Vec<Arrival> {
         let mut count = self.inner.count.subscribe();
         let waiting = count.wait_for(|_| is_so(&self.inner.arrivals.lock().expect("no panic under this lock")));
         if tokio::time::timeout(DEADLINE, waiting).await.is_err() {
             panic!(
-                "after {DEADLINE:?} still not so: {what}; {} requests have arrived",
+                "still not so after {DEADLINE:?}: {what}; {} requests have arrived",
                 self.count()
             );
         }
@@ -278,7 +279,7 @@ impl Drop for Receiver {
 }
 
 async fn accept(listener: TcpListener, inner: Arc<Inner>) {
-    // Ends with this task: a receiver that is dropped cuts its connections.
+    // Dropped with this task: the connections of a dropped receiver end.
     let mut connections = tokio::task::JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         let _ = stream.set_nodelay(true);

@@ -1,4 +1,5 @@
-//! The queue without its HTTP side: a store, an intake and a dispatcher that is stepped by hand, on a test clock.
+//! The queue without the API: a store, an intake and a dispatcher, on a test clock. A test steps the dispatcher by
+//! hand, or lets it run.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use postrider::domain::secret::{Encryptor, EndpointSecret};
 use postrider::domain::timestamp::Timestamp;
 use postrider::error::Result;
 use postrider::loops::Loops;
-use postrider::slots::{Caps, Handoff};
+use postrider::slots::{Caps, Slots};
 use postrider::store::intake::{Accepted, Intake, Limits, NewMessage};
 use postrider::store::{ANSWER_DEADLINE, Store};
 use sea_orm::{ConnectionTrait, DatabaseConnection, Statement, Value};
@@ -26,10 +27,10 @@ pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// 2026-01-01T00:00:00Z.
 pub const START: Timestamp = Timestamp(1_767_225_600_000_000);
 
-/// How long messages are kept.
+/// How long history is kept.
 const HISTORY: Duration = Duration::from_hours(180 * 24);
 
-/// How a rig differs from the default one.
+/// The settings of a rig.
 #[derive(Clone)]
 pub struct Shape {
     pub clock: Clock,
@@ -37,19 +38,19 @@ pub struct Shape {
     pub attempt_timeout: Duration,
     pub schedule: &'static str,
     pub batch: usize,
-    /// Addresses that may be called besides the public ones.
+    /// Networks to which webhooks may go besides the public ones.
     pub targets: &'static str,
     pub svix_headers: bool,
-    /// Of one application.
+    /// The limit of endpoints per application.
     pub most_endpoints: u32,
     pub disable_after: Option<Duration>,
-    /// Instead of the test database's own.
+    /// The database's URL; `None` means the test database's own.
     pub url: Option<String>,
-    /// Encryption keys, the new one first.
+    /// Encryption keys, the current one first.
     pub keys: &'static [&'static str],
-    /// How long Postgres may take over an answer.
+    /// How long an answer of Postgres may take.
     pub answer_deadline: Duration,
-    /// Resolves the names of receivers, instead of the system's.
+    /// The name server for receivers' names; `None` means the system's.
     pub name_server: Option<SocketAddr>,
 }
 
@@ -86,10 +87,10 @@ impl Shape {
 pub struct Rig {
     pub store: Store,
     pub clock: Clock,
-    pub handoff: Arc<Handoff>,
+    pub slots: Arc<Slots>,
     pub intake: Intake,
     pub db: DatabaseConnection,
-    /// None while it runs by itself.
+    /// `None` while the dispatcher runs by itself.
     dispatcher: Option<Dispatcher>,
     loops: Loops,
 }
@@ -102,7 +103,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// An orderly stop, with no grace at all or with all it takes.
+    /// Stops the dispatcher in order. Without `grace`, attempts in flight are given up at once.
     pub async fn stop(self, grace: bool) {
         self.stop.cancel();
         if !grace {
@@ -126,7 +127,13 @@ impl Rig {
             .await
             .expect("the store opens");
         store.unlock(shape.keys()).await.expect("the key is the database's");
-        let (handoff, fast) = Handoff::new(store.clone(), shape.caps);
+        let slots = Slots::new(
+            shape.caps,
+            store.clock().clone(),
+            store.metrics().clone(),
+            store.due().clone(),
+        );
+        let (leases, fast) = fast_path(&shape.caps);
         let settings = Settings {
             attempt_timeout: shape.attempt_timeout,
             history: HISTORY,
@@ -136,18 +143,18 @@ impl Rig {
             disable_after: shape.disable_after,
             name_server: shape.name_server,
         };
-        let mut dispatcher = Dispatcher::new(&store, &handoff, fast, settings).unwrap();
+        let mut dispatcher = Dispatcher::new(&store, &slots, fast, settings).unwrap();
         dispatcher.start().await.expect("the dispatcher takes an owner id");
         let limits = Limits {
             members: shape.batch,
             lease: shape.attempt_timeout + LEASE_MARGIN,
         };
         let loops = Loops::default();
-        let intake = Intake::start(&store, &handoff, limits, &loops);
+        let intake = Intake::start(&store, &slots, &leases, limits, &loops);
         Self {
             store,
             clock: shape.clock,
-            handoff,
+            slots,
             dispatcher: Some(dispatcher),
             intake,
             db: db.connect().await,
@@ -155,7 +162,8 @@ impl Rig {
         }
     }
 
-    /// Ends as a killed process does: nothing is settled, given back or signed off. The database is free for another.
+    /// Ends as a killed process does: nothing is settled, released or signed off. The database is then free for another
+    /// rig.
     pub async fn kill(self) {
         let Self {
             store,
@@ -174,7 +182,7 @@ impl Rig {
         self.db.execute_raw(statement).await.expect(sql).rows_affected()
     }
 
-    /// An application, by its id, with the uid `NAME-uid`.
+    /// Inserts the application `app_NAME` with the uid `NAME-uid`, and returns its id.
     pub async fn application(&self, name: &str) -> String {
         let id = format!("app_{name}");
         let sql = "insert into application (id, org_id, uid, name, metadata, created_at, updated_at) \
@@ -184,7 +192,7 @@ impl Rig {
         id
     }
 
-    /// An endpoint that wants everything; its id is `ep_NAME`.
+    /// Inserts the endpoint `ep_NAME`, which takes every message, and returns its id.
     pub async fn endpoint(&self, app: &str, name: &str, url: &str) -> String {
         let id = format!("ep_{name}");
         let sealed = self.seal(&id, SECRET);
@@ -203,7 +211,7 @@ impl Rig {
         id
     }
 
-    /// `count` endpoints that want everything and have no secret.
+    /// Inserts `count` endpoints that take every message and have no secret.
     pub async fn endpoints(&self, app: &str, count: i64, url: &str) {
         let sql = "with recursive n(n) as (select 1 union all select n + 1 from n where n < $3) \
                    insert into endpoint (app_id, id, url, description, disabled, metadata, headers, secrets, \
@@ -211,7 +219,7 @@ impl Rig {
         self.sql(sql, [app.into(), url.into(), count.into()]).await;
     }
 
-    /// The database refuses rows of `table` that are as `condition` says, in terms of the table's columns.
+    /// Makes the database refuse rows of `table` that satisfy `condition`, which names the table's columns.
     pub async fn refuse(&self, db: &TestDatabase, table: &str, condition: &str) {
         match db.kind() {
             Kind::Sqlite => {
@@ -249,7 +257,7 @@ impl Rig {
         }
     }
 
-    /// Asks for one more attempt of a message, as a resend does.
+    /// Queues one more attempt of a message, as a resend does, and returns the delivery's id.
     pub async fn resend(&self, app: &str, message: &str, endpoint: &str) -> String {
         let id = self.clock.new_id(Prefix::Delivery);
         let sql = "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at) \
@@ -283,18 +291,18 @@ impl Rig {
     pub async fn try_step(&mut self) -> Result<Step> {
         self.dispatcher
             .as_mut()
-            .expect("it does not run by itself")
+            .expect("the dispatcher does not run by itself")
             .step()
             .await
     }
 
-    /// One turn of the janitor.
+    /// Runs one turn of the janitor.
     pub async fn prune(&mut self) {
-        let dispatcher = self.dispatcher.as_mut().expect("it does not run by itself");
+        let dispatcher = self.dispatcher.as_mut().expect("the dispatcher does not run by itself");
         dispatcher.prune().await.expect("the janitor does its turn");
     }
 
-    /// From now on the dispatcher runs by itself.
+    /// Lets the dispatcher run by itself from now on.
     pub fn run(&mut self) -> Running {
         let (stop, grace_over) = (CancellationToken::new(), CancellationToken::new());
         let dispatcher = self.dispatcher.take().expect("it does not run yet");
@@ -305,7 +313,8 @@ impl Rig {
         }
     }
 
-    /// Steps until there is nothing to send and no background task to work on now; answers how many were sent.
+    /// Steps until nothing can be sent and no background task has work now. Returns the number of attempts that were
+    /// sent.
     pub async fn drain(&mut self) -> usize {
         let mut sent = 0;
         for _ in 0..10_000 {
@@ -334,7 +343,8 @@ impl Rig {
             .unwrap()
     }
 
-    /// The one result of a message at an endpoint: `delivered`, `waiting`, `failed` or `none`.
+    /// Returns the state of a message's single result: `delivered`, `waiting`, `failed`, or `none` if there is no
+    /// result.
     pub async fn state(&self, message: &str) -> &'static str {
         let sql = "select state from delivery_result where message_id = $1";
         let statement = Statement::from_sql_and_values(self.db.get_database_backend(), sql, [message.into()]);

@@ -1,5 +1,5 @@
-//! A Postgres server of its own with an asynchronous standby, for tests that lose the primary. Both are started from the
-//! machine's server binaries and end with the test. Called by tests.
+//! A primary Postgres server with an asynchronous standby, for tests that lose the primary. Both are started from the
+//! machine's server binaries and end with the test.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -7,16 +7,16 @@ use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
 use super::postgres::{find_binaries, free_port, unprivileged_shell};
 
-/// Two servers, of which the standby follows the primary until it is stopped.
+/// Two servers; the standby follows the primary until it is stopped.
 pub struct Replicated {
     shell: Child,
-    /// Open until both are to end.
+    /// The script's input. Closing it ends both servers.
     orders: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
     ports: [u16; 2],
 }
 
-/// Makes both servers, then does what it is told, a line at a time. The end of its input ends them.
+/// Starts both servers, then carries out one order per line of its input. The end of its input ends both servers.
 const SCRIPT: &str = r#"
 folder=$(mktemp -d "${TMPDIR:-/tmp}/postrider-standby-XXXXXX") || exit 1
 log="$folder/log"
@@ -46,10 +46,10 @@ rm -rf "$folder"
 "#;
 
 impl Replicated {
-    /// `None` on a machine without server binaries.
+    /// Starts both servers. `None` means that the machine has no server binaries.
     ///
     /// # Panics
-    /// When there are some and the servers do not start.
+    /// If there are binaries and the servers do not start.
     pub fn start() -> Option<Self> {
         let binaries = find_binaries()?;
         let ports = [(); 2].map(|()| free_port().expect("a loopback port is free"));
@@ -89,13 +89,13 @@ impl Replicated {
         format!("postgresql://postgres@127.0.0.1:{}/postgres", self.ports[server])
     }
 
-    /// From now on the standby knows nothing of what the primary commits.
+    /// Stops the standby: it receives nothing that the primary commits from now on.
     pub fn stop_standby(&mut self) {
         self.order("stop_standby");
     }
 
-    /// Kills all processes of the primary at once (`kill -9`); what only it has committed is lost. Then the standby takes
-    /// writes.
+    /// Kills all processes of the primary at once (`kill -9`), so what only the primary has committed is lost. Then
+    /// makes the standby accept writes.
     pub fn fail_over(&mut self) {
         self.order("kill_primary");
         self.order("promote_standby");
@@ -114,7 +114,7 @@ impl Replicated {
     }
 }
 
-/// Waits for both servers to end, so that nothing of them outlives the test.
+/// Ends both servers and waits for them, so that neither outlives the test.
 impl Drop for Replicated {
     fn drop(&mut self) {
         drop(self.orders.take());

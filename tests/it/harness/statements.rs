@@ -1,5 +1,5 @@
-//! The very text of the statements that the store sends, taken from the driver's own log, and what plan a database has
-//! for such a text when it knows no values.
+//! Records the exact text of the statements that the store sends, taken from the driver's log, and asks a database for
+//! its plan of such a text without known values.
 
 use std::sync::{Mutex, OnceLock};
 
@@ -13,28 +13,28 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::database::rows;
 
-/// Marks what belongs to one recording, as many tests share the process.
+/// The name of the span that marks one recording's events: many tests share the process.
 const SPAN: &str = "recorded statements";
 
-/// By recording.
+/// The recorded statements, each with the id of its recording's span.
 static STATEMENTS: Mutex<Vec<(u64, String)>> = Mutex::new(Vec::new());
 
-/// Runs `work`, on a thread of its own, and answers with what it did and the statements that it, and whatever tasks it
-/// has started, sent.
+/// Runs `work` on a thread of its own. Returns its result and the statements that were sent by it and by the tasks that
+/// it started.
 pub fn recorded<T: Send>(work: impl AsyncFnOnce() -> T + Send) -> (T, Vec<String>) {
     static LISTENING: OnceLock<()> = OnceLock::new();
     LISTENING.get_or_init(listen);
     let alone = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let span = tracing::info_span!(SPAN);
-        // Entered by the thread, whichever task runs on it.
+        // The thread enters the span, not a task: statements of every task on this thread are recorded.
         let done = span.in_scope(|| runtime.expect("a runtime can be built").block_on(work()));
         (done, sent_in(&span))
     };
     std::thread::scope(|threads| threads.spawn(alone).join().expect("the work does not panic"))
 }
 
-/// The statements of the recording that `span` marks.
+/// Removes and returns the statements of the recording that `span` marks.
 fn sent_in(span: &Span) -> Vec<String> {
     let id = span.id().expect("the span is listened to").into_u64();
     let mut all = STATEMENTS.lock().expect("no panic under this lock");
@@ -71,7 +71,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recorder {
     }
 }
 
-/// The driver logs a short statement as its summary alone.
+/// The fields of one log event. The driver logs a short statement only as its summary.
 #[derive(Default)]
 struct Text {
     summary: String,
@@ -90,8 +90,8 @@ impl Visit for Text {
     fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
 }
 
-/// The plan that a database has for `sql` without knowing its values, a step a line: what reads a table or an index from
-/// end to end says `full scan`.
+/// Returns the plan that a database makes for `sql` without knowing the values, one step per line. A step that reads a
+/// whole table or index begins with `full scan`.
 pub async fn plan(on: &DatabaseConnection, sql: &str) -> Vec<String> {
     match on.get_database_backend() {
         DbBackend::Sqlite => sqlite_plan(on, sql).await,
@@ -105,15 +105,15 @@ async fn sqlite_plan(on: &DatabaseConnection, sql: &str) -> Vec<String> {
         .iter()
         .map(|row| row.try_get("", "detail").expect("a step"))
         .collect();
-    // What a subquery of the statement has made is no table.
-    let made = |what: &str| {
+    // A scan of a subquery's result reads no table.
+    let is_subquery = |name: &str| {
         ["CO-ROUTINE", "MATERIALIZE"]
             .iter()
-            .any(|how| steps.contains(&format!("{how} {what}")))
+            .any(|step| steps.contains(&format!("{step} {name}")))
     };
     let is_full_scan = |step: &str| match step.strip_prefix("SCAN ") {
-        Some(what) if what.contains("VIRTUAL TABLE") || what == "CONSTANT ROW" => false,
-        Some(what) => !made(what.split(' ').next().unwrap_or_default()),
+        Some(source) if source.contains("VIRTUAL TABLE") || source == "CONSTANT ROW" => false,
+        Some(source) => !is_subquery(source.split(' ').next().unwrap_or_default()),
         None => false,
     };
     let mark = |step: &String| {
@@ -126,7 +126,7 @@ async fn sqlite_plan(on: &DatabaseConnection, sql: &str) -> Vec<String> {
     steps.iter().map(mark).collect()
 }
 
-/// As the prepared statement that the driver makes, with a plan for any values.
+/// Prepares the statement as the driver does and returns its generic plan, which fits any values.
 async fn postgres_plan(on: &DatabaseConnection, sql: &str) -> Vec<String> {
     on.execute_unprepared("set plan_cache_mode = force_generic_plan")
         .await

@@ -1,14 +1,14 @@
-//! Waiting in tests: a condition is polled until a deadline, never slept for.
+//! Waiting in tests: polls a condition until it holds or a deadline ends. No test sleeps for a fixed time.
 
 use std::time::{Duration, Instant};
 
-/// How long a test waits for what must happen at once; generous, because many tests share the machine.
+/// How long a test waits for something that should happen at once. Generous, because many tests share the machine.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(5);
-/// Between two polls no more than this counts as waiting: a machine that stood still has not made anything late.
+/// The most that counts as waiting between two polls: while the whole machine stands still, no deadline moves.
 const COUNTED_AT_MOST: Duration = Duration::from_secs(1);
 
-/// What is left of a deadline.
+/// The time that is left until a deadline.
 pub struct Patience {
     left: Duration,
     seen: Instant,
@@ -22,7 +22,7 @@ impl Patience {
         }
     }
 
-    /// Waits a moment; answers whether the deadline is over.
+    /// Waits for one poll interval and returns whether the deadline has passed.
     pub async fn is_over(&mut self) -> bool {
         tokio::time::sleep(POLL).await;
         let waited = self.seen.elapsed().min(COUNTED_AT_MOST);
@@ -32,16 +32,16 @@ impl Patience {
     }
 }
 
-/// Polls `look` until it answers something.
+/// Polls `look` until it returns something, and returns that.
 ///
 /// # Panics
-/// After `deadline`, naming `what` did not happen.
+/// If `deadline` passes before; `what` names the thing that did not happen.
 pub async fn within<T>(deadline: Duration, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let mut patience = Patience::of(deadline);
     loop {
         if let Some(found) = look().await {
             return found;
         }
-        assert!(!patience.is_over().await, "after {deadline:?} still not so: {what}");
+        assert!(!patience.is_over().await, "still not so after {deadline:?}: {what}");
     }
 }

@@ -72,7 +72,7 @@ async fn stored(api: &Api) -> String {
 }
 
 both!(
-    own_headers_are_given_at_creation_and_go_out_with_every_delivery,
+    custom_headers_are_given_at_creation_and_go_out_with_every_delivery,
     async |db| {
         let headers = json!({"X-Plain": "1", "Authorization": "Bearer s", "x-utf-8": "grüße"});
         let (mut api, receiver, app) = prepared(db, false, headers).await;
@@ -226,7 +226,7 @@ fn headers_at_the_limit(more: usize) -> Value {
 }
 
 both!(
-    own_headers_have_up_to_16384_bytes_together_wherever_they_are_given,
+    custom_headers_have_up_to_16384_bytes_together_wherever_they_are_given,
     async |db| {
         let (mut api, receiver, app) = prepared(db, false, json!({})).await;
         let path = format!("{app}/endpoint/e/headers");
@@ -303,7 +303,7 @@ both!(
 );
 
 both!(
-    own_headers_lie_sealed_in_the_database_and_rows_in_clear_keep_working,
+    custom_headers_lie_sealed_in_the_database_and_rows_in_clear_keep_working,
     async |db| {
         let (mut api, receiver, app) = prepared(db, false, json!({"X-Own": "topsecret"})).await;
         let path = format!("{app}/endpoint/e/headers");
@@ -352,7 +352,7 @@ both!(sealed_headers_open_at_their_own_endpoint_alone, async |db| {
 });
 
 both!(
-    own_headers_go_out_in_title_case_and_are_shown_as_they_were_given,
+    custom_headers_go_out_in_title_case_and_are_shown_as_they_were_given,
     async |db| {
         let (mut api, _receiver, app) = prepared(db, false, json!({})).await;
         let receiver = RawReceiver::saying("HTTP/1.1 204 No Content\r\n\r\n", Then::Close).await;
