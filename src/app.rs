@@ -1,5 +1,10 @@
-//! Builds the parts from the settings; start order and stop order. Must not do any part's work.
-//! Called by cli: `serve` runs everything, the other functions open what an operator's command needs.
+//! Builds the parts of a process from the settings, and fixes the order in which they start and stop.
+//!
+//! `serve` opens the database, waits until it answers, checks or migrates its schema and takes the encryption key into
+//! use. Only then it starts the dispatcher, the intake and the API. On SIGTERM or SIGINT the parts end in the opposite
+//! order. If a loop of the process ends unexpectedly, `serve` returns at once and the process ends.
+//!
+//! The other functions open the database for an operator's command. Must not do any part's work.
 
 mod database;
 mod probes;
@@ -31,29 +36,31 @@ use crate::store::intake::{Intake, Limits, fast_path};
 use crate::store::{Backend, ConnectOptions, Store};
 use crate::telemetry::metrics::VERSION;
 
-/// The organization that POSTRIDER_ADMIN_TOKEN and a first start's token act for.
+/// The organization of POSTRIDER_ADMIN_TOKEN and of the token that a first start prints.
 pub const DEFAULT_ORGANIZATION: &str = "default";
-/// Writes outlive the connections that they came on by no more than a commit may take.
+/// How long the intake's last commit, and then the closing of the database, may take once all connections have ended.
 const LAST_WRITES: Duration = Duration::from_secs(6);
-/// What the API grants its clients.
+/// The limits of the API's connections.
 const CONNECTIONS: ConnectionLimits = ConnectionLimits {
-    // More than messages may wait to be stored. Each has up to 17 kB for as long as its client likes: 85 MB in all.
+    // More than the messages that may wait to be stored. Each connection takes up to 17 kB for as long as its client
+    // likes: 85 MB in all.
     connections: 5_000,
-    // Longer than a body and the database may take together, which then are answered.
+    // Longer than the deadlines of a body and of the database together, so that those give the response.
     request: Duration::from_secs(60),
     // A page of 4 MiB at 70 kB/s.
     response: Duration::from_secs(60),
     progress: Duration::from_secs(30),
     silence: Duration::from_secs(75),
 };
-/// The connections of callers, half of them at most, and those of deliveries and the database.
+/// Open files that the process asks the system for: connections of callers, which get at most half, of deliveries and
+/// of the database.
 const MOST_OPEN_FILES: u64 = 20_000;
 
-/// Serves until SIGTERM or SIGINT, then ends what is in flight within the grace period.
+/// Serves until SIGTERM or SIGINT, then gives requests and deliveries in flight the grace period to end.
 ///
 /// # Errors
-/// `Config` when a setting, the key or the schema does not allow it; nothing was served then. `Internal` when a loop of the
-/// process has ended: all that was under way is left as it is.
+/// `Config` if a setting, the key or the schema is wrong; then nothing was served. `Internal` if a loop of the process
+/// has ended; then everything in flight is abandoned.
 pub async fn serve(settings: &ServeSettings) -> Result<()> {
     let loops = Loops::default();
     tokio::select! {
@@ -68,7 +75,7 @@ async fn serve_with(settings: &ServeSettings, loops: &Loops) -> Result<()> {
     ignore_hangups()?;
     let options = connect_options(&settings.database)?;
     let admin_token = settings.admin_token()?;
-    // Said at once, not at the first start that migrates.
+    // A wrong URL for migrations is refused at every start, not only at the first one that migrates.
     settings.migrations.url()?;
     let store = Store::open(&options, Clock::system()).await?;
     let seen = Probes::new(&store);
@@ -109,14 +116,16 @@ async fn serve_with(settings: &ServeSettings, loops: &Loops) -> Result<()> {
     Ok(())
 }
 
-/// Where requests come in, and how the outside world reaches it.
+/// The bound listener of the API, its limits, and the URL at which browsers reach it.
 struct Entrance {
     listener: TcpListener,
     limits: ConnectionLimits,
     public_url: String,
 }
 
-/// Starts the parts against the flow of data, and from `stop` on ends them along it.
+/// Starts the dispatcher, then the intake, then the API; when `stop` ends, stops them in the opposite order.
+///
+/// No part ever runs without the part that takes its output. Returns when all of them have ended.
 async fn run(
     settings: &ServeSettings,
     seen: &Arc<Probes>,
@@ -162,7 +171,7 @@ async fn run(
     let serving = listener::serve(entrance.listener, entrance.limits, routes, stop, grace);
     tokio::select! {
         served = serving => served.map_err(|err| Error::internal("the socket has no address").because(err))?,
-        // There is nothing to end in order: nothing can be stored any more.
+        // The SQLite file is gone: nothing can be stored any more, so there is nothing to end in order.
         lost = store.watch_file() => return lost,
     }
     if tokio::time::timeout(LAST_WRITES, intakes.wait()).await.is_err() {
@@ -173,7 +182,7 @@ async fn run(
     tokio::time::sleep(settings.shutdown_linger).await;
     ended
         .map(drop)
-        .map_err(|err| Error::internal("the dispatcher ended badly").because(err))
+        .map_err(|err| Error::internal("the dispatcher failed").because(err))
 }
 
 impl ServeSettings {
@@ -204,8 +213,8 @@ impl ServeSettings {
     }
 }
 
-/// What must be so before anything is served: the database answers, its schema fits, its key is the right one. Returns
-/// which database it is.
+/// Waits until the database answers, migrates it if the settings say so, checks its schema and takes the encryption key
+/// into use. Returns the database's kind and version, for the log.
 async fn prepare(settings: &ServeSettings, options: &ConnectOptions, store: &Store) -> Result<String> {
     let database = reach(store, None).await?;
     match store.backend() {
@@ -226,9 +235,9 @@ async fn prepare(settings: &ServeSettings, options: &ConnectOptions, store: &Sto
     Ok(database)
 }
 
-/// Raises the process's limit of open files, and returns how many connections it leaves room for.
+/// Raises the process's limit of open files, and returns the API's limits with no more connections than half of it.
 fn connection_limits() -> ConnectionLimits {
-    // Many systems give a process 1,024 open files, which callers and deliveries together may exceed.
+    // Many systems give a process 1,024 open files. Callers and deliveries together may need more.
     let files = rlimit::increase_nofile_limit(MOST_OPEN_FILES).unwrap_or_else(|err| {
         tracing::warn!(%err, "the limit of open files could not be raised");
         MOST_OPEN_FILES
@@ -240,7 +249,8 @@ fn connection_limits() -> ConnectionLimits {
     }
 }
 
-/// Ends with `stop`; from then on the grace period runs, one for requests and deliveries together.
+/// Returns when `stop` ends, and starts the grace period then: one period for requests and deliveries together, at
+/// whose end `grace_over` is cancelled.
 async fn begin_stop(stop: impl Future<Output = ()>, grace: Duration, grace_over: CancellationToken) {
     stop.await;
     tokio::spawn(async move {
@@ -249,8 +259,8 @@ async fn begin_stop(stop: impl Future<Output = ()>, grace: Duration, grace_over:
     });
 }
 
-/// From now on a hangup changes nothing: a terminal that closes, or a log that is rotated, ends no deliveries. As SIGTERM it
-/// would also end what `nohup` has started.
+/// Makes the process ignore SIGHUP from now on: a terminal that closes, or a log that is rotated, must not end
+/// deliveries. If SIGHUP counted as SIGTERM, it would also end a process that was started with `nohup`.
 fn ignore_hangups() -> Result<()> {
     listen_for(SignalKind::hangup()).map(drop)
 }
@@ -259,7 +269,7 @@ fn listen_for(kind: SignalKind) -> Result<Signal> {
     signal(kind).map_err(|err| Error::internal("cannot listen for signals").because(err))
 }
 
-/// Ends with the first SIGTERM or SIGINT from now on.
+/// Returns a future that ends with the first SIGTERM or SIGINT from now on.
 fn stop_signal() -> Result<impl Future<Output = ()> + use<>> {
     let mut terminate = listen_for(SignalKind::terminate())?;
     let mut interrupt = listen_for(SignalKind::interrupt())?;

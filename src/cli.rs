@@ -1,5 +1,6 @@
-//! The command line: subcommands, help, exit codes (0 done, 1 failed, 2 wrong usage), errors as one line.
-//! Must not do a command's work beyond showing its result. Called by main.
+//! Defines the command line: subcommands, help, exit codes (0 done, 1 failed, 2 wrong usage).
+//!
+//! Every error is printed as one line, wrong usage too. Must not do a command's work beyond printing its result.
 
 mod backup;
 mod healthcheck;
@@ -26,9 +27,9 @@ use crate::{api, app, telemetry};
 
 /// Postrider: accepts messages over REST, stores them durably and delivers them as signed webhooks, at least once.
 ///
-/// Every option is also an environment variable, as its help says, but for three that are to be meant each time: --yes of
-/// migrate, --new-encryption-key and --drop-former-key of secrets. A variable that is set to nothing counts as not set.
-/// A setting that is a secret can also be read from a file, named by its _FILE form.
+/// Every option is also an environment variable, which its help names, but for three that must be typed each time:
+/// --yes of migrate, --new-encryption-key and --drop-former-key of secrets. An empty variable counts as not set, except
+/// POSTRIDER_RETRY_SCHEDULE. A secret setting can also be read from a file, which its _FILE form names.
 #[derive(Parser)]
 #[command(name = "app", version, after_help = EXAMPLES)]
 struct Cli {
@@ -49,7 +50,7 @@ enum Command {
     /// Serve the API and deliver what it accepts
     #[command(after_help = SERVE_NOTES)]
     Serve(Box<ServeSettings>),
-    /// Bring the database's schema up to date, or change it otherwise
+    /// Bring the database's schema up to date, show its state, or take it back
     Migrate(migrate::Arguments),
     /// Fill in demo data; running it again changes nothing
     Seed(seed::Arguments),
@@ -58,27 +59,27 @@ enum Command {
     Token(token::Command),
     /// Copy an SQLite database and its encryption key while it is served
     Backup(backup::Arguments),
-    /// Replace the encryption key: seal with the new one whatever is sealed with the former one
+    /// Replace the encryption key: encrypt with the new key everything that the former one encrypted
     RotateKey(rotate_key::Arguments),
     /// Print the API document
     Openapi {
-        /// As YAML instead of JSON
+        /// Print YAML instead of JSON
         #[arg(long, env = "POSTRIDER_OPENAPI_YAML", value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
         yaml: bool,
     },
-    /// Ask the server on this machine whether it lives, with its database or without; the exit code tells
+    /// Ask the server on this machine whether it lives, whatever the state of its database; the exit code tells
     Healthcheck(ListenSettings),
-    /// Write the secrets that a deployment needs and that are missing
+    /// Write those secrets of a deployment that are missing
     Secrets(secrets::Arguments),
 }
 
 const SERVE_NOTES: &str = "\
-On SQLite it migrates by itself, makes an encryption key beside the database, and on a new database prints a token,
-once, if a terminal shows it. On Postgres the schema is brought up to date by `app migrate`, the encryption key must be
-given, and tokens are made by `app token create`. SIGTERM or SIGINT: it stops accepting, ends what is in flight, and
-exits with 0. SIGHUP is ignored: settings are read at the start alone.";
+On SQLite it migrates by itself and makes an encryption key beside the database. On a new database it prints a token
+once, if it runs in a terminal. On Postgres `app migrate` brings the schema up to date, the encryption key must be
+given, and `app token create` makes tokens. On SIGTERM or SIGINT it accepts nothing more, ends what is in flight, and
+exits with 0. SIGHUP is ignored: settings are read once, at the start.";
 
-/// Runs the command that the process was started with.
+/// Runs the command that the process was started with, and returns its exit code.
 pub fn run() -> ExitCode {
     let log = Log::start();
     match parse(std::env::args_os()) {
@@ -104,12 +105,14 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Threads that the process has at most: those that run tasks, those that block, and some twenty for SQLite's connections,
-/// signals, the log and the start. A test compares the `pids_limit` of the Compose files: a command beside it has room too.
+/// The most threads that the process has: those that run tasks, those that block, and some twenty for SQLite's
+/// connections, signals, the log and the start. A test compares it with the `pids_limit` of the Compose files, which
+/// leaves the same number to a command that runs beside `serve`.
 pub const MOST_THREADS: usize = MOST_WORKERS + MOST_BLOCKING + 32;
-/// Threads that run tasks: one a processor, and no more than this. What is sent and stored waits for networks and disks.
+/// Threads that run tasks: one per processor, and no more than this. Sending and storing wait for networks and disks,
+/// not for processors.
 const MOST_WORKERS: usize = 32;
-/// Threads for what blocks: lookups of the database's name. Receivers' names are looked up without threads.
+/// Threads for calls that block: lookups of the database's name. Receivers' names are resolved without threads.
 const MOST_BLOCKING: usize = 64;
 
 fn execute(cli: Cli, log: &Log) -> Result<()> {
@@ -138,7 +141,8 @@ fn execute(cli: Cli, log: &Log) -> Result<()> {
             Command::Secrets(arguments) => secrets::run(&arguments),
         }
     });
-    // What still runs, such as the lookup of the database's name at a silent name server, keeps the process no longer.
+    // A call that still blocks, such as a lookup of the database's name at a silent name server, must not delay the
+    // exit.
     runtime.shutdown_background();
     ended
 }
@@ -147,11 +151,13 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Err
     Cli::from_arg_matches(&command().try_get_matches_from(arguments)?)
 }
 
+/// Returns the command line's definition; empty variables count as not set.
 fn command() -> clap::Command {
     without_empty_variables(Cli::command())
 }
 
-/// Compose passes a variable that is not set as an empty one. Only a retry schedule means something by being empty.
+/// Makes each argument ignore its variable if that is empty: Compose passes a variable that is not set as an empty one.
+/// Only an empty retry schedule has a meaning.
 fn without_empty_variables(command: clap::Command) -> clap::Command {
     command
         .mut_args(|argument| {
@@ -163,7 +169,7 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
         .mut_subcommands(without_empty_variables)
 }
 
-/// One line for what clap would say in several, with the environment name of the setting.
+/// Shortens clap's error of several lines to one, and adds the environment name of the setting.
 fn usage_line(err: &clap::Error) -> String {
     let text = err.render().to_string();
     let text = text.split("\n\nUsage:").next().unwrap_or(&text);
@@ -181,7 +187,8 @@ fn usage_line(err: &clap::Error) -> String {
     format!("{line}; try --help")
 }
 
-/// `--listen <ADDRESS>` -> `POSTRIDER_LISTEN`.
+/// Returns the environment name of an argument as clap prints it: `--listen <ADDRESS>` -> `POSTRIDER_LISTEN`. `None`
+/// means that it has none.
 fn environment_name(command: &clap::Command, argument: &str) -> Option<String> {
     let long = argument.trim_start_matches("--").split([' ', '=', '[']).next()?;
     let own = command
@@ -196,37 +203,40 @@ fn environment_name(command: &clap::Command, argument: &str) -> Option<String> {
     })
 }
 
-/// A setting whose name is misspelt would else be taken for one that is not set.
+/// Warns of variables that look like settings and are none: a misspelt name would otherwise go unnoticed, and its
+/// setting keep the default.
 fn warn_of_unknown_variables() {
     let known = variables(&Cli::command());
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     for name in names.filter(|name| name.starts_with(PREFIX) && !known.contains(name) && !is_foreign(name)) {
-        tracing::warn!(name, "this variable is set, and no setting has its name");
+        tracing::warn!(name, "this variable is set, but there is no setting of that name");
     }
 }
 
 const PREFIX: &str = "POSTRIDER_";
 
-/// Kubernetes sets such variables for each service, and one may be called postrider; a debug build can be told to crash.
+/// Returns whether the variable `name` comes from elsewhere: Kubernetes sets such variables for each service, and a
+/// service may be called postrider; a debug build takes POSTRIDER_CRASH_POINT and POSTRIDER_PANIC_POINT.
 fn is_foreign(name: &str) -> bool {
     let is_link = name.contains("_SERVICE_") || name.contains("_PORT");
     is_link && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
         || cfg!(debug_assertions) && name.ends_with("_POINT")
 }
 
-/// The environment names of all settings of all commands.
+/// Returns the environment names of all settings of all commands.
 fn variables(command: &clap::Command) -> BTreeSet<String> {
     let own = command.get_arguments().filter_map(clap::Arg::get_env);
     let own = own.map(|name| name.to_string_lossy().into_owned());
     own.chain(command.get_subcommands().flat_map(variables)).collect()
 }
 
+/// Writes an error as one line, through the log, so that it comes after the lines that were logged before.
 fn complain(log: &Log, text: &str) {
     let words: Vec<_> = text.split_whitespace().collect();
     log.say(&format!("error: {}", words.join(" ")));
 }
 
-/// Reads a path as an absolute one, by which what is said of it can be found.
+/// Parses a path and makes it absolute, so that the operator can find the file by what a message says.
 fn absolute_path() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().try_map(std::path::absolute)
 }
@@ -243,14 +253,15 @@ fn say(text: impl AsRef<str>) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// A variable that is left over would delete a database, or begin or end a rotation, of whoever did not mean it.
+    /// The options without a variable: a variable that is left over from before would delete a database, or begin or
+    /// end a rotation, by accident.
     const TYPED_EACH_TIME: [&str; 3] = [
         "migrate --yes",
         "secrets --new-encryption-key",
         "secrets --drop-former-key",
     ];
 
-    /// Each option with its command and its variable.
+    /// Returns each option with its command, as `token create --organization`, and its variable.
     fn options(command: &clap::Command, path: &str) -> Vec<(String, Option<String>)> {
         let own = command.get_arguments().filter_map(|argument| {
             let long = argument.get_long().filter(|long| !["help", "version"].contains(long))?;

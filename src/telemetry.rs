@@ -1,4 +1,4 @@
-//! What the program tells while it runs: log lines on standard error (set up once, by cli), and numbers for Prometheus.
+//! Sets up the process's log on standard error. The submodules hold the log's writer and the metrics for Prometheus.
 
 pub mod log;
 pub mod metrics;
@@ -16,7 +16,7 @@ use self::log::Log;
 use crate::config::{LogFormat, LogSettings};
 use crate::error::{Error, Result};
 
-/// The crates that log something.
+/// The crates that write log lines, which a filter may name.
 const CRATES: [&str; 12] = [
     "postrider",
     "hickory_net",
@@ -32,14 +32,18 @@ const CRATES: [&str; 12] = [
     "sqlx_sqlite",
 ];
 const DEFAULT_LEVEL: &str = "info";
-/// The driver warns of each wait for a connection and each statement of more than a second, in an outage many times over.
-/// Metrics tell of both.
+/// Hides the database driver's warnings, unless the filter asks for more. The driver warns of each wait for a
+/// connection and each statement that take more than a second, which in an outage are many. The metrics show both.
 const QUIET_DRIVER: &str = "sqlx=error";
 
-/// Sets the process's log up.
+/// Sets up the process's log, including the log lines of panics. Parts of the filter that mean nothing are left out,
+/// with a warning for each.
 ///
 /// # Errors
-/// `Config` when the filter cannot be read.
+/// `Config` if the rest of the filter cannot be parsed.
+///
+/// # Panics
+/// If it is called a second time in a process.
 pub fn start(settings: &LogSettings, log: &Log) -> Result<()> {
     let filter = Filter::of(&settings.log);
     let directives = EnvFilter::builder()
@@ -58,13 +62,13 @@ pub fn start(settings: &LogSettings, log: &Log) -> Result<()> {
     for name in filter.unknown {
         tracing::warn!(
             name,
-            "POSTRIDER_LOG: this is no level, and no part of the program has the name; it is left out"
+            "POSTRIDER_LOG: this is neither a level nor the name of a part of the program; it is ignored"
         );
     }
     Ok(())
 }
 
-/// The usual hook writes to standard error by itself, and would wait for a reader that hangs.
+/// Logs a panic. The standard library's hook writes to standard error directly, and would block if its reader hangs.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let reason = panic.payload_as_str().unwrap_or("it gave no reason");
     let at = panic.location().map(ToString::to_string);
@@ -74,14 +78,17 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     tracing::error!(thread = thread.name(), at, reason, backtrace, "a task panicked");
 }
 
-/// What is to be logged, less what means nothing: a level that is misspelt would be taken for a module's name, and then
-/// nothing at all would be logged.
+/// The directives of a log filter, separated into those that mean something and those that do not. A misspelt level
+/// would be taken for the name of a module, and then nothing at all would be logged.
 struct Filter<'a> {
+    /// Levels, and directives for crates in [`CRATES`].
     known: Vec<&'a str>,
+    /// All other directives, which are ignored.
     unknown: Vec<&'a str>,
 }
 
 impl<'a> Filter<'a> {
+    /// Separates the directives of a comma-separated list.
     fn of(text: &'a str) -> Self {
         let directives = text.split(',').map(str::trim).filter(|directive| !directive.is_empty());
         let (known, unknown) = directives.partition(|directive| {
@@ -91,7 +98,7 @@ impl<'a> Filter<'a> {
         Self { known, unknown }
     }
 
-    /// As [`EnvFilter`] reads it. Where nothing is left the default stands.
+    /// Returns the known directives as text for [`EnvFilter`]; the default level if there are none.
     fn text(&self) -> String {
         let mut directives = self.known.clone();
         if directives.is_empty() {
@@ -107,11 +114,13 @@ impl<'a> Filter<'a> {
     }
 }
 
+/// Returns the level if a directive is nothing but a level.
 fn level(directive: &str) -> Option<LevelFilter> {
     directive.parse().ok()
 }
 
-/// As a filter does, which takes a name for the beginning of a module's path.
+/// Returns whether a name stands for a crate in [`CRATES`] or a module of it. Like [`EnvFilter`], takes a name for the
+/// beginning of a module's path.
 fn names_a_crate(name: &str) -> bool {
     let mut crates = CRATES.iter();
     crates.any(|known| known.starts_with(name) || name.strip_prefix(*known).is_some_and(|rest| rest.starts_with("::")))

@@ -1,4 +1,4 @@
-//! Applications over REST. Reads go to store, writes to service.
+//! Applications over REST, one for each customer of an organization. Reads go to the store, writes to the service.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::store::application::{Change, Content, list};
 use crate::store::entity::application::Model;
 use crate::store::idempotency::Reply;
 
-/// An application to create, or to be from now on.
+/// An application to create, or the new content of an existing one.
 #[derive(Debug, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
@@ -39,11 +39,12 @@ pub struct ApplicationIn {
         validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$")
     )]
     uid: Option<String>,
-    /// How many requests a second all endpoints together get, at most: first attempts, retries and resends. A fifth of a
-    /// second's worth may go at once; what is over the rate waits and is sent later. No rate: no limit but the server's own.
+    /// The largest number of requests per second to all endpoints of the application together: first attempts, retries
+    /// and resends. A fifth of a second's worth may be sent at once; deliveries over the rate wait and are sent later.
+    /// Null: no limit but the server's own.
     #[oai(nullable, validator(minimum(value = "1"), maximum(value = "65535")))]
     throttle_rate: Option<i64>,
-    /// The same as `throttleRate`, as older clients call it.
+    /// The older name of `throttleRate`, which takes precedence.
     #[oai(nullable, deprecated, validator(minimum(value = "1"), maximum(value = "65535")))]
     rate_limit: Option<i64>,
     #[oai(nullable)]
@@ -51,6 +52,10 @@ pub struct ApplicationIn {
 }
 
 impl ApplicationIn {
+    /// Checks the fields.
+    ///
+    /// # Errors
+    /// `Invalid` names the field.
     pub(super) fn read(self) -> Result<Content> {
         Ok(Content {
             name: name("name", self.name)?,
@@ -61,7 +66,7 @@ impl ApplicationIn {
     }
 }
 
-/// What to change of an application; what is absent is kept.
+/// Changes to an application; an absent field keeps its value.
 #[derive(Debug, Default, Deserialize, Object)]
 #[serde(rename_all = "camelCase", default)]
 #[oai(rename_all = "camelCase")]
@@ -76,15 +81,19 @@ pub struct ApplicationPatch {
     uid: MaybeUndefined<String>,
     #[oai(nullable, validator(minimum(value = "1"), maximum(value = "65535")))]
     throttle_rate: MaybeUndefined<i64>,
-    /// The same as `throttleRate`, as older clients call it.
+    /// The older name of `throttleRate`, which takes precedence.
     #[oai(nullable, deprecated, validator(minimum(value = "1"), maximum(value = "65535")))]
     rate_limit: MaybeUndefined<i64>,
-    /// Replaces all of it.
+    /// Replaces all metadata.
     #[oai(nullable)]
     metadata: MaybeUndefined<BTreeMap<String, String>>,
 }
 
 impl ApplicationPatch {
+    /// Checks the fields.
+    ///
+    /// # Errors
+    /// `Invalid` names the field.
     fn read(self) -> Result<Change> {
         Ok(Change {
             name: self.name.map(|text| name("name", text)).transpose()?,
@@ -95,7 +104,7 @@ impl ApplicationPatch {
     }
 }
 
-/// An application as it is.
+/// An application.
 #[derive(Debug, Deserialize, Object, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
@@ -106,7 +115,7 @@ pub struct ApplicationOut {
     name: String,
     #[oai(nullable)]
     throttle_rate: Option<i32>,
-    /// The same as `throttleRate`, as older clients call it.
+    /// The same as `throttleRate`, under its older name.
     #[oai(nullable, deprecated)]
     rate_limit: Option<i32>,
     metadata: BTreeMap<String, String>,
@@ -129,6 +138,8 @@ impl From<Model> for ApplicationOut {
     }
 }
 
+/// Returns the reply to a creation, which is also stored for the idempotency key. `new` is false if the application
+/// existed already.
 fn created(row: &Model, new: bool) -> Result<Reply> {
     reply(if new { 201 } else { 200 }, &ApplicationOut::from(row.clone()))
 }
@@ -160,7 +171,7 @@ impl Applications {
         &self,
         caller: Organization,
         state: Data<&Arc<ApiState>>,
-        /// Answer the application with the same uid if there is one, instead of 409.
+        /// Whether to return the application with the same uid, if there is one, instead of 409. Default: false.
         get_if_exists: Query<Option<bool>>,
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
         body: KeyedBody<ApplicationIn>,
@@ -215,7 +226,7 @@ impl Applications {
 
     /// Delete an application
     ///
-    /// Its endpoints and messages cannot be reached from then on; its uid is free again.
+    /// Its endpoints and messages can no longer be reached, and its uid is free again.
     #[oai(path = "/app/:app_id", method = "delete", operation_id = "v1.application.delete")]
     async fn delete(
         &self,

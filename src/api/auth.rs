@@ -1,6 +1,11 @@
-//! Who asks: the bearer token of a request, looked up by its hash and remembered for a few seconds.
-//! Must not: decide what a thing's absence or another application's thing is answered with, beyond its own 401, 403 and
-//! 404. Called before anything else of a request is read.
+//! Authentication: proves the bearer token of a request, and with it the caller.
+//!
+//! A token is looked up by its hash and then remembered for a few seconds. Handlers take a [`Caller`] or an
+//! [`Organization`] as their first parameter, so the token is proven before anything else of the request is read.
+//!
+//! The file decides about three refusals: 401 for a token that is not valid, 403 for one that may not do this, and 404
+//! for one whose application is deleted or is not the application in the path. Must not decide how a response says that
+//! any other resource is missing.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -23,55 +28,62 @@ use crate::store::database::request;
 use crate::store::entity::application::Model as Application;
 use crate::store::{Store, application, token as tokens};
 
-/// How long a token is taken without asking the database: a revoked one works this much longer (wire promise: 5 s).
+/// How long a token is accepted without asking the database. A revoked token works this much longer; the API promises
+/// that it ends within 5 s.
 const REMEMBERED: Duration = Duration::from_secs(4);
-/// When so many are remembered, those that were not looked up lately are forgotten: they count as unknown from then on.
+/// If this many tokens are remembered, those that were not looked up within [`USED_LATELY`] are forgotten; if there are
+/// none of these, all are. A forgotten token counts as unknown.
 const MOST_REMEMBERED: usize = 10_000;
 const USED_LATELY: Duration = Duration::from_secs(60);
-/// Tokens are looked up over the queue's connections, so few at once: each takes a fraction of a millisecond.
+/// Look-ups at once, of tokens that were valid before and of others. Few, since they use the queue's connections; each
+/// takes a fraction of a millisecond.
 const KNOWN_AT_ONCE: usize = 2;
 const UNKNOWN_AT_ONCE: usize = 1;
-/// Requests with tokens that were never known here, random ones perhaps; more are answered 503.
+/// Requests with unknown tokens, perhaps random ones, that may wait for a look-up or be in one. Any more get 503.
 const UNKNOWN_WAITING: usize = 512;
-/// Stands for the id of a token that the configuration names.
+/// The id of the token from the configuration, which has no row.
 const ADMIN: &str = "admin";
+/// The name of the security scheme in the API document.
 pub(super) const SCHEME: &str = "HTTPBearer";
-/// Stands in poem-openapi's document where only an organization's token will do, until openapi has read it.
+/// The security scheme of operations that take an organization's token only. It stands in what poem-openapi writes;
+/// `document::refusals` reads it and puts [`SCHEME`] in its place.
 pub(super) const ORGANIZATION: &str = "organization";
 
-/// A token that the configuration names: it works without a row.
+/// A token from the configuration, which works without a row.
 #[derive(Clone, Debug)]
 pub struct AdminToken {
-    /// What `domain::token::hash` makes of it, and of the former one while that is valid too.
+    /// The hash (`domain::token::hash`) of the token, and that of the former token while both are valid.
     pub hashes: Vec<String>,
     pub org_id: String,
 }
 
-/// A proven token.
+/// A caller whose token is proven.
 #[derive(Clone, Debug)]
 pub struct Caller {
     pub org_id: String,
-    /// Set: the token is of this application alone.
+    /// The application that the token is limited to. `None` means it is an organization's token.
     pub app_id: Option<String>,
-    /// The scope of idempotency keys.
+    /// The id of the token, which is also the scope of its idempotency keys.
     pub token_id: String,
+    /// The end of the token. `None` means it does not expire.
     pub expires_at: Option<Timestamp>,
-    /// What an application's token is limited to.
+    /// What an application's token is limited to. `None` means everything that such a token may do.
     pub capabilities: Option<Arc<[Capability]>>,
+    /// The feature flags of the event types that an application's token sees.
     feature_flags: Arc<[String]>,
-    /// With whom it shares what requests may take.
+    /// The customer whose limits on connections and bytes apply: the application, or the organization's token.
     customer: Arc<Customer>,
 }
 
-/// A proven token of an organization; one of an application is answered with 403.
+/// A caller whose token is proven to be an organization's. An application's token gets 403.
 #[derive(Clone, Debug)]
 pub struct Organization(pub Caller);
 
 impl Caller {
-    /// The application that a path names.
+    /// Returns the application with this id or uid, as it stands in the path.
     ///
     /// # Errors
-    /// `NotFound`, also when the token is of another application.
+    /// `NotFound`, also if the token belongs to another application.
     pub async fn application(&self, store: &Store, id_or_uid: &str) -> Result<Application> {
         let found = application::get(store, &self.org_id, id_or_uid).await?;
         match &self.app_id {
@@ -80,21 +92,22 @@ impl Caller {
         }
     }
 
-    /// The flags of the event types that an application's token sees; an organization's sees all.
+    /// Returns the feature flags of the event types that the token sees. `None` means it sees all event types, as each
+    /// organization's token does.
     pub fn flags(&self) -> Option<&[String]> {
         self.app_id.as_ref().map(|_| &*self.feature_flags)
     }
 
-    /// Whether the values of an endpoint's own headers are shown to this token, but for sensitive ones.
+    /// Returns whether the token sees the values of an endpoint's custom headers, except those of sensitive ones.
     pub fn sees_headers(&self) -> bool {
         let held = self.capabilities.as_deref();
         held.is_none_or(capability::shows_headers)
     }
 
-    /// For what belongs to the organization: an application's token sees it as long as there is the application.
+    /// Checks that the application of the token still exists. For requests whose path names no application.
     ///
     /// # Errors
-    /// `NotFound` when the token is of a deleted application.
+    /// `NotFound` if the token belongs to a deleted application.
     pub async fn check_application(&self, store: &Store) -> Result<()> {
         match &self.app_id {
             Some(own) => application::get(store, &self.org_id, own).await.map(drop),
@@ -103,18 +116,20 @@ impl Caller {
     }
 }
 
-/// Proves tokens.
+/// Proves tokens, and remembers those that it has looked up.
 pub struct Authenticator {
-    /// The API's.
+    /// The store with the API's connections. Tokens are looked up over the queue's connections all the same.
     store: Store,
+    /// The token from the configuration, and the customer that it counts as.
     admin: Option<(AdminToken, Arc<Customer>)>,
-    /// By hash, with the instant at which each was looked up.
+    /// Callers by the hash of their token, each with the instant of the monotonic clock at which its look-up began. All
+    /// requests read the map; look-ups and [`Self::forget`] write it.
     remembered: RwLock<HashMap<String, (Duration, Caller)>>,
-    /// Permits to look up tokens that were valid before: made-up tokens cannot take them.
+    /// Permits to look up tokens that were valid before. Made-up tokens cannot use them up.
     known: Semaphore,
     /// Permits to look up all other tokens.
     unknown: Semaphore,
-    /// Permits to wait for one of those.
+    /// Permits to wait for a permit of `unknown`.
     seats: Semaphore,
 }
 
@@ -131,17 +146,18 @@ impl Authenticator {
         }
     }
 
-    /// From here on the request waits for its customer's turns.
+    /// Proves the token of a request: that it is known, has not ended, and may do this. Also sets the customer of the
+    /// request, so that its statements wait for that customer's turns from here on.
     ///
     /// # Errors
-    /// `Unauthenticated`; for a token that is limited to other things as [`Self::prove_organization`]; `Unavailable` when too
-    /// many unknown tokens wait to be looked up.
+    /// `Unauthenticated`; for a token without the capability `Forbidden`, or `NotFound` if its application is deleted;
+    /// `Unavailable` if too many unknown tokens wait to be looked up.
     async fn prove(self: &Arc<Self>, request: &Request) -> Result<Caller> {
         let text = bearer(request).ok_or_else(refused)?;
         let hash = token::hash(text);
         let caller = match self.recall(&hash) {
             Some(caller) => caller,
-            // On the heap, so that a request with a remembered token does not carry it along.
+            // Boxed, so that the future of a request with a remembered token has no room for it.
             None => Box::pin(self.look_up_to_its_end(hash)).await?.ok_or_else(refused)?,
         };
         request::set_customer(&caller.customer);
@@ -158,8 +174,10 @@ impl Authenticator {
         }
     }
 
+    /// Proves the token of a request, and that it is an organization's.
+    ///
     /// # Errors
-    /// `Unauthenticated`; for an application's token `Forbidden`, or `NotFound` where that application is deleted.
+    /// As [`Self::prove`]; for an application's token `Forbidden`, or `NotFound` if that application is deleted.
     async fn prove_organization(self: &Arc<Self>, request: &Request) -> Result<Organization> {
         let caller = self.prove(request).await?;
         if caller.app_id.is_none() {
@@ -167,16 +185,18 @@ impl Authenticator {
         }
         Box::pin(caller.check_application(&self.store)).await?;
         let message = "this needs an organization's token; this one is of an application";
+        // Before the path is looked at: the response is the same whether or not the application in it exists.
         Err(Error::new(Kind::Forbidden, message))
     }
 
-    /// Asks the database again when this token comes next: it has just ended.
+    /// Forgets a token that has just ended, so that the database is asked when it comes next.
     pub fn forget(&self, token_id: &str) {
         let mut remembered = self.remembered.write().unwrap_or_else(PoisonError::into_inner);
         remembered.retain(|_, (_, caller)| caller.token_id != token_id);
     }
 
-    /// Without the database.
+    /// Returns the caller of a token without asking the database: of the token from the configuration, or of one that
+    /// was looked up less than [`REMEMBERED`] ago.
     fn recall(&self, hash: &str) -> Option<Caller> {
         let is_own = |admin: &AdminToken| admin.hashes.iter().any(|own| token::same(own, hash));
         if let Some((admin, customer)) = self.admin.as_ref().filter(|(admin, _)| is_own(admin)) {
@@ -196,13 +216,14 @@ impl Authenticator {
         (now.saturating_sub(*since) < REMEMBERED).then(|| caller.clone())
     }
 
+    /// Returns whether a token was valid at its last look-up, however long ago that was.
     fn has_known(&self, hash: &str) -> bool {
         let remembered = self.remembered.read().unwrap_or_else(PoisonError::into_inner);
         remembered.contains_key(hash)
     }
 
-    /// Looks a token up in a task of its own: if the caller hangs up, the turn is not free before its statement has ended, as
-    /// the statement's connection is not.
+    /// Looks a token up in a task of its own. If the caller hangs up, the task goes on and keeps its permit until the
+    /// statement has ended, since the statement keeps its connection until then.
     async fn look_up_to_its_end(self: &Arc<Self>, hash: String) -> Result<Option<Caller>> {
         let own = self.clone();
         let look_up = tokio::spawn(async move { own.look_up_in_turn(hash).await });
@@ -211,9 +232,11 @@ impl Authenticator {
             .map_err(|err| Error::internal("the look-up of a token panicked").because(err))?
     }
 
-    /// Looks a token up, a few at once. Of many requests that wait with one token the first asks for all.
+    /// Waits for a permit and looks a token up. Of many requests that wait with the same valid token only the first ask
+    /// the database; the others find it remembered once they have a permit.
     async fn look_up_in_turn(&self, hash: String) -> Result<Option<Caller>> {
         let closed = |_| Error::internal("a semaphore was closed");
+        // Out here, so that it is held until the look-up has ended.
         let _seat;
         let _turn = match self.has_known(&hash) {
             true => self.known.acquire().await.map_err(closed)?,
@@ -229,7 +252,9 @@ impl Authenticator {
         }
     }
 
+    /// Looks a token up and remembers it. One that is unknown or revoked is forgotten; `None` means it is one of these.
     async fn look_up(&self, hash: String) -> Result<Option<Caller>> {
+        // From before the statement, so that a token that is revoked while it runs works no longer than REMEMBERED.
         let asked_at = self.store.clock().monotonic();
         let row = tokens::find_by_hash(&self.store.for_queue(), &hash).await?;
         let Some(row) = row.filter(|row| row.revoked_at.is_none()) else {
@@ -259,6 +284,7 @@ impl Authenticator {
     }
 }
 
+/// Returns the token in a request's `Authorization` header, if its scheme is `Bearer`.
 fn bearer(request: &Request) -> Option<&str> {
     let value = std::str::from_utf8(request.headers().get(AUTHORIZATION)?.as_bytes()).ok()?;
     let (scheme, text) = value.split_once(' ')?;
@@ -269,12 +295,14 @@ fn refused() -> Error {
     Error::new(Kind::Unauthenticated, "the bearer token is missing or not valid")
 }
 
+/// Returns the authenticator that `http::routes` has put into the request.
 fn authenticator(request: &Request) -> Result<&Arc<Authenticator>> {
     request
         .data::<Arc<Authenticator>>()
         .ok_or_else(|| Error::internal("the routes have no authenticator"))
 }
 
+/// Adds the security scheme to the API document.
 fn describe(registry: &mut Registry) {
     let scheme = MetaSecurityScheme {
         ty: "http",

@@ -1,4 +1,6 @@
-//! Background tasks over REST: how they stand. Reads only; replay.rs starts them.
+//! Background tasks over REST: their state and their progress.
+//!
+//! Reads only: `endpoint/replay.rs` starts tasks, and the dispatcher works on them.
 
 use std::sync::Arc;
 
@@ -20,7 +22,7 @@ use crate::store::background_task::{self, Filter};
 use crate::store::entity::background_task::Model;
 use crate::store::{Page, PageRequest, Store};
 
-/// How a task stands.
+/// The state of a background task.
 #[derive(Clone, Copy, Debug, Deserialize, Enum, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[oai(rename_all = "lowercase")]
@@ -30,7 +32,7 @@ pub enum BackgroundTaskStatus {
     Failed,
 }
 
-/// What a task does. This server makes tasks of the kinds `endpoint.*` only.
+/// What a background task does. This server has tasks of the kinds `endpoint.*` only.
 #[derive(Clone, Copy, Debug, Deserialize, Enum, Eq, PartialEq, Serialize)]
 pub enum BackgroundTaskType {
     #[serde(rename = "endpoint.replay")]
@@ -59,28 +61,30 @@ pub enum BackgroundTaskType {
     AggregateEventTypes,
 }
 
-/// How far a task has come.
+/// The period of a background task, and its progress.
 #[derive(Debug, Deserialize, Object, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
 pub struct BackgroundTaskData {
     app_id: String,
     endpoint_id: String,
+    /// The start of the period, inclusive.
     since: Instant,
+    /// The end of the period, exclusive.
     until: Instant,
-    /// What lies before this instant is done.
+    /// Everything before this instant is done.
     reached: Instant,
-    /// How many attempts (recover) or messages were looked at.
+    /// The number of attempts (`endpoint.recover`) or messages (other kinds) that were looked at.
     looked_at: i64,
-    // The name is the one that the SDKs document.
-    /// How many messages were queued for one more attempt.
+    // Named as in the documentation of the SDKs.
+    /// The number of messages that were queued for one more attempt.
     messages_sent: i64,
-    /// Why the task failed.
+    /// Why the task failed; absent if it did not.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
 
-/// A recover or replay that is worked off in the background.
+/// A recovery or a replay that runs in the background.
 #[derive(Debug, Deserialize, Object, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
@@ -104,6 +108,7 @@ impl From<Model> for BackgroundTaskOut {
             TaskKind::ReplayMissing => BackgroundTaskType::Replay,
             TaskKind::BulkReplay => BackgroundTaskType::BulkReplay,
         };
+        // A finished task is done with its whole period, even if the last row of it lies before the end.
         let reached = match row.status {
             TaskStatus::Finished => row.until_at.max(row.since_at),
             _ => row.reached_at,
@@ -127,7 +132,8 @@ impl From<Model> for BackgroundTaskOut {
     }
 }
 
-/// The tasks that a query names; none where this server makes no such tasks.
+/// Returns a page of the organization's tasks of this kind and in this state; `None` means of any kind or in any state.
+/// The page is empty if this server has no tasks of the kind.
 async fn page(
     store: &Store,
     org_id: &str,
@@ -156,20 +162,20 @@ pub(super) struct BackgroundTasks;
 impl BackgroundTasks {
     /// List background tasks
     ///
-    /// They are kept for 90 days.
+    /// Tasks that have ended are kept for 90 days from their start.
     #[oai(path = "/background-task", method = "get", operation_id = "v1.background-task.list")]
     #[allow(clippy::too_many_arguments)]
     async fn list(
         &self,
         caller: Organization,
         state: Data<&Arc<ApiState>>,
-        /// Only those that stand so.
+        /// Only tasks in this state.
         status: Query<Option<BackgroundTaskStatus>>,
-        /// Only those that do this.
+        /// Only tasks of this kind.
         task: Query<Option<BackgroundTaskType>>,
         limit: Query<Option<Limit>>,
         iterator: Query<Option<String>>,
-        /// Newest first where it is left out.
+        /// Default: descending, newest first.
         order: Query<Option<Ordering>>,
     ) -> Result<Answer<ListOut<BackgroundTaskOut>>, ApiError<Read>> {
         let upwards = ascending(order.0, Ordering::Descending);

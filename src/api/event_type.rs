@@ -1,4 +1,6 @@
-//! Event types over REST. Reads go to store, writes to service.
+//! Event types over REST. Reads go to the store, writes to the service.
+//!
+//! Schemas are documentation: they are checked to be JSON Schemas, and no message is ever checked against one.
 
 use std::sync::Arc;
 
@@ -26,7 +28,7 @@ use crate::store::entity::event_type::Model;
 use crate::store::event_type::{self, Change, Content};
 use crate::store::idempotency::Reply;
 
-/// Bytes of all schemas of one event type, as JSON.
+/// The largest size of all schemas of one event type together, in bytes of JSON.
 const MOST_SCHEMAS: usize = 256 << 10;
 
 /// An event type to create.
@@ -38,19 +40,20 @@ pub struct EventTypeIn {
     name: String,
     #[oai(validator(max_length = 4096))]
     description: String,
-    /// Hidden from lists, and not to be chosen by endpoints.
+    /// Whether it is hidden from lists and refused in the filter of an endpoint. Default: false.
     #[oai(nullable)]
     archived: Option<bool>,
     #[oai(nullable)]
     deprecated: Option<bool>,
-    /// Version to JSON Schema; at most 262144 bytes as JSON.
+    /// JSON Schemas by version; at most 262144 bytes as JSON in all.
     #[oai(nullable)]
     schemas: Option<JsonObject>,
+    /// Tokens of applications see the event type only if they have this flag; null: all of them see it.
     #[oai(nullable)]
     feature_flag: Option<String>,
 }
 
-/// What an event type is to be from now on.
+/// The content of an event type, which replaces all it had before.
 #[derive(Debug, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
@@ -61,14 +64,19 @@ pub struct EventTypeUpdate {
     archived: Option<bool>,
     #[oai(nullable)]
     deprecated: Option<bool>,
-    /// Version to JSON Schema; at most 262144 bytes as JSON.
+    /// JSON Schemas by version; at most 262144 bytes as JSON in all.
     #[oai(nullable)]
     schemas: Option<JsonObject>,
+    /// Tokens of applications see the event type only if they have this flag; null: all of them see it.
     #[oai(nullable)]
     feature_flag: Option<String>,
 }
 
 impl EventTypeUpdate {
+    /// Checks the fields.
+    ///
+    /// # Errors
+    /// `Invalid` names the field.
     fn read(self) -> Result<Content> {
         Ok(Content {
             description: text("description", self.description)?,
@@ -81,6 +89,10 @@ impl EventTypeUpdate {
 }
 
 impl EventTypeIn {
+    /// Checks the fields. Returns the name and the rest.
+    ///
+    /// # Errors
+    /// `Invalid` names the field.
     fn read(self) -> Result<(String, Content)> {
         let name = identifier("name", self.name)?;
         let content = EventTypeUpdate {
@@ -94,7 +106,7 @@ impl EventTypeIn {
     }
 }
 
-/// What to change of an event type; what is absent is kept.
+/// Changes to an event type; an absent field keeps its value.
 #[derive(Debug, Default, Deserialize, Object)]
 #[serde(rename_all = "camelCase", default)]
 #[oai(rename_all = "camelCase")]
@@ -106,7 +118,7 @@ pub struct EventTypePatch {
     archived: Option<bool>,
     #[serde(deserialize_with = "present")]
     deprecated: Option<bool>,
-    /// Version to JSON Schema; at most 262144 bytes as JSON.
+    /// JSON Schemas by version; at most 262144 bytes as JSON in all.
     #[oai(nullable)]
     schemas: MaybeUndefined<JsonObject>,
     #[oai(nullable)]
@@ -114,9 +126,16 @@ pub struct EventTypePatch {
 }
 
 impl EventTypePatch {
+    /// Checks the fields.
+    ///
+    /// # Errors
+    /// `Invalid` names the field.
     fn read(self) -> Result<Change> {
         Ok(Change {
-            description: self.description.map(|it| text("description", it)).transpose()?,
+            description: self
+                .description
+                .map(|description| text("description", description))
+                .transpose()?,
             archived: self.archived,
             deprecated: self.deprecated,
             schemas: change(self.schemas, schemas)?,
@@ -125,6 +144,10 @@ impl EventTypePatch {
     }
 }
 
+/// Checks the schemas of an event type and returns them as JSON text.
+///
+/// # Errors
+/// `Invalid` if they are too large together, or one is nested too deeply or is not a JSON Schema.
 fn schemas(by_version: JsonObject) -> Result<String> {
     let text = serde_json::to_string(&by_version)
         .map_err(|err| Error::internal("a JSON object cannot be written").because(err))?;
@@ -144,7 +167,7 @@ fn feature_flag(value: String) -> Result<String> {
     identifier("featureFlag", value)
 }
 
-/// An event type as it is.
+/// An event type.
 #[derive(Debug, Deserialize, Object, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
@@ -153,7 +176,7 @@ pub struct EventTypeOut {
     description: String,
     archived: bool,
     deprecated: bool,
-    /// Version to JSON Schema; null also where a list was asked for without content.
+    /// JSON Schemas by version; null if there are none, and in a list without `with_content`.
     #[oai(nullable)]
     schemas: Option<JsonText>,
     #[oai(nullable)]
@@ -177,6 +200,7 @@ impl EventTypeOut {
     }
 }
 
+/// Returns the reply to a creation, which is also stored for the idempotency key.
 fn created(row: Model) -> Result<Reply> {
     reply(201, &EventTypeOut::new(row)?)
 }
@@ -187,7 +211,8 @@ pub(super) struct EventTypes;
 impl EventTypes {
     /// List event types
     ///
-    /// With large schemas a page may hold fewer than `limit`; `done` tells whether it is the last.
+    /// If descriptions and schemas are large, a page may hold fewer event types than `limit`; `done` says whether it is
+    /// the last page.
     #[oai(path = "/event-type", method = "get", operation_id = "v1.event-type.list")]
     #[allow(clippy::too_many_arguments)]
     async fn list(
@@ -196,12 +221,12 @@ impl EventTypes {
         state: Data<&Arc<ApiState>>,
         limit: Query<Option<Limit>>,
         iterator: Query<Option<String>>,
-        /// Accepted and ignored: the list is always sorted by name.
+        /// Accepted and ignored: the list is always sorted by name, ascending.
         #[oai(name = "order")]
         _order: Query<Option<Ordering>>,
-        /// Archived ones too.
+        /// Whether archived event types are listed too. Default: false.
         include_archived: Query<Option<bool>>,
-        /// With schemas.
+        /// Whether the response contains schemas. Default: false.
         with_content: Query<Option<bool>>,
     ) -> Result<Answer<ListOut<EventTypeOut>>, ApiError<Read>> {
         let request = ListQuery { limit, iterator }.request(&Iterates::Names, true)?;
@@ -220,7 +245,7 @@ impl EventTypes {
 
     /// Create an event type
     ///
-    /// An archived one of the same name is brought back with the new content.
+    /// If an archived event type has the same name, it is restored with the new content.
     #[oai(path = "/event-type", method = "post", operation_id = "v1.event-type.create")]
     async fn create(
         &self,
@@ -303,7 +328,7 @@ impl EventTypes {
         caller: Organization,
         state: Data<&Arc<ApiState>>,
         event_type_name: Path<String>,
-        /// Remove it for good, instead of archiving it.
+        /// Whether to remove it for good instead of archiving it. Default: false.
         expunge: Query<Option<bool>>,
     ) -> Result<Empty, ApiError<Write>> {
         let expunge = expunge.0.unwrap_or_default();

@@ -1,4 +1,7 @@
-//! Whether this process serves and has its database. No token, for probes and load balancers.
+//! Health over REST: whether the server responds, and whether its database does.
+//!
+//! Takes no token, so that probes and load balancers can ask. `http/probes.rs` has the probes that are not in the API
+//! document.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +17,13 @@ use super::{ApiState, Tag};
 use crate::error::{Error, Result};
 use crate::store::ping;
 
-/// A database that takes longer than this for nothing is not healthy.
+/// How long the database may take to respond to a statement that does nothing.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// The state of a part.
+/// The state of one part of the server.
 #[derive(Debug, Deserialize, Object, Serialize)]
 pub struct HealthStatus {
+    /// Always `ok`: if a part is not healthy, the status of the response is 503.
     status: String,
 }
 
@@ -33,7 +37,7 @@ pub(super) struct Health;
 
 #[OpenApi(prefix_path = "/api/v1", tag = "Tag::Health")]
 impl Health {
-    /// Say whether the server has its database
+    /// Check that the server and its database respond
     #[oai(path = "/health", method = "get", operation_id = "v1.health.get")]
     async fn get(&self, state: Data<&Arc<ApiState>>) -> Result<Answer<HealthOut>, ApiError<Read>> {
         match tokio::time::timeout(DEADLINE, ping(&state.store)).await {
@@ -45,7 +49,7 @@ impl Health {
         Ok(Answer::new(StatusCode::OK, &HealthOut { database })?)
     }
 
-    /// Say that the server answers
+    /// Check that the server responds
     #[oai(path = "/health/ping", method = "get", operation_id = "v1.health.ping")]
     async fn ping(&self) -> Empty {
         Empty

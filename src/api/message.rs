@@ -1,4 +1,7 @@
-//! Messages over REST: the way in, and reads. Payloads pass as the bytes that came.
+//! Messages over REST: sending them, reading them, and removing their payloads.
+//!
+//! A message to send is handed to `service::message`; reads go to the store. A payload is checked but never rewritten:
+//! the bytes that the caller sent are stored, delivered and shown. Must not decide which endpoints want a message.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -33,9 +36,9 @@ use crate::store::idempotency::Key;
 use crate::store::intake::{self, NewMessage};
 use crate::store::{Store, message};
 
-/// Stands for a payload that was not asked for.
+/// The payload in a response if the caller did not ask for it.
 const NOT_ASKED: &str = "{}";
-/// Stands for a payload that is not kept any more.
+/// The payload in a response if the database no longer has it.
 const EXPIRED: &str = r#"{"expired":true}"#;
 
 /// A message to send.
@@ -43,48 +46,50 @@ const EXPIRED: &str = r#"{"expired":true}"#;
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
 pub struct MessageIn {
-    /// It need not be registered.
+    /// The name of an event type; it need not be registered.
     #[oai(validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$"))]
     event_type: String,
-    /// It is delivered byte for byte as it came; nested at most 100 levels deep, without half a surrogate pair and without
-    /// a number beyond the range of a double.
+    /// Delivered byte for byte as it came, unless `transformationsParams` has a `rawPayload`. Nested at most 100 levels
+    /// deep, without half a surrogate pair and without a number beyond the range of a double.
     #[serde(alias = "data")]
     payload: JsonText,
-    /// The caller's own identifier: for 7 days no other message of the application may have the same (409).
+    /// The caller's own identifier. For 7 days another message of the application with the same one is refused (409).
     #[oai(
         nullable,
         validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$")
     )]
     event_id: Option<String>,
-    /// 1 to 5.
+    /// 1 to 5 channels, by which endpoints can filter.
     #[oai(nullable, validator(min_items = 1, max_items = 5))]
     channels: Option<Vec<String>>,
-    /// Makes this application where the path names none; its `uid` must be the one in the path. Ignored where there is one.
+    /// The application to create if the path names one that does not exist; its `uid` must be the one in the path.
+    /// Ignored if it exists.
     #[serde(default, deserialize_with = "object")]
     #[oai(nullable)]
     application: Option<ApplicationIn>,
     #[serde(default, deserialize_with = "object")]
     #[oai(nullable)]
     transformations_params: Option<TransformationsParams>,
-    /// Days that the payload is kept: 5 to 90, 90 where it is left out.
+    /// The number of days for which the payload is kept: 5 to 90. Default: 90.
     #[oai(nullable, validator(minimum(value = "5"), maximum(value = "90")))]
     payload_retention_period: Option<i64>,
 }
 
-/// How a message departs from JSON.
+/// How the delivered request differs from `payload` as JSON.
 #[derive(Debug, Default, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
 pub struct TransformationsParams {
-    /// Delivered byte for byte instead of `payload`, JSON or not.
+    /// Delivered byte for byte instead of `payload`; it need not be JSON.
     #[oai(nullable)]
     raw_payload: Option<String>,
-    /// `content-type` is that of the delivery, `application/json` where it is left out; others are ignored.
+    /// `content-type` is the content type of the delivery. Default: `application/json`. Other headers are ignored.
     #[oai(nullable)]
     headers: Option<BTreeMap<String, String>>,
 }
 
 impl TransformationsParams {
+    /// Returns the value of `content-type`, in whatever case its name is written.
     fn content_type(headers: Option<BTreeMap<String, String>>) -> Option<String> {
         let mut headers = headers.unwrap_or_default().into_iter();
         let found = headers.find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
@@ -93,7 +98,11 @@ impl TransformationsParams {
 }
 
 impl MessageIn {
-    /// The message, the application that it brings along, and its payload as it is answered.
+    /// Checks the message. Returns it, the application to create if it does not exist yet, and the payload as the
+    /// response shows it.
+    ///
+    /// # Errors
+    /// As [`Draft::check`], and `Invalid` for a field of the application.
     fn read(
         mut self,
         org_id: String,
@@ -111,6 +120,7 @@ impl MessageIn {
         Ok((self.draft(org_id, app, key).check()?, application, shown))
     }
 
+    /// Returns the message as the service checks it. `app` is the id or uid in the path.
     fn draft(self, org_id: String, app: String, key: Option<Key>) -> Draft {
         let extra = self.transformations_params.unwrap_or_default();
         Draft {
@@ -128,7 +138,7 @@ impl MessageIn {
     }
 }
 
-/// A message as it is.
+/// A message.
 #[derive(Debug, Deserialize, Object, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
@@ -139,8 +149,8 @@ pub struct MessageOut {
     event_id: Option<String>,
     #[oai(nullable)]
     channels: Option<Vec<String>>,
-    /// `{}` where it was not asked for, `{"expired":true}` where it is not kept any more, `{"rawPayload": "…"}` where what
-    /// is delivered is no JSON object.
+    /// `{}` if it was not asked for, `{"expired":true}` if it is no longer kept, `{"rawPayload": "…"}` if what is
+    /// delivered is not a JSON object or breaks a rule of `payload`.
     payload: JsonText,
     timestamp: Instant,
 }
@@ -157,7 +167,8 @@ impl MessageOut {
         }
     }
 
-    /// A message on its way into the intake, which is yet to give it its id and instant.
+    /// Returns a message that is about to enter the intake. The intake sets its id and its timestamp; until then they
+    /// are empty.
     fn draft(message: &NewMessage, payload: JsonText) -> Self {
         let channels = &message.channels;
         Self {
@@ -170,7 +181,7 @@ impl MessageOut {
         }
     }
 
-    /// A message as it is stored.
+    /// Returns a message that is stored. Reads its payload if `with_content` is true.
     async fn stored(store: &Store, row: Model, with_content: bool) -> Result<Self> {
         let mut contents = match with_content {
             true => message::list_contents(store, &row.app_id, [row.id.as_str()]).await?,
@@ -181,7 +192,7 @@ impl MessageOut {
     }
 }
 
-/// What stands in an answer for a payload.
+/// Returns the payload as a response shows it. `kept` is the stored body; `None` means it is gone or was not read.
 pub(super) fn payload(kept: Option<String>, with_content: bool) -> Result<JsonText> {
     match (kept, with_content) {
         (Some(text), _) => shown(&text),
@@ -190,7 +201,8 @@ pub(super) fn payload(kept: Option<String>, with_content: bool) -> Result<JsonTe
     }
 }
 
-/// A body as a reader meets it, who expects an object, and one that it can parse: what is none is put into one.
+/// Returns a body as a response shows it: always a JSON object that a client can parse. A body that is none is shown as
+/// the text `rawPayload` of one.
 fn shown(body: &str) -> Result<JsonText> {
     match serde_json::from_str::<&RawValue>(body) {
         Ok(raw) if raw.get().starts_with('{') && check_payload(body).is_ok() => Ok(JsonText(raw.to_owned())),
@@ -198,8 +210,10 @@ fn shown(body: &str) -> Result<JsonText> {
     }
 }
 
-/// Hands a message to the service; what is answered to it, also where an earlier request had brought it. `shown` is its
-/// payload, if that is to be answered.
+/// Hands a message to the service and returns it for the response. `shown` is its payload; `None` means the response
+/// does not show it.
+///
+/// If an earlier request with the same idempotency key has stored the message, returns that message as it is stored.
 pub(super) async fn send(
     state: &ApiState,
     message: Box<NewMessage>,
@@ -211,12 +225,14 @@ pub(super) async fn send(
     let mut out = MessageOut::draft(&message, shown);
     let accepted = service::message::create(&state.store, &state.intake, message, application).await?;
     if accepted.replayed {
+        // Boxed, since it is rare: otherwise the future of every request would have room for it.
         return Box::pin(replayed(&state.store, &accepted, with_content)).await;
     }
     (out.id, out.timestamp) = (accepted.message_id, Instant(accepted.created_at));
     Ok(out)
 }
 
+/// Reads the message that an earlier request with the same idempotency key has stored.
 async fn replayed(store: &Store, accepted: &intake::Accepted, with_content: bool) -> Result<MessageOut> {
     let row = message::get(store, &accepted.app_id, &accepted.message_id).await?;
     MessageOut::stored(store, row, with_content).await
@@ -228,14 +244,15 @@ pub(super) struct Messages;
 impl Messages {
     /// Send a message
     ///
-    /// It is stored durably before the answer, and delivered to every endpoint of the application that wants it.
+    /// The message is stored durably before the response, and then delivered at least once to every endpoint of the
+    /// application that wants it.
     #[oai(path = "/app/:app_id/msg", method = "post", operation_id = "v1.message.create")]
     async fn create(
         &self,
         caller: Organization,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
-        /// Answer with the payload; true where it is left out.
+        /// Whether the response contains the payload. Default: true.
         with_content: Query<Option<bool>>,
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
         body: Body<MessageIn>,
@@ -245,7 +262,8 @@ impl Messages {
         let (message, application, shown) = body.0.read(caller.0.org_id, app_id.0, key)?;
         let shown = with_content.then_some(shown);
         if let Some(JsonText(shown)) = &shown {
-            // The message takes along what is reserved for the body.
+            // The text to show is a second copy of the payload. The reservation of the body does not cover both: the
+            // message takes it along into the intake.
             request::reserve_large(shown.get().len()).await?;
         }
         let out = send(&state, message, application, shown).await?;
@@ -254,7 +272,7 @@ impl Messages {
 
     /// List messages
     ///
-    /// With large payloads a page may hold fewer than `limit`; `done` tells whether it is the last.
+    /// If payloads are large, a page may hold fewer messages than `limit`; `done` says whether it is the last page.
     #[oai(path = "/app/:app_id/msg", method = "get", operation_id = "v1.message.list")]
     #[allow(clippy::too_many_arguments)]
     async fn list(
@@ -264,15 +282,15 @@ impl Messages {
         app_id: Path<String>,
         limit: Query<Option<Limit>>,
         iterator: Query<Option<String>>,
-        /// Only those on this channel.
+        /// Only messages on this channel.
         channel: Query<Option<String>>,
-        /// Only those before this instant.
+        /// Only messages from before this instant.
         before: Query<Option<Instant>>,
-        /// Only those after this instant.
+        /// Only messages from after this instant.
         after: Query<Option<Instant>>,
-        /// Answer with payloads; true where it is left out.
+        /// Whether the response contains payloads. Default: true.
         with_content: Query<Option<bool>>,
-        /// Only those of these types: comma-separated, or repeated.
+        /// Only messages of these types: comma-separated, or as a repeated parameter.
         event_types: EventTypes,
     ) -> Result<Answer<ListOut<MessageOut>>, ApiError<Read>> {
         let list = ListQuery { limit, iterator };
@@ -306,7 +324,7 @@ impl Messages {
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         msg_id: Path<String>,
-        /// Answer with the payload; true where it is left out.
+        /// Whether the response contains the payload. Default: true.
         with_content: Query<Option<bool>>,
     ) -> Result<Answer<MessageOut>, ApiError<Read>> {
         let app = caller.application(&state.store, &app_id.0).await?;
@@ -317,7 +335,7 @@ impl Messages {
 
     /// Remove a message's payload
     ///
-    /// For good; the message and its attempts stay, and what was still to be sent of it is not sent any more.
+    /// It is removed for good. The message and its attempts stay; deliveries of it that still wait are not sent.
     #[oai(
         path = "/app/:app_id/msg/:msg_id/content",
         method = "delete",

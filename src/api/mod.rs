@@ -1,5 +1,10 @@
-//! HTTP in: poem-openapi resources, auth, paging, errors and the API document. Reads go to store, writes to service.
-//! Must not: decide rules, write rows. Called by app, cli (the document) and the tests.
+//! HTTP in: the REST resources, authentication, paging, errors, the pages and the API document.
+//!
+//! A resource is a type whose methods are the operations of one group, described by poem-openapi attributes. It reads
+//! rows from the store and hands writes to the service. The doc comments of its operations, parameters and bodies are
+//! also the descriptions in the API document, so they are written for the users of the API.
+//!
+//! Must not decide rules (the domain does) or write rows (the service does).
 
 mod application;
 mod attempt;
@@ -23,7 +28,7 @@ pub use http::probes::{Probes, probe_routes};
 pub use http::routes::routes;
 pub use state::ApiState;
 
-/// All operations, in the order of the document.
+/// The resources of the API, in the order in which the document lists their operations.
 type Operations = (
     application::Applications,
     event_type::EventTypes,
@@ -41,29 +46,29 @@ type Operations = (
     health::Health,
 );
 
-/// The groups of the document.
+/// The groups into which the API document sorts the operations.
 #[derive(poem_openapi::Tags)]
 enum Tag {
-    /// An application is one customer of yours: what its endpoints get is sent to it.
+    /// An application is one of your customers. It has endpoints, and you send messages to it.
     Application,
-    /// What may happen in your product: a filter of endpoints, and documentation for your customers.
+    /// Kinds of events in your product. Endpoints filter by them, and they are documentation for your customers.
     #[oai(rename = "Event Type")]
     EventType,
-    /// Where an application receives its messages.
+    /// URLs at which an application receives its messages.
     Endpoint,
-    /// What is sent.
+    /// Payloads that are sent to the endpoints of an application.
     Message,
-    /// What was tried, and what was answered.
+    /// Requests that were made to deliver messages to endpoints, and the answers to them.
     #[oai(rename = "Message Attempt")]
     MessageAttempt,
-    /// Endpoints of yours that are told what happens to those of your applications.
+    /// Endpoints of your own that are notified of what happens to the endpoints and messages of your applications.
     #[oai(rename = "Operational Webhook")]
     OperationalWebhook,
-    /// Many messages again, in the background.
+    /// Many messages that are sent to an endpoint again, in the background.
     #[oai(rename = "Background Task")]
     BackgroundTask,
-    /// Tokens for an application's own people.
+    /// Tokens with which the people of an application use this API and the portal page.
     Authentication,
-    /// Probes.
+    /// Probes, which need no token.
     Health,
 }

@@ -1,4 +1,6 @@
-//! What the API works with; app puts it together.
+//! The parts and settings that all handlers of the API share.
+//!
+//! They are put together once, when the process starts, and handed to `http::routes`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,24 +12,25 @@ use crate::store::Store;
 use crate::store::intake::Intake;
 
 pub struct ApiState {
+    /// The database. `http::routes` limits it to the connections of the API.
     pub store: Store,
-    /// Counts the requests, and tells whether this process is ready.
+    /// Counters of the requests, and whether this process is ready.
     pub probes: Arc<Probes>,
-    /// Where accepted messages go.
+    /// The queue in which accepted messages wait for the transaction that stores them.
     pub intake: Intake,
-    /// Which endpoint URLs are refused at once.
+    /// The rules for URLs of endpoints. A URL that breaks one is refused before it is stored.
     pub targets: TargetPolicy,
-    /// Where browsers reach this server, without a slash at its end.
+    /// The URL at which browsers reach this server, without a trailing slash.
     pub public_url: String,
-    /// A token that works without a row.
+    /// A token from the configuration, which needs no row. `None` means only tokens in the database are valid.
     pub admin: Option<AdminToken>,
-    /// How long a request's body may take to arrive.
+    /// The time that the body of a request may take to arrive.
     pub body_deadline: Duration,
-    /// Endpoints of one application.
+    /// The largest number of endpoints of one application.
     pub most_endpoints: u32,
 }
 
 impl ApiState {
-    /// The deadline of a body, where the operator names no other.
+    /// The deadline of a body if the operator sets no other.
     pub const BODY_DEADLINE: Duration = Duration::from_secs(30);
 }

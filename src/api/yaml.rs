@@ -1,16 +1,17 @@
-//! A JSON value as YAML in block style. Texts stay quoted as in JSON, which YAML 1.2 reads. Called by openapi.
+//! Writes a JSON value as YAML in block style, for the API document. Strings stay quoted as in JSON, which is YAML 1.2.
 
 use std::fmt::Write;
 
 use serde_json::Value;
 
+/// Returns the value as YAML.
 pub(super) fn to_yaml(value: &Value) -> String {
     let mut text = String::new();
     block(value, 0, &mut text);
     text
 }
 
-/// A value that begins on a line of its own.
+/// Appends a value that begins on a line of its own.
 fn block(value: &Value, depth: usize, text: &mut String) {
     match value {
         Value::Object(object) => {
@@ -31,7 +32,7 @@ fn block(value: &Value, depth: usize, text: &mut String) {
     }
 }
 
-/// A value after `key:` or `-`: scalars and empty collections on the same line.
+/// Appends a value after `key:` or `-`: scalars and empty collections on the same line, others on the lines below.
 fn after_mark(value: &Value, depth: usize, text: &mut String) {
     let nested = match value {
         Value::Object(object) => !object.is_empty(),
@@ -46,6 +47,7 @@ fn after_mark(value: &Value, depth: usize, text: &mut String) {
     }
 }
 
+/// Returns a key as it is if it has only letters, and quoted if not: `200` would be a number.
 fn plain_or_quoted(key: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphabetic();
     match !key.is_empty() && key.bytes().all(plain) {

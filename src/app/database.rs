@@ -1,5 +1,8 @@
-//! Opens the database by the settings: which one, when it answers, with which key. Must not query or migrate it.
-//! Called by app and, for an operator's command, by cli.
+//! Opens the database that the settings name, waits until it answers, and takes the encryption key into use.
+//!
+//! On Postgres the key must be given. On SQLite it may be a file beside the database instead, which is made at the
+//! first start and never made again once the database is written with it. Must not query the database by SQL of its
+//! own, and must not migrate it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,13 +20,15 @@ use crate::store::{ANSWER_DEADLINE, ConnectOptions, Hold, Store, sqlite_path};
 
 /// How long an operator's command waits for the database to come up.
 pub const COMMAND_PATIENCE: Duration = Duration::from_secs(30);
+/// The pause between two tries doubles from the first to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Waits until the database answers, at most for `patience`. Returns which database it is, with its version.
+/// Waits until the database answers, at most for `patience`; `None` means without a limit. Returns the database's kind
+/// and version, for the log.
 ///
 /// # Errors
-/// `Config` when waiting will not help, `Database` when `patience` is over.
+/// `Config` if waiting cannot help, `Database` if `patience` is over.
 pub async fn reach(store: &Store, patience: Option<Duration>) -> Result<String> {
     let clock = store.clock();
     let begun = clock.monotonic();
@@ -56,10 +61,11 @@ pub async fn reach(store: &Store, patience: Option<Duration>) -> Result<String> 
     }
 }
 
-/// The database for an operator's command, beside a `serve` that may be running.
+/// Opens the database for an operator's command, beside a `serve` that may be running.
 ///
 /// # Errors
-/// `Config` when there is none, or its schema does not fit this program.
+/// `Config` if there is no database, or if its schema does not fit this program; `Database` if it does not answer
+/// within [`COMMAND_PATIENCE`].
 pub async fn open_beside(settings: &DatabaseSettings) -> Result<Store> {
     let store = Store::open_as(Hold::Beside, &connect_options(settings)?, Clock::system()).await?;
     reach(&store, Some(COMMAND_PATIENCE)).await?;
@@ -67,8 +73,10 @@ pub async fn open_beside(settings: &DatabaseSettings) -> Result<Store> {
     Ok(store)
 }
 
+/// Returns the options of the store from the settings.
+///
 /// # Errors
-/// `Config` when a setting is given twice, or its file cannot be read.
+/// `Config` if a setting is given twice, if its file cannot be read, or if the URL is wrong.
 pub fn connect_options(settings: &DatabaseSettings) -> Result<ConnectOptions> {
     Ok(ConnectOptions {
         url: settings.url()?.expose().to_owned(),
@@ -79,7 +87,7 @@ pub fn connect_options(settings: &DatabaseSettings) -> Result<ConnectOptions> {
     })
 }
 
-/// The same for what changes the schema, which may have a URL of its own.
+/// Returns the options of a store that changes the schema, which may have a URL of its own.
 ///
 /// # Errors
 /// `Config` as for [`connect_options`].
@@ -94,17 +102,21 @@ pub fn migrate_options(database: &DatabaseSettings, migrations: &MigrateSettings
     })
 }
 
-/// Takes the encryption key into use, or both: what is given, or what is kept beside an SQLite file.
+/// Takes the encryption key into use, and the former one while it is rotated: those of the settings, or those of the
+/// file beside an SQLite database.
 ///
 /// # Errors
-/// `Config` when there is none, or it is not the one that the database was written with.
+/// `Config` if there is no key, or if it is not the key that the database was written with.
 pub async fn unlock(store: &Store, options: &ConnectOptions, settings: &KeySettings) -> Result<()> {
     let (keys, _) = find_keys(store, options, settings).await?;
     store.unlock(encryption_keys(&keys)?).await
 }
 
-/// Takes both keys into use to replace one by the other. Where the key is kept beside an SQLite file a new one is made
-/// and put above it; to end the rotation, give what this answers to [`drop_former_key`].
+/// Takes the new and the former key into use, so that the former one can be replaced.
+///
+/// If the key is kept in a file beside an SQLite database and is not being rotated yet, a new key is made and put above
+/// it. Returns the path of that file, which the caller gives to [`drop_former_key`] to end the rotation; `None` means
+/// that a setting gives the keys.
 ///
 /// # Errors
 /// `Config` as for [`unlock`].
@@ -123,10 +135,10 @@ pub async fn unlock_to_rotate(
     Ok(file)
 }
 
-/// Leaves the newest key in the file alone.
+/// Removes the former key from the file at `path` and leaves the newest one.
 ///
 /// # Errors
-/// `Config` when it cannot be read or written.
+/// `Config` if the file cannot be read or written.
 pub fn drop_former_key(path: &Path) -> Result<()> {
     let keys = Rotating {
         former: None,
@@ -135,15 +147,16 @@ pub fn drop_former_key(path: &Path) -> Result<()> {
     replace_keys(path, &keys)
 }
 
-/// Puts `keys` in the place of what the file at `path` holds.
+/// Replaces the content of the file at `path` by `keys`.
 ///
 /// # Errors
-/// `Config` when it cannot be written.
+/// `Config` if the file cannot be written.
 pub fn replace_keys(path: &Path, keys: &Rotating) -> Result<()> {
     replace(path, &keys.to_lines())
         .map_err(|err| Error::config(format!("cannot write the key file {}", path.display())).because(err))
 }
 
+/// Derives the keys that seal and open from the texts of the settings.
 fn encryption_keys(keys: &Rotating) -> Result<EncryptionKeys> {
     let key = |text: &Secret| Encryptor::new(text.expose()).map_err(Error::config);
     Ok(EncryptionKeys::new(
@@ -152,14 +165,14 @@ fn encryption_keys(keys: &Rotating) -> Result<EncryptionKeys> {
     ))
 }
 
-/// Where an SQLite database's encryption key is kept when no setting gives it.
+/// Returns the path at which an SQLite database's encryption key is kept if no setting gives one.
 pub fn key_file(database: &Path) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
     name.push(".key");
     PathBuf::from(name)
 }
 
-/// The keys, and the file beside the database in which they are kept.
+/// Finds the keys, and the file beside the database that they were read from; `None` means that a setting gives them.
 async fn find_keys(
     store: &Store,
     options: &ConnectOptions,
@@ -178,6 +191,7 @@ async fn find_keys(
     }
 }
 
+/// Reads the keys in the file at `path`, which is made if it is missing and the database never had a key.
 async fn keys_beside(store: &Store, path: &Path) -> Result<Rotating> {
     if !path.exists() {
         if store.is_keyed().await? {

@@ -1,5 +1,7 @@
-//! The listener for probes and metrics: there before the database is, until the process ends. Must not be reached through a
-//! proxy: it asks for no token. Called by app.
+//! Runs the listener for probes and metrics.
+//!
+//! It listens before the database answers, so that a probe can see a start that waits, and until the process ends. It
+//! asks for no token: the public proxy must not lead to it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use crate::api::{Probes, probe_routes};
 use crate::error::{Error, Result};
 use crate::loops::Loops;
 
-/// A few probes and scrapers; their requests have no body, and a page of metrics is some 20 kB.
+/// Enough for a few probes and scrapers. Their requests have no body, and a page of metrics has some 20 kB.
 const LIMITS: Limits = Limits {
     connections: 64,
     request: Duration::from_secs(10),
@@ -22,24 +24,24 @@ const LIMITS: Limits = Limits {
     silence: Duration::from_secs(75),
 };
 
-/// Answers at `wanted` from now on.
+/// Serves probes and metrics at `wanted` from now on, in a loop of its own.
 ///
 /// # Errors
-/// `Config` when it cannot listen there.
+/// `Config` if the process cannot listen there.
 pub async fn listen(wanted: SocketAddr, probes: &Arc<Probes>, loops: &Loops) -> Result<()> {
     let cannot = |err| Error::config(format!("cannot listen on {wanted} (POSTRIDER_METRICS_LISTEN)")).because(err);
     let listener = TcpListener::bind(wanted).await.map_err(cannot)?;
     let address = listener.local_addr().unwrap_or(wanted);
     tracing::info!(%address, "probes and metrics");
     let routes = probe_routes(probes);
-    // It is not stopped: the end of the process is its end.
+    // The token is never cancelled: the listener ends with the process.
     loops.spawn(
         "listener for probes and metrics",
         &CancellationToken::new(),
         async move {
             let serving = listener::serve(listener, LIMITS, routes, std::future::pending(), Duration::ZERO);
             if let Err(err) = serving.await {
-                tracing::error!(%err, "probes and metrics are not answered any more");
+                tracing::error!(%err, "probes and metrics are no longer answered");
             }
         },
     );

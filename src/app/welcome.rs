@@ -1,4 +1,6 @@
-//! What a first start says to the person who started it. Called by app, once, when everything is ready.
+//! Greets the operator at a first start, once everything is ready.
+//!
+//! A token is printed only if it cannot end up in a log: see `greet`. Must not write a token to the log.
 
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,9 +12,11 @@ use crate::service;
 use crate::store::entity::organization;
 use crate::store::{self, Backend, PageRequest, Store};
 
-/// On a new SQLite database without a configured token, started in a terminal: makes a token and prints it, once, with the
-/// commands that send a first webhook. Elsewhere what is printed is kept, as in the log of a container, and on Postgres
-/// several processes start: so it says how a token is made.
+/// Makes a token and prints it once, with the commands that send a first webhook, if the database is a new SQLite file,
+/// no token is configured and standard output is a terminal.
+///
+/// In all other cases it logs how a token is made: output that is not a terminal is kept, as in the log of a container,
+/// and on Postgres several processes may start at once.
 pub async fn greet(
     store: &Store,
     organization: &organization::Model,
@@ -36,14 +40,16 @@ pub async fn greet(
     Ok(())
 }
 
-/// Whether what is printed is seen and not kept. The first process of a container may have a terminal, which is logged too.
+/// Returns whether printed text reaches a screen and no log. The first process of a container may have a terminal, but
+/// its output is logged too.
 fn is_seen_by_a_person() -> bool {
     io::stdout().is_terminal() && std::process::id() != 1
 }
 
-/// Nobody has made a token or an application, or another organization than the one that is always there.
+/// Returns whether the database is unused: it has no token, no application, and no organization besides the default
+/// one.
 async fn is_new(store: &Store, organization: &organization::Model) -> Result<bool> {
-    let one = PageRequest {
+    let first_only = PageRequest {
         limit: 1,
         after: None,
         backwards: false,
@@ -51,13 +57,13 @@ async fn is_new(store: &Store, organization: &organization::Model) -> Result<boo
     };
     Ok(store::organization::list(store, "", 2).await?.len() <= 1
         && store::token::list(store, &organization.id, "", 1).await?.is_empty()
-        && store::application::list(store, &organization.id, &one)
+        && store::application::list(store, &organization.id, &first_only)
             .await?
             .rows
             .is_empty())
 }
 
-/// What reaches a server that listens there from the same machine.
+/// Returns the URL at which a server that listens at `address` is reached from the same machine.
 pub fn url_of(address: SocketAddr) -> String {
     let mut address = address;
     match address.ip() {
@@ -68,6 +74,7 @@ pub fn url_of(address: SocketAddr) -> String {
     format!("http://{address}")
 }
 
+/// Returns the greeting: the token, and three commands that create an application, an endpoint and a message.
 fn first_webhook(server: &str, token: &str, targets: &TargetPolicy) -> String {
     let note = if targets.allows(Ipv4Addr::LOCALHOST.into()) {
         ""
@@ -80,7 +87,7 @@ fn first_webhook(server: &str, token: &str, targets: &TargetPolicy) -> String {
         format!("curl -H 'authorization: Bearer {token}' -H 'content-type: application/json' {server}/api/v1/app");
     format!(
         r#"
-Postrider has made a new database, and a token for it. The token is shown this once; `app token create` makes others.
+Postrider has made a new database and a token for it. The token is shown only once; `app token create` makes others.
 
   {token}
 
@@ -98,7 +105,7 @@ have, and send from another terminal.{note}
     )
 }
 
-/// A terminal that has gone is no reason not to serve.
+/// Prints the greeting. If the terminal is gone, logs that and lets the process serve.
 fn print(text: &str) {
     let mut out = io::stdout().lock();
     if let Err(err) = writeln!(out, "{text}").and_then(|()| out.flush()) {

@@ -1,4 +1,8 @@
-//! `app backup`: an SQLite database and its encryption key, copied while it is served. Called by cli.
+//! `app backup`: copies an SQLite database and its encryption key while the database is served.
+//!
+//! Each copy is written under the name FILE.part and gets its own name only when it is complete and on the disk. If
+//! anything fails, neither copy is left. A copy and a key that do not belong together must not be published, nor must
+//! an existing file be replaced.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -20,7 +24,7 @@ use crate::store::{Hold, Store, sqlite_path};
 #[derive(Args)]
 #[command(after_help = NOTES)]
 pub struct Arguments {
-    /// The file to write; its folder is made where only that is missing. Neither it nor FILE.key may be there yet
+    /// The file to write; its folder is made if only that one is missing. Neither FILE nor FILE.key may exist yet
     #[arg(value_name = "FILE", value_parser = absolute_path())]
     file: PathBuf,
 
@@ -32,16 +36,18 @@ pub struct Arguments {
 }
 
 const NOTES: &str = "\
-An SQLite database is copied as it is at one instant, while `app serve` goes on; what was answered before is in it. The
-encryption key goes beside it, to FILE.key, unless a setting gives it: then keep that too. Both are the owner's alone.
+Copies an SQLite database as it is at one instant, while `app serve` runs; everything that was accepted before is in the
+copy. The encryption key is copied to FILE.key, unless a setting gives it: then keep that too. Only their owner can read
+the copies.
 
-To restore, stop `app serve`, and put both in place of all that is left of the old database:
+To restore, stop `app serve`, and replace all that is left of the old database by both copies:
   rm -f data/postrider.sqlite data/postrider.sqlite-wal data/postrider.sqlite-shm
   cp FILE data/postrider.sqlite
   cp FILE.key data/postrider.sqlite.key
 
 Postgres is backed up by pg_dump; in the Compose stack by `docker compose run --rm backup`.";
 
+/// Makes the backup. SIGTERM and SIGINT end it in order, so that no draft is left.
 pub async fn run(arguments: Arguments) -> Result<()> {
     let stopped = |err| Error::internal("cannot listen for signals").because(err);
     let mut terminate = signal(SignalKind::terminate()).map_err(stopped)?;
@@ -54,7 +60,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
 }
 
 fn interrupted() -> Error {
-    Error::config("interrupted: there is no backup")
+    Error::config("interrupted: no backup was made")
 }
 
 async fn back_up(arguments: &Arguments) -> Result<()> {
@@ -76,12 +82,13 @@ async fn back_up(arguments: &Arguments) -> Result<()> {
     let key_copy = Draft::of(&key_file)?;
 
     let store = Store::open_as(Hold::Beside, &options, Clock::system()).await?;
+    // Read before and after the copy: if both are the same, no rotation ended in between, and the key opens the copy.
     let key = key_beside.as_deref().map(read_key).transpose()?;
     backup::copy(&store, &copy.path).await?;
     store.close().await;
     if key != key_beside.as_deref().map(read_key).transpose()? {
         return Err(Error::config(
-            "the encryption key was changed meanwhile: there is no backup, try again",
+            "the encryption key was replaced meanwhile: no backup was made, try again",
         ));
     }
     if let Some(key) = &key {
@@ -103,14 +110,19 @@ async fn back_up(arguments: &Arguments) -> Result<()> {
     })
 }
 
-/// A file on its way to its name. Dropped before, nothing of it is left.
+/// A file that is being written and does not have its name yet. Dropping it removes it, unless it was published.
 struct Draft {
+    /// The name that it gets when it is published.
     name: PathBuf,
+    /// Where it is until then.
     path: PathBuf,
 }
 
 impl Draft {
-    /// Empty, for the owner alone. While it is there nobody else writes a file of this name.
+    /// Creates an empty draft that only its owner can read. While it exists, no other backup can write the file `name`.
+    ///
+    /// # Errors
+    /// `Config` if the file `name` or its draft exists, or cannot be written.
     fn of(name: &Path) -> Result<Self> {
         let path = with_suffix(name, ".part");
         let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
@@ -141,7 +153,7 @@ impl Draft {
         written.map_err(|err| cannot_write(&self.path, err))
     }
 
-    /// Durable, and under its name.
+    /// Flushes the file to the disk and gives it its name.
     fn publish(&self) -> Result<()> {
         let published = File::open(&self.path)
             .and_then(|file| file.sync_all())
@@ -157,7 +169,8 @@ impl Drop for Draft {
     }
 }
 
-/// Makes the folder that `file` goes to, but not the one that it is in: that would be a name misspelt.
+/// Makes the folder of `file` if it is missing, but not that folder's parent: if that is missing too, the path is
+/// probably misspelt.
 fn make_folder(file: &Path) -> Result<()> {
     let folder = folder_of(file);
     if folder.is_dir() {

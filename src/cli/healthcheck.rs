@@ -1,4 +1,6 @@
-//! `app healthcheck`: what a container without a shell or curl asks itself. Called by cli.
+//! `app healthcheck`: asks the server on this machine whether it lives, for containers that have no shell and no curl.
+//!
+//! Must not open the database or read any setting but the listening address.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -8,11 +10,13 @@ use crate::error::{Error, Result};
 
 const DEADLINE: Duration = Duration::from_secs(3);
 
-/// Asks the server that listens at `listen`, over loopback where it listens everywhere, whether it lives. Not whether it
-/// has its database: a process that is ended for that comes back to the same database, without what it was doing.
+/// Asks the server that listens at `listen` whether it lives; over loopback if it listens on all addresses.
+///
+/// It does not ask for the database: a process that is ended because its database is away comes back to the same
+/// database, and has lost what it had in flight.
 ///
 /// # Errors
-/// `Unavailable` when it does not answer in 3 s, or not with a success.
+/// `Unavailable` if the server does not respond within 3 s, or not with a success.
 pub fn run(listen: SocketAddr) -> Result<()> {
     let mut address = listen;
     match listen.ip() {
@@ -29,7 +33,7 @@ pub fn run(listen: SocketAddr) -> Result<()> {
     }
 }
 
-/// The status line.
+/// Requests `/livez` and returns the status line of the response.
 fn ask(address: SocketAddr) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, DEADLINE)?;
     stream.set_read_timeout(Some(DEADLINE))?;

@@ -1,4 +1,6 @@
-//! `app migrate`: changes the schema, or shows where it stands. Called by cli.
+//! `app migrate`: changes the database's schema, or shows which migrations are applied.
+//!
+//! The migrations themselves are in `migration/`. Must not need the encryption key.
 
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::store::database::schema::{self, Change, StepState};
 use crate::store::{ConnectOptions, Hold, Store, sqlite_path};
 
-/// How long a migration waits for another one of the same SQLite file.
+/// How long a migration up waits until another process releases the same SQLite file.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
@@ -21,11 +23,11 @@ pub struct Arguments {
     #[arg(value_enum, default_value_t = Action::Up)]
     action: Action,
 
-    /// How many migrations `down` takes back
+    /// How many migrations `down` reverts
     #[arg(long, env = "POSTRIDER_MIGRATE_STEPS", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     steps: u32,
 
-    /// Says that losing everything in the database is meant: fresh and refresh need it
+    /// Confirm that everything in the database is to be deleted: fresh and refresh need it
     #[arg(long)]
     yes: bool,
 
@@ -38,21 +40,21 @@ pub struct Arguments {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Action {
-    /// Apply what is pending; any number of processes may do it at once
+    /// Apply the pending migrations; any number of processes may do it at once
     Up,
-    /// Take the last migration back, with the data that only it has a place for
+    /// Revert the last migration, and lose the data that only its schema can hold
     Down,
-    /// List the migrations and which of them are applied
+    /// List the migrations and whether each is applied
     Status,
-    /// Drop every table of the database, also those of others, and migrate up
+    /// Drop every table of the database, also those of other programs, and migrate up
     Fresh,
-    /// Take all migrations back and apply them again; other tables stay
+    /// Revert all migrations and apply them again; other tables stay
     Refresh,
 }
 
 const NOTES: &str = "\
-Processes that serve an older version keep working while and after a newer one migrates Postgres, unless the newest
-migration says otherwise. An SQLite file is changed only while no process serves it: `app serve` migrates by itself.";
+Processes of an older version keep working while a newer one migrates Postgres, and afterwards, unless the newest
+migration says otherwise. An SQLite file is changed only while no process serves it; `app serve` migrates it itself.";
 
 pub async fn run(arguments: Arguments) -> Result<()> {
     let options = app::migrate_options(&arguments.database, &arguments.migrations)?;
@@ -80,7 +82,10 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     say(if changed { "migrated" } else { "nothing to do" })
 }
 
-/// `None` when a look beside a running `serve` shows that there is nothing to do.
+/// Opens the database to change its schema.
+///
+/// `None` means that there is nothing to do. On SQLite that is found out beside a running `serve`, which holds the
+/// file, so that `migrate` succeeds on a database that is up to date and served.
 async fn open_to_change(options: &ConnectOptions, change: Change) -> Result<Option<Store>> {
     if change == Change::Up && sqlite_path(&options.url).is_some_and(|path| path.exists()) {
         let store = Store::open_as(Hold::Beside, options, Clock::system()).await?;
@@ -90,7 +95,8 @@ async fn open_to_change(options: &ConnectOptions, change: Change) -> Result<Opti
             return Ok(None);
         }
     }
-    // Several may migrate up at once; everything else is one person's decision.
+    // Replicas that start together may all migrate up, and wait for each other. Every other change is refused at once
+    // if another process uses the file.
     let hold = if change == Change::Up {
         Hold::AloneWithin(PATIENCE)
     } else {
@@ -101,6 +107,7 @@ async fn open_to_change(options: &ConnectOptions, change: Change) -> Result<Opti
     Ok(Some(store))
 }
 
+/// Prints each migration with its state.
 async fn status(options: &ConnectOptions) -> Result<()> {
     let store = Store::open_as(Hold::Beside, options, Clock::system()).await?;
     app::reach(&store, Some(app::COMMAND_PATIENCE)).await?;

@@ -1,4 +1,7 @@
-//! `app rotate-key`: replaces the encryption key by a new one. Called by cli.
+//! `app rotate-key`: encrypts with the new encryption key everything that the former one encrypted.
+//!
+//! The work itself is `service::key_rotation`; here the keys are found and the result is printed. Must not remove the
+//! former key from its file before everything is encrypted with the new one.
 
 use clap::Args;
 
@@ -22,13 +25,13 @@ pub struct Arguments {
 }
 
 const NOTES: &str = "\
-On Postgres: put a new key above the present one, a line each (`app secrets DIR --new-encryption-key` does that to a
-file of its own), start every process again so that it holds both, and run this beside them; it refuses while one of them
-lacks the new key. Then the former key can be taken away. Interrupted, it is run again and goes on; run once more it
-changes nothing.
+On Postgres: put a new key above the present one, each on its own line (`app secrets DIR --new-encryption-key` does that
+to the file that it has written). Restart every process so that it has both keys, and run this beside them; it refuses
+to start while one of them lacks the new key. When it has succeeded, the former key can be removed. If it is
+interrupted, run it again and it goes on; a further run changes nothing.
 
-On SQLite it runs while no process serves the file. Where the key is the one that was made beside it, this makes the new
-one too, and leaves nothing else to do.";
+On SQLite it runs while no process serves the file. If the key is the one that was made beside the file, this makes the
+new key too, and nothing else is left to do.";
 
 pub async fn run(arguments: Arguments) -> Result<()> {
     let options = app::connect_options(&arguments.database)?;
@@ -48,6 +51,10 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     report(&rotated)
 }
 
+/// Prints how many endpoints and replies were encrypted anew.
+///
+/// # Errors
+/// `Config` if neither key opens some of them; they stay as they are.
 fn report(rotated: &Rotated) -> Result<()> {
     let Rotated {
         changed,
@@ -56,7 +63,7 @@ fn report(rotated: &Rotated) -> Result<()> {
     } = rotated;
     say(match changed {
         true => format!(
-            "re-encrypted {} endpoints and {} idempotency replies: the former key is not needed any more",
+            "re-encrypted {} endpoints and {} idempotency replies: the former key is no longer needed",
             endpoints.resealed, replies.resealed
         ),
         false => "nothing to do: everything is encrypted with the new key".to_owned(),
@@ -72,6 +79,7 @@ fn report(rotated: &Rotated) -> Result<()> {
     )))
 }
 
+/// Returns the unreadable rows that the tally names, each as `owner/row`.
 fn named(tally: &Tally) -> impl Iterator<Item = String> {
-    tally.named.iter().map(|(one, other)| format!("{one}/{other}"))
+    tally.named.iter().map(|(owner, row)| format!("{owner}/{row}"))
 }

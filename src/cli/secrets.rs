@@ -1,4 +1,7 @@
-//! `app secrets`: the secrets that a deployment needs before its first start. Called by cli.
+//! `app secrets`: writes the secrets that a deployment needs before its first start, and replaces its encryption key.
+//!
+//! An existing secret is never changed, except by the two options for a rotation of the encryption key. Must not print
+//! a secret.
 
 use std::fs::{self, DirBuilder};
 use std::io::{self, ErrorKind};
@@ -12,28 +15,29 @@ use crate::app;
 use crate::config::{read_encryption_key, write_missing};
 use crate::error::{Error, Result};
 
-/// Below the folder, so that each of the two folders can be a volume of its own.
+/// The files below the folder, each in a subfolder of its own, so that each can be a volume that only some containers
+/// get.
 const FILES: [&str; 2] = ["database/password", ENCRYPTION_KEY];
 const ENCRYPTION_KEY: &str = "app/encryption_key";
 
 #[derive(Args)]
 #[command(
-    after_help = "Writes DIR/database/password and DIR/app/encryption_key, readable by all, where they are missing; DIR is its\n\
-                        owner's alone where it is missing too, and stays as it is where it is not.\n\
-                        A file that exists is changed only by the options for a rotation of the encryption key:\n\
-                        --new-encryption-key, start every process again, `app rotate-key`, and only when that has\n\
-                        ended with success --drop-former-key: what it drops is gone."
+    after_help = "Writes DIR/database/password and DIR/app/encryption_key, readable by all, if they are missing. If DIR itself is\n\
+                        missing, it is made for its owner alone; if it exists, its mode stays as it is.\n\
+                        A file that exists is changed only by the two options for a rotation of the encryption key:\n\
+                        --new-encryption-key, restart every process, run `app rotate-key`, and only when that has\n\
+                        succeeded --drop-former-key: the key that it drops cannot be recovered."
 )]
 pub struct Arguments {
     /// The folder to write to
     #[arg(value_name = "DIR", value_parser = absolute_path())]
     folder: PathBuf,
 
-    /// Only put a new encryption key above the present one, which becomes the former one
+    /// Only put a new encryption key above the present key, which becomes the former one
     #[arg(long, conflicts_with = "drop_former_key")]
     new_encryption_key: bool,
 
-    /// Only leave the first encryption key, after a rotation
+    /// Only remove the former encryption key, after a rotation
     #[arg(long)]
     drop_former_key: bool,
 }
@@ -44,7 +48,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let present = read_encryption_key(&key)?;
         if present.former.is_some() {
             return Err(Error::config(format!(
-                "{} holds two keys: a rotation is under way; end it by `app rotate-key` and --drop-former-key",
+                "{} holds two keys: a rotation is under way; end it with `app rotate-key` and --drop-former-key",
                 key.display()
             )));
         }
@@ -70,8 +74,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Its owner's alone, so that the files in it can be readable by all to whom they are mounted. A folder that is there
-/// stays as it is: it may be a volume, which others look into.
+/// Makes the folder at `path`, readable by its owner alone, so that the files in it can be readable by every user that
+/// they are mounted for. A folder that exists stays as it is: it may be a volume that other users need to read.
 fn make_folder(path: &Path) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;

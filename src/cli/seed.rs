@@ -1,5 +1,7 @@
-//! `app seed`: believable demo data, made the way that the API makes it. Twice changes nothing: everything in it has a
-//! name of its own, and what is there is left as it is. Called by cli.
+//! `app seed`: fills in believable demo data, through the same services and the same intake that the API uses.
+//!
+//! Everything in the demo data has a name, uid or event id of its own. What is found by it is left as it is, so a
+//! second run changes nothing. Must not send anything: a running `serve` finds the deliveries that are due.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,10 +29,10 @@ use crate::store::queue::{AttemptRow, Settlement, settle};
 use crate::store::{self, Store, endpoint, event_type};
 
 const DEMO: &str = include_str!("seed/demo.json");
-/// Where the endpoints seem to be without --url: a name that no server will ever have (RFC 2606).
+/// The address of the endpoints without --url: a name that no server will ever have (RFC 2606).
 const NOWHERE: &str = "https://webhooks.example/";
 const RETENTION: Duration = Duration::from_hours(90 * 24);
-/// A lease is never taken here: a running `serve` finds the deliveries.
+/// One message per commit. This process never takes a lease: a running `serve` finds the deliveries.
 const LIMITS: Limits = Limits {
     members: 1,
     lease: Duration::ZERO,
@@ -39,7 +41,7 @@ const LIMITS: Limits = Limits {
 #[derive(Args)]
 #[command(after_help = NOTES)]
 pub struct Arguments {
-    /// Where the demo endpoints are, each at a path of its own below it, and enabled
+    /// The URL below which the demo endpoints are, each at a path of its own, and enabled
     #[arg(long, env = "POSTRIDER_SEED_URL", value_name = "URL", value_parser = base_url)]
     url: Option<String>,
 
@@ -51,9 +53,9 @@ pub struct Arguments {
 }
 
 const NOTES: &str = "\
-Two organizations with applications, event types, endpoints and some messages. Without --url the endpoints are disabled,
-so that nothing leaves this machine, and some attempts are made up; with it, a running `app serve` delivers the messages (a private address must be
-allowed there by POSTRIDER_ALLOW_TARGETS). What is there already, from an earlier run, is left as it is.";
+Makes two organizations with applications, event types, endpoints and some messages. Without --url the endpoints are
+disabled, so that nothing leaves this machine, and some attempts are invented. With --url a running `app serve` delivers
+the messages; its POSTRIDER_ALLOW_TARGETS must allow a private address. What an earlier run has made is left as it is.";
 
 #[derive(Deserialize)]
 struct Demo {
@@ -105,7 +107,7 @@ struct Message {
     #[serde(default)]
     channels: Vec<String>,
     payload: Box<RawValue>,
-    /// What is told of it where nothing is really sent.
+    /// The attempts that are invented for it if nothing is really sent.
     #[serde(default)]
     attempts: Vec<Attempt>,
 }
@@ -119,7 +121,7 @@ struct Attempt {
     duration_ms: i64,
 }
 
-/// What was not there before.
+/// The numbers of things that did not exist before this run.
 #[derive(Default)]
 struct Made {
     organizations: u32,
@@ -281,7 +283,8 @@ impl Seed {
         Ok(())
     }
 
-    /// A history: attempts that nobody made, recorded as those are whose lease was lost.
+    /// Records invented attempts of a message. They are settled like attempts whose lease is lost: the attempt and the
+    /// result are written, and no delivery row is touched.
     async fn attempts(&self, app: &Application, message_id: &str, demo: &[Attempt]) -> Result<()> {
         let clock = self.store.clock();
         for attempt in demo {
@@ -338,7 +341,7 @@ impl fmt::Display for Made {
     }
 }
 
-/// The form alone: whether its address may be called is for the server to say.
+/// Checks the form of a base URL. Whether its address may be called is decided by the server that sends to it.
 fn base_url(text: &str) -> Result<String, String> {
     let everything: TargetPolicy = "0.0.0.0/0,::/0".parse()?;
     let url = everything.check_url(text)?;

@@ -1,4 +1,7 @@
-//! `app token`: makes, lists and revokes API tokens. Called by cli.
+//! `app token`: makes, lists and revokes API tokens, directly in the database.
+//!
+//! A token is printed once, when it is made; the database holds only its hash. Must not hold all tokens in memory: a
+//! list is read and printed page by page.
 
 use std::time::Duration;
 
@@ -14,22 +17,22 @@ use crate::store::entity::{api_token, organization};
 use crate::store::{self, Store};
 
 const DAY: Duration = Duration::from_hours(24);
-/// Rows that are read, and whose columns are aligned, together.
+/// The number of rows that are read together, and printed together with aligned columns.
 const PAGE: u64 = 1_000;
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Make a token and print it, alone, on standard output: it is shown this once
+    /// Make a token and print it, alone, on standard output: it is shown only once
     Create(Create),
-    /// List the tokens that were made, without the tokens themselves
+    /// List the tokens by their ids, without the tokens themselves
     List(List),
-    /// End a token's life: within 5 seconds no process takes it any more
+    /// Revoke a token: within 5 seconds no process accepts it any more
     Revoke(Revoke),
 }
 
 #[derive(Args)]
 pub struct Create {
-    /// The organization that the token acts for; made if it is new
+    /// The organization that the token acts for; it is made if it does not exist
     #[arg(long, env = "POSTRIDER_TOKEN_ORGANIZATION", value_name = "NAME", value_parser = organization_name)]
     organization: String,
 
@@ -107,7 +110,7 @@ async fn list(arguments: List) -> Result<()> {
     print_columns(&rows)
 }
 
-/// Adds an organization's tokens to `rows`, which it prints whenever they fill a page.
+/// Adds an organization's tokens to `rows`, and prints and clears `rows` whenever they fill a page.
 async fn print_tokens(
     store: &Store,
     organization: &organization::Model,
@@ -138,6 +141,7 @@ async fn close_and_say(store: &Store, text: &str) -> Result<()> {
     say(text)
 }
 
+/// Returns the cells of a token's row.
 fn describe(token: api_token::Model, organization: &str, now: Timestamp) -> [String; 6] {
     let state = match (token.revoked_at, token.expires_at) {
         (Some(_), _) => "revoked",
@@ -158,6 +162,7 @@ fn describe(token: api_token::Model, organization: &str, now: Timestamp) -> [Str
     ]
 }
 
+/// Prints rows with their columns aligned.
 fn print_columns<const N: usize>(rows: &[[String; N]]) -> Result<()> {
     let mut widths = [0; N];
     for row in rows {
@@ -176,6 +181,7 @@ fn print_columns<const N: usize>(rows: &[[String; N]]) -> Result<()> {
     Ok(())
 }
 
+/// Parses an organization's name: 1 to 256 characters, no control characters, not only white space.
 fn organization_name(text: &str) -> Result<String, String> {
     let count = text.chars().count();
     if text.trim().is_empty() || count > 256 || text.chars().any(char::is_control) {

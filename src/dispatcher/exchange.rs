@@ -1,8 +1,10 @@
-//! One HTTP exchange with a receiver: sends a request, and tells an answer from none.
+//! Makes one HTTP exchange with a receiver: sends a request, and says whether an answer came and which.
 //!
-//! Once the head of an answer is there its status is the outcome, whatever becomes of the body. That is read for two
-//! seconds at most, and a remark says how it ended if it did not end well. A head that hyper refuses still has a status.
-//! What this machine had no file descriptors or memory for is not the receiver's failure. Must not decide what follows.
+//! Once the head of an answer is there, its status is the outcome, whatever happens to the body. The body is read for
+//! two seconds at most; if it does not end well, a remark in the kept text says how it ended. A head that hyper refuses
+//! still has a status. A lack of file descriptors or memory on this machine is no failure of the receiver.
+//!
+//! Must not decide what follows from an outcome: the domain does.
 
 use std::error::Error as StdError;
 use std::io;
@@ -24,14 +26,15 @@ use crate::domain::delivery::{Answer, answer_text, unfinished_answer_text};
 use crate::domain::retry::parse_retry_after;
 use crate::domain::timestamp::Timestamp;
 
-/// Bytes of an answer that are read; the rest is cut off with its connection. More than is kept, so that an answer
-/// just above the cap leaves its connection usable.
+/// Bytes of an answer's body that are read; if there are more, the connection is closed. More than the 20,000 bytes
+/// that are kept, so that an answer that is slightly longer than these leaves its connection usable.
 const READ_CAP: usize = 32 * 1024;
-/// How long an answer's body is read: it changes nothing, and an event stream never ends.
+/// How long an answer's body is read. The body does not change the outcome, and an event stream never ends.
 const BODY: Duration = Duration::from_secs(2);
 const NO_CIPHER: &str = "the receiver offers no cipher that we support: TLS 1.2 or 1.3 with ECDHE and AES-GCM or ChaCha20, \
                          and a certificate with an RSA, P-256, P-384 or Ed25519 key";
-/// An alert for the handshake as a whole has many causes; it comes first for want of a common cipher.
+/// For an alert about the handshake as a whole. It has many causes; the likeliest is that no cipher is common to both
+/// sides.
 const HANDSHAKE_REFUSED: &str = "the receiver offers no cipher that we support, or it refused the TLS handshake for \
                                  another reason, such as a host name that it does not know or a client certificate that \
                                  it wants; we support TLS 1.2 or 1.3 with ECDHE and AES-GCM or ChaCha20, and a \
@@ -44,13 +47,14 @@ const UNKNOWN_KEY: &str =
 
 /// Why there is no answer.
 pub(super) enum NoAnswer {
-    /// In words for the endpoint's owner.
+    /// The attempt failed, for this reason in words for the endpoint's owner.
     Failed(String),
-    /// This machine had no file descriptors or memory left, in words for its operator.
+    /// This machine had no file descriptors or memory left, with the reason in words for its operator.
     Shortage(String),
 }
 
-/// Sends a request at `at`. Connecting, sending it, and the head of its answer have `timeout` together.
+/// Sends a request and reads the answer. Connecting, sending, and the head of the answer have `timeout` together. `at`
+/// is the present, from which a date in Retry-After is counted.
 pub(super) async fn exchange(
     client: &Client,
     request: Request<Full<Bytes>>,
@@ -86,7 +90,7 @@ pub(super) async fn exchange(
     })
 }
 
-/// Reads an answer's body up to the cap.
+/// Reads an answer's body into `bytes`, up to `READ_CAP`.
 async fn read(response: Response<Incoming>, bytes: &mut Vec<u8>) -> Result<(), hyper::Error> {
     let mut body = response.into_body();
     while let Some(frame) = body.frame().await {
@@ -100,8 +104,9 @@ async fn read(response: Response<Incoming>, bytes: &mut Vec<u8>) -> Result<(), h
     Ok(())
 }
 
-/// Returns the answer whose head hyper refused, as for a NUL in a value, a Content-Length that is no number, or 300 lines:
-/// its status line is there. The connection is closed by then.
+/// Returns an answer whose head hyper refused, for example because of a NUL in a value, a Content-Length that is no
+/// number, or 300 lines: the status line can still be read. `None` means that there is no status line, or that `err` is
+/// another failure. The connection is closed by then, so nothing writes to its [`Heard`] any more.
 fn refused_head(err: &hyper_util::client::legacy::Error, at: Timestamp) -> Option<Answer> {
     let refusal = causes(err).find_map(|cause| cause.downcast_ref::<hyper::Error>())?;
     if !refusal.is_parse() {
@@ -117,9 +122,10 @@ fn refused_head(err: &hyper_util::client::legacy::Error, at: Timestamp) -> Optio
     })
 }
 
-/// Finds status and Retry-After in a head, as far as that came. Interim heads before it are passed over.
+/// Finds the status and Retry-After in the beginning of an answer. Interim heads before the final one are skipped.
+/// `None` means that no whole status line has come.
 fn read_head(bytes: &[u8]) -> Option<(u16, Option<String>)> {
-    // A line counts when it is whole.
+    // A last line without its end may be cut off, so it does not count.
     let whole = &bytes[..bytes.iter().rposition(|byte| *byte == b'\n')?];
     let mut lines = whole.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
     loop {
@@ -139,7 +145,7 @@ fn read_head(bytes: &[u8]) -> Option<(u16, Option<String>)> {
     }
 }
 
-/// Reads the status in `HTTP/1.1 200 OK`.
+/// Reads the status in `HTTP/1.1 200 OK`. `None` means that the line is no status line.
 fn read_status(line: &[u8]) -> Option<u16> {
     let words = line.strip_prefix(b"HTTP/")?.split(u8::is_ascii_whitespace);
     let code = words.skip(1).find(|word| !word.is_empty())?;
@@ -147,6 +153,7 @@ fn read_status(line: &[u8]) -> Option<u16> {
     (code.len() == 3 && (100..=999).contains(&status)).then_some(status)
 }
 
+/// Says whether a failure is the receiver's or a shortage of this machine, with its reason.
 fn no_answer(err: &(dyn StdError + 'static)) -> NoAnswer {
     let is_ours = causes(err).any(|cause| {
         let of_lookup = matches!(cause.downcast_ref::<Unresolved>(), Some(Unresolved::Shortage(_)));
@@ -158,7 +165,8 @@ fn no_answer(err: &(dyn StdError + 'static)) -> NoAnswer {
     }
 }
 
-/// Iterates over an error and what it is made of. An `io::Error` does not count what it wraps among its sources.
+/// Iterates over an error and its causes. The error that an `io::Error` wraps is among them, although `source` skips
+/// it.
 fn causes<'a>(err: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(err), |&err| {
         let wrapped = err.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
@@ -168,7 +176,8 @@ fn causes<'a>(err: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dy
     })
 }
 
-/// Describes what went wrong in one line: in words of ours, or by the error with its causes, the last of which often tells most.
+/// Describes an error in one line: in words of ours if there are any, else by the error with its causes, the last of
+/// which often says most.
 fn reason(err: &(dyn StdError + 'static)) -> String {
     let mut text = String::new();
     let mut last = String::new();
@@ -189,7 +198,7 @@ fn reason(err: &(dyn StdError + 'static)) -> String {
     text
 }
 
-/// Returns words for what an endpoint's owner can do something about.
+/// Returns words for failures of TLS that an endpoint's owner can do something about; `None` for all others.
 fn tls_words(err: &rustls::Error) -> Option<&'static str> {
     use rustls::Error::{AlertReceived, InvalidCertificate, PeerIncompatible as Incompatible};
 

@@ -1,6 +1,8 @@
-//! Puts off the end of the leases whose deliveries were sent and wait to be settled, so that no other process sends them
-//! again while the database is slow, or somebody has locked what a settle writes. Must not touch leases that are still
-//! being sent: those last as long as an attempt may. On SQLite no other process could claim them.
+//! Extends the leases of outcomes that wait to be settled, so that no other process sends their deliveries again while
+//! the database is slow, or another session has locked rows that a settlement writes.
+//!
+//! Does nothing on SQLite, where no other process could claim them. Must not extend leases that are still being sent:
+//! they last as long as an attempt may.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +12,12 @@ use crate::error::Result;
 use crate::store::database::outage;
 use crate::store::queue;
 
+/// How often old leases are looked for.
 const PERIOD: Duration = Duration::from_secs(1);
-/// Leases that are younger than this are left alone, which are all of them while outcomes are settled in time.
+/// Younger leases are not extended. As long as outcomes are settled in time, that is all of them.
 const AFTER: Duration = Duration::from_secs(20);
 
+/// Extends old leases once a second until the dispatcher ends.
 pub(super) async fn run(shared: Arc<Shared>) {
     let clock = shared.store.clock().clone();
     loop {
@@ -28,8 +32,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
 }
 
-/// Extends what is older than 20 s. The rows of a settle that is under way are locked: they are left out, and nobody can
-/// claim them meanwhile; the settler extends them when its statement has failed.
+/// Extends the leases of unsettled outcomes that are older than 20 s. Rows that a running settlement has locked are
+/// left out: no process can claim them while they are locked, and the settler calls this once its statement has failed.
+/// A failure is logged.
 pub(super) async fn extend(shared: &Shared) {
     if !has_replicas(&shared.store) {
         return;

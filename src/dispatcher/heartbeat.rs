@@ -1,5 +1,11 @@
-//! Tells the others that this process lives, and sees who does not. Postgres only: on SQLite the process is alone, and what
-//! an earlier one held is free at its start. Must not free the leases of the dead: that may take long, and beats may not.
+//! Shows the other processes that this one lives, and finds those that are dead. Postgres only: on SQLite there is one
+//! process, which at its start makes due again what an earlier one had leased.
+//!
+//! Each process raises its beat four times a second and reads the beats of the others with the same statement. A
+//! process whose own beats were late may have been declared dead, so it takes a new owner id before it leases anything
+//! more.
+//!
+//! Must not free the leases of dead processes: that can take long, and beats must not be late.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,42 +22,51 @@ use crate::store::Store;
 use crate::store::database::outage;
 use crate::store::queue::process;
 
-/// Four a second, so that death is noticed, by the rule below, less than five seconds after it.
+/// The pause between two beats. With it, and with `DEAD_AFTER`, a death is noticed less than five seconds after it.
 const PERIOD: Duration = Duration::from_millis(250);
-/// A peer is dead when its beat stood still for so long while the own beats committed.
+/// A peer is dead if its beat has stood still for this long while own beats committed.
 const DEAD_AFTER: Duration = Duration::from_secs(4);
-/// Between two own beats no more than this counts as watching: if mine hung, so may have theirs.
+/// How much of the time between two own beats counts towards the death of a peer: if this process hung, the peers may
+/// have hung too.
 const WATCHED_AT_MOST: Duration = Duration::from_secs(1);
-/// An answer that took longer says nothing about the time: leases of others would seem to have ended.
+/// The longest round trip after which the database's time is used. After a longer one it is too uncertain: leases of
+/// other processes might seem to have ended.
 const TELLS_THE_TIME: Duration = Duration::from_secs(1);
-/// New processes are looked for so often. The beats of those that are known are read with each own one.
+/// How often new processes are looked for. The beats of known ones are read with each own beat.
 const NEW_PEERS: Duration = Duration::from_secs(1);
-/// Former owner ids that are remembered: what a batch has leased under one of them commits soon.
+/// Own owner ids that are remembered, the present one included. A batch that leased under a former one commits soon
+/// after.
 const OWN_IDS: usize = 8;
-/// Clocks this far apart are worth a warning.
+/// How far apart the clocks may be, in microseconds, before a warning is logged.
 const CLOCK_WARNING_US: i64 = 1_000_000;
 
 pub(super) struct Heartbeat {
     store: Store,
     slots: Arc<Slots>,
+    /// The present owner id; empty before the start.
     owner: String,
-    /// The owner ids that this process has taken or tried to take, the newest last: one whose commit was not answered may be
-    /// in the table, and is nobody else's.
+    /// The owner ids that this process has taken or tried to take, the newest last. An id whose commit was not answered
+    /// may be in the table too, and belongs to no other process.
     own: Vec<String>,
-    /// The own beat is at least this.
+    /// The own beat as it was last read; it is at least this.
     own_beat: i64,
-    /// When the last own beat committed.
+    /// When the last own beat that committed was sent, by the monotonic clock.
     beat_at: Duration,
+    /// The other processes by owner id.
     peers: HashMap<String, Peer>,
+    /// When new processes are looked for next, by the monotonic clock.
     next_look: Duration,
-    /// Read by the take-over; written with each beat.
+    /// What the take-over reads. Only this task writes it, with each beat.
     seen: watch::Sender<Seen>,
+    /// Whether a warning of the present difference of the clocks was logged.
     warned: bool,
 }
 
-/// How long a peer's beat has stood still, as far as it was watched.
+/// Another process.
 struct Peer {
+    /// Its beat as it was last read.
     beat: i64,
+    /// How long the beat has stood still, as far as this process has watched it.
     still: Duration,
 }
 
@@ -71,11 +86,12 @@ impl Heartbeat {
         }
     }
 
-    /// What this process knows of all processes, as of its last beat.
+    /// Subscribes to what this process knows of all processes, as of its last beat.
     pub fn seen(&self) -> watch::Receiver<Seen> {
         self.seen.subscribe()
     }
 
+    /// Takes an owner id and beats once. On SQLite, makes due again what an earlier process had leased.
     pub async fn start(&mut self) -> Result<()> {
         if super::has_replicas(&self.store) {
             self.take_owner_id().await?;
@@ -94,6 +110,7 @@ impl Heartbeat {
         Ok(())
     }
 
+    /// Beats until `ended`. Does nothing on SQLite.
     pub async fn run(&mut self, ended: CancellationToken) {
         if !super::has_replicas(&self.store) {
             return;
@@ -110,7 +127,8 @@ impl Heartbeat {
         }
     }
 
-    /// One beat; what it sees goes to the take-over.
+    /// Beats once and passes what it sees to the take-over. Takes a new owner id if this process may have been declared
+    /// dead.
     pub async fn tick(&mut self) -> Result<()> {
         if !super::has_replicas(&self.store) {
             return Ok(());
@@ -133,7 +151,7 @@ impl Heartbeat {
         }
         let dead = self.watch(&beat.peers, since.min(WATCHED_AT_MOST));
         self.seen.send_if_modified(|seen| {
-            // The dead are told of with each beat: what was locked at the last one may be free.
+            // Dead processes are passed on with each beat: rows that were locked at the last one may be free now.
             let modified = !dead.is_empty() || seen.own != self.own || !seen.dead.is_empty();
             if seen.own != self.own {
                 seen.own.clone_from(&self.own);
@@ -149,6 +167,7 @@ impl Heartbeat {
         Ok(())
     }
 
+    /// Adds new processes to the peers, at most once a second.
     async fn look_for_peers(&mut self) -> Result<()> {
         let now = self.store.clock().monotonic();
         if now < self.next_look {
@@ -166,7 +185,7 @@ impl Heartbeat {
         Ok(())
     }
 
-    /// Gives the owner id up, and with it what was leased too late to be sent.
+    /// Signs off: gives up the owner id, and makes due again what was leased under it too late to be sent.
     pub async fn stop(self) {
         if !super::has_replicas(&self.store) {
             return;
@@ -182,8 +201,8 @@ impl Heartbeat {
         }
     }
 
-    /// A new owner id, for a start and for a process that may have been taken for dead: what it leases from now on
-    /// cannot be confused with what others took from it. Leases that it still holds go over to the new id.
+    /// Takes a new owner id, at the start and whenever this process may have been declared dead: what it leases from
+    /// now on cannot be confused with what other processes took from it. Leases that it still holds move to the new id.
     async fn take_owner_id(&mut self) -> Result<()> {
         let owner = process::new_owner();
         self.own.push(owner.clone());
@@ -193,7 +212,7 @@ impl Heartbeat {
         process::insert_process(&tx, &owner).await?;
         if !self.owner.is_empty() {
             let (old, why) = (&self.owner, "own beats came late; going on under a new owner id");
-            // An outage has lines of its own.
+            // An outage has log lines of its own.
             if outage::is_on() {
                 tracing::debug!(old, new = owner, "{why}");
             } else {
@@ -211,7 +230,8 @@ impl Heartbeat {
         Ok(())
     }
 
-    /// Takes in the beats of the peers and returns those that are dead, with their last beats. Forgets those that have none.
+    /// Notes the beats of the peers, which were watched for `watched` since the last ones. Returns the dead peers with
+    /// their last beats. Forgets peers that have no beat any more.
     fn watch(&mut self, beats: &HashMap<String, i64>, watched: Duration) -> Vec<(String, i64)> {
         self.peers.retain(|owner, _| beats.contains_key(owner));
         let mut dead = Vec::new();
@@ -232,13 +252,15 @@ impl Heartbeat {
         dead
     }
 
-    /// Replicas with different clocks agree on the database's.
+    /// Sets this process' clock by the database's, so that replicas with different clocks agree on the time. Warns if
+    /// the two differ by more than a second.
     fn watch_clock(&mut self, database_now: i64, asked_at: Duration) {
         let clock = self.store.clock();
         let answered_in = clock.monotonic().saturating_sub(asked_at);
         if answered_in > TELLS_THE_TIME {
             return;
         }
+        // The database read its clock about half-way.
         let half = answered_in.as_micros() as i64 / 2;
         let apart = clock.agree_with(crate::domain::timestamp::Timestamp(database_now + half));
         let warn = apart.abs() > CLOCK_WARNING_US;

@@ -1,5 +1,10 @@
-//! The leases that this process answers for, of each delivery the newest: from the moment it has them until they are
-//! settled. Must not query: the settler does. Called by the dispatcher's loops.
+//! Remembers the leases that this process is responsible for: of each delivery the newest one, from the moment the
+//! process has it until its outcome is settled or the lease is given back.
+//!
+//! The claimer and the fast path add leases, sends note that the outcome is known, the extension moves the end of
+//! leases, and the settler takes over newer leases and removes what it has settled. A mutex orders them.
+//!
+//! Must not query: the settler does.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,15 +14,16 @@ use super::sender::Done;
 use crate::slots::Unsettled;
 use crate::store::queue::Lease;
 
-/// By delivery id.
+/// The held leases by delivery id.
 #[derive(Default)]
 pub(super) struct Held(Mutex<HashMap<String, Holding>>);
 
+/// A held lease.
 struct Holding {
     lease_id: i64,
-    /// By the clock's monotonic time.
+    /// When the lease ends, by the clock's monotonic time.
     ends_at: Duration,
-    /// Its outcome is known and waits to be settled.
+    /// Counts the outcome as unsettled. `None` means that the outcome is not known yet.
     unsettled: Option<Unsettled>,
 }
 
@@ -26,8 +32,8 @@ impl Held {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Answers for this lease from now on. False: for its delivery this process answers already, which is being sent or
-    /// settled under an earlier lease that has ended meanwhile; the new lease takes that one's place.
+    /// Makes this process responsible for the lease. Returns false if it already was, under an older lease that is
+    /// still being sent or settled; the new lease then replaces the old one and must not be sent.
     pub fn hold(&self, lease: &Lease) -> bool {
         self.hold_until(&lease.delivery_id, lease.lease_id, lease.ends_at)
     }
@@ -47,14 +53,15 @@ impl Held {
         true
     }
 
-    /// Keeps the outcome counted as long as its delivery is held.
+    /// Notes that the outcome is known. It counts as unsettled as long as its delivery is held.
     pub fn set_unsettled(&self, delivery_id: &str, unsettled: Unsettled) {
         if let Some(holding) = self.leases().get_mut(delivery_id) {
             holding.unsettled = Some(unsettled);
         }
     }
 
-    /// A row whose lease ended while its outcome waited may have been leased anew by this process: it counts all the same.
+    /// Gives each outcome the newest lease of its delivery. If a lease ended while its outcome waited, this process may
+    /// have leased the row again; without the new lease a failure would not move the schedule.
     pub fn renew(&self, batch: &mut [Done]) {
         let leases = self.leases();
         for sent in batch {
@@ -64,7 +71,7 @@ impl Held {
         }
     }
 
-    /// Returns the leases of outcomes that wait to be settled, as far as they end before `at`.
+    /// Returns the leases that end before `at` and whose outcomes wait to be settled, each by delivery id and lease id.
     pub fn list_unsettled(&self, at: Duration) -> Vec<(String, i64)> {
         let leases = self.leases();
         let ending = leases
@@ -83,14 +90,14 @@ impl Held {
         }
     }
 
-    /// Ends the answering for what has been settled, under the lease that it carries. Where a newer one has come
-    /// meanwhile, answers that, which nobody sends: it is to be given back, and is held until then.
+    /// Ends the responsibility for a delivery that was settled under the lease that `settled` carries. If a newer lease
+    /// has come since, returns it: it was never sent, so the caller must give it back, and it is held until then.
     pub fn let_go(&self, settled: &Done) -> Option<Done> {
         let mut leases = self.leases();
         let newest = leases.get(settled.delivery_id())?.lease_id;
         if newest == settled.lease_id() {
             let ended = leases.remove(settled.delivery_id());
-            // Its outcome counts no longer, which takes another lock.
+            // Dropping `ended` takes the lock of the slots, to count the outcome out: not while this one is held.
             drop(leases);
             drop(ended);
             return None;
@@ -102,7 +109,7 @@ impl Held {
         })
     }
 
-    /// Leaves a delivery to the end of its lease.
+    /// Ends the responsibility for a delivery without settling it: its row is due when the lease ends.
     pub fn forget(&self, delivery_id: &str) {
         let forgotten = self.leases().remove(delivery_id);
         drop(forgotten);
@@ -112,7 +119,7 @@ impl Held {
         self.leases().is_empty()
     }
 
-    /// Removes the leases whose outcome is not known yet, and returns them.
+    /// Removes the leases whose outcome is not known yet, and returns them by delivery id and lease id.
     pub fn take_unanswered(&self) -> Vec<(String, i64)> {
         let mut leases = self.leases();
         let unanswered = leases.extract_if(|_, holding| holding.unsettled.is_none());
@@ -142,10 +149,10 @@ mod tests {
         assert!(hold(&held, 1));
         let mut batch = [returned(1)];
         held.renew(&mut batch);
-        assert!(!hold(&held, 2), "nobody sends it");
+        assert!(!hold(&held, 2), "the new lease must not be sent");
         let newer = held.let_go(&batch[0]).expect("it is to be given back");
         assert_eq!(newer.lease_id(), 2);
-        assert!(!hold(&held, 3), "until then no other is sent");
+        assert!(!hold(&held, 3), "until then no other lease is sent");
         let newest = held.let_go(&newer).expect("nor is that one");
         assert_eq!(newest.lease_id(), 3);
         assert!(held.let_go(&newest).is_none());

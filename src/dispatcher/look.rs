@@ -1,8 +1,8 @@
-//! Looks for what no claim would find: endpoints whose parked rows this process does not know of, and due rows below the
-//! floors of its claims.
+//! Finds waiting deliveries that no claim would find: parked rows of endpoints that this process does not know of, and
+//! due rows below the floors of its claims.
 //!
-//! Runs beside the claimer, because both looks read what a held snapshot keeps of the rows that are gone, and can take
-//! long. As long as they find nothing new they take at most a twentieth of the time. Must not claim anything.
+//! Runs beside the claimer, because both looks read the deleted rows that a held snapshot keeps, and can take long. As
+//! long as they find nothing new they take at most a twentieth of the time. Must not claim anything.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,27 +14,29 @@ use crate::slots::Slots;
 use crate::store::database::outage;
 use crate::store::{Store, queue};
 
+/// The usual pause between two looks.
 const PERIOD: Duration = Duration::from_secs(1);
-/// The pause if the last look has left something, and how many times as long as the look it is at least: 100,000 endpoints
-/// are known some seconds after a start.
+/// The pause if there is more to find, and how many times as long as the last look it is at least. With these, 100,000
+/// endpoints are known some seconds after a start.
 const GOES_ON: (Duration, u32) = (Duration::from_millis(50), 4);
-/// Endpoints with parked rows that one look finds.
+/// Endpoints with parked rows that one look finds at most.
 const ENDPOINTS: usize = 1_024;
-/// Of these, so many are entered at once: meanwhile every send waits.
+/// How many of them are noted under one hold of the slots' lock, because every send waits for that lock.
 const ENTERED: usize = 64;
-/// Else the pause is at least so many times as long as the look was.
+/// How many times as long as the last look the pause is at least, if there is no more to find.
 const REST: u32 = 20;
 
 pub(super) struct Look {
     store: Store,
     slots: Arc<Slots>,
-    /// Where the look for endpoints with parked rows goes on.
+    /// The endpoint after which the look for parked rows goes on; empty means from the first one.
     after: String,
-    /// The first round through all of these endpoints has ended.
+    /// Whether the first round through all endpoints with parked rows has ended.
     knows_all: bool,
 }
 
-/// How long to wait after a look that took so long.
+/// Returns how long to pause after work that took `took`: `period`, or longer, so that the work takes at most a
+/// twentieth of the time.
 pub(super) fn rest(period: Duration, took: Duration) -> Duration {
     period.max(took * REST)
 }
@@ -49,6 +51,7 @@ impl Look {
         }
     }
 
+    /// Looks again and again until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let clock = self.store.clock().clone();
         while !stop.is_cancelled() {
@@ -73,16 +76,18 @@ impl Look {
         }
     }
 
-    /// Both looks. Returns whether to go on soon.
+    /// Makes both looks. Returns whether there is more to find soon.
     pub async fn turn(&mut self) -> Result<bool> {
         let discovered = self.discover().await;
-        // In any case: for rows below the floors there is no other net.
+        // Even if `discover` has failed: nothing else finds rows below the floors.
         let lifted = queue::lift(&self.store).await?;
         discovered?;
         Ok(lifted || !self.knows_all)
     }
 
-    /// Finds endpoints with parked rows: parked by other processes, or before a restart.
+    /// Notes the next endpoints with parked rows, which other processes parked, or this one before a restart. Wakes the
+    /// claimer if one of them may have some back at once. After the first round, also forgets rates and floors that are
+    /// out of use.
     async fn discover(&mut self) -> Result<()> {
         let found = queue::list_parked(&self.store, &self.after, ENDPOINTS).await?;
         self.after = match found.last() {
@@ -91,8 +96,8 @@ impl Look {
         };
         self.knows_all |= self.after.is_empty();
         let mut any_room = false;
-        for some in found.chunks(ENTERED) {
-            any_room |= self.slots.set_parked(some);
+        for endpoints in found.chunks(ENTERED) {
+            any_room |= self.slots.set_parked(endpoints);
         }
         if any_room {
             self.store.wake();

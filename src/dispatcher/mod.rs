@@ -1,6 +1,12 @@
-//! HTTP out: claim -> send -> settle, what keeps the queue alive (heartbeat, janitor), and background tasks. Writes only
-//! through the store's queue functions; knows nothing of the API. Built and run by app; tests drive it with
-//! [`Dispatcher::step`].
+//! Delivers messages: leases deliveries, sends them over HTTP, and records how each attempt ended.
+//!
+//! Leases come from the claimer, and from the intake over the fast path. The sender makes the attempts, the settler
+//! records them. Other loops keep the queue alive: the heartbeat, the take-over of dead processes' leases, the
+//! extension of leases whose outcomes wait, the look for rows that no claim finds, the janitor, and the worker on
+//! background tasks. [`Dispatcher::run`] runs all of them; [`Dispatcher::step`] runs one turn of each in order, for
+//! tests.
+//!
+//! Must not contain SQL: the store does. Must not know the API.
 
 mod claimer;
 mod client;
@@ -50,21 +56,24 @@ use crate::store::database::outage;
 use crate::store::queue::{self, Lease};
 use crate::store::{Backend, Store};
 
-/// A lease outlasts the attempt's deadline by what may pass before the attempt begins, and by the margin that must be
-/// left when it does.
+/// How much longer than an attempt a lease lasts: for the wait before the attempt begins, and for the time to settle
+/// that must be left when it does.
 pub const LEASE_MARGIN: Duration = Duration::from_secs(30);
-/// How long a stop waits for the database when the grace period is over.
+/// How long a stop waits for the database: once to give leases back after the grace period, and once to sign off.
 const LAST_WRITES: Duration = Duration::from_secs(2);
 
+/// The part of the configuration that concerns deliveries.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// From the first connect to the last byte read.
+    /// How long an attempt may take, from the start of its connect to the last byte of the answer.
     pub attempt_timeout: Duration,
+    /// The delays between the attempts of a delivery.
     pub schedule: RetrySchedule,
+    /// The addresses that may be called.
     pub targets: TargetPolicy,
     /// How long messages, their attempts and results are kept.
     pub history: Duration,
-    /// Signs under the names `svix-id`, `svix-timestamp` and `svix-signature` too.
+    /// Whether `svix-id`, `svix-timestamp` and `svix-signature` are sent beside the names of Standard Webhooks.
     pub svix_headers: bool,
     /// How long an endpoint may fail before it is disabled; `None` means that it never is.
     pub disable_after: Option<Duration>,
@@ -72,9 +81,12 @@ pub struct Settings {
     pub name_server: Option<SocketAddr>,
 }
 
+/// All that delivers messages in one process.
 pub struct Dispatcher {
     shared: Arc<Shared>,
+    /// Leases from the intake, over the fast path.
     fast: mpsc::Receiver<Lease>,
+    /// Leases that have been dealt with, on their way to the settler.
     outcomes: mpsc::UnboundedReceiver<Done>,
     claimer: Claimer,
     look: Look,
@@ -84,32 +96,40 @@ pub struct Dispatcher {
     tasks: Tasks,
 }
 
+/// What the loops of a dispatcher share.
 struct Shared {
     store: Store,
     slots: Arc<Slots>,
     sender: Sender,
-    /// The slots bounds what is in it.
+    /// Hands leases that have been dealt with to the settler. Without a limit of its own: the slots count unsettled
+    /// outcomes, and nothing more is sent when there are too many.
     unsettled: mpsc::UnboundedSender<Done>,
     held: Held,
     /// How long a lease lasts.
     lease: Duration,
-    /// Writes of outcomes that the database does not take: nothing is claimed until it does.
+    /// The number of batches of outcomes that an outage keeps from being stored; above 0 nothing is claimed. The two
+    /// loops of the settler write it and the claimer reads it. `Relaxed`: no other memory depends on its value.
     stuck: AtomicUsize,
-    /// The end of everything: what the database does not take now is left to the end of its lease.
+    /// Cancelled when the dispatcher ends: rows of outcomes that are not stored by then are due when their leases end.
     ended: CancellationToken,
 }
 
 /// What one [`Dispatcher::step`] did.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Step {
+    /// The number of dead processes' rows that were made due.
     pub taken_over: u64,
-    /// A background task was worked on.
+    /// Whether the background tasks want their next step at once: one was worked on, or a round through them has ended.
     pub worked: bool,
+    /// The number of leases that were sent or given back.
     pub sent: usize,
 }
 
 impl Dispatcher {
-    /// `fast` is the receiving end of the slots.
+    /// Builds a dispatcher. `fast` brings the leases of the fast path.
+    ///
+    /// # Errors
+    /// `Config` if the system has no root certificates.
     pub fn new(store: &Store, slots: &Arc<Slots>, fast: mpsc::Receiver<Lease>, settings: Settings) -> Result<Self> {
         let (unsettled, outcomes) = mpsc::unbounded_channel();
         let lease = settings.attempt_timeout + LEASE_MARGIN;
@@ -138,13 +158,14 @@ impl Dispatcher {
         })
     }
 
-    /// Takes an owner id, without which nothing is leased; on SQLite frees what a dead predecessor held.
+    /// Takes an owner id, without which nothing is leased. On SQLite, makes due again what an earlier process had
+    /// leased.
     pub async fn start(&mut self) -> Result<()> {
         self.heartbeat.start().await
     }
 
-    /// One turn of everything, in order: heartbeat and take-over, a background task's step, fast path and claim, send,
-    /// settle.
+    /// Runs one turn of everything, in order: heartbeat, take-over, a background task's step, fast path, look, claim,
+    /// send, settle.
     pub async fn step(&mut self) -> Result<Step> {
         self.heartbeat.tick().await?;
         let seen = self.heartbeat.seen().borrow().clone();
@@ -175,12 +196,13 @@ impl Dispatcher {
         })
     }
 
-    /// One turn of the janitor: removes what is kept no longer.
+    /// Runs one turn of the janitor, which removes what is past its retention.
     pub async fn prune(&mut self) -> Result<()> {
         self.janitor.turn().await.map(drop)
     }
 
-    /// Runs until `stop`, then finishes what is in flight; what is left at `grace_over` it gives back.
+    /// Runs until `stop`, then finishes what is in flight. Leases that are still being sent at `grace_over` are given
+    /// back.
     pub async fn run(self, stop: CancellationToken, grace_over: CancellationToken, loops: Loops) {
         let Self {
             shared,
@@ -194,13 +216,15 @@ impl Dispatcher {
             tasks,
         } = self;
         let sends = TaskTracker::new();
+        // Loops that take on new work end at `stop`; those that finish what is in flight go on until `ended`.
         let ended = shared.ended.clone();
+        // The heartbeat has a group of its own, because it signs off after all other loops have ended.
         let (loops, beats) = (loops.group(), loops.group());
         let overdue = Arc::new(Overdue::default());
         let settler = settler::run(shared.clone(), outcomes, overdue.clone());
         loops.spawn("settler", &ended, settler);
         let settler = settler::run_overdue(shared.clone(), overdue);
-        loops.spawn("settler of what is overdue", &ended, settler);
+        loops.spawn("settler of overdue outcomes", &ended, settler);
         loops.spawn("extension of leases", &ended, extension::run(shared.clone()));
         loops.spawn("janitor", &ended, janitor.run(ended.clone()));
         let replicated = has_replicas(&shared.store);
@@ -208,7 +232,7 @@ impl Dispatcher {
             let notify = crate::store::queue::notify::run(shared.store.clone(), ended.clone());
             loops.spawn("listener for announcements", &ended, notify);
             let statistics = planner_statistics::run(shared.store.for_background(), ended.clone());
-            loops.spawn("renewal of statistics", &ended, statistics);
+            loops.spawn("refresh of planner statistics", &ended, statistics);
             let take_over = take_over.run(heartbeat.seen(), ended.clone());
             loops.spawn("take-over", &ended, take_over);
         }
@@ -224,7 +248,7 @@ impl Dispatcher {
         let fast = forward(shared.clone(), fast, sends.clone(), stop.clone());
         let fast = loops.spawn("fast path", &stop, fast);
         loops.spawn("worker on background tasks", &stop, tasks.run(stop.clone()));
-        loops.spawn("look", &stop, look.run(stop.clone()));
+        loops.spawn("look for waiting deliveries", &stop, look.run(stop.clone()));
         let claims = claimer.run(shared.clone(), sends.clone(), stop.clone());
         let claims = loops.spawn("claimer", &stop, claims);
         stop.cancelled().await;
@@ -249,14 +273,15 @@ impl Dispatcher {
     }
 }
 
-/// Waits for what the database may be too far away to let happen.
+/// Waits for `writes`, but no longer than `deadline`, because the database may be away.
 async fn within(deadline: Duration, writes: impl Future<Output = ()>) {
     if tokio::time::timeout(deadline, writes).await.is_err() {
-        tracing::warn!("the database did not answer in time; leases that are left end by themselves");
+        tracing::warn!("the database did not answer in time; the remaining leases will end by themselves");
     }
 }
 
-/// The fast path's loop: leases from the intake go straight to a send.
+/// Sends the leases of the fast path until `stop`. Gives back those that the intake has handed over and that were not
+/// begun by then.
 async fn forward(shared: Arc<Shared>, mut fast: mpsc::Receiver<Lease>, sends: TaskTracker, stop: CancellationToken) {
     loop {
         let lease = tokio::select! {
@@ -276,6 +301,7 @@ async fn forward(shared: Arc<Shared>, mut fast: mpsc::Receiver<Lease>, sends: Ta
 }
 
 impl Shared {
+    /// Starts a task that sends `lease`, unless this process holds an older lease of the same delivery.
     fn spawn_send(self: &Arc<Self>, lease: Lease, sends: &TaskTracker) {
         if !self.held.hold(&lease) {
             return;
@@ -285,7 +311,7 @@ impl Shared {
             let delivery_id = lease.delivery_id.clone();
             match AssertUnwindSafe(shared.send(lease)).catch_unwind().await {
                 Ok(sent) => shared.done(sent),
-                // Giving it back at once would try it, and perhaps panic, again and again without a pause.
+                // Not given back: it would be due at once, and might panic again and again without a pause.
                 Err(_) => {
                     tracing::error!(
                         delivery = delivery_id,
@@ -297,24 +323,27 @@ impl Shared {
         });
     }
 
-    /// Sends a lease that is held. Its outcome counts as unsettled until it is let go.
+    /// Sends a held lease. Its outcome counts as unsettled as long as the delivery is held.
     async fn send(&self, lease: Lease) -> Done {
         let (sent, unsettled) = self.sender.send(lease).await;
         self.held.set_unsettled(sent.delivery_id(), unsettled);
         sent
     }
 
+    /// Hands a lease that has been dealt with to the settler.
     fn done(&self, sent: Done) {
         if self.unsettled.send(sent).is_err() {
             tracing::error!("an outcome came after the settler had ended; its lease will end by itself");
         }
     }
 
+    /// Returns whether an outage keeps outcomes from being stored.
     fn is_stuck(&self) -> bool {
         self.stuck.load(Ordering::Relaxed) > 0
     }
 
-    /// Waits until every send has ended, every outcome is settled, and no batch is being stored with leases in it.
+    /// Waits until every send has ended, every outcome is settled, and no slot is taken: the intake takes slots for the
+    /// messages that it is about to store.
     async fn idle(&self, sends: &TaskTracker) {
         sends.wait().await;
         while !self.held.is_empty() || !self.slots.is_idle() {
@@ -322,8 +351,9 @@ impl Shared {
         }
     }
 
-    /// What could not be finished in time is due again, for others or for the next start. What is sent and not settled yet
-    /// was delivered, or counts as an attempt: the settler goes on with that as long as the stop waits for the database.
+    /// Gives back the leases that are still being sent: they are due again, for another process or for the next start.
+    /// Then waits until all outcomes are settled: those deliveries were made, or count as attempts, so the settler goes
+    /// on with them as long as the stop waits for the database.
     async fn give_back(&self) {
         let unanswered = self.held.take_unanswered();
         tracing::info!(
@@ -350,7 +380,8 @@ impl Shared {
     }
 }
 
-/// Heartbeats and NOTIFY are for replicas, which only Postgres has.
+/// Returns whether other processes may serve the same database, which only Postgres allows. Without them there are
+/// neither heartbeats nor NOTIFY.
 fn has_replicas(store: &Store) -> bool {
     store.backend() == Backend::Postgres
 }

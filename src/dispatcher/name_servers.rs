@@ -1,5 +1,7 @@
-//! Asks the name servers of the system's configuration, one after the other, over sockets and without threads. Must not
-//! remember answers, nor judge addresses.
+//! Asks the name servers of the system's configuration, or the one that the operator has set, for the addresses of a
+//! name: one server after the other, over sockets and without threads.
+//!
+//! Must not remember answers and must not decide which addresses may be called: `names` does both.
 
 use std::fmt;
 use std::io;
@@ -20,13 +22,13 @@ use tokio::time::{Instant, timeout};
 
 use crate::domain::target::NOT_CALLED;
 
-/// How long the IPv6 addresses of a name that has IPv4 ones are waited for: some name servers drop the question.
+/// How long to wait for the IPv6 addresses of a name once the IPv4 ones are there: some name servers drop the question.
 const SECOND_KIND: Duration = Duration::from_secs(1);
-/// Name servers that are asked, as in the system's resolver.
+/// Name servers that are asked at most, as in the system's resolver.
 const MOST_SERVERS: usize = 3;
-/// The system's configuration is read again when it has changed, which is looked at no more often than this.
+/// The least time between two checks whether the system's configuration has changed; if so, it is read again.
 const REREAD: Duration = Duration::from_secs(5);
-/// What it is read from.
+/// The files of the system's configuration.
 const CONFIGURATION: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 /// EMFILE, ENFILE, ENOMEM and ENOBUFS on Linux and the BSDs, macOS among them.
 const SHORTAGES: [i32; 5] = [24, 23, 12, 105, 55];
@@ -34,13 +36,14 @@ const SHORTAGES: [i32; 5] = [24, 23, 12, 105, 55];
 /// Why a name has no addresses, in words for the endpoint's owner.
 #[derive(Clone, Debug)]
 pub(super) enum Unresolved {
-    /// It does not exist, or has no address that may be called. One text, or a customer could tell which names of our
-    /// network exist.
+    /// The name does not exist, or has no address that may be called. Both have one text: with two a customer could
+    /// find out which names of our network exist.
     Unknown,
+    /// No name server has answered in time.
     NotInTime,
-    /// The name servers refuse, or fail.
+    /// The name servers refused or failed, with the reason of the last one.
     Refused(String),
-    /// This machine had no file descriptors or memory left, by the system's number for it.
+    /// This machine had no file descriptors or memory left, with the system's number of that error.
     Shortage(i32),
 }
 
@@ -57,18 +60,19 @@ impl fmt::Display for Unresolved {
 
 impl std::error::Error for Unresolved {}
 
-/// Opens the sockets of lookups, and notes when this machine had no descriptor or memory left for one. The tasks of lookups
-/// write the note and read it.
+/// Opens the sockets of lookups, and notes when this machine had no descriptor or memory left for one. The tasks of
+/// lookups write the note and read it; a mutex orders them.
 #[derive(Clone, Default)]
 pub(super) struct Sockets {
     provider: TokioRuntimeProvider,
-    /// The latest shortage, by the system's number for it.
+    /// When the latest shortage was, and the system's number of that error. `None` means that there was none.
     shortage: Arc<Mutex<Option<(Instant, i32)>>>,
 }
 
 type Opening<T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send>>;
 
 impl Sockets {
+    /// Notes a shortage if `opening` ends with one.
     fn note_shortage<T: 'static>(&self, opening: Opening<T>) -> Opening<T> {
         let shortage = self.shortage.clone();
         Box::pin(opening.inspect(move |opened| {
@@ -79,7 +83,7 @@ impl Sockets {
         }))
     }
 
-    /// Returns the number of a shortage that was noted at this instant or later.
+    /// Returns the system's error number of a shortage that was noted at `begun` or later.
     pub fn shortage_since(&self, begun: Instant) -> Option<i32> {
         let (at, number) = (*lock(&self.shortage))?;
         (at >= begun).then_some(number)
@@ -107,15 +111,17 @@ impl RuntimeProvider for Sockets {
 
 /// The name servers, and when their configuration was read.
 pub(super) struct Servers {
-    /// Instead of those that the system's configuration names.
+    /// The name server that the operator has set. `None` means those of the system's configuration.
     given: Option<SocketAddr>,
-    /// How long all of them together are waited for.
+    /// How long to wait for all name servers together.
     patience: Duration,
     sockets: Sockets,
+    /// One for each name server.
     resolvers: Arc<[Resolver<Sockets>]>,
-    /// `None` means that the configuration was never looked at.
+    /// When the configuration was last checked for changes. `None` means never.
     looked_at: Option<Instant>,
-    /// When the files were written that the resolvers are made of. `None` means that they are made of no files.
+    /// When the files were written that the resolvers are made of. `None` means that they are not made of files, or
+    /// that the files could not be read the last time.
     written_at: Option<[Option<SystemTime>; 2]>,
 }
 
@@ -149,7 +155,8 @@ impl Servers {
                     self.resolvers = self.build(config, &options);
                     self.written_at = written_at;
                 }
-                // It is read again at the next look; until then what was there before holds.
+                // The files are read again at the next check. Until then the former resolvers are used, or a name
+                // server on this machine if there are none.
                 Err(err) if self.resolvers.is_empty() => {
                     tracing::warn!(%err, "/etc/resolv.conf cannot be used; asking the name server on this machine");
                     let here = only((Ipv4Addr::LOCALHOST, 53).into());
@@ -161,8 +168,8 @@ impl Servers {
         self.resolvers.clone()
     }
 
-    /// Builds a resolver for each name server, since one for all of them asks several at once and takes the first answer: a
-    /// name that only the first server knows would be found now and then.
+    /// Builds a resolver for each name server. A single resolver for all of them would ask several at once and take the
+    /// first answer, so that a name that only one server knows would be found only now and then.
     fn build(&self, config: ResolverConfig, options: &ResolverOpts) -> Arc<[Resolver<Sockets>]> {
         let (domain, search, mut servers) = config.into_parts();
         servers.truncate(MOST_SERVERS);
@@ -174,7 +181,7 @@ impl Servers {
             // Two tries, each of which may repeat its datagram twice. Both end before the name server's time does: only
             // then does the resolver return the addresses of one kind if the question for the other was dropped.
             (options.timeout, options.attempts) = (each * 2 / 5, 1);
-            // It would keep whole answers, of up to 64 kB, and no failures.
+            // hickory's cache would keep whole answers, of up to 64 kB, and no failures.
             options.cache_size = 0;
             let resolver = Resolver::builder_with_config(config, self.sockets.clone());
             let built = resolver.with_options(options).build();
@@ -186,11 +193,12 @@ impl Servers {
     }
 }
 
-/// Returns how long one of so many name servers is waited for.
+/// Returns how long to wait for each of `servers` name servers.
 fn share_of(patience: Duration, servers: usize) -> Duration {
     patience / u32::try_from(servers.max(1)).unwrap_or(u32::MAX)
 }
 
+/// Returns a configuration that names one name server, over UDP and TCP.
 fn only(address: SocketAddr) -> ResolverConfig {
     let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
         connection.port = address.port();
@@ -200,8 +208,8 @@ fn only(address: SocketAddr) -> ResolverConfig {
     ResolverConfig::from_parts(None, Vec::new(), vec![server])
 }
 
-/// Asks one name server after the other, until one has an answer: that there is no such name is one. Returns the addresses,
-/// and their time to live.
+/// Asks one name server after the other until one answers; that the name does not exist is an answer too. Returns the
+/// addresses and their time to live.
 pub(super) async fn ask(
     servers: &[Resolver<Sockets>],
     name: &str,
@@ -226,9 +234,10 @@ pub(super) async fn ask(
     Err(failure)
 }
 
-/// Asks one name server for a name's addresses of both kinds. If the IPv4 ones are there, the others have a second more.
+/// Asks one name server for a name's IPv4 and IPv6 addresses. Once the IPv4 ones are there, waits for the others for
+/// one more second.
 async fn ask_one(server: &Resolver<Sockets>, name: &rr::Name) -> Result<LookupIp, NetError> {
-    // The resolver asks once for both lookups that want the IPv4 addresses.
+    // Both lookups want the IPv4 addresses; the resolver sends one question for them.
     let mut both = pin!(server.lookup_ip(name.clone()));
     let ipv4 = tokio::select! {
         biased;
@@ -244,12 +253,13 @@ async fn ask_one(server: &Resolver<Sockets>, name: &rr::Name) -> Result<LookupIp
     }
 }
 
-/// Returns whether this machine has run out of what no receiver can take from it: file descriptors, memory, buffers. Local ports
-/// (EADDRNOTAVAIL) do not count: a machine without IPv6 gives the same error for each IPv6 address.
+/// Returns whether this machine has run out of file descriptors, memory or buffers, which is not a receiver's fault.
+/// Local ports (EADDRNOTAVAIL) do not count: a machine without IPv6 gives the same error for each IPv6 address.
 pub(super) fn is_shortage(err: &io::Error) -> bool {
     err.raw_os_error().is_some_and(|number| SHORTAGES.contains(&number))
 }
 
+/// Locks a mutex, even if a task panicked while it held it.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

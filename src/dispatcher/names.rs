@@ -1,11 +1,14 @@
-//! Resolves the names of receivers, less the addresses that may not be called. What a lookup gives is what is dialled, so
-//! a name that changes its address between check and use gains nothing. Literal addresses never come here: the sender
-//! checks them.
+//! Resolves the names of receivers, and leaves out the addresses that may not be called. The addresses that a lookup
+//! returns are those that are dialled, so a name that changes its address between check and use gains nothing. Literal
+//! addresses never come here: the sender checks them.
 //!
-//! A name is looked up once at a time for all applications, and is then answered from memory: its addresses for their time
-//! to live, a failure for some seconds. Lookups hold sockets and no threads. Their number is limited, and an application
-//! begins no more than it leaves free: silent name servers of one customer's endpoints slow no other customer. A lookup
-//! that others can join is always under way, and never waits in the line of one application.
+//! A name is looked up once at a time for all applications, and is then answered from memory: its addresses for their
+//! time to live, a failure for some seconds. Lookups hold sockets and no threads. Their number is limited, and an
+//! application begins no more of them than it leaves free, so silent name servers of one customer's endpoints do not
+//! slow other customers. A lookup that other applications can join is always running; it never waits in the line of one
+//! application.
+//!
+//! Must not speak to name servers: `name_servers` does.
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -25,33 +28,35 @@ use super::name_servers::{Servers, Sockets, Unresolved, ask, lock};
 use super::shares::{Room, Shares};
 use crate::domain::target::TargetPolicy;
 
-/// A lookup ends after this, as the system's resolver gives up a silent name server; and after half the time of an attempt.
-/// A caller waits no longer either, its turn included, so that the attempt tells why it failed.
+/// How long a lookup may take, if half the time of an attempt is not shorter. The system's resolver gives up a silent
+/// name server after the same time. A caller waits no longer either, including the wait for its turn, so that the
+/// attempt's text says why it failed.
 const LOOKUP: Duration = Duration::from_secs(10);
-/// Lookups at once at most; fewer if they could take more than a quarter of the files that the process may open.
+/// Lookups that may run at once; fewer if they could take more than a quarter of the files that the process may open.
 const LOOKUPS: usize = 256;
-/// Sockets of a lookup at a silent name server: three for either kind of address.
+/// Sockets that a lookup holds at a silent name server: three for IPv4 and three for IPv6.
 const SOCKETS: u64 = 6;
-/// Addresses are remembered no longer than this, whatever their time to live: /etc/hosts has none.
+/// The longest time for which addresses are remembered, whatever their time to live: /etc/hosts has none.
 const KEPT: Duration = Duration::from_secs(60);
-/// A failure is remembered for this long: a silent name server costs one lookup meanwhile, not one for each delivery.
+/// How long a failure is remembered: in that time a silent name server costs one lookup, not one for each delivery.
 const FAILURE_KEPT: Duration = Duration::from_secs(5);
-/// Names that are remembered, of some 500 bytes at most each; when there are more, those that are not being looked up are
-/// forgotten.
+/// Names that are remembered at most, with some 500 bytes each. If there are more, those that are not being looked up
+/// are forgotten.
 const MOST_KNOWN: usize = 8_192;
-/// Addresses of one name that are remembered and tried: an answer may have thousands.
+/// Addresses of one name that are remembered and tried at most: an answer may have thousands.
 const MOST_ADDRESSES: usize = 16;
-/// Hosts that the operator has been told of. When there are more, they are forgotten, but no sooner than `TOLD_FOR` after
-/// the first of them; until then further hosts are not told.
+/// Refused hosts that are remembered because they were logged. If there are as many as this, all are forgotten, but no
+/// sooner than `TOLD_FOR` after the first of them; until then no further hosts are logged.
 const MOST_TOLD: usize = 1_024;
+/// How long logged hosts are remembered at least.
 const TOLD_FOR: Duration = Duration::from_secs(3_600);
 
 tokio::task_local! {
-    /// The application whose share a lookup takes.
+    /// The application for which a lookup counts.
     static ASKED_BY: Arc<str>;
 }
 
-/// Runs an exchange whose lookups, if it needs any, take the share of `app`.
+/// Runs an exchange. A lookup that it begins counts for `app`.
 pub(super) async fn asked_by<F: Future>(app: &Arc<str>, exchange: F) -> F::Output {
     ASKED_BY.scope(app.clone(), exchange).await
 }
@@ -59,12 +64,15 @@ pub(super) async fn asked_by<F: Future>(app: &Arc<str>, exchange: F) -> F::Outpu
 type Addresses = Result<Arc<[IpAddr]>, Unresolved>;
 type Lookup = Shared<Pin<Box<dyn Future<Output = Addresses> + Send>>>;
 
+/// What is remembered of a name.
 enum Known {
+    /// A lookup is running, or has panicked.
     Asked(Lookup),
+    /// The answer, and the instant until which it holds.
     Answered(Addresses, Instant),
 }
 
-/// hyper's resolver. Its clones share everything.
+/// The resolver for hyper's connector. Clones share everything.
 #[derive(Clone)]
 pub(super) struct PublicNames(Arc<Inner>);
 
@@ -73,34 +81,36 @@ struct Inner {
     /// How long a lookup may take.
     patience: Duration,
     servers: Mutex<Servers>,
-    /// Written by the caller that begins a lookup, and by the lookup's own task when it ends.
+    /// Callers read it. The caller that begins a lookup writes it, and the lookup's own task when it ends. The mutex
+    /// orders them, so that no name has two lookups at once.
     known: Mutex<HashMap<Name, Known>>,
     lookups: Shares,
     sockets: Sockets,
     told: Mutex<Told>,
 }
 
-/// Refused hosts that the operator has been told of.
+/// Refused hosts that were logged.
 #[derive(Default)]
 struct Told {
     hosts: HashSet<String>,
-    /// When the first of `hosts` was told.
+    /// When the first of `hosts` was logged. `None` means that there are none.
     since: Option<Instant>,
-    /// The operator knows that further hosts are not told.
+    /// Whether a line has said that further hosts are not logged.
     is_full: bool,
 }
 
-/// What the operator is to be told of a refused host.
+/// What to log about a refused host.
 #[derive(Debug, PartialEq, Eq)]
 enum Tell {
+    /// Its name.
     Host,
-    /// This host and further ones are not told.
+    /// That this host and further ones are not logged.
     Full,
     Nothing,
 }
 
 impl Told {
-    /// Notes a refused host. Returns what is to be told of it.
+    /// Notes a refused host. Returns what to log about it.
     fn note(&mut self, host: &str, now: Instant) -> Tell {
         if self.hosts.contains(host) {
             return Tell::Nothing;
@@ -121,7 +131,8 @@ impl Told {
 }
 
 impl PublicNames {
-    /// Asks `name_server` alone, or those that the system's configuration names. An attempt may take `timeout` in all.
+    /// Builds a resolver that asks `name_server`, or with `None` those of the system's configuration. `timeout` is the
+    /// time of a whole attempt.
     pub fn new(targets: Arc<TargetPolicy>, name_server: Option<SocketAddr>, timeout: Duration) -> Self {
         let patience = LOOKUP.min(timeout / 2);
         let sockets = Sockets::default();
@@ -140,7 +151,8 @@ impl PublicNames {
         }))
     }
 
-    /// Tells the operator, once a host, what its customer is not told: that it exists.
+    /// Logs once for each host that its address is refused. The customer must not learn this, because it says that the
+    /// host exists.
     pub fn warn_refused(&self, host: &str) {
         let tell = lock(&self.0.told).note(host, Instant::now());
         match tell {
@@ -156,12 +168,13 @@ impl PublicNames {
         }
     }
 
-    /// Returns what is remembered of this name, or the lookup of it that is under way.
+    /// Returns what is remembered of this name, or the lookup of it that is running.
     fn known(&self, name: &Name) -> Option<Lookup> {
         find_known(&lock(&self.0.known), name)
     }
 
-    /// Returns what is `known` of this name, or begins a lookup by `resolve`, which says how long to remember its answer.
+    /// Returns what is remembered of this name, or begins a lookup. `resolve` returns the answer and how long to
+    /// remember it.
     fn look_up<F>(&self, name: Name, resolve: impl FnOnce(Self, Name) -> F) -> Lookup
     where
         F: Future<Output = (Addresses, Duration)> + Send + 'static,
@@ -171,7 +184,7 @@ impl PublicNames {
             return lookup;
         }
         make_room(&mut known);
-        // A task of its own: it ends, and is remembered, even if no caller waits for it any more.
+        // A task of its own: the lookup ends, and its answer is remembered, even if no caller waits for it any more.
         let task = tokio::spawn({
             let (names, name) = (self.clone(), name.clone());
             let resolving = resolve(self.clone(), name.clone());
@@ -188,8 +201,8 @@ impl PublicNames {
         lookup
     }
 
-    /// Asks the name servers, and holds `_room` meanwhile. Returns the addresses that may be called, and how long to
-    /// remember them.
+    /// Asks the name servers while it holds `_room`. Returns the addresses that may be called, and how long to remember
+    /// them.
     async fn resolve(self, _room: Room, name: Name) -> (Addresses, Duration) {
         let begun = Instant::now();
         let servers = lock(&self.0.servers).current();
@@ -230,8 +243,8 @@ impl Service<Name> for PublicNames {
             let deadline = Instant::now() + names.0.patience;
             let lookup = match names.known(&name) {
                 Some(lookup) => lookup,
-                // The room comes first: a lookup that waited for it would make other applications, which join it, wait in
-                // the line of this one.
+                // The wait comes before the lookup is entered in `known`: other applications can join an entered
+                // lookup, and would then wait in the line of this one.
                 None => {
                     let room = names.0.lookups.room(&app, 1, sleep_until(deadline)).await;
                     let room = room.ok_or(Unresolved::NotInTime)?;
@@ -247,16 +260,16 @@ impl Service<Name> for PublicNames {
     }
 }
 
-/// Returns how many lookups there may be at once if the process may open so many files.
+/// Returns how many lookups may run at once if the process may open `files` files.
 fn most_lookups(files: u64) -> usize {
     let fitting = usize::try_from(files / 4 / SOCKETS).unwrap_or(LOOKUPS);
     fitting.clamp(1, LOOKUPS)
 }
 
-/// Finds an answer that still holds, or a lookup that is under way.
+/// Returns an answer that still holds, or a running lookup. `None` means that a lookup has to begin.
 fn find_known(known: &HashMap<Name, Known>, name: &Name) -> Option<Lookup> {
     match known.get(name)? {
-        // One that has ended without leaving an answer, as its task panicked, is begun anew.
+        // A lookup that has ended and is still entered has panicked: its task replaces the entry otherwise.
         Known::Asked(lookup) => lookup.peek().is_none().then(|| lookup.clone()),
         Known::Answered(addresses, until) => {
             (*until > Instant::now()).then(|| ready(addresses.clone()).boxed().shared())
@@ -264,7 +277,7 @@ fn find_known(known: &HashMap<Name, Known>, name: &Name) -> Option<Lookup> {
     }
 }
 
-/// Forgets answers whose time is over, or all of them, when there are too many.
+/// If there are too many names, forgets the answers that hold no longer, and all answers if that is not enough.
 fn make_room(known: &mut HashMap<Name, Known>) {
     let now = Instant::now();
     for least in [now, now + KEPT] {
@@ -295,7 +308,7 @@ mod tests {
         Ok([IpAddr::from([192, 0, 2, 1])].into())
     }
 
-    /// Looks names up by waiting for a permit; counts how often it did.
+    /// A resolver whose lookups wait for a permit, and which counts them.
     struct Asked {
         names: PublicNames,
         count: AtomicUsize,

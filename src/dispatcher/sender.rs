@@ -1,5 +1,10 @@
-//! One attempt: checks the target, signs, sends. Its result is an outcome, never an error: a customer's 500 is a fact to
-//! record. Holds no transaction.
+//! Makes one attempt at a delivery: checks the target, signs the payload and sends it.
+//!
+//! The result is an outcome and never an error: a customer's 500 is a fact to record. If this process cannot make the
+//! attempt, because it is too late for it or descriptors or memory are short, the lease is given back and no attempt is
+//! counted.
+//!
+//! Must not write to the database: the settler records the outcome.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -32,18 +37,19 @@ use crate::store::database::outage;
 use crate::store::entity::endpoint::StoredSecret;
 use crate::store::queue::{self, AttemptRow, Content, Lease, Settlement, Target};
 
-/// What the lease must still cover beyond the attempt's deadline when the attempt begins: time to settle it.
+/// How long the lease must last beyond the attempt's deadline when the attempt begins: the time to settle its outcome.
 const SETTLE_MARGIN: Duration = Duration::from_secs(5);
-/// Kilobytes of large bodies in memory at once.
+/// Kilobytes of large bodies that may be in memory at once.
 const LARGE_KB: usize = 64 * 1024;
-/// Large bodies that are read at once.
+/// Large bodies that may be read from the database at once.
 const READS: usize = 2;
-/// How long an attempt that this machine had no file descriptors or memory for keeps its slot: given back at once, it would
-/// be claimed and fail again and again, and holding it lets those under way end.
+/// How long an attempt keeps its slot if this machine had no file descriptors or memory for it. Given back at once, the
+/// delivery would be claimed and fail again and again; while the slot is taken, the attempts in flight can end.
 const SHORTAGE_PAUSE: Duration = Duration::from_secs(1);
-/// The operator is told of such a shortage no more often.
+/// The least time between two log lines about such a shortage.
 const SHORTAGE_TOLD: Duration = Duration::from_secs(60);
-/// The names of id, timestamp and signatures: those of Standard Webhooks, and older ones that some receivers know alone.
+/// The header names of id, timestamp and signatures: those of Standard Webhooks, and older ones, because some receivers
+/// know no others.
 const SIGNATURE_HEADERS: [[&str; 3]; 2] = [
     ["webhook-id", "webhook-timestamp", "webhook-signature"],
     ["svix-id", "svix-timestamp", "svix-signature"],
@@ -57,22 +63,24 @@ pub(super) struct Sender {
     targets: Arc<TargetPolicy>,
     timeout: Duration,
     schedule: RetrySchedule,
-    /// Kilobytes of large bodies.
+    /// The memory for large bodies, in kilobytes.
     large: Shares,
-    /// Large bodies are read over the queue's connections, so few at once.
+    /// Limits how many large bodies are read at once, because these reads take the queue's connections.
     reads: Semaphore,
     random: SystemRandom,
     svix_headers: bool,
     disable_after: Option<Duration>,
-    /// When the operator was last told of a shortage.
+    /// When a shortage was last logged; `None` means never.
     shortage_told: Mutex<Option<Instant>>,
 }
 
-/// A lease that has been dealt with.
+/// How a lease was dealt with.
 #[derive(Clone, Debug)]
 pub(super) enum Done {
+    /// An attempt was made, or will never be, because the target or the payload is gone or another delivery row has
+    /// delivered the message. The settler records it.
     Attempted(Box<Settlement>),
-    /// Not begun: given back, not counted.
+    /// No attempt is counted. The settler gives the lease back: its row is due again.
     Returned {
         delivery_id: String,
         app_id: String,
@@ -95,7 +103,8 @@ impl Done {
         }
     }
 
-    /// Outcomes with the same key are settled in the order in which they came: those of one endpoint.
+    /// Returns the key under which outcomes are settled in the order in which they came: the endpoint's id. A returned
+    /// lease needs no order, and has its delivery's id.
     pub fn order_key(&self) -> &str {
         match self {
             Done::Attempted(settlement) => &settlement.endpoint_id,
@@ -103,7 +112,7 @@ impl Done {
         }
     }
 
-    /// Bytes of the answer's text.
+    /// Returns how many bytes the answer's text has.
     pub fn bytes(&self) -> usize {
         match self {
             Done::Attempted(settlement) => settlement.attempt.as_ref().map_or(0, |attempt| attempt.response.len()),
@@ -111,7 +120,7 @@ impl Done {
         }
     }
 
-    /// The lease that it is settled under.
+    /// Returns the id of the lease under which it is settled.
     pub fn lease_id(&self) -> i64 {
         match self {
             Done::Attempted(settlement) => settlement.lease_id,
@@ -128,6 +137,10 @@ impl Done {
 }
 
 impl Sender {
+    /// Builds a sender and its HTTP client.
+    ///
+    /// # Errors
+    /// `Config` if the system has no root certificates.
     pub fn new(store: Store, settings: Settings) -> Result<Self> {
         let targets = Arc::new(settings.targets);
         let names = PublicNames::new(targets.clone(), settings.name_server, settings.attempt_timeout);
@@ -147,7 +160,8 @@ impl Sender {
         })
     }
 
-    /// Sends one lease. Its slot is free again when this returns; what became of it counts as unsettled instead.
+    /// Deals with one lease: makes its attempt, or gives it back. The slot is free again when this returns; the second
+    /// value counts the outcome as unsettled until it is dropped.
     pub async fn send(&self, lease: Lease) -> (Done, Unsettled) {
         let (Some(target), false) = (lease.target.clone(), lease.delivered_already) else {
             return self.settlement(lease, None, &Outcome::NotSent);
@@ -224,7 +238,8 @@ impl Sender {
         (sent, unsettled)
     }
 
-    /// What became of a lease whose delivery was dealt with; its slot is free with this.
+    /// Makes the settlement of a lease from the outcome of its attempt, and frees the slot. `attempt` is `None` if
+    /// nothing was sent.
     fn settlement(&self, lease: Lease, attempt: Option<AttemptRow>, outcome: &Outcome) -> (Done, Unsettled) {
         let failing_since = lease.target.as_ref().and_then(|target| target.failing_since);
         let failed = u32::try_from(lease.attempt).unwrap_or(0) + 1;
@@ -259,7 +274,7 @@ impl Sender {
         (Done::Attempted(Box::new(settlement)), lease.slot.settles(texts))
     }
 
-    /// In [-1, 1].
+    /// Returns a random number in [-1, 1], or 0 if the system has none.
     fn jitter(&self) -> f64 {
         let mut bytes = [0; 4];
         if self.random.fill(&mut bytes).is_err() {
@@ -268,8 +283,8 @@ impl Sender {
         f64::from(i32::from_le_bytes(bytes)) / f64::from(i32::MAX).abs()
     }
 
-    /// Makes one attempt. Returns `None` if this machine had no file descriptors or memory left for it: that is no failure of
-    /// the endpoint, and the delivery is given back.
+    /// Makes one attempt. `None` means that this machine had no file descriptors or memory left for it: that is no
+    /// failure of the endpoint, and the caller gives the lease back.
     async fn attempt(&self, lease: &Lease, at: Timestamp, target: &Target, body: Bytes) -> Option<Outcome> {
         let request = match self.request(lease, at, target, body) {
             Ok(request) => request,
@@ -288,7 +303,7 @@ impl Sender {
         }
     }
 
-    /// Tells the operator of a shortage, once in a while.
+    /// Logs a shortage, at most once a minute.
     fn warn_shortage(&self, why: &str) {
         let mut told = self.shortage_told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.is_none_or(|at| at.elapsed() >= SHORTAGE_TOLD) {
@@ -300,11 +315,16 @@ impl Sender {
         }
     }
 
+    /// Builds the signed request.
+    ///
+    /// # Errors
+    /// `Config` if the URL or a custom header cannot be used, `Internal` if a signing secret cannot be opened. The text
+    /// becomes the outcome of the attempt.
     fn request(&self, lease: &Lease, at: Timestamp, target: &Target, body: Bytes) -> Result<Request<Full<Bytes>>> {
         let url = self.callable(&target.url)?;
         let custom = target.headers.open(self.store.keys()?, &target.endpoint_id)?;
         let mut headers = HeaderMap::with_capacity(custom.len() + 12);
-        // Host comes first (RFC 9110, section 7.2); they go out in the order in which they are set.
+        // Host is first, as RFC 9110 asks (section 7.2). Headers go out in the order in which they are inserted here.
         headers.insert(HOST, header(&url[Position::BeforeHost..Position::AfterPort])?);
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
@@ -324,7 +344,7 @@ impl Sender {
             let invalid = || Error::config(format!("the endpoint's header {name} is not a valid header"));
             let name = HeaderName::try_from(name).map_err(|_| invalid())?;
             let value = HeaderValue::try_from(value).map_err(|_| invalid())?;
-            // Of ours an endpoint may replace what it accepts, and nothing else.
+            // A custom header may replace Accept, and no other header of ours.
             if name == ACCEPT || !headers.contains_key(&name) {
                 headers.insert(name, value);
             }
@@ -336,7 +356,8 @@ impl Sender {
         request.map_err(|err| Error::config("the endpoint's url cannot be called").because(err))
     }
 
-    /// Reads the endpoint's URL. An address in it is checked here; a name when it is resolved.
+    /// Parses the endpoint's URL, and refuses a literal address that may not be called. A name is checked when it is
+    /// resolved.
     fn callable(&self, url: &str) -> Result<Url> {
         let url = parse_url(url).map_err(Error::config)?;
         match literal_address(&url) {
@@ -348,9 +369,9 @@ impl Sender {
         }
     }
 
-    /// Those that sign at this instant.
+    /// Returns the secrets that sign at this instant: those that have not expired.
     fn secrets(&self, target: &Target, at: Timestamp) -> Result<Vec<EndpointSecret>> {
-        let valid = |one: &&StoredSecret| one.expires_at.is_none_or(|end| end > at.0);
+        let valid = |secret: &&StoredSecret| secret.expires_at.is_none_or(|end| end > at.0);
         let opened = target.secrets.iter().filter(valid).map(|secret| {
             let clear = self.store.keys()?.open(&secret.sealed, &target.endpoint_id);
             let clear = clear.map_err(|err| Error::internal("a signing secret cannot be opened").because(err))?;
@@ -360,7 +381,7 @@ impl Sender {
     }
 }
 
-/// A lease that is given back; its slot is free again with this.
+/// Gives a lease back unsent, and frees its slot. The second value counts it as unsettled until it is dropped.
 pub(super) fn returned(lease: Lease) -> (Done, Unsettled) {
     let sent = Done::Returned {
         delivery_id: lease.delivery_id,
@@ -370,6 +391,7 @@ pub(super) fn returned(lease: Lease) -> (Done, Unsettled) {
     (sent, lease.slot.settles(0))
 }
 
+/// Makes a header's value of `text`.
 fn header(text: &str) -> Result<HeaderValue> {
     HeaderValue::from_str(text).map_err(|err| Error::internal("a header of ours is not valid").because(err))
 }

@@ -1,12 +1,15 @@
-//! Frees the leases of dead processes. Postgres only.
+//! Frees the leases of dead processes, so that their deliveries are due again. Postgres only.
 //!
-//! A task of its own: the heartbeat tells it who is dead, and never waits for it. A host that has vanished may leave
-//! transactions open for some seconds; what they have locked is left out, and tried again with each beat until the dead
-//! owner has no rows left.
+//! This is a task of its own: the heartbeat names the dead processes and never waits for it. A host that has vanished
+//! may leave transactions open for some seconds. Rows that these have locked are left out and tried again with each
+//! beat, until the dead owner has no rows left.
 //!
-//! A lease can also belong to an owner that no table names: its transaction was begun before its process took another
-//! owner id or signed off, and committed after that. A sweep finds these. A process gives what it leased under a former
-//! id to its present one, for it is sending that; it frees what others left behind once two sweeps have seen it.
+//! A lease can also belong to an owner id that is not in the table `process`: its transaction began before its process
+//! took another owner id or signed off, and committed after that. A sweep finds such leases. If the id is a former one
+//! of this process, which is sending them, they move to its present id. All others are freed once two sweeps in a row
+//! have found their owner.
+//!
+//! Must not decide that a process is dead: the heartbeat does.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -20,8 +23,8 @@ use crate::store::Store;
 use crate::store::database::outage;
 use crate::store::queue::process;
 
-/// Twice this, and a lease of an unknown owner is free: well before it ends by itself, and time enough for its own process
-/// to sweep in between.
+/// How often leases of unknown owners are looked for. Such a lease is freed by the second sweep: well before it ends by
+/// itself, and late enough for its own process to sweep in between.
 const SWEEP: Duration = Duration::from_secs(10);
 
 /// What the heartbeat knows of the processes.
@@ -29,14 +32,15 @@ const SWEEP: Duration = Duration::from_secs(10);
 pub(super) struct Seen {
     /// The owner ids of this process, the present one last.
     pub own: Vec<String>,
-    /// Owners that are dead, with their last beats.
+    /// The owner ids of dead processes, each with its last beat.
     pub dead: Vec<(String, i64)>,
 }
 
 pub(super) struct TakeOver {
     store: Store,
+    /// When the next sweep is due, by the monotonic clock.
     next_sweep: Duration,
-    /// Unknown owners that the last sweep has seen.
+    /// The unknown owners that the last sweep has found.
     unknown: HashSet<String>,
 }
 
@@ -49,6 +53,7 @@ impl TakeOver {
         }
     }
 
+    /// Frees leases whenever the heartbeat names dead processes, and sweeps every ten seconds, until `ended`.
     pub async fn run(mut self, mut seen: watch::Receiver<Seen>, ended: CancellationToken) {
         let clock = self.store.clock().clone();
         loop {
@@ -59,16 +64,19 @@ impl TakeOver {
             }
             let seen = seen.borrow_and_update().clone();
             if let Err(err) = self.turn(&seen).await {
-                let what = "what dead processes had in flight could not be freed; trying again";
+                let what = "the leases of dead processes could not be freed; trying again";
                 outage::note_failure(&err, what);
             }
         }
     }
 
-    /// Frees what the dead held, and now and then what unknown owners hold. Returns how many rows.
+    /// Frees the rows of dead owners and, if a sweep is due, those of unknown ones. Returns how many rows were freed.
+    ///
+    /// # Errors
+    /// The last error, after all dead owners were tried.
     pub async fn turn(&mut self, seen: &Seen) -> Result<u64> {
         let mut freed = 0;
-        // One that cannot be freed now keeps nothing from the others.
+        // An owner that cannot be freed now must not keep the others from being freed.
         let mut failure = None;
         for (owner, beat) in &seen.dead {
             match self.free(owner, Some(*beat)).await {
@@ -78,6 +86,7 @@ impl TakeOver {
         }
         let now = self.store.clock().monotonic();
         if now >= self.next_sweep {
+            // Set before the sweep too: if it fails, it is not tried again with the next beat.
             self.next_sweep = now + SWEEP;
             freed += self.sweep(&seen.own).await?;
             let swept = self.store.clock().monotonic();
@@ -86,6 +95,8 @@ impl TakeOver {
         failure.map_or(Ok(freed), Err)
     }
 
+    /// Moves leases of this process' former ids to its present one, and frees those of the owners that the last sweep
+    /// has found too. Returns how many rows were freed.
     async fn sweep(&mut self, own: &[String]) -> Result<u64> {
         let mut freed = 0;
         let unknown = process::list_unknown_owners(&self.store).await?;
@@ -104,7 +115,8 @@ impl TakeOver {
         Ok(freed)
     }
 
-    /// Frees, in chunks, what `owner` holds: a dead one with its last beat, or an unknown one.
+    /// Frees the rows of `owner` in chunks, and returns how many. `beat` is the last beat of a dead owner; `None` means
+    /// an unknown one.
     async fn free(&self, owner: &str, beat: Option<i64>) -> Result<u64> {
         let mut freed = 0;
         loop {

@@ -1,5 +1,6 @@
-//! What an application's token may do, where it may not do everything: the capabilities by which the SDKs limit one.
-//! Must not know tokens or routes beyond a path's form. Called by authentication for every request of such a token.
+//! The capabilities by which the SDKs limit the token of an application, and the requests that each of them allows.
+//!
+//! Must not know tokens, nor of routes more than the form of their paths.
 
 use poem_openapi::Enum;
 use serde::{Deserialize, Serialize};
@@ -7,22 +8,25 @@ use serde::{Deserialize, Serialize};
 /// One thing that the token of an application may be limited to.
 #[derive(Clone, Copy, Debug, Deserialize, Enum, Eq, PartialEq, Serialize)]
 pub enum Capability {
-    /// To read, but no signing secret; every token has it.
+    /// Read everything except signing secrets. Every token may do this, whether it has this capability or not.
     ViewBase,
+    /// Read signing secrets.
     ViewEndpointSecret,
+    /// Read and rotate signing secrets.
     ManageEndpointSecret,
-    /// There are no transformations here: it allows nothing more.
+    /// Nothing beyond `ViewBase`, since this program has no transformations.
     ManageTransformations,
-    /// To resend, recover and replay.
+    /// Resend messages, and start recoveries and replays.
     CreateAttempts,
-    /// To create, change and delete endpoints, their headers and secrets too.
+    /// Create, change and delete endpoints, including their custom headers and secrets, and every other write.
     ManageEndpoint,
 }
 
-/// Whether a token with these capabilities may do this.
+/// Returns whether a token that is limited to the capabilities `held` may make a request to `path`. `reads` means that
+/// the method is GET or HEAD.
 pub fn allows(held: &[Capability], reads: bool, path: &str) -> bool {
     use Capability::{CreateAttempts, ManageEndpoint, ManageEndpointSecret, ViewEndpointSecret};
-    let any = |wanted: &[Capability]| wanted.iter().any(|one| held.contains(one));
+    let any = |wanted: &[Capability]| wanted.iter().any(|capability| held.contains(capability));
     let path = path.strip_prefix("/api/v1/").unwrap_or(path);
     let steps: Vec<&str> = path.split('/').collect();
     match steps[..] {
@@ -32,19 +36,20 @@ pub fn allows(held: &[Capability], reads: bool, path: &str) -> bool {
         ["app", _, "endpoint", _, "secret", "rotate"] => any(&[ManageEndpointSecret, ManageEndpoint]),
         ["app", _, "endpoint", _, "recover" | "replay-missing" | "bulk-replay"] => any(&[CreateAttempts]),
         ["app", _, "msg", _, "endpoint", _, "resend"] => any(&[CreateAttempts]),
+        // Also each write that is added later, until it gets a capability of its own: none can be forgotten.
         _ => any(&[ManageEndpoint]),
     }
 }
 
-/// Whether the values of an endpoint's own headers are shown to a token that is limited to these: to one that could also
-/// change them. They often hold a credential, whatever the name.
+/// Returns whether a token that is limited to the capabilities `held` sees the values of custom headers. Only a token
+/// that may also change them does, because the values often hold a credential, whatever the header's name.
 pub fn shows_headers(held: &[Capability]) -> bool {
     held.contains(&Capability::ManageEndpoint)
 }
 
-/// Capabilities that only read.
+/// Returns those of the capabilities that only allow to read.
 pub fn read_only(held: &[Capability]) -> Vec<Capability> {
-    let reads = |one: &&Capability| matches!(one, Capability::ViewBase | Capability::ViewEndpointSecret);
+    let reads = |capability: &&Capability| matches!(capability, Capability::ViewBase | Capability::ViewEndpointSecret);
     held.iter().filter(reads).copied().collect()
 }
 

@@ -1,6 +1,7 @@
-//! What becomes of a delivery after an attempt: delivered, tried again at a time, or failed.
+//! Decides what becomes of a delivery after an attempt: it is delivered, tried again at a certain time, or failed. Also
+//! makes the text that is kept of an answer's body.
 //!
-//! A pure decision: no clock, no chance, no rows. Called by the settler; the sender makes the outcomes.
+//! Pure: no clock, no random numbers, no rows. The sender makes the outcomes, the settler writes the decisions.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,57 +11,63 @@ use std::time::Duration;
 use super::retry::RetrySchedule;
 use super::timestamp::Timestamp;
 
-/// The status of an answer by which a receiver says that the endpoint is gone and will not come back (RFC 9110, 15.5.11).
+/// The status by which a receiver says that the endpoint is gone and will not come back (RFC 9110, section 15.5.11).
 pub(crate) const HTTP_GONE: u16 = 410;
 
+/// The most bytes that are kept of an answer's body.
 const ANSWER_MAX: usize = 20_000;
 
-/// Why a delivery is tried.
+/// The cause of a delivery.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug, EnumIter, DeriveActiveEnum)]
 #[sea_orm(rs_type = "i16", db_type = "SmallInteger")]
 pub enum Trigger {
-    /// By the message itself and its retry schedule.
+    /// The message was accepted. Failed attempts are repeated by the retry schedule.
     #[sea_orm(num_value = 0)]
     Scheduled,
-    /// By a person or program that asked for it; one attempt, never rescheduled.
+    /// A person or program asked for the delivery. It has a single attempt, which is never repeated.
     #[sea_orm(num_value = 1)]
     Manual,
 }
 
-/// The latest state of a message at an endpoint. Delivered is never overwritten.
+/// The state of a result: how far a message has come at an endpoint. `Delivered` is never overwritten.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug, EnumIter, DeriveActiveEnum)]
 #[sea_orm(rs_type = "i16", db_type = "SmallInteger")]
 pub enum ResultState {
     #[sea_orm(num_value = 0)]
     Delivered,
-    /// The last attempt failed and another one is scheduled.
+    /// The last attempt failed, and a retry is scheduled.
     #[sea_orm(num_value = 1)]
     Waiting,
     #[sea_orm(num_value = 2)]
     Failed,
 }
 
-/// A receiver's answer. `body` is what `answer_text` made of it.
+/// A receiver's answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Answer {
     pub status: u16,
+    /// The text that is kept of the body, as [`answer_text`] or [`unfinished_answer_text`] makes it.
     pub body: String,
+    /// The wait for which the receiver asked by a Retry-After header; `None` means no valid header.
     pub retry_after: Option<Duration>,
 }
 
-/// How an attempt ended.
+/// The end of an attempt.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// The receiver answered, with whatever status.
+    /// The receiver answered, with any status.
     Answered(Answer),
-    /// No answer: refused, reset, timed out, not resolvable, a target that may not be called.
+    /// The receiver gave no answer: the connection was refused or reset, the time was up, the name did not resolve, or
+    /// the address must not be called. `error` says which.
     NoAnswer { error: String },
-    /// Endpoint, application or content is gone; nothing was sent and no attempt is recorded.
+    /// The endpoint, its application or the payload is gone, or the delivery was made already. Nothing was sent, and no
+    /// attempt is recorded.
     NotSent,
 }
 
 impl Outcome {
-    /// Whether the receiver bore the attempt: 429, 5xx and no answer at all say that it gets too much, or is broken.
+    /// Returns whether the receiver could cope with the attempt. A status of 429 or 5xx, or no answer, means that it is
+    /// overloaded or broken.
     pub fn is_borne(&self) -> bool {
         match self {
             Outcome::Answered(answer) => answer.status != 429 && answer.status < 500,
@@ -69,7 +76,8 @@ impl Outcome {
         }
     }
 
-    /// How long the receiver asked to be left alone: the Retry-After of a 429 or 503.
+    /// Returns how long the receiver asked to get no requests, by the Retry-After of a 429 or 503. `None` means it did
+    /// not ask.
     pub fn asked_rest(&self) -> Option<Duration> {
         match self {
             Outcome::Answered(answer) if matches!(answer.status, 429 | 503) => answer.retry_after,
@@ -78,18 +86,22 @@ impl Outcome {
     }
 }
 
-/// What the delivery becomes.
+/// What becomes of a delivery.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Decision {
     Delivered,
-    Retry { at: Timestamp },
+    /// The delivery is tried again, not before `at`.
+    Retry {
+        at: Timestamp,
+    },
+    /// The delivery ends without success.
     Failed,
 }
 
-/// Decides what follows an attempt that ended at `now`.
+/// Decides what becomes of a delivery after an attempt that ended at `now`.
 ///
-/// Only a 2xx answer is a success. 410 ends the delivery, as it disables the endpoint. `failed_attempts` counts this
-/// attempt too; `jitter` lies in [-1, 1].
+/// Only an answer of 2xx is a success. A 410 ends the delivery, because it disables the endpoint. `failed_attempts`
+/// counts this attempt too, as if it had failed. `jitter` is from -1 to 1.
 pub fn decide(
     outcome: &Outcome,
     trigger: Trigger,
@@ -115,14 +127,16 @@ pub fn decide(
         .map_or(Decision::Failed, |delay| Decision::Retry { at: now.plus(delay) })
 }
 
-/// Returns the text kept of an answer's body: its first 20 000 bytes, base64 where they are not UTF-8.
+/// Returns the text that is kept of an answer's body: its first 20,000 bytes, in base64 if they are not UTF-8.
 ///
-/// U+0000 becomes U+FFFD, which Postgres can store. A character that the cut runs through is left out.
+/// U+0000 becomes U+FFFD, because Postgres cannot store U+0000. A character that the cut splits is left out. A body of
+/// exactly 20,000 bytes counts as cut too.
 pub fn answer_text(bytes: &[u8]) -> String {
     text_of(&bytes[..bytes.len().min(ANSWER_MAX)], bytes.len() >= ANSWER_MAX)
 }
 
-/// Returns the text kept of a body that did not come to its end: what came, and a remark on how it ended.
+/// Returns the text that is kept of a body that broke off: the part that arrived, and `ending` in parentheses. Both
+/// together have at most 20,000 bytes.
 pub fn unfinished_answer_text(bytes: &[u8], ending: &str) -> String {
     let room = ANSWER_MAX.saturating_sub(ending.len() + "\n()".len());
     let text = text_of(&bytes[..bytes.len().min(room)], true);
@@ -130,6 +144,7 @@ pub fn unfinished_answer_text(bytes: &[u8], ending: &str) -> String {
     format!("{text}{line_end}({ending})")
 }
 
+/// Returns bytes as text, in base64 if they are not UTF-8. If they are cut, a split character at the end is left out.
 fn text_of(kept: &[u8], is_cut: bool) -> String {
     let text = match std::str::from_utf8(kept) {
         Ok(text) => text,
@@ -265,9 +280,12 @@ mod tests {
 
     #[test]
     fn enums_are_stored_as_the_numbers_of_the_contract() {
-        assert_eq!([Trigger::Scheduled, Trigger::Manual].map(|it| it.to_value()), [0, 1]);
+        assert_eq!(
+            [Trigger::Scheduled, Trigger::Manual].map(|trigger| trigger.to_value()),
+            [0, 1]
+        );
         let states = [ResultState::Delivered, ResultState::Waiting, ResultState::Failed];
-        assert_eq!(states.map(|it| it.to_value()), [0, 1, 2]);
+        assert_eq!(states.map(|state| state.to_value()), [0, 1, 2]);
     }
 
     #[test]

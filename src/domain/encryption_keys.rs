@@ -1,34 +1,39 @@
-//! The encryption keys that a process holds: one, or two while one replaces the other. Which of them seals is for the
-//! database to say. Called by app, which makes them, and by whatever opens or seals.
+//! Holds the encryption keys of a process: a single key, or two while the new key replaces the former one.
+//!
+//! Opens with either key. Must not decide which key seals: the database does, so that all processes agree.
 
 use super::secret::{Encryptor, SealError};
 
-/// What opens everything that is sealed at rest.
+/// The keys that open everything that is sealed in the database.
 #[derive(Debug)]
 pub struct EncryptionKeys {
     newest: Encryptor,
+    /// The key that the newest one replaces; `None` means there is no rotation.
     former: Option<Encryptor>,
 }
 
 impl EncryptionKeys {
+    /// Returns keys of which `former`, if there is one, is being replaced by `newest`.
     pub fn new(newest: Encryptor, former: Option<Encryptor>) -> Self {
         Self { newest, former }
     }
 
+    /// Returns the newest key.
     pub fn newest(&self) -> &Encryptor {
         &self.newest
     }
 
+    /// Returns the key that the newest one replaces.
     pub fn former(&self) -> Option<&Encryptor> {
         self.former.as_ref()
     }
 
-    /// The key with this check value.
+    /// Returns the key with this check value.
     pub fn find(&self, check_value: &str) -> Option<&Encryptor> {
         self.iter().find(|key| key.check_value() == check_value)
     }
 
-    /// Of each key, the newest first.
+    /// Returns the check values of all keys, the newest key first.
     pub fn check_values(&self) -> impl Iterator<Item = String> {
         self.iter().map(Encryptor::check_value)
     }
@@ -37,7 +42,7 @@ impl EncryptionKeys {
         [&self.newest].into_iter().chain(&self.former)
     }
 
-    /// Opens what either key has sealed.
+    /// Opens a text that either key has sealed for this context.
     pub fn open(&self, sealed: &str, context: &str) -> Result<Vec<u8>, SealError> {
         match (self.newest.open(sealed, context), &self.former) {
             (Err(SealError::NotAuthentic), Some(former)) => former.open(sealed, context),
@@ -45,10 +50,10 @@ impl EncryptionKeys {
         }
     }
 
-    /// The same, sealed with the newest key; `None` when it is already.
+    /// Returns the text sealed again with the newest key. `None` means the newest key has sealed it already.
     ///
     /// # Errors
-    /// As [`Self::open`].
+    /// Fails as [`Self::open`].
     pub fn reseal(&self, sealed: &str, context: &str) -> Result<Option<String>, SealError> {
         if self.newest.open(sealed, context).is_ok() {
             return Ok(None);

@@ -1,19 +1,20 @@
-//! Decides which endpoints get a message.
+//! Decides which endpoints get a message, by event type and channels alone.
 //!
-//! Responsible for the match of event type and channels alone; whether an endpoint is enabled and alive is not asked here.
-//! Called by the intake for each message and each endpoint of its application.
+//! Must not ask whether an endpoint is disabled or deleted: callers leave such endpoints out.
 
-/// What an endpoint wants to hear. `None` means no filter; a list that is there is never empty.
+/// The filter of an endpoint. A list is never empty.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct EndpointFilter<'a> {
+    /// The event types that it wants; `None` means all.
     pub event_types: Option<&'a [String]>,
+    /// The channels of which a message must have at least one; `None` means any message, with channels or without.
     pub channels: Option<&'a [String]>,
 }
 
-/// Whether an endpoint with this filter gets a message of this type on these channels.
+/// Returns whether an endpoint with this filter gets a message of this event type on these channels.
 ///
-/// An endpoint with channels gets only messages that share one; a message without channels therefore reaches only
-/// endpoints without.
+/// An endpoint with channels gets only messages that have one of them. A message without channels therefore reaches
+/// only endpoints without channels.
 pub fn accepts(filter: &EndpointFilter<'_>, event_type: &str, message_channels: &[String]) -> bool {
     let type_wanted = filter
         .event_types

@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::delivery::{Decision, HTTP_GONE, Outcome, Trigger};
 use super::timestamp::Timestamp;
 
-/// The number of failures of one delivery from which its endpoint counts as failing. Fewer failures say little about the
-/// endpoint, and remembering them would write its row whenever it flaps.
+/// The number of failures of one delivery from which its endpoint counts as failing. Fewer failures say little about
+/// the endpoint, and remembering them would write its row whenever it flaps.
 pub const FAILING: i32 = 4;
 
 /// How an attempt changes the health of its endpoint.

@@ -1,7 +1,7 @@
-//! Makes the ids of every row: sortable text, strictly increasing within one source.
+//! Makes the ids of rows: sortable text that begins with an instant and strictly increases within one source.
 //!
-//! Responsible for the encoding and the order. Must not read a clock: the caller gives the instant.
-//! Called by the clock, which owns the process's one source.
+//! Responsible for the encoding and the order. Must not read a clock: the caller gives the instant. The process's clock
+//! owns its only source.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -11,12 +11,16 @@ use super::timestamp::Timestamp;
 
 /// Crockford's base32, lower case: its characters stand in ASCII order, so text order is number order.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+/// Characters behind the underscore: 130 bits, of which an id uses the lower 128.
 const TEXT_LEN: usize = 26;
+/// Random bytes of one id.
 const RANDOM_LEN: usize = 7;
+/// Random bytes that are taken from the operating system at once: enough for some 585 ids.
 const POOL_LEN: usize = 4096;
+/// The last instant that 56 bits hold, in the year 4253.
 const MAX_MICROS: u64 = (1 << 56) - 1;
 
-/// What an id names; gives the text before the underscore.
+/// The kind of thing that an id names. It determines the text before the underscore.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Prefix {
     Organization,
@@ -31,7 +35,7 @@ pub enum Prefix {
 }
 
 impl Prefix {
-    /// The prefix without its underscore, such as `msg`.
+    /// Returns the prefix without its underscore, such as `msg`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Organization => "org",
@@ -46,17 +50,19 @@ impl Prefix {
         }
     }
 
-    /// The smallest id that could be made at this instant: those made before are smaller, all others are not.
+    /// Returns the smallest id that could be made at this instant: ids of earlier instants are smaller, all others are
+    /// not.
     pub fn first_id_at(self, at: Timestamp) -> String {
         let micros = u64::try_from(at.unix_micros()).unwrap_or(0).min(MAX_MICROS);
         written(self, u128::from(micros) << 72)
     }
 
-    /// Returns the instant that an id begins with; `None` if the text is no id of this kind. What is missing of a text that is
-    /// too short counts as zeros, as it does in the order of texts.
+    /// Returns the instant with which an id begins. `None` means the text is no id of this kind. Missing digits of a
+    /// text that is too short count as zeros, which agrees with the order of texts.
     pub fn instant_of(self, id: &str) -> Option<Timestamp> {
         let digits = id.strip_prefix(self.as_str())?.strip_prefix('_')?;
-        // Twelve digits are 60 bits, of which the first two are no more than the encoding's, and the last two the sequence's.
+        // Twelve digits are 60 bits: the two unused bits of the encoding, 56 bits of microseconds, and the first two
+        // bits of the sequence.
         let mut number = 0_u64;
         for digit in digits.bytes().chain(std::iter::repeat(b'0')).take(12) {
             let value = ALPHABET.iter().position(|known| *known == digit)?;
@@ -65,23 +71,28 @@ impl Prefix {
         i64::try_from(number >> 2).ok().map(Timestamp)
     }
 
-    /// Whether a text has the form of such an id: no uid does.
+    /// Returns whether a text begins as the ids of this kind do. No uid of this kind does: `check_uid` refuses it.
     pub fn is_of(self, text: &str) -> bool {
         text.strip_prefix(self.as_str())
             .is_some_and(|rest| rest.starts_with('_'))
     }
 }
 
-/// A source of ids. Ids of one source increase strictly, whatever the clock does.
+/// A source of ids. Ids of one source strictly increase, whatever the clock does.
 pub struct IdSource {
+    /// Every thread that makes an id locks it, so that ids strictly increase across threads too.
     state: Mutex<State>,
     system: SystemRandom,
 }
 
 struct State {
+    /// The instant of the last id, in microseconds since the Unix epoch.
     micros: u64,
+    /// The sequence number of the last id within that microsecond.
     sequence: u16,
+    /// Random bytes, so that not every id needs a system call.
     pool: Box<[u8; POOL_LEN]>,
+    /// Bytes of the pool that ids have used.
     used: usize,
 }
 
@@ -92,7 +103,7 @@ impl Default for IdSource {
 }
 
 impl IdSource {
-    /// A source that has given no id yet.
+    /// Returns a source that has made no id yet.
     pub fn new() -> Self {
         let state = State {
             micros: 0,
@@ -106,10 +117,11 @@ impl IdSource {
         }
     }
 
-    /// A new id: `<prefix>_` and 26 characters for 56 bits of microseconds, 16 of sequence and 56 of chance.
+    /// Returns a new id: `<prefix>_` and 26 characters for 56 bits of microseconds, 16 bits of sequence and 56 random
+    /// bits.
     ///
-    /// Where the clock stands still or has stepped back, the id counts on from the last one instead.
-    /// Panics when the operating system gives no random bytes.
+    /// If the clock stands still or has stepped back, the sequence of the last id is counted on instead, and after
+    /// 65,536 ids its microsecond. Panics if the operating system gives no random bytes.
     pub fn next(&self, prefix: Prefix, at: Timestamp) -> String {
         let number = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -121,6 +133,7 @@ impl IdSource {
     }
 }
 
+/// Returns the text of an id, most significant digit first.
 fn written(prefix: Prefix, number: u128) -> String {
     let mut id = String::with_capacity(prefix.as_str().len() + 1 + TEXT_LEN);
     id.push_str(prefix.as_str());
@@ -133,6 +146,7 @@ fn written(prefix: Prefix, number: u128) -> String {
 }
 
 impl State {
+    /// Moves on to the instant and sequence number of the next id.
     fn step(&mut self, at: Timestamp) {
         let micros = u64::try_from(at.unix_micros()).unwrap_or(0).min(MAX_MICROS);
         if micros > self.micros {
@@ -144,6 +158,7 @@ impl State {
         self.micros += u64::from(full);
     }
 
+    /// Takes 56 random bits from the pool, and fills the pool first if it is used up.
     fn draw(&mut self, system: &SystemRandom) -> u64 {
         if self.used + RANDOM_LEN > POOL_LEN {
             system

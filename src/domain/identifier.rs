@@ -1,24 +1,34 @@
-//! What callers may name things and attach to them: uids, event types, channels, text, metadata, own headers.
+//! Checks the names and texts that callers of the API choose: uids, event types, channels, free text, metadata, custom
+//! headers.
 //!
-//! Responsible for the rules and for saying which one was broken; the field's name is added by the caller.
-//! Must not know requests or tables. Called by the API when it reads a body.
+//! Each check returns the broken rule as text; its caller adds the name of the field. Must not know requests or tables.
 
 use std::collections::BTreeMap;
 
 use super::id::Prefix;
 
+/// Characters.
 const IDENTIFIER_MAX: usize = 256;
+/// Characters.
 const TEXT_MAX: usize = 4096;
+/// Bytes of all names and values as JSON.
 const METADATA_MAX: usize = 4096;
+/// Characters.
 const HEADER_NAME_MAX: usize = 256;
+/// Bytes.
 const HEADER_VALUE_MAX: usize = 4096;
+/// Bytes of all names and values.
+// The contract limits each value alone: 50 custom headers of 4 KiB each would be 200 KiB, which claims read along
+// with the endpoint.
 const HEADERS_MAX: usize = 16_384;
 const CONTENT_TYPE_MAX: usize = 256;
 
+/// Headers, in lower case, that an endpoint may not choose.
 const REFUSED_HEADERS: [&str; 21] = [
-    // Not in the contract's list: these would steer our own connection.
+    // These two are not in the contract's list. They would steer our own connection.
     "connection",
     "host",
+    // The contract's list.
     "user-agent",
     "keep-alive",
     "proxy-authenticate",
@@ -40,13 +50,14 @@ const REFUSED_HEADERS: [&str; 21] = [
     "content-location",
 ];
 
+/// Beginnings of header names, in lower case, that an endpoint may not choose.
 const REFUSED_HEADER_PREFIXES: [&str; 10] = [
     "x-amz-", "x-amzn-", "x-google", "x-goog-", "x-gfe", "x-azure-", "x-fd-", "x-svix-", "svix-", "webhook-",
 ];
 
-/// What the name of a header with a credential contains. The contract names six headers, and each contains one of these;
-/// customers call theirs otherwise (`X-Hook-Secret`, `Api_Token`, `Cookie`). A name that contains one by chance loses little:
-/// its value is not shown again.
+/// Words by which the name of a header that holds a credential is recognized. Each of the six headers that the contract
+/// names contains such a word; customers choose other names (`X-Hook-Secret`, `Api_Token`, `Cookie`). A name that
+/// contains a word by chance loses little: its value is not shown again.
 const SENSITIVE_WORDS: [&str; 11] = [
     "auth",
     "bearer",
@@ -72,7 +83,7 @@ pub fn check_identifier(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks a uid: an identifier that cannot be mistaken for an id of its own kind of resource.
+/// Checks a uid: an identifier that cannot be mistaken for an id. `own` is the prefix of the ids of its resource.
 pub fn check_uid(text: &str, own: Prefix) -> Result<(), String> {
     check_identifier(text)?;
     let after_prefix = text.strip_prefix(own.as_str());
@@ -96,7 +107,7 @@ pub fn check_text(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks metadata: text by the rule for text, at most 4096 bytes as JSON.
+/// Checks metadata: names and values follow the rule for text, and together have at most 4096 bytes as JSON.
 pub fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), String> {
     for (name, value) in metadata {
         check_text(name)?;
@@ -112,7 +123,7 @@ pub fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), String>
     Ok(())
 }
 
-/// Checks the name of an own header: a valid HTTP field name that does not belong to the delivery itself.
+/// Checks the name of a custom header: a valid HTTP field name that the delivery does not set itself.
 pub fn check_header_name(name: &str) -> Result<(), String> {
     if name.is_empty() || name.len() > HEADER_NAME_MAX || !name.bytes().all(is_token) {
         return Err(format!(
@@ -134,7 +145,7 @@ pub fn check_header_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks the value of an own header: at most 4096 bytes, no control characters but the tab.
+/// Checks the value of a custom header: at most 4096 bytes, no control characters except the tab.
 pub fn check_header_value(value: &str) -> Result<(), String> {
     if value.len() > HEADER_VALUE_MAX {
         return Err(format!("header values must be at most {HEADER_VALUE_MAX} bytes"));
@@ -145,7 +156,7 @@ pub fn check_header_value(value: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks all own headers of an endpoint together: at most 16384 bytes of names and values.
+/// Checks all custom headers of an endpoint together: at most 16384 bytes of names and values.
 pub fn check_headers_together(headers: &BTreeMap<String, String>) -> Result<(), String> {
     let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
     if bytes > HEADERS_MAX {
@@ -156,7 +167,7 @@ pub fn check_headers_together(headers: &BTreeMap<String, String>) -> Result<(), 
     Ok(())
 }
 
-/// Checks a content type: `type/subtype`, perhaps with parameters, in at most 256 visible ASCII characters.
+/// Checks a content type: `type/subtype`, with or without parameters, in at most 256 printable ASCII characters.
 pub fn check_content_type(value: &str) -> Result<(), String> {
     let token = |part: &str| !part.is_empty() && part.bytes().all(is_token);
     let essence = value.split(';').next().unwrap_or_default().trim_end();
@@ -171,11 +182,12 @@ pub fn check_content_type(value: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Returns whether a byte may stand in an HTTP token (RFC 9110, section 5.6.2).
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Whether an own header's value must never be shown again: only its name is.
+/// Returns whether the value of a custom header must never be shown after it was set. Its name is always shown.
 pub fn is_sensitive_header(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     SENSITIVE_WORDS.iter().any(|word| name.contains(word))

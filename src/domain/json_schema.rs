@@ -1,11 +1,13 @@
-//! Whether a JSON value is a JSON Schema (json-schema.org, the keywords that drafts 4 to 2020-12 share).
+//! Checks that a JSON value is a JSON Schema (json-schema.org; the keywords that drafts 4 to 2020-12 share).
 //!
-//! Only its form is checked, so that a typing error is told when it is made; no message is ever held against it.
-//! Called by the API for the schemas of event types.
+//! Only the form is checked, so that a typing error in an event type's schema is reported when the schema comes in.
+//! Messages are never validated against schemas.
 
 use serde_json::{Map, Value};
 
+/// The values of `type`.
 const TYPES: [&str; 7] = ["array", "boolean", "integer", "null", "number", "object", "string"];
+/// Keywords whose value is a schema.
 const SCHEMA: [&str; 11] = [
     "additionalItems",
     "additionalProperties",
@@ -19,6 +21,7 @@ const SCHEMA: [&str; 11] = [
     "unevaluatedProperties",
     "contentSchema",
 ];
+/// Keywords whose value is an object of schemas.
 const SCHEMAS_BY_NAME: [&str; 5] = [
     "$defs",
     "definitions",
@@ -26,7 +29,9 @@ const SCHEMAS_BY_NAME: [&str; 5] = [
     "patternProperties",
     "properties",
 ];
+/// Keywords whose value is a list of schemas.
 const LIST_OF_SCHEMAS: [&str; 4] = ["allOf", "anyOf", "oneOf", "prefixItems"];
+/// Keywords whose value is a whole number that is not negative.
 const COUNT: [&str; 8] = [
     "maxContains",
     "maxItems",
@@ -37,7 +42,9 @@ const COUNT: [&str; 8] = [
     "minLength",
     "minProperties",
 ];
+/// Keywords whose value is a number.
 const NUMBER: [&str; 3] = ["maximum", "minimum", "multipleOf"];
+/// Keywords whose value is text.
 const TEXT: [&str; 8] = [
     "$comment",
     "$id",
@@ -49,13 +56,15 @@ const TEXT: [&str; 8] = [
     "title",
 ];
 
-/// The example with this index in version 1 of an event type's `schemas`, if it is an object, as payloads are.
+/// Returns the example with this index from version 1 of an event type's `schemas`. `None` means there is no such
+/// example, or it is not an object, as payloads are.
 pub fn example(schemas: &Value, index: usize) -> Option<&Value> {
     let examples = schemas.get("1")?.get("examples")?.as_array()?;
     examples.get(index).filter(|example| example.is_object())
 }
 
-/// Checks that this is a schema: an object or a boolean, whose keywords have values of the right kind.
+/// Checks that a value is a schema: a boolean, or an object whose keywords have values of the right kind. Unknown
+/// keywords are accepted. The error names the keyword and the rule.
 pub fn check_json_schema(schema: &Value) -> Result<(), String> {
     match schema {
         Value::Bool(_) => Ok(()),
@@ -79,12 +88,17 @@ fn check_keyword(keyword: &str, value: &Value) -> Result<(), String> {
         return value.as_object().map_or(Ok(()), check_each);
     }
     if LIST_OF_SCHEMAS.contains(&keyword) {
-        is(value.as_array().is_some_and(|it| !it.is_empty()), "a list of schemas")?;
+        is(
+            value.as_array().is_some_and(|items| !items.is_empty()),
+            "a list of schemas",
+        )?;
         return value.as_array().into_iter().flatten().try_for_each(check_json_schema);
     }
     if COUNT.contains(&keyword) {
         return is(
-            value.as_f64().is_some_and(|it| it >= 0.0 && it.fract() == 0.0),
+            value
+                .as_f64()
+                .is_some_and(|number| number >= 0.0 && number.fract() == 0.0),
             "a count",
         );
     }
@@ -99,10 +113,12 @@ fn check_keyword(keyword: &str, value: &Value) -> Result<(), String> {
         "required" => is(is_list_of_text(value), "a list of names"),
         "enum" => is(value.is_array(), "a list"),
         "uniqueItems" | "deprecated" | "readOnly" | "writeOnly" => is(value.is_boolean(), "a boolean"),
+        // A boolean in draft 4, a number since draft 6.
         "exclusiveMaximum" | "exclusiveMinimum" => is(value.is_number() || value.is_boolean(), "a number"),
+        // A list of schemas up to draft 2019-09, which later drafts call `prefixItems`.
         "items" => match value {
             Value::Array(items) => items.iter().try_for_each(check_json_schema),
-            one => check_json_schema(one),
+            schema => check_json_schema(schema),
         },
         _ => Ok(()),
     }

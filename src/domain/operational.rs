@@ -1,8 +1,11 @@
-//! Operational events: what an organization is told of its own endpoints and messages, and how that reads on the wire.
+//! Operational events: the notices that an organization gets about its own endpoints and messages, and their form on
+//! the wire.
 //!
-//! Responsible for the names and the bodies alone; who hears of an event is asked in store. Operational endpoints and
-//! messages belong to an application that each organization has for them; it has the organization's own id, so no
-//! path or uid ever names it.
+//! Responsible for the names and the bodies of the events, and for which attempts are worth a notice. Must not decide
+//! which operational endpoints get an event: `store` does.
+//!
+//! The operational endpoints of an organization, and the messages to them, belong to an application that has the
+//! organization's own id, so that no path or uid ever names it.
 
 use serde::Serialize;
 
@@ -10,7 +13,7 @@ use super::delivery::{Decision, Trigger};
 use super::health::FAILING;
 use super::id::Prefix;
 
-/// What an operational endpoint can ask for.
+/// The event types that an operational endpoint can ask for.
 pub const EVENT_TYPES: [&str; 7] = [
     "endpoint.created",
     "endpoint.updated",
@@ -21,17 +24,17 @@ pub const EVENT_TYPES: [&str; 7] = [
     "message.attempt.recovered",
 ];
 
-/// Operational endpoints of one organization, at most: whatever is told writes a row for each of them, in the transaction of
-/// what it tells of.
+/// The most operational endpoints that an organization may have. Each notice writes a row for each of them, in the
+/// transaction of the change that it reports.
 pub const MOST_ENDPOINTS: u32 = 20;
 
-/// Whether the application of this id is an organization's own one. Nothing is told about what happens to it: an
-/// operational endpoint that fails would otherwise tell itself so, again and again.
+/// Returns whether this is the id of the application that holds an organization's operational endpoints. Events in it
+/// cause no notice: an operational endpoint that fails would otherwise notify itself of that, again and again.
 pub fn is_operational(app_id: &str) -> bool {
     Prefix::Organization.is_of(app_id)
 }
 
-/// Something that an organization is told.
+/// An event that an organization is notified of.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Event {
     EndpointCreated(AboutEndpoint),
@@ -43,16 +46,19 @@ pub enum Event {
     AttemptRecovered(AboutAttempt),
 }
 
-/// What an attempt tells.
+/// The notice that an attempt causes.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub enum Told {
+    /// The delivery has failed [`FAILING`] times, and its retries go on.
     Failing,
+    /// The delivery has used up its schedule.
     Exhausted,
-    /// Where a failure was told before.
+    /// The delivery has succeeded after a notice of failure.
     Recovered,
 }
 
 impl Told {
+    /// Returns the event that reports this notice about an attempt.
     pub fn event(self, about: AboutAttempt) -> Event {
         match self {
             Self::Failing => Event::AttemptFailing(about),
@@ -62,8 +68,11 @@ impl Told {
     }
 }
 
-/// What an attempt tells that followed `attempts_made` failed ones of the same delivery. A manual attempt that fails tells
-/// nothing: whoever asked for it is looking.
+/// Returns the notice that an attempt causes; `None` means it causes none. `attempts_made` counts the attempts of the
+/// same delivery before this one, all of which failed.
+///
+/// A manual attempt that fails causes none, because its requester is expected to watch the result. A manual attempt
+/// that succeeds is a recovery only if failures of the schedule were notified, which `store` finds out.
 pub fn tells(decision: Decision, trigger: Trigger, attempts_made: i32) -> Option<Told> {
     match (decision, trigger) {
         (Decision::Delivered, Trigger::Manual) => Some(Told::Recovered),
@@ -74,6 +83,7 @@ pub fn tells(decision: Decision, trigger: Trigger, attempts_made: i32) -> Option
     }
 }
 
+/// The data of an event about an endpoint.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AboutEndpoint {
@@ -81,11 +91,12 @@ pub struct AboutEndpoint {
     pub app_uid: Option<String>,
     pub endpoint_id: String,
     pub endpoint_uid: Option<String>,
-    /// Since when it counts as failing; RFC 3339.
+    /// The instant since which the endpoint counts as failing, in RFC 3339. `None` leaves the field out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fail_since: Option<String>,
 }
 
+/// The data of an event about an attempt.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AboutAttempt {
@@ -97,16 +108,18 @@ pub struct AboutAttempt {
     pub last_attempt: LastAttempt,
 }
 
+/// The attempt that caused an event.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LastAttempt {
     pub id: String,
-    /// 0: no answer.
+    /// The status of the receiver's answer; 0 means there was no answer.
     pub response_status_code: i32,
-    /// RFC 3339.
+    /// The instant at which the attempt began, in RFC 3339.
     pub timestamp: String,
 }
 
+/// A payload as it is sent.
 #[derive(Serialize)]
 struct Body<'a, T> {
     r#type: &'a str,
@@ -114,7 +127,7 @@ struct Body<'a, T> {
 }
 
 impl Event {
-    /// Its name: one of [`EVENT_TYPES`].
+    /// Returns the name of the event, one of [`EVENT_TYPES`].
     pub fn event_type(&self) -> &'static str {
         EVENT_TYPES[match self {
             Self::EndpointCreated(_) => 0,
@@ -127,7 +140,7 @@ impl Event {
         }]
     }
 
-    /// The payload: `{"type": …, "data": {…}}`.
+    /// Returns the payload: `{"type": …, "data": {…}}`.
     pub fn body(&self) -> String {
         match self {
             Self::EndpointCreated(data)

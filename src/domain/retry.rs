@@ -1,6 +1,7 @@
-//! When a failed delivery is tried again: the configured waits, their jitter and the receiver's Retry-After.
+//! Computes when a failed delivery is tried again, from the configured waits, their jitter and the receiver's
+//! Retry-After.
 //!
-//! Must not decide whether a retry is wanted at all; that is `delivery`. Called by it, the configuration and the sender.
+//! Must not decide whether a retry is wanted at all: `delivery` does.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,13 +9,15 @@ use std::time::{Duration, SystemTime};
 
 use super::timestamp::Timestamp;
 
+/// The longest wait that a schedule may have.
 const LONGEST_WAIT: Duration = Duration::from_hours(30 * 24);
 const MOST_WAITS: usize = 50;
+/// The part of a wait by which jitter moves it at most.
 const JITTER: f64 = 0.2;
-/// A Retry-After is honoured in full up to this.
+/// A longer Retry-After counts as this one.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(24);
 
-/// The waits between one failed attempt and the next. Its text form is comma-separated whole seconds.
+/// The waits between a failed attempt and the next. The text form is whole seconds, separated by commas.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RetrySchedule(Vec<Duration>);
 
@@ -31,7 +34,7 @@ impl Default for RetrySchedule {
 impl FromStr for RetrySchedule {
     type Err = String;
 
-    /// Reads `5, 300, 1800`. Empty text means one attempt and no retry.
+    /// Reads a text such as `5, 300, 1800`. An empty text means one attempt and no retry. The error is the broken rule.
     fn from_str(text: &str) -> Result<Self, String> {
         if text.trim().is_empty() {
             return Ok(Self(Vec::new()));
@@ -61,9 +64,10 @@ impl fmt::Display for RetrySchedule {
 }
 
 impl RetrySchedule {
-    /// How long to wait after the given number of failed attempts (1 after the first); `None` when no retry is left.
+    /// Returns how long to wait after `failed_attempts` attempts; `None` means no retry is left.
     ///
-    /// The scheduled wait is moved by up to 20 % (`jitter` from -1 to 1); a longer Retry-After replaces it, up to 24 h.
+    /// The scheduled wait is moved by up to 20 %, as `jitter` from -1 to 1 says. A longer Retry-After replaces it, up
+    /// to 24 h.
     pub fn next_delay(&self, failed_attempts: u32, retry_after: Option<Duration>, jitter: f64) -> Option<Duration> {
         let place = usize::try_from(failed_attempts.saturating_sub(1)).ok()?;
         let jitter = if jitter.is_nan() { 0.0 } else { jitter.clamp(-1.0, 1.0) };
@@ -73,10 +77,10 @@ impl RetrySchedule {
     }
 }
 
-/// Reads a Retry-After header (RFC 9110 section 10.2.3): seconds, or a date in any of the three forms that it may have
+/// Reads a Retry-After header (RFC 9110, section 10.2.3): seconds, or a date in any of the three forms of HTTP dates
 /// (section 5.6.7).
 ///
-/// A date that has passed means no wait. Anything else is `None`, as if the header were absent.
+/// A date that has passed means no wait. `None` means the text is neither, and counts as no header.
 pub fn parse_retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim_matches([' ', '\t']);
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -89,6 +93,7 @@ pub fn parse_retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     Some(Duration::from_micros(u64::try_from(micros).unwrap_or(0)))
 }
 
+/// Reads an entry of a schedule.
 fn parse_wait(entry: &str) -> Result<Duration, String> {
     let digits = !entry.is_empty() && entry.bytes().all(|byte| byte.is_ascii_digit());
     entry
@@ -99,7 +104,7 @@ fn parse_wait(entry: &str) -> Result<Duration, String> {
         .filter(|wait| *wait <= LONGEST_WAIT)
         .ok_or_else(|| {
             format!(
-                "'{entry}' in the retry schedule: each wait must be whole seconds from 0 to {}",
+                "'{entry}' in the retry schedule: each wait must be a whole number of seconds from 0 to {}",
                 LONGEST_WAIT.as_secs()
             )
         })

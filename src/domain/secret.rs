@@ -1,7 +1,7 @@
-//! The secrets of endpoints: their text on the wire and their form at rest.
+//! The signing secrets of endpoints, their text on the wire, and the encryption by which they and other secrets are
+//! sealed in the database.
 //!
-//! Responsible for what is accepted, made and sealed. Must never print key bytes, nor choose where they are stored.
-//! Called by the API and the services for endpoints, by the store before and after its rows, by the sender.
+//! Must never print key bytes, nor decide where they are stored.
 
 use std::fmt;
 
@@ -15,17 +15,21 @@ use ring::hkdf::{HKDF_SHA256, Prk, Salt};
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
+// The prefixes of secrets by the Standard Webhooks specification.
 const SYMMETRIC: &str = "whsec_";
 const ED25519: &str = "whsk_";
 const ED25519_PUBLIC: &str = "whpk_";
+/// Bytes of a symmetric secret that is made here.
 const GENERATED_LEN: usize = 24;
+/// Bytes of an Ed25519 seed, and of a public key.
 const SEED_LEN: usize = 32;
+/// Characters.
 const KEY_TEXT_MIN: usize = 32;
-/// What every sealed text begins with.
+/// The beginning of every sealed text.
 pub const SEAL_VERSION: &str = "v1:";
 const NONCE_LEN: usize = 24;
 
-/// Standard base64 that takes secrets with and without their padding.
+/// Standard base64 that reads secrets with and without padding.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -42,7 +46,7 @@ pub enum EndpointSecret {
 
 impl EndpointSecret {
     /// Reads `whsec_` and base64 of 24 to 75 bytes, or `whsk_` and base64 of an Ed25519 seed and its public key (64
-    /// bytes). The message never repeats the text.
+    /// bytes). The error is the broken rule; it never repeats the text.
     pub fn parse(text: &str) -> Result<Self, String> {
         if let Some(encoded) = text.strip_prefix(ED25519) {
             return Self::parse_ed25519(encoded);
@@ -71,12 +75,12 @@ impl EndpointSecret {
         }
     }
 
-    /// A new symmetric secret of 24 random bytes. Panics when the operating system gives none.
+    /// Returns a new symmetric secret of 24 random bytes. Panics if the operating system gives no random bytes.
     pub fn generate() -> Self {
         Self::Symmetric(random::<GENERATED_LEN>().to_vec())
     }
 
-    /// A new secret of the same kind as this one. Panics when the operating system gives no random bytes.
+    /// Returns a new secret of the same kind. Panics if the operating system gives no random bytes.
     pub fn generate_alike(&self) -> Self {
         match self {
             Self::Symmetric(_) => Self::generate(),
@@ -91,7 +95,7 @@ impl EndpointSecret {
         }
     }
 
-    /// The whole secret as `parse` reads it: to be sealed, never to be shown.
+    /// Returns the whole secret as `parse` reads it. It must be sealed and never be shown, unless it is symmetric.
     pub fn to_private(&self) -> String {
         match self {
             Self::Symmetric(key) => format!("{SYMMETRIC}{}", STANDARD.encode(key)),
@@ -99,7 +103,8 @@ impl EndpointSecret {
         }
     }
 
-    /// What a receiver verifies with: the secret itself, or `whpk_` and the public half of an Ed25519 key.
+    /// Returns the text with which a receiver verifies signatures: the secret itself if it is symmetric, otherwise
+    /// `whpk_` and the public half of the Ed25519 key.
     pub fn to_wire(&self) -> String {
         match self {
             Self::Symmetric(_) => self.to_private(),
@@ -114,12 +119,12 @@ impl fmt::Debug for EndpointSecret {
     }
 }
 
-/// Why a sealed text cannot be opened.
+/// The reason why a sealed text cannot be opened.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum SealError {
-    /// It is no sealed text, or was made by a version of the program that this one does not know.
+    /// The text is no sealed text, or a later version of the program made it.
     Malformed,
-    /// It was sealed with another key or for another place, or it was changed.
+    /// The text was sealed with another key or for another context, or it was changed.
     NotAuthentic,
 }
 
@@ -136,14 +141,16 @@ impl fmt::Display for SealError {
 
 impl std::error::Error for SealError {}
 
-/// Seals what must not lie in the database in clear, by XChaCha20-Poly1305 with a key derived from the configured text.
+/// Seals texts that must not lie in the database in clear, by XChaCha20-Poly1305 with a key that is derived from the
+/// configured text.
 pub struct Encryptor {
     cipher: XChaCha20Poly1305,
+    /// A text that identifies the key without revealing anything of it.
     check_value: String,
 }
 
 impl Encryptor {
-    /// Derives the key by HKDF-SHA256 from any text of at least 32 characters.
+    /// Derives the key by HKDF-SHA256 (RFC 5869) from any text of at least 32 characters. The error is the broken rule.
     pub fn new(key_text: &str) -> Result<Self, String> {
         if key_text.chars().count() < KEY_TEXT_MIN {
             return Err(format!(
@@ -159,9 +166,10 @@ impl Encryptor {
         })
     }
 
-    /// Seals bytes for one place (`context`, such as the row's id): `v1:` and base64url of nonce and ciphertext.
+    /// Seals bytes so that they open only with the same `context`, such as the id of the row in which they lie. Returns
+    /// `v1:` and base64url of nonce and ciphertext.
     ///
-    /// Sealing the same bytes again gives another text. Panics when the operating system gives no random bytes.
+    /// Sealing the same bytes again gives another text. Panics if the operating system gives no random bytes.
     pub fn seal(&self, plaintext: &[u8], context: &str) -> String {
         let nonce = random::<NONCE_LEN>();
         let payload = Payload {
@@ -178,7 +186,7 @@ impl Encryptor {
         )
     }
 
-    /// Opens what `seal` made with the same key and context.
+    /// Opens a text that `seal` made with the same key and context.
     pub fn open(&self, sealed: &str, context: &str) -> Result<Vec<u8>, SealError> {
         let encoded = sealed.strip_prefix(SEAL_VERSION).ok_or(SealError::Malformed)?;
         let bytes = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| SealError::Malformed)?;
@@ -192,7 +200,8 @@ impl Encryptor {
             .map_err(|_| SealError::NotAuthentic)
     }
 
-    /// A text that is the same for the same key and tells nothing about it; kept in the database to notice a wrong key.
+    /// Returns a text that identifies the key and reveals nothing of it. The database keeps it, so that a wrong key is
+    /// noticed.
     pub fn check_value(&self) -> String {
         self.check_value.clone()
     }
@@ -204,6 +213,7 @@ impl fmt::Debug for Encryptor {
     }
 }
 
+/// Derives a key for one purpose.
 fn derive(root: &Prk, purpose: &[u8]) -> [u8; 32] {
     let mut key = [0; 32];
     root.expand(&[purpose], HKDF_SHA256)
@@ -212,7 +222,8 @@ fn derive(root: &Prk, purpose: &[u8]) -> [u8; 32] {
     key
 }
 
-/// 43 characters for 32 random bytes: a password or a key for a machine. Panics when the operating system gives none.
+/// Returns 32 random bytes as 43 characters, for passwords and keys that only machines read. Panics if the operating
+/// system gives no random bytes.
 pub fn random_text() -> String {
     URL_SAFE_NO_PAD.encode(random::<32>())
 }
@@ -341,10 +352,10 @@ mod tests {
 
     #[test]
     fn generated_secrets_differ_and_have_24_bytes() {
-        let (one, other) = (EndpointSecret::generate(), EndpointSecret::generate());
-        assert!(matches!(&one, EndpointSecret::Symmetric(key) if key.len() == 24));
-        assert_ne!(one, other);
-        assert_eq!(EndpointSecret::parse(&one.to_wire()), Ok(one));
+        let (first, second) = (EndpointSecret::generate(), EndpointSecret::generate());
+        assert!(matches!(&first, EndpointSecret::Symmetric(key) if key.len() == 24));
+        assert_ne!(first, second);
+        assert_eq!(EndpointSecret::parse(&first.to_wire()), Ok(first));
     }
 
     #[test]

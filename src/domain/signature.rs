@@ -1,7 +1,6 @@
-//! Signs a delivery by the Standard Webhooks specification, schemes `v1` (HMAC-SHA256) and `v1a` (Ed25519).
+//! Signs deliveries by the Standard Webhooks specification, schemes `v1` (HMAC-SHA256) and `v1a` (Ed25519).
 //!
-//! Responsible for the header's value alone; which secrets are valid, and the headers' names, are others' concern.
-//! Called by the sender for every attempt.
+//! Responsible for the value of the signature header alone. Must not decide which secrets are valid, nor name headers.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,10 +9,10 @@ use ring::signature::Ed25519KeyPair;
 
 use super::secret::EndpointSecret;
 
-/// The signatures of `id.timestamp.body`: `v1,<base64 HMAC-SHA256>` or `v1a,<base64 Ed25519>` for each secret, in the
-/// given order, space-separated.
+/// Returns the signatures of `id.timestamp.body`: for each secret, in the given order, `v1,<base64 HMAC-SHA256>` or
+/// `v1a,<base64 Ed25519>`, separated by spaces.
 ///
-/// `timestamp_seconds` is the Unix time of this attempt, as sent beside the signature.
+/// `timestamp_seconds` is the Unix time of the attempt, which is sent in a header too.
 pub fn sign(secrets: &[EndpointSecret], id: &str, timestamp_seconds: i64, body: &[u8]) -> String {
     let head = format!("{id}.{timestamp_seconds}.");
     let mut signatures = String::with_capacity(secrets.len() * 93);
@@ -117,8 +116,11 @@ mod tests {
         let (old, seconds) = (EndpointSecret::generate(), now_seconds());
         for secrets in [[ed25519(), old.clone()], [old.clone(), ed25519()]] {
             let both = sign(&secrets, ID, seconds, b"{}");
-            let kinds: Vec<_> = both.split(' ').map(|one| one.split(',').next().unwrap()).collect();
-            let expected = secrets.map(|one| if one == old { "v1" } else { "v1a" });
+            let kinds: Vec<_> = both
+                .split(' ')
+                .map(|signature| signature.split(',').next().unwrap())
+                .collect();
+            let expected = secrets.map(|secret| if secret == old { "v1" } else { "v1a" });
             assert_eq!(kinds, expected, "in the order of the secrets");
             assert!(verified(&old, ID, seconds, b"{}", &both));
         }

@@ -1,7 +1,8 @@
-//! Which addresses a delivery may reach: the public internet, and what the operator allows besides.
+//! Decides which addresses a delivery may reach: those of the public internet, and those that the operator allows in
+//! addition.
 //!
-//! Responsible for addresses and for the form of an endpoint's URL. Must not resolve names: the sender asks again for
-//! every address that a name resolves to. Called by the API for a URL and by the sender before it connects.
+//! Responsible for addresses, and for the form of an endpoint's URL. Must not resolve names: the sender checks every
+//! address to which a name resolves, before it connects.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -10,9 +11,10 @@ use std::str::FromStr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use url::{Host, Url};
 
+/// Characters.
 const URL_MAX: usize = 2048;
 
-/// IPv4 without the public internet (IANA special-purpose registry, RFC 6890, and one cloud's platform address).
+/// The networks of IPv4 that are not public (IANA special-purpose registry, RFC 6890), and a cloud's platform address.
 const REFUSED_V4: [Ipv4Net; 16] = [
     v4([0, 0, 0, 0], 8),        // this network
     v4([10, 0, 0, 0], 8),       // private
@@ -36,35 +38,42 @@ const REFUSED_V4: [Ipv4Net; 16] = [
 /// discard-only 100::/64, local NAT64 64:ff9b:1::/48 and the IPv4-compatible ::/96 all lie outside.
 const PUBLIC_V6: Ipv6Net = v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
 
+/// The networks within [`PUBLIC_V6`] that are not public.
 const REFUSED_V6: [Ipv6Net; 3] = [
     v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 23), // protocol assignments: Teredo, benchmarking, ORCHID
     v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32), // documentation
     v6([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20), // documentation
 ];
 
+/// Addresses that carry an IPv4 address in their bytes 2 to 5 (6to4, RFC 3056).
 const SIX_TO_FOUR: Ipv6Net = v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16);
+/// Addresses that a NAT64 gateway translates to the IPv4 address in their last four bytes (RFC 6052).
 const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
+/// IPv4 addresses in the form of IPv6 (RFC 4291, section 2.5.5.2).
 const MAPPED: Ipv6Net = v6([0, 0, 0, 0, 0, 0xffff, 0, 0], 96);
 
-/// What an endpoint's owner is told of a host that is not called. One text whether it exists or not, or it would tell which
-/// names and addresses our network has.
+/// The error of an attempt whose host does not exist or must not be called. Both cases have the same text, because a
+/// difference would reveal to customers which names and addresses exist in the operator's network.
 pub const NOT_CALLED: &str = "the host does not exist or is not public";
 
-/// Which addresses may be called. The default allows the public internet alone.
+/// The addresses that may be called. The default allows the public internet alone.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct TargetPolicy {
+    /// Networks that may be called although they are not public.
     allow: Networks,
+    /// Networks that must not be called, even if they are public or allowed.
     refuse: Networks,
 }
 
-/// Networks, as an operator lists them.
+/// A list of networks, as an operator writes it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Networks(Vec<IpNet>);
 
 impl FromStr for Networks {
     type Err = String;
 
-    /// Reads comma-separated networks (`10.1.0.0/16`) or single addresses.
+    /// Reads networks (`10.1.0.0/16`) or single addresses, separated by commas. An empty text means none. The error
+    /// names the entry and the rule.
     fn from_str(text: &str) -> Result<Self, String> {
         if text.trim().is_empty() {
             return Ok(Self::default());
@@ -83,7 +92,7 @@ impl Networks {
 impl FromStr for TargetPolicy {
     type Err = String;
 
-    /// Reads the networks that may be called although they are not public.
+    /// Reads the networks that may be called although they are not public, as [`Networks`] does.
     fn from_str(text: &str) -> Result<Self, String> {
         Ok(Self {
             allow: text.parse()?,
@@ -92,8 +101,8 @@ impl FromStr for TargetPolicy {
     }
 }
 
-/// As an operator reads it: `public addresses, 10.1.0.0/16, not 10.1.2.0/24`.
 impl fmt::Display for TargetPolicy {
+    /// Writes the policy for an operator: `public addresses, 10.1.0.0/16, not 10.1.2.0/24`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("public addresses")?;
         self.allow.0.iter().try_for_each(|net| write!(f, ", {net}"))?;
@@ -102,13 +111,13 @@ impl fmt::Display for TargetPolicy {
 }
 
 impl TargetPolicy {
-    /// The same, but that these networks are not called either, though they are public or allowed.
+    /// Returns the policy with `refuse` as the networks that must not be called, even if they are public or allowed.
     pub fn refusing(self, refuse: Networks) -> Self {
         Self { refuse, ..self }
     }
 
-    /// Whether this address may be called. An address that carries an IPv4 one (mapped, 6to4, NAT64, ISATAP) is judged by
-    /// that too.
+    /// Returns whether this address may be called. An IPv6 address that carries an IPv4 address (mapped, 6to4, NAT64,
+    /// ISATAP) is judged by that address too.
     pub fn allows(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         let is_public = match ip {
@@ -118,7 +127,7 @@ impl TargetPolicy {
         !self.is_refused(ip) && (self.allow.contains(ip) || is_public)
     }
 
-    /// Whether the operator refuses this address, or an IPv4 one that it carries, whatever is allowed.
+    /// Returns whether the operator refuses this address, or an IPv4 address that it carries, whatever else is allowed.
     fn is_refused(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         let is_inner_refused = match ip {
@@ -128,7 +137,8 @@ impl TargetPolicy {
         is_inner_refused || self.refuse.contains(ip)
     }
 
-    /// Like `allows`, with the sentence for the caller.
+    /// Rejects an address that must not be called. The error is the sentence for the caller; it names the setting that
+    /// allows private addresses, unless the operator refuses this one explicitly.
     fn check_address(&self, ip: IpAddr) -> Result<(), String> {
         if self.allows(ip) {
             return Ok(());
@@ -141,8 +151,9 @@ impl TargetPolicy {
         ))
     }
 
-    /// Checks an endpoint's URL. An address as host is checked at once, however it is spelt; a name only when it is
-    /// resolved. What is returned is the form to call; the text as given may be kept to show.
+    /// Checks an endpoint's URL. If the host is an address, it is checked here, however it is spelled. A name is
+    /// checked when it is resolved. Returns the normalized URL, which is the form to call; callers may keep the given
+    /// text to show it. The error is the broken rule.
     pub fn check_url(&self, url: &str) -> Result<Url, String> {
         let parsed = parse_url(url)?;
         if let Some(ip) = literal_address(&parsed) {
@@ -152,7 +163,8 @@ impl TargetPolicy {
     }
 }
 
-/// Reads an endpoint's URL: absolute, http or https, with a host and no user name, at most 2048 characters.
+/// Reads an endpoint's URL: absolute, http or https, with a host, without user name and password, at most 2048
+/// characters. The error is the broken rule.
 pub fn parse_url(url: &str) -> Result<Url, String> {
     if url.chars().count() > URL_MAX {
         return Err(format!("must be at most {URL_MAX} characters"));
@@ -168,7 +180,7 @@ pub fn parse_url(url: &str) -> Result<Url, String> {
         return Err("must be an absolute http or https URL".to_owned());
     }
     if !parsed.username().is_empty() || parsed.password().is_some() {
-        return Err("must not contain a user name or password; use an own header instead".to_owned());
+        return Err("must not contain a user name or password; use a custom header instead".to_owned());
     }
     match parsed.host() {
         Some(_) => Ok(parsed),
@@ -176,7 +188,7 @@ pub fn parse_url(url: &str) -> Result<Url, String> {
     }
 }
 
-/// Returns the address that a URL has in place of a host's name.
+/// Returns the address that a URL has as its host. `None` means the host is a name.
 pub fn literal_address(url: &Url) -> Option<IpAddr> {
     match url.host()? {
         Host::Ipv4(ip) => Some(ip.into()),
@@ -185,6 +197,8 @@ pub fn literal_address(url: &Url) -> Option<IpAddr> {
     }
 }
 
+/// Reads a network or an address. A network of mapped addresses becomes the IPv4 network that it means, because
+/// addresses are compared in their canonical form.
 fn parse_network(entry: &str) -> Result<IpNet, String> {
     let net = entry
         .parse()
@@ -199,7 +213,7 @@ fn parse_network(entry: &str) -> Result<IpNet, String> {
     }
 }
 
-/// Returns the IPv4 addresses that a gateway could send this one to.
+/// Returns the IPv4 addresses to which a gateway could forward packets for this address.
 fn embedded_v4(ip: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
     let bytes = ip.octets();
     let at = |place: usize| Ipv4Addr::new(bytes[place], bytes[place + 1], bytes[place + 2], bytes[place + 3]);
@@ -208,13 +222,15 @@ fn embedded_v4(ip: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
     six_to_four.into_iter().chain(at_its_end)
 }
 
-/// Whether the interface is named by `5efe` and an IPv4 address (RFC 5214), under whatever prefix, with the bits for
-/// "globally unique" and "group" set or not.
+/// Returns whether the interface identifier is `5efe` and an IPv4 address (ISATAP, RFC 5214). The prefix does not
+/// matter, nor do the bits for "globally unique" and "group".
 fn is_isatap(ip: Ipv6Addr) -> bool {
     let [.., flags, kind, _, _] = ip.segments();
     flags & !0x0300 == 0 && kind == 0x5efe
 }
 
+/// Returns whether an address is public by its own form. A NAT64 address counts as public; the caller judges the IPv4
+/// address that it carries.
 fn is_public_v6(ip: Ipv6Addr) -> bool {
     NAT64.contains(&ip) || PUBLIC_V6.contains(&ip) && !REFUSED_V6.iter().any(|net| net.contains(&ip))
 }

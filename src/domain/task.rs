@@ -1,6 +1,6 @@
-//! Background tasks: what they queue again, and which part of the past they may name.
+//! The kinds of background tasks, the window of the past that each may cover, and the filter of a bulk replay.
 //!
-//! Pure: the caller gives the instant. Called by service (the window) and by the dispatcher's tasks (which messages).
+//! Pure: the caller gives the instant. Must not find or queue messages: the store does.
 
 use std::time::Duration;
 
@@ -10,24 +10,25 @@ use serde::{Deserialize, Serialize};
 use super::timestamp::Timestamp;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// How far back a recover may reach, with five minutes for clocks that differ.
+/// The longest window of a recovery: 14 days, and five minutes for clocks that differ.
 const RECOVER_MOST: Duration = Duration::from_secs(14 * 24 * 3600 + 5 * 60);
 
-/// What a task queues again.
+/// The messages that a task queues again.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug, EnumIter, DeriveActiveEnum)]
 #[sea_orm(rs_type = "i16", db_type = "SmallInteger")]
 pub enum TaskKind {
-    /// Messages that failed in the window.
+    /// Messages with an attempt in the window that were not delivered.
     #[sea_orm(num_value = 0)]
     Recover,
-    /// Messages of the window that the endpoint wants and was never sent.
+    /// Messages of the window that the endpoint wants and that were never sent to it.
     #[sea_orm(num_value = 1)]
     ReplayMissing,
-    /// Messages of the window that the endpoint was sent, as far as the filter passes them.
+    /// Messages of the window that were sent to the endpoint and that pass the filter.
     #[sea_orm(num_value = 2)]
     BulkReplay,
 }
 
+/// How far a task has come.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug, EnumIter, DeriveActiveEnum)]
 #[sea_orm(rs_type = "i16", db_type = "SmallInteger")]
 pub enum TaskStatus {
@@ -39,41 +40,44 @@ pub enum TaskStatus {
     Failed,
 }
 
-/// Which messages a bulk replay is about.
+/// The filter of a bulk replay: a message is queued if all conditions hold.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 pub struct ReplayFilter {
+    /// A channel that the message must have; `None` means any message.
     pub channel: Option<String>,
-    /// Empty: of all types.
+    /// Event types of which the message must have one; empty means all.
     pub event_types: Vec<String>,
+    /// The state that the message must have at the endpoint.
     pub state: ReplayState,
-    /// There was an answer in this hundred; 0: there was an attempt without answer.
+    /// The first status of a hundred, such as 500, in which an attempt must have been answered. 0 means there must be an
+    /// attempt without an answer, `None` means any attempt.
     pub status_class: Option<i32>,
 }
 
-/// In which state a message is at the endpoint.
+/// The state of a message at the endpoint.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReplayState {
     #[default]
     Any,
     Delivered,
-    /// A retry waits.
+    /// The last attempt failed, and a retry is scheduled.
     Waiting,
     Failed,
-    /// A state that no message is in once it was sent.
+    /// A state of the API that no message has once it was sent; this selects nothing.
     None,
 }
 
 impl ReplayFilter {
-    /// Whether a message of this type on these channels passes.
+    /// Returns whether a message of this event type on these channels passes. The other conditions are checked in SQL.
     pub fn accepts(&self, event_type: &str, channels: &[String]) -> bool {
         let type_wanted = self.event_types.is_empty() || self.event_types.iter().any(|name| name == event_type);
         type_wanted && self.channel.as_ref().is_none_or(|channel| channels.contains(channel))
     }
 }
 
-/// A part of the past: `since` belongs to it, `until` does not. Empty where `since` is not before `until`.
+/// A part of the past, from `since` up to but not including `until`. It is empty if `since` is not before `until`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Window {
     pub since: Timestamp,
@@ -81,10 +85,10 @@ pub struct Window {
 }
 
 impl Window {
-    /// From `since` to `until`, or to now where that is earlier or not said.
+    /// Returns the window from `since` to `until`, or to `now` if `until` is later or not given.
     ///
     /// # Errors
-    /// The name of the field that breaks a rule, and the rule.
+    /// Returns the name of the field that breaks a rule, and the rule.
     pub fn new(
         kind: TaskKind,
         since: Timestamp,

@@ -1,6 +1,7 @@
-//! How often a receiver may be called: a rate in requests a second, kept as one instant for each that has one.
+//! Limits how often a receiver is called. A rate is given in requests per second; what is used of it is kept as a single
+//! instant ([`Bucket`]).
 //!
-//! Pure: the caller brings the time and keeps the buckets. Called by the store's slots.
+//! Pure: the caller gives the time and keeps the buckets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,35 +10,38 @@ use std::time::Duration;
 /// endpoint or application that has it. Empty if neither has one.
 pub type Throttle = Vec<(Arc<str>, u32)>;
 
-/// How much of a rate may be used at once: 200 ms worth, or one request. So that requests go out by batches.
+/// The part of a rate that may be used at once, or a single request if that is more. A burst lets deliveries go out in
+/// batches.
 const BURST: Duration = Duration::from_millis(200);
 
-/// The time between two requests of one of `processes` that share a rate of `per_second` equally.
+/// Returns the time between two requests of one process, if `processes` share a rate of `per_second` equally.
 pub fn interval(per_second: u32, processes: u32) -> Duration {
     let nanos = 1_000_000_000 * u64::from(processes.max(1)) / u64::from(per_second.max(1));
     Duration::from_nanos(nanos)
 }
 
-/// Until when a rate is used up. A new one is unused.
+/// The use that was made of a rate. A new bucket is unused.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Bucket {
+    /// The instant, by the clock of the caller, until which the rate is used up.
     used_until: Duration,
 }
 
 impl Bucket {
-    /// How many requests may go at `now`, of one every `interval`.
+    /// Returns how many requests may be sent at `now`, at a rate of one every `interval`.
     pub fn free(self, interval: Duration, now: Duration) -> usize {
         let ahead = self.used_until.saturating_sub(now);
         let left = burst(interval).saturating_sub(ahead).as_nanos();
         usize::try_from(left / interval.as_nanos().max(1)).unwrap_or(usize::MAX)
     }
 
-    /// Counts one request that goes at `now`.
+    /// Counts a request that is sent at `now`.
     pub fn take(&mut self, interval: Duration, now: Duration) {
         self.used_until = self.used_until.max(now) + interval;
     }
 
-    /// When half a burst may go: earlier is not worth a look, later would lose some of the rate.
+    /// Returns the instant at which half a burst may be sent. Earlier is not worth a look at what waits; later would lose
+    /// a part of the rate.
     pub fn ready_at(self, interval: Duration) -> Duration {
         let burst = burst(interval);
         let whole = burst.as_nanos() / interval.as_nanos().max(1);
@@ -45,12 +49,13 @@ impl Bucket {
         (self.used_until + interval * half).saturating_sub(burst)
     }
 
-    /// Whether at `now` it is as good as a new one.
+    /// Returns whether the bucket is the same as a new one at `now`.
     pub fn is_unused(self, now: Duration) -> bool {
         self.used_until <= now
     }
 }
 
+/// Returns the burst as time: at least long enough for a single request.
 fn burst(interval: Duration) -> Duration {
     BURST.max(interval)
 }
@@ -59,12 +64,12 @@ fn burst(interval: Duration) -> Duration {
 mod tests {
     use super::*;
 
-    /// How many go in each of `steps`, when as many as may go do.
+    /// Returns how many requests are sent in each of `steps`, if each step sends as many as it may.
     fn sent(per_second: u32, processes: u32, step: Duration, steps: u32) -> Vec<usize> {
         let mut bucket = Bucket::default();
         let interval = interval(per_second, processes);
         let at = |index| Duration::from_secs(9) + step * index;
-        let one = |index| {
+        let in_step = |index| {
             let mut sent = 0;
             while bucket.free(interval, at(index)) > 0 {
                 bucket.take(interval, at(index));
@@ -72,7 +77,7 @@ mod tests {
             }
             sent
         };
-        (0..steps).map(one).collect()
+        (0..steps).map(in_step).collect()
     }
 
     #[test]

@@ -1,45 +1,45 @@
-//! The one type for an instant: UTC microseconds since the Unix epoch.
+//! The only type for an instant: UTC microseconds since the Unix epoch.
 //!
-//! Responsible for truncating once and for the text form on the wire. Must not read a clock.
-//! Called by everything that stores, compares or shows a time.
+//! Responsible for the text form on the wire, and for cutting finer fractions off once, when a text is read. Must not
+//! read a clock.
 
 use std::fmt;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-/// An instant in UTC microseconds since 1970-01-01T00:00:00Z; stored as a 64-bit integer in both databases.
+/// An instant in UTC microseconds since 1970-01-01T00:00:00Z. Both databases store it as a 64-bit integer.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, sea_orm::DeriveValueType)]
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// The instant `micros` microseconds after the Unix epoch.
+    /// Returns the instant `micros` microseconds after the Unix epoch.
     pub const fn from_unix_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// Microseconds since the Unix epoch.
+    /// Returns the microseconds since the Unix epoch.
     pub const fn unix_micros(self) -> i64 {
         self.0
     }
 
-    /// Whole seconds since the Unix epoch, rounded down.
+    /// Returns the whole seconds since the Unix epoch, rounded down.
     pub const fn unix_seconds(self) -> i64 {
         self.0.div_euclid(1_000_000)
     }
 
-    /// This instant moved later; stays at the last representable instant instead of overflowing.
+    /// Returns a later instant, or the last representable instant if that would overflow.
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(whole_micros(duration)))
     }
 
-    /// This instant moved earlier; stays at the first representable instant instead of overflowing.
+    /// Returns an earlier instant, or the first representable instant if that would overflow.
     pub fn minus(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(whole_micros(duration)))
     }
 
-    /// Reads RFC 3339 text, also with a zone as ISO 8601 has it besides (`+0000`, `+00`). The zone is required; what is finer
-    /// than a microsecond is cut off.
+    /// Reads RFC 3339 text. The zone is required and may also be written as ISO 8601 allows (`+0000`, `+00`). Digits
+    /// beyond microseconds are cut off. The error is the broken rule.
     pub fn parse_rfc3339(text: &str) -> Result<Self, String> {
         DateTime::parse_from_rfc3339(text)
             .or_else(|_| DateTime::parse_from_rfc3339(&with_whole_zone(text)))
@@ -49,7 +49,8 @@ impl Timestamp {
             })
     }
 
-    /// RFC 3339 text in UTC, always with six fraction digits: `2026-11-23T04:43:14.464929Z`.
+    /// Returns RFC 3339 text in UTC, always with six fraction digits: `2026-11-23T04:43:14.464929Z`. An instant beyond
+    /// the years that chrono knows becomes the nearest that it knows.
     pub fn to_rfc3339(self) -> String {
         let nearest = if self.0 < 0 {
             DateTime::<Utc>::MIN_UTC
@@ -68,7 +69,7 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// `+0000` and `+00` at the end as `+00:00`; any other text as it is.
+/// Returns the text with a zone `+0000` or `+00` at its end written as `+00:00`, and any other text unchanged.
 fn with_whole_zone(text: &str) -> String {
     let zone = text.rfind(['+', '-']).map_or("", |sign| &text[sign + 1..]);
     if !zone.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -84,6 +85,7 @@ fn with_whole_zone(text: &str) -> String {
     }
 }
 
+/// Returns the whole microseconds of a duration, at most `i64::MAX`.
 fn whole_micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }

@@ -1,6 +1,6 @@
-//! API tokens: how they are made, and what of them is kept.
+//! Makes API tokens, and the hashes by which they are stored and looked up.
 //!
-//! Must not know who a token belongs to or whether it is still valid. Called by the token service and by authentication.
+//! Must not know to which organization or application a token belongs, or whether it is still valid.
 
 use std::hint::black_box;
 
@@ -12,9 +12,9 @@ use ring::rand::{SecureRandom, SystemRandom};
 const PREFIX: &str = "pr_";
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// A new token and its hash: `pr_` with 43 characters for 32 random bytes, and what `hash` makes of it.
+/// Returns a new token and its [`hash`]. The token is `pr_` and 43 characters for 32 random bytes.
 ///
-/// The token itself is shown once and never stored. Panics when the operating system gives no random bytes.
+/// The token itself is shown once and never stored. Panics if the operating system gives no random bytes.
 pub fn generate() -> (String, String) {
     let mut bytes = [0; 32];
     SystemRandom::new()
@@ -25,20 +25,20 @@ pub fn generate() -> (String, String) {
     (token, hash)
 }
 
-/// The form in which a token is stored and looked up: SHA-256 as 64 lower-case hex digits.
+/// Returns the form in which a token is stored and looked up: SHA-256 as 64 lower-case hex digits.
 pub fn hash(token: &str) -> String {
     let digest = digest(&SHA256, token.as_bytes());
     let nibbles = digest.as_ref().iter().flat_map(|byte| [byte >> 4, byte & 15]);
     nibbles.map(|nibble| char::from(HEX[usize::from(nibble)])).collect()
 }
 
-/// Whether two hashes are equal, in a time that does not tell where they differ.
-pub fn same(one: &str, other: &str) -> bool {
-    let difference = one
+/// Returns whether two hashes are equal, in a time that does not reveal where they differ.
+pub fn same(first: &str, second: &str) -> bool {
+    let difference = first
         .bytes()
-        .zip(other.bytes())
+        .zip(second.bytes())
         .fold(0, |found, (a, b)| black_box(found | (a ^ b)));
-    one.len() == other.len() && difference == 0
+    first.len() == second.len() && difference == 0
 }
 
 #[cfg(test)]
@@ -58,10 +58,10 @@ mod tests {
 
     #[test]
     fn tokens_differ_and_come_with_their_hash() {
-        let ((one, one_hash), (other, other_hash)) = (generate(), generate());
-        assert_ne!(one, other);
-        assert_eq!(hash(&one), one_hash);
-        assert_eq!(hash(&other), other_hash);
+        let ((first, first_hash), (second, second_hash)) = (generate(), generate());
+        assert_ne!(first, second);
+        assert_eq!(hash(&first), first_hash);
+        assert_eq!(hash(&second), second_hash);
     }
 
     #[test]
@@ -74,8 +74,8 @@ mod tests {
 
     #[test]
     fn hashes_are_the_same_only_when_all_of_them_is() {
-        let one = hash("a");
-        assert!(same(&one, &hash("a")) && same("", ""));
-        assert!(!same(&one, &hash("b")) && !same(&one, &one[1..]) && !same(&one, "") && !same("", &one));
+        let known = hash("a");
+        assert!(same(&known, &hash("a")) && same("", ""));
+        assert!(!same(&known, &hash("b")) && !same(&known, &known[1..]) && !same(&known, "") && !same("", &known));
     }
 }

@@ -23,10 +23,11 @@ pub mod sealed;
 pub mod token;
 
 pub use database::backend::{Backend, is_system_error, ran_too_long, took_too_long};
-pub use database::connect::{ConnectOptions, Hold, Store};
+pub use database::options::{ConnectOptions, Hold};
 pub use database::page::{Between, Page, PageRequest};
 pub use database::pool::ANSWER_DEADLINE;
 pub use database::purpose::Connections;
 pub use database::source::{Source, is_prepared, ping};
 pub use database::sqlite_file::sqlite_path;
+pub use database::store::Store;
 pub use database::tx::Tx;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use sea_orm::{ConnectionTrait, Statement, Value};
 
 use super::database::backend::Backend;
-use super::database::connect::Store;
 use super::database::rows::{Column, Rows, statement};
+use super::database::store::Store;
 use super::database::tx::Tx;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;

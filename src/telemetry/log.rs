@@ -1,9 +1,11 @@
 //! Writes the log's lines to standard error, from a thread of its own.
 //!
-//! Whoever reads standard error may hang, be gone, or have no room on its disk. A direct write would block then, or panic,
-//! in whichever task has something to say. So lines are put into a queue with a cap, which never waits; what finds no room
-//! in it, or cannot be written, is dropped and counted, and a line says how many were lost as soon as writing works again.
-//! A process that serves must say nothing on standard error but through here.
+//! The program that reads standard error may hang, may have ended, or may have a full disk. A direct write would then
+//! block or panic in any task that logs something. So a task puts its line into a queue of limited size, which never
+//! blocks. A line that does not fit, or cannot be written, is dropped and counted, and as soon as writing works again a
+//! line says how many were lost.
+//!
+//! A process that serves must not write to standard error in any other way.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -13,55 +15,63 @@ use std::time::Duration;
 
 use super::metrics::LOG_LINES_DROPPED;
 
-/// Bytes of lines that wait to be written: some five thousand, more than any burst of our own.
+/// The size of the queue, in bytes: some five thousand lines, more than any burst that the program logs.
 const ROOM: usize = 1 << 20;
-/// How long the end of the process waits for the lines that are left: their reader may hang.
+/// How long the end of the process waits until the last lines are written. Not longer: their reader may hang.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// The log of this process. Dropping it waits until the lines that were put in are written, but no longer than a second.
+/// The log of this process. Dropping it waits until all lines in the queue are written, but no longer than a second.
 pub struct Log(Lines);
 
-/// Where lines are put. Cheap to clone.
+/// The end of the queue into which lines are put. Cheap to clone.
 #[derive(Clone)]
 pub struct Lines(Arc<Shared>);
 
 struct Shared {
-    /// Filled by whoever logs, emptied by the thread that writes.
+    /// The queue. Tasks add lines, the writing thread takes them, and the end of the process waits for it to be empty.
     waiting: Mutex<Waiting>,
+    /// Notified when a line was added, and when one was written or lost.
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct Waiting {
     lines: VecDeque<Vec<u8>>,
+    /// The bytes of all `lines`.
     bytes: usize,
+    /// Whether a line has been taken out and is being written.
     is_writing: bool,
 }
 
 impl Log {
-    /// To standard error.
+    /// Starts the thread that writes to standard error.
+    // Rejected: `tracing-appender`, whose worker does not count lines that it could not write, and whose guard prints a
+    // message itself if the queue is full, which is when printing blocks; a non-blocking descriptor, because other
+    // processes share its mode.
     pub fn start() -> Self {
         Self::to(io::stderr())
     }
 
+    /// Starts the thread that writes to `output`.
     fn to(output: impl Write + Send + 'static) -> Self {
         let lines = Lines(Arc::new(Shared {
             waiting: Mutex::default(),
             changed: Condvar::new(),
         }));
         let shared = lines.0.clone();
-        // Without the thread the queue fills up, and lines are dropped and counted.
+        // If the thread cannot be started, the queue fills up, and further lines are dropped and counted.
         let _ = thread::Builder::new()
             .name("log".to_owned())
             .spawn(move || write_lines(&shared, output));
         Self(lines)
     }
 
+    /// Returns a handle into which lines can be written.
     pub fn lines(&self) -> Lines {
         self.0.clone()
     }
 
-    /// Puts in a line that is not an event, such as the reason why a command has failed.
+    /// Logs a line that is not a tracing event, such as the reason why a command has failed.
     pub fn say(&self, text: &str) {
         self.0.put(format!("{text}\n").into_bytes());
     }
@@ -76,6 +86,7 @@ impl Drop for Log {
 }
 
 impl Lines {
+    /// Puts a line into the queue, or drops and counts it if the queue is full.
     fn put(&self, line: Vec<u8>) {
         let mut waiting = self.0.waiting();
         if waiting.bytes + line.len() > ROOM {
@@ -88,7 +99,7 @@ impl Lines {
     }
 }
 
-/// Each event is one write.
+/// Puts each write into the queue as a line: tracing writes each event by one call.
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.put(line.to_vec());
@@ -105,7 +116,7 @@ impl Shared {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the next line.
+    /// Waits for the next line and takes it out.
     fn next(&self) -> Vec<u8> {
         let mut waiting = self.waiting();
         loop {
@@ -118,7 +129,7 @@ impl Shared {
         }
     }
 
-    /// Notes that the line is written, or lost. Returns whether it was the last one that waited.
+    /// Notes that the line taken last has been written or lost. Returns whether the queue is empty.
     fn done(&self) -> bool {
         let mut waiting = self.waiting();
         waiting.is_writing = false;
@@ -127,12 +138,12 @@ impl Shared {
     }
 }
 
-/// Goes on until the process ends.
+/// Writes lines until the process ends.
 fn write_lines(shared: &Shared, mut output: impl Write) {
     let (mut is_whole, mut reported) = (true, LOG_LINES_DROPPED.get());
     loop {
         let line = shared.next();
-        // A disk that is full may have taken the beginning of the last line.
+        // If the last write failed, part of that line may have been written: a full disk takes its beginning.
         let ended = if is_whole { Ok(()) } else { output.write_all(b"\n") };
         is_whole = ended.and_then(|()| output.write_all(&line)).is_ok();
         if !is_whole {
@@ -140,7 +151,7 @@ fn write_lines(shared: &Shared, mut output: impl Write) {
         }
         let is_last = shared.done();
         let lost = LOG_LINES_DROPPED.get();
-        // Said when the reader has caught up, or it would be one more line that finds no room.
+        // Only once the queue is empty: before, this line might not fit into it either.
         if is_whole && is_last && lost > reported {
             tracing::warn!(
                 lines = lost - reported,

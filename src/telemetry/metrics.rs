@@ -1,6 +1,10 @@
-//! What a process counts of its own work, by the names that dashboards and alerts know. No label carries anything of a
-//! tenant. Must not query: what only the database knows is added by who writes the page. Every store has one, so that
-//! all parts of a process reach it; written by intake, slots, dispatcher and service, read by the API's probes.
+//! The counts that a process keeps of its own work, and their names, on which dashboards and alerts depend.
+//!
+//! Each store has one set of them, so that all parts of the process reach it. Any part may count at any time; /metrics
+//! reads.
+//!
+//! No label may contain anything of a tenant. Must not query: figures from the database are added where /metrics is
+//! written.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,44 +13,56 @@ use super::series::{Counter, Gauge, Histogram, Page, SECONDS};
 use crate::domain::delivery::Decision;
 use crate::domain::timestamp::Timestamp;
 
-/// Messages in one commit.
+/// Bounds for the number of messages in one commit.
 const MESSAGES: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0];
+/// The label `outcome` of an attempt: what followed from it.
 const OUTCOMES: [&str; 3] = ["delivered", "retried", "failed"];
-/// Of an answer's status; `none` where there was no answer.
+/// The label `status` of an attempt: the class of the answer's status, or `none` if there was no answer.
 const CLASSES: [&str; 6] = ["none", "2xx", "3xx", "4xx", "5xx", "other"];
 
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Waits for a connection, or on SQLite for the turn to write, that were given up. Of the process: the driver's error,
-/// where it is seen, knows no store.
+/// How many waits for a connection, or on SQLite for the turn to write, were given up. Counted for the whole process:
+/// where the driver's error is seen, the store is not known.
 pub static DATABASE_TIMEOUTS: Counter = Counter::new();
 
-/// Requests that were refused as too many waited for the database. Of the process, for the same reason.
+/// How many requests were refused because too many waited for the database. Counted for the whole process, for the same
+/// reason.
 pub static DATABASE_REFUSALS: Counter = Counter::new();
 
-/// Log lines that were dropped. Of the process: its log knows no store.
+/// How many log lines were dropped. Counted for the whole process: the log knows no store.
 pub static LOG_LINES_DROPPED: Counter = Counter::new();
 
+/// The counts of one process.
 pub struct Metrics {
     started: Timestamp,
+    /// Messages that were stored; a repetition under the same idempotency key does not count.
     pub accepted: Counter,
+    /// Seconds from a checked message to its commit.
     pub acceptance: Histogram,
+    /// Messages in one commit.
     pub batch: Histogram,
+    /// Seconds that one batch of messages takes in the database.
     pub commit: Histogram,
+    /// Deliveries that have a slot.
     pub in_flight: Gauge,
+    /// Deliveries that were sent but whose outcome is not stored yet.
     pub unsettled: Gauge,
-    /// By outcome and class of status.
+    /// How many attempts were made, by outcome and by class of status.
     attempts: [[AtomicU64; CLASSES.len()]; OUTCOMES.len()],
+    /// Seconds that one attempt takes.
     attempt: Histogram,
+    /// Seconds that one batch of outcomes takes in the database.
     pub settle: Histogram,
     pub endpoints_disabled: Counter,
+    /// Deliveries that were in flight in a process that died, and were made due again by this one.
     pub taken_over: Counter,
     /// Writes that wait for a connection, or on SQLite for their turn.
     pub database_waiting: Gauge,
 }
 
 impl Metrics {
-    /// Of a process that starts now.
+    /// Makes the counts of a process that started at `started`.
     pub fn new(started: Timestamp) -> Self {
         Self {
             started,
@@ -65,7 +81,7 @@ impl Metrics {
         }
     }
 
-    /// An attempt that was made, with the status of its answer (0: none).
+    /// Counts an attempt. `status` is the status of the answer, or 0 if there was no answer.
     pub fn attempted(&self, decision: Decision, status: i32, took: Duration) {
         let outcome = match decision {
             Decision::Delivered => 0,
@@ -81,6 +97,7 @@ impl Metrics {
         self.attempt.observe_time(took);
     }
 
+    /// Writes all counts to the page.
     pub fn write(&self, page: &mut Page) {
         page.gauge(
             "postrider_start_time_seconds",
@@ -106,12 +123,12 @@ impl Metrics {
         );
         page.counter(
             "postrider_database_timeouts_total",
-            "Waits for a database connection or a turn that were given up.",
+            "Waits for a database connection, or on SQLite for the turn to write, that were given up.",
             &DATABASE_TIMEOUTS,
         );
         page.counter(
             "postrider_database_refusals_total",
-            "Requests that were answered 503 as too many of their customer, or of all, waited for the database.",
+            "Requests answered with 503 because too many of their customer, or of all, waited for the database.",
             &DATABASE_REFUSALS,
         );
         page.counter(
@@ -129,7 +146,7 @@ impl Metrics {
         );
         page.histogram(
             "postrider_acceptance_seconds",
-            "From a checked message to its commit, as its sender waits.",
+            "From a checked message to its commit, for which the sender waits.",
             &self.acceptance,
         );
         page.histogram(
@@ -159,11 +176,11 @@ impl Metrics {
         page.head(
             name,
             "counter",
-            "Attempts by what followed and by the class of the answer's status.",
+            "Attempts by outcome and by the class of the answer's status.",
         );
         for (outcome, counts) in OUTCOMES.iter().zip(&self.attempts) {
             for (class, count) in CLASSES.iter().zip(counts) {
-                // Just the 2xx answers deliver.
+                // Only a 2xx delivers, and it always does, so the other combinations never occur.
                 if (*class == "2xx") == (*outcome == "delivered") {
                     let labels = [("outcome", *outcome), ("status", *class)];
                     page.sample(name, &labels, count.load(Ordering::Relaxed) as f64);

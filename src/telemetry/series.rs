@@ -1,17 +1,24 @@
-//! Counters, gauges and histograms that are written without a lock, and the text that Prometheus reads of them
-//! (exposition format 0.0.4). Must not know what is counted. Called by metrics.rs and by whoever adds values to its page.
+//! Counters, gauges and histograms that are updated without a lock, and their text for Prometheus (exposition format
+//! 0.0.4).
+//!
+//! Each number is an atomic of its own, which any task may change at any time. All accesses are relaxed, so a page may
+//! show numbers of slightly different moments.
+//!
+//! Must not know what is counted.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Seconds, from a commit in memory to the longest attempt.
+/// Bounds for durations in seconds: from a commit in memory to the longest attempt.
 pub const SECONDS: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 ];
 const MICROSECONDS: f64 = 1e6;
 
-/// Only goes up.
+/// A number that only goes up.
+// Our own type: the usual client library takes a lock for each count with labels. Our labels come from closed sets, so
+// every series is laid out at the start.
 #[derive(Default)]
 pub struct Counter(AtomicU64);
 
@@ -29,12 +36,12 @@ impl Counter {
     }
 }
 
-/// Goes up and down.
+/// A number that goes up and down.
 #[derive(Default)]
 pub struct Gauge(AtomicI64);
 
 impl Gauge {
-    /// Counts one more until the answer is dropped.
+    /// Adds 1 until the returned guard is dropped.
     pub fn enter(&self) -> Inside<'_> {
         self.add(1);
         Inside(self)
@@ -49,6 +56,7 @@ impl Gauge {
     }
 }
 
+/// Keeps its gauge 1 higher until it is dropped.
 pub struct Inside<'a>(&'a Gauge);
 
 impl Drop for Inside<'_> {
@@ -57,12 +65,13 @@ impl Drop for Inside<'_> {
     }
 }
 
-/// How often a value was at most so large, for some bounds.
+/// Counts of values by size: for each of some bounds, how many values were at most as large.
 pub struct Histogram {
+    /// Upper bounds in ascending order, in the unit of the values.
     bounds: &'static [f64],
-    /// Between two bounds each; the last one beyond all.
+    /// The count of each bucket: above the bound before it and up to its own. The last bucket is above all bounds.
     counts: Box<[AtomicU64]>,
-    /// In millionths.
+    /// The sum of all values, in millionths of their unit.
     sum: AtomicU64,
 }
 
@@ -75,35 +84,40 @@ impl Histogram {
         }
     }
 
+    /// Counts a value.
     pub fn observe(&self, value: f64) {
         let bucket = self.bounds.partition_point(|bound| *bound < value);
         self.counts[bucket].fetch_add(1, Ordering::Relaxed);
         self.sum.fetch_add((value * MICROSECONDS) as u64, Ordering::Relaxed);
     }
 
+    /// Counts a duration, in seconds.
     pub fn observe_time(&self, time: Duration) {
         self.observe(time.as_secs_f64());
     }
 
+    /// Returns how many values were counted.
     pub fn count(&self) -> u64 {
         self.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 }
 
-/// Names and values of a sample's labels.
+/// The labels of a sample: names and values.
 pub type Labels<'a> = &'a [(&'a str, &'a str)];
 
-/// The text as it grows: a family's head, then its samples.
+/// The text of /metrics as it is written: of each family a head, then its samples.
 #[derive(Default)]
 pub struct Page(String);
 
 impl Page {
     pub const MEDIA_TYPE: &'static str = "text/plain; version=0.0.4; charset=utf-8";
 
+    /// Begins a family of samples. `kind` is Prometheus' type: `counter`, `gauge` or `histogram`.
     pub fn head(&mut self, name: &str, kind: &str, help: &str) {
         let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
     }
 
+    /// Adds a sample to the family that was begun last.
     pub fn sample(&mut self, name: &str, labels: Labels<'_>, value: f64) {
         self.0.push_str(name);
         for (at, (label, value)) in labels.iter().enumerate() {
@@ -115,22 +129,26 @@ impl Page {
         let _ = writeln!(self.0, "{after} {value}");
     }
 
+    /// Adds a family with a single sample, which goes up and down.
     pub fn gauge(&mut self, name: &str, help: &str, value: f64) {
         self.head(name, "gauge", help);
         self.sample(name, &[], value);
     }
 
+    /// Adds a family with a single counter.
     pub fn counter(&mut self, name: &str, help: &str, counter: &Counter) {
         self.head(name, "counter", help);
         self.sample(name, &[], counter.get() as f64);
     }
 
+    /// Adds a family with a single histogram.
     pub fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
         self.head(name, "histogram", help);
         self.buckets(name, &[], histogram);
     }
 
-    /// The samples of a histogram.
+    /// Adds the samples of a histogram to the family `name`. Prometheus expects each bucket to include all smaller
+    /// ones.
     pub fn buckets(&mut self, name: &str, labels: Labels<'_>, histogram: &Histogram) {
         let bucket = format!("{name}_bucket");
         let mut count = 0;

@@ -1,4 +1,6 @@
-//! Attempts over REST: what was tried, and what was answered. Reads go to store, writes to service.
+//! Attempts over REST: each request that was made to deliver a message to an endpoint, and the answer to it.
+//!
+//! Reads go to the store, writes to the service. `results` has the latest state of a message at an endpoint.
 
 pub mod results;
 pub mod results_body;
@@ -27,7 +29,7 @@ use crate::store::attempt::{self, Filter, Of};
 use crate::store::entity::attempt::Model;
 use crate::store::{Page, PageRequest, Store, endpoint, message};
 
-/// One try to deliver a message to an endpoint.
+/// One attempt to deliver a message to an endpoint.
 #[derive(Debug, Deserialize, Object, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
@@ -35,25 +37,27 @@ pub struct MessageAttemptOut {
     id: String,
     msg_id: String,
     endpoint_id: String,
-    /// What was called.
+    /// The URL that was called.
     url: String,
     /// 0: success; 2: failure.
     status: i64,
     status_text: String,
-    /// 0: by the message and its retry schedule; 1: asked for by hand.
+    /// 0: made for the message and by its retry schedule; 1: requested by a resend, a recovery or a replay.
     trigger_type: i32,
-    /// 0: there was no answer.
+    /// The status of the answer; 0: there was no answer.
     response_status_code: i32,
     response_duration_ms: i64,
-    /// What was answered, or why nothing was; `{}` where it was not asked for.
+    /// The first 20000 bytes of the body of the answer, or why there was no answer; `{}` if it was not asked for,
+    /// `EXPUNGED` if it was removed.
     response: String,
-    /// When the message is tried again here; null after a success and after the last failure.
+    /// When the message is tried again at the endpoint; null after a success and after the last failure.
     #[oai(nullable)]
     next_attempt: Option<Instant>,
     timestamp: Instant,
 }
 
 impl MessageAttemptOut {
+    /// Returns the attempt for a response, which shows the answer only if `with_content` is true.
     fn new(row: Model, with_content: bool) -> Self {
         let status = Status::of_attempt(row.delivered);
         Self {
@@ -76,7 +80,7 @@ impl MessageAttemptOut {
     }
 }
 
-/// The filters on an attempt itself.
+/// The query parameters by which lists of attempts are filtered.
 struct AttemptQuery {
     message: MessageQuery,
     status: Query<Option<i64>>,
@@ -84,7 +88,10 @@ struct AttemptQuery {
 }
 
 impl AttemptQuery {
-    /// The page and the filter; none where no attempt can pass it.
+    /// Returns the page and the filter. `None` in place of the filter means no attempt can pass it.
+    ///
+    /// # Errors
+    /// `Invalid` names the parameter.
     fn read(self) -> Result<(PageRequest, Option<Filter>)> {
         let (page, message) = self.message.read(Prefix::Attempt)?;
         let status_class = match self.status_code_class.0 {
@@ -108,6 +115,7 @@ impl AttemptQuery {
     }
 }
 
+/// Reads a page of attempts and returns it as the response.
 async fn list_out(
     store: &Store,
     app_id: &str,
@@ -143,21 +151,22 @@ impl Attempts {
         msg_id: Path<String>,
         limit: Query<Option<Limit>>,
         iterator: Query<Option<String>>,
-        /// 0: successes; 2: failures.
+        /// Only attempts with this status. 0: success; 2: failure.
         status: Query<Option<i64>>,
-        /// 0: without answer; 100, 200, 300, 400, 500: answered in this hundred.
+        /// Only attempts whose answer had a status in this hundred: 100, 200, 300, 400 or 500. 0: attempts without an
+        /// answer.
         status_code_class: Query<Option<i32>>,
-        /// Only where the message is on this channel.
+        /// Only attempts of messages on this channel.
         channel: Query<Option<String>>,
-        /// Only those at this endpoint, by id or uid; a deleted one is found by its id.
+        /// Only attempts at the endpoint with this id or uid; a deleted endpoint is found by its id.
         endpoint_id: Query<Option<String>>,
-        /// Only those before this instant.
+        /// Only attempts from before this instant.
         before: Query<Option<Instant>>,
-        /// Only those after this instant.
+        /// Only attempts from after this instant.
         after: Query<Option<Instant>>,
-        /// Answer with what was answered; true where it is left out.
+        /// Whether the response contains the bodies of the answers. Default: true.
         with_content: Query<Option<bool>>,
-        /// Only where the message is of one of these types: comma-separated, or repeated.
+        /// Only attempts of messages of these types: comma-separated, or as a repeated parameter.
         event_types: EventTypes,
     ) -> Result<Answer<ListOut<MessageAttemptOut>>, ApiError<Read>> {
         let list = ListQuery { limit, iterator };
@@ -199,19 +208,20 @@ impl Attempts {
         endpoint_id: Path<String>,
         limit: Query<Option<Limit>>,
         iterator: Query<Option<String>>,
-        /// 0: successes; 2: failures.
+        /// Only attempts with this status. 0: success; 2: failure.
         status: Query<Option<i64>>,
-        /// 0: without answer; 100, 200, 300, 400, 500: answered in this hundred.
+        /// Only attempts whose answer had a status in this hundred: 100, 200, 300, 400 or 500. 0: attempts without an
+        /// answer.
         status_code_class: Query<Option<i32>>,
-        /// Only where the message is on this channel.
+        /// Only attempts of messages on this channel.
         channel: Query<Option<String>>,
-        /// Only those before this instant.
+        /// Only attempts from before this instant.
         before: Query<Option<Instant>>,
-        /// Only those after this instant.
+        /// Only attempts from after this instant.
         after: Query<Option<Instant>>,
-        /// Answer with what was answered; true where it is left out.
+        /// Whether the response contains the bodies of the answers. Default: true.
         with_content: Query<Option<bool>>,
-        /// Only where the message is of one of these types: comma-separated, or repeated.
+        /// Only attempts of messages of these types: comma-separated, or as a repeated parameter.
         event_types: EventTypes,
     ) -> Result<Answer<ListOut<MessageAttemptOut>>, ApiError<Read>> {
         let list = ListQuery { limit, iterator };
@@ -254,9 +264,9 @@ impl Attempts {
         Ok(Answer::ok(&MessageAttemptOut::new(row, true))?)
     }
 
-    /// Remove what an attempt was answered
+    /// Remove the answer to an attempt
     ///
-    /// For good: the attempt stays, with `EXPUNGED` as its response.
+    /// The body of the answer is removed for good. The attempt stays, and its `response` is `EXPUNGED`.
     #[oai(
         path = "/app/:app_id/msg/:msg_id/attempt/:attempt_id/content",
         method = "delete",

@@ -1,4 +1,7 @@
-//! Messages at endpoints over REST: how they stand there, and sending one again. Reads go to store, writes to service.
+//! Results over REST: the latest state of a message at an endpoint, and sending the message there again.
+//!
+//! A message has a result at an endpoint once the first outcome of its delivery there is settled. Reads go to the store,
+//! writes to the service.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,9 +35,9 @@ pub(crate) struct Deliveries;
 impl Deliveries {
     /// List an endpoint's messages
     ///
-    /// Those that were tried there, each with its state there. A message that was delivered once stays a success,
-    /// whatever a later resend met with. With large payloads a page may hold fewer than `limit`; `done` tells whether it
-    /// is the last.
+    /// The messages that were attempted at the endpoint, or given up there without an attempt, each with its state there.
+    /// A message that was delivered stays a success, whatever comes of a later resend. If payloads are large, a page may
+    /// hold fewer messages than `limit`; `done` says whether it is the last page.
     #[oai(
         path = "/app/:app_id/endpoint/:endpoint_id/msg",
         method = "get",
@@ -49,17 +52,17 @@ impl Deliveries {
         endpoint_id: Path<String>,
         limit: Query<Option<Limit>>,
         iterator: Query<Option<String>>,
-        /// Only those on this channel.
+        /// Only messages on this channel.
         channel: Query<Option<String>>,
-        /// 0: delivered; 2: failed for good; 3: tried again later.
+        /// Only messages in this state at the endpoint. 0: delivered; 2: failed for good; 3: tried again later.
         status: Query<Option<i64>>,
-        /// Only those before this instant.
+        /// Only messages from before this instant.
         before: Query<Option<Instant>>,
-        /// Only those after this instant.
+        /// Only messages from after this instant.
         after: Query<Option<Instant>>,
-        /// Answer with payloads; true where it is left out.
+        /// Whether the response contains payloads. Default: true.
         with_content: Query<Option<bool>>,
-        /// Only those of these types: comma-separated, or repeated.
+        /// Only messages of these types: comma-separated, or as a repeated parameter.
         event_types: EventTypes,
     ) -> Result<Answer<ListOut<EndpointMessageOut>>, ApiError<Read>> {
         let list = ListQuery { limit, iterator };
@@ -75,6 +78,7 @@ impl Deliveries {
         let app = caller.application(&state.store, &app_id.0).await?;
         let endpoint = endpoint::get(&state.store, &app.id, &endpoint_id.0).await?;
         let page = match status.map(Status::state) {
+            // A status that no message ever has.
             Some(None) => Page::empty(),
             state_wanted => {
                 let filter = Filter {
@@ -90,7 +94,8 @@ impl Deliveries {
 
     /// List a message's endpoints
     ///
-    /// Those where it was tried, deleted ones too, each with the message's state there.
+    /// The endpoints at which the message was attempted, or given up without an attempt, each with the message's state
+    /// there. Deleted endpoints are listed too.
     #[oai(
         path = "/app/:app_id/msg/:msg_id/endpoint",
         method = "get",
@@ -123,8 +128,8 @@ impl Deliveries {
 
     /// Send a message to an endpoint again
     ///
-    /// Once and at once, whether or not it was delivered there before and whatever the endpoint's filter says; a failure is
-    /// not tried again. To an endpoint that is disabled nothing is sent, though the answer is the same.
+    /// The message gets one attempt now, whether or not it was delivered before and whatever the endpoint's filter says.
+    /// If the attempt fails, there is no retry. Nothing is sent to a disabled endpoint, though the response is the same.
     #[oai(
         path = "/app/:app_id/msg/:msg_id/endpoint/:endpoint_id/resend",
         method = "post",
@@ -147,7 +152,8 @@ impl Deliveries {
     }
 }
 
-/// A message that is removed meanwhile is left out.
+/// Reads the messages of a page of results and returns them as the response. Leaves out a message that was removed
+/// after its result was read.
 async fn messages_out(
     store: &Store,
     app_id: &str,

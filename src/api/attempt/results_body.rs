@@ -1,4 +1,5 @@
-//! What a message at an endpoint looks like on the wire, seen from either of them. Called by delivery.
+//! The bodies of results in responses: a message with its state at one endpoint, and an endpoint with the state of one
+//! message there.
 
 use poem_openapi::Object;
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,7 @@ use crate::api::wire::values::{Instant, JsonText};
 use crate::store::entity::delivery_result::Model;
 use crate::store::entity::{endpoint, message};
 
-/// A message, and how it stands at one endpoint.
+/// A message, and its state at one endpoint.
 #[derive(Debug, Deserialize, Object, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
@@ -19,13 +20,14 @@ pub struct EndpointMessageOut {
     event_id: Option<String>,
     #[oai(nullable)]
     channels: Option<Vec<String>>,
-    /// `{}` where it was not asked for, `{"expired":true}` where it is not kept any more.
+    /// `{}` if it was not asked for, `{"expired":true}` if it is no longer kept, `{"rawPayload": "…"}` if what is
+    /// delivered is not a JSON object or breaks a rule of `payload`.
     payload: JsonText,
     timestamp: Instant,
     /// 0: delivered; 2: failed for good; 3: tried again later.
     status: i64,
     status_text: String,
-    /// When it is tried again here; null where it is not.
+    /// When the message is tried again at the endpoint; null if it is not.
     #[oai(nullable)]
     next_attempt: Option<Instant>,
 }
@@ -47,7 +49,7 @@ impl EndpointMessageOut {
     }
 }
 
-/// An endpoint, and how one message stands there.
+/// An endpoint, and the state of one message there.
 #[derive(Debug, Deserialize, Object, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
@@ -60,17 +62,17 @@ pub struct MessageEndpointOut {
     disabled: bool,
     #[oai(nullable)]
     event_types: Option<Vec<String>>,
-    /// The same as `eventTypes`, as older clients call it.
+    /// The same as `eventTypes`, under its older name.
     #[oai(nullable, deprecated)]
     filter_types: Option<Vec<String>>,
     #[oai(nullable)]
     channels: Option<Vec<String>>,
     #[oai(nullable)]
     throttle_rate: Option<i32>,
-    /// The same as `throttleRate`, as older clients call it.
+    /// The same as `throttleRate`, under its older name.
     #[oai(nullable, deprecated)]
     rate_limit: Option<i32>,
-    /// Always 1; older clients want it.
+    /// Always 1; older clients require it.
     #[oai(deprecated)]
     version: i32,
     created_at: Instant,
@@ -78,7 +80,7 @@ pub struct MessageEndpointOut {
     /// 0: delivered; 2: failed for good; 3: tried again later.
     status: i64,
     status_text: String,
-    /// When it is tried again here; null where it is not.
+    /// When the message is tried again at the endpoint; null if it is not.
     #[oai(nullable)]
     next_attempt: Option<Instant>,
 }

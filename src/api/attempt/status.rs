@@ -1,5 +1,6 @@
-//! `status` and `statusText`: how an attempt ended, and how a message stands at an endpoint. Numbers and words are a closed
-//! set of the wire contract. Called by attempt and delivery.
+//! `status` and `statusText`: the outcome of an attempt, and the state of a message at an endpoint.
+//!
+//! Both use the same closed set of numbers and words, which the SDKs know.
 
 use poem_openapi::param::Query;
 
@@ -10,19 +11,20 @@ use crate::error::Result;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Status {
     Success = 0,
-    /// Nothing has this one: what was not tried yet is not listed.
+    /// Never returned: a message has no result at an endpoint before the first outcome there is settled.
     Pending = 1,
     Fail = 2,
+    /// A message that waits for a retry.
     Sending = 3,
-    /// Nothing has this one.
+    /// Never returned.
     Canceled = 4,
 }
 
 impl Status {
-    /// The parameter `status`.
+    /// Returns the status that the query parameter `status` names; `None` means the parameter is absent.
     ///
     /// # Errors
-    /// `Invalid` when it is none of these.
+    /// `Invalid` if the number is not one of these.
     pub fn read(status: Query<Option<i64>>) -> Result<Option<Self>> {
         Ok(Some(match status.0 {
             None => return Ok(None),
@@ -35,14 +37,17 @@ impl Status {
         }))
     }
 
+    /// Returns the status of a settled attempt.
     pub fn of_attempt(delivered: bool) -> Self {
         if delivered { Self::Success } else { Self::Fail }
     }
 
+    /// Returns `status` on the wire.
     pub fn number(self) -> i64 {
         self as i64
     }
 
+    /// Returns `statusText` on the wire.
     pub fn text(self) -> String {
         let text = match self {
             Self::Success => "success",
@@ -54,7 +59,7 @@ impl Status {
         text.to_owned()
     }
 
-    /// The state that a message at an endpoint has then; none: no message has it.
+    /// Returns the state of messages that have this status at an endpoint; `None` means no message ever has it.
     pub fn state(self) -> Option<ResultState> {
         match self {
             Self::Success => Some(ResultState::Delivered),

@@ -1,4 +1,7 @@
-//! What endpoints look like on the wire, in both generations of field names. Called by endpoint.
+//! The bodies of endpoints in requests and responses.
+//!
+//! Two fields have an older name beside the newer one: `filterTypes` for `eventTypes`, `rateLimit` for `throttleRate`.
+//! Requests may use either name, and a rule holds for both; responses have both.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +20,7 @@ use crate::service::endpoint::AtCreation;
 use crate::store::endpoint::{Change, Content};
 use crate::store::entity::endpoint::Model;
 
-/// Event types in one filter.
+/// The largest number of event types in the filter of an endpoint.
 const MOST_EVENT_TYPES: usize = 1000;
 const MOST_CHANNELS: usize = 10;
 
@@ -26,7 +29,7 @@ const MOST_CHANNELS: usize = 10;
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
 pub struct EndpointIn {
-    /// Absolute, http or https.
+    /// Absolute, with the scheme http or https.
     pub(crate) url: String,
     #[oai(validator(max_length = 4096))]
     pub(crate) description: Option<String>,
@@ -36,18 +39,19 @@ pub struct EndpointIn {
         validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$")
     )]
     pub(crate) uid: Option<String>,
-    /// How many requests a second the endpoint gets, at most: first attempts, retries and resends. A fifth of a second's
-    /// worth may go at once; what is over the rate waits and is sent later. No rate: no limit but the server's own.
+    /// The largest number of requests per second to the endpoint: first attempts, retries and resends. A fifth of a
+    /// second's worth may be sent at once; deliveries over the rate wait and are sent later. Null: no limit but the
+    /// server's own.
     #[oai(nullable, validator(minimum(value = "1"), maximum(value = "65535")))]
     pub(crate) throttle_rate: Option<i64>,
-    /// The same as `throttleRate`, as older clients call it.
+    /// The older name of `throttleRate`, which takes precedence.
     #[oai(nullable, deprecated, validator(minimum(value = "1"), maximum(value = "65535")))]
     pub(crate) rate_limit: Option<i64>,
     pub(crate) disabled: Option<bool>,
-    /// Only messages of these types; null: of all.
+    /// Only messages of these event types; null: of all.
     #[oai(nullable, validator(min_items = 1, max_items = 1000))]
     pub(crate) event_types: Option<Vec<String>>,
-    /// The same as `eventTypes`, as older clients call it.
+    /// The older name of `eventTypes`, which takes precedence.
     #[oai(nullable, deprecated, validator(min_items = 1, max_items = 1000))]
     pub(crate) filter_types: Option<Vec<String>>,
     /// Only messages on one of these channels; null: on any.
@@ -55,21 +59,26 @@ pub struct EndpointIn {
     pub(crate) channels: Option<Vec<String>>,
     #[oai(nullable)]
     pub(crate) metadata: Option<BTreeMap<String, String>>,
-    /// `whsec_` and base64 of 24 to 75 bytes, or `whsk_` and base64 of an Ed25519 key (seed and public key, 64 bytes);
-    /// random 24 bytes where it is left out.
+    /// The signing secret: `whsec_` and base64 of 24 to 75 bytes, or `whsk_` and base64 of an Ed25519 key (seed and public
+    /// key, 64 bytes). Default: `whsec_` with 24 random bytes.
     #[oai(nullable)]
     pub(crate) secret: Option<String>,
-    /// Own headers of its deliveries; names and values have at most 16384 bytes together. Names go out in title case,
-    /// `X-API-KEY` as `X-Api-Key`.
+    /// Custom headers of its deliveries; names and values have at most 16384 bytes together. Names are sent in title
+    /// case, `X-API-KEY` as `X-Api-Key`.
     #[oai(nullable, validator(max_properties = 50))]
     pub(crate) headers: Option<BTreeMap<String, String>>,
 }
 
 impl EndpointIn {
+    /// Returns under which of its two names the caller gave the filter.
     pub fn filter_field(&self) -> FilterField {
         FilterField(self.event_types.is_some())
     }
 
+    /// Checks the fields. Returns those that may change later, and those that are set at the creation.
+    ///
+    /// # Errors
+    /// `Invalid` names the field.
     pub fn read(self, targets: &TargetPolicy) -> Result<(Content, AtCreation)> {
         let once = AtCreation {
             secret: self.secret.map(|text| secret("secret", &text)).transpose()?,
@@ -91,12 +100,12 @@ impl EndpointIn {
     }
 }
 
-/// What an endpoint is to be from now on.
+/// The content of an endpoint, which replaces all it had before but its secret and its custom headers.
 #[derive(Debug, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
 pub struct EndpointUpdate {
-    /// Absolute, http or https.
+    /// Absolute, with the scheme http or https.
     pub(crate) url: String,
     #[oai(validator(max_length = 4096))]
     pub(crate) description: Option<String>,
@@ -106,18 +115,19 @@ pub struct EndpointUpdate {
         validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$")
     )]
     pub(crate) uid: Option<String>,
-    /// How many requests a second the endpoint gets, at most: first attempts, retries and resends. A fifth of a second's
-    /// worth may go at once; what is over the rate waits and is sent later. No rate: no limit but the server's own.
+    /// The largest number of requests per second to the endpoint: first attempts, retries and resends. A fifth of a
+    /// second's worth may be sent at once; deliveries over the rate wait and are sent later. Null: no limit but the
+    /// server's own.
     #[oai(nullable, validator(minimum(value = "1"), maximum(value = "65535")))]
     pub(crate) throttle_rate: Option<i64>,
-    /// The same as `throttleRate`, as older clients call it.
+    /// The older name of `throttleRate`, which takes precedence.
     #[oai(nullable, deprecated, validator(minimum(value = "1"), maximum(value = "65535")))]
     pub(crate) rate_limit: Option<i64>,
     pub(crate) disabled: Option<bool>,
-    /// Only messages of these types; null: of all.
+    /// Only messages of these event types; null: of all.
     #[oai(nullable, validator(min_items = 1, max_items = 1000))]
     pub(crate) event_types: Option<Vec<String>>,
-    /// The same as `eventTypes`, as older clients call it.
+    /// The older name of `eventTypes`, which takes precedence.
     #[oai(nullable, deprecated, validator(min_items = 1, max_items = 1000))]
     pub(crate) filter_types: Option<Vec<String>>,
     /// Only messages on one of these channels; null: on any.
@@ -128,10 +138,15 @@ pub struct EndpointUpdate {
 }
 
 impl EndpointUpdate {
+    /// Returns under which of its two names the caller gave the filter.
     pub fn filter_field(&self) -> FilterField {
         FilterField(self.event_types.is_some())
     }
 
+    /// Checks the fields.
+    ///
+    /// # Errors
+    /// `Invalid` names the field.
     pub fn read(self, targets: &TargetPolicy) -> Result<Content> {
         Ok(Content {
             url: url(self.url, targets)?,
@@ -146,7 +161,7 @@ impl EndpointUpdate {
     }
 }
 
-/// What to change of an endpoint; what is absent is kept.
+/// Changes to an endpoint; an absent field keeps its value.
 #[derive(Debug, Default, Deserialize, Object)]
 #[serde(rename_all = "camelCase", default)]
 #[oai(rename_all = "camelCase")]
@@ -163,34 +178,39 @@ pub struct EndpointPatch {
     uid: MaybeUndefined<String>,
     #[oai(nullable, validator(minimum(value = "1"), maximum(value = "65535")))]
     throttle_rate: MaybeUndefined<i64>,
-    /// The same as `throttleRate`, as older clients call it.
+    /// The older name of `throttleRate`, which takes precedence.
     #[oai(nullable, deprecated, validator(minimum(value = "1"), maximum(value = "65535")))]
     rate_limit: MaybeUndefined<i64>,
     #[serde(deserialize_with = "present")]
     disabled: Option<bool>,
     #[oai(nullable, validator(min_items = 1, max_items = 1000))]
     event_types: MaybeUndefined<Vec<String>>,
-    /// The same as `eventTypes`, as older clients call it.
+    /// The older name of `eventTypes`, which takes precedence.
     #[oai(nullable, deprecated, validator(min_items = 1, max_items = 1000))]
     filter_types: MaybeUndefined<Vec<String>>,
     #[oai(nullable, validator(min_items = 1, max_items = 10))]
     channels: MaybeUndefined<Vec<String>>,
-    /// Replaces all of it.
+    /// Replaces all metadata.
     #[oai(nullable)]
     metadata: MaybeUndefined<BTreeMap<String, String>>,
 }
 
 impl EndpointPatch {
+    /// Returns under which of its two names the caller gave the filter.
     pub fn filter_field(&self) -> FilterField {
         FilterField(!self.event_types.is_undefined())
     }
 
+    /// Checks the fields.
+    ///
+    /// # Errors
+    /// `Invalid` names the field.
     pub fn read(self, targets: &TargetPolicy) -> Result<Change> {
         let older = change(self.filter_types, |list| event_types("filterTypes", list))?;
         let filter = change(self.event_types, |list| event_types("eventTypes", list))?;
         Ok(Change {
             url: self.url.map(|text| url(text, targets)).transpose()?,
-            description: self.description.map(|it| text("description", it)).transpose()?,
+            description: self.description.map(|description| text("description", description)).transpose()?,
             uid: change(self.uid, |text| uid(text, Prefix::Endpoint))?,
             throttle_rate: changed_throttle_rate(self.throttle_rate, self.rate_limit)?,
             disabled: self.disabled,
@@ -204,7 +224,7 @@ impl EndpointPatch {
     }
 }
 
-/// Under which of its two names a caller gave the filter.
+/// The name under which a caller gave the filter: true means `eventTypes`, false means `filterTypes`.
 #[derive(Clone, Copy)]
 pub struct FilterField(pub(crate) bool);
 
@@ -213,7 +233,7 @@ impl FilterField {
         if self.0 { "eventTypes" } else { "filterTypes" }
     }
 
-    /// An error of the service about the filter, with the caller's own name for it.
+    /// Returns the service's error with the field name that the caller used, if the error is about the filter.
     pub fn named_in(self, error: Error) -> Error {
         match error.loc.get(1).map(String::as_str) {
             Some("eventTypes") => error.at(["body", self.name()]),
@@ -233,7 +253,7 @@ fn event_types(field: &str, list: Vec<String>) -> Result<Vec<String>> {
     identifiers(field, list, MOST_EVENT_TYPES)
 }
 
-/// The filter by its name or by its older one; a rule holds for both.
+/// Returns the filter under its newer or its older name, after checking both.
 fn filter(list: Option<Vec<String>>, older: Option<Vec<String>>) -> Result<Option<Vec<String>>> {
     let older = older.map(|list| event_types("filterTypes", list)).transpose()?;
     Ok(list.map(|list| event_types("eventTypes", list)).transpose()?.or(older))
@@ -243,7 +263,7 @@ fn channels(list: Vec<String>) -> Result<Vec<String>> {
     identifiers("channels", list, MOST_CHANNELS)
 }
 
-/// An endpoint as it is.
+/// An endpoint.
 #[derive(Debug, Deserialize, Object, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
@@ -256,18 +276,18 @@ pub struct EndpointOut {
     disabled: bool,
     #[oai(nullable)]
     event_types: Option<Vec<String>>,
-    /// The same as `eventTypes`, as older clients call it.
+    /// The same as `eventTypes`, under its older name.
     #[oai(nullable, deprecated)]
     filter_types: Option<Vec<String>>,
     #[oai(nullable)]
     channels: Option<Vec<String>>,
     #[oai(nullable)]
     throttle_rate: Option<i32>,
-    /// The same as `throttleRate`, as older clients call it.
+    /// The same as `throttleRate`, under its older name.
     #[oai(nullable, deprecated)]
     rate_limit: Option<i32>,
     metadata: BTreeMap<String, String>,
-    /// Always 1; older clients want it.
+    /// Always 1; older clients require it.
     #[oai(deprecated)]
     version: i32,
     created_at: Instant,

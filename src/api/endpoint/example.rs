@@ -1,4 +1,6 @@
-//! An example of an event type, sent to one endpoint. Called by nothing but the routes.
+//! Sending an example of an event type to one endpoint over REST.
+//!
+//! The example becomes an ordinary message of the application, for this endpoint alone.
 
 use std::sync::Arc;
 
@@ -22,24 +24,27 @@ use crate::error::{Error, Kind, Result};
 use crate::service::message::Draft;
 use crate::store::{Store, endpoint, event_type};
 
-/// The event type that every organization has, with its one example.
+/// The event type that needs no registration, and its only example.
 const PING: (&str, &str) = ("svix.ping", r#"{"success":true}"#);
 
-/// Which example to send.
+/// The example to send.
 #[derive(Debug, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
 pub struct EventExampleIn {
-    /// `svix.ping` needs no registration; any other must have `examples` in version 1 of its schema.
+    /// `svix.ping`, which needs no registration, or an event type that has `examples` in version 1 of its schema.
     #[oai(validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$"))]
     event_type: String,
-    /// Which of the examples, from 0 on; the first where it is left out.
+    /// The index of the example, from 0. Default: 0.
     #[oai(nullable, validator(minimum(value = "0")))]
     example_index: Option<i64>,
 }
 
 impl EventExampleIn {
-    /// The example's text.
+    /// Returns the example as JSON.
+    ///
+    /// # Errors
+    /// `Invalid` for a negative index, `NotFound` for an unknown event type, `InvalidScheme` if it has no such example.
     async fn payload(&self, store: &Store, org_id: &str) -> Result<String> {
         let index = usize::try_from(self.example_index.unwrap_or_default())
             .map_err(|_| Error::invalid("exampleIndex", "must not be negative"))?;
@@ -64,7 +69,7 @@ pub(crate) struct SendExample;
 impl SendExample {
     /// Send an example to an endpoint
     ///
-    /// It goes to this endpoint alone, whatever that filters; one that is disabled gets nothing.
+    /// It is sent to this endpoint alone, whatever the endpoint's filter says. Nothing is sent to a disabled endpoint.
     #[oai(
         path = "/app/:app_id/endpoint/:endpoint_id/send-example",
         method = "post",
@@ -77,7 +82,7 @@ impl SendExample {
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         endpoint_id: Path<String>,
-        /// Answer with the payload; true where it is left out.
+        /// Whether the response contains the payload. Default: true.
         with_content: Query<Option<bool>>,
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
         body: Body<EventExampleIn>,

@@ -1,4 +1,4 @@
-//! Endpoints over REST. Reads go to store, writes to service.
+//! Endpoints over REST: the URLs at which an application receives messages. Reads go to the store, writes to the service.
 
 pub mod body;
 pub mod example;
@@ -28,10 +28,12 @@ use crate::store::endpoint;
 use crate::store::entity::endpoint::Model;
 use crate::store::idempotency::Reply;
 
+/// Returns the reply to a creation, which is also stored for the idempotency key.
 fn created(row: Model) -> Result<Reply> {
     reply(201, &EndpointOut::from(row))
 }
 
+/// Returns the limits within which the caller may create and replace endpoints.
 pub(crate) fn bounds<'a>(state: &ApiState, caller: &'a Caller) -> Bounds<'a> {
     Bounds {
         most: state.most_endpoints,
@@ -45,7 +47,8 @@ pub(crate) struct Endpoints;
 impl Endpoints {
     /// List endpoints
     ///
-    /// With large descriptions and filters a page may hold fewer than `limit`; `done` tells whether it is the last.
+    /// If descriptions and filters are large, a page may hold fewer endpoints than `limit`; `done` says whether it is the
+    /// last page.
     #[oai(path = "/app/:app_id/endpoint", method = "get", operation_id = "v1.endpoint.list")]
     async fn list(
         &self,
@@ -111,7 +114,7 @@ impl Endpoints {
 
     /// Replace or create an endpoint
     ///
-    /// Its secret and its own headers are kept.
+    /// Its secret and its custom headers are kept.
     #[oai(
         path = "/app/:app_id/endpoint/:endpoint_id",
         method = "put",
@@ -157,7 +160,7 @@ impl Endpoints {
 
     /// Delete an endpoint
     ///
-    /// What is on its way to it is not sent any more; its uid is free again.
+    /// Deliveries that still wait for it are not sent, and its uid is free again.
     #[oai(
         path = "/app/:app_id/endpoint/:endpoint_id",
         method = "delete",

@@ -1,4 +1,4 @@
-//! How often an endpoint was tried over REST, and with what success. Reads only.
+//! Statistics of an endpoint over REST: the number of its attempts, by how they ended. Reads only.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,16 +17,19 @@ use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::store::{attempt, endpoint};
 
+/// The longest period that a request may ask for.
 const LONGEST: Duration = Duration::from_hours(28 * 24);
-/// A caller's clock may be ahead of ours by this, and its arithmetic off.
+/// How far the clock of a caller may be ahead of ours, and its period too long.
 const TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
 /// The number of attempts at an endpoint, by how they ended.
 #[derive(Debug, Deserialize, Object, Serialize)]
 pub struct EndpointStats {
+    /// Attempts that delivered their message.
     success: i64,
+    /// Attempts that failed.
     fail: i64,
-    /// Always 0: an attempt is recorded when it has ended.
+    /// Always 0: an attempt is recorded once it has ended.
     pending: i64,
     /// Always 0, for the same reason.
     sending: i64,
@@ -40,7 +43,7 @@ pub(crate) struct EndpointStatistics;
 impl EndpointStatistics {
     /// Count an endpoint's attempts
     ///
-    /// From `since` on and before `until`: at most 28 days, and not in the future.
+    /// Counts attempts from `since` on and before `until`: a period of at most 28 days that does not end in the future.
     #[oai(
         path = "/app/:app_id/endpoint/:endpoint_id/stats",
         method = "get",
@@ -52,13 +55,13 @@ impl EndpointStatistics {
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         endpoint_id: Path<String>,
-        /// 28 days before `until` where it is left out.
+        /// Default: 28 days before `until`.
         since: Query<Option<Instant>>,
-        /// Now where it is left out.
+        /// Default: now.
         until: Query<Option<Instant>>,
     ) -> Result<Answer<EndpointStats>, ApiError<Read>> {
         let now = state.store.clock().now();
-        let (since, until) = range(since.0.map(|it| it.0), until.0.map(|it| it.0), now)?;
+        let (since, until) = range(since.0.map(|instant| instant.0), until.0.map(|instant| instant.0), now)?;
         let app = caller.application(&state.store, &app_id.0).await?;
         let endpoint = endpoint::get(&state.store, &app.id, &endpoint_id.0).await?;
         let (success, fail) = attempt::count(&state.store, &app.id, &endpoint.id, since, until).await?;
@@ -72,6 +75,10 @@ impl EndpointStatistics {
     }
 }
 
+/// Returns the period from `since` to `until`, with the defaults for what is `None`.
+///
+/// # Errors
+/// `InvalidRange` if it ends in the future or before it begins, or is too long.
 fn range(since: Option<Timestamp>, until: Option<Timestamp>, now: Timestamp) -> Result<(Timestamp, Timestamp)> {
     let until = until.unwrap_or(now);
     let since = since.unwrap_or_else(|| until.minus(LONGEST));

@@ -1,7 +1,9 @@
-//! The routes that the SDKs know and only the hosted service has: they answer 501, so that a caller learns that it is
-//! not the address that is wrong. Called by routes for what no operation of ours takes.
+//! Recognizes the routes that the SDKs call and only the hosted service has.
+//!
+//! They are answered with 501 instead of 404, so that a caller learns that the address is right and the feature is
+//! missing.
 
-/// `{}` stands for one step of a path, a `*` at the end for any number of them.
+/// The routes of the hosted service. `{}` stands for one step of the path, a `*` at the end for any number of steps.
 const ROUTES: [&str; 20] = [
     "/api/v1/app/{}/autoconfig/*",
     "/api/v1/app/{}/destination/*",
@@ -24,13 +26,15 @@ const ROUTES: [&str; 20] = [
     "/api/v1/stats/*",
     "/api/v1/stream/*",
 ];
-/// Everything below it is of the hosted service.
+/// The prefix of further routes of the hosted service.
 const INGEST: &str = "/ingest/api/v1/";
 
+/// Returns whether a path belongs to a route that only the hosted service has.
 pub(crate) fn is_cloud_only(path: &str) -> bool {
     path.starts_with(INGEST) || ROUTES.iter().any(|route| fits(route, path))
 }
 
+/// Returns whether a path matches one of [`ROUTES`]. A step of the path that is empty matches no `{}`.
 fn fits(route: &str, path: &str) -> bool {
     let (mut wanted, mut given) = (route.split('/'), path.split('/'));
     loop {

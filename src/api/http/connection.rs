@@ -1,9 +1,11 @@
-//! One connection of a client: what hyper reads and writes, and for what it waits since when. Must not know HTTP, nor decide how
-//! long a client may take (listener does).
+//! One connection of a client: the stream that hyper reads and writes, what the connection waits for, and since when.
 //!
-//! The connection's own task writes the state, as it reads and writes. The listener reads it from another task, to find what is
-//! overdue and what to close in favour of a newcomer. A state that is a moment old does no harm there. The instants are the
-//! listener's: it tells them once a look, so that no request asks the system for the time.
+//! The connection's own task writes the state while it reads and writes. The listener reads the state from another
+//! task, to find connections that are overdue or that may be closed in favour of a new one; a state that is a moment
+//! old does no harm there. The time comes from the listener, which stores it at each of its checks, so that no request
+//! asks the system for it.
+//!
+//! Must not know HTTP. Must not decide how long a client may take: the listener does.
 
 use std::io;
 use std::pin::Pin;
@@ -15,39 +17,42 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-/// What a connection is at.
+/// What a connection does or waits for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum State {
-    /// Nothing has come since the last response, or since the beginning.
+    /// Nothing has been read since the last write, or since the connection began.
     Silent,
-    /// A request has begun to come, and nothing has gone back.
+    /// A request has begun to arrive, and nothing has been written since.
     Asking,
-    /// The client does not take the response as fast as it is written.
+    /// A write has to wait: the client does not take the response as fast as it is written.
     Unread,
 }
 
-/// The bits of a state beside an instant.
+/// How many bits of `Connection.state` are used for the state; the others hold the instant.
 const STATE_BITS: u32 = 2;
 
-/// A connection, shared by its task and the listener.
+/// A connection, shared by its own task and the listener.
 pub(crate) struct Connection {
     stream: TcpStream,
-    /// Milliseconds since the listener's start. Written by the listener, read here.
+    /// Milliseconds since the listener's start. Written by the listener at each check, read by the connection's task.
     now: Arc<AtomicU64>,
-    /// The state, and the instant at which it began, in one value: a state with another one's instant would be overdue.
+    /// The state and the instant at which it began. Written by the connection's task, read by the listener. Both are in
+    /// one value: a state read together with the instant of an older one could look overdue.
     state: AtomicU64,
-    /// When the client last took a part of a response that it does not take as a whole.
+    /// When the client last took a part of an unread response, in milliseconds as `now`. Written by the connection's
+    /// task before it enters `Unread`, read by the listener after it has seen that state.
     progress: AtomicU64,
     /// Whether a request is being handled. Written by the connection's task, read by the listener.
     handling: AtomicBool,
-    /// Whether hyper waits to read, or a request to be handled, until the client has taken the response.
+    /// Whether a read by hyper, or the next request, waits until the client has taken the response. Used by the
+    /// connection's task alone.
     held_back: AtomicBool,
-    /// Told when the process stops.
+    /// Notified by the listener when the process stops.
     pub leave: Notify,
 }
 
 impl Connection {
-    /// Of a client that has just come.
+    /// Makes the connection of a client that has just connected. `now` is the listener's time in milliseconds.
     pub fn new(stream: TcpStream, now: Arc<AtomicU64>) -> Arc<Self> {
         let connection = Self {
             stream,
@@ -62,18 +67,21 @@ impl Connection {
         Arc::new(connection)
     }
 
-    /// Returns when something has come, or an error if nothing can come any more.
+    /// Returns when there is something to read.
+    ///
+    /// # Errors
+    /// If the socket cannot become readable any more.
     pub async fn heard_from(&self) -> io::Result<()> {
         self.stream.readable().await
     }
 
-    /// Returns when the socket has failed, such as by a reset. hyper sees that only while it reads or writes.
+    /// Returns when the socket has failed, for example by a reset. hyper notices that only while it reads or writes.
     pub async fn failed(&self) {
-        // An error of asking is as good as one of the socket.
+        // If waiting itself fails, the socket is just as unusable.
         let _ = self.stream.ready(Interest::ERROR).await;
     }
 
-    /// The state, and since when.
+    /// Returns the state and the instant at which it began, in milliseconds since the listener's start.
     pub fn state(&self) -> (State, u64) {
         let packed = self.state.load(Ordering::Acquire);
         let state = match packed & ((1 << STATE_BITS) - 1) {
@@ -84,24 +92,24 @@ impl Connection {
         (state, packed >> STATE_BITS)
     }
 
-    /// When the client last took a part of an unread response.
+    /// Returns when the client last took a part of an unread response, in milliseconds since the listener's start.
     pub fn progress(&self) -> u64 {
         self.progress.load(Ordering::Relaxed)
     }
 
-    /// Whether it waits for its client, and for nothing of ours.
+    /// Returns whether the connection waits for its client, and not for this process.
     pub fn waits_for_client(&self) -> bool {
         !self.handling.load(Ordering::Relaxed) || self.state().0 == State::Unread
     }
 
-    /// Marks that a request is being handled, until the answer is dropped.
+    /// Marks that a request is being handled, until the returned guard is dropped.
     pub fn handle(&self) -> Handling<'_> {
         self.handling.store(true, Ordering::Relaxed);
         Handling(self)
     }
 
-    /// Returns when the client has taken the response before, so that a client that sends requests and reads nothing gets no
-    /// more of them handled.
+    /// Returns when the client has taken the previous response. A client that sends requests and reads nothing thus
+    /// gets no further requests handled.
     pub async fn response_taken(&self) {
         std::future::poll_fn(|_| match self.state().0 {
             State::Unread => {
@@ -113,6 +121,7 @@ impl Connection {
         .await;
     }
 
+    /// Sets the state, as of now. The release pairs with the acquire in `state()`.
     fn enter(&self, state: State) {
         let now = self.now.load(Ordering::Relaxed);
         self.state.store((now << STATE_BITS) | state as u64, Ordering::Release);
@@ -141,19 +150,20 @@ impl Connection {
         }
     }
 
-    /// Notes that there is nothing left to write.
+    /// Notes that the client has taken everything there was to write.
     fn note_taken(&self, cx: &Context<'_>) {
         if self.state().0 != State::Unread {
             return;
         }
         self.enter(State::Silent);
         if self.held_back.swap(false, Ordering::Relaxed) {
-            // What waits for this is in the same task, and was asked before the write in this turn of it.
+            // The read or the request that waits returned `Pending` without a waker, earlier in this same poll of the
+            // same task. So the task has to be polled again.
             cx.waker().wake_by_ref();
         }
     }
 
-    /// Tries `write` as often as the socket says that it can take something.
+    /// Tries `write` whenever the socket is writable, until it succeeds, fails or has to wait; notes which.
     fn poll_written(
         &self,
         cx: &mut Context<'_>,
@@ -176,7 +186,7 @@ impl Connection {
     }
 }
 
-/// A request is being handled as long as this lives.
+/// Marks the connection as handling a request as long as this guard lives.
 pub(crate) struct Handling<'a>(&'a Connection);
 
 impl Drop for Handling<'_> {
@@ -185,7 +195,7 @@ impl Drop for Handling<'_> {
     }
 }
 
-/// What hyper reads from and writes to.
+/// The stream that hyper reads from and writes to.
 pub(crate) struct Io(pub Arc<Connection>);
 
 impl AsyncRead for Io {
@@ -227,13 +237,13 @@ impl AsyncWrite for Io {
         true
     }
 
-    /// hyper flushes when it has nothing left to write.
+    /// Notes that all is written: hyper flushes when it has nothing left to write.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.note_taken(cx);
         Poll::Ready(Ok(()))
     }
 
-    /// The end of the connection's task closes the socket, right after this.
+    /// Does nothing: the connection's task ends right after this, which closes the socket.
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
@@ -242,7 +252,8 @@ impl AsyncWrite for Io {
 impl Drop for Io {
     fn drop(&mut self) {
         if self.0.state().0 == State::Unread {
-            // Otherwise the system would keep what it has, some megabytes, and offer it to the client for many minutes more.
+            // Resets the connection. Otherwise the system would keep the unsent bytes, some megabytes, and offer them
+            // to the client for many more minutes.
             let _ = self.0.stream.set_zero_linger();
         }
     }

@@ -1,11 +1,14 @@
-//! Serves HTTP/1.1 on a bound port: at most so many connections at once, each with deadlines that hold whatever state it is in.
+//! Serves HTTP/1.1 on a bound port. Limits the number of connections, and enforces a deadline in every state of each.
 //!
-//! One loop accepts, and looks at all connections every so often. It ends those that are overdue by ending their tasks, so no
-//! connection has a timer of its own. When there is no room for a newcomer, or no descriptor, it closes those that have
-//! waited longest for their clients; a connection whose request is being handled is never closed for another.
+//! One loop accepts connections. A second one checks all open connections at an interval and aborts the tasks of those
+//! that are overdue, so that no connection has a timer of its own. If the limit is reached, or the process has no file
+//! descriptor left, the listener closes the connections that have waited longest for their clients. It never closes a
+//! connection in favour of another while its request is being handled and its client reads.
 //!
-//! HTTP/2 is not spoken: there, a client has any number of requests on one connection and says how much of each response is
-//! sent, so neither the limit of connections nor a deadline would hold. Must not know what is served.
+//! The listener does not speak HTTP/2. There a client may have any number of requests on one connection, and it decides
+//! how much of each response is sent, so neither the limit of connections nor a deadline would hold.
+//!
+//! Must not know what is served.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -32,53 +35,57 @@ use tokio::time::MissedTickBehavior;
 
 use super::connection::{Connection, Io, State};
 
-/// Bytes of a request's head, and of what hyper reads at once: with 5,000 clients that send half a head each, 80 MB. The proxy
-/// in front passes 8 KiB a line. A larger head is answered with 431.
+/// The largest head of a request, and the size of hyper's read buffer, in bytes. A larger head gets a 431. With 5,000
+/// clients that send half a head each, the buffers take 80 MB. The proxy in front lets lines of 8 KiB through.
 const LARGEST_HEAD: usize = 16 << 10;
-/// Deadlines are looked at so many times within the shortest of them.
+/// How often the connections are checked within the shortest of the deadlines.
 const LOOKS: u32 = 30;
-/// With deadlines of half a minute; a look at 5,000 connections takes a fraction of a millisecond.
+/// The longest interval between two checks; the interval for deadlines of half a minute or more. Checking 5,000
+/// connections takes a fraction of a millisecond.
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
+/// The shortest interval between two checks, for tests with short deadlines.
 const SHORTEST_LOOK: Duration = Duration::from_millis(10);
-/// At the limit so great a part of all connections is closed at once: a flood of newcomers is to cost a search now and then,
-/// not one each.
+/// At the limit, one in this many connections is closed at once, so that a flood of new connections does not cost a
+/// search for each of them.
 const CLOSED_AT_ONCE: usize = 100;
-/// How long to wait after a failed accept: its cause, a limit of the system, does not go at once.
+/// How long to wait after a failed accept. The usual cause is a limit of the system, which does not go away at once.
 const PAUSE: Duration = Duration::from_millis(100);
-/// The same, when connections were closed to remove the cause.
+/// How long to wait after a failed accept if connections were closed to remove its cause.
 const SHORT_PAUSE: Duration = Duration::from_millis(2);
-/// Failures to accept are logged no more often.
+/// The least time between two log lines about failed accepts.
 const QUIET: Duration = Duration::from_secs(10);
-/// The process, or the system, has no descriptor left (`EMFILE`, `ENFILE`).
+/// The errors that say that the process (`EMFILE`) or the system (`ENFILE`) has no file descriptor left.
 const NO_DESCRIPTOR: [i32; 2] = [24, 23];
 
 /// How many connections there may be, and how long each client may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at once.
+    /// How many connections may be open at once.
     pub connections: usize,
-    /// From the first byte of a request until something goes back.
+    /// The time from the first byte of a request until the first byte goes back.
     pub request: Duration,
-    /// From the first write that has to wait for the client until the response is written.
+    /// The time from the first write that has to wait for the client until the response is written.
     pub response: Duration,
-    /// From one part that the client takes of such a response to the next.
+    /// While a response waits for its client: the time from one part that the client takes to the next.
     pub progress: Duration,
-    /// Without a request.
+    /// The time without a request: from the start of the connection, or from the last response.
     pub silence: Duration,
 }
 
 impl Limits {
-    /// How often to look at the connections.
+    /// Returns the interval between two checks of the connections.
     fn look(&self) -> Duration {
         let shortest = self.request.min(self.response).min(self.progress).min(self.silence);
         (shortest / LOOKS).clamp(SHORTEST_LOOK, LONGEST_LOOK)
     }
 
-    /// Whether a connection has waited too long at `now`, in milliseconds. An instant is up to a look older than it says.
+    /// Returns whether a connection is overdue at `now`, in milliseconds since the listener's start.
     fn is_over(&self, connection: &Connection, now: u64) -> bool {
         let (state, since) = connection.state();
         let over = |since: u64, limit: Duration| {
             let waited = Duration::from_millis(now.saturating_sub(since));
+            // Connections read the time of the last check, so `since` may lie up to one interval before the true
+            // instant.
             waited > limit + self.look()
         };
         match state {
@@ -89,10 +96,11 @@ impl Limits {
     }
 }
 
-/// Serves `endpoint` until `stop`; then ends the connections that are idle at once, and all others within `grace`.
+/// Serves `endpoint` until `stop` completes. Then ends idle connections at once and the others after their response,
+/// and aborts those that are left when `grace` is over.
 ///
 /// # Errors
-/// When the socket has no address.
+/// If the socket's own address cannot be read.
 pub async fn serve<E>(
     socket: TcpListener,
     limits: Limits,
@@ -129,18 +137,18 @@ where
     Ok(())
 }
 
-/// What accepts connections.
+/// Accepts connections and starts a task for each.
 struct Listener<E> {
     socket: TcpListener,
     local: LocalAddr,
     endpoint: Arc<E>,
     connections: Arc<Connections>,
-    /// When a failure was last logged.
+    /// When a failed accept was last logged; `None` if never.
     warned: Option<Instant>,
 }
 
 impl<E: Endpoint<Output = Response> + 'static> Listener<E> {
-    /// Accepts connections as long as it is polled.
+    /// Accepts connections as long as it is polled; never returns.
     async fn accept(mut self) {
         loop {
             match self.socket.accept().await {
@@ -153,8 +161,9 @@ impl<E: Endpoint<Output = Response> + 'static> Listener<E> {
         }
     }
 
+    /// Spawns the task that serves a new connection.
     fn start(&self, stream: TcpStream, peer: SocketAddr, room: OwnedSemaphorePermit) {
-        // Small responses go out without delay.
+        // Nagle's algorithm would delay small responses.
         let _ = stream.set_nodelay(true);
         let connection = Connection::new(stream, self.connections.now.clone());
         let addresses = (self.local.clone(), RemoteAddr(peer.into()));
@@ -163,7 +172,7 @@ impl<E: Endpoint<Output = Response> + 'static> Listener<E> {
         });
     }
 
-    /// Returns when it is worth while to accept again.
+    /// Handles a failed accept; returns when it is worth trying again.
     async fn get_over(&mut self, err: &io::Error) {
         if matches!(
             err.kind(),
@@ -184,30 +193,34 @@ impl<E: Endpoint<Output = Response> + 'static> Listener<E> {
     }
 }
 
-/// The connections that are open.
+/// The open connections. The accepting loop adds to them, each connection's task removes its own entry, and both loops
+/// choose tasks to abort. The mutex in `open` orders all three.
 struct Connections {
     limits: Limits,
     started: Instant,
-    /// Milliseconds since `started`, as of the last look.
+    /// Milliseconds from `started` to the last check. Written by the checking loop, read by the connections' tasks.
     now: Arc<AtomicU64>,
+    /// One permit for each connection that may still be opened.
     room: Arc<Semaphore>,
     open: Mutex<Open>,
 }
 
 #[derive(Default)]
 struct Open {
-    /// By the order in which they came.
+    /// The open connections by their number: they are numbered in the order in which they came.
     connections: HashMap<u64, Known>,
+    /// How many connections have come so far; the number of the latest.
     came: u64,
 }
 
 struct Known {
     connection: Arc<Connection>,
-    /// `None` until it is spawned.
+    /// The handle that aborts the connection's task; `None` until the task is spawned.
     task: Option<AbortHandle>,
 }
 
 impl Open {
+    /// Adds a connection and returns its number.
     fn enter(&mut self, connection: Arc<Connection>) -> u64 {
         self.came += 1;
         let known = Known { connection, task: None };
@@ -231,7 +244,8 @@ impl Connections {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a connection and spawns its task, which keeps its place until it ends.
+    /// Adds a connection and spawns its task. The task owns the [`Place`] and so keeps the connection in the list until
+    /// it ends.
     fn add<F>(self: &Arc<Self>, connection: Arc<Connection>, room: OwnedSemaphorePermit, task: impl FnOnce(Place) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -243,20 +257,21 @@ impl Connections {
             _room: room,
         };
         let task = tokio::spawn(task(place)).abort_handle();
-        // It may have ended, and removed itself.
+        // The task may have ended already and removed its entry.
         if let Some(known) = self.open().connections.get_mut(&number) {
             known.task = Some(task);
         }
     }
 
-    /// Waits until there is room for one more connection, and makes room where a connection waits for its client.
+    /// Waits until one more connection may be opened, and returns the permit for it. At the limit it closes connections
+    /// that wait for their clients.
     async fn room(&self) -> OwnedSemaphorePermit {
         loop {
             if let Ok(room) = self.room.clone().try_acquire_owned() {
                 return room;
             }
             self.close_longest();
-            // Where all were being answered, some may wait for their clients by then.
+            // If no connection waited for its client just now, one may do so after another interval.
             let room = self.room.clone().acquire_owned();
             if let Ok(Ok(room)) = tokio::time::timeout(self.limits.look(), room).await {
                 return room;
@@ -264,7 +279,7 @@ impl Connections {
         }
     }
 
-    /// Looks at all connections every so often, as long as it is polled.
+    /// Checks all connections at an interval and closes those that are overdue, as long as it is polled; never returns.
     async fn watch(&self) {
         let mut looks = tokio::time::interval(self.limits.look());
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -276,22 +291,22 @@ impl Connections {
         }
     }
 
-    /// Closes the connections that `which` says, by ending their tasks.
+    /// Closes the connections that `which` chooses, by aborting their tasks.
     fn close(&self, which: impl Fn(&Connection) -> bool) {
         let open = self.open();
         let chosen = open.connections.values().filter(|known| which(&known.connection));
         let tasks: Vec<_> = chosen.filter_map(|known| known.task.clone()).collect();
-        // A task that ends removes itself.
+        // An aborted task removes its own entry, and needs the lock for it.
         drop(open);
         tasks.iter().for_each(AbortHandle::abort);
     }
 
-    /// Closes those that have waited longest for their clients; returns false if none waits.
+    /// Closes the connections that have waited longest for their clients. Returns false if none waits for its client.
     fn close_longest(&self) -> bool {
         let open = self.open();
         let all = open.connections.iter();
         let waiting = all.filter(|(_, known)| known.connection.waits_for_client());
-        // Of two that have waited as long, the one that came first.
+        // Of two connections that have waited equally long, the older one is closed first.
         let waiting = waiting.map(|(number, known)| (known.connection.state().1, *number, known.task.as_ref()));
         let mut waiting: Vec<_> = waiting.collect();
         let most = (self.limits.connections / CLOSED_AT_ONCE).max(1).min(waiting.len());
@@ -308,21 +323,21 @@ impl Connections {
         true
     }
 
-    /// Tells all connections to end once they have answered.
+    /// Asks all connections to end after the response in progress.
     fn leave(&self) {
         for known in self.open().connections.values() {
             known.connection.leave.notify_one();
         }
     }
 
-    /// Returns when no connection is left.
+    /// Returns when no connection is open.
     async fn ended(&self) {
         let all = u32::try_from(self.limits.connections).unwrap_or(u32::MAX);
         let _ = self.room.acquire_many(all).await;
     }
 }
 
-/// A connection's place among those that are open, until this is dropped.
+/// Keeps a connection among the open ones, and holds its permit, until this is dropped.
 struct Place {
     connections: Arc<Connections>,
     number: u64,
@@ -335,18 +350,18 @@ impl Drop for Place {
     }
 }
 
-/// Serves one connection to its end.
+/// Serves one connection until its client or the process ends it, or it fails.
 async fn converse<E>(endpoint: Arc<E>, connection: Arc<Connection>, addresses: (LocalAddr, RemoteAddr), _place: Place)
 where
     E: Endpoint<Output = Response> + 'static,
 {
-    // Clients that say nothing cost no buffers.
+    // hyper and its buffers are created once something arrives, so a client that sends nothing costs no buffers.
     tokio::select! {
         heard = connection.heard_from() => if heard.is_err() { return },
         () = connection.leave.notified() => return,
     }
     let asked = connection.clone();
-    // On the heap, so that a connection without a request has nothing of its future.
+    // Boxed, so that the task of a connection without a request does not contain a request's future.
     let service =
         service_fn(move |request| Box::pin(answer(endpoint.clone(), asked.clone(), addresses.clone(), request)));
     let io = TokioIo::new(Io(connection.clone()));
@@ -366,6 +381,7 @@ where
     }
 }
 
+/// Handles one request, once the client has taken the response before it.
 async fn answer<E: Endpoint<Output = Response>>(
     endpoint: Arc<E>,
     connection: Arc<Connection>,

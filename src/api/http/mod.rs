@@ -1,5 +1,6 @@
-//! The frame around the resources: the listener, the routes, pages, probes, and what counts requests. Must not know a
-//! single resource.
+//! The HTTP frame around the API's resources: listener, routes, pages, probes, and the counts of requests.
+//!
+//! Must not know a single resource.
 
 mod cloud_only;
 mod connection;

@@ -1,6 +1,7 @@
-//! The pages: Swagger UI under /docs, cut from what poem-openapi embeds into files of their own so that nothing inline is
-//! needed, the document as JSON and YAML, and where the links of portal access lead. Nothing of it is fetched from
-//! elsewhere. Called by routes.
+//! Serves the pages: Swagger UI under /docs, the API document as JSON and YAML, and the portal page.
+//!
+//! poem-openapi embeds Swagger UI as one HTML text. It is cut into separate files here, so that the content security
+//! policy can forbid inline scripts and styles. The pages fetch nothing from other servers.
 
 use std::io::Write;
 use std::sync::LazyLock;
@@ -14,6 +15,7 @@ use ring::digest;
 
 use crate::api::document::{document, document_yaml, service};
 
+/// The content security policy of all pages.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
 base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -34,22 +36,24 @@ const PAGE: &str = r#"<!DOCTYPE html>
 </html>
 "#;
 
-/// No validator: it would send the document to a stranger's server. The token stays in the browser's storage for this
-/// origin until its owner logs out there.
+/// Starts Swagger UI. Without a validator, which would send the document to a third party's server. The token stays in
+/// the browser's storage for this origin until its owner logs out on the page.
 const START: &str = r##"SwaggerUIBundle({
     dom_id: "#ui", url: "/openapi.json", deepLinking: true, filter: true, persistAuthorization: true, validatorUrl: null,
 });
 "##;
 
-/// What is too wide for a telephone scrolls within its own box: names of schemas are long words, and made the page 512
-/// pixels wide.
+/// Lets content that is too wide for a phone scroll within its own box: names of schemas are long words, and made the
+/// page 512 pixels wide on a screen of 390.
 const FITTED: &str = ".swagger-ui .model-container, .swagger-ui .opblock-body { overflow-x: auto; }";
 
-/// What is served as it is, plain or compressed.
+/// A file that is served unchanged, plain or compressed.
 struct File {
     media_type: &'static str,
     plain: &'static [u8],
+    /// The same text, compressed; empty if it could not be compressed.
     gzip: Vec<u8>,
+    /// The value of `ETag`.
     tag: String,
 }
 
@@ -60,13 +64,13 @@ static JS: LazyLock<File> = LazyLock::new(|| File::new("text/javascript", UI.js)
 static JSON: LazyLock<File> = LazyLock::new(|| File::new("application/json", document().leak()));
 static YAML: LazyLock<File> = LazyLock::new(|| File::new("application/yaml", document_yaml().leak()));
 
-/// Where the links of app-portal-access lead.
+/// The portal page, to which the links of app-portal-access lead.
 static PORTAL: LazyLock<File> =
     LazyLock::new(|| File::new("text/html; charset=utf-8", include_str!("../portal/page.html")));
 static PORTAL_CSS: LazyLock<File> = LazyLock::new(|| File::new("text/css", include_str!("../portal/page.css")));
 static PORTAL_JS: LazyLock<File> = LazyLock::new(|| File::new("text/javascript", include_str!("../portal/page.js")));
 
-/// What poem-openapi embeds, in its parts.
+/// The parts of the Swagger UI that poem-openapi embeds.
 struct Ui {
     css: &'static str,
     js: &'static str,
@@ -80,7 +84,7 @@ static UI: LazyLock<Ui> = LazyLock::new(|| {
     }
 });
 
-/// The document once more, where the published SDKs' own tests ask for it.
+/// A second path of the document: the published SDKs' own tests ask for it there.
 pub(crate) const DOCUMENT: &str = "/api/v1/openapi.json";
 
 /// Adds the pages to the routes.
@@ -103,17 +107,18 @@ pub(crate) fn add(route: Route) -> Route {
     route.at("/", get(make_sync(|_| lead_to("/docs"))))
 }
 
-/// For a browser: the address alone is no page.
+/// Redirects to `path`: a browser that opens the bare address finds no page there.
 fn lead_to(path: &str) -> Response {
     let answer = Response::builder().status(StatusCode::SEE_OTHER);
     answer.header(header::LOCATION, path).finish()
 }
 
 impl File {
+    /// Compresses a text and computes its tag.
     fn new(media_type: &'static str, text: &'static str) -> Self {
         let plain = text.as_bytes();
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-        // Into memory, which takes everything; without it the file is served plain.
+        // Writing into memory does not fail. If it did, the file would be served plain.
         let written = encoder.write_all(plain).and_then(|()| encoder.finish());
         let hash = digest::digest(&digest::SHA256, plain);
         let hex = hash.as_ref().iter().take(12).map(|byte| format!("{byte:02x}"));
@@ -121,11 +126,13 @@ impl File {
             media_type,
             plain,
             gzip: written.unwrap_or_default(),
-            // Weak: one tag for both encodings.
+            // A weak tag, because one tag stands for both encodings.
             tag: format!("W/\"{}\"", hex.collect::<String>()),
         }
     }
 
+    /// Returns the response to a request for this file: 304 if the client has it, compressed if the client accepts
+    /// gzip.
     fn answer(&'static self, request: &Request) -> Response {
         let answer = Response::builder()
             .header(header::ETAG, &self.tag)
@@ -137,26 +144,26 @@ impl File {
             return answer.status(StatusCode::NOT_MODIFIED).finish();
         }
         let answer = answer.content_type(self.media_type);
-        match !self.gzip.is_empty() && values(request, &header::ACCEPT_ENCODING).any(|it| it == "gzip") {
+        match !self.gzip.is_empty() && values(request, &header::ACCEPT_ENCODING).any(|coding| coding == "gzip") {
             true => answer.header(header::CONTENT_ENCODING, "gzip").body(&self.gzip[..]),
             false => answer.body(self.plain),
         }
     }
 }
 
-/// The comma-separated values of a header, each without its weight.
+/// Returns the comma-separated values of a header without their weights, and without those whose weight is 0.
 fn values<'r>(request: &'r Request, name: &HeaderName) -> impl Iterator<Item = &'r str> {
     let headers = request.headers().get_all(name).into_iter();
     let lists = headers.filter_map(|value| value.to_str().ok());
     let each = lists.flat_map(|list| list.split(',')).map(str::trim);
     each.filter_map(|value| match value.split_once(';') {
-        Some((_, weight)) if weight.trim().strip_prefix("q=").and_then(|it| it.parse().ok()) == Some(0.0) => None,
+        Some((_, weight)) if weight.trim().strip_prefix("q=").and_then(|q| q.parse().ok()) == Some(0.0) => None,
         Some((value, _)) => Some(value.trim()),
         None => Some(value),
     })
 }
 
-/// What stands between the first `start` and the first `end` after it; nothing where they are missing.
+/// Returns the text between the first `start` and the first `end` after it; empty if either is missing.
 fn inside(text: &'static str, start: &str, end: &str) -> &'static str {
     let rest = text.split_once(start).map_or("", |(_, rest)| rest);
     rest.split_once(end).map_or("", |(found, _)| found)

@@ -1,5 +1,9 @@
-//! Whether this process lives, whether it may be sent requests, and what it has counted: /livez, /readyz and /metrics.
-//! No token, and not in the API document. The first two also stand on the API's own listener. Called by app and routes.
+//! Serves /livez, /readyz and /metrics: whether this process lives, whether it may be sent requests, what it has
+//! counted.
+//!
+//! All three are on the metrics listener, and the first two on the API's listener as well. They ask for no token and
+//! are not in the API document. The figures of /metrics that come from the database are read at most every three
+//! seconds, however often the page is asked for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -19,41 +23,47 @@ use crate::store::{Backend, Store, is_prepared};
 use crate::telemetry::metrics::VERSION;
 use crate::telemetry::series::Page;
 
-/// A database that takes longer than this for next to nothing is not there.
+/// How long the database may take for a probe's query, which costs it next to nothing, before it counts as away.
 const DEADLINE: Duration = Duration::from_secs(2);
-/// A process without a beat for so long cannot write, or its database is away. Others take it for dead before that.
+/// The age of the last heartbeat from which the process counts as not ready: it cannot write, or its database is away.
+/// Other processes take it for dead before that.
 const BEAT_IS_MISSED: Duration = Duration::from_secs(5);
-/// The database is looked at no more often, however many ask.
+/// The least time between two reads of a figure from the database, however often /metrics is asked for.
 const LOOK: Duration = Duration::from_secs(3);
-/// If a look takes long, the next one waits so many times as long: it reads what others have left behind.
+/// After a slow read the next one waits this many times as long as the read took. A read is slow if it passes deleted
+/// rows that a held snapshot keeps.
 const REST: u32 = 20;
-/// Further apart than this, the two clocks cannot both be believed.
+/// How far this machine's clock and the database's may be apart before the process counts as not ready.
 const CLOCKS_APART: Duration = Duration::from_secs(5);
 
 const STARTING: u8 = 0;
 const SERVING: u8 = 1;
 const STOPPING: u8 = 2;
 
-/// What is known of this process from its start to its end.
+/// The state of this process from its start to its end, as far as probes and metrics show it.
 pub struct Probes {
     store: Store,
+    /// `STARTING`, `SERVING` or `STOPPING`. Written by the process's start and stop, read by /readyz.
     phase: AtomicU8,
     pub(crate) requests: Requests,
     depth: Watched<Depth>,
     parked: Watched<i64>,
-    /// The oldest transaction that is still held, and since when this process has seen it.
+    /// The oldest transaction that a snapshot still holds, and since when this process has seen it held, by
+    /// [`Clock::monotonic`]. The transaction is `None` if nothing is held.
     held: Watched<(Option<String>, Duration)>,
-    /// Whether there was a schema, as of a look that began then.
+    /// When the last check of the schema began, and whether the database had this program's schema. `None` before the
+    /// first check, and if the last one failed. The lock is held for as long as a check takes.
     prepared: Arc<Mutex<Option<(Instant, bool)>>>,
 }
 
-/// Something that was seen in the database.
+/// A figure from the database that is read again only after a while. The lock is held while it is read, so that
+/// requests that come meanwhile share one read.
 struct Watched<T>(Mutex<Option<Sight<T>>>);
 
 struct Sight<T> {
-    /// `None`: the database did not tell.
+    /// The figure; `None` if it could not be read in time.
     seen: Option<T>,
-    /// When to look again.
+    /// When to read it again, by [`Clock::monotonic`].
     until: Duration,
 }
 
@@ -64,7 +74,8 @@ impl<T> Default for Watched<T> {
 }
 
 impl<T: Clone> Watched<T> {
-    /// What was seen at the last look; looks again, with what was seen before, if that is too long ago.
+    /// Returns the figure, read by `look` if the last read is too long ago. `look` is given the figure of the last
+    /// read. `None` means that the last read failed or took longer than [`DEADLINE`].
     async fn get<L>(&self, clock: &Clock, look: impl FnOnce(Option<T>) -> L) -> Option<T>
     where
         L: Future<Output = Result<T>>,
@@ -88,7 +99,7 @@ impl<T: Clone> Watched<T> {
 }
 
 impl Probes {
-    /// Of a process that does not serve yet.
+    /// Makes the probes of a process that does not serve yet.
     pub fn new(store: &Store) -> Arc<Self> {
         Arc::new(Self {
             store: store.clone(),
@@ -101,24 +112,24 @@ impl Probes {
         })
     }
 
-    /// From now on requests are welcome.
+    /// Marks the process as ready for requests.
     pub fn serving(&self) {
         self.phase.store(SERVING, Ordering::Relaxed);
     }
 
-    /// From now on they should go elsewhere.
+    /// Marks the process as stopping: requests should go to other processes from now on.
     pub fn stopping(&self) {
         self.phase.store(STOPPING, Ordering::Relaxed);
     }
 
+    /// Returns `Ok` if this process may be sent requests.
+    ///
     /// # Errors
-    /// `Unavailable` or `Database`, with the reason.
+    /// `Unavailable`, with the reason.
     async fn ready(&self) -> Result<()> {
         match self.phase.load(Ordering::Relaxed) {
             STARTING => {
-                return Err(Error::unavailable(
-                    "it is starting: the database is not ready for it yet",
-                ));
+                return Err(Error::unavailable("it is starting: the database is not ready yet"));
             }
             STOPPING => return Err(Error::unavailable("it is stopping")),
             _ => {}
@@ -132,21 +143,23 @@ impl Probes {
             );
             return Err(Error::unavailable(message));
         }
-        // Reading would not tell whether it can write: sessions of a server that was replaced go on reading.
+        // Heartbeats show whether the process can write. A read would not: sessions with a server that has been
+        // replaced can still read.
         let beats = self.store.beat_age().is_some_and(|age| age < BEAT_IS_MISSED);
         if self.store.backend() == Backend::Postgres && !beats {
             return Err(Error::unavailable("it cannot write to the database just now"));
         }
         match tokio::time::timeout(DEADLINE, self.is_prepared()).await {
             Ok(Ok(true)) => Ok(()),
-            Ok(Ok(false)) => Err(Error::unavailable("the database has no schema of this program")),
-            Ok(Err(err)) => Err(Error::unavailable("the database does not do what is asked").because(err)),
+            Ok(Ok(false)) => Err(Error::unavailable("the database does not have this program's schema")),
+            Ok(Err(err)) => Err(Error::unavailable("the database failed the probe's query").because(err)),
             Err(_) => Err(Error::unavailable("the database does not answer")),
         }
     }
 
-    /// Looks once for all probes that come meanwhile, in a task of its own: however many come and hang up, together they take
-    /// one of the queue's connections.
+    /// Returns whether the database has this program's schema. All probes that have arrived when a check begins share
+    /// it. A check runs in a task of its own, which holds the lock until it ends: however many probes come and hang up,
+    /// together they take one of the queue's connections.
     async fn is_prepared(&self) -> Result<bool> {
         let asked_at = Instant::now();
         let mut seen = self.prepared.clone().lock_owned().await;
@@ -167,7 +180,8 @@ impl Probes {
             .map_err(|err| Error::internal("a probe panicked").because(err))?
     }
 
-    /// How long the oldest snapshot has been held, as far as this process has seen.
+    /// Returns how long the oldest snapshot has been held, as far as this process has seen. `None` means that none is
+    /// held or that the database could not be asked.
     async fn snapshot_age(&self) -> Option<Duration> {
         let clock = self.store.clock();
         let look = async |before: Option<(Option<String>, Duration)>| {
@@ -182,14 +196,15 @@ impl Probes {
         oldest.map(|_| clock.monotonic().saturating_sub(since))
     }
 
+    /// Returns the text of /metrics.
     async fn page(&self) -> String {
         let mut page = Page::default();
-        page.head("postrider_build_info", "gauge", "The program that runs; always 1.");
+        page.head("postrider_build_info", "gauge", "The running version; always 1.");
         page.sample("postrider_build_info", &[("version", VERSION)], 1.0);
         self.store.metrics().write(&mut page);
         self.store.budget().write(&mut page);
         self.write_database(&mut page);
-        // Over the API's connections: what is given up here ends soon.
+        // Over the API's connections: if a read is given up here, its statement ends there within 4 s.
         let (clock, api) = (self.store.clock(), self.store.for_api());
         if let Some(depth) = self.depth.get(clock, |_| async { find_depth(&api).await }).await {
             self.write_depth(&mut page, &depth);
@@ -199,12 +214,12 @@ impl Probes {
             .get(clock, |_| async { find_parked_depth(&api).await })
             .await
         {
-            let help = format!("Deliveries that wait for their endpoint to have room, {DEPTH_MOST} at most.");
+            let help = format!("Deliveries that wait until their endpoint may be sent more, {DEPTH_MOST} at most.");
             page.gauge("postrider_deliveries_parked", &help, parked as f64);
         }
         page.gauge(
             "postrider_oldest_snapshot_seconds",
-            "How long this process has seen one snapshot held, for which Postgres keeps what is deleted; all processes see the same.",
+            "How long this process has seen the oldest snapshot held, for which Postgres keeps deleted rows; all processes see the same.",
             self.snapshot_age().await.unwrap_or_default().as_secs_f64(),
         );
         self.requests.write(&mut page);
@@ -243,14 +258,14 @@ impl Probes {
             age as f64 / 1e6,
         );
         let name = "postrider_deliveries_due";
-        let help = format!("Due deliveries that nobody sends yet, {DEPTH_MOST} at most, by lane.");
+        let help = format!("Due deliveries that no process has claimed yet, {DEPTH_MOST} at most, by lane.");
         page.head(name, "gauge", &help);
         page.sample(name, &[("lane", "first")], depth.first as f64);
         page.sample(name, &[("lane", "again")], depth.again as f64);
     }
 }
 
-/// Everything that is served on the metrics listener.
+/// Returns the routes of the metrics listener.
 pub fn probe_routes(probes: &Arc<Probes>) -> impl Endpoint<Output = Response> + use<> {
     let metrics = probes.clone();
     let metrics = make(move |_| {
@@ -265,7 +280,7 @@ pub fn probe_routes(probes: &Arc<Probes>) -> impl Endpoint<Output = Response> + 
     routes.into_endpoint().map_to_response()
 }
 
-/// Adds the two that the API's listener has too.
+/// Adds /livez and /readyz, which the API's listener has too.
 pub(crate) fn add(route: Route, probes: &Arc<Probes>) -> Route {
     let probes = probes.clone();
     let ready = make(move |_| {
@@ -281,6 +296,7 @@ pub(crate) fn add(route: Route, probes: &Arc<Probes>) -> Route {
     route.at("/livez", get(live)).at("/readyz", get(ready))
 }
 
+/// Returns the response of a probe that succeeds.
 fn well() -> Response {
     Response::builder().content_type(JSON).body(r#"{"status":"ok"}"#)
 }

@@ -1,5 +1,7 @@
-//! Counts and times HTTP requests by route, method and status, each from a closed set: what a caller sends makes no new
-//! series. Called by routes, which knows each request's end, and by probes, which writes the page.
+//! Counts and times HTTP requests by route, method and status.
+//!
+//! All labels come from closed sets; everything else counts as `other`, so nothing that a caller sends makes a new
+//! series.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,11 +14,11 @@ use crate::api::Operations;
 use crate::telemetry::series::{Histogram, Page, SECONDS};
 
 const OTHER: &str = "other";
-/// Those that the API answers with.
+/// The statuses with a series of their own: those that the API responds with.
 const STATUSES: [u16; 20] = [
     200, 201, 202, 204, 304, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 431, 500, 501, 503,
 ];
-/// What is served beside the operations.
+/// The paths with a series of their own besides the API's operations.
 const PAGES: [&str; 9] = [
     "/docs",
     "/docs/ui.css",
@@ -29,24 +31,24 @@ const PAGES: [&str; 9] = [
     "/readyz",
 ];
 
-/// The requests that one API has answered.
+/// Counts of the requests that one API has responded to. Written by each request, read by /metrics, without a lock.
 pub struct Requests {
-    /// By the number of steps of their paths, so that few are compared.
+    /// The routes by the number of slashes in their paths, so that a path is compared with few of them.
     by_length: Vec<Vec<Route>>,
-    /// Of no route.
+    /// Requests to no known route.
     other: Series,
 }
 
 struct Route {
     template: String,
     methods: Vec<Series>,
-    /// Of a method that it does not know.
+    /// Requests with a method that the route does not have.
     other: Series,
 }
 
 struct Series {
     method: String,
-    /// By [`STATUSES`]; the last one is any other.
+    /// Counts by status, in the order of [`STATUSES`]; the last counts all other statuses.
     statuses: [AtomicU64; STATUSES.len() + 1],
     seconds: Histogram,
 }
@@ -76,7 +78,7 @@ impl Default for Requests {
 }
 
 impl Requests {
-    /// Counts a request that has been answered.
+    /// Counts a request and the time that it took.
     pub fn answered(&self, method: &Method, path: &str, status: StatusCode, took: Duration) {
         let series = self.find(path).map_or(&self.other, |route| route.series(method));
         let known = STATUSES.iter().position(|code| *code == status.as_u16());
@@ -89,7 +91,7 @@ impl Requests {
         routes.iter().find(|route| fits(&route.template, path))
     }
 
-    /// Every series that has counted something.
+    /// Writes every series that has counted something to the page.
     pub fn write(&self, page: &mut Page) {
         let used: Vec<(&str, &Series)> = self.used().collect();
         let name = "postrider_http_requests_total";
@@ -105,7 +107,7 @@ impl Requests {
             }
         }
         let name = "postrider_http_request_seconds";
-        page.head(name, "histogram", "From a request's head to its answer's.");
+        page.head(name, "histogram", "From a request's head to its response's head.");
         for (route, series) in used {
             page.buckets(name, &[("route", route), ("method", &series.method)], &series.seconds);
         }
@@ -130,7 +132,7 @@ impl Route {
         }
     }
 
-    /// A HEAD is the GET that it asks about.
+    /// Returns the series of a method. A HEAD counts as a GET.
     fn series(&self, method: &Method) -> &Series {
         let method = if *method == Method::HEAD { &Method::GET } else { method };
         let known = self.methods.iter().find(|series| series.method == method.as_str());
@@ -148,11 +150,12 @@ impl Series {
     }
 }
 
+/// Returns the number of slashes in a path or template.
 fn length(path: &str) -> usize {
     path.matches('/').count()
 }
 
-/// Whether a path is one of a template's.
+/// Returns whether a path matches a template such as `/api/v1/app/{app_id}`.
 pub(crate) fn fits(template: &str, path: &str) -> bool {
     let (mut wanted, mut given) = (template.split('/'), path.split('/'));
     loop {

@@ -1,5 +1,7 @@
-//! The whole HTTP side as one poem endpoint, and what holds for every route: errors as JSON, `Allow` on 405, slashes at both
-//! ends of a path, responses that no cache keeps, writes that outlive their caller. Called by app and by the tests.
+//! Builds the whole HTTP side as one poem endpoint, and applies what holds for every route.
+//!
+//! Errors and panics become JSON, a 405 has an `Allow` header, superfluous slashes around a path are dropped, responses
+//! are kept out of caches, and a write runs to its end even if its caller hangs up.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -25,12 +27,13 @@ use crate::api::{ApiState, Operations, document};
 use crate::error::{Error, Kind};
 use crate::store::database::request::serve;
 
-/// How long a caller waits for the database (wire contract: 503).
+/// How long a caller waits for the database before the response is 503 (wire contract).
 const DATABASE_DEADLINE: Duration = Duration::from_secs(5);
-/// Where the paths of all operations begin.
+/// The prefix of the paths of all operations.
 const OPERATIONS: &str = "/api/";
 
-/// One endpoint where poem would make a chain: each link of one copies the request and all futures within it again.
+/// One endpoint in place of a chain of poem's middleware, each link of which copies the request and the futures inside
+/// it.
 struct Routes {
     state: Arc<ApiState>,
     authenticator: Arc<Authenticator>,
@@ -39,7 +42,7 @@ struct Routes {
     allow: Allow,
 }
 
-/// Everything that is served on the public port.
+/// Returns the endpoint that serves the public port.
 pub fn routes(mut state: ApiState) -> impl Endpoint<Output = Response> {
     state.store = state.store.for_api();
     Routes {
@@ -73,8 +76,9 @@ impl Endpoint for Routes {
     }
 }
 
-/// Keeps responses out of caches: a list, a secret or a refusal is of one caller and one instant. Only the pages say of
-/// themselves how they may be kept. Nor may a browser take a response for another media type than its own.
+/// Keeps responses out of caches: a list, a secret or a refusal is meant for one caller at one instant. Only pages
+/// outside of /api/ set `Cache-Control` themselves. Also keeps browsers from guessing another media type than the
+/// response's own.
 fn forbid_caching(response: &mut Response, path: &str) {
     let headers = response.headers_mut();
     if path.starts_with(OPERATIONS) || !headers.contains_key(header::CACHE_CONTROL) {
@@ -83,7 +87,7 @@ fn forbid_caching(response: &mut Response, path: &str) {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 }
 
-/// Other ways to write a path that is known.
+/// Rewrites other spellings of a known path to that path.
 fn lead_home(request: &mut Request) {
     trim_slashes(request);
     if request.method() == Method::GET {
@@ -91,15 +95,17 @@ fn lead_home(request: &mut Request) {
     }
 }
 
-/// Answers 503 when the database does not, and lets no write end half-way because its caller hangs up or loses
-/// patience: what has begun runs in a task of its own.
+/// Calls the endpoint under a deadline: 5 s for reads, `for_writes` for all others. The response after the deadline is
+/// 503. Writes run in a task of their own, so that one that has begun ends even if its caller hangs up or the deadline
+/// passes.
 fn in_time(
     endpoint: &Arc<BoxEndpoint<'static>>,
     request: Request,
     for_writes: Duration,
 ) -> impl Future<Output = poem::Result<Response>> + Send {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    // The intake has tasks of its own, and drops a message whose caller left before its batch began.
+    // Messages need no task here: the intake has its own, and drops a message whose caller hung up before its batch
+    // began.
     let sends = request.method() == Method::POST && request.uri().path().ends_with("/msg");
     let answer = if reads || sends {
         DynEndpoint::call(&***endpoint, request)
@@ -113,7 +119,7 @@ fn in_time(
     timeout(deadline, serve(reads, answer)).map(move |answer| answer.unwrap_or_else(|_| late()))
 }
 
-/// Errors and panics as answers.
+/// Turns errors and panics into responses.
 fn whatever_happens(
     answer: impl Future<Output = poem::Result<Response>> + Send,
     path: &str,
@@ -125,6 +131,7 @@ fn whatever_happens(
     })
 }
 
+/// Returns the response to an error: 501 for routes of the hosted service, and an `Allow` header with a 405.
 fn refusal(error: poem::Error, path: &str, allow: &Allow) -> Response {
     let unknown_method = error.is::<MethodNotAllowedError>();
     if (unknown_method || error.is::<NotFoundError>()) && is_cloud_only(path) {
@@ -139,8 +146,8 @@ fn refusal(error: poem::Error, path: &str, allow: &Allow) -> Response {
     response
 }
 
-/// Slashes at the end of a path are cut, and several at its beginning count as one: older SDKs ask for `//api/…` where their
-/// server's address ends in a slash. Those inside stay, for without an empty step the path would be another route's.
+/// Removes slashes at the end of a path, and all but one at its beginning: older SDKs request `//api/…` if their
+/// server's address ends in a slash. Slashes inside stay: without an empty step the path would belong to another route.
 fn trim_slashes(request: &mut Request) {
     let path = request.uri().path();
     let inner = path.trim_matches('/');
@@ -151,7 +158,7 @@ fn trim_slashes(request: &mut Request) {
     set_path(request, trimmed);
 }
 
-/// The lists of attempts under the paths that the oldest clients know.
+/// Rewrites the paths under which the oldest clients ask for lists of attempts to the present ones.
 fn lead_to_attempts(request: &mut Request) {
     let Some(rest) = request.uri().path().strip_prefix("/api/v1/app/") else {
         return;
@@ -187,7 +194,7 @@ fn set_path(request: &mut Request, path_and_query: String) {
     }
 }
 
-/// Which methods each path knows.
+/// The methods of each path, as `Allow` lists them: pairs of a path's template and its methods.
 struct Allow(Vec<(String, String)>);
 
 impl Allow {
@@ -203,12 +210,15 @@ impl Allow {
         )
     }
 
+    /// Returns the methods of a path. A path that is no operation belongs to the pages and probes, which know GET and
+    /// HEAD.
     fn methods(&self, path: &str) -> String {
         let known = self.0.iter().find(|(template, _)| fits(template, path));
         known.map_or_else(|| with_head(vec!["GET"]), |(_, methods)| methods.clone())
     }
 }
 
+/// Returns the list as text, with HEAD if it has GET.
 fn with_head(mut methods: Vec<&str>) -> String {
     if methods.contains(&"GET") {
         methods.push("HEAD");

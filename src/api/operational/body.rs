@@ -1,4 +1,6 @@
-//! What operational endpoints look like on the wire: as other endpoints do, but for the channels. Called by operational.
+//! The bodies of operational endpoints in requests and responses.
+//!
+//! They are the bodies of ordinary endpoints without channels, and the same code checks them.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +20,7 @@ use crate::store::entity::endpoint::Model;
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
 pub struct OperationalWebhookEndpointIn {
-    /// Absolute, http or https.
+    /// Absolute, with the scheme http or https.
     url: String,
     #[oai(nullable, validator(max_length = 4096))]
     description: Option<String>,
@@ -28,37 +30,42 @@ pub struct OperationalWebhookEndpointIn {
         validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$")
     )]
     uid: Option<String>,
-    /// Requests a second.
+    /// The largest number of requests per second to the endpoint; null: no limit but the server's own.
     #[oai(nullable, validator(minimum(value = "1"), maximum(value = "65535")))]
     throttle_rate: Option<i64>,
-    /// The same as `throttleRate`, as older clients call it.
+    /// The older name of `throttleRate`, which takes precedence.
     #[oai(nullable, deprecated, validator(minimum(value = "1"), maximum(value = "65535")))]
     rate_limit: Option<i64>,
     #[oai(nullable)]
     disabled: Option<bool>,
-    /// Only these events; null: all. They are `endpoint.created`, `endpoint.updated`, `endpoint.deleted`, `endpoint.disabled`,
-    /// `message.attempt.failing`, `message.attempt.exhausted` and `message.attempt.recovered`.
+    /// Only these events; null: all. The events are `endpoint.created`, `endpoint.updated`, `endpoint.deleted`,
+    /// `endpoint.disabled`, `message.attempt.failing`, `message.attempt.exhausted` and `message.attempt.recovered`.
     #[oai(nullable, validator(min_items = 1, max_items = 1000))]
     event_types: Option<Vec<String>>,
-    /// The same as `eventTypes`, as older clients call it.
+    /// The older name of `eventTypes`, which takes precedence.
     #[oai(nullable, deprecated, validator(min_items = 1, max_items = 1000))]
     filter_types: Option<Vec<String>>,
     #[oai(nullable)]
     metadata: Option<BTreeMap<String, String>>,
-    /// As of any endpoint; a random one is made where it is left out.
+    /// The signing secret, of the same forms as for any endpoint. Default: a random one.
     #[oai(nullable)]
     secret: Option<String>,
-    /// Own headers of its deliveries; names and values have at most 16384 bytes together. Names go out in title case,
-    /// `X-API-KEY` as `X-Api-Key`.
+    /// Custom headers of its deliveries; names and values have at most 16384 bytes together. Names are sent in title
+    /// case, `X-API-KEY` as `X-Api-Key`.
     #[oai(nullable, validator(max_properties = 50))]
     headers: Option<BTreeMap<String, String>>,
 }
 
 impl OperationalWebhookEndpointIn {
+    /// Returns under which of its two names the caller gave the filter.
     pub fn filter_field(&self) -> FilterField {
         FilterField(self.event_types.is_some())
     }
 
+    /// Checks the fields. Returns those that may change later, and those that are set at the creation.
+    ///
+    /// # Errors
+    /// `Invalid` names the field.
     pub fn read(self, targets: &TargetPolicy) -> Result<(Content, AtCreation)> {
         let given = EndpointIn {
             url: self.url,
@@ -78,12 +85,12 @@ impl OperationalWebhookEndpointIn {
     }
 }
 
-/// What an operational endpoint is to be from now on.
+/// The content of an operational endpoint, which replaces all it had before but its secret and its custom headers.
 #[derive(Debug, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
 pub struct OperationalWebhookEndpointUpdate {
-    /// Absolute, http or https.
+    /// Absolute, with the scheme http or https.
     url: String,
     #[oai(nullable, validator(max_length = 4096))]
     description: Option<String>,
@@ -93,18 +100,18 @@ pub struct OperationalWebhookEndpointUpdate {
         validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$")
     )]
     uid: Option<String>,
-    /// Requests a second.
+    /// The largest number of requests per second to the endpoint; null: no limit but the server's own.
     #[oai(nullable, validator(minimum(value = "1"), maximum(value = "65535")))]
     throttle_rate: Option<i64>,
-    /// The same as `throttleRate`, as older clients call it.
+    /// The older name of `throttleRate`, which takes precedence.
     #[oai(nullable, deprecated, validator(minimum(value = "1"), maximum(value = "65535")))]
     rate_limit: Option<i64>,
     #[oai(nullable)]
     disabled: Option<bool>,
-    /// Only these events; null: all.
+    /// Only these events; null: all of them.
     #[oai(nullable, validator(min_items = 1, max_items = 1000))]
     event_types: Option<Vec<String>>,
-    /// The same as `eventTypes`, as older clients call it.
+    /// The older name of `eventTypes`, which takes precedence.
     #[oai(nullable, deprecated, validator(min_items = 1, max_items = 1000))]
     filter_types: Option<Vec<String>>,
     #[oai(nullable)]
@@ -112,10 +119,15 @@ pub struct OperationalWebhookEndpointUpdate {
 }
 
 impl OperationalWebhookEndpointUpdate {
+    /// Returns under which of its two names the caller gave the filter.
     pub fn filter_field(&self) -> FilterField {
         FilterField(self.event_types.is_some())
     }
 
+    /// Checks the fields.
+    ///
+    /// # Errors
+    /// `Invalid` names the field.
     pub fn read(self, targets: &TargetPolicy) -> Result<Content> {
         let given = EndpointUpdate {
             url: self.url,
@@ -133,7 +145,7 @@ impl OperationalWebhookEndpointUpdate {
     }
 }
 
-/// An operational endpoint as it is.
+/// An operational endpoint.
 #[derive(Debug, Deserialize, Object, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
@@ -146,12 +158,12 @@ pub struct OperationalWebhookEndpointOut {
     disabled: bool,
     #[oai(nullable)]
     event_types: Option<Vec<String>>,
-    /// The same as `eventTypes`, as older clients call it.
+    /// The same as `eventTypes`, under its older name.
     #[oai(nullable, deprecated)]
     filter_types: Option<Vec<String>>,
     #[oai(nullable)]
     throttle_rate: Option<i32>,
-    /// The same as `throttleRate`, as older clients call it.
+    /// The same as `throttleRate`, under its older name.
     #[oai(nullable, deprecated)]
     rate_limit: Option<i32>,
     metadata: BTreeMap<String, String>,

@@ -1,5 +1,8 @@
-//! Operational webhooks over REST: endpoints that are told what happens to the organization's own endpoints and messages.
-//! Reads go to store, writes to service. They belong to an application that has the organization's id.
+//! Operational webhooks over REST: endpoints that are notified of what happens to the endpoints and messages of an
+//! organization's applications. Reads go to the store, writes to the service.
+//!
+//! Operational endpoints belong to an application that has the organization's id, so a handler passes that id where
+//! the handlers of ordinary endpoints pass an application's. Writes create the application if it does not exist yet.
 
 pub mod body;
 
@@ -30,6 +33,7 @@ use crate::store::endpoint;
 use crate::store::entity::endpoint::Model;
 use crate::store::idempotency::Reply;
 
+/// Returns the reply to a creation, which is also stored for the idempotency key.
 fn created(row: Model) -> Result<Reply> {
     reply(201, &OperationalWebhookEndpointOut::from(row))
 }
@@ -61,7 +65,8 @@ impl OperationalWebhooks {
 
     /// Create an operational endpoint
     ///
-    /// It is told what happens to the endpoints and messages of all applications. An organization has 20 of them at most.
+    /// It is notified of what happens to the endpoints and messages of all applications. An organization has at most 20
+    /// operational endpoints.
     #[oai(
         path = "/endpoint",
         method = "post",
@@ -109,7 +114,7 @@ impl OperationalWebhooks {
 
     /// Replace or create an operational endpoint
     ///
-    /// Its secret and its own headers are kept.
+    /// Its secret and its custom headers are kept.
     #[oai(
         path = "/endpoint/:endpoint_id",
         method = "put",
@@ -167,8 +172,9 @@ impl OperationalWebhooks {
 
     /// Replace an operational endpoint's signing secret
     ///
-    /// The body may be left out. The old one goes on signing beside the new one for a while, so that the receiver can follow.
-    /// SDKs for Python before 1.57, told by their `User-Agent`, get 204 without a body: they take nothing else.
+    /// The body may be left out. For a while deliveries are signed with both the old and the new secret, so that the
+    /// receiver has time to change. SDKs for Python before 1.57, known by their `User-Agent`, get 204 without a body:
+    /// they take any other response for an error.
     #[oai(
         path = "/endpoint/:endpoint_id/secret/rotate",
         method = "post",
@@ -191,7 +197,7 @@ impl OperationalWebhooks {
         Ok(rotation(done, headers))
     }
 
-    /// Get an operational endpoint's own headers
+    /// Get an operational endpoint's custom headers
     #[oai(
         path = "/endpoint/:endpoint_id/headers",
         method = "get",
@@ -208,7 +214,7 @@ impl OperationalWebhooks {
         Ok(Answer::ok(&EndpointHeadersOut::new(headers, true))?)
     }
 
-    /// Replace an operational endpoint's own headers
+    /// Replace an operational endpoint's custom headers
     #[oai(
         path = "/endpoint/:endpoint_id/headers",
         method = "put",

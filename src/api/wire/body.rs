@@ -1,6 +1,10 @@
-//! Request bodies: read with a limit and a deadline, parsed by serde straight from the bytes, and refused with the place
-//! of the fault and never with the value. Called by the resources of api.
-//! Validators on the shapes only describe them in the document: none of them runs, the rules are in fields.rs.
+//! Reads request bodies within a limit and a deadline, and parses them by serde directly from the bytes.
+//!
+//! The error for a body that is refused names the place of the fault and never contains the value, which may be a
+//! secret.
+//!
+//! The validators on the types of bodies only describe them in the API document and never run; the rules are in
+//! fields.rs.
 
 use std::io;
 use std::sync::Arc;
@@ -25,19 +29,22 @@ use crate::api::ApiState;
 use crate::error::{Error, Kind, Result};
 use crate::store::database::request;
 
-/// The largest body (wire contract).
+/// The largest body, in bytes (wire contract).
 pub const LIMIT: usize = 2 * 1024 * 1024;
-/// What is reserved at first for a body that does not tell its length; then as much again, whenever that is used up.
+/// The bytes that are reserved at first for a body of unknown length. The reservation doubles whenever it is used up.
 const FIRST: usize = 16 * 1024;
-/// What is read and dropped of a body that is refused, so that its sender comes to read the answer.
+/// How many bytes of a refused body are read and dropped, so that its sender finishes and reads the response.
 const DRAINED: usize = 32 * 1024 * 1024;
-/// A sender whose body finds no room is to be told soon, even if it is slow to send the rest.
+/// How long the rest of a body is read and dropped if there is no memory for it. The sender should learn of it soon,
+/// even if it sends the rest slowly.
 const DRAINED_WITHIN: Duration = Duration::from_secs(1);
 
-/// A JSON object of the shape `T`; and, if it is `KEYED` and the request has an idempotency key, its hash.
+/// A body that is a JSON object of the shape `T`, and its hash. The hash is `None` unless the body is `KEYED` and the
+/// request has an idempotency key.
 pub struct Body<T, const KEYED: bool = false>(pub T, pub Option<String>);
 
-/// The body of a POST that is done once: with its key comes no other one.
+/// The body of a POST that is executed once per idempotency key. Its hash shows whether the key comes again with
+/// another body.
 pub type KeyedBody<T> = Body<T, true>;
 
 impl<'a, T: Type + DeserializeOwned, const KEYED: bool> ApiExtractor<'a> for Body<T, KEYED> {
@@ -72,7 +79,7 @@ impl<'a, T: Type + DeserializeOwned, const KEYED: bool> ApiExtractor<'a> for Bod
     }
 }
 
-/// A [`KeyedBody`], or no body at all, which stands for `{}`.
+/// A [`KeyedBody`] that may be absent; an absent body counts as `{}`.
 pub struct OptionalBody<T>(pub T, pub Option<String>);
 
 impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for OptionalBody<T> {
@@ -103,17 +110,17 @@ impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for OptionalBody<T> {
     }
 }
 
-/// Reads a body within its deadline.
+/// Reads a body within the deadline.
 ///
 /// # Errors
-/// `TooLarge`, `TooSlow`, `Malformed` if it broke off, `Unavailable` if there is no room for it.
+/// `TooLarge`; `TooSlow`; `Malformed` if the body was cut off; `Unavailable` if there is no memory for it.
 async fn read(request: &Request, body: &mut RequestBody) -> Result<Vec<u8>> {
     let deadline = request
         .data::<Arc<ApiState>>()
         .map_or(Duration::MAX, |state| state.body_deadline);
     let body = body
         .take()
-        .map_err(|_| Error::internal("the body of the request is gone"))?;
+        .map_err(|_| Error::internal("the request's body was read before"))?;
     let mut body: BoxBody<Bytes, io::Error> = body.into();
     match tokio::time::timeout(deadline, receive(request, &mut body)).await {
         Ok(received) => received,
@@ -124,14 +131,15 @@ async fn read(request: &Request, body: &mut RequestBody) -> Result<Vec<u8>> {
     }
 }
 
-/// Reads a body whose bytes are reserved before they are read; of one that is refused the rest is read and dropped.
+/// Reads a body. Reserves its bytes before they are read. If the body is refused, the rest of it is read and dropped.
 async fn receive(request: &Request, body: &mut BoxBody<Bytes, io::Error>) -> Result<Vec<u8>> {
     let refusal = match collect(body).await {
         Err(err) if [Kind::TooLarge, Kind::Unavailable].contains(&err.kind) => err,
         collected => return collected,
     };
     if request.headers().contains_key(header::EXPECT) && body.size_hint().exact().is_some() {
-        // Nothing of it was read, so its sender has not begun to send it.
+        // A body of known length is refused before anything of it is read. So no `100 Continue` was sent, and the
+        // sender waits for it with the body.
         return Err(refusal);
     }
     match refusal.kind {
@@ -143,6 +151,7 @@ async fn receive(request: &Request, body: &mut BoxBody<Bytes, io::Error>) -> Res
     Err(refusal)
 }
 
+/// Reads the whole body, and reserves its bytes for the request before they are read.
 async fn collect(body: &mut BoxBody<Bytes, io::Error>) -> Result<Vec<u8>> {
     let too_large = || Error::new(Kind::TooLarge, format!("the body is larger than {LIMIT} bytes"));
     let mut reserved = match body.size_hint().exact().map(usize::try_from) {
@@ -153,7 +162,7 @@ async fn collect(body: &mut BoxBody<Bytes, io::Error>) -> Result<Vec<u8>> {
     request::reserve(reserved).await?;
     let mut bytes = Vec::with_capacity(reserved);
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|err| Error::new(Kind::Malformed, "the body broke off").because(err))?;
+        let frame = frame.map_err(|err| Error::new(Kind::Malformed, "the body was cut off").because(err))?;
         let Ok(piece) = frame.into_data() else { continue };
         let size = bytes.len() + piece.len();
         if size > LIMIT {
@@ -170,6 +179,7 @@ async fn collect(body: &mut BoxBody<Bytes, io::Error>) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Reads and drops up to [`DRAINED`] bytes of a body.
 async fn drain(body: &mut BoxBody<Bytes, io::Error>) {
     let mut dropped = 0;
     while let Some(Ok(frame)) = body.frame().await {
@@ -180,8 +190,10 @@ async fn drain(body: &mut BoxBody<Bytes, io::Error>) {
     }
 }
 
+/// Parses a JSON object.
+///
 /// # Errors
-/// `Malformed` when the bytes are no JSON object, `Invalid` when one does not fit `T`.
+/// `Malformed` if the bytes are not a JSON object, `Invalid` if the object does not have the shape `T`.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
     if first == Some(&b'{')
@@ -192,7 +204,8 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     Err(explain::<T>(bytes, first))
 }
 
-/// Parses again, slowly, to say where the fault is.
+/// Returns the error for bytes that could not be parsed. Parses them again, with a parser that is slower but knows the
+/// place of the fault.
 fn explain<T: DeserializeOwned>(bytes: &[u8], first: Option<&u8>) -> Error {
     if let Err(err) = serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
         return Error::new(Kind::Malformed, format!("is not valid JSON: {err}"));
@@ -223,6 +236,7 @@ fn explain<T: DeserializeOwned>(bytes: &[u8], first: Option<&u8>) -> Error {
     }
 }
 
+/// Returns a path within the body as the steps of `loc`, beginning with `body`.
 fn location(path: &Path) -> Vec<String> {
     let steps = path.iter().filter_map(|segment| match segment {
         Segment::Seq { index } => Some(index.to_string()),
@@ -233,15 +247,16 @@ fn location(path: &Path) -> Vec<String> {
     std::iter::once("body".to_owned()).chain(steps).collect()
 }
 
+/// Returns the text from `before`, with which the text must begin, to the next backtick.
 fn between<'t>(text: &'t str, before: &str) -> Option<&'t str> {
     text.strip_prefix(before)?.split('`').next()
 }
 
-/// What serde expected, without the value that it found: that may be a secret.
+/// Returns what serde expected, without the value that it found, which may be a secret.
 fn expectation(text: &str) -> String {
     let text = text.rfind(" at line ").map_or(text, |end| &text[..end]);
     let Some(start) = text.rfind(", expected ") else {
-        // A message of our own, which repeats no value.
+        // A message of our own types, which never contain a value.
         return text.to_owned();
     };
     let expected = match &text[start + ", expected ".len()..] {

@@ -1,5 +1,7 @@
-//! Every answer that is not a success: one body, `{code, detail}`, from an error's kind, from poem's own errors and from
-//! a panic. Called by all of api; nothing else makes error answers.
+//! Makes every response that is not a success, from our errors, from poem's own errors and from panics.
+//!
+//! All of them have one body, `{code, detail}`, which follows from the error's kind. No other file may make error
+//! responses.
 
 use std::marker::PhantomData;
 
@@ -17,9 +19,11 @@ use super::values::json_type;
 use crate::error::{Error, Kind};
 use crate::store::database::outage;
 
-/// Seconds after which a caller may try again, where we know nothing better.
+/// The `Retry-After` of every 503, in seconds.
 const RETRY_AFTER: &str = "1";
 
+/// Describes a 400 that only a query parameter can cause. The API document recognizes the description and drops it from
+/// operations without such parameters.
 pub(crate) const NOT_OF_ITS_TYPE: &str = "A query parameter is not of its type.";
 
 /// One broken rule.
@@ -71,15 +75,16 @@ json_type!(
     MetaSchemaRef::Reference("ErrorDetail".to_owned())
 );
 
-/// The statuses that an operation may fail with; openapi leaves out those that what it takes excludes.
+/// The statuses that an operation may fail with, each with its description in the API document. The document leaves out
+/// those that the operation's inputs exclude: an operation without a body cannot return 413.
 pub trait Failures: Send + Sync + 'static {
     const LIST: &'static [(u16, &'static str)];
 }
 
-/// What a read may fail with.
+/// The statuses that a read may fail with.
 #[derive(Debug)]
 pub struct Read;
-/// What a write may fail with.
+/// The statuses that a write may fail with.
 #[derive(Debug)]
 pub struct Write;
 
@@ -116,7 +121,8 @@ impl Failures for Write {
     ];
 }
 
-/// What a write may fail with that the state of things may forbid.
+/// The statuses of a write that may also fail with a 400 because it cannot be done as things are, for example because a
+/// limit is reached.
 #[derive(Debug)]
 pub struct Conditional;
 
@@ -138,7 +144,7 @@ impl Failures for Conditional {
     ];
 }
 
-/// An error of an operation that documents the statuses of `F`.
+/// An error of an operation whose possible statuses are those of `F`.
 pub struct ApiError<F>(Error, PhantomData<F>);
 
 impl<F> From<Error> for ApiError<F> {
@@ -175,18 +181,18 @@ impl<F: Failures> ApiResponse for ApiError<F> {
     }
 }
 
-/// For extractors, which answer with poem's error.
+/// Wraps an error for extractors, which must return poem's error type.
 pub(crate) fn into_poem(error: &Error) -> poem::Error {
     poem::Error::from_response(response(error))
 }
 
-/// The answer to an error; what is our own fault is logged here, and only here.
+/// Returns the response to an error. Logs it if the fault is ours; nothing else logs it.
 pub(crate) fn response(error: &Error) -> Response {
     let (status, code) = status_and_code(error.kind);
     if status == StatusCode::INTERNAL_SERVER_ERROR {
         tracing::error!(%error, "a request failed");
     } else if error.kind == Kind::Database {
-        outage::note_failure(error, "a request found no database");
+        outage::note_failure(error, "a request could not use the database");
     }
     let detail = match error.kind {
         Kind::Invalid | Kind::ApplicationUidMissing | Kind::ApplicationUidMismatch | Kind::Malformed => {
@@ -208,7 +214,7 @@ pub(crate) fn response(error: &Error) -> Response {
     response
 }
 
-/// The answer to what poem itself refuses.
+/// Returns the response to an error of poem: unknown route, unknown method, unreadable parameter.
 pub(crate) fn from_poem(error: poem::Error) -> Response {
     if error.is_from_response() {
         return error.into_response();
@@ -216,19 +222,20 @@ pub(crate) fn from_poem(error: poem::Error) -> Response {
     let own = if error.is::<NotFoundError>() {
         Error::new(Kind::NotFound, "there is no such route")
     } else if error.is::<ParsePathError>() {
-        Error::new(Kind::NotFound, "nothing has a name that is not UTF-8")
+        Error::new(Kind::NotFound, "the path is not valid UTF-8")
     } else if error.is::<MethodNotAllowedError>() {
         Error::new(Kind::MethodNotAllowed, "this route does not know this method")
     } else if let Some(bad) = error.downcast_ref::<ParseParamError>() {
         let message = format!("the query parameter `{}` {}", bad.name, wanted(&bad.reason));
         Error::new(Kind::BadQuery, message)
     } else {
-        Error::internal("poem answered with an error of its own").because(error.to_string())
+        Error::internal("poem returned an error of its own").because(error.to_string())
     };
     response(&own)
 }
 
-/// Returns what a query parameter must be. poem says `failed to parse "TYPE": WHY`; of its own types the `WHY` is about Rust.
+/// Returns what a query parameter must be. poem's reason is `failed to parse "TYPE": WHY`; for poem's own types the
+/// `WHY` speaks of Rust and is not passed on.
 fn wanted(reason: &str) -> &str {
     let said = reason.strip_prefix("failed to parse \"");
     let (kind, why) = said.and_then(|said| said.split_once("\": ")).unwrap_or_default();
@@ -245,11 +252,12 @@ fn wanted(reason: &str) -> &str {
     }
 }
 
-/// The answer to a panic in a handler.
+/// Returns the response to a panic in a handler.
 pub(crate) fn from_panic() -> Response {
     response(&Error::internal("a handler panicked"))
 }
 
+/// Returns the broken rule of an error whose response is a 422.
 fn rule(error: &Error) -> ValidationError {
     let (loc, kind) = match error.kind {
         Kind::Malformed => (vec!["body".to_owned()], "value_error.jsondecode"),
@@ -264,6 +272,7 @@ fn rule(error: &Error) -> ValidationError {
     }
 }
 
+/// Returns a response with the one body of all errors.
 fn json(status: StatusCode, code: &str, detail: Detail) -> Response {
     let body = ErrorOut {
         code: code.to_owned(),
@@ -275,6 +284,7 @@ fn json(status: StatusCode, code: &str, detail: Detail) -> Response {
         .body(serde_json::to_vec(&body).unwrap_or_default())
 }
 
+/// Maps an error's kind to the response's status and `code`. Nothing else does.
 fn status_and_code(kind: Kind) -> (StatusCode, &'static str) {
     match kind {
         Kind::Invalid | Kind::ApplicationUidMissing | Kind::ApplicationUidMismatch | Kind::Malformed => {

@@ -1,4 +1,6 @@
-//! Rules of single fields, with the field's name put to domain's sentence. Called by the resources of api.
+//! Checks single fields of request bodies. The rules are in `domain`; this file adds the field's name to the error.
+//!
+//! All errors are `Invalid` with the place of the field.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -12,9 +14,10 @@ use crate::domain::identifier::{
 use crate::domain::secret::EndpointSecret;
 use crate::error::{Error, Result};
 
+/// How many custom headers an endpoint may have.
 const MOST_HEADERS: usize = 50;
 
-/// A name for people: text, and not empty.
+/// Checks a display name: text that is not empty.
 pub fn name(field: &str, value: String) -> Result<String> {
     if value.is_empty() {
         return Err(Error::invalid(field, "must not be empty"));
@@ -22,6 +25,7 @@ pub fn name(field: &str, value: String) -> Result<String> {
     text(field, value)
 }
 
+/// Checks free text.
 pub fn text(field: &str, value: String) -> Result<String> {
     match check_text(&value) {
         Ok(()) => Ok(value),
@@ -29,7 +33,7 @@ pub fn text(field: &str, value: String) -> Result<String> {
     }
 }
 
-/// A uid of the resource whose ids have this prefix.
+/// Checks the uid of a resource whose ids have the prefix `own`.
 pub fn uid(value: String, own: Prefix) -> Result<String> {
     match check_uid(&value, own) {
         Ok(()) => Ok(value),
@@ -37,7 +41,7 @@ pub fn uid(value: String, own: Prefix) -> Result<String> {
     }
 }
 
-/// An event type's name, an eventId, a channel.
+/// Checks an identifier: an event type's name, an eventId or a channel.
 pub fn identifier(field: &str, value: String) -> Result<String> {
     match check_identifier(&value) {
         Ok(()) => Ok(value),
@@ -45,7 +49,7 @@ pub fn identifier(field: &str, value: String) -> Result<String> {
     }
 }
 
-/// A set of identifiers, 1 to `most`: duplicates count once, the order is kept.
+/// Checks a set of 1 to `most` identifiers. Returns them in their order, without duplicates.
 pub fn identifiers(field: &str, values: Vec<String>, most: usize) -> Result<Vec<String>> {
     let mut kept: Vec<String> = Vec::with_capacity(values.len().min(most));
     let mut seen = HashSet::new();
@@ -68,12 +72,13 @@ pub fn identifiers(field: &str, values: Vec<String>, most: usize) -> Result<Vec<
     match kept.is_empty() {
         true => Err(Error::invalid(
             field,
-            "must not be an empty list: leave it out, or null",
+            "must not be an empty list: leave it out or send null",
         )),
         false => Ok(kept),
     }
 }
 
+/// Checks metadata.
 pub fn metadata(value: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
     match check_metadata(&value) {
         Ok(()) => Ok(value),
@@ -81,20 +86,22 @@ pub fn metadata(value: BTreeMap<String, String>) -> Result<BTreeMap<String, Stri
     }
 }
 
-/// The throttle rate, by its name or by its older one.
+/// Checks the throttle rate, which may be given as `throttleRate` or under its older name `rateLimit`. The newer name
+/// takes precedence. `None` means that there is no limit.
 pub fn throttle_rate(rate: Option<i64>, older: Option<i64>) -> Result<Option<i32>> {
     let older = older.map(|rate| in_range("rateLimit", rate)).transpose()?;
     let rate = rate.map(|rate| in_range("throttleRate", rate)).transpose()?;
     Ok(rate.or(older))
 }
 
-/// The same in a PATCH.
+/// Checks the throttle rate of a PATCH, under either name, as [`change`] does.
 pub fn changed_throttle_rate(rate: MaybeUndefined<i64>, older: MaybeUndefined<i64>) -> Result<Option<Option<i32>>> {
     let older = change(older, |rate| in_range("rateLimit", rate))?;
     Ok(change(rate, |rate| in_range("throttleRate", rate))?.or(older))
 }
 
-/// A nullable field of a PATCH: absent keeps, null clears, a value is checked.
+/// Checks a nullable field of a PATCH. `None` means that it is absent and the old value stays, `Some(None)` that it is
+/// null and the old value is cleared.
 pub fn change<T, U>(value: MaybeUndefined<T>, check: impl FnOnce(T) -> Result<U>) -> Result<Option<Option<U>>> {
     match value {
         MaybeUndefined::Undefined => Ok(None),
@@ -103,6 +110,7 @@ pub fn change<T, U>(value: MaybeUndefined<T>, check: impl FnOnce(T) -> Result<U>
     }
 }
 
+/// Checks a throttle rate, in deliveries per second.
 fn in_range(field: &str, rate: i64) -> Result<i32> {
     match u16::try_from(rate) {
         Ok(rate) if rate > 0 => Ok(i32::from(rate)),
@@ -110,12 +118,12 @@ fn in_range(field: &str, rate: i64) -> Result<i32> {
     }
 }
 
-/// A signing secret; the message never repeats it.
+/// Checks a signing secret. The error never contains it.
 pub fn secret(field: &str, value: &str) -> Result<EndpointSecret> {
     EndpointSecret::parse(value).map_err(|rule| Error::invalid(field, rule))
 }
 
-/// Own headers of an endpoint; a name may come once, whatever its capitals.
+/// Checks an endpoint's custom headers. Names that differ only in upper and lower case count as the same name twice.
 pub fn headers(values: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
     header_count(values.len())?;
     let mut seen: Vec<String> = Vec::with_capacity(values.len());
@@ -123,7 +131,7 @@ pub fn headers(values: BTreeMap<String, String>) -> Result<BTreeMap<String, Stri
         header(name, value)?;
         let lower = name.to_ascii_lowercase();
         if seen.contains(&lower) {
-            return Err(refused_header(name, "is given twice, in different capitals".to_owned()));
+            return Err(refused_header(name, "is given twice, in different case".to_owned()));
         }
         seen.push(lower);
     }
@@ -131,12 +139,13 @@ pub fn headers(values: BTreeMap<String, String>) -> Result<BTreeMap<String, Stri
     Ok(values)
 }
 
-/// All own headers of an endpoint: they go out with every delivery.
+/// Checks the number and the size of all custom headers of an endpoint together: they are sent with every delivery.
 pub fn headers_together(all: &BTreeMap<String, String>) -> Result<()> {
     header_count(all.len())?;
     check_headers_together(all).map_err(|rule| Error::invalid("headers", rule))
 }
 
+/// Checks the number of an endpoint's custom headers.
 pub fn header_count(count: usize) -> Result<()> {
     match count {
         ..=MOST_HEADERS => Ok(()),
@@ -144,7 +153,7 @@ pub fn header_count(count: usize) -> Result<()> {
     }
 }
 
-/// One own header.
+/// Checks one custom header.
 pub fn header(name: &str, value: &str) -> Result<()> {
     check_header_name(name)
         .and_then(|()| check_header_value(value))

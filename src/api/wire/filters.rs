@@ -1,4 +1,4 @@
-//! The filters that the lists of messages and attempts share, read from the query. Called by message and attempt.
+//! Reads the filters that lists of messages and of attempts share from the query string.
 
 use poem::{Request, RequestBody};
 use poem_openapi::param::Query;
@@ -13,10 +13,11 @@ use crate::domain::identifier::check_identifier;
 use crate::error::Result;
 use crate::store::{Between, PageRequest, message};
 
-/// Event types to ask for at once: fewer than a statement's parameters.
+/// How many event types one query may name: fewer than the parameters that a statement may have.
 const MOST_EVENT_TYPES: usize = 1000;
 
-/// Event types as `a,b`, repeated, as `event_types[]` or as `event_types[0]`.
+/// Names of event types from the query: comma-separated, or as a repeated parameter named `event_types`,
+/// `event_types[]` or `event_types[0]`.
 pub struct EventTypes(Vec<String>);
 
 impl<'a> ApiExtractor<'a> for EventTypes {
@@ -45,7 +46,7 @@ impl<'a> ApiExtractor<'a> for EventTypes {
     }
 }
 
-/// `name`, `name[]` or `name[7]`.
+/// Returns whether a parameter is a spelling of the list `name`: `name`, `name[]` or `name[7]`.
 fn is_spelling_of(name: &str, given: &str) -> bool {
     given.strip_prefix(name).is_some_and(|rest| {
         let index = rest.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
@@ -53,7 +54,7 @@ fn is_spelling_of(name: &str, given: &str) -> bool {
     })
 }
 
-/// What the lists of messages and attempts have in common.
+/// The query parameters that lists of messages and of attempts share.
 pub struct MessageQuery {
     pub list: ListQuery,
     pub channel: Query<Option<String>>,
@@ -63,17 +64,17 @@ pub struct MessageQuery {
 }
 
 impl MessageQuery {
-    /// Which page of a list by ids of this kind, and which messages.
+    /// Returns the page that is asked for, of a list by ids with this prefix, and the filter of its messages.
     ///
     /// # Errors
-    /// `Invalid` names the parameter.
+    /// `Invalid`, with the parameter's name.
     pub fn read(self, prefix: Prefix) -> Result<(PageRequest, message::Filter)> {
         let mut page = self.list.request(&Iterates::Over(prefix), false)?;
         let between = Between {
-            after: self.after.0.map(|it| it.0),
-            before: self.before.0.map(|it| it.0),
+            after: self.after.0.map(|instant| instant.0),
+            before: self.before.0.map(|instant| instant.0),
         };
-        // A lone `after` begins at that instant and goes on towards now.
+        // With `after` alone the list begins at that instant and goes on towards the present.
         if page.after.is_none() && between.after.is_some() && between.before.is_none() {
             page.backwards = true;
         }

@@ -1,4 +1,4 @@
-//! The `idempotency-key` header of a POST. Called by the resources of api that create something.
+//! Reads the `idempotency-key` header of a POST, and hashes the key and the body for comparison with a repetition.
 
 use poem::http::uri::PathAndQuery;
 use poem::{Request, RequestBody};
@@ -12,12 +12,13 @@ use crate::store::idempotency::Key;
 
 const HEADER: &str = "idempotency-key";
 
-/// SHA-256, in hex, of the path with its query, a line feed and the header; none without the header.
+/// The idempotency key of a request: the SHA-256, in hex, of the path with its query, a line feed and the header.
+/// `None` means that the header is absent or empty.
 pub struct IdempotencyKey(Option<String>);
 
 impl IdempotencyKey {
-    /// The key of a request whose body has this hash; without one, what the request would store is compared with what is
-    /// stored.
+    /// Returns the key under which the caller's reply is stored. `body_hash` is the result of [`hash_body`]; `None`
+    /// means that a repetition is recognized by comparing what it would store with what is stored.
     pub fn of(self, caller: &Caller, body_hash: Option<String>) -> Option<Key> {
         self.0.map(|key| Key {
             scope: caller.token_id.clone(),
@@ -27,8 +28,9 @@ impl IdempotencyKey {
     }
 }
 
-/// SHA-256, in hex, of what [`IdempotencyKey`] hashes, a line feed and the body; none without the header. As the header
-/// stands in it, which nobody finds in the database, no body can be guessed by its hash: there are secrets in some.
+/// Returns the SHA-256, in hex, of all that [`IdempotencyKey`] hashes, a line feed and the body. `None` means that the
+/// header is absent or empty. The header is part of it because the database does not hold the header: without it, a
+/// body could be guessed from its hash, and some bodies contain secrets.
 pub(crate) fn hash_body(request: &Request, body: &[u8]) -> Option<String> {
     let mut hash = begin(request)?;
     hash.update(b"\n");
@@ -36,10 +38,13 @@ pub(crate) fn hash_body(request: &Request, body: &[u8]) -> Option<String> {
     Some(hex(hash.finish().as_ref()))
 }
 
+/// Returns a hash of the path with its query, a line feed and the header. `None` means that the header is absent or
+/// empty.
 fn begin(request: &Request) -> Option<digest::Context> {
     let header = request.headers().get(HEADER).filter(|value| !value.is_empty())?;
     let mut hash = digest::Context::new(&digest::SHA256);
-    // Without the host that HTTP/2 and proxies name before it.
+    // Without scheme and host: a client that speaks to a proxy sends them in front of the path (RFC 9112, section
+    // 3.2.2).
     let uri = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
     hash.update(uri.as_bytes());
     hash.update(b"\n");

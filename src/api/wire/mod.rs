@@ -1,5 +1,6 @@
-//! The kit that resources are made of: what they read from a request and what they write into a response. Must not know
-//! a resource.
+//! The building blocks of the API's resources: what they read from requests and what they write into responses.
+//!
+//! Must not know a resource.
 
 pub mod body;
 pub mod error;

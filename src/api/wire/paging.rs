@@ -1,5 +1,7 @@
-//! Lists on the wire: `limit`, `iterator` and `order` in, `data`, `iterator`, `prevIterator` and `done` out.
-//! Called by the resources of api.
+//! Reads the parameters of lists (`limit`, `iterator`, `order`) and writes their pages (`data`, `iterator`,
+//! `prevIterator`, `done`).
+//!
+//! An iterator is the key of a row, an id or a name. A prefix says in which direction the list goes on from there.
 
 use std::borrow::Cow;
 use std::marker::PhantomData;
@@ -18,11 +20,14 @@ use crate::domain::identifier::check_identifier;
 use crate::error::{Error, Kind, Result};
 use crate::store::{Page, PageRequest};
 
+/// How many rows a page has if the request names no limit.
 const DEFAULT_LIMIT: i64 = 50;
+/// The largest limit that a request may name.
 const MOST: i64 = 250;
-/// Begins an iterator that goes backwards.
+/// The first character of an iterator that goes backwards.
 const BACKWARDS: char = '-';
-/// Begins one that goes forwards from a name that would else be read as going backwards; no name has it.
+/// The first character of an iterator that goes forwards from a name that begins with [`BACKWARDS`]. No name contains
+/// it.
 const FORWARDS: char = ':';
 
 /// The order of a list.
@@ -33,15 +38,15 @@ pub enum Ordering {
     Descending,
 }
 
-/// What an iterator of a list looks like.
+/// The keys that iterators of a list contain.
 pub enum Iterates {
-    /// Ids of this kind.
+    /// Ids with this prefix.
     Over(Prefix),
-    /// Event type names.
+    /// Names of event types.
     Names,
 }
 
-/// How many rows a page has at most.
+/// The query parameter `limit`: how many rows a page has at most.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(transparent)]
 pub struct Limit(i64);
@@ -61,15 +66,17 @@ impl ParseFromParameter for Limit {
     }
 }
 
-/// What a list was asked for.
+/// The query parameters that all lists share.
 pub struct ListQuery {
     pub limit: Query<Option<Limit>>,
     pub iterator: Query<Option<String>>,
 }
 
 impl ListQuery {
+    /// Returns the page that is asked for. `ascending` is the order of the list itself.
+    ///
     /// # Errors
-    /// `Invalid` when the limit is out of range or the iterator is none.
+    /// `Invalid` if the limit is out of range or the iterator is malformed.
     pub fn request(self, iterates: &Iterates, ascending: bool) -> Result<PageRequest> {
         let limit = self.limit.0.map_or(DEFAULT_LIMIT, |limit| limit.0);
         if !(1..=MOST).contains(&limit) {
@@ -96,26 +103,27 @@ impl ListQuery {
 }
 
 impl Iterates {
+    /// Checks the key of an iterator, without the prefix for the direction.
     fn check(&self, text: &str) -> Result<()> {
         let well_formed = match self {
-            // A lone `-` begins at the end.
+            // A prefix alone names no row.
             _ if text.is_empty() => false,
             Iterates::Over(prefix) => prefix.is_of(text) && check_identifier(text).is_ok(),
             Iterates::Names => check_identifier(text).is_ok(),
         };
         match well_formed {
             true => Ok(()),
-            false => Err(bad_query("iterator", "must be an iterator that a list answered with")),
+            false => Err(bad_query("iterator", "must be an iterator that a list returned")),
         }
     }
 }
 
-/// A rule of the query is broken by the parameter `name`.
+/// Returns the error for a query parameter that breaks a rule.
 pub fn bad_query(name: &str, message: impl Into<String>) -> Error {
     Error::new(Kind::Invalid, message).at(["query", name])
 }
 
-/// Whether a list goes upwards, by its `order` parameter.
+/// Returns whether a list is in ascending order, by its `order` parameter.
 pub fn ascending(order: Option<Ordering>, default: Ordering) -> bool {
     order.unwrap_or(default) == Ordering::Ascending
 }
@@ -124,23 +132,24 @@ pub fn ascending(order: Option<Ordering>, default: Ordering) -> bool {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ListOut<T> {
+    /// The rows, each written as JSON already.
     data: Vec<Box<RawValue>>,
-    /// Goes on after this page; null when it is empty.
+    /// The iterator that goes on after this page; `None` if the page is empty.
     iterator: Option<String>,
-    /// Goes back before this page.
+    /// The iterator that goes back from the start of this page; `None` if the page is empty.
     prev_iterator: Option<String>,
-    /// Nothing further in this direction.
+    /// Whether there is nothing further in the direction of the request.
     done: bool,
     #[serde(skip)]
     row: PhantomData<T>,
 }
 
 impl<T: Serialize> ListOut<T> {
-    /// The page, each row by `out`, with iterators from each row's `key`. It is cut once more by what is written: JSON may
-    /// take six times the bytes that were read.
+    /// Makes a page. `out` turns each row into what is written of it, and `key` returns the key for the iterators. The
+    /// page is cut here a second time, by the bytes that are written: JSON may take six times the bytes that were read.
     ///
     /// # Errors
-    /// What `out` answers for the first row that it refuses.
+    /// The first error of `out`.
     pub fn new<M>(
         page: Page<M>,
         request: &PageRequest,
@@ -163,6 +172,7 @@ impl<T: Serialize> ListOut<T> {
     }
 }
 
+/// Returns the iterator that goes forwards from a key.
 fn forwards(key: &str) -> String {
     match key.starts_with(BACKWARDS) {
         true => format!("{FORWARDS}{key}"),
@@ -212,6 +222,7 @@ impl<T: Type> Type for ListOut<T> {
     }
 }
 
+/// Returns the schema of an iterator, with its description.
 fn described(text: &'static str) -> MetaSchemaRef {
     Nullable::<String>::schema_ref().merge(MetaSchema {
         description: Some(text),

@@ -1,4 +1,4 @@
-//! Answers that succeed: their status, and their body as JSON straight from serde. Called by the resources of api.
+//! Makes responses of requests that succeed: their status, and their body as JSON directly from serde.
 
 use std::marker::PhantomData;
 
@@ -16,7 +16,7 @@ use crate::store::idempotency::Reply;
 
 pub(crate) const JSON: &str = "application/json";
 
-/// The statuses that an operation may succeed with.
+/// The statuses that an operation may succeed with, each with its description in the API document.
 pub trait Successes: Send + Sync + 'static {
     const LIST: &'static [(u16, &'static str)];
 }
@@ -38,16 +38,19 @@ successes! {
     Accepted: 202 "Accepted.";
 }
 
-/// A body of the shape `T`, with a status of `S`.
+/// A response with a body of the shape `T`, whose possible statuses are those of `S`.
 pub struct Answer<T, S = Done> {
     status: StatusCode,
+    /// JSON; empty with a 204.
     body: Vec<u8>,
     shape: PhantomData<fn() -> (T, S)>,
 }
 
 impl<T: Serialize, S> Answer<T, S> {
+    /// Makes a response with this body.
+    ///
     /// # Errors
-    /// `Internal` when the value is no JSON, which no value of ours is.
+    /// `Internal` if the value cannot be written as JSON; all of our values can.
     pub fn new(status: StatusCode, body: &T) -> Result<Self> {
         let body = serde_json::to_vec(body).map_err(not_json)?;
         Ok(Self {
@@ -57,6 +60,8 @@ impl<T: Serialize, S> Answer<T, S> {
         })
     }
 
+    /// Makes a 200 with this body.
+    ///
     /// # Errors
     /// As [`Answer::new`].
     pub fn ok(body: &T) -> Result<Self> {
@@ -65,7 +70,7 @@ impl<T: Serialize, S> Answer<T, S> {
 }
 
 impl<T, S> Answer<T, S> {
-    /// 204, for a caller who takes no body.
+    /// Makes a 204, for a caller that asked for no body.
     pub fn empty() -> Self {
         Self {
             status: StatusCode::NO_CONTENT,
@@ -85,7 +90,7 @@ impl<T, S> From<Reply> for Answer<T, S> {
     }
 }
 
-/// A reply that can be kept for a repeated request.
+/// Makes a reply that can be stored under an idempotency key.
 ///
 /// # Errors
 /// As [`Answer::new`].
@@ -94,8 +99,9 @@ pub(crate) fn reply(status: u16, body: &impl Serialize) -> Result<Reply> {
     Ok(Reply { status, body })
 }
 
+/// Returns the error for a value that cannot be written as JSON.
 pub(crate) fn not_json(err: serde_json::Error) -> Error {
-    Error::internal("an answer cannot be written as JSON").because(err)
+    Error::internal("a response cannot be written as JSON").because(err)
 }
 
 impl<T: Send, S: Send> IntoResponse for Answer<T, S> {
@@ -137,7 +143,7 @@ impl<T: Type, S: Successes> ApiResponse for Answer<T, S> {
 #[oai(rename = "EmptyOut")]
 pub struct Nothing {}
 
-/// 204: there is nothing to say.
+/// A 204.
 pub struct Empty;
 
 impl IntoResponse for Empty {

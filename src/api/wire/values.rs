@@ -1,5 +1,7 @@
-//! Types of single fields on the wire: instants, payload bytes as they came, JSON objects, what is required but may be
-//! null. serde reads and writes them; poem-openapi only describes them. Called by the resources of api.
+//! Types of single fields in request and response bodies: instants, payloads whose bytes are kept, JSON objects, and
+//! fields that are always present but may be null.
+//!
+//! serde reads and writes them; poem-openapi only describes them in the API document.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,7 +17,8 @@ use serde_json::value::RawValue;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Error;
 
-/// Describes a serde type to poem-openapi: its name, whether it is required, what it registers, its schema.
+/// Implements poem-openapi's traits for a serde type. Takes the type, its name, whether it is required, the code that
+/// registers other schemas, and its own schema.
 macro_rules! json_type {
     ($type:ty, $name:expr, $required:expr, |$registry:ident| $register:expr, $schema:expr) => {
         impl poem_openapi::types::Type for $type {
@@ -59,7 +62,7 @@ macro_rules! json_type {
 }
 pub(crate) use json_type;
 
-/// An instant as RFC 3339 text with a zone.
+/// An instant, as RFC 3339 text with a time zone.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Instant(pub Timestamp);
 
@@ -87,7 +90,8 @@ json_type!(
 );
 
 impl ParseFromParameter for Instant {
-    /// A `+` of the zone that was not percent-encoded arrives as a space; one after the date may stand for the `T`.
+    /// Reads an instant from a query parameter. A `+` before the time zone that was not percent-encoded arrives as a
+    /// space, and is read as `+`. A space right after the date stands for the `T`.
     fn parse_from_parameter(value: &str) -> ParseResult<Self> {
         const DATE: usize = "2026-11-23".len();
         let value = match value.rfind(' ').filter(|space| *space > DATE) {
@@ -98,24 +102,26 @@ impl ParseFromParameter for Instant {
     }
 }
 
-/// A JSON object as text: its bytes stay as they came.
+/// A JSON object kept as text, so that its bytes stay as they arrived.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(transparent)]
 pub struct JsonText(pub Box<RawValue>);
 
 impl JsonText {
+    /// Wraps a stored text.
+    ///
     /// # Errors
-    /// `Internal` when the text is not JSON: what is stored is.
+    /// `Internal` if the text is not JSON; all stored texts are.
     pub fn new(text: String) -> Result<Self, Error> {
         let raw = RawValue::from_string(text);
         raw.map(Self)
-            .map_err(|err| Error::internal("a stored text is no JSON").because(err))
+            .map_err(|err| Error::internal("a stored text is not JSON").because(err))
     }
 }
 
 json_type!(JsonText, "object", true, |_registry| {}, any_object());
 
-/// A JSON object whose content is not ours to know.
+/// A JSON object of any content.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(transparent)]
 pub struct JsonObject(pub serde_json::Map<String, serde_json::Value>);
@@ -129,7 +135,7 @@ fn any_object() -> MetaSchemaRef {
     }))
 }
 
-/// A field that is always there and may be null.
+/// A field that is always present and may be null.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(transparent)]
 pub struct Nullable<T>(pub Option<T>);
@@ -177,7 +183,8 @@ impl<T: ParseFromJSON> ParseFromJSON for Nullable<T> {
     }
 }
 
-/// For a field that is an object of the shape `T` or null: serde alone would read a list of its fields as well.
+/// Reads a field that is null or an object of the shape `T`. serde by itself would also accept a list of the field
+/// values.
 pub(crate) fn object<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -204,7 +211,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectOrNull<T> {
     }
 }
 
-/// For a field of a PATCH that may be absent but not null.
+/// Reads a field of a PATCH that may be absent but not null.
 pub(crate) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,

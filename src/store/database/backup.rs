@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sea_orm::{ConnectionTrait, Statement};
 
-use super::connect::Pools;
+use super::store::Pools;
 use crate::error::{Error, Result};
 use crate::store::{Backend, Store};
 

@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::backend::is_absent;
-use super::tx::TURN_DEADLINE;
+use super::pool::TURN_DEADLINE;
 use crate::error::Error;
 
 /// Failures that are further apart than this have nothing to do with each other. The queue uses an idle connection at least

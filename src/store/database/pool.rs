@@ -17,6 +17,9 @@ use super::budget::Customer;
 use super::request;
 use super::turns::{Turn, Turns};
 
+/// How long a write may wait for its turn, or for a connection: as long as a sender is kept waiting (wire contract: 503).
+pub(crate) const TURN_DEADLINE: Duration = Duration::from_secs(5);
+
 /// Longer than a statement of ours may run.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(35);
 /// How long background work waits for other background work, which has statements of up to 30 s.

@@ -2,15 +2,14 @@
 //! when it is first used. Must not query.
 
 use std::str::FromStr;
-use std::time::Duration;
 
 use sea_orm::SqlxPostgresConnector;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
-use super::connect::{ConnectOptions, Pools};
-use super::pool::Pool;
-use super::turns::Turns;
-use super::tx::TURN_DEADLINE;
+use super::options::ConnectOptions;
+use super::pool::{Pool, TURN_DEADLINE};
+use super::store::Pools;
+use super::turns::{API_PATIENCE, Turns};
 use crate::error::{Error, Result};
 
 /// A statement of ours that runs longer than this has lost its caller long ago.
@@ -24,8 +23,6 @@ const API_LOCK_TIMEOUT: &str = "2s";
 const QUEUE_LOCK_TIMEOUT: &str = "1s";
 /// A transaction of ours never waits for anything but the database; one that idles belongs to a stopped process.
 const IDLE_IN_TRANSACTION_TIMEOUT: &str = "10s";
-/// How long the API's work waits for its turn; what comes after that could not end in time.
-pub(crate) const API_PATIENCE: Duration = Duration::from_secs(3);
 
 /// It hears that another process has left deliveries due.
 const LISTENER: u32 = 1;

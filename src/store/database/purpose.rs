@@ -4,23 +4,10 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::connect::{Pools, Store};
 use super::outage;
 use super::pool::Pool;
+use super::store::{Pools, Purpose, Store};
 use crate::store::Backend;
-
-/// What a [`Store`] is used for, which decides the connections that it takes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Purpose {
-    /// The queue, look-ups of tokens, and an operator's commands: never waits for what the API does.
-    Queue,
-    /// Requests, whose statements end soon and are limited by customer.
-    Api,
-    /// The heartbeat alone.
-    Beat,
-    /// What can wait: one statement or transaction at once, of the queue's connections.
-    Background,
-}
 
 /// A pool's connections.
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +76,7 @@ impl Store {
         match &self.inner.pools {
             Pools::Sqlite {
                 writer, readers, own, ..
-            } => [readers, own, writer],
+            } => [readers, own, writer.pool()],
             Pools::Postgres { api, queue, beat, .. } => [api, queue, beat],
         }
     }
@@ -123,5 +110,12 @@ impl Store {
     pub fn beat_age(&self) -> Option<Duration> {
         let at = self.inner.beat_at.load(Ordering::Relaxed).checked_sub(1)?;
         Some(self.clock().monotonic().saturating_sub(Duration::from_micros(at)))
+    }
+
+    /// Closes every connection of the pools, after what runs on them has ended.
+    pub async fn close(&self) {
+        for pool in self.all_pools() {
+            let _ = pool.inner().close().await;
+        }
     }
 }

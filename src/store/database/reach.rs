@@ -9,7 +9,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{Connection, Executor, Row};
 
 use super::backend::without_line;
-use super::connect::Pools;
+use super::store::Pools;
 use crate::error::{Error, Kind, Result};
 use crate::store::{Backend, Store};
 

@@ -12,7 +12,7 @@ use sea_orm::{
 use sea_orm_migration::{IntoSchemaManagerConnection, MigratorTrait};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
-use super::connect::Pools;
+use super::store::Pools;
 use crate::error::{Error, Result};
 use crate::store::Store;
 use crate::store::entity::installation;
@@ -71,7 +71,7 @@ pub async fn change(store: &Store, change: Change) -> Result<bool> {
                 sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
                 ..Default::default()
             };
-            let transaction = writer.inner().begin_with_options(immediate).await?;
+            let transaction = writer.pool().inner().begin_with_options(immediate).await?;
             if !has_work(&transaction, change).await? {
                 return Ok(false);
             }
@@ -214,7 +214,7 @@ async fn lone_session(options: PgConnectOptions) -> Result<DatabaseConnection> {
         .test_before_acquire(false)
         .idle_timeout(None)
         .max_lifetime(None)
-        .acquire_timeout(super::tx::TURN_DEADLINE)
+        .acquire_timeout(super::pool::TURN_DEADLINE)
         .connect_lazy_with(options.options([("statement_timeout", "0"), ("idle_in_transaction_session_timeout", "0")]));
     Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(pool))
 }

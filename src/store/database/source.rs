@@ -4,8 +4,8 @@
 use sea_orm::{ConnectionTrait, Statement};
 
 use super::backend::Backend;
-use super::connect::Store;
 use super::pool::{Pool, Transaction};
+use super::store::Store;
 use super::tx::Tx;
 use crate::error::Result;
 

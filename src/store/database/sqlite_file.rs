@@ -8,12 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use super::connect::{Hold, Pools, Store};
+use super::options::Hold;
 use crate::error::{Error, Result};
 
 const LOCK_POLL: Duration = Duration::from_millis(50);
-/// How often a process makes sure that its file is there. What it accepts is proved by each commit besides.
-const WATCH_PERIOD: Duration = Duration::from_secs(1);
 /// For its owner alone, whatever the umask.
 const PRIVATE: u32 = 0o600;
 const PRIVATE_FOLDER: u32 = 0o700;
@@ -148,35 +146,6 @@ impl SqliteFile {
             let _ = self.lost.set(file.path.clone());
         }
         self.check_known()
-    }
-}
-
-impl Store {
-    /// Fails if what is written now would be lost, since the SQLite file is not the one that was opened. Never on Postgres.
-    ///
-    /// # Errors
-    /// `Unavailable`, with the reason.
-    pub fn check_file(&self) -> Result<()> {
-        match self.pools() {
-            Pools::Sqlite { file, .. } => file.check(),
-            Pools::Postgres { .. } => Ok(()),
-        }
-    }
-
-    /// Looks after the SQLite file once a second, and cuts its log where that was not possible before. On Postgres it waits for
-    /// ever.
-    ///
-    /// # Errors
-    /// As [`Store::check_file`]; it never ends otherwise.
-    pub async fn watch_file(&self) -> Result<()> {
-        if let Pools::Postgres { .. } = self.pools() {
-            return std::future::pending().await;
-        }
-        loop {
-            self.check_file()?;
-            self.cut_marked_log().await;
-            self.clock().sleep(WATCH_PERIOD).await;
-        }
     }
 }
 

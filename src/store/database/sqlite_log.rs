@@ -15,8 +15,9 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
 use tokio::sync::Mutex;
 
 use super::backend::Backend;
-use super::connect::{Pools, Store};
-use super::tx::{TURN_DEADLINE, pause_writes};
+use super::pool::TURN_DEADLINE;
+use super::shared::Writer;
+use super::sqlite_file::SqliteFile;
 use crate::error::Result;
 
 /// How long readers are waited for, while nothing can be written. Those of the API take milliseconds; a backup takes minutes.
@@ -41,50 +42,35 @@ impl Log {
     }
 }
 
-impl Store {
-    /// Cuts the log, for it holds what a transaction that has committed removed for good; if that is not possible now, or was
-    /// done less than a second ago, the watch of the file does it.
-    pub(crate) async fn forget(&self) {
-        if let Pools::Sqlite { log, .. } = self.pools() {
-            log.marked.store(true, Ordering::Release);
-            self.cut_marked_log().await;
-        }
+impl Log {
+    /// Marks that the log holds what a committed transaction removed for good.
+    pub fn mark(&self) {
+        self.marked.store(true, Ordering::Release);
     }
 
-    /// Cuts the log if it is marked. Runs to its end, whoever leaves meanwhile.
-    pub(crate) async fn cut_marked_log(&self) {
-        if !matches!(self.pools(), Pools::Sqlite { log, .. } if log.marked.load(Ordering::Acquire)) {
-            return;
-        }
-        let store = self.clone();
-        let cut = tokio::spawn(async move { cut(&store).await });
-        if let Ok(Err(err)) = cut.await {
-            tracing::warn!(%err, "SQLite's log was not cut after something was removed for good; it is tried again");
-        }
+    pub fn is_marked(&self) -> bool {
+        self.marked.load(Ordering::Acquire)
     }
-}
 
-async fn cut(store: &Store) -> Result<()> {
-    // A guest removes nothing, and waits longer for others than a holder does.
-    let Pools::Sqlite { writer, log, file, .. } = store.pools() else {
-        return Ok(());
-    };
-    let mut last = log.last.lock().await;
-    let now = store.clock().monotonic();
-    let is_early = last.is_some_and(|last| now.saturating_sub(last) < PERIOD);
-    if is_early || !file.is_held() || !log.marked.load(Ordering::Acquire) {
-        return Ok(());
+    /// Cuts the log if it is marked, unless one was cut less than a second before `now`, by the monotonic clock.
+    pub async fn cut(&self, writer: &Writer, file: &SqliteFile, now: Duration) -> Result<()> {
+        let mut last = self.last.lock().await;
+        let is_early = last.is_some_and(|last| now.saturating_sub(last) < PERIOD);
+        // A guest removes nothing, and waits longer for others than a holder does.
+        if is_early || !file.is_held() || !self.is_marked() {
+            return Ok(());
+        }
+        *last = Some(now);
+        let _turn = writer.pause().await?;
+        // If the file is gone, a connection that is opened anew would make an empty one.
+        file.check_database()?;
+        self.marked.store(false, Ordering::Release);
+        let cut = checkpoint(&writer.pool().inner()).await;
+        if !matches!(cut, Ok(true)) {
+            self.mark();
+        }
+        cut.map(drop)
     }
-    *last = Some(now);
-    let _turn = pause_writes(store).await?;
-    // Of a file that is gone a connection that is opened anew would make an empty one.
-    file.check_database()?;
-    log.marked.store(false, Ordering::Release);
-    let cut = checkpoint(&writer.inner()).await;
-    if !matches!(cut, Ok(true)) {
-        log.marked.store(true, Ordering::Release);
-    }
-    cut.map(drop)
 }
 
 /// Returns whether the log was cut: not if a reader still needs it.

@@ -11,6 +11,9 @@ use std::time::Duration;
 use sea_orm::DbErr;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+/// How long the API's work waits for its turn; what comes after that could not end in time.
+pub(crate) const API_PATIENCE: Duration = Duration::from_secs(3);
+
 /// Statements of one customer that may run and wait. More of them are refused at once.
 const SEATS: usize = 256;
 /// Customers that are remembered before those with nothing to do are looked for.

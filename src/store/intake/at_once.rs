@@ -12,12 +12,13 @@ use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sea_orm::sqlx::{AssertSqlSafe, ConnectOptions, Row, query};
 use sea_orm::{DbErr, RuntimeErr};
 
-use super::insert::{App, DeliveryRow, Fresh};
+use super::apps::App;
+use super::insert::{DeliveryRow, Fresh};
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Result};
 use crate::store::Store;
-use crate::store::database::connect::Pools;
 use crate::store::database::pool::silent;
+use crate::store::database::store::Pools;
 use crate::store::idempotency::{KEPT, Key};
 
 /// A worker's own connection, opened at its first batch and again after each failure.

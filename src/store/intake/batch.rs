@@ -4,11 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::apps::{App, Endpoint, Named, find_apps};
 use super::at_once::{Stored, UsualBatch, WorkerConnection};
-use super::insert::{self, App, DeliveryRow, Endpoint, Fresh};
+use super::insert::{self, DeliveryRow, Fresh};
 use super::keys::{self, Repeat};
-use super::known::{Known, Named};
-use super::{Accepted, Member};
+use super::known::Known;
+use super::member::{Accepted, Member};
 use tokio::sync::mpsc;
 
 use crate::crash_point;
@@ -151,7 +152,7 @@ impl Batch {
 
     async fn store_by_steps(&mut self, members: &[Member]) -> Result<Vec<Result<Accepted>>> {
         let tx = self.store.begin().await?;
-        let apps = insert::find_apps(&tx, members.iter().map(Member::app_name).collect()).await?;
+        let apps = find_apps(&tx, members.iter().map(Member::app_name).collect()).await?;
         let plans = plan(&apps, members);
         let replies = keys::claim_keys(&tx, &keyed(&plans)).await?;
         let fresh: Vec<&Plan> = plans.iter().filter(|plan| stores(plan, &replies)).collect();

@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 
 use sea_orm::ConnectionTrait;
 
-use super::Member;
 use super::insert::channels;
+use super::member::Member;
 use crate::error::Result;
 use crate::store::Tx;
 use crate::store::database::rows::{Column, Rows, Write, statement};

@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Member;
-use super::insert::{self, App};
+use super::apps::{App, Named, find_apps};
+use super::member::Member;
 use crate::error::Result;
 use crate::store::Store;
 
@@ -17,9 +17,6 @@ const MOST: usize = 32 << 20;
 const MOST_OF_ONE: usize = 1 << 20;
 /// What an application or endpoint takes beside its texts.
 const OVERHEAD: usize = 512;
-
-/// The applications that messages name, by (organization, id or uid).
-pub(super) type Named<'a> = HashMap<(&'a str, &'a str), Arc<App>>;
 
 #[derive(Default)]
 pub(super) struct Known(Mutex<State>);
@@ -56,7 +53,7 @@ impl Known {
             }
         }
         if !missing.is_empty() {
-            let read = insert::find_apps(store, missing).await?;
+            let read = find_apps(store, missing).await?;
             let mut state = self.state();
             for ((org_id, name), app) in &read {
                 state.insert(org_id, name, app.clone());

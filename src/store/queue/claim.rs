@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use sea_orm::{ConnectionTrait, FromQueryResult, Statement, Value};
 
-use super::floor::in_index;
 use super::lease::{Content, LARGE_BODY, Lease, LeaseTerms, TARGET_BUT_HEADERS, Target, TargetRow};
+use super::lift::in_index;
 use super::park::{park, park_rows};
 use crate::domain::delivery::{ResultState, Trigger};
 use crate::domain::throttle::Throttle;

@@ -3,7 +3,7 @@
 
 use sea_orm::{ConnectionTrait, Statement};
 
-use super::floor::in_index;
+use super::lift::in_index;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
 use crate::slots::Lane;

@@ -3,9 +3,10 @@
 mod claim;
 mod depth;
 mod events;
-mod floor;
+pub(crate) mod floors;
 mod health;
 mod lease;
+mod lift;
 pub mod notify;
 mod park;
 mod planner_statistics;
@@ -17,10 +18,11 @@ mod settlement;
 
 pub use claim::{DueClaim, claim, claim_parked, claim_parked_statement, claim_statement, release_lost};
 pub use depth::{DEPTH_MOST, Depth, find_depth, find_oldest_snapshot, find_parked_depth};
-pub use floor::{Floors, lift};
+pub use floors::Floors;
 pub use lease::{
     Content, LARGE_BODY, Lease, LeaseTerms, TARGET_BUT_HEADERS, Target, TargetRow, extend, find_body, release,
 };
+pub use lift::lift;
 pub use park::{list_parked, park};
 pub use planner_statistics::renew_statistics;
 pub use replay::{count_parked, find_replay_target, replay_next};

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Result;
 use crate::store::Store;
-use crate::store::database::connect::Pools;
+use crate::store::database::store::Pools;
 
 const CHANNEL: &str = "postrider_due";
 /// At most ten announcements a second, however many messages.

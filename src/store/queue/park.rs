@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sea_orm::{ConnectionTrait, Statement};
 
-use super::floor::in_index;
+use super::lift::in_index;
 use crate::error::Result;
 use crate::slots::Lane;
 use crate::store::database::rows::{Column, Rows, statement};

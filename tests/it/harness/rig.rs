@@ -14,7 +14,7 @@ use postrider::domain::timestamp::Timestamp;
 use postrider::error::Result;
 use postrider::loops::Loops;
 use postrider::slots::{Caps, Slots};
-use postrider::store::intake::{Accepted, Intake, Limits, NewMessage};
+use postrider::store::intake::{Accepted, Intake, Limits, NewMessage, fast_path};
 use postrider::store::{ANSWER_DEADLINE, Store};
 use sea_orm::{ConnectionTrait, DatabaseConnection, Statement, Value};
 use tokio::task::JoinHandle;

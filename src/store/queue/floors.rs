@@ -6,7 +6,7 @@
 //! up to which id its parked rows have been brought back; the next claim begins a little below.
 //!
 //! A row can still appear below a floor: its transaction committed late, another process held it locked and rolled back,
-//! or a clock stepped. [`lift`] finds such rows without locks, beside the claims, and makes them due now. Parked rows below
+//! or a clock stepped. [`lift`](super::lift) finds such rows without locks, beside the claims, and makes them due now. Parked rows below
 //! a floor are found by a claim without one, every 30 s for each endpoint. SQLite leaves nothing deleted in an index: there
 //! the floors stay where they begin.
 //!
@@ -18,22 +18,16 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, Statement};
-
 use crate::domain::id::Prefix;
 use crate::domain::timestamp::Timestamp;
-use crate::error::Result;
 use crate::slots::Lane;
-use crate::store::{Backend, Store};
 
 /// How far below what has been drained a claim begins: for commits that come after their instant, and for clocks that
 /// differ by some milliseconds. A claim reads what was deleted in that time: at 4,000 deliveries a second 4,000 entries,
-/// in 1 ms. With five seconds it took 5 ms, and commits that come later than either are rare and left to [`lift`].
+/// in 1 ms. With five seconds it took 5 ms, and commits that come later than either are rare and left to [`lift`](super::lift).
 const TOLERANCE_US: i64 = 1_000_000;
 /// Each endpoint's parked rows are claimed without a floor so often.
 const WITHOUT_FLOOR: Duration = Duration::from_secs(30);
-/// Rows of a lane that one [`lift`] makes due.
-const LIFTED: i64 = 1_000;
 
 /// Where the claims of one process begin.
 pub struct Floors {
@@ -74,7 +68,7 @@ impl Floors {
     }
 
     /// Begins all claims at `now`, because they read for so long that Postgres ended one of them. What lies below is left
-    /// to [`lift`].
+    /// to [`lift`](super::lift).
     pub fn begin_at(&self, now: Timestamp) {
         for lane in [Lane::First, Lane::Retry] {
             self.raise(lane, now);
@@ -85,7 +79,7 @@ impl Floors {
     }
 
     /// The id from which a claim of the endpoint's parked rows looks; empty: from the first one.
-    pub(super) fn first_parked(&self, endpoint: &Arc<str>, now: Duration) -> String {
+    pub(crate) fn first_parked(&self, endpoint: &Arc<str>, now: Duration) -> String {
         let mut parked = self.parked();
         match parked.get_mut(endpoint) {
             Some(brought) if now.saturating_sub(brought.looked_at) < WITHOUT_FLOOR => {
@@ -104,7 +98,7 @@ impl Floors {
     }
 
     /// Remembers that the endpoint's parked rows up to the id `last` are leased, once the claim commits.
-    pub(super) fn raise_parked(&self, endpoint: &str, last: &str) {
+    pub(crate) fn raise_parked(&self, endpoint: &str, last: &str) {
         if let Some(brought) = self.parked().get_mut(endpoint)
             && let Some(at) = Prefix::Delivery.instant_of(last)
         {
@@ -129,58 +123,6 @@ impl Floors {
     fn parked(&self) -> MutexGuard<'_, HashMap<Arc<str>, Brought>> {
         self.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The rows that are in the due index of `lane`. Literals, because Postgres matches partial indexes against constants only.
-pub(super) fn in_index(lane: Lane) -> &'static str {
-    match lane {
-        Lane::First => "due_at is not null and attempt = 0 and trigger = 0",
-        Lane::Retry => "due_at is not null and (attempt > 0 or trigger <> 0)",
-    }
-}
-
-/// Makes rows due now that lie below the floors, where no claim of this process would find them. Returns whether there
-/// may be more of them.
-pub async fn lift(store: &Store) -> Result<bool> {
-    if store.backend() == Backend::Sqlite {
-        return Ok(false);
-    }
-    let now = store.clock().now();
-    let lanes = [Lane::First, Lane::Retry].map(|lane| (lane, store.floors().of(lane, now)));
-    // Usually nothing is there: one read without a transaction tells.
-    let [first, again] = [Lane::First, Lane::Retry].map(in_index);
-    let sql = format!(
-        "select (select due_at from delivery where {first} and due_at <= $1 order by due_at, id limit 1) as first, \
-         (select due_at from delivery where {again} and due_at <= $2 order by due_at, id limit 1) as again"
-    );
-    let values = lanes.map(|(_, floor)| floor.0.into());
-    let statement = Statement::from_sql_and_values(store.backend().orm(), sql, values);
-    let row = store.reader().query_one_raw(statement).await?;
-    let Some(row) = row else { return Ok(false) };
-    let found: [Option<i64>; 2] = [row.try_get("", "first")?, row.try_get("", "again")?];
-    let mut more = false;
-    for ((lane, floor), _) in lanes.into_iter().zip(found).filter(|(_, found)| found.is_some()) {
-        let tx = store.begin().await?;
-        let below = format!(
-            "select id from delivery where {} and due_at <= $2 order by due_at, id limit $3 {}",
-            in_index(lane),
-            tx.backend().skip_locked()
-        );
-        let sql = format!(
-            "update delivery set due_at = $1, owner = null, lease_id = null where {}",
-            tx.backend().is_among("id", &below)
-        );
-        let values = [tx.now.0.into(), floor.0.into(), LIFTED.into()];
-        let lifted = tx
-            .conn()
-            .execute_raw(Statement::from_sql_and_values(tx.backend().orm(), sql, values))
-            .await?
-            .rows_affected();
-        tx.wake_on_commit();
-        tx.commit().await?;
-        more |= lifted == LIFTED.unsigned_abs();
-    }
-    Ok(more)
 }
 
 #[cfg(test)]
