@@ -15,7 +15,6 @@ ci *parts:
 # Write the API document anew
 openapi:
     cargo run --quiet -- openapi > openapi/openapi.json
-    cargo run --quiet -- openapi --yaml > openapi/openapi.yaml
 
 # Clients made from the API document, into target/clients: Python, Rust, TypeScript
 clients:

@@ -1,4 +1,4 @@
-"""Called by schemathesis for the headers of each request that it makes up."""
+"""Changes the headers of each request that schemathesis invents."""
 
 from uuid import uuid4
 
@@ -7,7 +7,8 @@ import schemathesis
 
 @schemathesis.hook
 def map_headers(context, headers):
-    # A key that was used before is answered with what it made then, which may be deleted by now: schemathesis would miss it.
+    # The reply to a key that was used before names what it created then. That may be deleted by now, and schemathesis
+    # would report it as missing.
     if headers and headers.get("idempotency-key"):
         headers["idempotency-key"] = str(uuid4())
     return headers

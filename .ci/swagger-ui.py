@@ -1,7 +1,8 @@
-"""Swagger UI in a real browser, against the server that `seeded` prepared: authorises, sends a message as the example
-stands, sees 202; again after a reload, which keeps the token; filters; and on a narrow screen nothing scrolls sideways.
-Fails on any request to another host, on anything that the Content-Security-Policy stops, on any error in the console.
-Keeps pictures: swagger-ui.py CHROMIUM FOLDER"""
+"""Uses Swagger UI in a real browser, against the server that `seeded` prepared: swagger-ui.py CHROMIUM FOLDER
+
+Enters a token, sends the example message and sees 202; does it again after a reload, which keeps the token; filters the
+operations; and checks that nothing scrolls sideways on a narrow screen. Fails on any request to another host, on anything
+that the Content-Security-Policy blocks, and on any error in the console. Pictures are kept in FOLDER."""
 
 import os
 import sys
@@ -9,7 +10,7 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import expect, sync_playwright
 
-# No name resolves, so that what is no request of the page stays here as well; root needs to go without the sandbox.
+# No name resolves, so that the browser's own requests do not leave the machine either. Root cannot use the sandbox.
 ARGUMENTS = ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--disable-dev-shm-usage", "--no-sandbox"]
 
 chromium, folder = sys.argv[1:]
@@ -17,14 +18,14 @@ server, token = os.environ["POSTRIDER_URL"], os.environ["POSTRIDER_TOKEN"]
 host = urlsplit(server).netloc
 strangers, complaints = [], []
 NARROW = {"width": 390, "height": 844}
-# What reaches over the right edge of the page and is not cut off by what it is in.
+# Lists the elements that reach over the right edge of the page and are not cut off by an element around them.
 WIDE = """() => {
     const edge = document.documentElement.clientWidth;
-    const isCut = (it) => it && (getComputedStyle(it).overflowX != 'visible' || isCut(it.parentElement));
+    const isCut = (element) => element && (getComputedStyle(element).overflowX != 'visible' || isCut(element.parentElement));
     const wide = [...document.querySelectorAll('#ui *')].filter(
-        (it) => it.getBoundingClientRect().right > edge + 1 && !isCut(it.parentElement));
+        (element) => element.getBoundingClientRect().right > edge + 1 && !isCut(element.parentElement));
     const sideways = document.documentElement.scrollWidth > edge;
-    return sideways ? [...new Set(wide.map((it) => it.tagName + '.' + it.className))].concat('the page') : [];
+    return sideways ? [...new Set(wide.map((element) => element.tagName + '.' + element.className))].concat('the page') : [];
 }"""
 
 
@@ -40,8 +41,8 @@ with sync_playwright() as playwright:
     context.set_default_timeout(30_000)
     page = context.new_page()
     page.on("request", watch)
-    page.on("console", lambda it: complaints.append(it.text) if it.type in ("error", "warning") else None)
-    page.on("pageerror", lambda it: complaints.append(str(it)))
+    page.on("console", lambda line: complaints.append(line.text) if line.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto(f"{server}/docs")
     authorize = page.get_by_role("button", name="Authorize").first
     authorize.click()

@@ -1,9 +1,9 @@
-//! Plays the adversary: puts the program under the pressure of one hostile customer, or of a foreign transaction, and
-//! measures what all other customers still get.
+//! The adversary: measures what one hostile customer, or a foreign transaction, costs all other customers.
 //!
-//! Each scenario starts the program on a fresh database, and reports figures without judging them: run the tool once
-//! with each of two programs (`--program`) and compare them. All traffic stays on the loopback interface, every wait has an
-//! end, and scratch folders are removed. `cargo bench --bench adversary -- --list` tells what there is.
+//! Each scenario starts the program on a fresh database, puts it under pressure and reports figures. The tool does not
+//! judge them: to compare two programs, run it once with each (`--program`). All traffic stays on the loopback
+//! interface, every wait has an end, and scratch folders are removed. `cargo bench --bench adversary -- --list` lists
+//! the scenarios.
 
 mod adversary {
     pub mod beats;
@@ -52,28 +52,28 @@ use tokio::signal::unix::{SignalKind, signal};
 
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Descriptors that this tool may open: a receiver holds a connection for each delivery in flight.
+/// The limit of open files that this tool asks for: a receiver holds a connection for each delivery in flight.
 const OPEN_FILES: u64 = 16_384;
 
 /// Measures what one hostile customer, or one foreign transaction, costs all others.
 #[derive(Parser)]
 struct Options {
-    /// Say what the scenarios are, and measure nothing
+    /// List the scenarios, and measure nothing
     #[arg(long)]
     list: bool,
     /// Only these scenarios; may be repeated
     #[arg(long, value_enum, value_name = "NAME")]
     only: Vec<Scenario>,
-    /// Small sizes, seconds each: shows that the tool works, the figures mean little
+    /// Small sizes, a few seconds for each: shows that the tool works, the figures mean little
     #[arg(long)]
     quick: bool,
     /// Another binary to measure, such as an older one
     #[arg(long, default_value = env!("CARGO_BIN_EXE_app"), hide_default_value = true)]
     program: PathBuf,
-    /// Where databases are put; must be a real disk, or commits cost nothing
+    /// The folder for databases; it must be on a real disk, or commits cost nothing
     #[arg(long, default_value = "/var/tmp")]
     directory: PathBuf,
-    /// What `cargo bench` adds by itself
+    /// Added by `cargo bench` itself
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -96,7 +96,7 @@ fn main() -> ExitCode {
     code
 }
 
-/// Dropping the run ends every process that it has started.
+/// Runs the scenarios until they end or are interrupted. Dropping the run ends every process that it has started.
 async fn until_interrupted(options: &Options) -> ExitCode {
     let mut terminate = signal(SignalKind::terminate()).expect("a signal handler");
     let ended = tokio::select! {
@@ -121,6 +121,7 @@ fn complain(text: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// Runs the scenarios one after another. A scenario that fails, or takes too long, does not stop the others.
 async fn run(options: &Options) -> Result<Report, Failure> {
     let scratch = Scratch::new(&options.directory)?;
     let program = options
@@ -159,11 +160,12 @@ async fn run(options: &Options) -> Result<Report, Failure> {
     Ok(report)
 }
 
+/// Returns a port that nothing listens on at this moment.
 fn free_port() -> std::io::Result<u16> {
     Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
-/// A folder that is gone when the run is over, however it ends.
+/// A folder that is removed when the run ends, however it ends.
 struct Scratch(PathBuf);
 
 impl Scratch {

@@ -1,6 +1,7 @@
-//! The load tool: generator and receiver in one program, the server under test beside it, figures as Markdown.
+//! The load tool: measures how many messages a server accepts and delivers, and prints the figures as Markdown.
 //!
-//! It speaks the REST contract and nothing else, so that a figure stays comparable when the inside changes.
+//! Generator and receivers run in this program, the server under test runs beside it as a process of its own. The tool
+//! uses the REST contract and nothing else, so that figures stay comparable when the server's inside changes.
 //! `cargo bench --bench load -- --help` lists its options; BENCHMARKS.md says how the figures are taken.
 
 #[path = "load/generator.rs"]
@@ -53,7 +54,8 @@ fn main() -> ExitCode {
     code
 }
 
-/// Dropping the run ends every process it has started.
+/// Runs the measurements until they end, take too long or are interrupted. Dropping the run ends every process that it
+/// has started.
 async fn until_interrupted(options: &Options) -> ExitCode {
     let mut terminate = signal(SignalKind::terminate()).expect("a signal handler");
     let ended = tokio::select! {
@@ -74,7 +76,7 @@ fn complain(text: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Everything that all rounds share.
+/// The data that all rounds share.
 struct Run<'a> {
     options: &'a Options,
     scratch: &'a Path,
@@ -83,6 +85,7 @@ struct Run<'a> {
     report: Report,
 }
 
+/// Runs all rounds, prints the figures, and returns the faults that make the run a failure.
 async fn run(options: &Options) -> Result<Vec<String>, Failure> {
     let scratch = Scratch::new(&options.directory)?;
     let payload = options.payload();
@@ -114,6 +117,7 @@ async fn run(options: &Options) -> Result<Vec<String>, Failure> {
 }
 
 impl Run<'_> {
+    /// Measures each of the wanted parts once.
     async fn round(&mut self, postgres: Option<&Postgres>) -> Result<(), Failure> {
         if let Some(url) = &self.options.url {
             let server = Server::attach(url, self.options.token.as_deref().unwrap_or_default()).await?;
@@ -140,6 +144,7 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Starts a server, measures it, stops it, and prints what it logged.
     async fn started(
         &mut self,
         group: &'static str,
@@ -159,6 +164,7 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Runs the phases on a server; `deliver` says whether those with receivers are among them.
     async fn measure(
         &mut self,
         group: &'static str,
@@ -188,7 +194,8 @@ impl Run<'_> {
     }
 }
 
-/// The server given, or one of our own; with --quick a machine without Postgres measures SQLite alone, and says so.
+/// Returns the Postgres server of the options, or starts one. `None` means that none is measured: no part wants it, or
+/// --quick runs on a machine without Postgres, which is printed.
 async fn find_postgres(options: &Options, scratch: &Path) -> Result<Option<Postgres>, Failure> {
     if !options.wants(Part::Postgres) && !options.wants(Part::Pgbench) {
         return Ok(None);
@@ -203,6 +210,7 @@ async fn find_postgres(options: &Options, scratch: &Path) -> Result<Option<Postg
     Postgres::start(scratch, &[]).await.map(Some)
 }
 
+/// Returns the lines above the tables: the command, the machine, its disk, Postgres' settings and the tool's own limit.
 async fn preamble(
     options: &Options,
     scratch: &Path,
@@ -250,11 +258,12 @@ async fn preamble(
     Ok(text)
 }
 
+/// Returns a port that nothing listens on at this moment.
 fn free_port() -> std::io::Result<u16> {
     Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
-/// A folder that is gone when the run is over, however it ends.
+/// A folder that is removed when the run ends, however it ends.
 struct Scratch(PathBuf);
 
 impl Scratch {

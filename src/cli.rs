@@ -62,11 +62,7 @@ enum Command {
     /// Replace the encryption key: encrypt with the new key everything that the former one encrypted
     RotateKey(rotate_key::Arguments),
     /// Print the API document
-    Openapi {
-        /// Print YAML instead of JSON
-        #[arg(long, env = "POSTRIDER_OPENAPI_YAML", value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
-        yaml: bool,
-    },
+    Openapi,
     /// Ask the server on this machine whether it lives, whatever the state of its database; the exit code tells
     Healthcheck(ListenSettings),
     /// Write those secrets of a deployment that are missing
@@ -135,8 +131,7 @@ fn execute(cli: Cli, log: &Log) -> Result<()> {
             Command::Token(command) => token::run(command).await,
             Command::Backup(arguments) => backup::run(arguments).await,
             Command::RotateKey(arguments) => rotate_key::run(arguments).await,
-            Command::Openapi { yaml: true } => say(api::document_yaml().trim_end()),
-            Command::Openapi { yaml: false } => say(api::document().trim_end()),
+            Command::Openapi => say(api::document().trim_end()),
             Command::Healthcheck(settings) => healthcheck::run(settings.listen),
             Command::Secrets(arguments) => secrets::run(&arguments),
         }

@@ -73,7 +73,7 @@ impl Loops {
     }
 
     fn fail(&self, reason: String) {
-        tracing::error!(reason, "a part of this process has ended");
+        tracing::error!(reason, "a loop of this process has ended unexpectedly");
         self.failure.send_if_modified(|failure| {
             let is_first = failure.is_none();
             failure.get_or_insert(reason);

@@ -1,4 +1,4 @@
-"""What the Compose stack promises, in the order in which the claims are shown on one running stack."""
+"""The claims of the Compose stack, in the order in which they are shown on one running stack."""
 
 import concurrent.futures
 import contextlib
@@ -63,7 +63,7 @@ def what_the_proxy_refuses_has_the_form_of_the_api(_: Stack) -> None:
 
 
 def withheld_bodies_and_unread_answers_fail_no_other_request(stack: Stack) -> None:
-    """The bodies have more bytes than the proxy has memory, and each lacks its last one."""
+    """Together the bodies are larger than the proxy's memory, and each lacks its last byte."""
     sender = Sender(stack.token, rate=100, connections=8)
     sender.start()
     body = b" " * 1_500_000
@@ -140,6 +140,8 @@ def nothing_is_lost_whatever_dies(stack: Stack) -> None:
 
 
 def all_arrived(stack: Stack, sender: Sender) -> None:
+    """Waits until every accepted message has arrived. A further arrival needs an attempt in the history, or a cut while
+    the message was in flight."""
     accepted = set(sender.accepted)
     poll(120, "every accepted message arrives", lambda: accepted <= arrivals().keys())
     heard, api, twice = arrivals(), stack.api, 0
@@ -155,7 +157,7 @@ def all_arrived(stack: Stack, sender: Sender) -> None:
 
 @contextlib.contextmanager
 def busy_processors() -> Iterator[None]:
-    """Beside two programs a processor that want all of it."""
+    """Keeps all processors busy meanwhile, with two programs per processor."""
     programs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * (os.cpu_count() or 1))]
     try:
         yield
@@ -166,6 +168,7 @@ def busy_processors() -> Iterator[None]:
 
 
 def tried_by_the_proxy() -> set[str]:
+    """Returns the addresses of the replicas to which the proxy sends sixty requests."""
     ask = ("curl", "--silent", "--output", "/dev/null", "--write-out", "%header{x-replica}\n", "http://127.0.0.1:8081/?[1-60]")
     return set(run("docker", "exec", containers("proxy")[0], *ask).split())
 
@@ -201,7 +204,7 @@ def prometheus_sees_every_replica_and_answers_every_query(stack: Stack) -> None:
     prometheus = f"http://127.0.0.1:{os.environ['PROMETHEUS_PORT']}"
     compose("--profile", "metrics", "up", "--detach", "--wait", "--no-recreate", "--no-deps", "prometheus")
     assert "prometheus" in hardening.every_container_of(PROJECT)
-    # With a secret of its own, so that the receiver refuses what it gets.
+    # This endpoint has a secret of its own, so the receiver refuses its webhooks, and there are failed attempts too.
     stack.api.call("POST", "/app/stack/endpoint", {"uid": "fails", "url": "http://receiver:9000/"})
     sender = Sender(stack.token, rate=20)
     sender.start()

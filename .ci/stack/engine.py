@@ -1,4 +1,4 @@
-"""Runs commands of the engine and of Compose, for the stack that COMPOSE_PROJECT_NAME names, and those of docs/operating.md."""
+"""Runs commands of Docker, of Compose for the project that COMPOSE_PROJECT_NAME names, and of docs/operating.md."""
 
 import os
 import re
@@ -28,7 +28,7 @@ def compose(*command: str, **options) -> str:
 
 
 def documented(task: str) -> list[str]:
-    """Returns the commands in the row of the table of tasks in docs/operating.md that begins so."""
+    """Returns the commands in that row of docs/operating.md's table of tasks which begins with `task`."""
     with open("docs/operating.md", encoding="utf-8") as file:
         rows = [line for line in file if line.startswith(f"| {task}")]
     assert len(rows) == 1, f"docs/operating.md has {len(rows)} rows for {task}"
@@ -48,7 +48,8 @@ def inspect(container: str, template: str) -> str:
 
 
 def kill_9(service: str) -> None:
-    """From outside, so that the restart policy acts (a `docker kill` counts as a person's stop)."""
+    """Kills a service's process from the host, so that the restart policy acts: Docker takes `docker kill` for a stop on
+    purpose."""
     pid = inspect(containers(service)[0], "{{.State.Pid}}")
     run("kill", "-9", pid)
 
@@ -71,7 +72,8 @@ def free_port() -> int:
 
 
 class Variant:
-    """A project of its own beside the stack, from other files; published at a port of its own; gone at the end of `with`, with its volumes."""
+    """A Compose project beside the stack, from other files and with a port of its own. The end of `with` removes it
+    with its volumes."""
 
     def __init__(self, name: str, *files: str, **settings: str) -> None:
         self.project = f"{PROJECT}-{name}"
@@ -93,7 +95,7 @@ class Variant:
         return self.compose("ps", "--quiet", service).split()
 
     def start_beside(self, name: str, network: str, *options: str) -> str:
-        """A container that is none of the project's, on one of its networks; its name."""
+        """Starts a container that is not part of the project, on one of its networks, and returns its name."""
         container = f"{self.project}-{name}"
         run("docker", "run", "--detach", "--name", container, "--network", f"{self.project}_{network}", *options)
         self.beside.append(container)

@@ -1,21 +1,21 @@
-"""What the engine says of each container of a project: its root, user, capabilities and limits."""
+"""Checks the root, user, capabilities and limits of each container of a project, as Docker reports them."""
 
 import json
 
 from engine import run
 
-# Root with three capabilities, to write files that their owner alone may read (docs/operating.md).
+# These run as root with three capabilities, to write files that only their owner may read (docs/operating.md).
 EXCEPTIONS = {"backup", "restore"}
 
 
 def every_container_of(project: str) -> list[str]:
-    """Checks them all, one-shots that have ended too; returns their services."""
+    """Checks all containers, also those whose task has ended, and returns the names of their services."""
     found = run("docker", "ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={project}").split()
     facts = json.loads(run("docker", "inspect", *found)) if found else []
-    services = {each["Config"]["Labels"]["com.docker.compose.service"]: each for each in facts}
-    for service, each in services.items():
+    services = {container["Config"]["Labels"]["com.docker.compose.service"]: container for container in facts}
+    for service, container in services.items():
         if service not in EXCEPTIONS:
-            check(service, each)
+            check(service, container)
     return sorted(services)
 
 

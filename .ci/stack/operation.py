@@ -1,5 +1,5 @@
-"""What one does with a running stack, on the same stack and after claims.py: each by the command that docs/operating.md
-names, while messages flow."""
+"""The claims about operating a running stack. They are shown on the same stack after those of claims.py, by the
+commands of docs/operating.md, while messages flow."""
 
 import contextlib
 import http.client
@@ -17,13 +17,14 @@ from claims import all_arrived
 from engine import PROJECT, compose, containers, do, documented, inspect, poll, run, say, up
 from stack import ORDER, RECEIVER, SECRET, Api, Sender, Stack, arrivals
 
-# While no replica runs, the proxy answers with it.
+# The proxy's response while no replica runs.
 OUTAGE = "503"
 
 
 @contextlib.contextmanager
 def traffic(stack: Stack, token: str = "", rate: float = 20, connections: int = 4, may_fail: str | None = None) -> Iterator[Sender]:
-    """Messages flow meanwhile. None that is accepted is lost, no request fails, or only with the status `may_fail`."""
+    """Lets messages flow meanwhile. Fails if an accepted message is lost, or if a request fails, except with the status
+    `may_fail`."""
     sender = Sender(token or stack.token, rate, connections)
     sender.start()
     poll(30, "messages are accepted", lambda: len(sender.accepted) > 20)
@@ -40,7 +41,7 @@ def traffic(stack: Stack, token: str = "", rate: float = 20, connections: int = 
 
 
 def refused(*command: str) -> str:
-    """The last line of what a program says that must not start."""
+    """Runs a program that must refuse to start, and returns the last line of its output."""
     ended = subprocess.run(("docker", "compose", "run", "--rm", "--no-deps", "-T", *command), capture_output=True, text=True, timeout=90,
                            check=False)
     assert ended.returncode != 0, f"{command} started"
@@ -54,6 +55,7 @@ def psql(statement: str) -> str:
 
 
 def in_volume(path: str) -> str:
+    """Returns the content of a file in the volume of the database's secrets."""
     return compose("exec", "-T", "db", "cat", f"/secrets/database/{path}")
 
 
@@ -65,6 +67,7 @@ def down_and_up() -> None:
 
 
 def accepted_by(container: str) -> int:
+    """Returns how many messages a replica has accepted, from its metrics."""
     address = inspect(container, "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}").split()[0]
     with urllib.request.urlopen(f"http://{address}:9464/metrics", timeout=10) as answer:
         lines = answer.read().decode().splitlines()
@@ -82,7 +85,7 @@ def three_replicas_share_the_requests(stack: Stack) -> None:
         poll(30, "each replica accepts messages", lambda: all(accepted_by(each) > before[each] + 20 for each in replicas))
         counts = [accepted_by(replica) for replica in replicas]
     say(f"  accepted by each: {counts}, {len(sender.accepted)} in all")
-    # Enough for what follows, and sooner replaced.
+    # Enough for the claims that follow, and replaced sooner than three.
     os.environ["REPLICAS"] = "2"
 
 
@@ -114,19 +117,20 @@ def the_database_password_is_replaced(stack: Stack) -> None:
     command = documented("replace the database's password")[0]
 
     def over_tcp(password: str) -> bool:
-        """From the container itself, but by its address in the network: on 127.0.0.1 Postgres asks for no password."""
+        """Returns whether the password opens a connection. The database's own container asks, but over the network: on
+        127.0.0.1 Postgres asks for no password."""
         asks = ("psql", "--host=db", "--username=postrider", "--command=select 1")
         return run("docker", "compose", "exec", "-T", "-e", f"PGPASSWORD={password}", "db", *asks, ok=False) != ""
 
     old = in_volume("password")
-    # Enough for the replicas that run to open more connections meanwhile.
+    # Enough requests that the running replicas have to open more connections meanwhile.
     with traffic(stack, rate=100, connections=16):
         do(command)
     let_in = psql("select count(*) from pg_hba_file_rules where auth_method = 'trust' and address not in ('127.0.0.1', '::1')")
     assert let_in == "0", psql("table pg_hba_file_rules")
     new = in_volume("password")
     assert new != old and len(new) >= 48 and over_tcp(new) and not over_tcp(old)
-    # As if it had been killed between the database and the file.
+    # The state after the command was killed between its change of the database and that of the file.
     made = "pending-" + secrets.token_urlsafe(24)
     compose("run", "--rm", "-T", "--entrypoint", "bash", "rotate", "-c", f"printf %s {made} >/secrets/database/password.new")
     psql(f"alter role postrider password '{made}'")
@@ -142,7 +146,8 @@ def the_database_password_is_replaced(stack: Stack) -> None:
 
 def the_admin_token_is_replaced(stack: Stack) -> None:
     old, new = secrets.token_hex(16), secrets.token_hex(16)
-    both, one = (command.replace("OLD", old).replace("NEW", new) for command in documented("replace the admin token")[:2])
+    commands = (command.replace("OLD", old).replace("NEW", new) for command in documented("replace the admin token")[:2])
+    with_both, with_new = commands
     with tempfile.TemporaryDirectory() as folder:
         with open(f"{folder}/token", "w", encoding="ascii") as file:
             file.write(old + "\n")
@@ -153,10 +158,10 @@ def the_admin_token_is_replaced(stack: Stack) -> None:
         api.call("POST", "/app/stack/endpoint", {"uid": "receiver", "url": "http://receiver:9000/", "secret": SECRET})
         assert Api(new).ask("GET", "/app")[0] == 401
         with traffic(stack, token=old):
-            do(both, POSTRIDER_ADMIN_TOKEN=old)
+            do(with_both, POSTRIDER_ADMIN_TOKEN=old)
     with traffic(stack, token=new):
         assert Api(old).ask("GET", "/app")[0] == 200
-        do(one, POSTRIDER_ADMIN_TOKEN=old)
+        do(with_new, POSTRIDER_ADMIN_TOKEN=old)
     assert Api(old).ask("GET", "/app")[0] == 401
     os.environ["POSTRIDER_ADMIN_TOKEN"] = new
 
@@ -166,7 +171,7 @@ def key_in_volume() -> str:
 
 
 class EndpointMaker(threading.Thread):
-    """Makes endpoints that no message matches, two a second, and remembers their secrets."""
+    """Creates endpoints that no message matches, two per second, and remembers their secrets."""
 
     def __init__(self, api: Api) -> None:
         super().__init__(daemon=True)
@@ -196,7 +201,7 @@ def the_encryption_key_is_replaced(stack: Stack) -> None:
         maker = EndpointMaker(stack.api)
         maker.start()
         poll(30, "an endpoint is made", lambda: len(maker.made) > 1 or maker.failure)
-        # As if it had been interrupted after its first step.
+        # The state after the command was interrupted after its first step.
         compose("run", "--rm", "secrets", "secrets", "/secrets", "--new-encryption-key")
         do(command)
         before = len(maker.made)
@@ -217,7 +222,7 @@ def the_encryption_key_is_replaced(stack: Stack) -> None:
 
 
 def without_restore(command: str) -> None:
-    """Runs it with a `docker` that fails to restore."""
+    """Runs the upgrade with a `docker` that fails to restore, and expects that the old version is started again."""
     with tempfile.TemporaryDirectory() as folder:
         docker = f"{folder}/docker"
         with open(docker, "w", encoding="ascii") as file:

@@ -1,5 +1,5 @@
-"""Prints one line for each webhook: the instant, its id. With a SECRET only for those that are signed with it. Runs in a container of
-the stack's network."""
+"""Prints the instant and the id of each webhook. If SECRET is set, refuses those that are not signed with it. Runs in a
+container on the stack's network."""
 
 import base64
 import hashlib

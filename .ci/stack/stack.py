@@ -1,4 +1,5 @@
-"""Calls through the stack's proxy, a receiver beside it, a sender that keeps account, and the stack with its token."""
+"""Provides calls through the stack's proxy, a receiver beside it, a sender that records what was accepted, and the
+stack with its token."""
 
 import base64
 import http.client
@@ -12,13 +13,13 @@ import time
 from engine import PORT, PROJECT, compose, do, documented, poll, run, say
 
 RECEIVER = f"{PROJECT}-receiver"
-# What the stack's endpoint signs with; its receiver hears nothing else.
+# The secret of the stack's endpoint. The receiver refuses webhooks that are not signed with it.
 SECRET = "whsec_" + base64.b64encode(os.urandom(24)).decode()
 ORDER = {"eventType": "order.paid", "payload": {"order": 1}}
 
 
 class Api:
-    """One connection through the proxy that is published at the port; it ends TLS if there is a context."""
+    """A connection to the API through the proxy at `port`; over TLS if there is a context."""
 
     def __init__(self, token: str, port: int = PORT, tls: ssl.SSLContext | None = None) -> None:
         self.token = token
@@ -45,7 +46,7 @@ class Api:
         return answer
 
     def histories(self, messages: list[str]) -> list[dict]:
-        """Of each message, once it is delivered: itself and the attempts."""
+        """Returns each message with its attempts, once it is delivered."""
         return [self.history(message) for message in messages]
 
     def history(self, message: str) -> dict:
@@ -61,7 +62,7 @@ class Api:
 
 
 class Sender(threading.Thread):
-    """Posts at a fixed rate over a few connections and remembers what was answered 202, and what failed."""
+    """Posts messages at a fixed rate over a few connections, and remembers the accepted ones and the failures."""
 
     def __init__(self, token: str, rate: float, connections: int = 4, port: int = PORT) -> None:
         super().__init__(daemon=True)
@@ -98,7 +99,7 @@ class Sender(threading.Thread):
 
 
 def arrivals(receiver: str = RECEIVER) -> dict[str, list[float]]:
-    """By message: the instants at which it arrived."""
+    """Returns the instants at which each message arrived."""
     heard: dict[str, list[float]] = {}
     logs = subprocess.run(["docker", "logs", receiver], capture_output=True, text=True, check=True).stdout
     for line in logs.splitlines():
@@ -107,7 +108,7 @@ def arrivals(receiver: str = RECEIVER) -> dict[str, list[float]]:
     return heard
 
 
-# What `docker run` is told to start receiver.py.
+# The options of `docker run` that start receiver.py.
 RUN_RECEIVER = (
     "--network-alias", "receiver", "--log-opt", "max-size=100m",
     "--volume", f"{os.path.dirname(os.path.abspath(__file__))}/receiver.py:/receiver.py:ro",
@@ -129,7 +130,7 @@ class Stack:
 
     def __init__(self) -> None:
         self.token = ""
-        # Instants at which something was killed, cut or stopped: what was in flight then may arrive twice.
+        # Instants at which something was killed, cut or stopped: a message that was in flight then may arrive twice.
         self.cuts: list[float] = []
 
     @property
@@ -141,12 +142,12 @@ class Stack:
         say(f"  {what}")
 
     def prepare(self) -> None:
-        """A token, a receiver that deliveries may reach, an application with one endpoint."""
+        """Makes a token, starts a receiver that deliveries may reach, and creates an application with one endpoint."""
         self.token = new_token()
-        # Short waits, so that what failed while something was down comes within the test.
+        # Short waits, so that deliveries that failed while something was down arrive before the test ends.
         os.environ["POSTRIDER_RETRY_SCHEDULE"] = ",".join(["3"] * 50)
         do(documented("call receivers that are containers")[0].replace("postrider_default", f"{PROJECT}_default"))
-        # From the next start on: a network that is made again may get another of the addresses that Docker gives out.
+        # For the next start: a network that is made again may get another of Docker's address ranges.
         os.environ["POSTRIDER_ALLOW_TARGETS"] = "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"
         start_receiver()
         api = self.api

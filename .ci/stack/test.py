@@ -1,5 +1,7 @@
-"""What the Compose files promise, each as one claim, on the real engine and from a fresh clone. Needs the image POSTRIDER_IMAGE, and
-COMPOSE_PROJECT_NAME and PORT of its own. Run by `.ci/run stack`; `test.py NAME...` runs only the claims that are named."""
+"""Shows each claim of the Compose files on a real Docker engine, from a fresh clone: test.py [NAME...]
+
+With names, only these claims are shown. Needs the image POSTRIDER_IMAGE, and a COMPOSE_PROJECT_NAME and a PORT of its
+own."""
 
 import concurrent.futures
 import os
@@ -13,9 +15,9 @@ import variants
 from engine import compose, fail, run, say, up
 from stack import RECEIVER, Stack
 
-# On one running stack, one after the other; each leaves it running with the application `stack` and its receiver.
+# Shown one after another on one running stack. Each leaves it running, with the application `stack` and its receiver.
 ON_THE_STACK = [*claims.CLAIMS, *operation.CLAIMS]
-# When that one is gone; each starts what it needs.
+# Shown after that stack is gone. Each starts what it needs.
 ALONE = variants.CLAIMS
 
 
@@ -39,7 +41,7 @@ def main() -> None:
         os.environ.clear()
         os.environ.update(as_started)
         try:
-            # Two at a time: most of it is waiting.
+            # Two at a time: they mostly wait.
             with concurrent.futures.ThreadPoolExecutor(2) as pool:
                 list(pool.map(lambda claim: show(claim, took), [claim for claim in ALONE if claim.__name__ in wanted]))
         except AssertionError as failure:
@@ -50,7 +52,7 @@ def main() -> None:
 
 
 def clone(folder: str) -> None:
-    """What `git clone` gives, and in a commit of its own there what is not committed here."""
+    """Clones this repository, and commits there what is not committed here."""
     run("git", "clone", "--quiet", ".", folder)
     run("bash", "-c", f"git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t '{folder}'")
     run("git", "-C", folder, "add", "--all")

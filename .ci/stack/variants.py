@@ -1,4 +1,4 @@
-"""Projects beside the stack: the variants under examples/compose, each started as its own text says and looked at while it runs."""
+"""The claims of the variants in examples/compose. Each is started as its own text says, and checked while it runs."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from stack import ORDER, RUN_RECEIVER, Api, Sender, arrivals
 
 SQLITE = "examples/compose/sqlite"
 PRODUCTION = "examples/compose/production"
-# A network gets some of the addresses that Docker gives out.
+# A network of Docker gets a part of these ranges.
 DOCKERS_ADDRESSES = "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"
 PRODUCTION_SETTINGS = {
     "BIND": "127.0.0.1", "POSTRIDER_PUBLIC_URL": "https://localhost", "POSTRIDER_ALLOW_TARGETS": DOCKERS_ADDRESSES,
@@ -23,7 +23,8 @@ ONE_ENDPOINT = {"uid": "receiver", "url": "http://receiver:9000/"}
 
 
 def a_new_database_is_healthy_only_when_it_stays_up() -> None:
-    """A probe over the socket would succeed while the database is being set up, by a server that is stopped again."""
+    """A probe over the socket would succeed too early: while a database is set up, a first server listens there, which
+    is stopped again."""
     for _round in range(int(os.environ.get("ROUNDS", "2"))):
         with Variant("rounds", "docker-compose.yml") as stack:
             stack.up("db")
@@ -40,22 +41,22 @@ def deliver(api: Api, receiver: str) -> str:
 
 
 def sqlite_keeps_its_messages_in_one_volume() -> None:
-    with Variant("sqlite", f"{SQLITE}/docker-compose.yml", POSTRIDER_ALLOW_TARGETS=DOCKERS_ADDRESSES) as one:
-        one.up()
-        token = one.compose("exec", "-T", "app", "/app", "token", "create", "--organization", "ci")
-        api = Api(token, one.port)
-        receiver = one.start_beside("receiver", "default", *RUN_RECEIVER)
+    with Variant("sqlite", f"{SQLITE}/docker-compose.yml", POSTRIDER_ALLOW_TARGETS=DOCKERS_ADDRESSES) as variant:
+        variant.up()
+        token = variant.compose("exec", "-T", "app", "/app", "token", "create", "--organization", "ci")
+        api = Api(token, variant.port)
+        receiver = variant.start_beside("receiver", "default", *RUN_RECEIVER)
         api.call("POST", "/app", ONE_APPLICATION)
         api.call("POST", "/app/stack/endpoint", ONE_ENDPOINT)
         secret = api.call("GET", "/app/stack/endpoint/receiver/secret")
         message = deliver(api, receiver)
         history = api.history(message)
-        assert hardening.every_container_of(one.project) == ["app"]
-        run("docker", "network", "disconnect", f"{one.project}_default", receiver)
-        one.compose("down")
-        one.up()
-        run("docker", "network", "connect", "--alias", "receiver", f"{one.project}_default", receiver)
-        api = Api(token, one.port)
+        assert hardening.every_container_of(variant.project) == ["app"]
+        run("docker", "network", "disconnect", f"{variant.project}_default", receiver)
+        variant.compose("down")
+        variant.up()
+        run("docker", "network", "connect", "--alias", "receiver", f"{variant.project}_default", receiver)
+        api = Api(token, variant.port)
         assert [each["id"] for each in api.call("GET", "/app/stack/msg")["data"]] == [message]
         assert api.history(message) == history, "its attempts are missing or others"
         assert api.call("GET", "/app/stack/endpoint/receiver/secret") == secret, "the key is another one"
@@ -122,7 +123,7 @@ def the_demo_delivers_signed_to_its_receivers_alone() -> None:
 
 
 def answered(demo: Variant, receiver: str, status: int) -> set[str]:
-    """The messages that the receiver says it has answered so."""
+    """Returns the messages that the receiver has answered with `status`, according to its log."""
     start = f"{receiver}: {status} to "
     lines = demo.compose("logs", "--no-log-prefix", receiver).splitlines()
     return {line.removeprefix(start).split()[0] for line in lines if line.startswith(start)}
@@ -133,7 +134,8 @@ def token_of(lines: list[str]) -> str:
 
 
 def resolves(variant: Variant, service: str, name: str) -> bool:
-    """Docker's name server knows its own names at once; others it asks for outside, where an internal network waits in vain."""
+    """Returns whether a service resolves `name` within two seconds. Docker's name server knows its own names at once. It
+    asks outside for all others, and an internal network never gets an answer."""
     return variant.compose("exec", "-T", service, "timeout", "2", "getent", "hosts", name, ok=False) != ""
 
 
@@ -148,7 +150,7 @@ def no_other_private_address_is_called(demo: Variant, api: Api) -> None:
     address = networks[f"{demo.project}_default"]["IPAddress"]
     status, refusal = api.ask("POST", "/app/demo/endpoint", {"url": f"http://{address}:8080/"})
     assert status == 422 and "not public" in json.dumps(refusal), f"{status} {refusal}"
-    # A name is looked up only when it is called.
+    # A name is resolved only when an attempt is made.
     api.call("POST", "/app/demo/endpoint", {"uid": "inside", "url": "http://proxy:8080/"})
     message = api.call("POST", "/app/demo/msg", ORDER)["id"]
     path = "/app/demo/attempt/endpoint/inside?limit=1"
@@ -162,7 +164,7 @@ def no_other_private_address_is_called(demo: Variant, api: Api) -> None:
 
 
 class Server:
-    """A Postgres server that is none of the project's, reached over its network `database`."""
+    """A Postgres server that is not part of the project, reached over the project's network `database`."""
 
     def __init__(self, production: Variant, password: str) -> None:
         settings = ("--env", "POSTGRES_USER=postrider", "--env", f"POSTGRES_PASSWORD={password}")
@@ -174,7 +176,7 @@ class Server:
         return run("docker", "exec", self.container, "psql", "--host=127.0.0.1", "--username=postrider", "-Atc", sql, ok=False)
 
     def clients(self) -> list[str]:
-        """The addresses that are connected, its own left out."""
+        """Returns the addresses that are connected, except the server's own."""
         return self.ask("select distinct client_addr from pg_stat_activity where client_addr <> '127.0.0.1'").splitlines()
 
 
@@ -214,7 +216,7 @@ def make_secrets(folder: str) -> dict[str, str]:
 
 
 def start_production(stack: Variant, secrets: dict[str, str]) -> Server:
-    stack.compose("up", "--no-start")  # for the network that the server is on
+    stack.compose("up", "--no-start")  # creates the network that the server joins
     server = Server(stack, secrets["database_password"])
     stack.up()
     assert len(stack.containers("app")) == 3
@@ -222,7 +224,7 @@ def start_production(stack: Variant, secrets: dict[str, str]) -> Server:
 
 
 def use_production(stack: Variant, secrets: dict[str, str]) -> tuple[Api, str]:
-    """Over HTTPS: an application with an endpoint, made with a token that was made there, and its receiver."""
+    """Makes a token, and with it over HTTPS an application with an endpoint; starts the receiver. Returns both."""
     tls = ssl.create_default_context(cadata=secrets["tls_certificate"])
     assert Api(secrets["admin_token"], stack.port, tls).call("GET", "/app")["data"] == []
     token = stack.compose("exec", "-T", "app", "/app", "token", "create", "--organization", "ci")

@@ -1,4 +1,6 @@
-//! Watches the heartbeats in the database. Their log lines differ between versions of the program; the rows do not.
+//! Watches the heartbeats of the program's processes in the database.
+//!
+//! It reads rows and not log lines: the lines differ between versions of the program, the rows do not.
 
 use super::report::Figures;
 use super::site::Site;
@@ -10,15 +12,17 @@ use std::time::{Duration, Instant};
 /// How often to look: several times between two of a process's four beats a second.
 pub const SAMPLE: Duration = Duration::from_millis(100);
 
+/// The beats that were seen so far.
 pub struct Beats {
     connection: PgConnection,
-    /// By owner: its latest beat, and since when.
+    /// The latest beat of each owner id, and when it was first seen.
     latest: HashMap<String, (i64, Instant)>,
+    /// The longest time that a beat stood still.
     longest: Duration,
 }
 
 impl Beats {
-    /// Opens a connection to look over. Postgres only: on SQLite there are no beats.
+    /// Opens a connection for the reads. Postgres only: on SQLite there are no beats.
     pub async fn watch(site: &Site<'_>) -> Result<Self, Failure> {
         Ok(Self {
             connection: site.connect().await?,
@@ -27,7 +31,7 @@ impl Beats {
         })
     }
 
-    /// Reads the beats once. If that fails, the next look sees a longer time.
+    /// Reads the beats once. If that fails, the next read sees a longer time.
     pub async fn look(&mut self) {
         let rows: Vec<(String, i64)> = sqlx::query_as("select owner, beat from process")
             .fetch_all(&mut self.connection)
@@ -43,7 +47,7 @@ impl Beats {
         }
     }
 
-    /// Adds the longest time that a beat stood still, and how many owner ids there were beyond one a process.
+    /// Adds the longest time that a beat stood still, and the number of owner ids beyond one per process.
     pub fn add_to(&self, figures: &mut Figures, processes: usize) {
         figures.add("longest_without_beat_s", self.longest.as_secs_f64());
         let changes = self.latest.len().saturating_sub(processes);

@@ -1,5 +1,7 @@
-//! A customer has created and deleted endpoints in a loop, and goes on posting. On Postgres he also changes his
-//! application five times a second, so that a process must read it again instead of using what it remembers.
+//! Scenario: a customer has created and deleted endpoints in a loop, and goes on posting.
+//!
+//! On Postgres this customer also changes its application five times per second, so that a process has to read the
+//! application again and cannot use what it remembers.
 
 use super::report::{Figures, Report};
 use super::rows::{id, now, numbered};
@@ -66,6 +68,7 @@ async fn one(ground: &Ground, report: &mut Report, database: Database) -> Result
     Ok(())
 }
 
+/// Returns the statement that inserts `count` deleted endpoints of `app`.
 fn deleted_endpoints(database: Database, app: &str, count: u64) -> String {
     let now = now();
     let endpoint = id(database, Prefix::Endpoint, now, "n");

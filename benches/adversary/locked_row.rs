@@ -1,5 +1,7 @@
-//! A foreign transaction holds one application's row. That application's owner keeps ten changes of endpoints in flight,
-//! and each of them waits for the row with one of the program's connections.
+//! Scenario: a foreign transaction holds the row of one application.
+//!
+//! That application's customer keeps ten changes of endpoints in flight. Each of them waits for the row, and holds one
+//! of the program's connections meanwhile.
 
 use super::beats::{Beats, SAMPLE};
 use super::report::{Figures, Report};
@@ -13,7 +15,7 @@ use std::time::{Duration, Instant};
 
 const CHANGES: usize = 10;
 const CONNECTIONS: u32 = 8;
-/// Gives the changes time to reach the lock.
+/// How long to wait until the changes have reached the lock.
 const UNDER_WAY: Duration = Duration::from_secs(1);
 
 pub async fn run(ground: &Ground, report: &mut Report) -> Result<(), Failure> {

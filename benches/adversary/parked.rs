@@ -1,5 +1,6 @@
-//! Very many endpoints have parked rows and a rate of one request a second; their receiver is fast. The same rows without
-//! a rate show how much of the time is spent on the rate.
+//! Scenario: very many endpoints have parked rows and a rate of one request per second, and their receiver is fast.
+//!
+//! The same rows are measured without a rate too; the difference is the cost of the rate.
 
 use super::report::{Figures, Report};
 use super::rows::{NEVER, id, now, numbered};
@@ -11,11 +12,11 @@ use postrider::domain::id::Prefix;
 use std::time::{Duration, Instant};
 
 const ENDPOINTS_PER_APPLICATION: u64 = 1_000;
-/// Messages a second of all other customers together. They have no endpoint.
+/// Messages per second of all other customers together. They have no endpoint.
 const RATE: u32 = 48;
-/// Gives the program time to find the first parked rows.
+/// How long to wait until the program has found the first parked rows.
 const UNDER_WAY: Duration = Duration::from_secs(2);
-/// Every endpoint has at least so many rows.
+/// The fewest rows of an endpoint.
 const LEAST_ROWS: u64 = 3;
 
 pub async fn run(ground: &Ground, report: &mut Report) -> Result<(), Failure> {
@@ -34,11 +35,11 @@ async fn one(ground: &Ground, report: &mut Report, endpoints: u64, rate: Option<
     let site = Site::new(ground, Database::Postgres).await?;
     let receiver = Receiver::start("127.0.0.1", "{}").await?;
     let replica = site.start("first", &[]).await?;
-    // Its organization owns the applications that are filled in.
+    // Creates the organization to which the inserted applications belong.
     replica.server.application("first", None).await?;
     replica.server.stop().await?;
     let seconds = (UNDER_WAY + length).as_secs() + 5;
-    // More rows in all than a fast program sends in that time.
+    // More rows in all than a fast program sends in this time; with a rate, no more than the rate allows to send.
     let rows = (ground.size(100_000, 10_000) / endpoints).max(LEAST_ROWS);
     let rows = rate.map_or(rows, |rate| rows.min(seconds * u64::from(rate)));
     fill(&site, &target(&receiver), endpoints, rows, rate).await?;
@@ -51,7 +52,7 @@ async fn one(ground: &Ground, report: &mut Report, endpoints: u64, rate: Option<
     let volley = others.post_steadily(RATE, length).await;
     let (end, used_then) = (Instant::now(), replica.server.processor_time());
     let got = receiver.collect(&[], end).await;
-    // Each message goes to many endpoints here, so a second arrival is no duplicate.
+    // Each message goes to many endpoints here, so a further arrival is no duplicate.
     let arrived = got.first.len() + got.duplicates;
     let early = before.first.len() + before.duplicates;
 
@@ -105,7 +106,7 @@ async fn fill(site: &Site<'_>, url: &str, endpoints: u64, rows: u64, rate: Optio
     ] {
         site.execute(&numbered(count, &insert)).await?;
     }
-    // The oldest row of every endpoint comes before the second of any, as in real traffic.
+    // The ids interleave the endpoints, as real traffic does: each endpoint's first row comes before any second row.
     let of_endpoint = format!("(n - 1) % {endpoints}");
     let delivery = made(Prefix::Delivery, "n");
     let app = made(Prefix::Application, &format!("({of_endpoint}) / {each}"));

@@ -1,5 +1,6 @@
-//! A customer's portal token asks for pages of messages on a channel that no message has. Each page reads all of that
-//! customer's messages.
+//! Scenario: a customer's portal token asks for pages of messages on a channel that no message has.
+//!
+//! Each page reads all messages of that customer.
 
 use super::beats::{Beats, SAMPLE};
 use super::report::{Figures, Report};
@@ -12,7 +13,7 @@ use postrider::domain::id::Prefix;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-/// Messages a second of all other customers together.
+/// Messages per second of all other customers together.
 const RATE: u32 = 100;
 
 pub async fn run(ground: &Ground, report: &mut Report) -> Result<(), Failure> {
@@ -36,7 +37,8 @@ async fn one(
     let site = Site::new(ground, database).await?;
     let receiver = Receiver::start("127.0.0.1", &payload()).await?;
     let replica = site.start("a", &[]).await?;
-    // It gets no requests. It takes over what the first one seems to have died with, and sends that again.
+    // The second process gets no requests. If the first one seems dead, it takes over its deliveries and sends them
+    // again, which shows as duplicates.
     let second = match database {
         Database::Postgres => Some(site.start("b", &[]).await?),
         Database::Sqlite => None,

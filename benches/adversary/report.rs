@@ -1,10 +1,12 @@
-//! The figures: a JSON line for each case as soon as it is measured, and one table at the end.
+//! Reports the figures: a JSON line for each case as soon as it is measured, and one table at the end.
+//!
+//! Must not measure or compare.
 
 use super::site::Ground;
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 
-/// The figures of one case: names with their units (`accepted_per_s`, `p99_ms`), in the order in which they are read.
+/// The figures of one case, in the order of the table. Names end with their units (`accepted_per_s`, `p99_ms`).
 #[derive(Default)]
 pub struct Figures(Vec<(String, f64)>);
 
@@ -14,12 +16,13 @@ impl Figures {
     }
 }
 
-/// All cases so far.
+/// The cases that were measured so far.
 pub struct Report {
     program: String,
     quick: bool,
+    /// Scenario, case and figures.
     rows: Vec<(String, String, Figures)>,
-    /// Scenarios that could not be measured.
+    /// The scenarios that could not be measured, each with the reason.
     pub failures: Vec<String>,
 }
 
@@ -52,6 +55,7 @@ impl Report {
         self.rows.push((scenario.to_owned(), case, figures));
     }
 
+    /// Returns all cases as one table.
     pub fn markdown(&self) -> String {
         let mut text = String::from("| Scenario | Case | Figures |\n|---|---|---|\n");
         for (scenario, case, figures) in &self.rows {
@@ -66,7 +70,7 @@ impl Report {
     }
 }
 
-/// Keeps three digits, or all digits before the point: the rest is noise.
+/// Rounds to three digits, or to all digits before the point: the rest is noise.
 fn rounded(value: f64) -> f64 {
     let digits = match value.abs() {
         size if size >= 100.0 => 0,

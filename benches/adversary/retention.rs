@@ -1,5 +1,7 @@
-//! Messages of many applications, interleaved in time, are older than the history that is kept. The janitor removes them
-//! between many checkpoints. The first change of a page after a checkpoint writes the whole page into the log.
+//! Scenario: the messages of many applications, interleaved in time, are older than the history that is kept.
+//!
+//! The janitor removes them while checkpoints follow each other closely. The first change of a page after a checkpoint
+//! writes the whole page into the write-ahead log, so the log shows how many pages each removed row has touched.
 
 use super::report::{Figures, Report};
 use super::rows::{DAY, NEVER, id, now, numbered};
@@ -9,14 +11,14 @@ use postrider::domain::id::Prefix;
 use sqlx::PgConnection;
 use std::time::{Duration, Instant};
 
-/// Counts the old rows of all tables.
+/// The query that counts the old rows of all tables.
 const LEFT: &str = "select (select count(*) from message) + (select count(*) from message_content) \
                     + (select count(*) from attempt) + (select count(*) from delivery_result)";
-/// A checkpoint follows whenever one part in so many of the rows has been removed. A large table has as many changed pages
-/// between two of its checkpoints.
+/// A checkpoint is made whenever one part in `SHARE` of the rows has been removed. Between two of its checkpoints a
+/// large table has about as many changed pages.
 const SHARE: i64 = 20;
 const POLL: Duration = Duration::from_millis(20);
-/// Instants at which messages were accepted.
+/// The number of instants at which messages were accepted.
 const SLICES: u64 = 100;
 
 pub async fn run(ground: &Ground, report: &mut Report) -> Result<(), Failure> {
@@ -25,7 +27,7 @@ pub async fn run(ground: &Ground, report: &mut Report) -> Result<(), Failure> {
     let mut figures = Figures::default();
     let site = Site::new(ground, Database::Postgres).await?;
     let replica = site.start("first", &[]).await?;
-    // Its organization owns the applications that are filled in.
+    // Creates the organization to which the inserted applications belong.
     replica.server.application("first", None).await?;
     replica.server.stop().await?;
     fill(&site, messages, apps).await?;
@@ -63,7 +65,7 @@ pub async fn run(ground: &Ground, report: &mut Report) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Inserts messages of half a day, so many of each application, with one attempt each.
+/// Inserts messages of half a day, dealt out to the applications, with one attempt each.
 async fn fill(site: &Site<'_>, messages: u64, apps: u64) -> Result<(), Failure> {
     let first = now() - 30 * DAY;
     let application = id(site.database, Prefix::Application, first, "n");
@@ -89,16 +91,17 @@ async fn fill(site: &Site<'_>, messages: u64, apps: u64) -> Result<(), Failure> 
     .await
 }
 
-/// Returns the statements that insert messages as of the second instant, numbered from `from` on, with what tells of them.
+/// Returns the statements that insert messages with their contents, attempts and results, accepted at the second
+/// instant and numbered from `from` on. The first instant is that of their applications.
 fn inserts(database: Database, apps: u64, (made_at, then): (i64, i64), from: u64) -> [String; 4] {
     let number = format!("({from} + n)");
-    // Neighbours in a page belong to applications that lie far apart: a prime deals them out.
+    // A prime deals the messages out, so that neighbours in a page belong to applications that are far apart.
     let owner = format!("({number} * 7919) % {apps} + 1");
     let app = id(database, Prefix::Application, made_at, &owner);
     let endpoint = id(database, Prefix::Endpoint, made_at, &owner);
     let message = id(database, Prefix::Message, then, &number);
     let attempt = id(database, Prefix::Attempt, then, &number);
-    // 576 characters that compress badly.
+    // 576 characters that hardly compress.
     let body = format!(
         "'{{\"note\":\"' || (select string_agg(md5({number} || '.' || i), '') from generate_series(1, 18) as i) || '\"}}'"
     );

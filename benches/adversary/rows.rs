@@ -1,14 +1,15 @@
-//! SQL that fills tables with rows as the program would have written them. Columns are listed by name, so that versions
-//! of the program with more columns can be measured too.
+//! Builds the SQL that fills tables with rows as the program would have written them.
+//!
+//! Every insert lists its columns by name, so that versions of the program with more columns can be measured too.
 
 use super::site::Database;
 use postrider::domain::id::Prefix;
 use postrider::domain::timestamp::Timestamp;
 
-/// Digits at the end of an id that number the rows. The instant stands before them.
+/// The digits at the end of an id that number the rows. The digits before them are the instant.
 const NUMBER: usize = 14;
 
-/// Completes an insert from a select whose expressions use `n`, which goes from 1 to `count`.
+/// Completes an `insert … select` whose expressions use `n`, with `n` from 1 to `count`.
 pub fn numbered(count: u64, insert: &str) -> String {
     format!(
         "with recursive n(n) as (select 1 union all select n + 1 from n where n < {count}) \
@@ -16,8 +17,8 @@ pub fn numbered(count: u64, insert: &str) -> String {
     )
 }
 
-/// Returns the SQL expression of an id as it would be made at an instant (UTC microseconds), with the number `expression`
-/// at its end. Ids of one instant are in the order of their numbers.
+/// Returns the SQL expression of an id as it would be made at an instant (UTC microseconds), with the number
+/// `expression` as its last digits. Ids of one instant sort by their numbers.
 pub fn id(database: Database, prefix: Prefix, at_micros: i64, expression: &str) -> String {
     let first = prefix.first_id_at(Timestamp(at_micros));
     let instant = &first[..first.len() - NUMBER];
@@ -32,6 +33,7 @@ pub fn now() -> i64 {
     postrider::clock::Clock::system().now().0
 }
 
-/// When rows expire that are to be kept.
+/// The expiry of rows that are to be kept.
 pub const NEVER: i64 = i64::MAX;
+/// A day in microseconds.
 pub const DAY: i64 = 24 * 3600 * 1_000_000;

@@ -1,4 +1,4 @@
-//! The scenarios: their names, what each does, and how long it may take at most.
+//! Lists the scenarios: their names, what each does, and the longest time that it may take.
 
 use super::report::Report;
 use super::site::Ground;
@@ -9,9 +9,9 @@ use std::time::Duration;
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Scenario {
-    /// A foreign transaction locks one application's row while the customer keeps ten changes of endpoints in flight
+    /// A foreign transaction locks one application's row while its customer keeps ten changes of endpoints in flight
     LockedRow,
-    /// One customer's portal token asks for pages that read all of many messages, over many connections
+    /// One customer's portal token asks for pages over many connections, and each page reads all of many messages
     Readers,
     /// One customer has created and deleted very many endpoints, and goes on posting
     DeletedEndpoints,
@@ -19,14 +19,14 @@ pub enum Scenario {
     SlowSettle,
     /// A long transaction keeps every row that passed through the queue from being removed
     Snapshot,
-    /// Very many endpoints have a rate of one request a second, and rows that wait
+    /// Very many endpoints have a rate of one request per second, and rows that wait
     Parked,
-    /// The old messages of many applications are removed, between many checkpoints
+    /// The old messages of many applications are removed, with many checkpoints in between
     Retention,
 }
 
 impl Scenario {
-    /// Runs it and adds its rows to the report.
+    /// Runs the scenario and adds its cases to the report.
     pub async fn run(self, ground: &Ground, report: &mut Report) -> Result<(), Failure> {
         match self {
             Self::LockedRow => locked_row::run(ground, report).await,
@@ -45,6 +45,7 @@ impl Scenario {
             .unwrap_or_default()
     }
 
+    /// Returns the description of the scenario, which is the comment of its variant.
     pub fn about(self) -> String {
         let value = self.to_possible_value();
         value
@@ -52,7 +53,7 @@ impl Scenario {
             .unwrap_or_default()
     }
 
-    /// Returns when to give up. Several times what a quiet machine needs.
+    /// Returns the time after which the scenario is given up: several times what a quiet machine needs.
     pub fn longest(self, quick: bool) -> Duration {
         let minutes = match (quick, self) {
             (true, _) => 4,

@@ -1,4 +1,6 @@
-//! Where a scenario takes place: a fresh database, the program on it once or twice, and SQL beside the program.
+//! Provides the site of a scenario: a fresh database, one or two processes of the program on it, and SQL beside them.
+//!
+//! Must not know what a scenario measures.
 
 use crate::Failure;
 use crate::machine::Running;
@@ -14,13 +16,13 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 const DATABASE: &str = "postrider_adversary";
-/// Stands in every log line about heartbeats.
+/// A word that every log line about heartbeats contains.
 pub const HEARTBEAT: &str = "heartbeat";
 const PAGE_DEADLINE: Duration = Duration::from_secs(2);
 const TOKEN_DEADLINE: Duration = Duration::from_secs(40);
 const POLL: Duration = Duration::from_millis(100);
 
-/// What all scenarios share.
+/// The state that all scenarios share.
 pub struct Ground {
     pub program: PathBuf,
     pub scratch: PathBuf,
@@ -29,11 +31,12 @@ pub struct Ground {
 }
 
 impl Ground {
-    /// Returns the size for a full or for a quick run.
+    /// Returns `quick` in a quick run, otherwise `full`.
     pub fn size<T>(&self, full: T, quick: T) -> T {
         if self.quick { quick } else { full }
     }
 
+    /// Returns a time in seconds, as [`Ground::size`] returns a size.
     pub fn seconds(&self, full: u64, quick: u64) -> Duration {
         Duration::from_secs(self.size(full, quick))
     }
@@ -54,7 +57,7 @@ impl Database {
     }
 }
 
-/// A fresh database; its files are gone when this is dropped.
+/// A fresh database. Its files are removed when this is dropped.
 pub struct Site<'a> {
     ground: &'a Ground,
     pub database: Database,
@@ -63,6 +66,7 @@ pub struct Site<'a> {
 }
 
 impl<'a> Site<'a> {
+    /// Creates the database, in place of that of the last scenario.
     pub async fn new(ground: &'a Ground, database: Database) -> Result<Self, Failure> {
         let folder = ground.scratch.join("site");
         fs::create_dir(&folder)?;
@@ -78,7 +82,7 @@ impl<'a> Site<'a> {
         })
     }
 
-    /// Starts the program and makes a token. `name` names its log file, so no two processes of a site may share it.
+    /// Starts the program and makes a token. `name` names its log file, so each process of a site needs one of its own.
     pub async fn start(&self, name: &str, settings: &[&str]) -> Result<Replica, Failure> {
         let metrics = SocketAddr::from(([127, 0, 0, 1], crate::free_port()?));
         let mut settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
@@ -144,7 +148,8 @@ impl<'a> Site<'a> {
             .await?)
     }
 
-    /// Brings statistics and visibility map up to date, so that no run depends on when autovacuum does it.
+    /// Brings the planner statistics and the visibility map up to date, so that no run depends on when autovacuum does
+    /// it.
     pub async fn settle_tables(&self, tables: &[&str]) -> Result<(), Failure> {
         for table in tables {
             let sql = match self.database {
@@ -156,12 +161,12 @@ impl<'a> Site<'a> {
         Ok(())
     }
 
-    /// Waits until nothing is queued any more; returns whether that came before the limit. Postgres only.
+    /// Waits until the queue is empty; returns whether that happened within `limit`. Postgres only.
     pub async fn drained(&self, limit: Duration) -> Result<bool, Failure> {
         self.reached(limit, "select count(*) from delivery", 0).await
     }
 
-    /// Waits until the query answers with `wanted`; returns whether that came before the limit. Postgres only.
+    /// Waits until the query returns `wanted`; returns whether that happened within `limit`. Postgres only.
     pub async fn reached(&self, limit: Duration, sql: &str, wanted: i64) -> Result<bool, Failure> {
         let deadline = Instant::now() + limit;
         while self.number(sql).await? != wanted {
@@ -189,7 +194,7 @@ impl Drop for Site<'_> {
 /// A process of the program. It is killed when this is dropped.
 pub struct Replica {
     pub server: Server,
-    /// An organization's token. The program has to look it up in the database, unlike the one in its settings.
+    /// An organization's token. The program has to look it up in the database, unlike the admin token in its settings.
     pub token: String,
     metrics: SocketAddr,
     log: PathBuf,
@@ -202,12 +207,12 @@ impl Replica {
         log.lines().filter(|line| line.contains(text)).count()
     }
 
-    /// Returns the sum of all samples whose name contains `name`. `None` means no such sample, or no answer.
+    /// Returns the sum of all samples whose name contains `name`. `None` means no such sample, or no response.
     pub async fn metric(&self, name: &str) -> Option<f64> {
         let page = timeout(PAGE_DEADLINE, self.page()).await.ok()?.ok()?;
-        let samples = page
-            .lines()
-            .filter(|line| !line.starts_with('#') && line.split(['{', ' ']).next().is_some_and(|it| it.contains(name)));
+        let samples = page.lines().filter(|line| {
+            !line.starts_with('#') && line.split(['{', ' ']).next().is_some_and(|key| key.contains(name))
+        });
         let values = samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
         values.reduce(|sum, value| sum + value)
     }

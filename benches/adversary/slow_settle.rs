@@ -1,5 +1,6 @@
-//! A foreign transaction locks the table of attempts, as building an index does, so no outcome can be stored. Meanwhile
-//! messages are accepted and sent, and their receiver answers at once with a long text.
+//! Scenario: a foreign transaction locks the table of attempts, as building an index does, so no outcome can be stored.
+//!
+//! Meanwhile messages are accepted and sent, and their receiver answers at once with a long text.
 
 use super::report::{Figures, Report};
 use super::site::{Database, Ground, Site};
@@ -9,7 +10,7 @@ use crate::receiver::Receiver;
 use sqlx::Connection;
 use std::time::{Duration, Instant};
 
-/// Messages a second of all customers together.
+/// Messages per second of all customers together.
 const RATE: u32 = 1_000;
 const QUICK_RATE: u32 = 200;
 const ANSWER_BYTES: usize = 20_000;
@@ -65,6 +66,7 @@ pub async fn run(ground: &Ground, report: &mut Report) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Returns the larger of both values, if there is any.
 fn most(before: Option<f64>, now: Option<f64>) -> Option<f64> {
     before.into_iter().chain(now).reduce(f64::max)
 }

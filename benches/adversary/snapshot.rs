@@ -1,6 +1,7 @@
-//! A repeatable-read transaction, such as a dump or a report, stays open while rows pass through the queue. Vacuum may not
-//! remove them, so a statement that reads the queue from its beginning reads all of them. More rows pass, at a usual rate,
-//! while the statements are measured.
+//! Scenario: a repeatable-read transaction, such as a dump or a report, stays open while rows pass through the queue.
+//!
+//! Vacuum may not remove these rows, so a statement that reads the queue from its beginning reads all of them. More
+//! rows pass at an ordinary rate while the statements are measured.
 
 use super::report::{Figures, Report};
 use super::rows::{id, now};
@@ -10,9 +11,9 @@ use postrider::domain::id::Prefix;
 use sqlx::{Connection, PgConnection};
 use std::time::{Duration, Instant};
 
-/// Rows of one transaction.
+/// Rows per transaction.
 const BATCH: u64 = 5_000;
-/// Rows a second that pass while the statements are measured, in transactions of `STEADY_BATCH`.
+/// Rows per second that pass while the statements are measured, in transactions of `STEADY_BATCH`.
 const STEADY: u64 = 2_000;
 const STEADY_BATCH: u64 = 500;
 
@@ -37,8 +38,8 @@ pub async fn run(ground: &Ground, report: &mut Report) -> Result<(), Failure> {
     }
     let took = start.elapsed();
     let measured = async {
-        // A claim reads an entry only once the lease in it has ended. The two seconds are the distance between the rows
-        // that came in a hurry and those that are measured.
+        // A claim reads an index entry only once the lease in it has ended. The two seconds separate the rows that were
+        // inserted as fast as possible from those that pass during the measurement.
         tokio::time::sleep(lease + Duration::from_secs(2)).await;
         add_statements(&mut figures, "", &mut own, length).await
     };
@@ -57,7 +58,7 @@ pub async fn run(ground: &Ground, report: &mut Report) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Lets rows pass for as long as it is polled.
+/// Lets rows pass through the queue at the steady rate for as long as it is polled.
 async fn pass_steadily(site: &Site<'_>, from: u64, lease: Duration) -> Result<(), Failure> {
     let mut each = tokio::time::interval(Duration::from_secs(1) * STEADY_BATCH as u32 / STEADY as u32);
     for batch in 0.. {
@@ -68,7 +69,7 @@ async fn pass_steadily(site: &Site<'_>, from: u64, lease: Duration) -> Result<()
     Ok(())
 }
 
-/// Inserts leased rows, as for messages that are sent at once, and removes them.
+/// Returns the statements that insert leased rows, as for messages that are sent at once, and remove them.
 fn passing_rows(from: u64, count: u64, lease: Duration) -> String {
     let now = now();
     let until = now + i64::try_from(lease.as_micros()).unwrap_or(i64::MAX);
@@ -86,7 +87,7 @@ fn passing_rows(from: u64, count: u64, lease: Duration) -> String {
     )
 }
 
-/// Adds how long the program's claims and beats took in the database during `length`.
+/// Waits for `length`, and adds how long the program's claims and beats took in the database during that time.
 async fn add_statements(
     figures: &mut Figures,
     prefix: &str,
@@ -115,7 +116,7 @@ async fn add_statements(
             .await?;
         figures.add(format!("{prefix}{name}_mean_ms"), mean);
         if name == "claim" {
-            // Each lane has its own statement, and only that of first attempts meets the rows.
+            // Each lane has its own statement, and only that of first attempts reads these rows.
             figures.add(format!("{prefix}{name}_slower_lane_mean_ms"), worst_mean);
         }
         figures.add(format!("{prefix}{name}_max_ms"), worst);

@@ -1,4 +1,6 @@
-//! Traffic: what the other customers post and receive, and what the adversary asks for meanwhile.
+//! Makes the traffic of a scenario: the messages of the other customers, and the adversary's requests.
+//!
+//! Must not judge the responses, except that messages must be accepted while there is no pressure.
 
 use super::report::Figures;
 use super::site::Replica;
@@ -15,28 +17,28 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// Customers that do nothing wrong.
+/// The number of customers that do nothing wrong.
 const OTHERS: usize = 4;
 /// Longer than any deadline of the program.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE_WITHOUT_CONNECTION: Duration = Duration::from_millis(50);
 
-/// A payload of 600 bytes.
+/// Returns a payload of 600 bytes.
 pub fn payload() -> String {
     let note = "abcdefghijklmnopqrstuvwxyz ".repeat(21);
     format!(r#"{{"invoice":"in_0001","note":"{note}"}}"#)
 }
 
-/// The request's body for [`payload`].
+/// Returns the body of a request that posts [`payload`].
 pub fn message() -> String {
     format!(r#"{{"eventType":"invoice.paid","payload":{}}}"#, payload())
 }
 
-/// The other customers: a prepared request for each.
+/// The other customers, each with a prepared request.
 pub struct Others(Vec<Arc<Shot>>);
 
 impl Others {
-    /// Makes applications, each with an endpoint at the receiver, or without one.
+    /// Creates their applications, each with an endpoint at the receiver, if there is one.
     pub async fn new(replica: &Replica, receiver: Option<&Receiver>) -> Result<Self, Failure> {
         let mut shots = Vec::new();
         for number in 0..OTHERS {
@@ -47,13 +49,13 @@ impl Others {
         Ok(Self(shots))
     }
 
-    /// Posts over so many connections, each of which waits for its answer before it sends again.
+    /// Posts over so many connections, each of which waits for its response before it sends again.
     pub async fn post_when_answered(&self, connections: u32, length: Duration) -> Volley {
         let each = connections / OTHERS as u32;
         merged(join_all(self.0.iter().map(|shot| closed_loop(shot, each, length))).await)
     }
 
-    /// Posts `rate` messages a second in all, whether or not earlier ones are answered.
+    /// Posts `rate` messages per second in all, whether or not earlier ones have a response.
     pub async fn post_steadily(&self, rate: u32, length: Duration) -> Volley {
         let each = rate / OTHERS as u32;
         merged(join_all(self.0.iter().map(|shot| open_loop(shot, each, length))).await)
@@ -67,7 +69,7 @@ fn merged(volleys: Vec<Volley>) -> Volley {
     })
 }
 
-/// Prepares messages to the application with this path, posted to `replica`.
+/// Prepares the request that posts a message to `replica`, at the path of an application's messages.
 pub fn shot(replica: &Replica, path: &str) -> Arc<Shot> {
     let Replica { server, token, .. } = replica;
     Arc::new(Shot::new(server.address, token, path, &message(), false))
@@ -78,12 +80,13 @@ pub fn app_of(path: &str) -> &str {
     path.split('/').nth_back(1).unwrap_or_default()
 }
 
+/// Returns the URL of an endpoint at the receiver.
 pub fn target(receiver: &Receiver) -> String {
     format!("http://{}/hook", receiver.address)
 }
 
-/// Adds how a volley that was posted for `length` was answered: accepted a second, refusals, and the time to the answer,
-/// which includes refusals.
+/// Adds the figures of a volley that was posted for `length`: messages accepted per second, refusals, and the time to
+/// the response, refusals included.
 pub fn add_acceptance(figures: &mut Figures, prefix: &str, volley: &Volley, length: Duration) {
     let mut waits: Vec<f64> = volley
         .accepted
@@ -118,14 +121,15 @@ pub fn add_acceptance(figures: &mut Figures, prefix: &str, volley: &Volley, leng
     figures.add(format!("{prefix}otherwise_refused"), (refused - unavailable) as f64);
 }
 
-/// The adversary's requests. They end when this is dropped.
+/// The adversary's requests, which end when this is dropped. Each request's task adds the statuses of its responses;
+/// the scenario reads the counts under the same lock.
 pub struct Pressure {
     _tasks: JoinSet<()>,
     answers: Arc<Mutex<BTreeMap<u16, usize>>>,
 }
 
 impl Pressure {
-    /// Keeps each of `requests` in flight: sends it again as soon as it is answered, but at most once a `period`.
+    /// Keeps each of `requests` in flight: sends it again as soon as it has a response, but at most once per `period`.
     pub fn start(address: SocketAddr, requests: Vec<String>, period: Duration) -> Self {
         let answers = Arc::default();
         let mut tasks = JoinSet::new();
@@ -168,7 +172,7 @@ async fn exchange(address: SocketAddr, connection: &mut Option<Connection>, requ
     status(open.head(&frame))
 }
 
-/// Fails if a message was refused before there was any pressure: then the figures under pressure would mean nothing.
+/// Fails if a message was refused before there was any pressure: the figures under pressure would then mean nothing.
 pub fn check_calm(volley: &Volley) -> Result<(), Failure> {
     match volley.refused.first_key_value() {
         Some((reason, count)) => Err(format!("{count} messages were refused before the pressure: {reason}").into()),
@@ -176,7 +180,7 @@ pub fn check_calm(volley: &Volley) -> Result<(), Failure> {
     }
 }
 
-/// Runs `work`, and `sample` once a period until `work` ends.
+/// Runs `work`, and runs `sample` at this interval until `work` ends.
 pub async fn while_sampling<T>(every: Duration, work: impl Future<Output = T>, mut sample: impl AsyncFnMut()) -> T {
     tokio::pin!(work);
     loop {

@@ -1,6 +1,6 @@
-//! The load: one prepared `POST …/msg` sent over many keep-alive connections, and what came back.
+//! Generates the load: sends one prepared `POST …/msg` over many keep-alive connections, and records the responses.
 //!
-//! Must not judge: refusals are counted by their text and reported by the caller. Called by the phases.
+//! Must not judge the responses: refusals are counted by their text, and the caller reports them.
 
 use crate::wire::{Connection, find, status};
 use std::collections::BTreeMap;
@@ -13,9 +13,10 @@ use tokio::time::timeout;
 
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 const OPEN_LOOP_CONNECTIONS: u32 = 32;
+/// The timer is no more precise than this: only a request that is later than that was late because of the server.
 const TIMER_GRAIN: Duration = Duration::from_millis(2);
 
-/// A message id as it came over the wire, zero-padded; `Copy`, so that a million of them stay cheap.
+/// A message id as it came over the wire, zero-padded. It is `Copy`, so that a million of them stay cheap.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Id([u8; 40]);
 
@@ -27,7 +28,7 @@ impl Id {
     }
 }
 
-/// What is sent, and where to.
+/// The prepared request and the address that it goes to.
 pub struct Shot {
     address: SocketAddr,
     before_key: Vec<u8>,
@@ -36,7 +37,7 @@ pub struct Shot {
 }
 
 impl Shot {
-    /// `with_key`: a fresh idempotency key on every request, as the SDKs send it.
+    /// Prepares the request. `with_key` gives every request a new idempotency key, as the SDKs do.
     pub fn new(address: SocketAddr, token: &str, path: &str, body: &str, with_key: bool) -> Self {
         let before_key = format!(
             "POST {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n\
@@ -51,6 +52,7 @@ impl Shot {
         }
     }
 
+    /// Returns the bytes of one request; connection and sequence make its idempotency key unique.
     fn request(&self, connection: u32, sequence: u32) -> Vec<u8> {
         let mut request = self.before_key.clone();
         if self.with_key {
@@ -62,20 +64,21 @@ impl Shot {
     }
 }
 
-/// One message that was answered 202.
+/// A message that the server accepted with 202.
 pub struct Accepted {
     pub id: Id,
     pub sent: Instant,
+    /// When the response arrived.
     pub answered: Instant,
 }
 
-/// All that came back from one run of the load.
+/// The responses of one run of the load.
 #[derive(Default)]
 pub struct Volley {
     pub accepted: Vec<Accepted>,
-    /// What came instead of a 202, and how often.
+    /// The number of requests that were not accepted, by the response or failure that came instead of a 202.
     pub refused: BTreeMap<String, usize>,
-    /// How long each request waited that was not accepted.
+    /// How long each of those requests took.
     pub refused_after: Vec<Duration>,
 }
 
@@ -98,7 +101,7 @@ impl Volley {
     }
 }
 
-/// Each connection sends its next request when the answer to the last one is there.
+/// Sends for `length`; each connection sends its next request when the response to the last one has arrived.
 pub async fn closed_loop(shot: &Arc<Shot>, connections: u32, length: Duration) -> Volley {
     let until = Instant::now() + length;
     let mut tasks = JoinSet::new();
@@ -113,8 +116,10 @@ pub async fn closed_loop(shot: &Arc<Shot>, connections: u32, length: Duration) -
     gather(tasks).await
 }
 
-/// `rate` requests a second at fixed instants, whether or not earlier ones are answered. A request that leaves late
-/// because its connection still waited counts from its planned instant.
+/// Sends `rate` requests per second at fixed instants for `length`, whether or not earlier ones have a response.
+///
+/// The time of a request that leaves late, because its connection still waited for a response, counts from its planned
+/// instant: otherwise a slow server would slow the load and hide how long requests wait.
 pub async fn open_loop(shot: &Arc<Shot>, rate: u32, length: Duration) -> Volley {
     let start = Instant::now();
     let total = (length.as_secs_f64() * f64::from(rate)) as u32;
@@ -168,7 +173,7 @@ impl Lane {
         }
     }
 
-    /// False when no connection is to be had: the lane ends.
+    /// Sends one request and records its outcome. Returns false if no connection can be opened, which ends the lane.
     async fn fire(&mut self, sent: Instant) -> bool {
         let mut connection = match self.connection.take() {
             Some(open) => open,
@@ -204,7 +209,7 @@ impl Lane {
     }
 }
 
-/// The id out of a 202, or in one line what came instead.
+/// Sends a request and returns the message id of a 202, or in one line the response that came instead.
 async fn exchange(connection: &mut Connection, request: &[u8]) -> io::Result<Result<Id, String>> {
     connection.send(request).await?;
     let frame = connection.receive().await?.ok_or(io::ErrorKind::ConnectionReset)?;

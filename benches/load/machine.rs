@@ -1,6 +1,7 @@
-//! What Linux tells about processes and the machine: processor time, memory, file system, and how fast it syncs.
+//! Reads from Linux what processes and the machine do: processor time, memory, file system, and how fast it syncs.
 //!
-//! Must not know what the processes are for. Where /proc is absent every reading is `None` and its row is left out.
+//! If there is no /proc, every reading is `None` and its row is left out of the report. Must not know what the
+//! processes are for.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -8,14 +9,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-/// Clock ticks a second in /proc/PID/stat: 100 on every Linux platform that Rust supports.
+/// Clock ticks per second in /proc/PID/stat: 100 on every Linux platform that Rust supports.
 const TICKS: f64 = 100.0;
 
-/// A child process that dies with this value, also on a panic or an interrupt.
+/// A child process that is killed when this value is dropped, also after a panic or an interrupt.
 pub struct Running(pub Child);
 
 impl Running {
-    /// An error names the program: "No such file" alone would not help.
+    /// Starts the program. An error names it: "No such file" alone would not help.
     pub fn spawn(command: &mut Command) -> io::Result<Self> {
         let started = command.spawn();
         started
@@ -23,13 +24,14 @@ impl Running {
             .map_err(|error| io::Error::new(error.kind(), format!("{:?}: {error}", command.get_program())))
     }
 
+    /// Sends the signal `name`, such as `TERM`, to the process.
     pub fn signal(&self, name: &str) {
         let _ = Command::new("sh")
             .args(["-c", &format!("kill -{name} {}", self.0.id())])
             .status();
     }
 
-    /// True once the process has ended; gives up at the deadline.
+    /// Waits until the process has ended, at most for `limit`, and returns whether it has.
     pub async fn ended_within(&mut self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         loop {
@@ -51,13 +53,13 @@ impl Drop for Running {
     }
 }
 
-/// Processor time in seconds that a process has used, user and system.
+/// Returns the processor time in seconds, user and system, of a process and of the children that it has waited for.
 pub fn processor_time(pid: u32) -> Option<f64> {
     let stat = Stat::read(pid)?;
     Some((stat.own + stat.reaped) / TICKS)
 }
 
-/// The same for a process, its living children and those that it has waited for.
+/// Returns the processor time in seconds of a process, its living children and those that it has waited for.
 pub fn processor_time_with_children(pid: u32) -> Option<f64> {
     let mut ticks = Stat::read(pid).map(|stat| stat.own + stat.reaped)?;
     for entry in fs::read_dir("/proc").ok()?.flatten() {
@@ -72,15 +74,20 @@ pub fn parent_of(pid: u32) -> Option<u32> {
     Stat::read(pid).map(|stat| stat.parent)
 }
 
+/// The fields of /proc/PID/stat that are used.
 struct Stat {
+    /// The id of the parent process.
     parent: u32,
+    /// Ticks of the process itself.
     own: f64,
+    /// Ticks of the children that it has waited for.
     reaped: f64,
 }
 
 impl Stat {
     fn read(pid: u32) -> Option<Self> {
         let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The program's name, in parentheses, may contain spaces and parentheses.
         let fields: Vec<&str> = text[text.rfind(')')? + 2..].split(' ').collect();
         let ticks = |at: usize| fields.get(at)?.parse::<f64>().ok();
         Some(Self {
@@ -91,14 +98,14 @@ impl Stat {
     }
 }
 
-/// Resident memory of a process in MB: `VmRSS:` is what it has now, `VmHWM:` the most that it has had.
+/// Returns the resident memory of a process in MB: the present one for `VmRSS:`, the highest so far for `VmHWM:`.
 pub fn memory_mb(pid: u32, name: &str) -> Option<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim().trim_end_matches(" kB").parse::<f64>().ok()? / 1024.0)
 }
 
-/// Seconds that all cores together have been idle and have existed, since boot.
+/// Returns the clock ticks since boot in which the cores were idle, and all ticks, each as a sum over the cores.
 pub fn idle_and_all() -> Option<(f64, f64)> {
     let text = fs::read_to_string("/proc/stat").ok()?;
     let ticks: Vec<f64> = text
@@ -111,7 +118,7 @@ pub fn idle_and_all() -> Option<(f64, f64)> {
     Some((ticks.get(3)? + ticks.get(4)?, ticks.iter().take(8).sum()))
 }
 
-/// Cores, processor, memory, kernel and load in one line.
+/// Describes cores, processor, memory, kernel and load in one line.
 pub fn description() -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let after_colon = |text: &str, name: &str| {
@@ -133,7 +140,7 @@ pub fn description() -> String {
     )
 }
 
-/// The type of the file system a directory lies on, such as `ext4`.
+/// Returns the type of the file system that a directory is on, such as `ext4`.
 pub fn file_system(directory: &Path) -> String {
     let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
     let rows = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
@@ -143,7 +150,8 @@ pub fn file_system(directory: &Path) -> String {
         .map_or_else(|| "unknown".to_owned(), |row| row[2].to_owned())
 }
 
-/// Appends of 4 kB with fdatasync a second in `directory`: the floor under every commit.
+/// Measures how many appends of 4 kB with fdatasync `directory` takes per second, one after another: no commit can be
+/// faster than one of these.
 pub fn syncs_a_second(directory: &Path) -> io::Result<f64> {
     let path = directory.join("sync-probe");
     let mut file = File::create(&path)?;
@@ -159,8 +167,8 @@ pub fn syncs_a_second(directory: &Path) -> io::Result<f64> {
     Ok(rate)
 }
 
-/// The directory with all of these programs: on PATH, or where distributions put Postgres, newest version first.
-/// Links are followed, so that a wrapper script that only looks like the program is passed over.
+/// Finds the directory that has all of these programs, on PATH or where distributions put Postgres, the newest version
+/// first. Links are followed, so that a link to a wrapper script is passed over: the programs are not in its directory.
 pub fn directory_with(names: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut places: Vec<_> = std::env::split_paths(&path).collect();

@@ -1,6 +1,6 @@
-//! The options of the load tool, and what follows from them.
+//! Defines the options of the load tool, and the values that follow from them.
 //!
-//! Must not measure or start anything. Read by load.rs.
+//! Must not measure or start anything.
 
 use crate::phases::Effort;
 use clap::{Parser, ValueEnum};
@@ -10,7 +10,7 @@ use std::time::Duration;
 /// Measures how fast Postrider accepts and delivers, against pgbench on the same Postgres server, and on SQLite.
 #[derive(Parser)]
 pub struct Options {
-    /// One short round: does the tool run, does every message arrive
+    /// One short round, which shows whether the tool runs and every message arrives
     #[arg(long)]
     pub quick: bool,
     /// Seconds of each measurement [default: 10; with --quick: 2]
@@ -22,7 +22,7 @@ pub struct Options {
     /// Connections of the closed loop
     #[arg(long, default_value_t = 64)]
     pub connections: u32,
-    /// Messages a second of the steady measurement
+    /// Messages per second of the steady measurement
     #[arg(long, default_value_t = 200)]
     pub rate: u32,
     /// Bytes of each message's payload
@@ -37,13 +37,13 @@ pub struct Options {
     /// Only these parts; may be repeated
     #[arg(long, value_enum)]
     pub only: Vec<Part>,
-    /// A running Postgres server (its role may create databases) instead of one started here
+    /// A running Postgres server instead of one started here; the URL's role must be allowed to create databases
     #[arg(long, env = "TEST_DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<String>,
     /// A running Postrider server, http://host:port, instead of ones started here; it must be able to reach 127.0.0.1
     #[arg(long, requires = "token")]
     pub url: Option<String>,
-    /// An organisation token of that server
+    /// An organization's token of that server
     #[arg(long, env = "POSTRIDER_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
     /// A further setting for the servers started here, NAME=VALUE; may be repeated
@@ -52,7 +52,7 @@ pub struct Options {
     /// Another binary to measure, such as an older one
     #[arg(long)]
     program: Option<PathBuf>,
-    /// Where databases are put; must be a real disk, or commits cost nothing
+    /// The folder for databases; it must be on a real disk, or commits cost nothing
     #[arg(long, default_value = "/var/tmp")]
     pub directory: PathBuf,
     /// Seconds to wait for the last message to arrive
@@ -61,7 +61,7 @@ pub struct Options {
     /// Threads of this tool
     #[arg(long, default_value_t = 2)]
     pub threads: usize,
-    /// What `cargo bench` adds by itself
+    /// Added by `cargo bench` itself
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -82,6 +82,7 @@ impl Options {
         self.rounds.unwrap_or(if self.quick { 1 } else { 3 })
     }
 
+    /// Returns whether `part` is to be measured: never if a running server is given.
     pub fn wants(&self, part: Part) -> bool {
         self.url.is_none() && (self.only.is_empty() || self.only.contains(&part))
     }
@@ -100,13 +101,14 @@ impl Options {
         }
     }
 
-    /// Ten measurements a round, each with a start, an end and a drain of its own.
+    /// Returns the time after which the run is taken to hang: ten measurements and three drains per round, and time to
+    /// start and stop servers.
     pub fn longest(&self) -> Duration {
         let round = 10 * u64::from(self.seconds()) + 3 * self.drain + 60;
         Duration::from_secs(120 + u64::from(self.rounds()) * round)
     }
 
-    /// A JSON object of as many bytes as are asked for (at least 40).
+    /// Returns a JSON object of as many bytes as `--payload` asks for, and at least 40.
     pub fn payload(&self) -> String {
         let (start, end) = (r#"{"invoice":"in_0001","note":""#, r#""}"#);
         let filling = self.payload.saturating_sub(start.len() + end.len());

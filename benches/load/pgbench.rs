@@ -1,6 +1,6 @@
-//! The yardstick: pgbench with two single-row inserts of 600 bytes in one transaction, on the same server.
+//! Measures the yardstick: pgbench with two single-row inserts of 600 bytes in one transaction, on the same server.
 //!
-//! Two rows are what an accepted message with one delivery needs at the very least.
+//! Two rows are the least that an accepted message with one delivery needs.
 
 use crate::Failure;
 use crate::machine::{self, Running};
@@ -16,12 +16,12 @@ const DATABASE: &str = "postrider_bench_pgbench";
 const TABLES: &str = "create table first (id bigint generated always as identity primary key, body text not null);
     create table second (id bigint generated always as identity primary key, body text not null)";
 
-/// Whether this machine has pgbench at all.
+/// Returns whether this machine has pgbench.
 pub fn is_there() -> bool {
     machine::directory_with(&["pgbench"]).is_some()
 }
 
-/// Measures each number of clients for `seconds`, on fresh tables.
+/// Measures 16 and then 64 clients for `seconds` each, on tables that are new at the start.
 pub async fn run(postgres: &Postgres, seconds: u32, scratch: &Path, report: &mut Report) -> Result<(), Failure> {
     let url = postgres.fresh_database(DATABASE).await?;
     let mut connection = PgConnection::connect(url.as_str()).await?;
@@ -54,6 +54,7 @@ pub async fn run(postgres: &Postgres, seconds: u32, scratch: &Path, report: &mut
     postgres.drop_database(DATABASE).await
 }
 
+/// Runs pgbench once and returns its transactions per second.
 async fn one(url: &url::Url, clients: u32, seconds: u32, script: &Path) -> Result<f64, Failure> {
     let programs = machine::directory_with(&["pgbench"]).ok_or("no pgbench on this machine")?;
     let output = script.with_extension(format!("{clients}.out"));

@@ -1,6 +1,6 @@
-//! One round on one server: accept, accept and deliver, steady arrivals; each gives its figures and its faults.
+//! Runs the phases of a round on one server: accept, accept and deliver, steady arrivals.
 //!
-//! Must not compare: figures go into the report under their names, ratios are made there. Called by load.rs.
+//! Each phase puts its figures and its faults into the report. Must not compare figures: the report computes ratios.
 
 use crate::Failure;
 use crate::generator::{Shot, Volley, closed_loop, open_loop};
@@ -13,22 +13,29 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How hard and how long.
+/// The size and the length of the load.
 #[derive(Clone)]
 pub struct Effort {
+    /// Connections of the closed loop.
     pub connections: u32,
+    /// Seconds per measurement.
     pub seconds: u32,
+    /// Messages per second of the open loop.
     pub rate: u32,
+    /// Whether every message has an idempotency key of its own.
     pub with_keys: bool,
+    /// How long to wait for the last message to arrive.
     pub drain: Duration,
 }
 
-/// A server under load, its database if that has processes of its own, and where figures go.
+/// A server under load, and the report for its figures.
 pub struct Bench<'a> {
+    /// The report's column.
     pub group: &'static str,
     pub server: &'a Server,
+    /// The database, if it has processes of its own; `None` for SQLite.
     pub database: Option<&'a Postgres>,
-    /// One for each endpoint of a message.
+    /// One receiver for each endpoint of a message.
     pub receivers: &'a [Receiver],
     pub body: &'a str,
     pub effort: &'a Effort,
@@ -36,7 +43,7 @@ pub struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Messages without an endpoint: the rate of 202s, after a short warm-up.
+    /// Measures the rate of 202s for messages without an endpoint, after a short warm-up.
     pub async fn accept(&mut self) -> Result<(), Failure> {
         let shot = self.shot("accept", &[]).await?;
         let warm_up = closed_loop(&shot, self.effort.connections, self.length() / 5).await;
@@ -60,7 +67,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Messages to one endpoint, or to several: counted until the last of them has arrived everywhere.
+    /// Measures the rate of messages to one endpoint or several, until the last message has arrived everywhere.
     pub async fn deliver(&mut self) -> Result<(), Failure> {
         let shot = self.shot("deliver", self.receivers).await?;
         let meter = self.start_meter().await;
@@ -72,7 +79,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// A steady open loop: how long after its answer a message arrives.
+    /// Measures at a steady rate how long after the API's response a message arrives.
     pub async fn steady(&mut self) -> Result<(), Failure> {
         let shot = self.shot("steady", self.receivers).await?;
         let volley = open_loop(&shot, self.effort.rate, self.length()).await;
@@ -103,6 +110,7 @@ impl Bench<'_> {
         Duration::from_secs(self.effort.seconds.into())
     }
 
+    /// Creates an application with an endpoint for each receiver, and prepares the request that posts messages to it.
     async fn shot(&self, name: &str, receivers: &[Receiver]) -> Result<Arc<Shot>, Failure> {
         let targets = receivers
             .iter()
@@ -118,6 +126,8 @@ impl Bench<'_> {
         )))
     }
 
+    /// Waits until every accepted message has arrived at every receiver, or the drain is over. Missing and damaged
+    /// messages are faults.
     async fn await_arrivals(&mut self, phase: &str, volley: &Volley) -> Delivered {
         let deadline = Instant::now() + self.effort.drain;
         let sent = volley.accepted.len();
@@ -138,6 +148,7 @@ impl Bench<'_> {
         got
     }
 
+    /// Reports every refused request as a fault, and also if none was accepted.
     fn check(&mut self, phase: &str, volley: &Volley) {
         for (reason, count) in &volley.refused {
             self.report.fault(format!(
@@ -164,7 +175,8 @@ impl Bench<'_> {
         }
     }
 
-    /// Messages a second and microseconds of processor time a message since the meter was started.
+    /// Adds the figures since the meter was started: messages per second, processor time per message in microseconds,
+    /// and the share of idle processors.
     fn rate(&mut self, phase: &str, meter: &Meter, end: Instant, count: usize) {
         let count = count.max(1) as f64;
         let each = |before: Option<f64>, after: Option<f64>| Some((after? - before?) * 1e6 / count);
@@ -184,6 +196,7 @@ impl Bench<'_> {
         self.figure(&format!("{phase}, idle"), share);
     }
 
+    /// Adds the median and the 99th percentile of `values`.
     fn spread(&mut self, name: &str, mut values: Vec<f64>) {
         values.sort_by(f64::total_cmp);
         let at = |share: f64| {
@@ -202,6 +215,7 @@ impl Bench<'_> {
     }
 }
 
+/// The readings at the start of a measurement, processor times in seconds.
 struct Meter {
     start: Instant,
     program: Option<f64>,
@@ -210,7 +224,7 @@ struct Meter {
     idle: Option<(f64, f64)>,
 }
 
-/// Requests a second of the generator against a server in this program that does nothing.
+/// Measures the requests per second that the generator reaches against a server in this program that does nothing.
 pub async fn ceiling(address: SocketAddr, body: &str, effort: &Effort) -> f64 {
     let shot = Arc::new(Shot::new(
         address,
@@ -224,6 +238,8 @@ pub async fn ceiling(address: SocketAddr, body: &str, effort: &Effort) -> f64 {
     volley.accepted.len() as f64 / start.elapsed().as_secs_f64()
 }
 
+/// Returns the milliseconds from one instant to the other, negative if `to` is earlier: a message may arrive before the
+/// response to its sender does.
 fn signed_ms(from: Instant, to: Instant) -> f64 {
     match to.checked_duration_since(from) {
         Some(later) => later.as_secs_f64() * 1e3,

@@ -1,6 +1,7 @@
-//! The Postgres server that is measured: one of our own in a scratch folder, or one that is given by its URL.
+//! Provides the Postgres server that is measured: starts one in a scratch folder, or attaches to a running one by its
+//! URL.
 //!
-//! Must not change a setting that bears on durability or speed: what is measured is what Postgres does by itself.
+//! Must not change a setting that affects durability or speed: Postgres is measured as it is by default.
 
 use crate::Failure;
 use crate::machine::{self, Running};
@@ -15,17 +16,20 @@ use url::Url;
 
 const START_DEADLINE: Duration = Duration::from_secs(30);
 
+/// A running Postgres server.
 pub struct Postgres {
     pub url: Url,
-    /// For the report: version and the settings that matter.
+    /// The version and the settings that matter, for the report.
     pub settings: String,
+    /// The id of the server's first process; `None` if it runs on another machine.
     postmaster: Option<u32>,
+    /// The process that this program started; `None` if it attached to a running server.
     process: Option<Running>,
 }
 
 impl Postgres {
-    /// Starts the server binaries of this machine on a free port. `settings` (`NAME=VALUE`) are set, all others are at
-    /// their defaults.
+    /// Starts the server programs of this machine on a free port, with `settings` (`NAME=VALUE`) and the defaults of
+    /// all others.
     pub async fn start(scratch: &Path, settings: &[&str]) -> Result<Self, Failure> {
         let programs = machine::directory_with(&["initdb", "postgres"])
             .ok_or("no initdb and postgres on PATH or in /usr/lib/postgresql/*/bin; give --database-url")?;
@@ -64,7 +68,7 @@ impl Postgres {
         Ok(server)
     }
 
-    /// Takes a server that runs already; its processor time is known only if it runs on this machine.
+    /// Attaches to a server that runs already. Its processor time is known only if it runs on this machine.
     pub async fn attach(url: &str) -> Result<Self, Failure> {
         let url = Url::parse(url).map_err(|error| format!("--database-url: {error}"))?;
         let mut connection = connect(&url, START_DEADLINE).await?;
@@ -93,7 +97,7 @@ impl Postgres {
         })
     }
 
-    /// An empty database of this name, whatever was there before.
+    /// Creates an empty database of this name, in place of an existing one, and returns its URL.
     pub async fn fresh_database(&self, name: &str) -> Result<Url, Failure> {
         self.drop_database(name).await?;
         self.run(&format!("create database {name}")).await?;
@@ -106,18 +110,20 @@ impl Postgres {
         self.run(&format!("drop database if exists {name} with (force)")).await
     }
 
-    /// Before each measurement, so that all start with the same distance to the next checkpoint.
+    /// Makes a checkpoint. Called before each measurement, so that all start with the same distance to the next
+    /// checkpoint.
     pub async fn checkpoint(&self) {
         if let Err(error) = self.run("checkpoint").await {
             eprintln!("no checkpoint before this measurement: {error}");
         }
     }
 
-    /// Seconds of processor time of all the server's processes.
+    /// Returns the seconds of processor time of all the server's processes.
     pub fn processor_time(&self) -> Option<f64> {
         machine::processor_time_with_children(self.postmaster?)
     }
 
+    /// Stops the server if this program started it (a fast shutdown).
     pub async fn stop(mut self) {
         if let Some(mut process) = self.process.take() {
             process.signal("INT");
@@ -141,6 +147,7 @@ impl Drop for Postgres {
     }
 }
 
+/// Connects, and tries again until `limit` is over: a server that was just started does not accept connections yet.
 async fn connect(url: &Url, limit: Duration) -> Result<PgConnection, Failure> {
     let deadline = Instant::now() + limit;
     loop {
@@ -152,12 +159,14 @@ async fn connect(url: &Url, limit: Duration) -> Result<PgConnection, Failure> {
     }
 }
 
+/// Returns the parent of a server process; `None` if the process is not one of this machine.
 fn postmaster_of(backend: u32) -> Option<u32> {
     let name = fs::read_to_string(format!("/proc/{backend}/comm")).ok()?;
     name.starts_with("postgres").then(|| machine::parent_of(backend))?
 }
 
-/// initdb refuses to run as root: then the server runs as `postgres` or `nobody`.
+/// Returns the user and group to run the server as, if this program runs as root: `postgres` or `nobody`, because
+/// initdb refuses to run as root. `None` means that this program does not run as root.
 fn unprivileged_user() -> Result<Option<(u32, u32)>, Failure> {
     if fs::metadata("/proc/self")?.uid() != 0 {
         return Ok(None);
@@ -176,6 +185,7 @@ fn unprivileged_user() -> Result<Option<(u32, u32)>, Failure> {
         .ok_or_else(|| "root, and no user postgres or nobody to run Postgres as".into())
 }
 
+/// Prepares a command that runs as `user` and writes to `log`.
 fn prepare(program: PathBuf, user: Option<(u32, u32)>, log: &File) -> Result<Command, Failure> {
     let mut command = Command::new(program);
     command

@@ -1,7 +1,7 @@
-//! The receiver: takes webhooks on a port of this program, notes when each message arrived, answers 204.
+//! Receives webhooks on a port of this program, records when each message arrived, and answers 204.
 //!
-//! Must not verify signatures (the tests do that): it shall cost as little as possible beside the server that is
-//! measured. It does check that every body is the payload that was sent, byte for byte. Called by the phases.
+//! It checks that every body is the payload that was sent, byte for byte. Must not verify signatures (the tests do
+//! that): it has to cost as little as possible beside the server that is measured.
 
 use crate::generator::{Accepted, Id};
 use crate::wire::{Connection, field};
@@ -17,34 +17,40 @@ use tokio::net::{TcpListener, TcpStream};
 const ARRIVED: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
 const POLL: Duration = Duration::from_millis(5);
 
-/// A listening receiver; what it got is taken out by [`Receiver::collect`].
+/// A listening receiver. [`Receiver::collect`] takes out what has arrived.
 pub struct Receiver {
     pub address: SocketAddr,
     inbox: Arc<Inbox>,
 }
 
+/// The state that a receiver's connections share with [`Receiver::collect`]. Each connection adds arrivals; `collect`
+/// takes them all under the same lock.
 struct Inbox {
+    /// The body that every request must have.
     payload: String,
+    /// The response to every request, complete with its head.
     answer: Vec<u8>,
     arrivals: Mutex<Vec<(Id, Instant)>>,
     damaged: AtomicUsize,
 }
 
-/// What became of the messages that were answered 202.
+/// The arrivals of the messages that were accepted.
 #[derive(Default)]
 pub struct Delivered {
-    /// First arrival of each message.
+    /// The first arrival of each message.
     pub first: HashMap<Id, Instant>,
-    /// When the last of them came for the first time.
+    /// The latest of the first arrivals; `None` if nothing arrived.
     pub last: Option<Instant>,
+    /// Messages that never arrived.
     pub missing: usize,
+    /// Arrivals after a message's first one.
     pub duplicates: usize,
-    /// Requests that carry no message id, or another body than the payload.
+    /// Requests that had no message id, or another body than the payload.
     pub damaged: usize,
 }
 
 impl Delivered {
-    /// Adds what another receiver got of the same messages.
+    /// Adds the arrivals of the same messages at another receiver.
     pub fn add(&mut self, other: Self) {
         for (id, instant) in other.first {
             let first = self.first.entry(id).or_insert(instant);
@@ -58,6 +64,7 @@ impl Delivered {
 }
 
 impl Receiver {
+    /// Starts a receiver that answers 204 to every request.
     pub async fn start(host: &str, payload: &str) -> io::Result<Self> {
         Self::start_answering(host, payload, ARRIVED).await
     }
@@ -122,6 +129,7 @@ async fn listen(listener: TcpListener, inbox: Arc<Inbox>) {
     }
 }
 
+/// Records and answers the requests of one connection until it ends.
 async fn take_in(stream: TcpStream, inbox: Arc<Inbox>) -> io::Result<()> {
     let mut connection = Connection::over(stream);
     while let Some(frame) = connection.receive().await? {
@@ -136,7 +144,7 @@ async fn take_in(stream: TcpStream, inbox: Arc<Inbox>) -> io::Result<()> {
     Ok(())
 }
 
-/// A server that answers 202 to everything: what the generator could do if the server cost nothing.
+/// Starts a server that answers 202 to everything, to measure what the generator reaches if the server costs nothing.
 pub async fn start_empty_server() -> io::Result<SocketAddr> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let address = listener.local_addr()?;

@@ -1,6 +1,6 @@
-//! The figures of all rounds, their medians and ratios, and the Markdown that goes into BENCHMARKS.md.
+//! Collects the figures of all rounds, and writes their medians and ratios as the Markdown of BENCHMARKS.md.
 //!
-//! Must not measure. Filled by the phases, printed once by load.rs.
+//! Must not measure.
 
 use std::fmt::Write;
 
@@ -10,7 +10,8 @@ pub const SINGLE: &str = "SQLite, batches of one";
 pub const GIVEN: &str = "server at --url";
 const GROUPS: [&str; 4] = [POSTGRES, SQLITE, SINGLE, GIVEN];
 
-/// A figure's name, what it says, and its unit; a figure without a unit is a count, shown as the sum of all rounds.
+/// Each figure's name, its text in the table, and its unit. A figure without a unit is a count, shown as the sum of all
+/// rounds.
 const ROWS: [(&str, &str, &str); 23] = [
     (
         "pgbench 16",
@@ -49,14 +50,17 @@ const ROWS: [(&str, &str, &str); 23] = [
     ("missing", "messages answered 202 that never arrived", ""),
 ];
 
-/// All figures by column and name, one value a round, and everything that went wrong.
+/// The figures and faults of a run.
 #[derive(Default)]
 pub struct Report {
+    /// Column, name and values of each figure, one value per round.
     figures: Vec<(&'static str, String, Vec<f64>)>,
+    /// What went wrong; each of them makes the run a failure.
     pub faults: Vec<String>,
 }
 
 impl Report {
+    /// Adds the value of one round.
     pub fn add(&mut self, group: &'static str, name: &str, value: f64) {
         let place = self
             .figures
@@ -68,13 +72,13 @@ impl Report {
         }
     }
 
-    /// Something that makes the whole run a failure.
+    /// Prints and adds a fault, which makes the whole run a failure.
     pub fn fault(&mut self, text: String) {
         eprintln!("FAULT: {text}");
         self.faults.push(text);
     }
 
-    /// The goals, then one table with a column for each server that was measured.
+    /// Returns the table of goals, then a table with a column for each server that was measured.
     pub fn markdown(&self) -> String {
         let mut text = self.goals();
         let columns: Vec<_> = GROUPS
@@ -96,6 +100,7 @@ impl Report {
         text
     }
 
+    /// Returns the table of goals, with those that this run has measured; empty if it has measured none.
     fn goals(&self) -> String {
         let mut text = String::new();
         let pgbench = self
@@ -161,6 +166,8 @@ impl Report {
         Some((low + high) / 2.0)
     }
 
+    /// Returns a table's cell: a count's sum, or the median with the values of all rounds; empty if nothing was
+    /// measured.
     fn cell(&self, group: &str, name: &str, unit: &str) -> String {
         let values = self.values(group, name);
         match (self.median(group, name), unit) {
@@ -179,7 +186,7 @@ fn verdict(met: bool) -> &'static str {
     if met { "met" } else { "missed" }
 }
 
-/// As many digits as mean something: 12 345, 123, 12.3, 1.23.
+/// Formats a value with as many digits as are meaningful: 12 345, 123, 12.3, 1.23.
 fn number(value: f64, unit: &str) -> String {
     let text = match value.abs() {
         0.0 => "0".to_owned(),

@@ -1,6 +1,6 @@
-//! The server that is measured: the real binary with environment variables, or a running one at `--url`.
+//! Provides the server that is measured: starts the real program with environment variables, or uses a running one.
 //!
-//! Must not know more of it than the REST contract and its documented settings.
+//! Must not know more about it than the REST contract and its documented settings.
 
 use crate::Failure;
 use crate::machine::{self, Running};
@@ -55,7 +55,7 @@ impl Server {
         Ok(server)
     }
 
-    /// Takes a server that runs already, given as `http://host:port`.
+    /// Returns a server that runs already, given as `http://host:port`.
     pub async fn attach(url: &str, token: &str) -> Result<Self, Failure> {
         let url = url::Url::parse(url).map_err(|error| format!("--url: {error}"))?;
         let host = url
@@ -75,7 +75,7 @@ impl Server {
         })
     }
 
-    /// A new application; with `target`, one endpoint that takes everything. Gives the path to post messages to.
+    /// Creates an application with one endpoint for each of `targets`, and returns the path to post messages to.
     pub async fn application(&self, name: &str, targets: impl IntoIterator<Item = String>) -> Result<String, Failure> {
         let application = self.call("POST", "/api/v1/app", &json!({ "name": name })).await?;
         let id = application["id"].as_str().ok_or("POST /app: no id in the answer")?;
@@ -86,17 +86,17 @@ impl Server {
         Ok(format!("/api/v1/app/{id}/msg"))
     }
 
-    /// Seconds of processor time so far; none for a server that this program did not start.
+    /// Returns the seconds of processor time so far; `None` for a server that this program did not start.
     pub fn processor_time(&self) -> Option<f64> {
         machine::processor_time(self.process.as_ref()?.0.id())
     }
 
-    /// As [`machine::memory_mb`]; none for a server that this program did not start.
+    /// Returns [`machine::memory_mb`] of the server; `None` for a server that this program did not start.
     pub fn memory_mb(&self, name: &str) -> Option<f64> {
         machine::memory_mb(self.process.as_ref()?.0.id(), name)
     }
 
-    /// SIGTERM and an orderly end, then what the server logged (warnings and errors only).
+    /// Stops the server with SIGTERM, and returns what it has logged (warnings and errors only).
     pub async fn stop(mut self) -> Result<String, Failure> {
         if let Some(mut process) = self.process.take() {
             process.signal("TERM");
@@ -129,6 +129,7 @@ impl Server {
         }
     }
 
+    /// Calls the API with the server's token and returns the body of the response, which must be a 2xx.
     pub async fn call(&self, method: &str, path: &str, body: &Value) -> Result<Value, Failure> {
         let body = body.to_string();
         let exchange = self.exchange(method, path, &body);
@@ -141,7 +142,7 @@ impl Server {
         Ok(serde_json::from_str(&text)?)
     }
 
-    /// A whole request with a JSON body, ready to be written to a connection.
+    /// Returns a complete request with a JSON body, ready to be written to a connection.
     pub fn request(&self, token: &str, method: &str, path: &str, body: &str) -> String {
         format!(
             "{method} {path} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {token}\r\n\
@@ -162,6 +163,7 @@ impl Server {
         ))
     }
 
+    /// Returns the number of lines that the server has logged, and the last five; empty if there are none.
     fn logged(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();

@@ -1,7 +1,7 @@
-//! HTTP/1.1 framing for both ends of the load tool: one connection, one growing buffer, one frame at a time.
+//! Frames HTTP/1.1 for both ends of the load tool: one connection, one growing buffer, one frame at a time.
 //!
-//! Must not know routes, ids or payloads. Used by the generator, the receiver and the set-up calls.
-//! A full HTTP library would cost more processor time than the server that is measured leaves over.
+//! A full HTTP library would need more processor time than the measured server leaves. Chunked bodies are refused. Must
+//! not know routes, ids or payloads.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ pub struct Connection {
     end: usize,
 }
 
-/// Where the latest request or answer lies in its connection's buffer; valid until the next one is read.
+/// The position of the latest request or response in its connection's buffer, valid until the next one is read.
 pub struct Frame {
     head: Range<usize>,
     body: Range<usize>,
@@ -51,7 +51,7 @@ impl Connection {
         Ok(())
     }
 
-    /// The next whole frame, or `None` when the peer closed the connection between two of them.
+    /// Reads the next complete frame; `None` means that the peer closed the connection between two frames.
     pub async fn receive(&mut self) -> io::Result<Option<Frame>> {
         loop {
             if let Some((head, whole)) = split(&self.buffer[self.start..self.end])? {
@@ -83,6 +83,7 @@ impl Connection {
         &self.buffer[frame.body.clone()]
     }
 
+    /// Moves the unread bytes to the start of the buffer, and doubles the buffer if it is full.
     fn make_room(&mut self) -> io::Result<()> {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
@@ -100,7 +101,7 @@ impl Connection {
     }
 }
 
-/// Length of the head and of the whole frame, when all of it is there.
+/// Returns the length of the head and of the whole frame; `None` if the frame is not complete yet.
 fn split(bytes: &[u8]) -> io::Result<Option<(usize, usize)>> {
     let Some(end) = find(bytes, b"\r\n\r\n") else {
         return Ok(None);
@@ -116,7 +117,7 @@ fn split(bytes: &[u8]) -> io::Result<Option<(usize, usize)>> {
     Ok((bytes.len() >= head + length).then_some((head, head + length)))
 }
 
-/// A header field's value, its name given in any case.
+/// Returns the value of a header; the case of `name` does not matter.
 pub fn field<'a>(head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     head.split(|byte| *byte == b'\n').skip(1).find_map(|line| {
         let named = line.get(..name.len())?.eq_ignore_ascii_case(name) && line.get(name.len()) == Some(&b':');
@@ -124,7 +125,7 @@ pub fn field<'a>(head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     })
 }
 
-/// The status code of an answer's head.
+/// Returns the status code of a response's head.
 pub fn status(head: &[u8]) -> io::Result<u16> {
     let code = head
         .get(9..12)
@@ -133,7 +134,7 @@ pub fn status(head: &[u8]) -> io::Result<u16> {
     u16::try_from(code).map_err(io::Error::other)
 }
 
-/// Where `wanted` first lies in `bytes`.
+/// Returns the position of the first `wanted` in `bytes`.
 pub fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     bytes.windows(wanted.len()).position(|window| window == wanted)
 }

@@ -65,9 +65,9 @@ pub struct Caller {
     pub app_id: Option<String>,
     /// The id of the token, which is also the scope of its idempotency keys.
     pub token_id: String,
-    /// The end of the token. `None` means it does not expire.
+    /// The instant at which the token ends. `None` means never.
     pub expires_at: Option<Timestamp>,
-    /// What an application's token is limited to. `None` means everything that such a token may do.
+    /// The capabilities that an application's token is limited to. `None` means no such limit.
     pub capabilities: Option<Arc<[Capability]>>,
     /// The feature flags of the event types that an application's token sees.
     feature_flags: Arc<[String]>,
@@ -252,9 +252,9 @@ impl Authenticator {
         }
     }
 
-    /// Looks a token up and remembers it. One that is unknown or revoked is forgotten; `None` means it is one of these.
+    /// Looks a token up and remembers it. If it is unknown or revoked, forgets it and returns `None`.
     async fn look_up(&self, hash: String) -> Result<Option<Caller>> {
-        // From before the statement, so that a token that is revoked while it runs works no longer than REMEMBERED.
+        // Taken before the statement: a token that is revoked while it runs then works for REMEMBERED at most.
         let asked_at = self.store.clock().monotonic();
         let row = tokens::find_by_hash(&self.store.for_queue(), &hash).await?;
         let Some(row) = row.filter(|row| row.revoked_at.is_none()) else {

@@ -32,7 +32,7 @@ pub enum BackgroundTaskStatus {
     Failed,
 }
 
-/// What a background task does. This server has tasks of the kinds `endpoint.*` only.
+/// The kind of a background task. This server has tasks of the kinds `endpoint.*` only.
 #[derive(Clone, Copy, Debug, Deserialize, Enum, Eq, PartialEq, Serialize)]
 pub enum BackgroundTaskType {
     #[serde(rename = "endpoint.replay")]

@@ -328,7 +328,7 @@ impl EventTypes {
         caller: Organization,
         state: Data<&Arc<ApiState>>,
         event_type_name: Path<String>,
-        /// Whether to remove it for good instead of archiving it. Default: false.
+        /// Whether to remove it permanently instead of archiving it. Default: false.
         expunge: Query<Option<bool>>,
     ) -> Result<Empty, ApiError<Write>> {
         let expunge = expunge.0.unwrap_or_default();

@@ -53,7 +53,8 @@ pub struct MessageIn {
     /// deep, without half a surrogate pair and without a number beyond the range of a double.
     #[serde(alias = "data")]
     payload: JsonText,
-    /// The caller's own identifier. For 7 days another message of the application with the same one is refused (409).
+    /// The caller's own identifier. For 7 days another message of the application with the same identifier is refused
+    /// with 409.
     #[oai(
         nullable,
         validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$")
@@ -201,8 +202,8 @@ pub(super) fn payload(kept: Option<String>, with_content: bool) -> Result<JsonTe
     }
 }
 
-/// Returns a body as a response shows it: always a JSON object that a client can parse. A body that is none is shown as
-/// the text `rawPayload` of one.
+/// Returns a body as a response shows it, which is always a JSON object that a client can parse: the body itself if it
+/// is one, or else an object with the body as its text `rawPayload`.
 fn shown(body: &str) -> Result<JsonText> {
     match serde_json::from_str::<&RawValue>(body) {
         Ok(raw) if raw.get().starts_with('{') && check_payload(body).is_ok() => Ok(JsonText(raw.to_owned())),
@@ -335,7 +336,8 @@ impl Messages {
 
     /// Remove a message's payload
     ///
-    /// It is removed for good. The message and its attempts stay; deliveries of it that still wait are not sent.
+    /// The payload is removed permanently. The message and its attempts stay; deliveries of it that still wait are not
+    /// sent.
     #[oai(
         path = "/app/:app_id/msg/:msg_id/content",
         method = "delete",

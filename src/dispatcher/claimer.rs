@@ -1,4 +1,8 @@
-//! Claims what is due, when woken and at every poll, as far as there are slots. One a process.
+//! Leases waiting deliveries for this process: due ones of both lanes, and parked ones of endpoints that have free
+//! slots again.
+//!
+//! One claimer runs in a process. It claims when it is woken, when a rate allows more, and once a second in any case,
+//! and never more than there are free slots. Must not send: each lease goes to a task of its own.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,42 +19,46 @@ use crate::store::database::outage;
 use crate::store::queue::{self, Lease, LeaseTerms};
 use crate::store::{Store, ran_too_long};
 
-/// The net under every wake-up: what is due is found this often by itself.
+/// The longest pause between two claims, in case a wake-up was missed.
 const POLL: Duration = Duration::from_secs(1);
-/// Rows of one lane in one claim.
+/// Rows of one lane that one claim leases at most.
 const CLAIM: usize = 256;
-/// Endpoints whose parked rows one claim may bring back, by one statement. A slow rate gives each endpoint only one row, so
-/// that a claim of 256 endpoints cost as much as it brought: 100,000 endpoints got 78 % of what they get without a rate,
-/// with 512 they get all of it. 1,024 gained nothing more.
+/// Endpoints whose parked rows one claim brings back at most, by one statement.
+// A slow rate gives each endpoint one row per claim, so with 256 endpoints the fixed cost of a claim weighed: 100,000
+// endpoints got 78 % of the deliveries that they get without a rate. With 512 they get all of them. 1,024 gained
+// nothing more and delayed other claims.
 const PARKED_ENDPOINTS: usize = 512;
 
 pub(super) struct Claimer {
     store: Store,
     slots: Arc<Slots>,
+    /// How long a lease lasts.
     lease: Duration,
-    /// Leases of claims whose commit was not answered: nobody sends them.
+    /// Leases of claims whose commit was not answered. They are never sent, and are released before the next claim.
     lost: Vec<Lost>,
-    /// Who comes first at the next claim.
+    /// Which kind of waiting deliveries the next claim begins with, by its index.
     turn: usize,
 }
 
+/// A lease that may be in the database although its claim has failed.
 struct Lost {
     delivery_id: String,
     lease_id: i64,
-    /// When the lease ends, and the row is due by itself; by the monotonic clock.
+    /// When the lease ends and the row is due by itself, by the monotonic clock.
     ends_at: Duration,
 }
 
-/// What a claim looks for.
+/// A kind of waiting deliveries.
 #[derive(Clone, Copy)]
 enum Waiting {
     Due(Lane),
     Parked,
 }
 
+/// What a claim has brought.
 pub(super) struct Claims {
     pub leases: Vec<Lease>,
-    /// There may be more that can be claimed at once.
+    /// Whether there may be more that can be claimed at once.
     pub more: bool,
 }
 
@@ -65,6 +73,7 @@ impl Claimer {
         }
     }
 
+    /// Claims and starts the sends of what it has leased, until `stop`. Claims nothing while outcomes cannot be stored.
     pub async fn run(mut self, shared: Arc<Shared>, sends: TaskTracker, stop: CancellationToken) {
         let clock = self.store.clock().clone();
         while !stop.is_cancelled() {
@@ -90,7 +99,8 @@ impl Claimer {
         }
     }
 
-    /// Another one comes first at every claim: where slots are short, none of them waits for the others to end.
+    /// Returns the kinds of waiting deliveries in the order of this claim. Each claim begins with another kind: if
+    /// slots are short, no kind has to wait until there are none of the others.
     fn take_turns(&mut self) -> [Waiting; 3] {
         let mut order = [Waiting::Due(Lane::First), Waiting::Due(Lane::Retry), Waiting::Parked];
         order.rotate_left(self.turn);
@@ -98,7 +108,8 @@ impl Claimer {
         order
     }
 
-    /// Leases what is due, both lanes, and parked rows of endpoints that have room again.
+    /// Leases due rows of both lanes, and parked rows of endpoints that have free slots again. Returns nothing while
+    /// this process may not lease: it is stopping, or its heartbeat is late.
     pub async fn claim(&mut self) -> Result<Claims> {
         let Some(owner) = self.slots.owner() else {
             return Ok(Claims::none());
@@ -115,19 +126,20 @@ impl Claimer {
             let floors = self.store.floors();
             if ran_too_long(err) {
                 tracing::warn!(
-                    "a claim read for too long; older deliveries wait until the database forgets what is gone"
+                    "a claim read for too long; older deliveries may wait until the database removes its deleted rows"
                 );
-                // Of the parked ones too: without floors the next claim would read for as long.
+                // The floors of parked rows too: without them the next claim would read for as long.
                 floors.begin_at(self.store.clock().now());
             } else {
-                // They were raised as if it committed.
+                // The claim raised these floors before its commit.
                 floors.forget_parked(parked.iter().map(|(endpoint, _)| endpoint));
             }
         }
         claimed
     }
 
-    /// One transaction. `parked` gets the endpoints whose parked rows it asks for, each with their number.
+    /// Claims in one transaction. Sets `parked` to the endpoints whose parked rows it asks for, each with the number of
+    /// rows; the caller needs them if the claim fails.
     async fn claim_all(&mut self, terms: &LeaseTerms, parked: &mut Vec<(Arc<str>, usize)>) -> Result<Claims> {
         let tx = self.store.begin().await?;
         let mut claims = Claims::none();
@@ -168,8 +180,8 @@ impl Claimer {
         Ok(claims)
     }
 
-    /// In a transaction of its own and without waiting for locks, so that a row that cannot be released keeps nothing else
-    /// from being claimed.
+    /// Releases the leases of lost claims. It does so in a transaction of its own and without waiting for locks, so
+    /// that a row that cannot be released now does not stop the claims.
     async fn release_lost(&mut self) {
         let now = self.store.clock().monotonic();
         self.lost.retain(|lost| lost.ends_at > now);

@@ -1,4 +1,5 @@
-//! The HTTP client of deliveries: no redirects, no proxy, no decompression, and no address that may not be called.
+//! Builds the HTTP client of deliveries: no redirects, no proxy, no decompression, HTTP/1 only, and names resolve only
+//! to addresses that may be called. Must not decide what an answer means.
 
 use std::time::Duration;
 
@@ -12,18 +13,22 @@ use super::connection::Connector;
 use super::names::PublicNames;
 use crate::error::{Error, Result};
 
-/// Common servers close an idle connection after five seconds; ours goes before theirs does, so that no attempt is
-/// lost to a connection that was closing.
+/// How long an idle connection is kept. Common servers close theirs after five seconds; this client closes it before,
+/// so that no attempt is lost on a connection that is being closed.
 const IDLE: Duration = Duration::from_secs(4);
-/// Idle connections kept for one host.
+/// Idle connections that are kept for one host at most.
 const IDLE_PER_HOST: usize = 64;
-/// Header lines of an answer that are read. With more of them the status alone is.
+/// Header lines of an answer that are read at most. An answer with more counts by its status alone.
 const MOST_HEADERS: usize = 256;
 
 type Connect = Connector<HttpsConnector<HttpConnector<PublicNames>>>;
 pub type Client = hyper_util::client::legacy::Client<Connect, Full<Bytes>>;
 
-/// Within `timeout` a connect ends, and what is written has been read, or the connection is closed.
+/// Builds a client. A connect that takes longer than `timeout` fails; a connection over which the receiver has not read
+/// a request within `timeout` is closed.
+///
+/// # Errors
+/// `Config` if the system has no root certificates.
 pub fn new(names: PublicNames, timeout: Duration) -> Result<Client> {
     let mut http = HttpConnector::new_with_resolver(names);
     http.enforce_http(false);
@@ -38,11 +43,12 @@ pub fn new(names: PublicNames, timeout: Duration) -> Result<Client> {
         .pool_idle_timeout(IDLE)
         .pool_max_idle_per_host(IDLE_PER_HOST)
         .pool_timer(TokioTimer::new())
-        // The sender sets it, as the first.
+        // The sender sets Host itself, as the first header.
         .set_host(false)
-        // Some receivers compare names by their capitals, and expect these.
+        // Some receivers compare header names by case, and expect this form. Before, hyper was taught each customer's
+        // capitals; what it remembered of them took 240 MB in an attack.
         .http1_title_case_headers(true)
-        // An answer counts by its status: lines that are malformed are left out.
+        // An answer counts by its status, so malformed header lines are left out.
         .http1_allow_spaces_after_header_name_in_responses(true)
         .http1_allow_obsolete_multiline_headers_in_responses(true)
         .http1_ignore_invalid_headers_in_responses(true)

@@ -1,9 +1,10 @@
-//! Connections to receivers. They have deadlines of their own where that of the attempt does not reach: hyper goes on with a
-//! connect in the background when an idle connection became free before it, and with writing a request that was answered
-//! before it was read, or given up.
+//! Connections to receivers, with deadlines of their own.
 //!
-//! They also keep what hyper would lose of an answer: the beginning of a head that it refuses, and an answer that came
-//! from a receiver which closed without reading the whole request. Must not judge an answer.
+//! The attempt's deadline does not reach everywhere: hyper finishes a connect in the background if an idle connection
+//! became free before it, and it goes on writing a request that was answered before it was read, or that was given up.
+//!
+//! The connections also keep what hyper would lose of an answer: the beginning of a head that it refuses, and an answer
+//! from a receiver that closed without reading the whole request. Must not judge an answer.
 
 use std::future::Future;
 use std::io;
@@ -23,10 +24,10 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Bytes of an answer that are kept: its status line, and in most answers the whole head.
 const HEARD: usize = 2 * 1024;
-/// Bytes of one read, as many as hyper has room for at first.
+/// Bytes of one read at most, as many as hyper's buffer takes at first.
 const PIECE: usize = 8 * 1024;
 
-/// Connects within the deadline, name, TCP and TLS in all, or not at all.
+/// Connects, or fails when the deadline is over. The deadline covers the name's lookup, TCP and TLS together.
 #[derive(Clone)]
 pub struct Connector<C> {
     inner: C,
@@ -34,7 +35,7 @@ pub struct Connector<C> {
 }
 
 impl<C> Connector<C> {
-    /// No write over a connection of `inner` waits longer than `deadline` either.
+    /// Connects through `inner`. A write over its connections waits no longer than `deadline` either.
     pub fn new(inner: C, deadline: Duration) -> Self {
         Self { inner, deadline }
     }
@@ -63,12 +64,13 @@ where
     }
 }
 
-/// The first bytes of the latest answer. The connection writes them; the sender reads them when hyper has given the
-/// connection up and told it so.
+/// The first bytes of the latest answer. The connection writes them. The sender reads them once hyper has reported that
+/// it gave the connection up, so that no write can follow; a mutex makes them visible.
 #[derive(Clone, Default)]
 pub struct Heard(Arc<Mutex<Vec<u8>>>);
 
 impl Heard {
+    /// Returns a copy of the bytes.
     pub fn bytes(&self) -> Vec<u8> {
         self.lock().clone()
     }
@@ -78,18 +80,18 @@ impl Heard {
     }
 }
 
-/// A connection that ends when what is written is not taken in time, however much of it is taken meanwhile.
+/// A connection that fails if a request is not taken within the deadline, even if parts of it are taken in that time.
 pub struct Bounded<T> {
     inner: T,
     deadline: Duration,
-    /// Until when; `None` means that nothing has had to wait since all was taken.
+    /// Ends when the deadline is over. `None` means that no write has had to wait since the last complete flush.
     waits: Option<Pin<Box<Sleep>>>,
     heard: Heard,
-    /// How many bytes `heard` has, known without its lock.
+    /// The number of bytes in `heard`, known without its lock.
     heard_bytes: usize,
-    /// All that was written before is on its way: what is written next is another request.
+    /// Whether all that was written is flushed: the next write begins another request.
     is_flushed: bool,
-    /// The receiver reads no more.
+    /// Whether the receiver has closed and reads no more: writes are dropped.
     is_deaf: bool,
 }
 
@@ -106,7 +108,7 @@ impl<T> Bounded<T> {
         }
     }
 
-    /// Keeps the beginning of what the receiver says.
+    /// Keeps `bytes` of an answer, as far as they belong to its beginning.
     fn hear(&mut self, bytes: &[u8]) {
         let more = bytes.len().min(HEARD - self.heard_bytes);
         if more > 0 {
@@ -115,8 +117,8 @@ impl<T> Bounded<T> {
         }
     }
 
-    /// Forgets the answer to the last request if another request begins now. An answer may come before its request is
-    /// written, in pieces between the pieces of that.
+    /// Forgets the last answer if this write begins another request. Other writes forget nothing: an answer may come in
+    /// pieces while its request is still being written.
     fn forget_heard(&mut self) {
         if std::mem::take(&mut self.is_flushed) && self.heard_bytes > 0 {
             self.heard.lock().clear();
@@ -124,8 +126,8 @@ impl<T> Bounded<T> {
         }
     }
 
-    /// Takes `length` bytes as written when the receiver has closed: it may have answered first. With the error hyper would
-    /// give the answer up; reading tells that there is none, and ends the connection.
+    /// Reports `length` bytes as written if the receiver has closed, because it may have answered first. With the error
+    /// hyper would not read that answer; if there is none, the read shows it and ends the connection.
     fn taken(&mut self, written: Poll<io::Result<usize>>, length: usize) -> Poll<io::Result<usize>> {
         match written {
             Poll::Ready(Err(err)) if is_closed(&err) => {
@@ -136,6 +138,8 @@ impl<T> Bounded<T> {
         }
     }
 
+    /// Returns `written` if it is ready, and an error if the deadline is over. The deadline begins with the first call
+    /// that has to wait after a complete flush.
     fn within<R>(&mut self, written: Poll<io::Result<R>>, cx: &mut Context<'_>) -> Poll<io::Result<R>> {
         if written.is_ready() {
             return written;
@@ -150,13 +154,14 @@ impl<T> Bounded<T> {
     }
 }
 
+/// Returns whether a write failed because the receiver has closed.
 fn is_closed(err: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
     matches!(err.kind(), BrokenPipe | ConnectionAborted | ConnectionReset)
 }
 
 impl<T: Read + Unpin> Read for Bounded<T> {
-    /// Reads through a buffer of its own, since hyper's shows nothing of what was read.
+    /// Reads through a buffer of our own, because hyper's does not show what was read.
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         let mut bytes = [MaybeUninit::uninit(); PIECE];
         let room = buf.remaining().min(PIECE);
@@ -198,10 +203,10 @@ impl<T: Write + Unpin> Write for Bounded<T> {
         self.inner.is_write_vectored()
     }
 
-    /// Asked for when all has been written.
+    /// Flushes. hyper asks for it when a whole request has been written.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = match Pin::new(&mut self.inner).poll_flush(cx) {
-            // Of TLS this may be the first that fails.
+            // With TLS this may be the first call that fails.
             Poll::Ready(Err(err)) if self.is_deaf || is_closed(&err) => {
                 self.is_deaf = true;
                 Poll::Ready(Ok(()))
@@ -236,7 +241,7 @@ mod tests {
 
     const DEADLINE: Duration = Duration::from_millis(50);
 
-    /// Connects never, or to what takes 16 bytes until they are read.
+    /// Connects to a pipe that takes 16 bytes until they are read, or, with `false`, never.
     #[derive(Clone)]
     struct Target(bool);
 

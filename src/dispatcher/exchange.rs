@@ -54,7 +54,7 @@ pub(super) enum NoAnswer {
 }
 
 /// Sends a request and reads the answer. Connecting, sending, and the head of the answer have `timeout` together. `at`
-/// is the present, from which a date in Retry-After is counted.
+/// is when the attempt began; the wait until a date in Retry-After is counted from there.
 pub(super) async fn exchange(
     client: &Client,
     request: Request<Full<Bytes>>,

@@ -26,8 +26,8 @@ use crate::store::queue::process;
 const PERIOD: Duration = Duration::from_millis(250);
 /// A peer is dead if its beat has stood still for this long while own beats committed.
 const DEAD_AFTER: Duration = Duration::from_secs(4);
-/// How much of the time between two own beats counts towards the death of a peer: if this process hung, the peers may
-/// have hung too.
+/// How much of the time between two own beats counts at most towards the death of a peer: if this process hung, the
+/// peers may have hung too.
 const WATCHED_AT_MOST: Duration = Duration::from_secs(1);
 /// The longest round trip after which the database's time is used. After a longer one it is too uncertain: leases of
 /// other processes might seem to have ended.

@@ -1,10 +1,13 @@
-//! Removes what is kept no longer, in small chunks between others' writes: idempotency keys, event ids, tokens of
-//! applications, payloads, old background tasks, old messages with their attempts and results, deleted endpoints and
-//! applications.
+//! Removes what is past its retention, in small chunks between the writes of others: idempotency keys, event ids,
+//! tokens of applications, payloads, old background tasks, old messages with their attempts and results, deleted
+//! endpoints and applications.
 //!
-//! One process at a time does it: its turn is a row, which it renews with each chunk and which ends by itself if the process
-//! dies. History goes in order of time, a short window of all applications before the next: rows that were written together
-//! lie together, and Postgres logs each page once. Application by application it logged a page for each row.
+//! One process at a time does it. Its turn is a row that it renews with each chunk, and that ends by itself if the
+//! process dies. History is removed in order of time, a short window of all applications before the next one: rows that
+//! were written together lie together, so Postgres logs each page once. Application by application it logged nearly a
+//! page for each row.
+//!
+//! Must not contain SQL: the store does.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,38 +21,44 @@ use crate::store::database::outage;
 use crate::store::queue::process;
 use crate::store::{Store, Tx, background_task, deleted, event_id, idempotency, retention, token};
 
+/// The pause between two turns, and how long one turn removes history.
 const PERIOD: Duration = Duration::from_secs(60);
-/// Rows in one transaction: SQLite's other writers wait for it, some 10 ms.
+/// Rows that one call of the store removes at most. On SQLite other writers wait for that, some 10 ms.
 const CHUNK: u64 = 1_000;
-/// How long background tasks that have ended are shown.
+/// How long background tasks that have ended are kept, from their start.
 const TASKS_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
-/// How long a token of an application is still listed when it has ended.
+/// How long a token of an application is still listed after its end.
 const ENDED_TOKENS: Duration = Duration::from_hours(24);
-/// A deleted endpoint or application is kept at least so long, for deliveries that waited when it was deleted have come up
-/// and ended by then: the longest wait of a retry schedule is 36 days.
+/// How long a deleted endpoint or application is kept at least. Deliveries that waited when it was deleted have ended
+/// by then: the longest wait of a retry schedule is 36 days.
 const DELETED_KEPT: Duration = Duration::from_hours(40 * 24);
 /// Applications that one statement looks at.
 const APPLICATIONS: u64 = 1_000;
-/// The first window of history; each next one is longer or shorter, as it held few rows or many.
+/// The length of the first window of history. The next one is longer if this one held few rows, and shorter if many.
 const WINDOW: Duration = Duration::from_secs(10);
+/// The length of the shortest window.
 const WINDOW_LEAST: Duration = Duration::from_secs(1);
-/// The longest: history that lies apart is not worth more looks than that.
+/// The length of the longest window. History that lies far apart is not worth more looks than one for each hour of it.
 const WINDOW_MOST: Duration = Duration::from_secs(3600);
 /// Rows of a window above which the next one is shorter: 20 MB of pages, which stay in memory until all are removed.
 const WINDOW_ROWS: u64 = 20_000;
-/// How often the history is looked at from its beginning, and not from where the last turn has ended: for what was locked
-/// then, and attempts that were written late. Such a look steps over all that was removed and not vacuumed yet.
+/// How often history is looked for from its beginning, and not from where the last turn ended: rows may have been
+/// locked then, and attempts may have been written late. Such a look steps over all that was removed and not vacuumed
+/// yet.
 const FULL_LOOK: Duration = Duration::from_secs(3600);
 
 pub(super) struct Janitor {
     store: Store,
     /// How long messages, attempts and results are kept.
     history: Duration,
-    /// Names this janitor in the row that says whose turn it is.
+    /// Names this janitor in the row of the turn.
     owner: String,
-    /// The message id below which all history was removed, but for what a full look finds; empty before the first one.
+    /// The message id below which all history was removed, except for what a full look finds; empty if the next look is
+    /// a full one.
     swept: String,
+    /// When the last full look began, by the monotonic clock.
     looked_fully_at: Duration,
+    /// The length of the next window of history.
     window: Duration,
 }
 
@@ -65,13 +74,15 @@ impl Janitor {
         }
     }
 
+    /// Removes what is past its retention until `ended`, then gives the turn back.
     pub async fn run(mut self, ended: CancellationToken) {
         ended.run_until_cancelled(self.turns()).await;
         if let Err(err) = self.stop().await {
-            tracing::warn!(%err, "the janitor's turn could not be given back; it ends by itself");
+            tracing::warn!(%err, "the janitor's turn could not be given back; it will end by itself");
         }
     }
 
+    /// Makes one turn after the other: at once if there is more to remove, else after a minute.
     async fn turns(&mut self) {
         loop {
             let turn = self.turn().await;
@@ -79,7 +90,7 @@ impl Janitor {
                 Ok(true) => {}
                 Ok(false) => continue,
                 Err(err) => {
-                    let what = "what is kept no longer could not be removed; trying again in a minute";
+                    let what = "rows past their retention could not be removed; trying again in a minute";
                     outage::note_failure(&err, what);
                 }
             }
@@ -87,15 +98,15 @@ impl Janitor {
         }
     }
 
-    /// Gives the turn back, if it is this janitor's.
+    /// Gives the turn back if this janitor has it, so that another process need not wait for its end.
     pub async fn stop(&self) -> Result<()> {
         let tx = self.store.begin().await?;
         retention::give_turn_back(&tx, &self.owner).await?;
         tx.commit().await
     }
 
-    /// Removes all that has expired; of history as much as it can in a minute. Returns false if there is more. Does nothing
-    /// while another process has the turn.
+    /// Removes all that has expired, and as much history as it can in a minute. Returns false if there is more. Returns
+    /// true and does nothing while another process has the turn.
     pub async fn turn(&mut self) -> Result<bool> {
         let now = self.store.clock().agreed_now();
         let mut pruned = CHUNK;
@@ -123,13 +134,13 @@ impl Janitor {
         self.sweep(now.minus(self.history)).await
     }
 
-    /// A transaction that keeps the turn; `None` if another process has it.
+    /// Begins a transaction that takes or renews the turn. `None` means that another process has it.
     async fn begin(&self) -> Result<Option<Tx>> {
         let tx = self.store.begin().await?;
         Ok(retention::take_turn(&tx, &self.owner).await?.then_some(tx))
     }
 
-    /// Removes the history from before `before`, window by window. Returns false if a minute was not enough for it.
+    /// Removes the history from before `before`, window by window. Returns false if a minute was not enough.
     async fn sweep(&mut self, before: Timestamp) -> Result<bool> {
         let began = self.store.clock().monotonic();
         if began.saturating_sub(self.looked_fully_at) >= FULL_LOOK {
@@ -175,7 +186,8 @@ impl Janitor {
         Ok(true)
     }
 
-    /// The applications that have history from before `end`, each with the oldest of its messages.
+    /// Returns the applications with history below the message id `end`, each behind the id of its oldest message, so
+    /// that the set is in order of time.
     async fn oldest(&self, end: &str) -> Result<BTreeSet<(String, String)>> {
         let mut found = BTreeSet::new();
         let mut after = String::new();
@@ -189,7 +201,8 @@ impl Janitor {
         }
     }
 
-    /// Removes endpoints and applications that were deleted before the history that is kept, as far as the turn is kept.
+    /// Removes endpoints and applications that were deleted before the oldest history that is kept, and at least 40
+    /// days ago. Stops if another process takes the turn.
     async fn prune_deleted(&self, now: Timestamp) -> Result<()> {
         let before = now.minus(self.history.max(DELETED_KEPT));
         let mut pruned = CHUNK;

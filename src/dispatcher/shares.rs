@@ -1,31 +1,37 @@
-//! Shares out what the process has little of among applications: memory for large bodies, lookups of names.
+//! Divides what the process has little of among applications: memory for large bodies, lookups of names.
 //!
-//! First come, first served, but an application holds no more than it leaves free, and one that waits for its own share
-//! lets others pass. Must not know what the units stand for.
+//! Units go to the caller that came first, but an application gets no more of them than it leaves free. While it has to
+//! wait for that reason, callers of other applications pass it. Must not know what the units stand for.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
+/// A number of units and the line of callers that wait for some. Clones are the same one.
 #[derive(Clone)]
 pub(super) struct Shares(Arc<Mutex<State>>);
 
 struct State {
+    /// All units.
     units: usize,
+    /// The units that are not held.
     free: usize,
-    /// Units by application, of those that hold any.
+    /// The units that each application holds; without those that hold none.
     held: HashMap<Arc<str>, usize>,
+    /// The line, the caller that came first at its front.
     waiting: VecDeque<Waiting>,
 }
 
+/// A caller in the line.
 struct Waiting {
     app: Arc<str>,
     units: usize,
+    /// Where its units go. Closed once the caller has given up.
     admitted: oneshot::Sender<Room>,
 }
 
-/// What one taker holds; dropped, it is free again.
+/// Units that a caller holds. They are free again when this is dropped.
 pub(super) struct Room {
     shares: Shares,
     app: Arc<str>,
@@ -33,7 +39,7 @@ pub(super) struct Room {
 }
 
 impl Shares {
-    /// So many units in all.
+    /// Makes shares of `units` units in all.
     pub fn new(units: usize) -> Self {
         Self(Arc::new(Mutex::new(State {
             units,
@@ -47,7 +53,7 @@ impl Shares {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for so many units for `app`. `None` when `gives_up` comes first.
+    /// Waits for `units` units for `app`, or for all if it asks for more. `None` means that `gives_up` ended first.
     pub async fn room(&self, app: &Arc<str>, units: usize, gives_up: impl Future<Output = ()>) -> Option<Room> {
         let (admitted, answer) = oneshot::channel();
         {
@@ -64,47 +70,51 @@ impl Shares {
             room = answer => return room.ok(),
             () = gives_up => {}
         }
-        // Others may have waited behind it.
+        // Other callers may have waited behind this one.
         self.admit();
         None
     }
 
+    /// Hands out the units that are free.
     fn admit(&self) {
         let admitted = self.state().admit();
-        for one in admitted {
+        for waiting in admitted {
             let room = Room {
                 shares: self.clone(),
-                app: one.app,
-                units: one.units,
+                app: waiting.app,
+                units: waiting.units,
             };
-            // Who has left meanwhile drops it.
-            let _ = one.admitted.send(room);
+            // If the caller has given up since, `room` is dropped here, and its units are free again.
+            let _ = waiting.admitted.send(room);
         }
     }
 }
 
 impl State {
-    /// Takes out of the line who may have room now, and counts it as theirs.
+    /// Removes from the line all callers that may have their units now, and counts the units as held. Callers that have
+    /// given up leave the line too.
     fn admit(&mut self) -> Vec<Waiting> {
         let mut admitted = Vec::new();
         let mut passed_by: HashSet<Arc<str>> = HashSet::new();
         let mut is_full = false;
-        for one in std::mem::take(&mut self.waiting) {
-            if one.admitted.is_closed() {
+        for waiting in std::mem::take(&mut self.waiting) {
+            if waiting.admitted.is_closed() {
                 continue;
             }
-            let has = self.held.get(&one.app).copied().unwrap_or_default();
-            let has_its_share = has > 0 && has + one.units > self.free.saturating_sub(one.units);
-            if is_full || has_its_share || passed_by.contains(&one.app) {
-                passed_by.insert(one.app.clone());
-                self.waiting.push_back(one);
-            } else if one.units > self.free {
+            let has = self.held.get(&waiting.app).copied().unwrap_or_default();
+            let has_its_share = has > 0 && has + waiting.units > self.free.saturating_sub(waiting.units);
+            // An application that waits keeps its callers in order. The first caller that does not fit in what is free
+            // keeps all behind it waiting, so that a caller with a large need gets its turn.
+            if is_full || has_its_share || passed_by.contains(&waiting.app) {
+                passed_by.insert(waiting.app.clone());
+                self.waiting.push_back(waiting);
+            } else if waiting.units > self.free {
                 is_full = true;
-                self.waiting.push_back(one);
+                self.waiting.push_back(waiting);
             } else {
-                self.free -= one.units;
-                *self.held.entry(one.app.clone()).or_default() += one.units;
-                admitted.push(one);
+                self.free -= waiting.units;
+                *self.held.entry(waiting.app.clone()).or_default() += waiting.units;
+                admitted.push(waiting);
             }
         }
         admitted
@@ -137,13 +147,13 @@ mod tests {
 
     use super::*;
 
-    /// One unit for `app`; it never gives up.
+    /// Asks for one unit for `app`, and never gives up.
     fn unit(shares: &Shares, app: &str) -> Pin<Box<dyn Future<Output = Option<Room>>>> {
         let (shares, app) = (shares.clone(), Arc::from(app));
         Box::pin(async move { shares.room(&app, 1, pending()).await })
     }
 
-    /// Asks for a unit so many times; returns what is had at once.
+    /// Asks for a unit `times` times, and returns the units that are there at once.
     async fn take(shares: &Shares, app: &str, times: usize) -> Vec<Room> {
         let mut rooms = Vec::new();
         for _ in 0..times {
@@ -159,15 +169,15 @@ mod tests {
         let shares = Shares::new(64);
         let mut rooms = Vec::new();
         for (app, share) in [("a", 32), ("b", 16), ("c", 8), ("d", 4), ("e", 2), ("f", 1), ("g", 1)] {
-            let its = take(&shares, app, 40).await;
-            assert_eq!(its.len(), share, "{app}");
-            rooms.extend(its);
+            let taken = take(&shares, app, 40).await;
+            assert_eq!(taken.len(), share, "{app}");
+            rooms.extend(taken);
         }
         assert!(take(&shares, "h", 1).await.is_empty());
         drop(rooms);
         assert_eq!(take(&shares, "a", 40).await.len(), 32, "all of it is free again");
-        assert!(shares.state().held.is_empty(), "who holds nothing is forgotten");
-        assert!(shares.state().waiting.iter().all(|one| one.admitted.is_closed()));
+        assert!(shares.state().held.is_empty(), "no application holds any");
+        assert!(shares.state().waiting.iter().all(|caller| caller.admitted.is_closed()));
     }
 
     #[tokio::test]

@@ -73,7 +73,7 @@ impl TakeOver {
     /// Frees the rows of dead owners and, if a sweep is due, those of unknown ones. Returns how many rows were freed.
     ///
     /// # Errors
-    /// The last error, after all dead owners were tried.
+    /// The error of the sweep, or the last error of an owner; the other owners were tried all the same.
     pub async fn turn(&mut self, seen: &Seen) -> Result<u64> {
         let mut freed = 0;
         // An owner that cannot be freed now must not keep the others from being freed.

@@ -1,6 +1,10 @@
-//! Works background tasks off, a step a transaction. The transaction holds the task's row, so no two processes are at the
-//! same step, and what dies leaves the task to whoever looks next. Applications take turns, and then the tasks of each:
-//! a hundred tasks of one slow another's task no more than a single one does.
+//! Works on background tasks, which queue deliveries of past messages: one step per transaction.
+//!
+//! The transaction locks the task's row, so no two processes make the same step; if a process dies, the next process
+//! that looks goes on with the task. Applications take turns, and so do the tasks of each application: a hundred tasks
+//! of one application slow another one's task no more than a single task does.
+//!
+//! Must not choose the messages of a step: the store's replay does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,26 +20,28 @@ use crate::store::entity::background_task::Model as Task;
 use crate::store::queue;
 use crate::store::{Store, Tx, background_task as task};
 
-/// How often the tasks are looked at where none is due.
+/// How often tasks are looked for if none is due.
 const POLL: Duration = Duration::from_secs(1);
 /// Rows that one step looks at.
 const STEP: usize = 250;
-/// Parked rows that an endpoint may have for a task to go on: new messages for the endpoint come after these.
+/// Parked rows that an endpoint may have after a step. If a whole step does not fit, the task waits: new messages for
+/// the endpoint come after the parked rows.
 const AHEAD: usize = 500;
-/// How long a task gives the sender to catch up: a quarter of the time in which it got no room, between these. At first
-/// so short that a fast endpoint never waits for rows, and no hundred tasks of endpoints that hang keep the database busy.
+/// How long a task waits for the sender to catch up: a quarter of the time since its last step, within these bounds.
+/// The least is so short that a fast endpoint never waits for rows; the growth keeps a hundred tasks of endpoints that
+/// hang from keeping the database busy.
 const CATCH_UP: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
-/// How long to wait where other processes are at all that is due.
+/// How long to wait if other processes are working on all tasks that are due.
 const AFTER_OTHERS: Duration = Duration::from_millis(250);
-/// Applications that one look goes through.
+/// Applications that one look goes through at most.
 const LOOK: usize = 32;
-/// How long a step that failed waits, and lets other tasks go first.
+/// How long a task waits after a failed step, so that other tasks go first.
 const AFTER_FAILURE: Duration = Duration::from_secs(10);
 
 pub(super) struct Tasks {
     store: Store,
     slots: Arc<Slots>,
-    /// The application that had the last turn.
+    /// The application that had the last turn; empty means that the next round begins.
     after: String,
 }
 
@@ -48,6 +54,7 @@ impl Tasks {
         }
     }
 
+    /// Works on tasks until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let pause = match self.step().await {
@@ -65,8 +72,8 @@ impl Tasks {
         }
     }
 
-    /// One step of the task that has waited the longest, of the application whose turn it is. Returns how long there is
-    /// nothing to do; `None` means go on at once.
+    /// Makes one step of the task that has waited longest, of the application whose turn it is. Returns how long to
+    /// wait before the next step; `None` means not at all.
     pub async fn step(&mut self) -> Result<Option<Duration>> {
         let now = self.store.clock().now();
         let Some(due_at) = task::find_next_due(&self.store, now.plus(POLL)).await? else {
@@ -102,6 +109,7 @@ impl Tasks {
         Ok(held_by_others.then_some(AFTER_OTHERS))
     }
 
+    /// Makes one step of `task` and commits `tx`, which holds the task's row.
     async fn work_on(&self, tx: Tx, mut task: Task) -> Result<()> {
         let before = task.queued;
         match queue::find_replay_target(&tx, &task).await? {
@@ -132,7 +140,7 @@ impl Tasks {
         Ok(())
     }
 
-    /// A step that fails again and again must not keep the others waiting.
+    /// Puts off a task whose step has failed: if it fails again and again, other tasks must not wait for it.
     async fn postpone(&self, id: &str) {
         let postponed = async {
             let tx = self.store.begin().await?;
@@ -145,6 +153,7 @@ impl Tasks {
     }
 }
 
+/// Marks a task as ended, with the reason if it has failed.
 fn end(task: &mut Task, status: TaskStatus, failure: Option<&str>) {
     task.status = status;
     task.failure = failure.map(str::to_owned);

@@ -50,8 +50,8 @@ pub struct ReplayFilter {
     pub event_types: Vec<String>,
     /// The state that the message must have at the endpoint.
     pub state: ReplayState,
-    /// The first status of a hundred, such as 500, in which an attempt must have been answered. 0 means there must be an
-    /// attempt without an answer, `None` means any attempt.
+    /// The first status of a hundred, such as 500: an attempt must have had an answer with one of them. 0 means an
+    /// attempt must have had no answer, `None` means any attempt.
     pub status_class: Option<i32>,
 }
 

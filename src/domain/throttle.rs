@@ -1,13 +1,13 @@
-//! Limits how often a receiver is called. A rate is given in requests per second; what is used of it is kept as a single
-//! instant ([`Bucket`]).
+//! Limits how often a receiver is called. A rate is given in requests per second; its use is kept as a single instant
+//! ([`Bucket`]).
 //!
 //! Pure: the caller gives the time and keeps the buckets.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Rates in requests a second that hold for one endpoint: its own and that of its application, each by the id of the
-/// endpoint or application that has it. Empty if neither has one.
+/// The rates that apply to an endpoint, in requests per second: its own and that of its application, each with the id
+/// of the endpoint or application that has it. Empty if neither has a rate.
 pub type Throttle = Vec<(Arc<str>, u32)>;
 
 /// The part of a rate that may be used at once, or a single request if that is more. A burst lets deliveries go out in
@@ -40,8 +40,8 @@ impl Bucket {
         self.used_until = self.used_until.max(now) + interval;
     }
 
-    /// Returns the instant at which half a burst may be sent. Earlier is not worth a look at what waits; later would lose
-    /// a part of the rate.
+    /// Returns the instant at which half a burst may be sent. Earlier is not worth a look at what waits; later would
+    /// lose a part of the rate.
     pub fn ready_at(self, interval: Duration) -> Duration {
         let burst = burst(interval);
         let whole = burst.as_nanos() / interval.as_nanos().max(1);

@@ -1,4 +1,6 @@
-//! Writes of applications. Called by api and cli.
+//! Creates, changes and deletes applications.
+//!
+//! Must not write operational applications, which hold an organization's operational endpoints: `operational` does.
 
 use super::once_more;
 use crate::error::{Error, Kind, Result};
@@ -7,11 +9,11 @@ use crate::store::entity::application::Model;
 use crate::store::idempotency::{self, Key, Reply};
 use crate::store::{Store, Tx, endpoint};
 
-/// Creates an application; with `get_if_exists` one with the same uid is answered as it is. `render` makes the reply
-/// from it and from whether it is new.
+/// Creates an application. With `get_if_exists` an existing application with the same uid is kept as it is instead.
+/// `render` makes the reply from the application and from whether it is new.
 ///
 /// # Errors
-/// `Conflict` when the uid is taken.
+/// `Conflict` if the uid is taken, or if the idempotency key came with another body before.
 pub async fn create(
     store: &Store,
     org_id: &str,
@@ -26,10 +28,11 @@ pub async fn create(
     }
 }
 
-/// The application that `named` names. Where there is none one is made of `content`, whose uid must be that name.
+/// Returns the application that `named` names by id or uid. If there is none, creates it from `content`, whose uid must
+/// be `named`.
 ///
 /// # Errors
-/// As [`get_or_insert`].
+/// Fails as [`get_or_insert`].
 pub async fn get_or_create(store: &Store, org_id: &str, named: &str, content: &Content) -> Result<Model> {
     once_more(|| try_get_or_create(store, org_id, named, content)).await
 }
@@ -41,11 +44,11 @@ async fn try_get_or_create(store: &Store, org_id: &str, named: &str, content: &C
     Ok(found)
 }
 
-/// The same inside a transaction, which a `Conflict` ends.
+/// Does the same as [`get_or_create`] within a transaction, which a `Conflict` ends.
 ///
 /// # Errors
-/// `NotFound` without `content`; `ApplicationUidMissing` and `ApplicationUidMismatch` when `content` is for another
-/// name; `Conflict` when somebody else creates it at the same time.
+/// `NotFound` if there is no such application and no `content`; `ApplicationUidMissing` or `ApplicationUidMismatch` if
+/// the uid of `content` is not `named`; `Conflict` if another transaction creates the application at the same time.
 pub(super) async fn get_or_insert(tx: &Tx, org_id: &str, named: &str, content: Option<Content>) -> Result<Model> {
     if let Some(known) = application::find(tx, org_id, named).await? {
         return Ok(known);
@@ -85,10 +88,10 @@ async fn try_create(
     Ok(reply)
 }
 
-/// Replaces the application with this id or uid, or creates one; answers whether it is new.
+/// Replaces the application with this id or uid, or creates one if there is none. Also returns whether it is new.
 ///
 /// # Errors
-/// `Conflict` when the uid is taken.
+/// `Conflict` if the uid is taken.
 pub async fn put(store: &Store, org_id: &str, id_or_uid: &str, content: Content) -> Result<(Model, bool)> {
     once_more(|| try_put(store, org_id, id_or_uid, content.clone())).await
 }
@@ -106,8 +109,10 @@ async fn try_put(store: &Store, org_id: &str, id_or_uid: &str, content: Content)
     Ok(done)
 }
 
+/// Changes the given fields of an application.
+///
 /// # Errors
-/// `NotFound`; `Conflict` when the uid is taken.
+/// `NotFound`; `Conflict` if the uid is taken.
 pub async fn patch(store: &Store, org_id: &str, id_or_uid: &str, change: Change) -> Result<Model> {
     let tx = store.begin().await?;
     let id = found(&tx, org_id, id_or_uid).await?;
@@ -116,21 +121,23 @@ pub async fn patch(store: &Store, org_id: &str, id_or_uid: &str, change: Change)
     Ok(changed)
 }
 
-/// Deletes it and its endpoints, with their secrets and headers.
+/// Deletes an application and its endpoints, including their secrets and custom headers.
 ///
 /// # Errors
 /// `NotFound`.
 pub async fn delete(store: &Store, org_id: &str, id_or_uid: &str) -> Result<()> {
     let tx = store.begin().await?;
     let id = found(&tx, org_id, id_or_uid).await?;
-    // Endpoints before their application, as outcomes lock them: otherwise the two would deadlock. An endpoint that is
-    // being created is not among those locked, but the application's row waits for it, so that it is deleted too.
+    // Locks the endpoints before their application, in the order in which settlements lock them; the reverse order
+    // would deadlock with those. An endpoint that is just being created is not among the locked rows. But its
+    // transaction holds the application's row, so that the next statement waits for it, and it is deleted too.
     endpoint::lock_all(&tx, &id).await?;
     application::delete(&tx, org_id, &id).await?;
     endpoint::delete_all(&tx, &id).await?;
     tx.commit().await
 }
 
+/// Returns the id of the application with this id or uid.
 async fn found(tx: &Tx, org_id: &str, id_or_uid: &str) -> Result<String> {
     Ok(application::get(tx, org_id, id_or_uid).await?.id)
 }

@@ -1,10 +1,13 @@
-//! Writes of attempts, apart from the settler's. Called by api.
+//! Removes the texts of answers from attempts.
+//!
+//! Must not record attempts: the settler does.
 
 use crate::error::Result;
 use crate::store::entity::application::Model as Application;
 use crate::store::{Store, attempt, message};
 
-/// Removes for good what was answered.
+/// Removes the text of a receiver's answer from an attempt for good. `message` is an id or event id, `id` the id of the
+/// attempt.
 ///
 /// # Errors
 /// `NotFound`.

@@ -1,4 +1,6 @@
-//! Starts background tasks; the dispatcher works them off. Called by api.
+//! Starts background tasks: recoveries and replays of messages at an endpoint.
+//!
+//! Must not work on them: the dispatcher does.
 
 use crate::domain::task::{ReplayFilter, TaskKind, Window};
 use crate::domain::timestamp::Timestamp;
@@ -9,23 +11,25 @@ use crate::store::entity::background_task::Model;
 use crate::store::idempotency::{self, Key, Reply};
 use crate::store::{Store, endpoint};
 
-/// Tasks of one application that have not ended.
+/// The most tasks of one application that may run at a time.
 const MOST_RUNNING: u64 = 100;
 
-/// What to queue again, from when until when.
+/// The messages to queue again, as the caller describes them.
 #[derive(Debug)]
 pub struct Wish {
     pub kind: TaskKind,
     pub since: Timestamp,
-    /// None: now.
+    /// The end of the window; `None` means now.
     pub until: Option<Timestamp>,
+    /// The filter of a bulk replay; `None` means that a replay uses the filter of the endpoint.
     pub filter: Option<ReplayFilter>,
 }
 
-/// Starts a task for the endpoint with this id or uid.
+/// Starts a task for the endpoint with this id or uid. `render` makes the reply from its row.
 ///
 /// # Errors
-/// `Invalid` names the field; `NotFound`; `LimitReached` while 100 tasks of the application run.
+/// `Invalid`, which names the field; `NotFound`; `LimitReached` while 100 tasks of the application are running;
+/// `Conflict` if the idempotency key came with another body before.
 pub async fn start(
     store: &Store,
     app: &Application,
@@ -43,7 +47,7 @@ pub async fn start(
         Window::new(wish.kind, wish.since, wish.until, tx.now).map_err(|(field, rule)| Error::invalid(field, rule))?;
     let endpoint = endpoint::get(&tx, &app.id, id_or_uid).await?;
     if background_task::count_running(&tx, &app.id).await? >= MOST_RUNNING {
-        let message = format!("{MOST_RUNNING} background tasks of this application run; wait until one has ended");
+        let message = format!("{MOST_RUNNING} background tasks of this application are running; wait until one ends");
         return Err(Error::new(Kind::LimitReached, message));
     }
     let new = NewTask {

@@ -1,15 +1,17 @@
-//! Deliveries that somebody asks for. Called by api.
+//! Queues deliveries that a caller of the API asks for.
 
 use crate::error::{Error, Kind, Result};
 use crate::store::entity::application::Model as Application;
 use crate::store::idempotency::{self, Key, Reply};
 use crate::store::{Store, endpoint, message, queue};
 
-/// Queues one attempt of a message at an endpoint, both by id or uid, whatever became of it before and whatever the endpoint
-/// wants. To a disabled endpoint nothing is sent, and this is no error.
+/// Queues a single attempt to send a message to an endpoint. `message` is an id or event id, `endpoint` an id or uid.
+/// Earlier results and the endpoint's filter do not matter. For a disabled endpoint nothing is queued, and that is no
+/// error.
 ///
 /// # Errors
-/// `NotFound`; `MissingPayload` when the message's content is gone.
+/// `NotFound`; `MissingPayload` if the message's payload is gone; `Conflict` if the idempotency key came with another
+/// body before.
 pub async fn resend(
     store: &Store,
     app: &Application,

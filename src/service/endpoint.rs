@@ -1,4 +1,7 @@
-//! Writes of endpoints. They only mark rows: what is on its way follows when it comes up. Called by api and cli.
+//! Creates, changes and deletes endpoints, and notifies the organization of it.
+//!
+//! Writes the rows of endpoints alone. Queued deliveries need no change: a delivery uses its endpoint as it is when the
+//! delivery is claimed.
 
 use std::collections::BTreeMap;
 
@@ -14,26 +17,32 @@ use crate::store::entity::endpoint::{Model, StoredHeaders, StoredSecret};
 use crate::store::idempotency::{self, Key, Reply};
 use crate::store::{Store, Tx, application, event_type};
 
-/// What can be said of an endpoint only when it is created.
+/// The parts of an endpoint that a caller can give only when it creates the endpoint; they have operations of their own
+/// later.
 #[derive(Default)]
 pub struct AtCreation {
-    /// None: a random one is made.
+    /// The signing secret; `None` means a random one is made.
     pub secret: Option<EndpointSecret>,
-    /// Own headers of its deliveries.
+    /// The custom headers of its deliveries.
     pub headers: BTreeMap<String, String>,
 }
 
-/// What a caller is held to.
+/// The limits that apply to a caller.
 #[derive(Clone, Copy)]
 pub struct Bounds<'a> {
-    /// Endpoints of one application.
+    /// The most endpoints that an application may have.
     pub most: u32,
-    /// The flags of the event types that he sees; none: he sees all.
+    /// The feature flags of the caller, which sees event types with one of them or without a flag; `None` means it sees
+    /// all.
     pub flags: Option<&'a [String]>,
 }
 
+/// Creates an endpoint. `render` makes the reply from its row.
+///
 /// # Errors
-/// `LimitReached` when the application has as many endpoints as it may, or an organization [`MOST_ENDPOINTS`] operational ones; `Conflict` when the uid is taken; `Invalid` when an event type of its filter is unknown, archived or hidden.
+/// `LimitReached` if the application has as many endpoints as it may have, or the organization has [`MOST_ENDPOINTS`]
+/// operational endpoints; `Conflict` if the uid is taken, or if the idempotency key came with another body before;
+/// `Invalid` if an event type of the filter is unknown, archived or hidden from the caller.
 pub async fn create(
     store: &Store,
     app: &Application,
@@ -54,10 +63,11 @@ pub async fn create(
     Ok(reply)
 }
 
-/// Replaces the endpoint with this id or uid, its secret and headers apart, or creates one; answers whether it is new.
+/// Replaces the endpoint with this id or uid, except its secrets and custom headers, or creates one if there is none.
+/// Also returns whether it is new.
 ///
 /// # Errors
-/// As [`create`].
+/// Fails as [`create`].
 pub async fn put(
     store: &Store,
     app: &Application,
@@ -87,8 +97,10 @@ async fn try_put(
     Ok(done)
 }
 
+/// Changes the given fields of an endpoint.
+///
 /// # Errors
-/// `NotFound`, and as [`create`].
+/// `NotFound`; `Conflict` and `Invalid` as for [`create`].
 pub async fn patch(
     store: &Store,
     app: &Application,
@@ -105,6 +117,8 @@ pub async fn patch(
     Ok(changed)
 }
 
+/// Deletes an endpoint, including its secrets and custom headers.
+///
 /// # Errors
 /// `NotFound`.
 pub async fn delete(store: &Store, app: &Application, id_or_uid: &str) -> Result<()> {
@@ -115,18 +129,18 @@ pub async fn delete(store: &Store, app: &Application, id_or_uid: &str) -> Result
     tx.commit().await
 }
 
-/// Its own headers, those that must not be shown too.
+/// Returns the custom headers of an endpoint, including those whose values must not be shown.
 ///
 /// # Errors
-/// `Internal` when they cannot be opened.
+/// `Internal` if they cannot be opened.
 pub fn headers(store: &Store, endpoint: &Model) -> Result<BTreeMap<String, String>> {
     endpoint.headers.0.open(store.keys()?, &endpoint.id)
 }
 
-/// Replaces its own headers by what `change` makes of them.
+/// Replaces the custom headers of an endpoint by the result of `change`, which gets the present headers.
 ///
 /// # Errors
-/// `NotFound`, and what `change` refuses.
+/// `NotFound`; `Internal` if the present headers cannot be opened; the error that `change` returns.
 pub async fn change_headers(
     store: &Store,
     app: &Application,
@@ -145,11 +159,14 @@ pub async fn change_headers(
     tx.commit().await
 }
 
+/// Creates an endpoint within a transaction, and notifies the organization.
 async fn insert(tx: &Tx, app: &Application, content: Content, once: AtCreation, bounds: Bounds<'_>) -> Result<Model> {
-    // Creations of one application wait for each other, so that together they keep the limit.
+    // Transactions that create endpoints of the same application wait for each other here, so that together they keep
+    // the limit.
     application::get_locked(tx, &app.org_id, &app.id).await?;
-    // Looked for first: the unique index would wait for whoever changes the endpoint that has the uid, and the trigger of that
-    // one's statement for the lock that was just taken.
+    // Looks for the uid before the insertion, which could deadlock: its unique index would wait for a transaction that
+    // changes the endpoint with this uid, while the trigger of that transaction's statement waits for the application's
+    // row, which this transaction has locked.
     if let Some(uid) = &content.uid
         && endpoint::find(tx, &app.id, uid).await?.is_some()
     {
@@ -185,7 +202,8 @@ async fn insert(tx: &Tx, app: &Application, content: Content, once: AtCreation, 
     Ok(made)
 }
 
-/// Changes `known` and tells of it. One that is enabled again, or called elsewhere, has not failed yet.
+/// Changes the endpoint `known`, and notifies the organization. An endpoint that is enabled again, or gets another URL,
+/// no longer counts as failing.
 pub(super) async fn update(tx: &Tx, app: &Application, known: &Model, mut change: Change) -> Result<Model> {
     let enabled = known.disabled && change.disabled == Some(false);
     if enabled || change.url.as_ref().is_some_and(|url| *url != known.url) {
@@ -200,6 +218,8 @@ pub(super) async fn update(tx: &Tx, app: &Application, known: &Model, mut change
     Ok(changed)
 }
 
+/// Rejects a filter with an event type that is unknown, archived, or hidden from a caller with these feature flags.
+/// Operational endpoints have event types of their own.
 async fn check_event_types(
     tx: &Tx,
     app: &Application,

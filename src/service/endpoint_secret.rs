@@ -1,4 +1,5 @@
-//! The signing secrets of endpoints: sealed at rest, several at once while one replaces another. Called by api.
+//! Reveals and rotates the signing secrets of endpoints. Secrets are sealed in the database. After a rotation the
+//! replaced secret goes on signing beside the new one until it expires.
 
 use std::time::Duration;
 
@@ -12,17 +13,18 @@ use crate::store::entity::application::Model as Application;
 use crate::store::entity::endpoint::{Model, StoredSecret};
 use crate::store::idempotency::{self, Key, Reply};
 
-/// Secrets that are replaced and still sign.
+/// The most replaced secrets of an endpoint that still sign.
 const MOST_OLD: usize = 10;
 
-/// The newest secret, as a receiver verifies with it.
+/// Returns the newest secret in the form with which a receiver verifies signatures.
 ///
 /// # Errors
-/// `Internal` when it cannot be opened.
+/// `Internal` if it cannot be opened.
 pub fn reveal(store: &Store, endpoint: &Model) -> Result<String> {
     Ok(newest(store, endpoint)?.to_wire())
 }
 
+/// Opens the newest secret of an endpoint.
 fn newest(store: &Store, endpoint: &Model) -> Result<EndpointSecret> {
     let newest = endpoint.secrets.0.first();
     let newest = newest.ok_or_else(|| Error::internal("an endpoint has no secret"))?;
@@ -34,10 +36,13 @@ fn newest(store: &Store, endpoint: &Model) -> Result<EndpointSecret> {
         .ok_or_else(|| Error::internal(format!("the secret of {} cannot be opened", endpoint.id)))
 }
 
-/// Replaces the secret by this one, or by a random one of the same kind; the old one goes on signing for `grace`.
+/// Replaces the secret of an endpoint by `secret`, or by a random secret of the same kind if that is `None`. The
+/// replaced secret goes on signing for `grace`. `render` makes the reply from the new secret, in the form that a
+/// receiver needs.
 ///
 /// # Errors
-/// `NotFound`; `LimitReached` when ten older ones still sign.
+/// `NotFound`; `LimitReached` if more than ten replaced secrets would still sign; `Internal` if no secret is given and
+/// the present secret cannot be opened; `Conflict` if the idempotency key came with another body before.
 pub async fn rotate(
     store: &Store,
     app: &Application,
@@ -56,6 +61,7 @@ pub async fn rotate(
     let sealing = tx.sealing_key().await?;
     let secret = match secret {
         Some(given) => given,
+        // Of the same kind: a receiver that verifies with a public key could not use a symmetric secret.
         None => newest(store, &known)?.generate_alike(),
     };
     let newest = StoredSecret {
@@ -73,7 +79,7 @@ pub async fn rotate(
     Ok(reply)
 }
 
-/// The new list, newest first, without what has expired.
+/// Returns the new list of secrets, newest first, without those that have expired.
 fn rotated(
     newest: StoredSecret,
     before: Vec<StoredSecret>,

@@ -1,4 +1,4 @@
-//! Writes of event types. Called by api and cli.
+//! Creates, changes, archives and removes event types.
 
 use super::once_more;
 use crate::error::Result;
@@ -7,10 +7,11 @@ use crate::store::entity::event_type::Model;
 use crate::store::event_type::{self, Change, Content, already_exists};
 use crate::store::idempotency::{self, Key, Reply};
 
-/// Creates an event type, or brings an archived one back with this content.
+/// Creates an event type. An archived event type of this name is brought back with the new content. `render` makes the
+/// reply from its row.
 ///
 /// # Errors
-/// `EventTypeExists`.
+/// `EventTypeExists`; `Conflict` if the idempotency key came with another body before.
 pub async fn create(
     store: &Store,
     org_id: &str,
@@ -35,7 +36,7 @@ pub async fn create(
     Ok(reply)
 }
 
-/// Replaces the event type of this name, or creates it; answers whether it is new.
+/// Replaces the event type of this name, or creates it if there is none. Also returns whether it is new.
 pub async fn put(store: &Store, org_id: &str, name: String, content: Content) -> Result<(Model, bool)> {
     once_more(|| try_put(store, org_id, name.clone(), content.clone())).await
 }
@@ -50,6 +51,8 @@ async fn try_put(store: &Store, org_id: &str, name: String, content: Content) ->
     Ok(done)
 }
 
+/// Changes the given fields of an event type.
+///
 /// # Errors
 /// `NotFound`.
 pub async fn patch(store: &Store, org_id: &str, name: &str, change: Change) -> Result<Model> {
@@ -59,7 +62,7 @@ pub async fn patch(store: &Store, org_id: &str, name: &str, change: Change) -> R
     Ok(changed)
 }
 
-/// Archives the event type; with `expunge` it is removed for good.
+/// Archives an event type, or removes it for good if `expunge` is set.
 ///
 /// # Errors
 /// `NotFound`.

@@ -1,5 +1,8 @@
-//! Replaces the encryption key: everything that is sealed is sealed anew, while others read and write. Many short
-//! transactions, each of which may be the last one: run again, it goes on. Called by cli.
+//! Rotates the encryption key: seals everything that is sealed in the database with the new key, while other processes
+//! read and write.
+//!
+//! The work is split into many short transactions, unlike in the other files of this folder. It may be interrupted
+//! after each of them: the next run seals the rest.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -12,47 +15,52 @@ use crate::store::queue::process;
 use crate::store::sealed::{self, Page, Place};
 use crate::store::{Store, installation};
 
-/// A page meets a deadlock or a restarted database now and then; after so many tries the command gives up.
+/// Tries of a page, which may meet a deadlock or a database that restarts. Then the command gives up.
 const TRIES: u32 = 5;
+/// The pause between two tries of a page, and between two looks at the beats of processes without the new key.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Longer than [`BEAT_IS_LATE`]: a process that stood still for so long is dead, or takes a new owner id before it leases
-/// again, which it does not get without the new key.
+/// The time without a beat after which a process counts as dead. It is longer than [`BEAT_IS_LATE`]: a process whose
+/// beat is that late takes a new owner id before it leases again, and it gets none without the new key.
 const STANDS_STILL: Duration = BEAT_IS_LATE.saturating_add(Duration::from_secs(1));
-/// Rows that are named of those that neither key opens.
+/// The most rows of a table that are named if neither key opens them.
 const NAMED: usize = 5;
 
-/// What a rotation has done.
+/// The result of a rotation.
 #[derive(Debug)]
 pub struct Rotated {
-    /// False: there was nothing to do.
+    /// Whether there was anything to do.
     pub changed: bool,
+    /// Endpoints, with their secrets and custom headers.
     pub endpoints: Tally,
+    /// Replies to idempotency keys.
     pub replies: Tally,
 }
 
-/// What was done to the rows of one table.
+/// The result of a rotation for the rows of one table.
 #[derive(Debug, Default)]
 pub struct Tally {
+    /// Rows that were sealed with the new key.
     pub resealed: u64,
-    /// Rows with something that neither key opens: that is left as it is.
+    /// Rows with a text that neither key opens; it is left as it is.
     pub unreadable: u64,
-    /// The first few of them, by both columns of their primary key.
+    /// The first few of the unreadable rows, by both columns of their primary key.
     pub named: Vec<Place>,
 }
 
-/// Seals everything with the newest key of this process that is sealed with the former one.
+/// Seals everything that is sealed with the former key of this process with its newest key.
 ///
 /// # Errors
-/// `Config` when it holds one key alone, or the same one twice, another process that lives lacks the newest, or the former
-/// one has been replaced by yet another meanwhile.
+/// `Config` if this process has only one key, or the same key twice; if another living process lacks the newest key; or
+/// if a third key has replaced the former key in the meantime.
 pub async fn rotate(store: &Store) -> Result<Rotated> {
     let keys = store.keys()?;
     let (newest, former) = match (keys.newest(), keys.former()) {
         (newest, Some(former)) if newest.check_value() != former.check_value() => (newest, former),
         _ => {
             return Err(Error::config(
-                "POSTRIDER_ENCRYPTION_KEY must hold two keys, one a line, to be rotated: the new one, and below it the present one",
+                "POSTRIDER_ENCRYPTION_KEY must hold two keys, one a line, to be rotated: the new one, and below it the \
+                 present one",
             ));
         }
     };
@@ -60,7 +68,8 @@ pub async fn rotate(store: &Store) -> Result<Rotated> {
     let dead = list_dead(store, &check).await?;
     let tx = store.begin().await?;
     let begun = installation::begin_key_rotation(&tx, newest, former).await?;
-    // Nobody starts without the new key from here on. Who did before is seen.
+    // A process that starts takes a shared lock on the row that says which key seals. Either it committed before that
+    // row changed, and the next statement sees it, or it waits for this commit and is then refused without the new key.
     refuse_others(&dead, &process::beats_without_key(&tx, &check).await?)?;
     tx.commit().await?;
     let endpoints = walk(store, Sealed::Endpoints).await?;
@@ -75,8 +84,8 @@ pub async fn rotate(store: &Store) -> Result<Rotated> {
     })
 }
 
-/// The processes without the newest key, all of which stand still, and their beats. One that lives could sign no delivery
-/// any more, and each would count as failed.
+/// Returns the processes without the newest key, with their beats. Waits until they are proven dead, and refuses the
+/// rotation if a process among them lives: it could no longer sign deliveries, and each would count as failed.
 async fn list_dead(store: &Store, check: &str) -> Result<HashMap<String, i64>> {
     let before = process::beats_without_key(store, check).await?;
     let deadline = Instant::now() + STANDS_STILL;
@@ -87,7 +96,7 @@ async fn list_dead(store: &Store, check: &str) -> Result<HashMap<String, i64>> {
     Ok(before)
 }
 
-/// Who is not among the dead, or has moved on since, lives.
+/// Refuses the rotation if a process of `now` lives: it is not among the dead, or its beat has risen since.
 fn refuse_others(dead: &HashMap<String, i64>, now: &HashMap<String, i64>) -> Result<()> {
     let lives = |(owner, beat): &(&String, &i64)| dead.get(*owner) != Some(*beat);
     match now.iter().filter(lives).count() {
@@ -99,12 +108,14 @@ fn refuse_others(dead: &HashMap<String, i64>, now: &HashMap<String, i64>) -> Res
     }
 }
 
+/// The tables that hold sealed texts.
 #[derive(Clone, Copy)]
 enum Sealed {
     Endpoints,
     Replies,
 }
 
+/// Seals all rows of a table, page by page.
 async fn walk(store: &Store, which: Sealed) -> Result<Tally> {
     let mut tally = Tally::default();
     let mut next = Some(Place::default());
@@ -119,12 +130,13 @@ async fn walk(store: &Store, which: Sealed) -> Result<Tally> {
     Ok(tally)
 }
 
+/// Seals the page of rows behind `after`. Tries again if the database fails.
 async fn page(store: &Store, which: Sealed, after: &Place) -> Result<Page> {
     let mut tries = 1;
     loop {
         match try_page(store, which, after).await {
             Err(err) if err.kind == Kind::Database && tries < TRIES => {
-                outage::note_failure(&err, "a page was not re-encrypted; it is tried again");
+                outage::note_failure(&err, "a page was not re-encrypted; trying again");
                 tries += 1;
                 store.clock().sleep(PAUSE).await;
             }
@@ -133,6 +145,7 @@ async fn page(store: &Store, which: Sealed, after: &Place) -> Result<Page> {
     }
 }
 
+/// Seals a page of rows in one transaction.
 async fn try_page(store: &Store, which: Sealed, after: &Place) -> Result<Page> {
     let tx = store.begin().await?;
     let page = match which {

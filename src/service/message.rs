@@ -1,5 +1,7 @@
-//! Messages: what can be checked without a database, then into the intake, which owns the transaction; and the end of a
-//! payload. Called by api and cli.
+//! Accepts messages and removes their payloads.
+//!
+//! Checks whatever needs no database, then hands the message to the intake, which owns the transaction. Must not decide
+//! which endpoints get a message: `domain::filter` does.
 
 use std::time::Duration;
 
@@ -15,31 +17,35 @@ use crate::store::intake::{Accepted, Intake, NewMessage};
 use crate::store::{Store, message};
 
 const MOST_CHANNELS: usize = 5;
+/// Seconds.
 const DAY: u64 = 24 * 3600;
+/// Days.
 const SHORTEST_RETENTION: i64 = 5;
+/// Days.
 const LONGEST_RETENTION: i64 = 90;
 
-/// A message as its sender wrote it, for an application by id or uid.
+/// A message as its caller gave it, before it is checked.
 #[derive(Debug)]
 pub struct Draft {
     pub org_id: String,
+    /// The application's id or uid.
     pub app: String,
     pub event_type: String,
     pub event_id: Option<String>,
     pub channels: Option<Vec<String>>,
-    /// The text of a JSON value, without spaces around it.
+    /// The text of a JSON value, without white space around it.
     pub payload: String,
-    /// Sent instead of the payload, whatever it is.
+    /// The body to send instead of the payload, in any format; `None` means the payload is sent.
     pub raw: Option<String>,
-    /// None: `application/json`.
+    /// The content type of the deliveries; `None` means `application/json`.
     pub content_type: Option<String>,
-    /// Days; none: as long as possible.
+    /// Days for which the payload is kept; `None` means the longest retention.
     pub retention_days: Option<i64>,
     pub key: Option<Key>,
 }
 
 impl Draft {
-    /// A message of a type and a payload, and nothing else.
+    /// Returns a message that has only an event type and a payload.
     pub fn new(org_id: String, app: String, event_type: String, payload: String, key: Option<Key>) -> Self {
         Self {
             org_id,
@@ -55,16 +61,16 @@ impl Draft {
         }
     }
 
-    /// The message, if it keeps all rules that need no database.
+    /// Checks all rules that need no database, and returns the message.
     ///
     /// # Errors
-    /// `Invalid` names the field; `NotFound` when no application can have that name.
+    /// `Invalid`, which names the field; `NotFound` if no application can have that id or uid.
     pub fn check(self) -> Result<Box<NewMessage>> {
-        // What no application can be called is not put before the database with the messages of others.
+        // A name that no application can have must not reach the database together with the messages of others.
         check_identifier(&self.app).map_err(|_| Error::not_found("application"))?;
         check("eventType", &self.event_type)?;
         if let Some(event_id) = &self.event_id {
-            // A message is found by its id or by this: neither may pass for the other.
+            // A message is found by its id or by its event id, so the two must be distinguishable.
             check_uid(event_id, Prefix::Message).map_err(|rule| Error::invalid("eventId", rule))?;
         }
         if !self.payload.starts_with('{') {
@@ -96,11 +102,13 @@ impl Draft {
     }
 }
 
-/// Stores a message durably, with one delivery for each endpoint that wants it. Where its application is unknown and
-/// `application` is given, that is made before: by itself, so that what is usual costs no more; made twice it is one.
+/// Stores a message durably, with a delivery for each endpoint that wants it.
+///
+/// If the application is unknown and `application` is given, creates it first, in a transaction of its own: the common
+/// case pays nothing, and creating it twice is harmless.
 ///
 /// # Errors
-/// As [`Intake::accept`] and [`application::get_or_create`].
+/// Fails as [`Intake::accept`] and [`application::get_or_create`].
 pub async fn create(
     store: &Store,
     intake: &Intake,
@@ -112,7 +120,7 @@ pub async fn create(
     };
     match intake.accept(message.clone()).await {
         Err(err) if err.kind == Kind::NotFound => {
-            // On the heap, as this is rare and its future is larger than all the rest of a request's.
+            // Boxed, because this is rare and its future is larger than all other futures of a request together.
             Box::pin(application::get_or_create(
                 store,
                 &message.org_id,
@@ -126,7 +134,7 @@ pub async fn create(
     }
 }
 
-/// Removes a message's payload for good. What is still to be sent of it ends as failed when it comes up.
+/// Removes a message's payload for good. Deliveries of it that are still queued end as failed when they come up.
 ///
 /// # Errors
 /// `NotFound`.
@@ -137,7 +145,7 @@ pub async fn expunge(store: &Store, app: &Application, id_or_event_id: &str) -> 
     tx.commit().await
 }
 
-/// A set: duplicates count once, the order is kept.
+/// Returns the channels as a set: duplicates count once, the order is kept. A list that is given must have 1 to 5.
 fn channels(given: Option<Vec<String>>) -> Result<Vec<String>> {
     let Some(given) = given else {
         return Ok(Vec::new());
@@ -161,6 +169,7 @@ fn channels(given: Option<Vec<String>>) -> Result<Vec<String>> {
     }
 }
 
+/// Returns how long a payload is kept.
 fn retention(days: Option<i64>) -> Result<Duration> {
     match days.unwrap_or(LONGEST_RETENTION) {
         days @ SHORTEST_RETENTION..=LONGEST_RETENTION => Ok(Duration::from_secs(days.unsigned_abs() * DAY)),
@@ -171,6 +180,7 @@ fn retention(days: Option<i64>) -> Result<Duration> {
     }
 }
 
+/// Checks an identifier, and names the field if the rule is broken.
 fn check(field: &str, value: &str) -> Result<()> {
     check_identifier(value).map_err(|rule| Error::invalid(field, rule))
 }

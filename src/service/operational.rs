@@ -1,5 +1,7 @@
-//! Operational webhooks: the application that holds an organization's operational endpoints, and what it is told of
-//! changes of endpoints. Called by api and by the service of endpoints.
+//! Operational webhooks: creates the application that holds an organization's operational endpoints, and notifies these
+//! endpoints of changes to other endpoints.
+//!
+//! Must not notify of attempts: the queue's settlement does.
 
 use super::once_more;
 use crate::domain::operational::{AboutEndpoint, Event, is_operational};
@@ -9,12 +11,12 @@ use crate::store::entity::endpoint::Model as Endpoint;
 use crate::store::operational::{find_application, insert_application};
 use crate::store::{Store, Tx, operational};
 
-/// The application of an organization's operational endpoints, made if there is none yet.
+/// Returns the application of an organization's operational endpoints. Creates it if there is none yet.
 pub async fn get_or_create(store: &Store, org_id: &str) -> Result<Application> {
     if let Some(known) = find_application(store, org_id).await? {
         return Ok(known);
     }
-    // If another request was first, a transaction of one's own sees what it made, also where it is not durable yet.
+    // If another request creates it at the same time, the second transaction finds it, even before it is durable.
     once_more(|| try_get_or_create(store, org_id)).await
 }
 
@@ -28,7 +30,8 @@ async fn try_get_or_create(store: &Store, org_id: &str) -> Result<Application> {
     Ok(found)
 }
 
-/// Tells the organization what happened to an endpoint of `app`, with what happened itself or not at all.
+/// Notifies the organization of an event at an endpoint of `app`, in the transaction of the event itself. Changes of
+/// operational endpoints cause no notice.
 pub(super) async fn tell(
     tx: &Tx,
     app: &Application,

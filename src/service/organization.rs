@@ -1,10 +1,10 @@
-//! Organizations, made by the operator and not by the API. Called by cli and app.
+//! Creates organizations. The operator does this; the API has no operation for it.
 
 use crate::error::{Kind, Result};
 use crate::store::entity::organization::Model;
 use crate::store::{Store, organization};
 
-/// The organization of this name, made if it is new.
+/// Returns the organization of this name. Creates it if there is none.
 pub async fn get_or_create(store: &Store, name: &str) -> Result<Model> {
     if let Some(known) = organization::find_by_name(store, name).await? {
         return Ok(known);
@@ -15,7 +15,7 @@ pub async fn get_or_create(store: &Store, name: &str) -> Result<Model> {
             tx.commit().await?;
             Ok(made)
         }
-        // Another process was first.
+        // Another process has created it in the meantime.
         Err(err) if err.kind == Kind::Conflict => {
             drop(tx);
             organization::find_by_name(store, name).await?.ok_or(err)

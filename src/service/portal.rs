@@ -1,4 +1,4 @@
-//! Tokens with which an application's own people come in, and their end. Called by api.
+//! Makes and ends the tokens with which the customer behind an application manages its endpoints.
 
 use std::time::Duration;
 
@@ -11,21 +11,25 @@ use crate::store::application::Content;
 use crate::store::idempotency::{self, Key, Reply};
 use crate::store::token::{NewToken, insert, revoke};
 
-/// What a new token is for.
+/// The rights of a new token.
 #[derive(Clone, Debug)]
 pub struct Access {
+    /// The time after which the token expires.
     pub lasts: Duration,
+    /// The feature flags whose event types the token sees, in addition to event types without a flag.
     pub feature_flags: Vec<String>,
-    /// None: everything that an application's token may do.
+    /// The capabilities to which the token is limited; `None` means everything that an application's token may do.
     pub capabilities: Option<Vec<Capability>>,
-    /// Made where the application is unknown.
+    /// The application to create if it is unknown; `None` means that an unknown application is an error.
     pub application: Option<Content>,
 }
 
-/// Makes a token for the application that `named` names; `render` makes the reply from it.
+/// Makes a token for the application that `named` names by id or uid. `render` makes the reply from the token.
 ///
 /// # Errors
-/// `NotFound`; `ApplicationUidMissing` and `ApplicationUidMismatch` for an application to be made.
+/// `NotFound` if there is no such application and none to create; `ApplicationUidMissing` or `ApplicationUidMismatch`
+/// if the uid of the application to create is not `named`; `Conflict` if the idempotency key came with another body
+/// before.
 pub async fn open(
     store: &Store,
     org_id: &str,
@@ -34,7 +38,7 @@ pub async fn open(
     key: Option<&Key>,
     render: impl Fn(&str) -> Result<Reply>,
 ) -> Result<Reply> {
-    // Another request may create the application meanwhile.
+    // Another request may create the application at the same time.
     once_more(|| try_open(store, org_id, named, access.clone(), key, &render)).await
 }
 
@@ -68,7 +72,7 @@ async fn try_open(
     Ok(reply)
 }
 
-/// Ends a token's life, as [`super::token::revoke`] does; one that has ended stays so.
+/// Revokes a token, as [`super::token::revoke`] does. Does nothing if it is revoked already.
 pub async fn close(store: &Store, token_id: &str) -> Result<()> {
     let tx = store.begin().await?;
     revoke(&tx, token_id).await?;

@@ -1,4 +1,4 @@
-//! API tokens. A token is shown once, when it is made; only its hash is stored. Called by cli and app.
+//! Makes and revokes API tokens. A token is shown once, when it is made; only its hash is stored.
 
 use crate::domain::timestamp::Timestamp;
 use crate::domain::token;
@@ -7,10 +7,11 @@ use crate::store::entity::api_token::Model;
 use crate::store::token::{NewToken, insert, revoke as revoke_row};
 use crate::store::{Store, application};
 
-/// Makes a token for an organization, or for one application of it; answers the token itself and its row.
+/// Makes a token for an organization, or for a single application of it, given by id or uid. Returns the token itself
+/// and its row. `expires_at` is the instant at which the token expires; `None` means never.
 ///
 /// # Errors
-/// `NotFound` when the organization has no such application.
+/// `NotFound` if the organization has no such application.
 pub async fn create(
     store: &Store,
     org_id: &str,
@@ -36,10 +37,10 @@ pub async fn create(
     Ok((text, row))
 }
 
-/// Ends a token's life: within 5 s no process takes it any more.
+/// Revokes a token. Within 5 s no process accepts it any more: a process remembers a token for 4 s.
 ///
 /// # Errors
-/// `NotFound` when there is no such token, or it was revoked before.
+/// `NotFound` if there is no such token, or it was revoked before.
 pub async fn revoke(store: &Store, id: &str) -> Result<()> {
     let tx = store.begin().await?;
     if !revoke_row(&tx, id).await? {

@@ -1,4 +1,5 @@
-//! What counts as an answer: once its head is there, the status decides, whatever the rest of it is like.
+//! Answers of receivers: once the head has arrived its status decides, however the rest of the answer looks. Also the
+//! exact bytes of the request that a receiver gets.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +8,8 @@ use tokio::net::TcpListener;
 
 use crate::harness::{Answer, DEADLINE, RawReceiver, Receiver, Rig, SECRET, START, TestDatabase, Then, rows, within};
 
-/// Sends one message to receivers that answer like this. Returns status and text of the attempt at each, in their order.
+/// Sends one message to an endpoint for each of `answers`. Returns the status and the text of each endpoint's attempt,
+/// in the same order.
 async fn answers_of<const COUNT: usize>(
     db: &TestDatabase,
     answers: [(Vec<u8>, Then); COUNT],
@@ -27,16 +29,16 @@ async fn answers_of<const COUNT: usize>(
     (rig, all)
 }
 
-/// Status and text of each endpoint's one attempt.
+/// Returns the status and the text of each endpoint's single attempt, by endpoint id.
 async fn attempts(rig: &Rig) -> BTreeMap<String, (i32, String)> {
     let sql = "select endpoint_id, response_status, response from attempt";
     let found = rows(&rig.db, sql).await;
     let column = |row: &sea_orm::QueryResult, name: &str| row.try_get::<String>("", name).unwrap();
-    let one = |row: &sea_orm::QueryResult| {
+    let attempt = |row: &sea_orm::QueryResult| {
         let status: i32 = row.try_get("", "response_status").unwrap();
         (column(row, "endpoint_id"), (status, column(row, "response")))
     };
-    found.iter().map(one).collect()
+    found.iter().map(attempt).collect()
 }
 
 both!(the_status_counts_whatever_becomes_of_the_body, async |db| {
@@ -210,7 +212,8 @@ both!(a_retry_after_in_a_head_that_cannot_be_read_counts, async |db| {
     assert_eq!(rig.step().await.sent, 1);
 });
 
-/// Answers each connection when a request has begun, and closes it: the system resets what comes of the rest.
+/// Starts a receiver that answers each connection after the first byte of the request and closes it. The system then
+/// resets the connection while the client still sends.
 async fn hasty(answer: &'static [u8]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());

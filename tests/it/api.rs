@@ -1,5 +1,5 @@
-//! The API as a caller meets it, for the tests of its resources: the whole endpoint with every layer, without a socket.
-//! Must not: test anything itself.
+//! The API as a caller sees it, for the tests of its resources: the whole poem endpoint with every layer, without a
+//! socket unless a test asks for one. Must not: test anything itself.
 
 use poem::endpoint::BoxEndpoint;
 use poem::http::{HeaderMap, Method, StatusCode};
@@ -30,13 +30,13 @@ pub const ADMIN: &str = "an admin token of any text, ä too";
 pub struct Api {
     pub rig: Rig,
     pub org_id: String,
-    /// Of the organization.
+    /// A token of the organization.
     pub token: String,
     pub probes: Arc<Probes>,
     endpoint: Arc<BoxEndpoint<'static, Response>>,
 }
 
-/// A page of the documentation.
+/// The response to a request for a page or another file beside the API.
 pub struct Page {
     pub status: u16,
     headers: HeaderMap,
@@ -44,9 +44,9 @@ pub struct Page {
 }
 
 impl Page {
-    /// Empty where there is none.
+    /// Returns the value of a header; an empty text if it is missing.
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |it| it.to_str().unwrap())
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
     pub fn text(&self) -> String {
@@ -54,7 +54,7 @@ impl Page {
     }
 }
 
-/// An answer; every answer with a body is JSON, or the test fails.
+/// A response of the API. A test fails if a response has a body that is not JSON.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
@@ -104,23 +104,23 @@ impl Api {
         }
     }
 
-    /// What is left when nobody calls the API any more.
+    /// Gives up the API and returns its rig.
     pub fn into_rig(self) -> Rig {
         self.rig
     }
 
-    /// A token of another organization.
+    /// Creates another organization and returns a token of it.
     pub async fn stranger(&self) -> String {
         self.organization("strangers").await.1
     }
 
-    /// From now on as this organization.
+    /// Makes all later calls as the organization `name`.
     pub async fn acting_for(mut self, name: &str) -> Self {
         (self.org_id, self.token) = self.organization(name).await;
         self
     }
 
-    /// An organization's id, and a token of it.
+    /// Creates an organization if it does not exist. Returns its id and a new token.
     async fn organization(&self, name: &str) -> (String, String) {
         let store = &self.rig.store;
         let organization = service::organization::get_or_create(store, name).await.unwrap();
@@ -130,7 +130,7 @@ impl Api {
         (organization.id, token)
     }
 
-    /// A token of one application.
+    /// Creates a token of one application.
     pub async fn token_of(&self, app: &str) -> String {
         service::token::create(&self.rig.store, &self.org_id, Some(app), None)
             .await
@@ -164,13 +164,13 @@ impl Api {
         self.call(&self.token, "PATCH", path, &[], &body.to_string()).await
     }
 
-    /// A POST with an idempotency key.
+    /// Sends a POST with an idempotency key.
     pub async fn post_once(&self, path: &str, key: &str, body: Value) -> Answer {
         let headers = [("idempotency-key", key)];
         self.call(&self.token, "POST", path, &headers, &body.to_string()).await
     }
 
-    /// Any request, with this token; the path is what comes after /api/v1.
+    /// Sends a request with this token. The path is what follows `/api/v1`.
     pub async fn call(&self, token: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let mut request = Request::builder()
             .method(Method::from_bytes(method.as_bytes()).unwrap())
@@ -182,7 +182,7 @@ impl Api {
         self.send(request.body(body.to_owned())).await
     }
 
-    /// The beginning of a request with the token.
+    /// Begins a request with the organization's token.
     pub fn request(&self, method: &str, path: &str) -> poem::RequestBuilder {
         Request::builder()
             .method(Method::from_bytes(method.as_bytes()).unwrap())
@@ -190,7 +190,7 @@ impl Api {
             .header("authorization", format!("Bearer {}", self.token))
     }
 
-    /// A page, or another file that is no part of the API.
+    /// Requests a page or another file that is not part of the API.
     pub async fn fetch(&self, path: &str, headers: &[(&str, &str)]) -> Page {
         let request = headers
             .iter()
@@ -205,23 +205,24 @@ impl Api {
         }
     }
 
-    /// Serves on a loopback port.
+    /// Serves the API on a loopback port.
     pub async fn listen(&self) -> SocketAddr {
         self.listen_within(LIMITS).await
     }
 
-    /// The same, for one connection after the other: whoever is answered knows that the server has done with all before.
+    /// As [`Api::listen`], but for one connection at a time: a client that gets a response knows that the server has
+    /// finished all earlier connections.
     pub async fn listen_to_one(&self) -> SocketAddr {
         let connections = 1;
         self.listen_within(Limits { connections, ..LIMITS }).await
     }
 
-    /// As [`Api::listen`], with this patience for a response to be read.
+    /// As [`Api::listen`], with this deadline for a client to read a response.
     pub async fn listen_to_readers(&self, response: Duration) -> SocketAddr {
         self.listen_within(Limits { response, ..LIMITS }).await
     }
 
-    /// As [`Api::listen`], with this patience for a request to arrive.
+    /// As [`Api::listen`], with this deadline for a request to arrive.
     pub async fn listen_with(&self, request: Duration) -> SocketAddr {
         self.listen_within(Limits { request, ..LIMITS }).await
     }
@@ -230,7 +231,7 @@ impl Api {
         listen(limits, self.endpoint.clone()).await
     }
 
-    /// Any request at all.
+    /// Sends a request as it is, without adding a token.
     pub async fn send(&self, request: Request) -> Answer {
         let response = self.endpoint.get_response(request).await;
         let (parts, body) = response.into_parts();
@@ -238,7 +239,7 @@ impl Api {
         let is_json = parts
             .headers
             .get("content-type")
-            .is_some_and(|it| it == "application/json");
+            .is_some_and(|value| value == "application/json");
         assert!(text.is_empty() || is_json, "{:?}: {text}", parts.headers);
         let json = if text.is_empty() {
             Value::Null
@@ -253,13 +254,13 @@ impl Api {
         }
     }
 
-    /// A new application's id.
+    /// Creates an application and returns its id.
     pub async fn application(&self, name: &str) -> String {
         let made = self.post("/app", serde_json::json!({ "name": name })).await;
         made.expect(201)["id"].as_str().unwrap().to_owned()
     }
 
-    /// Every row of a list, by walking through its pages.
+    /// Returns all rows of a list, read page by page.
     pub async fn walk(&self, path: &str, limit: usize) -> Vec<Value> {
         let separator = if path.contains('?') { '&' } else { '?' };
         let mut all = Vec::new();
@@ -276,7 +277,7 @@ impl Api {
     }
 }
 
-/// Serves an endpoint on a loopback port within these limits.
+/// Serves a poem endpoint on a loopback port with these limits.
 pub async fn listen(limits: Limits, endpoint: impl Endpoint<Output = Response> + 'static) -> SocketAddr {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
@@ -291,14 +292,14 @@ pub async fn listen(limits: Limits, endpoint: impl Endpoint<Output = Response> +
 }
 
 impl Answer {
-    /// The body, once the status is this one.
+    /// Asserts the status and returns the body.
     #[track_caller]
     pub fn expect(&self, status: u16) -> &Value {
         assert_eq!(self.status.as_u16(), status, "{}", self.text);
         &self.json
     }
 
-    /// A text of the body.
+    /// Returns a text field of the body.
     #[track_caller]
     pub fn field(&self, name: &str) -> String {
         self.json[name]
@@ -307,15 +308,18 @@ impl Answer {
             .to_owned()
     }
 
-    /// The body is an error with this status and code.
+    /// Asserts that the response is an error with this status and code.
     #[track_caller]
     pub fn refused(&self, status: u16, code: &str) {
         let body = self.expect(status);
         assert_eq!(body["code"], code, "{body}");
-        assert!(body["detail"].as_str().is_some_and(|it| !it.is_empty()), "{body}");
+        assert!(
+            body["detail"].as_str().is_some_and(|detail| !detail.is_empty()),
+            "{body}"
+        );
     }
 
-    /// The body is a 422 that names this place, such as `body.name`.
+    /// Asserts that the response is a 422 whose first rule names this place, such as `body.name`.
     #[track_caller]
     pub fn breaks_rule_at(&self, place: &str) {
         let body = self.expect(422);
@@ -325,12 +329,14 @@ impl Answer {
             .as_array()
             .unwrap()
             .iter()
-            .map(|it| it.as_str().unwrap())
+            .map(|part| part.as_str().unwrap())
             .collect();
         assert_eq!(loc.join("."), place, "{body}");
-        assert!(rule["msg"].as_str().is_some_and(|it| !it.is_empty()), "{body}");
+        assert!(rule["msg"].as_str().is_some_and(|text| !text.is_empty()), "{body}");
         assert!(
-            rule["type"].as_str().is_some_and(|it| it.starts_with("value_error")),
+            rule["type"]
+                .as_str()
+                .is_some_and(|kind| kind.starts_with("value_error")),
             "{body}"
         );
     }

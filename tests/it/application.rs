@@ -1,4 +1,4 @@
-//! Applications through the API.
+//! Applications through the API: create, read, replace, change, delete, list; idempotency keys.
 
 use serde_json::{Value, json};
 
@@ -154,9 +154,9 @@ both!(applications_are_listed_in_pages_both_ways, async |db| {
     assert_eq!(
         (&back["data"][0]["id"], &back["data"][1]["id"]),
         (&ids[0], &ids[1]),
-        "in normal order"
+        "a page before an iterator has the list's order"
     );
-    assert_eq!(back["done"], true, "nothing before it");
+    assert_eq!(back["done"], true, "there is nothing before this page");
 });
 
 both!(get_if_exists_at_once_creates_one, async |db| {
@@ -164,9 +164,9 @@ both!(get_if_exists_at_once_creates_one, async |db| {
     let body = json!({"name": "a", "uid": "x"});
     let requests = (0..8).map(|_| api.post("/app?get_if_exists=true", body.clone()));
     let answers = futures_util::future::join_all(requests).await;
-    let ids: Vec<_> = answers.iter().map(|it| it.field("id")).collect();
+    let ids: Vec<_> = answers.iter().map(|answer| answer.field("id")).collect();
     assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
-    let mut statuses: Vec<_> = answers.iter().map(|it| it.status.as_u16()).collect();
+    let mut statuses: Vec<_> = answers.iter().map(|answer| answer.status.as_u16()).collect();
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 200, 200, 200, 200, 200, 200, 201]);
 });

@@ -1,14 +1,15 @@
-//! Holds the sources to what ARCHITECTURE.md says: who may import whom, and which files may be long.
+//! Checks the sources against ARCHITECTURE.md: the table of imports and the list of long files. Also checks that each
+//! file begins with a header.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 const LONGEST: usize = 400;
-/// Importable by all.
+/// The modules that every module may import.
 const SHARED: [&str; 6] = ["error", "clock", "config", "crash_point", "loops", "telemetry"];
-/// What a column of the table also stands for.
+/// Crates that a column of another name covers.
 const STANDS_FOR: [(&str, &str); 3] = [("sqlx", "sea_orm"), ("migration", "sea_orm"), ("poem_openapi", "poem")];
-/// What "derive only" allows: derives, and the traits and attributes that they need.
+/// The imports that "derive only" allows: derives, and the traits and attributes that they need.
 const DERIVES: [&str; 10] = [
     "ActiveEnum",
     "DeriveActiveEnum",
@@ -41,7 +42,7 @@ fn the_sources_import_only_what_the_table_allows() {
                 .find(|(name, _)| *name == import.from)
                 .map_or(import.from.as_str(), |(_, column)| column);
             let own = column == module || SHARED.contains(&column);
-            // Neither a module nor a crate of the table: `super` from an inline module.
+            // Not a module and not a crate of the table, for example `super` in an inline module.
             let unknown = !allowed.contains_key(column) && !table.contains_key(column);
             if own || unknown {
                 continue;
@@ -118,9 +119,12 @@ fn files_of_more_than_400_lines_are_listed_with_a_reason() {
     let named: BTreeSet<String> = listed.keys().cloned().collect();
     assert_eq!(
         long, named,
-        "files over {LONGEST} lines, and those that ARCHITECTURE.md lists"
+        "left: files over {LONGEST} lines, right: the files that ARCHITECTURE.md lists"
     );
-    assert!(listed.values().all(|reason| reason.len() > 10), "each has a reason");
+    assert!(
+        listed.values().all(|reason| reason.len() > 10),
+        "each listed file has a reason"
+    );
 }
 
 #[test]
@@ -135,14 +139,14 @@ fn every_file_says_what_it_is_responsible_for() {
 }
 
 struct Source {
-    /// From the repository's root.
+    /// The path, relative to the repository's root.
     path: PathBuf,
     text: String,
 }
 
 struct Import {
     line: usize,
-    /// A module of ours or a crate.
+    /// A top-level module of this crate, or another crate.
     from: String,
     /// The rest of the path, as far as it is written there.
     what: String,
@@ -165,7 +169,7 @@ fn architecture() -> String {
     std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md can be read")
 }
 
-/// Module -> column -> cell.
+/// Returns the table of imports: module -> column -> cell.
 fn import_table() -> BTreeMap<String, BTreeMap<String, String>> {
     let text = architecture();
     let section = text
@@ -204,7 +208,7 @@ fn table_of(section: &str) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// Without the head.
+/// Returns the rows of a table without its heading.
 fn rows_of(section: &str) -> Vec<Vec<String>> {
     table_of(section).into_iter().skip(1).collect()
 }
@@ -222,7 +226,10 @@ fn sources() -> Vec<Source> {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = std::fs::read_to_string(&path).expect("a source can be read");
-                let path = path.strip_prefix(root()).expect("it is under the root").to_owned();
+                let path = path
+                    .strip_prefix(root())
+                    .expect("a source is below the root")
+                    .to_owned();
                 found.push(Source { path, text });
             }
         }
@@ -232,7 +239,7 @@ fn sources() -> Vec<Source> {
     found
 }
 
-/// The top-level module of a file, none for main.rs and lib.rs.
+/// Returns the top-level module of a file; `None` for main.rs and lib.rs.
 fn module_of(path: &Path) -> Option<String> {
     let inside = path.strip_prefix(root()).unwrap_or(path).strip_prefix("src").ok()?;
     let first = inside.iter().next()?.to_str()?;
@@ -240,7 +247,7 @@ fn module_of(path: &Path) -> Option<String> {
     (!["main", "lib"].contains(&name)).then(|| name.to_owned())
 }
 
-/// Every path in the code that begins at the crate's root or in a crate of the table, groups unfolded.
+/// Returns every path in the code that begins at the crate's root or in a crate of the table, with groups unfolded.
 fn imports(file: &Source) -> Vec<Import> {
     let code = without_comments(&file.text);
     let mut found = Vec::new();
@@ -269,7 +276,7 @@ fn imports(file: &Source) -> Vec<Import> {
     found
 }
 
-/// How many `super` lead from a file to the crate's root.
+/// Returns how many `super` lead from a file to the crate's root.
 fn depth_of(path: &Path) -> usize {
     let in_folder = path.file_stem().is_some_and(|stem| stem == "mod");
     path.iter().count() - 1 - usize::from(in_folder)
@@ -282,7 +289,7 @@ fn without_comments(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The paths that follow `start`, with the line they stand in.
+/// Returns the paths that follow `start`, each with its line number.
 fn paths_after(code: &str, start: &str) -> Vec<(usize, Vec<String>)> {
     let mut found = Vec::new();
     for (at, _) in code.match_indices(start) {
@@ -298,7 +305,7 @@ fn paths_after(code: &str, start: &str) -> Vec<(usize, Vec<String>)> {
     found
 }
 
-/// Reads one path, or one `{group}` of paths, and answers what stands behind it.
+/// Reads one path, or one `{group}` of paths, and returns the text behind it.
 fn unfold<'a>(text: &'a str, prefix: &str, into: &mut Vec<String>) -> &'a str {
     let text = text.trim_start();
     if let Some(mut rest) = text.strip_prefix('{') {

@@ -1,4 +1,4 @@
-//! Attempts through the API: what was tried, by message and by endpoint.
+//! Attempts through the API: reading one, and listing them by message and by endpoint.
 
 use serde_json::{Value, json};
 
@@ -8,14 +8,14 @@ use crate::harness::{self, Receiver};
 struct Sent {
     api: Api,
     app: String,
-    /// The uids are `good` and `bad`; bad answers 500 and then 404.
+    /// The ids of the endpoints with the uids `good` and `bad`. `bad` answers 500 and then 404.
     good: String,
     bad: String,
     message: String,
     receivers: [Receiver; 2],
 }
 
-/// One message, of type `a` on channel `c`, tried once at `good` and twice at `bad`.
+/// Sends one message of type `a` on channel `c`: one attempt at `good`, two at `bad`.
 async fn sent(db: &harness::TestDatabase) -> Sent {
     let mut api = Api::on(db).await;
     let receivers = [Receiver::start().await, Receiver::start().await];
@@ -81,11 +81,11 @@ both!(an_attempt_tells_what_was_tried_and_answered, async |db| {
     assert!(failed.expect(200)["data"][0]["nextAttempt"].as_str().unwrap() > attempt["timestamp"].as_str().unwrap());
     let id = attempt["id"].as_str().unwrap();
     for message in [sent.message.as_str(), "m"] {
-        let one = sent
+        let read = sent
             .api
             .get(&format!("/app/{}/msg/{message}/attempt/{id}", sent.app))
             .await;
-        assert_eq!(one.expect(200), attempt);
+        assert_eq!(read.expect(200), attempt);
     }
     sent.api
         .get(&format!("/app/{}/msg/m/attempt/atmpt_none", sent.app))
@@ -123,9 +123,12 @@ both!(attempts_are_listed_newest_first_and_filtered, async |db| {
         (format!("{by_endpoint}?before=2026-01-01T00:00:01Z"), "500"),
     ] {
         let list = sent.api.walk(&path, 1).await;
-        let mut codes: Vec<_> = list.iter().map(|it| it["responseStatusCode"].to_string()).collect();
+        let mut codes: Vec<_> = list
+            .iter()
+            .map(|attempt| attempt["responseStatusCode"].to_string())
+            .collect();
         if path == by_message || path.contains("channel=c&event_types=a,b") {
-            // The two first attempts were made at the same instant.
+            // The two first attempts have the same instant, so their order is not defined.
             codes[1..].sort_by(|a, b| b.cmp(a));
         }
         assert_eq!(codes.join(" "), expected, "{path}");
@@ -136,14 +139,14 @@ both!(attempts_are_listed_newest_first_and_filtered, async |db| {
     }
 });
 
-both!(attempts_at_an_endpoint_that_is_none_are_not_found, async |db| {
+both!(attempts_at_an_unknown_endpoint_are_not_found, async |db| {
     let sent = sent(db).await;
     let Sent { api, app, .. } = &sent;
     let other = api.application("other").await;
     let endpoint = json!({"url": "http://127.0.0.1:1/", "uid": "elsewhere"});
     let elsewhere = api.post(&format!("/app/{other}/endpoint"), endpoint).await.field("id");
-    for none in ["none", "ep_none", "%00", "", "elsewhere", &elsewhere] {
-        let path = format!("/app/{app}/attempt/msg/m?endpoint_id={none}");
+    for unknown in ["none", "ep_none", "%00", "", "elsewhere", &elsewhere] {
+        let path = format!("/app/{app}/attempt/msg/m?endpoint_id={unknown}");
         api.get(&path).await.refused(404, "not_found");
     }
     api.get(&format!("/app/{app}/msg/m/endpoint/none/attempt"))

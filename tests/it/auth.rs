@@ -1,4 +1,5 @@
-//! Who may do what: no token, wrong tokens, an organization's, an application's, the admin token.
+//! Access by token: without a token, with a wrong one, with tokens of an organization, of an application, and of the
+//! admin.
 
 use poem::Request;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! Background tasks: how they are shown, and how they are worked off beside everything else.
+//! Background tasks: their list in the API, and their work beside all other work.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::harness::{Receiver, Rig, START, Shape, TestDatabase};
 
 const BEFORE: Timestamp = Timestamp(START.0 - 3_600_000_000);
 
-/// `count` messages of `app` that failed at `endpoint` before the test began, each twice.
+/// Inserts `count` messages of `app` that failed at `endpoint` a minute before the test began, with two attempts each.
 async fn failed(rig: &Rig, app: &str, endpoint: &str, count: i64) {
     let ids = |prefix: postrider::domain::id::Prefix| {
         let first = prefix.first_id_at(Timestamp(START.0 - 60_000_000));
@@ -49,7 +49,7 @@ async fn failed(rig: &Rig, app: &str, endpoint: &str, count: i64) {
     }
 }
 
-/// A recover of everything that failed at the endpoint.
+/// Inserts a recover of all messages that failed at the endpoint in the last hour, and returns its id.
 async fn recover(rig: &Rig, app: &str, endpoint: &str) -> String {
     let tx = rig.store.begin().await.unwrap();
     let window = Window {
@@ -69,7 +69,7 @@ async fn recover(rig: &Rig, app: &str, endpoint: &str) -> String {
     task.id
 }
 
-/// Steps, and lets time pass, until no task is left.
+/// Steps the rig and advances its clock until no task is running.
 async fn end(rig: &mut Rig) {
     for _ in 0..1_000 {
         rig.drain().await;
@@ -81,17 +81,17 @@ async fn end(rig: &mut Rig) {
     panic!("the tasks do not end");
 }
 
-/// How many messages have arrived, once it is sure that none did twice.
+/// Returns how many messages have arrived. Asserts that none has arrived twice.
 fn arrived_once(receiver: &Receiver) -> usize {
     let mut ids: Vec<_> = receiver
         .arrivals()
         .iter()
-        .map(|one| one.message_id().to_owned())
+        .map(|arrival| arrival.message_id().to_owned())
         .collect();
     ids.sort();
     let all = ids.len();
     ids.dedup();
-    assert_eq!(ids.len(), all, "none arrives twice");
+    assert_eq!(ids.len(), all, "no message arrives twice");
     all
 }
 
@@ -145,31 +145,34 @@ both!(
 postgres_only!(
     two_processes_that_work_on_one_task_queue_each_message_once,
     async |db| {
-        let (mut one, receiver, app, endpoint) = rig_with_failures(db, Shape::default(), 1_000).await;
-        let mut two = Rig::shaped(
+        let (mut first, receiver, app, endpoint) = rig_with_failures(db, Shape::default(), 1_000).await;
+        let mut second = Rig::shaped(
             db,
             Shape {
-                clock: one.clock.clone(),
+                clock: first.clock.clone(),
                 ..Shape::default()
             },
         )
         .await;
-        recover(&one, &app, &endpoint).await;
-        while one.count("background_task where status = 0").await > 0 {
-            let (first, second) = tokio::join!(one.step(), two.step());
-            if !first.worked && !second.worked && first.sent + second.sent == 0 {
-                one.advance(1);
+        recover(&first, &app, &endpoint).await;
+        while first.count("background_task where status = 0").await > 0 {
+            let (first_step, second_step) = tokio::join!(first.step(), second.step());
+            if !first_step.worked && !second_step.worked && first_step.sent + second_step.sent == 0 {
+                first.advance(1);
             }
         }
-        tokio::join!(one.drain(), two.drain());
-        one.drain().await;
+        tokio::join!(first.drain(), second.drain());
+        first.drain().await;
         assert_eq!(arrived_once(&receiver), 1_000);
-        assert_eq!(one.count("background_task where status = 1 and queued = 1000").await, 1);
+        assert_eq!(
+            first.count("background_task where status = 1 and queued = 1000").await,
+            1
+        );
     }
 );
 
 both!(
-    a_task_runs_ahead_of_the_sender_by_500_messages_at_most_and_holds_up_nobody,
+    a_task_runs_ahead_of_the_sender_by_500_messages_at_most_and_delays_no_other_delivery,
     async |db| {
         let shape = Shape {
             caps: Caps {
@@ -187,7 +190,11 @@ both!(
             rig.accept(&other, "{}").await;
             rig.step().await;
             rig.advance(1);
-            assert_eq!(quick.count(), turn, "a first attempt is made at once");
+            assert_eq!(
+                quick.count(),
+                turn,
+                "a first attempt of another application is made at once"
+            );
             assert!(rig.count("delivery").await <= 500);
         }
         assert!(rig.count("delivery").await > 200);
@@ -205,7 +212,7 @@ both!(tasks_take_turns, async |db| {
     assert_eq!(
         rig.count("background_task where status = 1").await,
         1,
-        "the second is empty"
+        "the second task is empty and has ended"
     );
 });
 
@@ -263,15 +270,15 @@ both!(
     }
 );
 
-/// Five tasks, of which the newest still runs.
+/// Creates five tasks; the newest still runs. Returns the application and the tasks' ids, oldest first.
 async fn five_tasks(api: &mut Api) -> (String, Vec<String>) {
     let app = api.application("app").await;
     let endpoint = json!({"url": "http://127.0.0.1:9/", "uid": "e"});
     api.post(&format!("/app/{app}/endpoint"), endpoint).await.expect(201);
     let mut ids = Vec::new();
-    for what in ["recover", "replay-missing", "bulk-replay", "recover", "recover"] {
+    for kind in ["recover", "replay-missing", "bulk-replay", "recover", "recover"] {
         let body = json!({"since": BEFORE.to_rfc3339()});
-        let task = api.post(&format!("/app/{app}/endpoint/e/{what}"), body).await;
+        let task = api.post(&format!("/app/{app}/endpoint/e/{kind}"), body).await;
         task.expect(202);
         if ids.len() < 4 {
             api.rig.drain().await;
@@ -317,14 +324,14 @@ both!(
 both!(background_tasks_are_shown_to_their_organization_alone, async |db| {
     let mut api = Api::on(db).await;
     let (app, ids) = five_tasks(&mut api).await;
-    let one = format!("/background-task/{}", ids[0]);
+    let path = format!("/background-task/{}", ids[0]);
     let (stranger, of_app) = (api.stranger().await, api.token_of(&app).await);
-    api.call(&stranger, "GET", &one, &[], "")
+    api.call(&stranger, "GET", &path, &[], "")
         .await
         .refused(404, "not_found");
     let list = api.call(&stranger, "GET", "/background-task", &[], "").await;
     assert_eq!(list.expect(200)["data"], json!([]));
-    for path in ["/background-task", &one] {
+    for path in ["/background-task", &path] {
         api.call(&of_app, "GET", path, &[], "")
             .await
             .refused(403, "insufficient access");
@@ -345,7 +352,7 @@ both!(tasks_that_have_ended_are_kept_for_90_days, async |db| {
         let before = START.plus(day * days).minus(day * 90);
         background_task::prune(&tx, before, 500).await.unwrap();
         tx.commit().await.unwrap();
-        assert_eq!(api.rig.count("background_task").await, kept, "what runs is kept");
+        assert_eq!(api.rig.count("background_task").await, kept, "a running task is kept");
     }
 });
 
@@ -375,19 +382,19 @@ both!(
     }
 );
 
-both!(a_task_without_room_asks_more_and_more_seldom, async |db| {
+both!(a_task_without_room_checks_less_and_less_often, async |db| {
     let (mut rig, _receiver, app, endpoint) = rig_with_failures(db, Shape::default(), 1_000).await;
     crate::fairness::backlog(&rig, &app, &endpoint, 600, 0).await;
     rig.sql("update delivery set due_at = null", []).await;
     rig.sql("update endpoint set throttle_rate = 1", []).await;
     recover(&rig, &app, &endpoint).await;
-    let mut asked = 0;
+    let mut checks = 0;
     for _ in 0..60 {
         let now = rig.clock.now().0;
-        asked += rig.count(&format!("background_task where due_at <= {now}")).await;
+        checks += rig.count(&format!("background_task where due_at <= {now}")).await;
         rig.step().await;
         rig.advance(1);
     }
     assert_eq!(rig.count("background_task where status = 0 and queued = 0").await, 1);
-    assert!((5..=25).contains(&asked), "{asked} times in a minute");
+    assert!((5..=25).contains(&checks), "{checks} checks in a minute");
 });

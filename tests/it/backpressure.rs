@@ -1,4 +1,5 @@
-//! What is sent and not yet settled: how much of it a process holds, whom it slows, and that nothing of it is sent twice.
+//! Outcomes that are not yet stored: how many of them a process keeps, which deliveries they stop, and that none of
+//! these messages is sent twice.
 
 use std::time::Duration;
 
@@ -11,18 +12,18 @@ use crate::harness::{Answer, DEADLINE, Gate, Receiver, Rig, START, Shape, TestDa
 use crate::intake::{lock, wait_for_blocked};
 use crate::metrics::{page, value};
 
-/// More than a process may have sent and not settled.
+/// More messages than one application may have sent and not settled.
 const MANY: usize = 3_500;
-/// Of one application, half of the 4,096 of a process.
+/// An application's share: half of the 4,096 outcomes that a process may keep.
 const SHARE: usize = 2_048;
 const CAPS: Caps = Caps {
     process: 512,
     endpoint: 512,
 };
-/// With what was in flight when its share was reached.
+/// The share, and the attempts that were in flight when it was reached.
 const SENT_AT_MOST: usize = SHARE + CAPS.process;
 
-/// It runs in real time: it looks for what it may claim once a second.
+/// Returns a rig in real time: the claimer looks for due rows once a second.
 async fn running_alone(db: &TestDatabase) -> Rig {
     let shape = Shape {
         clock: Clock::system(),
@@ -32,7 +33,7 @@ async fn running_alone(db: &TestDatabase) -> Rig {
     Rig::shaped(db, shape).await
 }
 
-/// Accepts so many messages, some at a time.
+/// Accepts `count` messages, up to 256 at once.
 async fn accept_many(rig: &Rig, app: &str, count: usize) {
     stream::iter(0..count)
         .map(|_| rig.accept(app, "{}"))
@@ -41,7 +42,7 @@ async fn accept_many(rig: &Rig, app: &str, count: usize) {
         .await;
 }
 
-/// The database refuses to write attempts of the application with this error, whenever it is tried, and counts the tries.
+/// Makes the database refuse attempts of the application with this error code. A sequence counts the tries.
 async fn refuse_attempts(rig: &Rig, app: &str, code: &str) {
     rig.sql("create sequence tries", []).await;
     let function = format!(
@@ -77,7 +78,7 @@ async fn everything_is_settled(rig: &Rig, messages: usize) {
     assert_eq!(rig.count("delivery_result where state = 0").await, messages as i64);
 }
 
-/// Waits until the process has looked for something to claim again, and not only once.
+/// Waits until the process has looked for due rows at least once more.
 async fn some_polls(rig: &Rig) {
     let beat = async || rig.count("generate_series(1, (select max(beat) from process))").await;
     let before = beat().await;
@@ -98,7 +99,9 @@ postgres_only!(
         let running = rig.run();
         accept_many(&rig, &app, MANY).await;
         receiver
-            .wait_until("senders use what they have", |arrivals| arrivals.len() >= SHARE)
+            .wait_until("senders use the application's share", |arrivals| {
+                arrivals.len() >= SHARE
+            })
             .await;
         some_polls(&rig).await;
         within(DEADLINE, "nothing is in flight", async || {
@@ -128,7 +131,9 @@ postgres_only!(
         let running = rig.run();
         accept_many(&rig, &app, 1_900).await;
         receiver
-            .wait_until("senders use what they have", |arrivals| arrivals.len() >= 1_100)
+            .wait_until("senders use the application's share", |arrivals| {
+                arrivals.len() >= 1_100
+            })
             .await;
         some_polls(&rig).await;
         within(DEADLINE, "nothing is in flight", async || {
@@ -144,7 +149,7 @@ postgres_only!(
     }
 );
 
-// As where somebody has locked rows of that application for hours.
+// This is how it looks when another session locks rows of that application for hours.
 postgres_only!(
     an_application_whose_outcomes_cannot_be_stored_stops_no_other,
     async |db| {
@@ -157,7 +162,9 @@ postgres_only!(
         let running = rig.run();
         accept_many(&rig, &a, MANY).await;
         receiver
-            .wait_until("senders use what they have", |arrivals| arrivals.len() >= SHARE)
+            .wait_until("senders use the application's share", |arrivals| {
+                arrivals.len() >= SHARE
+            })
             .await;
         for _ in 0..3 {
             let id = rig.accept(&b, "{}").await.message_id;
@@ -202,7 +209,8 @@ postgres_only!(an_outcome_that_meets_a_bad_block_stops_no_other, async |db| {
     assert_eq!(receiver.count(), 16, "each arrived once");
 });
 
-/// Lets a minute and a half pass for two processes, of which the second is stepped: longer than any lease.
+/// Lets a minute and a half pass for two processes, which is longer than any lease. The first runs by itself; the
+/// second is stepped.
 async fn outlast_leases(a: &Rig, b: &mut Rig) {
     let beats = async || {
         a.count("generate_series(1, (select sum(beat)::int from process))")
@@ -212,7 +220,7 @@ async fn outlast_leases(a: &Rig, b: &mut Rig) {
         let before = beats().await;
         a.advance(1);
         within(DEADLINE, "the first process beats", async || {
-            // It may have been at work, not asleep, when the clock went on.
+            // The process may have been at work when the clock moved, and sleeps only now.
             let beaten = beats().await > before;
             if !beaten {
                 a.clock.advance(Duration::from_millis(250));
@@ -222,8 +230,12 @@ async fn outlast_leases(a: &Rig, b: &mut Rig) {
         .await;
         let step = tokio::time::timeout(DEADLINE, b.step())
             .await
-            .expect("it sends nothing");
-        assert_eq!((step.taken_over, step.sent), (0, 0), "it is the other one's to settle");
+            .expect("a step that sends nothing ends");
+        assert_eq!(
+            (step.taken_over, step.sent),
+            (0, 0),
+            "the first process still holds these leases"
+        );
     }
 }
 
@@ -235,7 +247,7 @@ fn two_on(clock: &Clock) -> Shape {
 }
 
 postgres_only!(
-    what_waits_behind_a_locked_table_to_be_settled_is_sent_by_nobody_else,
+    outcomes_that_wait_behind_a_locked_table_are_sent_by_no_other_process,
     async |db| {
         let clock = Clock::test(START);
         let mut a = Rig::shaped(db, two_on(&clock)).await;
@@ -259,7 +271,7 @@ postgres_only!(
 );
 
 postgres_only!(
-    what_is_tried_again_and_again_to_be_settled_is_sent_by_nobody_else,
+    outcomes_that_are_refused_again_and_again_are_sent_by_no_other_process,
     async |db| {
         let clock = Clock::test(START);
         let mut a = Rig::shaped(db, two_on(&clock)).await;
@@ -271,7 +283,7 @@ postgres_only!(
         let running = a.run();
         accept_many(&a, &app, 20).await;
         receiver.wait_for(20).await;
-        // It claims nothing any more, not even its own rows.
+        // From now on this process claims nothing, not even its own rows.
         running.stop.cancel();
         outlast_leases(&a, &mut b).await;
         refuse_no_more(&a).await;
@@ -282,7 +294,8 @@ postgres_only!(
     }
 );
 
-// A process that was stopped for a moment, or whose machine was busy, while somebody has locked a table.
+// For example a process that was suspended for a moment, or whose machine was busy, while another session has locked a
+// table.
 postgres_only!(
     a_new_owner_id_is_taken_though_a_settle_of_the_process_keeps_rows_locked,
     async |db| {
@@ -290,14 +303,14 @@ postgres_only!(
         let receiver = Receiver::start().await;
         let app = rig.application("a").await;
         rig.endpoint(&app, "e", &receiver.url()).await;
-        let old = rig.slots.owner().expect("it may lease");
+        let old = rig.slots.owner().expect("the process may lease");
         let locked = lock(db, "attempt").await;
         let running = rig.run();
         accept_many(&rig, &app, 3).await;
         receiver.wait_for(3).await;
         wait_for_blocked(&rig, 1).await;
         rig.advance(4);
-        let new = within(DEADLINE / 2, "it may lease again", async || rig.slots.owner()).await;
+        let new = within(DEADLINE / 2, "the process may lease again", async || rig.slots.owner()).await;
         assert_ne!(old, new);
         locked.commit().await.expect("the lock ends");
         everything_is_settled(&rig, 3).await;
@@ -306,9 +319,9 @@ postgres_only!(
     }
 );
 
-// Its database is away for a moment just when it stops.
+// The database is away for a moment just when the process stops.
 postgres_only!(
-    what_is_answered_when_the_grace_period_ends_is_settled_if_the_database_takes_it_soon,
+    answers_that_are_there_when_the_grace_period_ends_are_settled_if_the_database_takes_them_soon,
     async |db| {
         let mut rig = Rig::on(db).await;
         let receiver = Receiver::start().await;
@@ -323,14 +336,14 @@ postgres_only!(
         })
         .await;
         tokio::join!(running.stop(false), async {
-            within(DEADLINE, "it has stopped leasing", async || {
+            within(DEADLINE, "the process has stopped leasing", async || {
                 rig.slots.owner().is_none().then_some(())
             })
             .await;
             let before = tries(&rig).await;
             within(
                 DEADLINE,
-                "it is tried again though the grace period is over",
+                "storing is tried again although the grace period is over",
                 async || (tries(&rig).await >= before + 3).then_some(()),
             )
             .await;

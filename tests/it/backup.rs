@@ -1,4 +1,5 @@
-//! `app backup`: an SQLite database copied while it is served, and what is made of the copy.
+//! `app backup`: copies an SQLite database while it is served, and a program that starts on the copy. Also
+//! `compose/backup.sh save`, with a `pg_dump` made for the test.
 
 use std::collections::HashSet;
 use std::os::unix::fs::PermissionsExt;
@@ -23,7 +24,7 @@ fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).expect("its state").permissions().mode() & 0o777
 }
 
-/// The names in a folder, sorted.
+/// Returns the names in a folder, sorted.
 fn names(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).expect("a folder");
     let mut names: Vec<_> = entries
@@ -33,7 +34,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Puts both files where a program that has never run looks for them.
+/// Copies the backup and its key to the places where a program that has never run looks for them.
 fn restore(file: &Path, to: &Program) {
     let data = to.folder().join("data");
     std::fs::create_dir(&data).expect("a new folder");
@@ -74,7 +75,7 @@ async fn a_backup_made_while_messages_come_in_is_restored_with_all_of_them_and_s
     let said = original.run(&["backup", "saved/now.sqlite"]).await.ok();
     let after = answered.lock().expect("no panic").len();
     let more = async || (answered.lock().expect("no panic").len() > after).then_some(());
-    within(DEADLINE, "messages are accepted after it as well", more).await;
+    within(DEADLINE, "messages are accepted after the backup as well", more).await;
     posting.abort();
 
     let saved = original.folder().join("saved");
@@ -98,10 +99,10 @@ async fn a_backup_made_while_messages_come_in_is_restored_with_all_of_them_and_s
     let found: HashSet<String> = found.iter().map(|row| row.try_get("", "id").expect("an id")).collect();
     assert!(
         before.iter().all(|id| found.contains(id)),
-        "each that was answered before"
+        "the copy has each message that was answered before"
     );
     let queued = rows(&connection, "select id from delivery").await;
-    assert_eq!(queued.len(), found.len(), "none has been delivered");
+    assert_eq!(queued.len(), found.len(), "no message has been delivered");
     drop(connection);
 
     receiver.answer(Answer::ok());
@@ -109,8 +110,11 @@ async fn a_backup_made_while_messages_come_in_is_restored_with_all_of_them_and_s
     let mut serving = restored.serve().await;
     let all = async || {
         let arrivals = receiver.arrivals().split_off(sent_before);
-        let ids: HashSet<String> = arrivals.iter().map(|one| one.message_id().to_owned()).collect();
-        assert!(arrivals.iter().all(|one| one.is_signed_with(SECRET)), "the same secret");
+        let ids: HashSet<String> = arrivals.iter().map(|arrival| arrival.message_id().to_owned()).collect();
+        assert!(
+            arrivals.iter().all(|arrival| arrival.is_signed_with(SECRET)),
+            "the same secret"
+        );
         (ids == found).then_some(())
     };
     within(DEADLINE, "every message of the copy arrives", all).await;
@@ -178,7 +182,7 @@ async fn an_interrupted_backup_leaves_nothing_behind() {
     rows(&connection, "begin exclusive").await;
     let mut command = program.start(&["backup", "now.sqlite"]);
     let part = program.folder().join("now.sqlite.part");
-    within(DEADLINE, "it has begun, and waits", async || {
+    within(DEADLINE, "the backup has begun and waits", async || {
         part.exists().then_some(())
     })
     .await;
@@ -190,7 +194,7 @@ async fn an_interrupted_backup_leaves_nothing_behind() {
     assert_eq!(names(program.folder()), ["data"]);
 }
 
-/// Runs `compose/backup.sh save` in folders of this scratch folder, with a `pg_dump` that does as `pg_dump` says.
+/// Runs `compose/backup.sh save` in subfolders of `scratch`, with a `pg_dump` that is this shell script.
 fn save_with(scratch: &Path, pg_dump: &str) -> Output {
     let write = |name: &str, content: &str| std::fs::write(scratch.join(name), content).expect("it is written");
     write("bin/pg_dump", &format!("#!/bin/sh\nset -eu\n{pg_dump}\n"));

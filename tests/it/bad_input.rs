@@ -1,4 +1,4 @@
-//! Bad input of every kind on every route: the contract's error, in JSON, with the name of the field.
+//! Bad input of every kind on every route: the response is the error of the contract, in JSON, and names the field.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::api::Api;
 
 const URL: &str = "http://127.0.0.1:1/";
 
-/// An application with the uid `a`, its endpoint `e`, the event type `t`.
+/// Creates an application with the uid `a`, its endpoint `e` and the event type `t`.
 async fn prepared(api: &Api) {
     api.post("/app", json!({"name": "a", "uid": "a"})).await.expect(201);
     api.post("/event-type", json!({"name": "t", "description": ""}))
@@ -41,7 +41,7 @@ fn many_headers(count: usize) -> Value {
     (0..count).map(|n| (format!("x-{n}"), json!("v"))).collect()
 }
 
-/// A route, a body that it refuses, and the place that it must name.
+/// Returns routes, each with a body that it refuses and the place that the refusal must name.
 fn bodies() -> Vec<(&'static str, &'static str, Value, &'static str)> {
     let mut all = vec![
         ("POST", "/app", json!({}), "body.name"),
@@ -354,14 +354,14 @@ both!(every_broken_rule_of_a_body_is_named, async |db| {
 /// A route that takes a body.
 struct WithBody {
     method: String,
-    /// With the names of its parameters.
+    /// The path with the names of its parameters, below `/api/v1`.
     template: String,
-    /// None at all is a body too.
+    /// Whether the route accepts a request without a body.
     is_optional: bool,
 }
 
 impl WithBody {
-    /// Every one that the API document has.
+    /// Returns all routes of the API document that take a body.
     fn all() -> Vec<Self> {
         let document: Value = serde_json::from_str(&postrider::api::document()).expect("JSON");
         let paths = document["paths"].as_object().unwrap().iter();
@@ -371,7 +371,7 @@ impl WithBody {
             with_body.map(|(method, operation)| Self {
                 method: method.to_uppercase(),
                 template: path.strip_prefix("/api/v1").unwrap().to_owned(),
-                is_optional: !operation["requestBody"]["required"].as_bool().expect("it says so"),
+                is_optional: !operation["requestBody"]["required"].as_bool().expect("a flag"),
             })
         });
         let all: Vec<_> = each.collect();
@@ -379,7 +379,7 @@ impl WithBody {
         all
     }
 
-    /// With what [`prepared`] makes in the place of its parameters; of operational endpoints there is none.
+    /// Returns the path with the ids that [`prepared`] has made. There is no operational endpoint.
     fn path(&self) -> String {
         self.filled(|name| match name {
             "{app_id}" => "a",
@@ -516,7 +516,7 @@ both!(a_list_of_any_length_is_refused_without_delay, async |db| {
     api.patch("/app/a/endpoint/e/headers", removed).await.expect(204);
     let same = vec!["t"; 30_000].join(",");
     api.get(&format!("/app/a/msg?event_types={same}")).await.expect(200);
-    // Each took minutes in a build for tests where it compared all with all.
+    // Each took minutes in a build for tests when it compared every name with every other.
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 });
 
@@ -548,9 +548,9 @@ both!(unknown_things_and_routes_are_404_in_json, async |db| {
     });
     for route in WithBody::all() {
         let odd = route.filled(|_| "%00");
-        // Such a PUT makes what it does not find.
-        let makes = route.method == "PUT" && !route.template.ends_with("/headers");
-        if odd != route.template && !makes {
+        // Such a PUT creates the thing if it does not exist.
+        let creates = route.method == "PUT" && !route.template.ends_with("/headers");
+        if odd != route.template && !creates {
             println!("{} {odd}", route.method);
             api.call(&api.token, &route.method, &odd, &[], &body.to_string())
                 .await
@@ -655,7 +655,7 @@ both!(the_same_holds_on_a_real_connection, async |db| {
         };
         let (_open, text) = tokio::time::timeout(crate::harness::DEADLINE, async { tokio::join!(sending, reading) })
             .await
-            .expect("an answer in time");
+            .expect("a response in time");
         assert!(text.starts_with(&format!("HTTP/1.1 {status}")), "{text}");
         if status != "4" {
             assert!(text.contains("application/json") && text.contains("\"code\""), "{text}");
@@ -685,7 +685,7 @@ both!(
                 ping(&mut busy).await;
             }
         });
-        cut.await.expect("it is cut off in time");
+        cut.await.expect("the slow connection is cut off in time");
         assert!(started.elapsed() > Duration::from_millis(200));
         ping(&mut busy).await;
     }

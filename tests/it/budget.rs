@@ -1,4 +1,4 @@
-//! What request bodies and pages of a process may take in memory, of one customer and of all.
+//! The memory that request bodies and pages of a process may take: the limit for all customers and the share of one.
 
 use std::net::SocketAddr;
 
@@ -16,12 +16,12 @@ use crate::intake::Gate;
 use crate::metrics::{page, value};
 use crate::outage::is_under_way;
 
-/// As large as a body may be, in round numbers.
+/// About the largest body that is accepted.
 const LARGE: usize = 2_000_000;
-/// So many of them are half of 64 MiB, a customer's share.
+/// The number of such bodies in half of 64 MiB, which is a customer's share.
 const SHARE: usize = 16;
 
-/// A client that has sent the head of this request with a body of this length, and none of the body.
+/// Connects a client that has sent the head of a request with a body of this length, and nothing of the body.
 async fn about_to_send(address: SocketAddr, token: &str, path: &str, length: usize) -> TcpStream {
     let head = format!(
         "POST /api/v1{path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-length: {length}\r\n\r\n"
@@ -31,7 +31,7 @@ async fn about_to_send(address: SocketAddr, token: &str, path: &str, length: usi
     client
 }
 
-/// The head of what a client is answered.
+/// Reads the head of the response to a client.
 async fn answer_to(mut client: TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -40,7 +40,7 @@ async fn answer_to(mut client: TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// The heads of so many answers, the first that come, and the clients that have none.
+/// Waits for the first `count` responses. Returns their heads, and the clients that have no response yet.
 async fn first_answers(mut clients: Vec<TcpStream>, count: usize) -> (Vec<String>, Vec<TcpStream>) {
     let waiting = clients.iter().enumerate().map(async |(number, client)| {
         client.peek(&mut [0]).await.expect("an answer");
@@ -84,8 +84,8 @@ both!(
             );
         }
         assert_eq!(others.len(), SHARE);
-        is_used(&api, "the others have theirs", |used| used == SHARE * LARGE).await;
-        // A little fits, and others are not touched by it.
+        is_used(&api, "the others have their reservations", |used| used == SHARE * LARGE).await;
+        // The rest of the share takes a small body, and another customer's requests are not affected.
         let message = json!({"eventType": "t", "payload": {}});
         api.post(&path, message.clone()).await.expect(202);
         let body = json!({"name": "x".repeat(200), "metadata": {"k": "x".repeat(4000)}}).to_string();
@@ -98,7 +98,7 @@ both!(
         assert_eq!(value(&page, "postrider_request_bytes_max"), f64::from(64 << 20));
         assert_eq!(value(&page, "postrider_request_bytes_refusals_total"), 4.0);
         drop(others);
-        is_used(&api, "what was reserved is given back", |used| used == 0).await;
+        is_used(&api, "all reservations are released", |used| used == 0).await;
         let large = json!({"eventType": "t", "payload": {"k": "x".repeat(LARGE)}});
         api.post(&path, large).await.expect(202);
     }
@@ -119,7 +119,7 @@ both!(tokens_of_one_application_share_what_it_may_take, async |db| {
         refusals.iter().all(|head| head.starts_with("HTTP/1.1 503")),
         "{refusals:?}"
     );
-    is_used(&api, "the others have theirs", |used| used == SHARE * LARGE).await;
+    is_used(&api, "the others have their reservations", |used| used == SHARE * LARGE).await;
     let endpoint = json!({"url": "http://127.0.0.1:1/", "description": "x".repeat(2000)});
     api.post(&path, endpoint).await.expect(201);
     drop(others);
@@ -138,10 +138,10 @@ both!(
         }
         is_used(&api, "there is no room", |used| used == SHARE * LARGE).await;
         let message = json!({"eventType": "t", "payload": {"k": "x".repeat(LARGE)}});
-        // The first is polled first.
+        // `join!` polls the request first, so that it finds no room.
         let (answer, ()) = tokio::join!(api.post(&path, message), async { drop(clients) });
         answer.expect(202);
-        is_used(&api, "all is given back", |used| used == 0).await;
+        is_used(&api, "all reservations are released", |used| used == 0).await;
     }
 );
 
@@ -153,12 +153,14 @@ both!(a_body_without_a_length_reserves_as_it_grows, async |db| {
     let request = api
         .request("POST", "/app/a/msg")
         .body(Body::from_bytes_stream(never_ends));
-    let grown = is_used(&api, "it has grown", |used| (20 * (64 << 10)..64 << 20).contains(&used));
+    let grown = is_used(&api, "the reservation has grown", |used| {
+        (20 * (64 << 10)..64 << 20).contains(&used)
+    });
     tokio::select! {
         answer = api.send(request) => panic!("{}", answer.text),
         () = grown => {}
     }
-    is_used(&api, "it is given back with its request", |used| used == 0).await;
+    is_used(&api, "the reservation is released with its request", |used| used == 0).await;
 });
 
 both!(
@@ -176,15 +178,16 @@ both!(
         let used = api.rig.store.budget().used();
         assert!(
             (LARGE..LARGE + 1000).contains(&used),
-            "{used}: its payload, and nothing else of its request"
+            "{used}: the payload, and nothing else of the request"
         );
         gate.open().await;
-        is_used(&api, "it is given back", |used| used == 0).await;
+        is_used(&api, "the reservation is released", |used| used == 0).await;
         assert_eq!(api.rig.count("message").await, 1);
     }
 );
 
-/// A client that has asked several times for this and reads nothing: the system's buffers do not hold it all.
+/// Connects a client that sends eight requests for `path` and reads nothing: the system's buffers do not hold all the
+/// responses.
 async fn not_reading(address: SocketAddr, token: &str, path: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(64 << 10).unwrap();
@@ -205,9 +208,9 @@ both!(
             let message = json!({"eventType": "t", "payload": {"k": "x".repeat(LARGE)}});
             last = api.post(&list, message).await.field("id");
         }
-        let (one, token) = (format!("{list}/{last}"), api.token_of(&app).await);
-        // Pages, which are reserved before they are read, and single messages, which are when they are there.
-        for (path, clients) in [(list, 12), (one, 24)] {
+        let (message, token) = (format!("{list}/{last}"), api.token_of(&app).await);
+        // Pages are reserved before they are read, single messages afterwards.
+        for (path, clients) in [(list, 12), (message, 24)] {
             let before = refusals(&api).await;
             let address = api.listen().await;
             let mut unread = Vec::new();
@@ -215,17 +218,21 @@ both!(
                 unread.push(not_reading(address, &api.token, &path).await);
             }
             let share = 16 << 20..36 << 20;
-            within(DEADLINE, "some are refused, and others are there", async || {
-                let used = api.rig.store.budget().used();
-                assert!(used < share.end, "{used} bytes of one customer");
-                (used >= share.start && refusals(&api).await > before).then_some(())
-            })
+            within(
+                DEADLINE,
+                "some requests are refused, others have their reservations",
+                async || {
+                    let used = api.rig.store.budget().used();
+                    assert!(used < share.end, "{used} bytes of one customer");
+                    (used >= share.start && refusals(&api).await > before).then_some(())
+                },
+            )
             .await;
             let other = api.call(&token, "GET", &path, &[], "").await;
             other.expect(200);
             api.get("/app").await.expect(200);
             drop(unread);
-            is_used(&api, "they are given back", |used| used == 0).await;
+            is_used(&api, "all reservations are released", |used| used == 0).await;
             api.get(&path).await.expect(200);
         }
     }

@@ -1,11 +1,12 @@
-//! Routes that the published SDKs call and only the hosted service has: each fails as JSON, none by accident.
+//! Routes that the published SDKs call and that only the hosted service has: each responds 501 in JSON. Unknown routes
+//! and methods respond 404 and 405.
 
 use poem::Request;
 use poem::http::Method;
 
 use crate::api::Api;
 
-/// Of the SDKs 1.99.1 and 2.9.1; `x` stands for any id.
+/// The cloud-only routes of the SDKs 1.99.1 and 2.9.1; `x` stands for any id.
 const ROUTES: &str = "\
 POST /api/v1/app/x/autoconfig
 DELETE /api/v1/app/x/autoconfig/x

@@ -1,4 +1,5 @@
-//! Settings: where they are read from, what is checked, what is never shown.
+//! Settings: where each can be set, how it is checked, and that secrets are never shown. Compares the settings of
+//! `--help` with docs/operating.md and with the Compose files.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +11,8 @@ const SECRET: &str = "do-not-show-this-to-anyone-please";
 
 const OPERATING: &str = include_str!("../../docs/operating.md");
 
-/// Environment name and default, as `app serve --help` has them: on a line of its own, or at the end of what it says.
+/// Returns the environment name and the default of each setting in `app serve --help`. The default stands on a line of
+/// its own, or at the end of the description.
 async fn settings_in_help() -> Vec<(String, Option<String>)> {
     let help = Program::bare().run(&["serve", "--help"]).await.ok();
     let mut settings: Vec<(String, Option<String>)> = Vec::new();
@@ -31,7 +33,7 @@ async fn settings_in_help() -> Vec<(String, Option<String>)> {
     settings
 }
 
-/// Those that can be read from a file too.
+/// Returns the settings that can be read from a file too.
 async fn settings_with_a_file() -> Vec<String> {
     let settings = settings_in_help().await;
     let has_file = |name: &str| settings.iter().any(|(other, _)| *other == format!("{name}_FILE"));
@@ -41,7 +43,7 @@ async fn settings_with_a_file() -> Vec<String> {
     found
 }
 
-/// Returns names and default of each row of the table in docs/operating.md.
+/// Returns the names and the default in each row of the table in docs/operating.md.
 fn settings_in_guide() -> Vec<(Vec<String>, String)> {
     let table = OPERATING
         .split("| setting | default | meaning |")
@@ -75,7 +77,7 @@ async fn the_operating_guide_lists_exactly_the_settings_that_help_shows_with_the
             .find(|(names, _)| names.contains(&name))
             .expect("compared above");
         if name.ends_with("_FILE") && *name != names[0] {
-            assert_eq!(default, None, "its value's default is meant");
+            assert_eq!(default, None, "a file form has no default of its own");
             continue;
         }
         let default = default.unwrap_or_default();
@@ -86,10 +88,10 @@ async fn the_operating_guide_lists_exactly_the_settings_that_help_shows_with_the
 const COMPOSE: &str = include_str!("../../docker-compose.yml");
 const DOCKERFILE: &str = include_str!("../../Dockerfile");
 
-/// The names in docker-compose.yml below `above`, each with whether the stack gives it a value.
+/// Returns the names in the block of docker-compose.yml that follows `above`, each with whether the stack sets a value.
 fn environment_below(above: &str) -> Vec<(String, bool)> {
     let depth = |line: &str| line.len() - line.trim_start().len();
-    let (_, below) = COMPOSE.split_once(above).expect("it has this block");
+    let (_, below) = COMPOSE.split_once(above).expect("docker-compose.yml has this block");
     let lines = below.lines().skip(1);
     let least = depth(lines.clone().next().expect("a line"));
     let lines = lines.take_while(|line| depth(line) >= least).map(str::trim);
@@ -109,7 +111,7 @@ async fn compose_passes_every_setting_on_but_for_those_that_the_operating_guide_
     let image = DOCKERFILE.split_whitespace().filter_map(|word| word.split_once('='));
     let image = image.filter(|(name, _)| name.starts_with("POSTRIDER_"));
     passed.extend(image.map(|(name, _)| (name.to_owned(), true)));
-    // Of a value and its file the stack sets one.
+    // The stack sets either a value or its file form, not both.
     let is_settled = |name: &str| {
         let other = name.strip_suffix("_FILE").map_or(format!("{name}_FILE"), str::to_owned);
         passed
@@ -126,8 +128,8 @@ async fn compose_passes_every_setting_on_but_for_those_that_the_operating_guide_
     let said = OPERATING.split_whitespace().collect::<Vec<_>>().join(" ");
     let (_, said) = said
         .split_once("It does not pass on: ")
-        .expect("docs/operating.md says which");
-    let (said, _) = said.split_once(". ").expect("it comes to an end");
+        .expect("docs/operating.md names the settings that are not passed on");
+    let (said, _) = said.split_once(". ").expect("the list ends with a full stop");
     let named = said.split('`').skip(1).step_by(2).filter(|name| name.contains('_'));
     assert_eq!(
         left,
@@ -135,7 +137,11 @@ async fn compose_passes_every_setting_on_but_for_those_that_the_operating_guide_
         "left: not passed on, right: named so in docs/operating.md"
     );
     let known = |(name, _): &&(String, bool)| !help.contains(name);
-    assert_eq!(passed.iter().find(known), None, "no setting has this name");
+    assert_eq!(
+        passed.iter().find(known),
+        None,
+        "no setting has the name that Compose passes on"
+    );
 }
 
 #[test]
@@ -145,10 +151,16 @@ fn compose_gives_the_program_as_many_threads_as_it_may_start() {
         include_str!("../../examples/compose/sqlite/docker-compose.yml"),
     ];
     for file in [COMPOSE].into_iter().chain(others) {
-        let limit = file.split_once("\n  pids_limit: ").expect("it has a limit for all").1;
+        let limit = file
+            .split_once("\n  pids_limit: ")
+            .expect("the file has a limit for all services")
+            .1;
         let limit = limit.lines().next().expect("a line").trim();
         let limit: usize = limit.parse().expect("a number");
-        assert!(limit >= 2 * MOST_THREADS, "{limit}: `serve` and a command beside it");
+        assert!(
+            limit >= 2 * MOST_THREADS,
+            "{limit} is too few for `serve` and one other command"
+        );
     }
 }
 

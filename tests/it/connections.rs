@@ -1,5 +1,5 @@
-//! Who takes which connections: what the API waits for, and what a customer reads, never makes the queue or another customer
-//! wait.
+//! The pools of connections: requests of the API that wait or read for long delay neither the queue nor other
+//! customers. Also what happens to sessions that the server has made read-only, and to work that a timeout ends.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,12 +16,12 @@ use crate::api::{ADMIN, Answer, Api};
 use crate::harness::{DEADLINE, Kind, Receiver, Rig, Shape, TestDatabase, rows, within};
 use crate::intake::{lock, wait_for_blocked};
 
-/// Twice a share of the API's pool and more than all of it.
+/// The number of requests at once: more than the API has connections.
 const MANY: usize = 24;
-/// A heartbeat that waits for nobody: eight times as often as it beats.
+/// The greatest age of a heartbeat that is not delayed: eight times its period.
 const BEATS: Duration = Duration::from_secs(2);
 
-/// An API whose dispatcher runs by itself, with an application `NAME` for each that has one endpoint, `NAME`, at the receiver.
+/// Returns an API whose dispatcher runs by itself. Each application `NAME` has one endpoint `NAME` at the receiver.
 async fn serving(db: &TestDatabase, receiver: &Receiver, applications: [&str; 2]) -> Api {
     let shape = Shape {
         clock: Clock::system(),
@@ -49,11 +49,11 @@ async fn is_delivered(api: &Api, app: &str) {
     .await;
 }
 
-/// Waits until the API has at least so many connections in use.
+/// Waits until the API has at least `least` connections in use.
 async fn wait_for_used(rig: &Rig, least: usize) {
     within(DEADLINE, "the API's connections are in use", async || {
         let pools = rig.store.connections();
-        let api = pools.iter().find(|one| one.pool == "api").expect("the API's pool");
+        let api = pools.iter().find(|pool| pool.pool == "api").expect("the API's pool");
         (api.in_use >= least).then_some(())
     })
     .await;
@@ -63,7 +63,7 @@ fn beats(api: &Api) -> bool {
     api.rig.store.beat_age().is_some_and(|age| age < BEATS)
 }
 
-/// Asks again and again, in many requests at once, as long as `others` do their work; all of them are answered 503.
+/// Repeats `request`, in many tasks at once, while `others` runs. Asserts that each is answered with 503.
 async fn beside(request: impl AsyncFn() -> Answer, others: impl Future<Output = ()>) {
     let ended = AtomicBool::new(false);
     let many = join_all((0..MANY).map(|_| async {
@@ -81,11 +81,11 @@ async fn beside(request: impl AsyncFn() -> Answer, others: impl Future<Output = 
         ended.store(true, Ordering::Relaxed);
     };
     let (answers, ()) = tokio::join!(many, others);
-    assert!(answers.iter().sum::<usize>() > 0, "they were asked");
+    assert!(answers.iter().sum::<usize>() > 0, "requests were sent");
 }
 
 postgres_only!(
-    a_row_that_somebody_holds_ends_the_writes_that_want_it_and_stops_nothing_else,
+    a_locked_row_ends_the_writes_that_want_it_and_stops_nothing_else,
     async |db| {
         let receiver = Receiver::start().await;
         let api = serving(db, &receiver, ["held", "other"]).await;
@@ -120,14 +120,14 @@ postgres_only!(
     }
 );
 
-/// Makes every read of event types last until it is ended.
+/// Makes every read of event types run without end; on Postgres until the returned transaction ends.
 async fn never_ends(db: &TestDatabase, rig: &Rig) -> Option<DatabaseTransaction> {
     match db.kind() {
         Kind::Postgres => Some(lock(db, "event_type").await),
         Kind::Sqlite => {
             for sql in [
                 "alter table event_type rename to held",
-                // A cross join keeps its order: the endless one comes first, even where there are no event types.
+                // SQLite keeps the order of a cross join: the endless part runs first, even if there is no event type.
                 "create view event_type as select held.* from (with recursive n(i) as \
                  (select 1 union all select i + 1 from n) select count(*) as c from n) as endless \
                  cross join held where endless.c < 0",
@@ -159,21 +159,24 @@ both!(
         };
         beside(async || api.get("/event-type").await, others).await;
         within(DEADLINE, "their statements have ended", async || {
-            let api = api.rig.store.connections();
-            api.iter().all(|one| one.pool != "api" || one.in_use == 0).then_some(())
+            let pools = api.rig.store.connections();
+            pools
+                .iter()
+                .all(|pool| pool.pool != "api" || pool.in_use == 0)
+                .then_some(())
         })
         .await;
     }
 );
 
 postgres_only!(
-    tokens_that_nobody_knows_are_looked_up_one_at_a_time_and_hold_up_none_that_are_known,
+    unknown_tokens_are_looked_up_one_at_a_time_and_delay_no_known_token,
     async |db| {
         let api = Api::on(db).await;
         let app = api.application("a").await;
         let stranger = api.stranger().await;
         api.call(&stranger, "GET", "/app", &[], "").await.expect(200);
-        // What is remembered is not believed any more.
+        // From now on the remembered token must be looked up again.
         api.rig.advance(5);
         let held = lock(db, "api_token").await;
         let names: Vec<String> = (0..600).map(|number| format!("made up {number}")).collect();
@@ -186,7 +189,7 @@ postgres_only!(
             let unlock = async {
                 wait_for_blocked(&api.rig, 2).await;
                 let waiting = "pg_locks where not granted";
-                assert_eq!(api.rig.count(waiting).await, 2, "one of them, and the known one");
+                assert_eq!(api.rig.count(waiting).await, 2, "one unknown token and the known one");
                 let message = r#"{"eventType": "a", "payload": {}}"#;
                 let accepted = api.call(ADMIN, "POST", &format!("/app/{app}/msg"), &[], message).await;
                 accepted.expect(202);
@@ -204,7 +207,7 @@ postgres_only!(
         let refused = answers
             .iter()
             .filter(|answer| answer.text.contains("too many unknown tokens"));
-        assert_eq!(refused.count(), 600 - 512, "more than so many do not wait");
+        assert_eq!(refused.count(), 600 - 512, "at most 512 unknown tokens wait");
     }
 );
 
@@ -227,7 +230,7 @@ postgres_only!(
             (ready.status == 503 && ready.text().contains("cannot write")).then_some(())
         })
         .await;
-        // The sessions stay: they are healthy, and know nothing of it.
+        // The sessions are healthy and stay open, and they keep the old setting.
         mode("reset default_transaction_read_only").await;
         within(Duration::from_secs(10), "a message is accepted", async || {
             let message = json!({"eventType": "a", "payload": {}});
@@ -238,11 +241,11 @@ postgres_only!(
         let change = async || (api.patch("/app/b", json!({"name": "new"})).await.status == 200).then_some(());
         within(Duration::from_secs(10), "the API writes", change).await;
         let ready = async || (api.fetch("/readyz", &[]).await.status == 200).then_some(());
-        within(Duration::from_secs(10), "it is ready again", ready).await;
+        within(Duration::from_secs(10), "the process is ready again", ready).await;
     }
 );
 
-// As where an operator has set `lock_timeout` or `transaction_timeout` for the role.
+// This is how it looks when an operator has set `lock_timeout` or `transaction_timeout` for the role.
 postgres_only!(
     work_that_an_operators_timeout_ends_is_tried_again_and_nothing_is_refused_or_lost,
     async |db| {
@@ -267,8 +270,8 @@ postgres_only!(
                 );
                 rig.sql(&trigger, []).await;
                 let accepted: Result<Accepted> = rig.intake.accept(rig.message(&app, "{}")).await;
-                let id = accepted.expect("it is accepted after some tries").message_id;
-                within(DEADLINE, "its outcome is recorded", async || {
+                let id = accepted.expect("the message is accepted after some tries").message_id;
+                within(DEADLINE, "the outcome is recorded", async || {
                     (rig.state(&id).await == "delivered").then_some(())
                 })
                 .await;

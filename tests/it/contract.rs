@@ -1,5 +1,5 @@
-//! What holds for every route: the rows of the wire contract's section 2, for each operation that the API document has.
-//! A new route is tested here by being in the document.
+//! The rules that hold for every route, by section 2 of the wire contract, checked for each operation of the API
+//! document. A new route is tested here as soon as it is in the document.
 
 use poem::Request;
 use poem::http::Method;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::api::{Answer, Api};
 use crate::harness::{self, Receiver, TestDatabase};
 
-/// Those that need an organization's token, by the contract.
+/// The operations that need an organization's token, by the contract.
 const ORGANIZATION_ONLY: [&str; 13] = [
     "GET /app",
     "POST /app",
@@ -27,11 +27,11 @@ const ORGANIZATION_ONLY: [&str; 13] = [
 
 struct Operation {
     method: String,
-    /// After /api/v1, with the names of its parameters.
+    /// The path below `/api/v1`, with the names of its parameters.
     path: String,
     takes_body: bool,
     needs_token: bool,
-    /// The document says so at 403.
+    /// Whether the document says at the status 403 that applications have no access.
     is_for_organizations: bool,
 }
 
@@ -53,7 +53,7 @@ fn operations() -> Vec<Operation> {
                 needs_token: operation["security"].is_array(),
                 is_for_organizations: operation["responses"]["403"]["description"]
                     .as_str()
-                    .is_some_and(|it| it.contains("not for applications")),
+                    .is_some_and(|text| text.contains("not for applications")),
             });
         }
     }
@@ -61,7 +61,7 @@ fn operations() -> Vec<Operation> {
     all
 }
 
-/// One of everything. The uids are `a`, `e` and `m`; the event type is `t`.
+/// An API with one of everything. The uids are `a`, `e` and `m`; the event type is `t`.
 struct World {
     api: Api,
     receiver: Receiver,
@@ -98,12 +98,12 @@ impl World {
         }
     }
 
-    /// The path with ids in the place of its parameters.
+    /// Returns the path with ids in place of its parameters.
     fn by_id(&self, operation: &Operation) -> String {
         self.filled(operation, [&self.app, &self.endpoint, &self.message])
     }
 
-    /// The same with uids, where there are any.
+    /// Returns the path with uids in place of its parameters; attempts and tasks have only ids.
     fn by_uid(&self, operation: &Operation) -> String {
         self.filled(operation, ["a", "e", "m"])
     }
@@ -121,7 +121,7 @@ impl World {
         steps.collect::<Vec<_>>().join("/")
     }
 
-    /// A body that every route takes, for all ignore what they do not know.
+    /// Returns a body that every route accepts, because all routes ignore unknown fields.
     fn body(&self) -> String {
         json!({
             "name": "n", "description": "", "url": self.receiver.url(), "headers": {}, "eventType": "svix.ping",
@@ -134,10 +134,10 @@ impl World {
         self.api.call(token, &operation.method, path, &[], body).await
     }
 
-    /// What every GET answers that finds something, with the name of its operation.
+    /// Returns the operation's name and the response's body for every GET that finds something.
     async fn reads(&self) -> Vec<(String, Value)> {
         let mut all = Vec::new();
-        for operation in operations().iter().filter(|it| it.method == "GET") {
+        for operation in operations().iter().filter(|operation| operation.method == "GET") {
             let answer = self.api.get(&self.by_id(operation)).await;
             if answer.status == 200 {
                 all.push((operation.name(), answer.json));
@@ -152,12 +152,12 @@ impl World {
 fn the_document_knows_which_routes_are_for_organizations() {
     let all = operations();
     for name in ORGANIZATION_ONLY {
-        let operation = all.iter().find(|it| it.name() == name).expect(name);
+        let operation = all.iter().find(|operation| operation.name() == name).expect(name);
         assert!(operation.is_for_organizations, "{name}");
     }
     for operation in all
         .iter()
-        .filter(|it| it.is_for_organizations && it.path.starts_with("/app/"))
+        .filter(|operation| operation.is_for_organizations && operation.path.starts_with("/app/"))
     {
         assert!(
             ORGANIZATION_ONLY.contains(&operation.name().as_str()),
@@ -169,7 +169,7 @@ fn the_document_knows_which_routes_are_for_organizations() {
 
 both!(every_route_asks_for_a_good_token_before_it_reads_the_body, async |db| {
     let world = World::on(db).await;
-    for operation in operations().iter().filter(|it| it.needs_token) {
+    for operation in operations().iter().filter(|operation| operation.needs_token) {
         println!("{}", operation.name());
         for path in [
             world.by_id(operation),
@@ -182,14 +182,20 @@ both!(every_route_asks_for_a_good_token_before_it_reads_the_body, async |db| {
 });
 
 both!(
-    an_application_token_is_403_on_organization_routes_and_at_home_on_all_others,
+    an_application_token_is_403_on_organization_routes_and_works_on_all_others,
     async |db| {
         let world = World::on(db).await;
         let token = world.api.token_of("a").await;
         let mut all = operations();
-        // What deletes goes last, and of that what is deeper first; then the end of the token itself.
-        all.sort_by_key(|it| (it.path == "/auth/logout", it.method == "DELETE", it.path.len()));
-        for operation in all.iter().filter(|it| it.needs_token) {
+        // Deletions come last, deeper ones first, and the end of the token itself at the very end.
+        all.sort_by_key(|operation| {
+            (
+                operation.path == "/auth/logout",
+                operation.method == "DELETE",
+                operation.path.len(),
+            )
+        });
+        for operation in all.iter().filter(|operation| operation.needs_token) {
             let path = world.by_id(operation);
             let answer = world.call(&token, operation, &path, "no json").await;
             println!("{}: {}", operation.name(), answer.text);
@@ -206,7 +212,8 @@ both!(another_applications_token_is_404_never_403, async |db| {
     let world = World::on(db).await;
     let other = world.api.application("other").await;
     let token = world.api.token_of(&other).await;
-    let of_applications = |it: &&Operation| it.path.contains("{app_id}") && !it.is_for_organizations;
+    let of_applications =
+        |operation: &&Operation| operation.path.contains("{app_id}") && !operation.is_for_organizations;
     for operation in operations().iter().filter(of_applications) {
         println!("{}", operation.name());
         for path in [world.by_id(operation), world.by_uid(operation)] {
@@ -219,7 +226,8 @@ both!(another_applications_token_is_404_never_403, async |db| {
 both!(another_organizations_token_is_404_on_what_is_not_its_own, async |db| {
     let world = World::on(db).await;
     let stranger = world.api.stranger().await;
-    let of_applications = |it: &&Operation| it.path.contains("{app_id}") && it.name() != "PUT /app/{app_id}";
+    let of_applications =
+        |operation: &&Operation| operation.path.contains("{app_id}") && operation.name() != "PUT /app/{app_id}";
     for operation in operations().iter().filter(of_applications) {
         println!("{}", operation.name());
         for path in [world.by_id(operation), world.by_uid(operation)] {
@@ -232,7 +240,11 @@ both!(another_organizations_token_is_404_on_what_is_not_its_own, async |db| {
         .api
         .call(&stranger, "PUT", &format!("/app/{}", world.app), &[], &mine)
         .await;
-    assert_ne!(put.expect(201)["id"], json!(world.app), "it made one of its own");
+    assert_ne!(
+        put.expect(201)["id"],
+        json!(world.app),
+        "the stranger has created an application of its own"
+    );
     assert_eq!(world.api.get("/app/a").await.expect(200)["name"], "a");
 });
 
@@ -240,7 +252,7 @@ both!(the_token_of_a_deleted_application_is_404_everywhere, async |db| {
     let world = World::on(db).await;
     let token = world.api.token_of("a").await;
     world.api.delete("/app/a").await.expect(204);
-    for operation in operations().iter().filter(|it| it.needs_token) {
+    for operation in operations().iter().filter(|operation| operation.needs_token) {
         println!("{}", operation.name());
         let answer = world
             .call(&token, operation, &world.by_id(operation), &world.body())
@@ -253,8 +265,8 @@ both!(a_method_that_a_path_does_not_know_is_405_with_allow, async |db| {
     let world = World::on(db).await;
     let all = operations();
     for operation in &all {
-        let of_path = all.iter().filter(|it| it.path == operation.path);
-        let mut known: Vec<_> = of_path.map(|it| it.method.as_str()).collect();
+        let of_path = all.iter().filter(|other| other.path == operation.path);
+        let mut known: Vec<_> = of_path.map(|other| other.method.as_str()).collect();
         if known.contains(&"GET") {
             known.push("HEAD");
         }
@@ -300,7 +312,7 @@ both!(
             let token = format!("Bearer {}", world.api.token);
             world.api.send(request.header("authorization", token).finish()).await
         };
-        for operation in operations().iter().filter(|it| it.method == "GET") {
+        for operation in operations().iter().filter(|operation| operation.method == "GET") {
             let path = format!("/api/v1{}", world.by_id(operation));
             println!("{path}");
             let plain = get(&path).await;
@@ -329,7 +341,7 @@ both!(no_response_is_kept_by_a_cache_or_taken_for_another_type, async |db| {
         assert_eq!(answer.headers["x-content-type-options"], "nosniff", "{answer:?}");
     };
     let mut all = operations();
-    all.sort_by_key(|it| (it.path == "/auth/logout", it.method == "DELETE"));
+    all.sort_by_key(|operation| (operation.path == "/auth/logout", operation.method == "DELETE"));
     let mut statuses = std::collections::BTreeSet::new();
     for operation in &all {
         let (token, path, body) = (world.api.token.as_str(), world.by_id(operation), world.body());
@@ -359,8 +371,8 @@ both!(no_response_is_kept_by_a_cache_or_taken_for_another_type, async |db| {
         "/readyz",
     ] {
         let page = world.api.fetch(path, &[]).await;
-        let told = ["cache-control", "x-content-type-options"].map(|name| page.header(name));
-        assert_eq!(told, ["no-store", "nosniff"], "{path}");
+        let headers = ["cache-control", "x-content-type-options"].map(|name| page.header(name));
+        assert_eq!(headers, ["no-store", "nosniff"], "{path}");
     }
 });
 
@@ -393,7 +405,7 @@ both!(equal_puts_at_once_all_succeed_and_make_one, async |db| {
     }
 });
 
-both!(an_instant_may_have_its_zone_as_iso_8601_writes_it_besides, async |db| {
+both!(an_instant_may_have_its_zone_in_every_form_of_iso_8601, async |db| {
     let world = World::on(db).await;
     // A plus sign that is not percent-encoded is a space in a query.
     for zone in ["Z", "+00:00", "%2B00:00", "+0000", "%2B0000", "-0000", "%2B00", "+00"] {
@@ -414,8 +426,8 @@ both!(an_instant_may_have_its_zone_as_iso_8601_writes_it_besides, async |db| {
         "2026-01-01T05:30:00+0530",
         "2026-01-01 00:00:00+00",
     ] {
-        let wish = json!({ "since": instant });
-        world.api.post("/app/a/endpoint/e/recover", wish).await.expect(202);
+        let window = json!({ "since": instant });
+        world.api.post("/app/a/endpoint/e/recover", window).await.expect(202);
     }
     for name in ["before", "after"] {
         let refused = world.api.get(&format!("/app/a/msg?{name}=yesterday")).await;
@@ -428,7 +440,7 @@ both!(an_instant_may_have_its_zone_as_iso_8601_writes_it_besides, async |db| {
 
 both!(head_answers_as_get_without_a_body, async |db| {
     let world = World::on(db).await;
-    for operation in operations().iter().filter(|it| it.method == "GET") {
+    for operation in operations().iter().filter(|operation| operation.method == "GET") {
         println!("{}", operation.name());
         let path = world.by_id(operation);
         let get = world.api.get(&path).await;
@@ -447,7 +459,7 @@ both!(head_answers_as_get_without_a_body, async |db| {
 both!(unknown_query_parameters_are_ignored, async |db| {
     let world = World::on(db).await;
     let unknown = "tag=x&tags=a&with_msg=true&expanded_statuses=true&exclude_apps_with_no_endpoints=true&unknown[]=%00";
-    for operation in operations().iter().filter(|it| it.method == "GET") {
+    for operation in operations().iter().filter(|operation| operation.method == "GET") {
         println!("{}", operation.name());
         let path = world.by_id(operation);
         let (plain, odd) = (
@@ -461,7 +473,7 @@ both!(unknown_query_parameters_are_ignored, async |db| {
 both!(unknown_fields_of_a_body_are_ignored, async |db| {
     let world = World::on(db).await;
     let mut done = 0;
-    for operation in operations().iter().filter(|it| it.takes_body) {
+    for operation in operations().iter().filter(|operation| operation.takes_body) {
         let answer = world
             .call(&world.api.token, operation, &world.by_id(operation), &world.body())
             .await;
@@ -479,17 +491,17 @@ both!(unknown_fields_of_a_body_are_ignored, async |db| {
 
 both!(an_id_and_a_uid_name_the_same_thing_on_every_route, async |db| {
     let world = World::on(db).await;
-    for operation in operations().iter().filter(|it| it.method == "GET") {
+    for operation in operations().iter().filter(|operation| operation.method == "GET") {
         println!("{}", operation.name());
         let (by_id, by_uid) = (world.by_id(operation), world.by_uid(operation));
-        let (one, other) = (world.api.get(&by_id).await, world.api.get(&by_uid).await);
+        let (found, same) = (world.api.get(&by_id).await, world.api.get(&by_uid).await);
         let is_operational = operation.path.starts_with("/operational-webhook");
         assert!(
-            is_operational || one.status.is_success() || by_id.contains("none"),
+            is_operational || found.status.is_success() || by_id.contains("none"),
             "{}",
-            one.text
+            found.text
         );
-        assert_eq!((one.status, one.text), (other.status, other.text));
+        assert_eq!((found.status, found.text), (same.status, same.text));
     }
     for (method, path, body) in [
         ("PATCH", "/app/a/endpoint/e", json!({"description": "d"})),
@@ -571,7 +583,7 @@ both!(
     }
 );
 
-/// Answers how many it has seen.
+/// Asserts that every enumeration in `value` is one that the SDKs know, and returns how many there are.
 fn check_enumerations(name: &str, value: &Value) -> usize {
     let fields = match value {
         Value::Array(items) => return items.iter().map(|item| check_enumerations(name, item)).sum(),
@@ -581,9 +593,9 @@ fn check_enumerations(name: &str, value: &Value) -> usize {
     let mut seen = 0;
     for (field, value) in fields {
         let known = match (field.as_str(), value) {
-            ("status", Value::Number(number)) => number.as_u64().is_some_and(|it| it <= 3),
+            ("status", Value::Number(number)) => number.as_u64().is_some_and(|code| code <= 3),
             ("statusText", value) => ["success", "pending", "fail", "sending"].contains(&value.as_str().unwrap()),
-            ("triggerType", value) => value.as_u64().is_some_and(|it| it <= 1),
+            ("triggerType", value) => value.as_u64().is_some_and(|code| code <= 1),
             _ => {
                 seen += check_enumerations(name, value);
                 continue;
@@ -777,7 +789,7 @@ both!(
         let replaced = world.api.patch(&path, json!({"metadata": {"c": "3"}})).await;
         assert_eq!(replaced.expect(200)["metadata"], json!({"c": "3"}));
         let emptied = world.api.patch(&path, json!({"metadata": null})).await;
-        assert_eq!(emptied.expect(200)["metadata"], json!({}), "null stands for nothing");
+        assert_eq!(emptied.expect(200)["metadata"], json!({}), "null empties the metadata");
     }
 );
 

@@ -1,5 +1,6 @@
-//! The real binary under `kill -9`: at each numbered step of a message's life, at random moments, and with two processes
-//! of which one dies or sleeps. Every message answered 202 arrives, and no result row is wrong.
+//! The real binary under `kill -9`: at each numbered step of a message's life, at random moments, and with two
+//! processes of which one dies or is suspended. Every message that was answered with 202 arrives, and no stored result
+//! is wrong.
 //!
 //! `POSTRIDER_CRASH_ROUNDS=N` runs N times as many rounds as CI does.
 
@@ -20,7 +21,7 @@ use crate::harness::{
 
 pub const TOKEN: &str = "a-token-for-tests-of-the-operator's-own";
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-/// Where a debug build can be told to die, and that it does so at any pass, not only at the first.
+/// Points at which a debug build can be told to die, each with the number of the pass at which it does.
 const POINTS: [&str; 6] = [
     "accepted.before_commit:3",
     "accepted.after_commit:2",
@@ -31,9 +32,9 @@ const POINTS: [&str; 6] = [
 ];
 const RANDOM_KILLS: usize = 6;
 const SENDERS: usize = 8;
-/// Senders wait when so many pairs are missing: what is under way stays as small as a test can wait for.
+/// Senders pause while so many accepted deliveries have not arrived, so that the end of the test stays short.
 const UNDER_WAY: usize = 300;
-/// What was in flight in a process that died is sent again within this.
+/// The longest time until deliveries in flight of a dead process are sent again.
 const SENT_AGAIN_IN: Duration = Duration::from_secs(5);
 
 fn rounds() -> usize {
@@ -47,7 +48,7 @@ pub fn random(below: u64) -> u64 {
     RandomState::new().build_hasher().finish() % below
 }
 
-/// Few slots, so that rows are leased, due and parked at any moment.
+/// Returns a program with few slots, so that there are leased, due and parked rows at any moment.
 pub fn program(db: &TestDatabase) -> Program {
     Program::on(db.url())
         .env("POSTRIDER_ADMIN_TOKEN", TOKEN)
@@ -58,7 +59,7 @@ pub fn program(db: &TestDatabase) -> Program {
         .env("POSTRIDER_ENDPOINT_CONCURRENCY", "8")
 }
 
-/// One application with endpoints at the receiver's `/1`, `/2` and so on.
+/// Creates one application with endpoints at the receiver's paths `/1`, `/2` and so on.
 pub async fn subscribe(server: &str, receiver: &Receiver, endpoints: usize) {
     let caller = Caller::new(TOKEN);
     caller
@@ -74,9 +75,10 @@ pub fn message(number: usize) -> Value {
     json!({"eventType": "order.created", "eventId": format!("event-{number}"), "payload": {"number": number}})
 }
 
-/// Senders that post message after message, each until it is answered 202, wherever a server is just then.
+/// Senders that post messages one after the other, each until it is answered with 202, to the processes that serve at
+/// the moment.
 struct Load {
-    /// Addresses of the processes that serve now.
+    /// The addresses of the processes that serve now.
     servers: watch::Sender<Vec<String>>,
     accepted: Arc<Mutex<BTreeMap<usize, String>>>,
     stop: Arc<AtomicBool>,
@@ -120,7 +122,7 @@ impl Load {
         self.accepted.lock().expect("no panic").len()
     }
 
-    /// Waits until the senders have been answered that many times more.
+    /// Waits until `count` more messages have been accepted.
     async fn accept_more(&self, count: usize) {
         let wanted = self.count() + count;
         within(DEADLINE, "messages are accepted", async || {
@@ -129,7 +131,7 @@ impl Load {
         .await;
     }
 
-    /// Ends the senders, each after its last message was accepted. Answers the messages' ids by number.
+    /// Ends the senders, each after its last message was accepted. Returns the messages' ids by number.
     async fn end(mut self) -> BTreeMap<usize, String> {
         self.stop.store(true, Ordering::Relaxed);
         let ending = async {
@@ -144,12 +146,12 @@ impl Load {
         };
         tokio::time::timeout(DEADLINE, ending)
             .await
-            .expect("every message is answered 202 in the end");
+            .expect("every message is answered with 202 in the end");
         self.accepted.lock().expect("no panic").clone()
     }
 }
 
-/// Posts one message until it is answered 202, with one idempotency key. Answers its id.
+/// Posts one message, always with the same idempotency key, until it is answered with 202. Returns its id.
 async fn post(caller: &Caller, mut servers: watch::Receiver<Vec<String>>, number: usize) -> String {
     let (body, key) = (message(number), format!("key-{number}"));
     loop {
@@ -160,7 +162,7 @@ async fn post(caller: &Caller, mut servers: watch::Receiver<Vec<String>>, number
         };
         let answer = match server {
             Some(server) => caller.post(&server, "/app/shop/msg", &key, &body).await,
-            None => Err("nobody serves".to_owned()),
+            None => Err("no process serves".to_owned()),
         };
         match answer {
             Ok((202, made)) => return made["id"].as_str().expect("an id").to_owned(),
@@ -172,7 +174,8 @@ async fn post(caller: &Caller, mut servers: watch::Receiver<Vec<String>>, number
     }
 }
 
-/// Answers soon. What is refused the first time has to be tried again. Answers how many pairs were accepted so far.
+/// Makes the receiver answer after 3 ms, and refuse some deliveries once. Returns a counter of the deliveries that it
+/// has answered with 200.
 fn answer_mostly(receiver: &Receiver) -> Arc<AtomicUsize> {
     let pairs = Arc::new(AtomicUsize::new(0));
     let counter = pairs.clone();
@@ -193,7 +196,7 @@ fn answer_mostly(receiver: &Receiver) -> Arc<AtomicUsize> {
     pairs
 }
 
-/// Of five messages one, by the second endpoint.
+/// Returns whether the receiver refuses this delivery once: every fifth message at the second endpoint.
 fn is_refused_once(path: &str, payload: &Value) -> bool {
     path == "/2"
         && payload["number"]
@@ -205,10 +208,11 @@ pub fn payload_of(arrival: &Arrival) -> Value {
     serde_json::from_str(arrival.text()).expect("the body is JSON")
 }
 
-/// Message id and path.
+/// The message's id and the endpoint's path.
 type Pair = (String, String);
 
-/// How often each pair arrived; all arrivals are as they were sent, and each pair is among them.
+/// Returns how often each message arrived at each endpoint. Asserts that all arrivals have the right payload and
+/// signature, and that every accepted message arrived at every endpoint.
 fn arrivals_by_pair(receiver: &Receiver, accepted: &BTreeMap<usize, String>, endpoints: usize) -> HashMap<Pair, usize> {
     let numbers: HashMap<&str, usize> = accepted.iter().map(|(number, id)| (id.as_str(), *number)).collect();
     let mut arrivals = HashMap::new();
@@ -231,7 +235,7 @@ fn arrivals_by_pair(receiver: &Receiver, accepted: &BTreeMap<usize, String>, end
     arrivals
 }
 
-/// Waits until nothing is left to send, and looks at every row that a message has left behind.
+/// Waits until nothing is left to send, then checks every row that the messages have left behind.
 pub async fn everything_arrived(
     db: &TestDatabase,
     receiver: &Receiver,
@@ -239,7 +243,7 @@ pub async fn everything_arrived(
     endpoints: usize,
 ) {
     let connection = db.connect().await;
-    // Sooner than any lease ends by itself.
+    // The deadline is shorter than any lease.
     let mut patience = Patience::of(DEADLINE);
     while count(&connection, "delivery").await > 0 {
         assert!(
@@ -260,13 +264,13 @@ pub async fn everything_arrived(
     assert_eq!(
         count(&connection, "message").await,
         messages,
-        "each is stored once, however often it was posted"
+        "each message is stored once, however often it was posted"
     );
     assert_eq!(count(&connection, "delivery_result").await, pairs);
     assert_eq!(
         count(&connection, "delivery_result where state = 0").await,
         pairs,
-        "every pair is delivered"
+        "every message is delivered at every endpoint"
     );
 
     let failed = rows(
@@ -297,7 +301,11 @@ pub async fn everything_arrived(
                from attempt a join endpoint e on e.app_id = a.app_id and e.id = a.endpoint_id
                group by a.message_id, e.url";
     let attempts = rows(&connection, sql).await;
-    assert_eq!(attempts.len() as i64, pairs, "every pair has attempts");
+    assert_eq!(
+        attempts.len() as i64,
+        pairs,
+        "every message has attempts at every endpoint"
+    );
     let numbers: HashMap<&str, usize> = accepted.iter().map(|(number, id)| (id.as_str(), *number)).collect();
     for row in attempts {
         let text = |name| row.try_get::<String>("", name).expect("a text");
@@ -317,7 +325,7 @@ pub async fn everything_arrived(
     }
 }
 
-/// Of deliveries: how many are parked, due or waiting, leased, and leased by a process that nobody knows.
+/// Counts the queue's rows: parked, due or waiting, leased, and leased by an unknown process.
 async fn what_is_left(connection: &DatabaseConnection) -> String {
     let parts = [
         "due_at is null",
@@ -329,7 +337,7 @@ async fn what_is_left(connection: &DatabaseConnection) -> String {
     for part in parts {
         counts.push(count(connection, &format!("delivery where {part}")).await);
     }
-    format!("parked, due, leased, leased by nobody: {counts:?}")
+    format!("parked, due, leased, leased by an unknown process: {counts:?}")
 }
 
 pub async fn count(connection: &DatabaseConnection, from: &str) -> i64 {
@@ -337,7 +345,7 @@ pub async fn count(connection: &DatabaseConnection, from: &str) -> i64 {
     found[0].try_get("", "n").expect("a number")
 }
 
-// One process after the other, each killed: at the fail points, then at random moments.
+// One process after the other, each killed: at the crash points, then at random moments.
 both!(
     every_message_answered_202_arrives_although_the_process_is_killed,
     async |db| {
@@ -374,7 +382,7 @@ both!(
     }
 );
 
-// Two processes all the time, of which now one and now the other is killed.
+// Two processes run all the time, and they are killed in turns.
 postgres_only!(
     every_message_arrives_although_two_processes_are_killed_in_turns,
     async |db| {
@@ -401,13 +409,13 @@ postgres_only!(
     }
 );
 
-/// Posts a message that the process at `server` sends by itself, and answers its id.
+/// Posts a message to the process `server`, which sends it itself, and returns the message's id.
 pub async fn post_to(server: &Serving, number: usize) -> String {
     let servers = watch::Sender::new(vec![server.url()]);
     post(&Caller::new(TOKEN), servers.subscribe(), number).await
 }
 
-/// Lets `server` send five messages that are never answered. Answers how many requests have arrived then.
+/// Lets `server` send five messages that are never answered. Returns how many requests have arrived by then.
 async fn in_flight(server: &Serving, receiver: &Receiver, ids: &mut BTreeMap<usize, String>) -> usize {
     receiver.answer(Answer::hang());
     let before = receiver.count();
@@ -420,7 +428,7 @@ async fn in_flight(server: &Serving, receiver: &Receiver, ids: &mut BTreeMap<usi
     before + 5
 }
 
-/// Says at its end how long a test took.
+/// Prints at the end of a test how long it took.
 struct Timed(Instant);
 
 impl Timed {
@@ -435,7 +443,7 @@ impl Drop for Timed {
     }
 }
 
-/// How long after `since` the last of the five has arrived again, apart from the first `before` requests.
+/// Returns how long after `since` the last of the five messages has arrived again. Ignores the first `before` requests.
 async fn sent_again(receiver: &Receiver, before: usize, since: Instant) -> Duration {
     let arrivals = receiver.wait_for(before + 5).await;
     let waits = arrivals[before..]
@@ -444,8 +452,8 @@ async fn sent_again(receiver: &Receiver, before: usize, since: Instant) -> Durat
     waits.max().expect("five of them")
 }
 
-/// The shortest of three at most: a machine that is busy with other tests only ever adds to what the program takes, and
-/// of the 5 s its rule for a death takes four and a half.
+/// Asserts that one of at most three waits is short enough. A machine that is busy with other tests can only lengthen a
+/// wait, and the rule for a dead process alone takes four and a half of the 5 s.
 async fn is_soon_enough(mut wait: impl AsyncFnMut() -> Duration) {
     let mut waits = Vec::new();
     while waits.len() < 3 {
@@ -493,7 +501,7 @@ both!(
             let before = in_flight(&serving, &receiver, &mut ids).await;
             serving.signal("KILL");
             serving.end().await;
-            // What the start itself takes counts too.
+            // The time of the start itself counts too.
             let restarted = Instant::now();
             serving = program.serve().await;
             let served = restarted.elapsed();
@@ -506,8 +514,8 @@ both!(
     }
 );
 
-/// The first sends and is stopped, the second takes over and sends again; the first wakes to a late answer, once
-/// `settled` attempts are recorded. Ends when that answer is recorded too.
+/// Lets a process wake to a late answer: the first process sends and is suspended, the second takes over and sends
+/// again. Once `settled` attempts are recorded the first wakes and gets its answer. Returns when that is recorded too.
 async fn a_sleeper_wakes(
     db: &TestDatabase,
     late: Answer,
@@ -546,9 +554,9 @@ postgres_only!(a_late_failure_of_a_process_that_slept_changes_nothing, async |db
     assert_eq!(
         count(&connection, "delivery_result where state = 0").await,
         1,
-        "it stays delivered"
+        "the message stays delivered"
     );
-    assert_eq!(count(&connection, "delivery").await, 0, "and nothing is scheduled");
+    assert_eq!(count(&connection, "delivery").await, 0, "no retry is scheduled");
     assert_eq!(count(&connection, "attempt where delivered").await, 1);
     post_to(&servings[0], 1).await;
     receiver.wait_for(3).await;
@@ -577,7 +585,7 @@ postgres_only!(a_late_failure_leaves_the_other_process_its_lease, async |db| {
     assert_eq!(
         count(&connection, "delivery where attempt = 0 and owner is not null").await,
         1,
-        "it is leased"
+        "the delivery is still leased"
     );
     sending.open();
     becomes(&connection, "delivery_result where state = 0", 1).await;
@@ -590,7 +598,7 @@ postgres_only!(a_late_success_of_a_process_that_slept_ends_the_retries, async |d
     assert_eq!(
         count(&connection, "delivery_result where state = 0").await,
         1,
-        "it is delivered"
+        "the message is delivered"
     );
     assert_eq!(count(&connection, "delivery").await, 0, "the retry that waited is gone");
     assert_eq!(receiver.count(), 2);

@@ -1,5 +1,5 @@
-//! The real binary under `kill -9` while it works a background task off: each message is queued once, and only what was in
-//! flight at a kill arrives twice.
+//! The real binary under `kill -9` while it works on a background task: each message is queued once, and only
+//! deliveries that were in flight at a kill arrive twice.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -14,7 +14,8 @@ use crate::harness::{Answer, Caller, DEADLINE, Patience, Program, Receiver, Serv
 
 const MESSAGES: usize = 1_000;
 const SENDERS: usize = 16;
-/// Where the process dies one time after the other: before and after a step is durable, and with sent messages unsettled.
+/// The points at which the process dies, one after the other: before and after a step is durable, and with sent
+/// messages that are not settled.
 const POINTS: [&str; 4] = [
     "task.before_commit:3",
     "task.after_commit:2",
@@ -22,7 +23,7 @@ const POINTS: [&str; 4] = [
     "settle.before_commit:7",
 ];
 
-/// A thousand messages whose two attempts have failed.
+/// Sends a thousand messages, both attempts of which fail.
 async fn a_thousand_failed(db: &TestDatabase, program: &Program, receiver: &Receiver) {
     receiver.answer(Answer::status(500));
     let mut serving = program.serve().await;
@@ -40,7 +41,7 @@ async fn a_thousand_failed(db: &TestDatabase, program: &Program, receiver: &Rece
         ended.expect("no sender panics");
     }
     let connection = db.connect().await;
-    // One at a time, since the endpoint only fails: as long as it goes on, it may take its time.
+    // The failing endpoint gets one attempt at a time. The deadline begins again whenever a delivery ends.
     let (mut left, mut patience) = (i64::MAX, Patience::of(DEADLINE));
     while left > 0 {
         assert!(!patience.is_over().await, "all attempts fail");
@@ -51,21 +52,21 @@ async fn a_thousand_failed(db: &TestDatabase, program: &Program, receiver: &Rece
     }
     let failed = count(&connection, "delivery_result where state = 2").await;
     assert_eq!((failed, receiver.count()), (MESSAGES as i64, MESSAGES * 2));
-    connection.close().await.expect("it closes");
+    connection.close().await.expect("the connection closes");
     assert_eq!(serving.stop().await, Some(0), "{}", serving.stderr());
 }
 
-/// What a process that has died held.
+/// Returns the messages that a dead process has left leased.
 async fn in_flight(db: &TestDatabase) -> HashSet<String> {
     let connection = db.connect().await;
     let held = rows(&connection, "select message_id from delivery where owner is not null").await;
     let ids = held.iter().map(|row| row.try_get("", "message_id").expect("a text"));
     let ids = ids.collect();
-    connection.close().await.expect("it closes");
+    connection.close().await.expect("the connection closes");
     ids
 }
 
-/// Asks for everything that failed at the one endpoint to be sent again.
+/// Starts a recover of all messages that failed at the only endpoint.
 async fn recover(server: &Serving, connection: &DatabaseConnection) {
     let found = rows(connection, "select id from endpoint").await;
     let endpoint: String = found[0].try_get("", "id").expect("a text");
@@ -75,7 +76,7 @@ async fn recover(server: &Serving, connection: &DatabaseConnection) {
     Caller::new(TOKEN).make(&server.url(), &path, window).await;
 }
 
-/// Arrivals after the first `before`, by message.
+/// Returns the number of arrivals of each message after the first `before` requests.
 fn arrivals(receiver: &Receiver, before: usize) -> HashMap<String, usize> {
     let mut by_message = HashMap::new();
     for arrival in receiver.arrivals().iter().skip(before) {
@@ -99,7 +100,7 @@ both!(
             if turn == 0 {
                 let connection = db.connect().await;
                 recover(&serving, &connection).await;
-                connection.close().await.expect("it closes");
+                connection.close().await.expect("the connection closes");
             }
             assert_eq!(serving.end().await, None, "it died at {point}: {}", serving.stderr());
             held.extend(in_flight(db).await);
@@ -132,7 +133,7 @@ both!(
             );
         }
         let queued = "background_task where status = 1 and queued = 1000 and looked = 2000";
-        assert_eq!(count(&connection, queued).await, 1, "each was queued once");
+        assert_eq!(count(&connection, queued).await, 1, "each message was queued once");
         let delivered = count(&connection, "delivery_result where state = 0").await;
         assert_eq!(delivered, MESSAGES as i64);
         assert_eq!(serving.stop().await, Some(0), "{}", serving.stderr());

@@ -1,11 +1,12 @@
-//! An endpoint's own headers: which are taken, how they are shown, kept and sent, and what they can never replace.
+//! Custom headers of endpoints: which are accepted, how they are shown, stored and sent, and which headers they never
+//! replace.
 
 use serde_json::{Value, json};
 
 use crate::api::Api;
 use crate::harness::{RawReceiver, Receiver, Shape, TestDatabase, Then, rows};
 
-/// Names that belong to the delivery itself (wire contract), and those that would steer our connection.
+/// Names that the delivery itself uses (wire contract), and names that would control the connection.
 const REFUSED: [&str; 37] = [
     "user-agent",
     "keep-alive",
@@ -46,7 +47,7 @@ const REFUSED: [&str; 37] = [
     "Content-Type",
 ];
 
-/// An application with an endpoint `e` at a receiver, and the path of the endpoint.
+/// Creates an application with an endpoint `e` at a receiver. Returns the path of the application too.
 async fn prepared(db: &TestDatabase, svix_headers: bool, headers: Value) -> (Api, Receiver, String) {
     let shape = Shape {
         svix_headers,
@@ -216,7 +217,7 @@ both!(a_header_value_has_up_to_4096_bytes_without_line_breaks, async |db| {
     assert_eq!(sent, [Some(&*most), Some(""), Some("a\tb")]);
 });
 
-/// Four own headers that have 16384 bytes together, and one more byte in the last.
+/// Returns four custom headers that have 16384 bytes together, and `more` bytes in the last one.
 fn headers_at_the_limit(more: usize) -> Value {
     let header = |n: usize| {
         let more = if n == 3 { more } else { 0 };
@@ -263,14 +264,14 @@ both!(a_message_is_accepted_without_a_look_at_large_headers, async |db| {
     let put = json!({"headers": headers_at_the_limit(0)});
     api.put(&format!("{app}/endpoint/e/headers"), put).await.expect(204);
     let sealed = stored(&api).await;
-    // Whoever looks at this fails.
+    // A read of these headers would fail.
     let spoilt = "[".repeat(sealed.len());
     api.rig.sql("update endpoint set headers = $1", [spoilt.into()]).await;
     let message = json!({"eventType": "a", "payload": {}});
     api.post(&format!("{app}/msg"), message).await.expect(202);
     api.rig.sql("update endpoint set headers = $1", [sealed.into()]).await;
     api.rig.drain().await;
-    let arrival = receiver.arrivals().pop().expect("it is delivered all the same");
+    let arrival = receiver.arrivals().pop().expect("the message is delivered");
     assert_eq!(arrival.header("x-own-3").map(str::len), Some(4089));
 });
 
@@ -324,7 +325,10 @@ both!(
         send(&mut api, &app).await;
         assert_eq!(receiver.arrivals()[0].header("x-old"), Some("topsecret"));
         api.patch(&path, json!({"headers": {"X-New": "1"}})).await.expect(204);
-        assert!(!stored(&api).await.contains("topsecret"), "the next change seals them");
+        assert!(
+            !stored(&api).await.contains("topsecret"),
+            "the next change seals the headers"
+        );
         send(&mut api, &app).await;
         let arrival = receiver.arrivals().pop().unwrap();
         assert_eq!(
@@ -344,7 +348,7 @@ both!(sealed_headers_open_at_their_own_endpoint_alone, async |db| {
         .await
         .refused(500, "server_error");
     send(&mut api, &app).await;
-    assert_eq!(receiver.count(), 1, "nothing goes out without its headers");
+    assert_eq!(receiver.count(), 1, "no request goes out without its headers");
     assert_eq!(
         api.rig.count("attempt where response like '%cannot be opened%'").await,
         1
@@ -373,7 +377,8 @@ both!(
     }
 );
 
-/// What the delivery is signed with goes under the older names too, or under the standard ones alone.
+/// Asserts that a delivery carries its id, timestamp and signature under the standard names, and under the older names
+/// too only if the switch is `on`.
 async fn signature_headers(db: &TestDatabase, on: bool) {
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let (mut api, receiver, app) = prepared(db, on, json!({})).await;

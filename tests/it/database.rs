@@ -1,4 +1,4 @@
-//! What the harness promises about databases: each test has one for itself, migrated.
+//! The harness itself: each test has a migrated database of its own.
 
 use sea_orm::ConnectionTrait;
 
@@ -10,7 +10,7 @@ both!(a_test_has_a_migrated_database_for_itself, async |db| {
     connection
         .execute_unprepared("create table mine (id integer)")
         .await
-        .expect("it can be written");
+        .expect("the database can be written");
     let other = db.empty_sibling().await;
     let sibling = other.connect().await;
     sibling
@@ -33,7 +33,7 @@ postgres_only!(text_sorts_by_a_language_unless_a_column_says_otherwise, async |d
     if std::env::var_os("TEST_DATABASE_URL").is_none() {
         assert!(
             by_rules,
-            "the harness's own server sorts by rules, so that a column without C shows"
+            "the harness's own server sorts by a language's rules, so that a test notices a column without C"
         );
     }
 });

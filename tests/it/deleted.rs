@@ -1,4 +1,4 @@
-//! What is left of a deleted endpoint or application: at once no secret, and in the end no row.
+//! Deleted endpoints and applications: their secrets are removed at once, and their rows once their history is gone.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::harness::{DEADLINE, ORG, Receiver, Rig, SECRET, TestDatabase, plan, r
 const DAY: u64 = 86_400;
 const URL: &str = "http://127.0.0.1:9/";
 
-/// The secrets and headers of all endpoints, as they are stored, and how many of them are marked as deleted.
+/// Returns the stored secrets and headers of all endpoints, and how many of these are marked as deleted.
 async fn stored(api: &Api) -> (Vec<(String, String)>, i64) {
     let found = rows(&api.rig.db, "select secrets, headers from endpoint order by id").await;
     let text = |row: &sea_orm::QueryResult, name| row.try_get::<String>("", name).expect("a text");
@@ -26,7 +26,7 @@ fn nothing() -> (String, String) {
     ("[]".to_owned(), "{}".to_owned())
 }
 
-/// The application `a` with the endpoints `e` and `f`, which have headers of their own.
+/// Creates the application `a` with the endpoints `e` and `f`, which have custom headers.
 async fn two_endpoints(db: &TestDatabase, url: &str) -> Api {
     let api = Api::on(db).await;
     api.post("/app", json!({"name": "a", "uid": "a"})).await.expect(201);
@@ -44,7 +44,7 @@ both!(a_deleted_endpoint_keeps_neither_secrets_nor_headers, async |db| {
     assert_eq!((&stored[0], deleted), (&nothing(), 1));
     assert!(
         stored[1].0.contains("sealed") && stored[1].1 != "{}",
-        "the other one does"
+        "the other endpoint keeps its own"
     );
 });
 
@@ -57,11 +57,14 @@ both!(a_deleted_application_s_endpoints_are_deleted_with_it, async |db| {
     api.delete("/app/a").await.expect(204);
     let (stored, deleted) = stored(&api).await;
     assert_eq!((&stored[..2], deleted), (&[nothing(), nothing()][..], 2));
-    assert!(stored[2].0.contains("sealed"), "another application's does not");
+    assert!(
+        stored[2].0.contains("sealed"),
+        "another application's endpoint keeps its secret"
+    );
 });
 
-// An outcome locks the endpoint's row first and then, by a trigger, the application's; who creates an endpoint holds the
-// application's row.
+// An outcome locks the endpoint's row first and then, by a trigger, the application's row. The creation of an endpoint
+// locks the application's row first.
 postgres_only!(
     an_application_is_deleted_beside_an_outcome_and_with_an_endpoint_that_is_being_created,
     async |db| {
@@ -73,15 +76,15 @@ postgres_only!(
         let mut delete = Box::pin(api.delete("/app/a"));
         assert!(
             tokio::time::timeout(Duration::ZERO, &mut delete).await.is_err(),
-            "it waits"
+            "the deletion waits"
         );
         let waits = "pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
-        let blocked = within(DEADLINE, "it waits for the endpoint", async || {
+        let blocked = within(DEADLINE, "the deletion waits for the endpoint", async || {
             (api.rig.count(waits).await == 1).then_some(())
         });
         tokio::select! {
             () = blocked => {}
-            _ = &mut delete => panic!("it waits for the endpoint"),
+            _ = &mut delete => panic!("the deletion did not wait for the endpoint"),
         }
         let creation = connections[1].begin().await.expect("a transaction");
         for sql in [
@@ -92,7 +95,7 @@ postgres_only!(
         ] {
             creation.execute_unprepared(sql).await.expect(sql);
         }
-        creation.commit().await.expect("it is created");
+        creation.commit().await.expect("the endpoint is created");
         let fails = "update endpoint set failing_since = 1 where uid = 'e'";
         outcome.execute_unprepared(fails).await.expect(fails);
         outcome.commit().await.expect("the outcome is recorded");
@@ -130,7 +133,7 @@ both!(
             .expect(202);
         api.rig.drain().await;
         api.delete("/app/a").await.expect(204);
-        // What is younger than the deletion is of an outcome that came late, and is found by its application alone.
+        // A row that is younger than the deletion comes from a late outcome. Only the application's id leads to it.
         let late = "insert into delivery_result (app_id, message_id, endpoint_id, state, updated_at) \
                     select id, 'msg_3', 'ep', 2, 0 from application where deleted_at is not null";
         api.rig.sql(late, []).await;
@@ -147,26 +150,29 @@ both!(
     }
 );
 
-/// As many deleted endpoints of an application.
+/// Inserts `count` deleted endpoints of an application.
 async fn delete_many(rig: &Rig, app: &str, count: i64) {
     rig.endpoints(app, count, URL).await;
     rig.sql("update endpoint set deleted_at = 1 where app_id = $1", [app.into()])
         .await;
 }
 
-both!(many_that_were_deleted_go_in_chunks_and_the_living_stay, async |db| {
-    let mut rig = Rig::on(db).await;
-    let app = rig.application("a").await;
-    delete_many(&rig, &app, 1_200).await;
-    rig.endpoint(&app, "living", URL).await;
-    let sql = "insert into application (id, org_id, name, metadata, created_at, updated_at, deleted_at) \
+both!(
+    many_deleted_rows_are_removed_in_chunks_and_living_ones_stay,
+    async |db| {
+        let mut rig = Rig::on(db).await;
+        let app = rig.application("a").await;
+        delete_many(&rig, &app, 1_200).await;
+        rig.endpoint(&app, "living", URL).await;
+        let sql = "insert into application (id, org_id, name, metadata, created_at, updated_at, deleted_at) \
                select 'app_of_' || id, $1, 'n', '{}', 0, 0, 1 from endpoint where deleted_at is not null";
-    assert_eq!(rig.sql(sql, [ORG.into()]).await, 1_200);
-    rig.prune().await;
-    assert_eq!((rig.count("endpoint").await, rig.count("application").await), (1, 1));
-});
+        assert_eq!(rig.sql(sql, [ORG.into()]).await, 1_200);
+        rig.prune().await;
+        assert_eq!((rig.count("endpoint").await, rig.count("application").await), (1, 1));
+    }
+);
 
-// A customer may create and delete in a loop: what is gone costs him and others nothing.
+// A customer may create and delete endpoints in a loop, which must not slow its own requests or those of others.
 both!(deleted_endpoints_are_not_read_with_the_living, async |db| {
     let app = {
         let rig = Rig::on(db).await;
@@ -188,7 +194,7 @@ both!(deleted_endpoints_are_not_read_with_the_living, async |db| {
         api.post("/app/a-uid/msg", message).await.expect(202);
         let list = api.get(&format!("/app/{app}/endpoint?limit=5")).await;
         assert_eq!(list.expect(200)["data"].as_array().map(Vec::len), Some(1));
-        // Counts, and tells of it.
+        // Counts the application's endpoints and looks for operational endpoints to notify.
         api.post(&format!("/app/{app}/endpoint"), json!({"url": URL}))
             .await
             .expect(201);

@@ -1,4 +1,4 @@
-//! A message's way to its endpoints: sent, signed, tried again, recorded.
+//! Deliveries: a message is sent, signed, retried and recorded.
 
 use crate::harness::{Answer, Receiver, Rig, SECRET, START};
 

@@ -1,4 +1,4 @@
-//! Endpoints, their secrets and their own headers through the API.
+//! Endpoints through the API, with their secrets and custom headers.
 
 use serde_json::{Value, json};
 
@@ -45,27 +45,27 @@ both!(an_endpoint_is_created_with_both_generations_of_names, async |db| {
 
 both!(an_endpoint_belongs_to_its_application, async |db| {
     let api = Api::on(db).await;
-    let (one, two) = (api.application("one").await, api.application("two").await);
+    let (first, second) = (api.application("one").await, api.application("two").await);
     let made = api
-        .post(&format!("/app/{one}/endpoint"), json!({"url": URL, "uid": "e"}))
+        .post(&format!("/app/{first}/endpoint"), json!({"url": URL, "uid": "e"}))
         .await;
     let id = made.expect(201)["id"].as_str().unwrap().to_owned();
     for name in ["e", &id] {
-        api.get(&format!("/app/{two}/endpoint/{name}"))
+        api.get(&format!("/app/{second}/endpoint/{name}"))
             .await
             .refused(404, "not_found");
-        api.delete(&format!("/app/{two}/endpoint/{name}"))
+        api.delete(&format!("/app/{second}/endpoint/{name}"))
             .await
             .refused(404, "not_found");
     }
-    api.post(&format!("/app/{two}/endpoint"), json!({"url": URL, "uid": "e"}))
+    api.post(&format!("/app/{second}/endpoint"), json!({"url": URL, "uid": "e"}))
         .await
         .expect(201);
-    api.post(&format!("/app/{one}/endpoint"), json!({"url": URL, "uid": "e"}))
+    api.post(&format!("/app/{first}/endpoint"), json!({"url": URL, "uid": "e"}))
         .await
         .refused(409, "conflict");
-    api.delete(&format!("/app/{one}")).await.expect(204);
-    api.get(&format!("/app/{one}/endpoint/{id}"))
+    api.delete(&format!("/app/{first}")).await.expect(204);
+    api.get(&format!("/app/{first}/endpoint/{id}"))
         .await
         .refused(404, "not_found");
 });
@@ -170,13 +170,13 @@ both!(an_application_has_no_more_endpoints_than_the_limit, async |db| {
     let path = format!("/app/{app}/endpoint");
     let at_once = (0..8).map(|n| api.post(&path, json!({"url": URL, "uid": format!("e{n}")})));
     let answers = futures_util::future::join_all(at_once).await;
-    let refused = answers.iter().filter(|it| it.status == 400);
+    let refused = answers.iter().filter(|answer| answer.status == 400);
     assert_eq!(
-        refused.map(|it| it.refused(400, "limit_reached")).count(),
+        refused.map(|answer| answer.refused(400, "limit_reached")).count(),
         5,
-        "three were made"
+        "three of the eight were created"
     );
-    let kept = answers.iter().find(|it| it.status == 201).unwrap().field("uid");
+    let kept = answers.iter().find(|answer| answer.status == 201).unwrap().field("uid");
     api.put(&format!("{path}/new"), json!({"url": URL}))
         .await
         .refused(400, "limit_reached");
@@ -222,7 +222,7 @@ both!(endpoints_are_listed_newest_first, async |db| {
     }
     let uids = |list: Vec<Value>| {
         list.iter()
-            .map(|it| it["uid"].as_str().unwrap().to_owned())
+            .map(|endpoint| endpoint["uid"].as_str().unwrap().to_owned())
             .collect::<Vec<_>>()
     };
     assert_eq!(
@@ -310,8 +310,8 @@ both!(no_secret_lies_in_the_database_in_clear, async |db| {
     let rotated = api.post_once(&format!("{path}/e/secret/rotate"), "k", json!({})).await;
     let rotated = rotated.expect(200)["key"].as_str().unwrap().to_owned();
     for (table, column) in [("endpoint", "secrets"), ("idempotency", "reply")] {
-        for row in crate::harness::rows(&api.rig.db, &format!("select {column} as it from {table}")).await {
-            let text: String = row.try_get("", "it").unwrap();
+        for row in crate::harness::rows(&api.rig.db, &format!("select {column} as stored from {table}")).await {
+            let text: String = row.try_get("", "stored").unwrap();
             for secret in [SECRET, rotated.as_str()] {
                 assert!(!text.contains(&secret["whsec_".len()..]), "{table}.{column}");
             }

@@ -1,4 +1,4 @@
-//! When an endpoint is disabled by itself: it answers 410, or it fails for five days; and what becomes of what waits for it.
+//! The health of endpoints: one that answers 410 or fails for five days is disabled, and its waiting deliveries end.
 
 use postrider::api::ApiState;
 use postrider::domain::timestamp::Timestamp;
@@ -14,14 +14,14 @@ fn failing_since(at: Timestamp) -> String {
     format!("endpoint where failing_since = {}", at.0)
 }
 
-/// One application with one endpoint, at the receiver.
+/// Inserts one application with one endpoint at the receiver, and returns the application's id.
 async fn prepared(rig: &Rig, receiver: &Receiver) -> String {
     let app = rig.application("a").await;
     rig.endpoint(&app, "e", &receiver.url()).await;
     app
 }
 
-/// A message whose schedule `5,300` is used up.
+/// Sends a message until its schedule `5,300` is used up.
 async fn exhaust(rig: &mut Rig, app: &str) {
     rig.accept(app, "{}").await;
     for wait in [7, 361, 0] {
@@ -45,7 +45,11 @@ both!(
                 .await,
             1
         );
-        assert_eq!(rig.store.metrics().endpoints_disabled.get(), 1, "and counted");
+        assert_eq!(
+            rig.store.metrics().endpoints_disabled.get(),
+            1,
+            "the disabled endpoint is counted"
+        );
         assert_eq!(rig.state(&id).await, "failed");
         assert_eq!(rig.count("delivery").await, 0);
         assert_eq!(
@@ -54,7 +58,7 @@ both!(
             1
         );
         rig.accept(&app, "{}").await;
-        assert_eq!(rig.drain().await, 0, "it gets nothing any more");
+        assert_eq!(rig.drain().await, 0, "the endpoint gets nothing any more");
     }
 );
 
@@ -70,11 +74,11 @@ both!(
         assert_eq!(
             rig.count(&failing_since(since)).await,
             1,
-            "since the schedule was used up"
+            "failing since the schedule was used up"
         );
         rig.advance(4 * DAY);
         exhaust(&mut rig, &app).await;
-        assert_eq!(rig.count(DISABLED).await, 0, "not yet five days");
+        assert_eq!(rig.count(DISABLED).await, 0, "five days are not over yet");
         rig.advance(DAY);
         rig.accept(&app, "{}").await;
         rig.step().await;
@@ -84,7 +88,11 @@ both!(
         rig.advance(361);
         rig.step().await;
         assert_eq!(rig.count(DISABLED).await, 1);
-        assert_eq!(rig.count(&failing_since(since)).await, 1, "still");
+        assert_eq!(
+            rig.count(&failing_since(since)).await,
+            1,
+            "failing since the same instant"
+        );
     }
 );
 
@@ -144,7 +152,7 @@ both!(
 );
 
 both!(
-    an_endpoint_enabled_again_or_called_elsewhere_has_not_failed_yet,
+    an_endpoint_that_is_enabled_again_or_has_a_new_url_counts_as_healthy,
     async |db| {
         let shape = Shape {
             schedule: "",
@@ -186,7 +194,7 @@ both!(a_410_of_a_url_that_was_changed_meanwhile_disables_nothing, async |db| {
     receiver.wait_for(1).await;
     rig.sql("update endpoint set url = 'http://127.0.0.1:9/'", []).await;
     gate.open();
-    within(DEADLINE, "it is settled", async || {
+    within(DEADLINE, "the outcome is settled", async || {
         (rig.count("attempt").await == 1).then_some(())
     })
     .await;
@@ -208,15 +216,15 @@ both!(
         rig.accept(&app, "{}").await;
         rig.step().await;
         rig.advance(5 * DAY);
-        rig.step().await; // A beat.
+        rig.step().await; // A heartbeat.
         rig.accept(&app, "{}").await;
         let running = rig.run();
         receiver.wait_for(2).await;
-        // A success has taken the mark away, and another failure has set it again.
+        // In the meantime a success has cleared the mark, and another failure has set it again.
         let anew = Timestamp(START.0 + 1);
         rig.sql("update endpoint set failing_since = $1", [anew.0.into()]).await;
         gate.open();
-        within(DEADLINE, "it is settled", async || {
+        within(DEADLINE, "the outcome is settled", async || {
             (rig.count("attempt").await == 2).then_some(())
         })
         .await;
@@ -244,7 +252,15 @@ both!(
         });
         let count = |part: &str| statements.iter().filter(|sql| sql.contains(part)).count();
         assert_eq!(receiver.count(), 5);
-        assert_eq!(count("update endpoint set"), 1, "that it fails is marked");
-        assert_eq!(count("told_before"), 1, "the last one asks whether anybody listens");
+        assert_eq!(
+            count("update endpoint set"),
+            1,
+            "the first exhausted schedule marks the endpoint as failing"
+        );
+        assert_eq!(
+            count("told_before"),
+            1,
+            "only the last failure looks for operational endpoints to notify"
+        );
     }
 );

@@ -31,7 +31,7 @@ both!(deleting_archives_and_creating_brings_back, async |db| {
     assert_eq!(
         api.get("/event-type/a").await.expect(200)["archived"],
         true,
-        "it can still be read"
+        "an archived event type can still be read"
     );
     assert_eq!(api.get("/event-type").await.expect(200)["data"], json!([]));
     let archived = api.get("/event-type?include_archived=true").await;
@@ -117,8 +117,15 @@ both!(
             api.post("/event-type", body).await.expect(201);
         }
         let listed = api.walk("/event-type", 2).await;
-        let names: Vec<_> = listed.iter().map(|it| it["name"].as_str().unwrap()).collect();
-        assert_eq!(names, ["B", "a", "a.z", "a_z", "b", "c"], "by bytes on every database");
+        let names: Vec<_> = listed
+            .iter()
+            .map(|event_type| event_type["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(
+            names,
+            ["B", "a", "a.z", "a_z", "b", "c"],
+            "sorted by bytes on every database"
+        );
         assert_eq!(listed[0]["schemas"], Value::Null);
         let full = api.get("/event-type?with_content=true&order=descending").await;
         assert_eq!(
@@ -130,7 +137,7 @@ both!(
             .as_array()
             .unwrap()
             .iter()
-            .map(|it| it["name"].clone())
+            .map(|event_type| event_type["name"].clone())
             .collect();
         assert_eq!(page, ["a.z", "a_z"]);
     }

@@ -1,11 +1,12 @@
-//! Contents removed by hand: a message's payload, an attempt's answer.
+//! Contents that a customer removes through the API: a message's payload, the answer in an attempt.
 
 use serde_json::json;
 
 use crate::api::Api;
 use crate::harness::{self, Receiver};
 
-/// The application `a` with the endpoint `e`, and the message `m`, which was tried once and answered with 500.
+/// Creates the application `a` with the endpoint `e`, and the message `m` with one attempt, which was answered with
+/// 500.
 async fn prepared(db: &harness::TestDatabase) -> (Api, Receiver) {
     let mut api = Api::on(db).await;
     let receiver = Receiver::start().await;

@@ -1,5 +1,5 @@
-//! A database that lost its last writes, as after a failover to an asynchronous standby or a restore: what a process
-//! remembers of the writes that were lost decides nothing.
+//! A database that has lost its last writes, as after a failover to an asynchronous standby or after a restore. What a
+//! process remembers of the lost writes must decide nothing.
 
 use sea_orm::ConnectionTrait;
 use serde_json::json;
@@ -7,7 +7,8 @@ use serde_json::json;
 use crate::crash::TOKEN;
 use crate::harness::{Caller, DEADLINE, Program, Proxy, Receiver, Replicated, Rig, Shape, connect, rows, within};
 
-/// Takes back what was written to the application `a` since it was kept, its revision too; no trigger sees it.
+/// Deletes the endpoint and restores the application's revision to the one in the table `kept`, without running any
+/// trigger: the state after writes were lost.
 async fn take_back_endpoint(rig: &Rig, id: &str) {
     let sql = format!(
         "set session_replication_role = replica; delete from endpoint where id = '{id}'; \
@@ -17,11 +18,11 @@ async fn take_back_endpoint(rig: &Rig, id: &str) {
     rig.db.execute_unprepared(&sql).await.expect(&sql);
 }
 
-/// Which paths of the receiver each message has reached, sorted.
+/// Returns the receiver's paths at which the message has arrived, sorted.
 fn paths(receiver: &Receiver, message_id: &str) -> Vec<String> {
     let arrivals = receiver.arrivals();
-    let of_it = arrivals.iter().filter(|arrival| arrival.message_id() == message_id);
-    let mut paths: Vec<String> = of_it.map(|arrival| arrival.path.clone()).collect();
+    let of_message = arrivals.iter().filter(|arrival| arrival.message_id() == message_id);
+    let mut paths: Vec<String> = of_message.map(|arrival| arrival.path.clone()).collect();
     paths.sort();
     paths
 }
@@ -49,7 +50,7 @@ postgres_only!(
     }
 );
 
-// Whatever the revision says: a connection that is new may lead to another server.
+// A new connection may lead to another server, so applications are read afresh whatever their revision says.
 postgres_only!(
     what_was_remembered_over_a_connection_that_broke_is_read_anew,
     async |db| {
@@ -110,7 +111,7 @@ postgres_only!(
             (found.len() == 1).then_some(())
         })
         .await;
-        standby.close().await.expect("it closes");
+        standby.close().await.expect("the connection closes");
 
         servers.stop_standby();
         let lost = json!({"url": receiver.url_of("/lost")});
@@ -126,7 +127,7 @@ postgres_only!(
         servers.fail_over();
         proxy.lead_to(&servers.standby_url()).await;
         let anew = json!({"url": receiver.url_of("/anew")});
-        within(DEADLINE, "the customer's endpoint is made anew", async || {
+        within(DEADLINE, "the customer creates the endpoint again", async || {
             let made = caller.post(&server, "/app/shop/endpoint", "anew", &anew).await;
             made.ok().filter(|(status, _)| *status == 201)
         })

@@ -1,5 +1,5 @@
-//! Fairness: nobody's backlog holds up anybody else's deliveries, and everything that is due goes out without a poll.
-//! Where the dispatcher runs by itself the clock stands, so no poll ever comes: what arrives, a wake-up brought.
+//! Fairness: no backlog delays another endpoint's deliveries, and everything that is due is sent without a poll. If the
+//! dispatcher runs by itself, the test clock stands still and no poll ever comes, so each arrival is due to a wake-up.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ async fn capped(db: &TestDatabase, process: usize, endpoint: usize) -> Rig {
     Rig::shaped(db, shape).await
 }
 
-/// `count` messages whose deliveries to `endpoint` are due, `attempt` of them made.
+/// Inserts `count` messages whose deliveries to `endpoint` are due, with `attempt` attempts made.
 pub async fn backlog(rig: &Rig, app: &str, endpoint: &str, count: i64, attempt: i32) {
     let due = rig.clock.now().0 - 1_000_000_000;
     let each = "with recursive n(n) as (select 1 union all select n + 1 from n where n < $1)";
@@ -40,7 +40,8 @@ pub async fn backlog(rig: &Rig, app: &str, endpoint: &str, count: i64, attempt: 
 both!(
     a_hundred_thousand_waiting_rows_hold_up_nobody_elses_first_attempt,
     async |db| {
-        // An attempt that ends by its deadline makes room for the next: none may, however slow the machine.
+        // An attempt that reached its deadline would free its slot for another request, so the deadline is longer than
+        // the test on any machine.
         let shape = Shape {
             caps: Caps {
                 process: 64,
@@ -64,7 +65,7 @@ both!(
         let begun = std::time::Instant::now();
         quick.wait_for(2).await;
         println!("the other endpoint's first attempts came after {:?}", begun.elapsed());
-        assert_eq!(slow.count(), 16, "its cap");
+        assert_eq!(slow.count(), 16, "the endpoint's cap");
         gate.open();
         running.stop(false).await;
     }
@@ -177,7 +178,7 @@ both!(a_due_retry_goes_out_although_first_attempts_never_end, async |db| {
     for _ in 0..3 {
         rig.step().await;
     }
-    assert_eq!(waiting.count(), 1, "it does not wait until nothing else is due");
+    assert_eq!(waiting.count(), 1, "the retry does not wait until nothing else is due");
     assert!(busy.count() < 24);
 });
 
@@ -196,10 +197,10 @@ both!(endpoints_with_parked_rows_take_turns, async |db| {
         rig.step().await;
     }
     let arrivals = receiver.arrivals();
-    let of = |path: &str| arrivals.iter().filter(|one| one.path == path).count();
+    let of = |path: &str| arrivals.iter().filter(|arrival| arrival.path == path).count();
     let counts = ["/e1", "/e2", "/e3", "/e4", "/e5"].map(of);
     let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
-    assert!(most - least <= 4, "nobody is left behind: {counts:?}");
+    assert!(most - least <= 4, "every endpoint has had its turns: {counts:?}");
 });
 
 both!(
@@ -248,9 +249,11 @@ both!(
             .await;
         let running = rig.run();
         slow.wait_for(17).await;
-        within(DEADLINE, "the rest has slots, and waits for memory", async || {
-            (rig.count("delivery where owner is not null").await == 40).then_some(())
-        })
+        within(
+            DEADLINE,
+            "the other deliveries have slots and wait for memory",
+            async || (rig.count("delivery where owner is not null").await == 40).then_some(()),
+        )
         .await;
         rig.accept(&b, &large).await;
         quick.wait_for(1).await;
@@ -284,7 +287,7 @@ both!(what_is_parked_while_a_claim_runs_is_not_forgotten, async |db| {
     assert_eq!(turn(&rig.slots), 1);
     rig.slots.set_parked([&endpoint]);
     rig.slots.unset_parked([&endpoint]);
-    assert_eq!(turn(&rig.slots), 1, "it was parked after the claim had looked");
+    assert_eq!(turn(&rig.slots), 1, "the row was parked after the claim had looked");
     rig.slots.unset_parked([&endpoint]);
     assert_eq!(turn(&rig.slots), 0);
 });
@@ -327,7 +330,7 @@ both!(
         assert_eq!(
             hanging.count(),
             57,
-            "what is parked waits for slots of its own application"
+            "parked deliveries wait for slots of their own application"
         );
         gate.open();
         hanging.wait_for(220).await;
@@ -358,7 +361,7 @@ both!(
 );
 
 postgres_only!(
-    what_one_process_has_no_slot_for_another_sends_as_soon_as_it_is_told,
+    a_delivery_that_finds_no_slot_is_sent_by_another_process_after_a_wake_up,
     async |db| {
         let (mut full, mut idle) = (capped(db, 1, 1).await, capped(db, 8, 8).await);
         let (slow, quick, gate) = (Receiver::start().await, Receiver::start().await, Gate::closed());
@@ -366,7 +369,7 @@ postgres_only!(
         let (a, b) = (full.application("a").await, full.application("b").await);
         full.endpoint(&a, "slow", &slow.url()).await;
         let endpoint = full.endpoint(&b, "quick", &quick.url()).await;
-        // Nobody is told of this one: that it arrives says that the first look, which comes without a wake-up, is over.
+        // No wake-up announces this delivery. Its arrival shows that the first look, which needs no wake-up, is over.
         backlog(&idle, &b, &endpoint, 1, 0).await;
         let others = idle.run();
         quick.wait_for(1).await;
@@ -382,7 +385,7 @@ postgres_only!(
         let id = full.accept(&b, "{}").await.message_id;
         let arrivals = quick.wait_for(2).await;
         assert_eq!(arrivals[1].message_id(), id);
-        assert_eq!(full.slots.free(Lane::First), 0, "it could not have been sent there");
+        assert_eq!(full.slots.free(Lane::First), 0, "the first process has no free slot");
         gate.open();
         own.stop(true).await;
         others.stop(true).await;

@@ -1,5 +1,6 @@
-//! A snapshot that is held, as `pg_dump` does for hours, keeps index entries of everything that is gone. What the queue
-//! asks must not read them. Bounds are in pages, as Postgres counts them, not in time.
+//! A held snapshot: `pg_dump` holds one for hours, and Postgres then keeps the index entries of all rows that are
+//! deleted meanwhile. The queue's statements must not read these. The tests bound the pages that a statement reads, as
+//! Postgres counts them, not its time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +17,10 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement, TransactionTrait,
 use crate::harness::{DEADLINE, Receiver, Rig, TestDatabase, within};
 use crate::metrics::value;
 
-/// A statement that finds nothing reads no more pages than this.
+/// The most pages that a statement may read if it finds nothing.
 const FEW: i64 = 60;
 
-/// A transaction that sees the database as it is now.
+/// Begins a transaction that keeps seeing the database as it is now.
 async fn snapshot(db: &TestDatabase) -> DatabaseTransaction {
     let transaction = db.connect().await.begin().await.expect("a transaction");
     for sql in [
@@ -31,7 +32,7 @@ async fn snapshot(db: &TestDatabase) -> DatabaseTransaction {
     transaction
 }
 
-/// How many pages `statement` reads; what it changes is undone.
+/// Returns how many pages `statement` reads. Its changes are undone.
 async fn pages(rig: &Rig, statement: Statement) -> i64 {
     let transaction = rig.db.begin().await.expect("a transaction");
     let explained = Statement::from_sql_and_values(
@@ -52,12 +53,12 @@ async fn pages(rig: &Rig, statement: Statement) -> i64 {
         .sum()
 }
 
-/// Ids that begin `seconds` before now.
+/// Returns the first possible id of the instant `seconds` before now.
 fn first_id(rig: &Rig, seconds: i64) -> String {
     Prefix::Delivery.first_id_at(Timestamp(rig.clock.now().0 - seconds * 1_000_000))
 }
 
-/// `count` deliveries that are due, or parked, and gone again.
+/// Inserts and deletes `count` deliveries that are due at `due_at`, or parked if it is `None`.
 async fn gone_by(rig: &Rig, count: i64, due_at: Option<i64>) {
     let id = first_id(rig, 100);
     let kept = id.len() - 8;
@@ -72,7 +73,7 @@ async fn gone_by(rig: &Rig, count: i64, due_at: Option<i64>) {
 
 fn terms(rig: &Rig) -> LeaseTerms {
     LeaseTerms {
-        owner: rig.slots.owner().expect("it may lease"),
+        owner: rig.slots.owner().expect("the process may lease"),
         lease_id: 1,
         lasts: Duration::from_secs(60),
     }
@@ -114,7 +115,7 @@ postgres_only!(a_backlog_is_drained_without_reading_what_was_drained, async |db|
     let held = snapshot(db).await;
     let now = rig.clock.now();
     gone_by(&rig, 20_000, Some(now.0 - 50_000_000)).await;
-    // More than one claim takes.
+    // More rows than one claim takes.
     for seconds in 1..=40 {
         let sql = "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at) \
                    values ($1, 'app_a', 'msg_1', 'ep_e', 0, 3, $2)";
@@ -180,11 +181,15 @@ postgres_only!(
         assert!(read <= FEW, "a claim reads {read} pages");
 
         rig.step().await;
-        assert_eq!(rig.count("delivery").await, 0, "it was brought back");
-        // A retry has an old id.
+        assert_eq!(rig.count("delivery").await, 0, "the parked row was brought back");
+        // A parked retry: its id is older than the floor.
         rig.sql(parked, [first_id(&rig, 90).into()]).await;
         rig.step().await;
-        assert_eq!(rig.count("delivery").await, 1, "this process has not parked it");
+        assert_eq!(
+            rig.count("delivery").await,
+            1,
+            "a row that another process has parked is not found yet"
+        );
         rig.advance(30);
         rig.step().await;
         rig.step().await;
@@ -207,14 +212,14 @@ postgres_only!(a_beat_does_not_read_those_before_it, async |db| {
     )
     .await;
     rig.sql("vacuum analyze process", []).await;
-    let owner = rig.slots.owner().expect("it lives");
-    let asked = |known| {
+    let owner = rig.slots.owner().expect("the process lives");
+    let beat_of = |known| {
         let peers: Vec<_> = peers.iter().map(|peer| (peer.as_str(), known)).collect();
         process::beat_statement(rig.store.backend(), (&*owner, known), &peers)
     };
-    let all = pages(&rig, asked(0)).await;
+    let all = pages(&rig, beat_of(0)).await;
     assert!(all > 500, "{all} pages are there to be read");
-    let read = pages(&rig, asked(1_999)).await;
+    let read = pages(&rig, beat_of(1_999)).await;
     assert!(read <= 11 * 6, "a beat reads {read} pages");
     let peers: Vec<_> = peers.iter().map(|peer| (peer.as_str(), 1_999)).collect();
     let seen = process::beat(&rig.store, (&*owner, 1_999), &peers)
@@ -230,24 +235,24 @@ postgres_only!(a_beat_does_not_read_those_before_it, async |db| {
 postgres_only!(how_long_a_snapshot_is_held_is_told, async |db| {
     let rig = Rig::on(db).await;
     let probes = Probes::new(&rig.store);
-    let told = async || {
+    let shown = async || {
         let answer = TestClient::new(probe_routes(&probes)).get("/metrics").send().await;
         let page = answer.0.into_body().into_string().await.expect("text");
         value(&page, "postrider_oldest_snapshot_seconds")
     };
     let held = snapshot(db).await;
-    assert_eq!(told().await, 0.0, "nobody has watched it");
+    assert_eq!(shown().await, 0.0, "this process sees the snapshot for the first time");
     rig.advance(3600);
-    assert_eq!(told().await, 3600.0);
+    assert_eq!(shown().await, 3600.0);
     held.commit().await.expect("the dump ends");
-    within(DEADLINE, "nothing is held any more", async || {
+    within(DEADLINE, "no snapshot is held any more", async || {
         rig.advance(5);
-        (told().await < 60.0).then_some(())
+        (shown().await < 60.0).then_some(())
     })
     .await;
 });
 
-/// How a claim that meets a saturated endpoint leaves the rows of others.
+/// Returns how many rows of the endpoint no other transaction has locked.
 async fn unlocked(rig: &Rig, endpoint: &str) -> i64 {
     let sql =
         "select count(*) as n from (select 1 from delivery where endpoint_id = $1 for update skip locked) as free";
@@ -272,7 +277,7 @@ postgres_only!(parking_locks_the_rows_that_it_parks_and_no_others, async |db| {
     let tx = rig.store.begin().await.expect("a transaction");
     queue::park(&tx, Lane::First, std::slice::from_ref(&saturated))
         .await
-        .expect("it parks");
+        .expect("the rows are parked");
     assert_eq!(unlocked(&rig, &other).await, 100);
     assert_eq!(unlocked(&rig, &saturated).await, 0);
     tx.commit().await.expect("a commit");

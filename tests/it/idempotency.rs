@@ -1,4 +1,4 @@
-//! Idempotency keys over every POST: the same request twice has one effect and one answer.
+//! Idempotency keys on every POST: the same request sent twice has one effect and one response.
 
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -13,7 +13,8 @@ use crate::harness::Shape;
 
 const OPERATIONAL: &str = "/operational-webhook/endpoint";
 
-/// Every POST with a body that it takes, for an application with the endpoint `e` and the message `known`.
+/// Returns every POST with an accepted body and its status, for an application with the endpoint `e` and the message
+/// `known`.
 fn posts(app: &str) -> Vec<(String, Value, u16)> {
     let since = json!({"since": "2026-01-01T00:00:00Z"});
     let documented = postrider::api::document();
@@ -63,7 +64,7 @@ async fn prepared(api: &Api) -> String {
 fn every_post_of_the_document_is_tested_here() {
     let document: Value = serde_json::from_str(&postrider::api::document()).unwrap();
     let paths = document["paths"].as_object().unwrap().iter();
-    // What makes and ends tokens has tests of its own in portal.rs.
+    // portal.rs tests the routes that create and end tokens.
     let named = paths.filter(|(path, methods)| methods.get("post").is_some() && !path.starts_with("/api/v1/auth/"));
     let tested: BTreeSet<_> = posts("{app_id}")
         .into_iter()

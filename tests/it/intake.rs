@@ -1,4 +1,5 @@
-//! Acceptance under trouble: what is answered is durable and there once, whatever else was in its batch.
+//! Acceptance under trouble: a message that was accepted is durable and stored once, whatever else was in its batch and
+//! whatever becomes of the connection, the caller or the database.
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ fn key(name: &str) -> Option<Key> {
     })
 }
 
-/// Keeps the intake's workers busy, so that what comes meanwhile is one batch; other writes wait too.
+/// Keeps the intake's workers busy, so that all messages that come meanwhile form one batch. Other writes wait too.
 pub enum Gate {
     Turn(Box<postrider::store::Tx>),
     Lock(DatabaseTransaction),
@@ -41,7 +42,7 @@ impl Gate {
     }
 }
 
-/// Nobody reads or writes `table` until the transaction ends.
+/// Locks `table` against all reads and writes until the returned transaction ends.
 pub async fn lock(db: &TestDatabase, table: &str) -> DatabaseTransaction {
     let transaction = db.connect().await.begin().await.expect("a transaction");
     let sql = format!("lock table {table} in access exclusive mode");
@@ -49,7 +50,7 @@ pub async fn lock(db: &TestDatabase, table: &str) -> DatabaseTransaction {
     transaction
 }
 
-/// Waits until `count` connections wait for a lock.
+/// Waits until at least `count` connections wait for a lock.
 pub async fn wait_for_blocked(rig: &Rig, count: i64) {
     within(DEADLINE, "statements wait for the lock", async || {
         let waiting = rig
@@ -60,17 +61,17 @@ pub async fn wait_for_blocked(rig: &Rig, count: i64) {
     .await;
 }
 
-/// Polls `future` once.
+/// Polls a future once and asserts that it is pending.
 macro_rules! poll_once {
     ($future:expr) => {
         assert!(
             tokio::time::timeout(Duration::ZERO, &mut $future).await.is_err(),
-            "it waits"
+            "the future is pending"
         )
     };
 }
 
-/// Batches that the intake has under way at once.
+/// Returns how many batches the intake has in flight at most.
 fn workers(db: &TestDatabase) -> i64 {
     match db.kind() {
         Kind::Postgres => 2,
@@ -81,17 +82,17 @@ fn workers(db: &TestDatabase) -> i64 {
 /// Accepts `messages` in one batch.
 async fn in_one_batch(db: &TestDatabase, rig: &Rig, messages: Vec<NewMessage>) -> Vec<Result<Accepted>> {
     let gate = Gate::close(db, rig).await;
-    // One for each worker to be busy with; no such application.
+    // One message for each worker to be busy with, for an application that does not exist.
     let mut busy = Vec::new();
     for worker in 1..=workers(db) {
-        let mut one = Box::pin(rig.intake.accept(rig.message("app_none", "{}")));
-        poll_once!(one);
-        busy.push(one);
+        let mut accepting = Box::pin(rig.intake.accept(rig.message("app_none", "{}")));
+        poll_once!(accepting);
+        busy.push(accepting);
         if db.kind() == Kind::Postgres {
             wait_for_blocked(rig, worker).await;
         }
     }
-    let mut answers = Box::pin(join_all(messages.into_iter().map(|one| rig.intake.accept(one))));
+    let mut answers = Box::pin(join_all(messages.into_iter().map(|message| rig.intake.accept(message))));
     poll_once!(answers);
     gate.open().await;
     answers.await
@@ -115,15 +116,19 @@ postgres_only!(
             ..rig.message(&app, "{}")
         };
         proxy.lose_next_commit();
-        let accepted = rig.intake.accept(message.clone()).await.expect("it is accepted");
+        let accepted = rig
+            .intake
+            .accept(message.clone())
+            .await
+            .expect("the message is accepted");
         proxy.commit_lost().await;
-        assert!(!accepted.replayed, "the caller's own try had committed");
+        assert!(!accepted.replayed, "the stored message is the caller's own");
         for table in ["message", "message_content", "delivery", "idempotency"] {
             assert_eq!(rig.count(table).await, 1, "{table}");
         }
         let again = rig.intake.accept(message).await.expect("a repeat is answered");
         assert_eq!((again.message_id, again.replayed), (accepted.message_id.clone(), true));
-        assert_eq!(rig.drain().await, 1, "at once, not when the lost lease ends");
+        assert_eq!(rig.drain().await, 1, "sent at once, not when the lost lease ends");
         assert_eq!(receiver.arrivals()[0].message_id(), accepted.message_id);
         assert_eq!(receiver.count(), 1);
     }
@@ -147,7 +152,7 @@ postgres_only!(
         for table in ["message", "message_content", "delivery"] {
             assert_eq!(rig.count(table).await, 1, "{table}");
         }
-        assert_eq!(rig.drain().await, 1, "at once, not when the lost lease ends");
+        assert_eq!(rig.drain().await, 1, "sent at once, not when the lost lease ends");
         assert_eq!(receiver.arrivals()[0].message_id(), accepted.message_id);
         assert_eq!(receiver.count(), 1);
     }
@@ -164,13 +169,17 @@ both!(a_replayed_key_among_new_ones_keeps_none_of_them_back, async |db| {
     };
     let first = rig.intake.accept(with("old")).await.expect("accepted");
     let answers = in_one_batch(db, &rig, vec![with("new"), with("old"), with("newer")]).await;
-    let answers: Vec<_> = answers.into_iter().map(|one| one.expect("accepted")).collect();
+    let answers: Vec<_> = answers.into_iter().map(|answer| answer.expect("accepted")).collect();
     assert_eq!(
-        answers.iter().map(|one| one.replayed).collect::<Vec<_>>(),
+        answers.iter().map(|answer| answer.replayed).collect::<Vec<_>>(),
         [false, true, false]
     );
     assert_eq!(answers[1].message_id, first.message_id);
-    assert_eq!(rig.drain().await, 3, "each once, none when a lease ends");
+    assert_eq!(
+        rig.drain().await,
+        3,
+        "each is sent once, and none only when a lease ends"
+    );
     assert_eq!((rig.count("message").await, rig.count("idempotency").await), (3, 3));
     assert_eq!(receiver.count(), 3);
 });
@@ -186,14 +195,17 @@ both!(the_same_key_twice_in_one_batch_is_one_message, async |db| {
     let answers: Vec<_> = in_one_batch(db, &rig, batch)
         .await
         .into_iter()
-        .map(|one| one.expect("accepted"))
+        .map(|answer| answer.expect("accepted"))
         .collect();
     let first = &answers[0];
     assert_eq!(
-        answers.iter().filter(|one| one.message_id == first.message_id).count(),
+        answers
+            .iter()
+            .filter(|answer| answer.message_id == first.message_id)
+            .count(),
         3
     );
-    let replayed: Vec<_> = answers.iter().map(|one| one.replayed).collect();
+    let replayed: Vec<_> = answers.iter().map(|answer| answer.replayed).collect();
     assert_eq!(replayed, [false, false, true, true]);
     assert_eq!(rig.count("message").await, 2);
     assert_eq!(rig.count("idempotency").await, 2);
@@ -213,7 +225,7 @@ both!(a_key_with_another_message_is_refused_and_leaves_the_first, async |db| {
     };
     let batch = vec![first(), other_body(), rig.message(&app, "{}"), first()];
     let answers = in_one_batch(db, &rig, batch).await;
-    let refused = answers.iter().map(|one| one.as_ref().err().map(|err| err.kind));
+    let refused = answers.iter().map(|answer| answer.as_ref().err().map(|err| err.kind));
     let conflict = Some(ErrorKind::Conflict);
     assert_eq!(refused.collect::<Vec<_>>(), [None, conflict, None, None]);
     let others = [
@@ -240,12 +252,15 @@ both!(a_key_with_another_message_is_refused_and_leaves_the_first, async |db| {
         },
     ];
     for other in others {
-        let refused = rig.intake.accept(other).await.expect_err("it is another message");
+        let refused = rig.intake.accept(other).await.expect_err("this is another message");
         assert_eq!(refused.kind, ErrorKind::Conflict);
     }
     rig.sql("delete from message_content", []).await;
     let gone = rig.intake.accept(other_body()).await;
-    assert!(gone.expect("what is gone is equal to any").replayed);
+    assert!(
+        gone.expect("a removed payload counts as equal to every payload")
+            .replayed
+    );
     assert_eq!((rig.count("message").await, rig.count("idempotency").await), (2, 1));
 });
 
@@ -297,7 +312,7 @@ both!(a_taken_event_id_spoils_no_other_member_of_its_batch, async |db| {
     let answers = in_one_batch(db, &rig, batch).await;
     let kinds: Vec<_> = answers
         .iter()
-        .map(|one| one.as_ref().err().map(|err| err.kind))
+        .map(|answer| answer.as_ref().err().map(|err| err.kind))
         .collect();
     assert_eq!(kinds[..2], [None, Some(ErrorKind::Conflict)]);
     assert_eq!(
@@ -306,7 +321,7 @@ both!(a_taken_event_id_spoils_no_other_member_of_its_batch, async |db| {
             .filter(|kind| **kind == Some(ErrorKind::Conflict))
             .count(),
         1,
-        "of two in one batch, one has it"
+        "one of two messages in a batch gets the event id"
     );
     assert_eq!(kinds[4], Some(ErrorKind::NotFound));
     assert_eq!(rig.count("message").await, 3);
@@ -316,7 +331,7 @@ both!(a_taken_event_id_spoils_no_other_member_of_its_batch, async |db| {
         3,
         "a refused request leaves no key behind"
     );
-    let repeated = rig.intake.accept(event("free-3", "k2")).await.expect("its key is free");
+    let repeated = rig.intake.accept(event("free-3", "k2")).await.expect("the key is free");
     assert!(!repeated.replayed);
 });
 
@@ -333,10 +348,10 @@ both!(an_event_id_that_has_ended_is_taken_by_one_of_its_batch, async |db| {
     let batch = vec![event("k1"), rig.message(&app, "{}"), event("k2")];
     let answers = in_one_batch(db, &rig, batch).await;
     assert!(answers[1].is_ok());
-    assert_eq!(answers.iter().filter(|one| one.is_ok()).count(), 2, "{answers:?}");
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 2, "{answers:?}");
     let refused = answers
         .iter()
-        .find_map(|one| one.as_ref().err())
+        .find_map(|answer| answer.as_ref().err())
         .expect("one is refused");
     assert_eq!(refused.kind, ErrorKind::Conflict);
     assert_eq!(rig.count("message").await, 3);
@@ -357,9 +372,9 @@ postgres_only!(of_two_processes_that_take_an_event_id_one_wins, async |db| {
             event_id: Some(format!("e{round}")),
             ..a.message(&app, "{}")
         };
-        let (one, other) = tokio::join!(a.intake.accept(message()), b.intake.accept(message()));
-        assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
-        let refused = one.err().or(other.err()).expect("one is refused");
+        let (first, second) = tokio::join!(a.intake.accept(message()), b.intake.accept(message()));
+        assert!(first.is_ok() != second.is_ok(), "{first:?} {second:?}");
+        let refused = first.err().or(second.err()).expect("one is refused");
         assert_eq!(refused.kind, ErrorKind::Conflict);
     }
     assert_eq!(a.count("message").await, 20);
@@ -394,10 +409,10 @@ postgres_only!(batches_with_crossing_keys_and_event_ids_do_not_deadlock, async |
             join_all((0..60).map(|n| a.intake.accept(message(n)))),
             join_all((0..60).rev().map(|n| b.intake.accept(message(n)))),
         );
-        for (one, other) in first.into_iter().zip(second.into_iter().rev()) {
-            let (one, other) = (one.expect("accepted"), other.expect("accepted"));
-            assert_eq!(one.message_id, other.message_id, "one key, one message");
-            assert!(one.replayed != other.replayed);
+        for (ours, theirs) in first.into_iter().zip(second.into_iter().rev()) {
+            let (ours, theirs) = (ours.expect("accepted"), theirs.expect("accepted"));
+            assert_eq!(ours.message_id, theirs.message_id, "one key, one message");
+            assert!(ours.replayed != theirs.replayed);
         }
     }
     assert_eq!(a.count("message").await, 300);
@@ -414,9 +429,9 @@ both!(a_message_whose_caller_left_before_its_batch_is_not_stored, async |db| {
     let gate = Gate::close(db, &rig).await;
     let mut busy = Vec::new();
     for worker in 1..=workers(db) {
-        let mut one = Box::pin(rig.intake.accept(rig.message("app_none", "{}")));
-        poll_once!(one);
-        busy.push(one);
+        let mut accepting = Box::pin(rig.intake.accept(rig.message("app_none", "{}")));
+        poll_once!(accepting);
+        busy.push(accepting);
         if db.kind() == Kind::Postgres {
             wait_for_blocked(&rig, worker).await;
         }
@@ -447,7 +462,7 @@ postgres_only!(a_batch_that_has_begun_is_stored_though_its_caller_left, async |d
         (rig.count("message").await == 1).then_some(())
     })
     .await;
-    within(DEADLINE, "it is sent", async || {
+    within(DEADLINE, "the message is sent", async || {
         (rig.step().await.sent == 1).then_some(())
     })
     .await;
@@ -467,7 +482,7 @@ postgres_only!(
         let app = rig.application("a").await;
         rig.endpoint(&app, "e", &receiver.url()).await;
         let blocked = lock(db, "message_content").await;
-        // The event id makes it a transaction of several statements.
+        // With an event id the batch is a transaction of several statements.
         let message = NewMessage {
             event_id: Some("event-1".to_owned()),
             ..rig.message(&app, "{}")
@@ -479,7 +494,7 @@ postgres_only!(
         proxy.lose_next_commit();
         blocked.commit().await.expect("the lock ends");
         proxy.commit_lost().await;
-        within(DEADLINE, "it is sent, and not when its lease ends", async || {
+        within(DEADLINE, "the message is sent before its lease ends", async || {
             (rig.step().await.sent == 1).then_some(())
         })
         .await;
@@ -502,7 +517,7 @@ postgres_only!(a_server_that_is_read_only_for_a_while_is_waited_for, async |db| 
     mode("set default_transaction_read_only = on").await;
     let mut accepting = Box::pin(rig.intake.accept(rig.message(&app, "{}")));
     let early = tokio::time::timeout(Duration::from_millis(500), &mut accepting).await;
-    assert!(early.is_err(), "it is not refused: {early:?}");
+    assert!(early.is_err(), "the message is not refused: {early:?}");
     mode("reset default_transaction_read_only").await;
     accepting.await.expect("accepted");
     assert_eq!(rig.count("message").await, 1);
@@ -559,7 +574,7 @@ both!(a_large_body_arrives_byte_for_byte, async |db| {
         let body = format!(r#"{{"a":"{}é"}}"#, "x".repeat(length - 2));
         rig.accept(&app, &body).await;
         rig.drain().await;
-        assert!(receiver.arrivals().last().is_some_and(|one| one.text() == body));
+        assert!(receiver.arrivals().last().is_some_and(|arrival| arrival.text() == body));
     }
     assert_eq!(receiver.count(), 3);
 });
@@ -597,7 +612,7 @@ both!(a_new_message_is_leased_as_far_as_the_caps_allow, async |db| {
     assert_eq!(
         rig.count("delivery where owner is null and due_at is not null").await,
         1,
-        "no slot: whoever claims it first"
+        "without a slot the delivery is due, for the first process that claims it"
     );
     rig.drain().await;
     assert_eq!(receiver.count(), 10);
@@ -658,17 +673,17 @@ both!(whatever_changes_an_endpoint_is_known_to_the_next_message, async |db| {
     rig.accept(&app, "{}").await;
     assert_eq!(rig.drain().await, 1);
 
-    // Written past the services, as another replica or an operator would.
+    // Written directly, as another replica or an operator would do.
     rig.endpoint(&app, "second", &receiver.url()).await;
     rig.accept(&app, "{}").await;
-    assert_eq!(rig.drain().await, 2, "a new endpoint gets it");
+    assert_eq!(rig.drain().await, 2, "a new endpoint gets the message");
     rig.sql(
         "update endpoint set event_types = '[\"other\"]' where id = $1",
         [first.as_str().into()],
     )
     .await;
     rig.accept(&app, "{}").await;
-    assert_eq!(rig.drain().await, 1, "a filter holds from then on");
+    assert_eq!(rig.drain().await, 1, "a changed filter applies to the next message");
     rig.sql(
         "update endpoint set disabled = true where id = $1",
         [first.as_str().into()],
@@ -676,7 +691,7 @@ both!(whatever_changes_an_endpoint_is_known_to_the_next_message, async |db| {
     .await;
     rig.sql("delete from endpoint where id <> $1", [first.into()]).await;
     rig.accept(&app, "{}").await;
-    assert_eq!(rig.drain().await, 0, "nobody is left");
+    assert_eq!(rig.drain().await, 0, "no endpoint is left");
     rig.sql(
         "update application set deleted_at = 1 where id = $1",
         [app.as_str().into()],

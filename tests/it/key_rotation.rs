@@ -1,5 +1,5 @@
-//! A rotation of the encryption key: everything stays readable before, during and after it; whoever lacks a key that is
-//! needed refuses to start or to seal; what was interrupted goes on.
+//! The rotation of the encryption key: everything stays readable before, during and after it. A process that lacks a
+//! key that is needed refuses to start or to seal. A rotation that was interrupted goes on when it is run again.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +36,7 @@ async fn texts(db: &DatabaseConnection, sql: &str) -> Vec<String> {
     found.iter().map(|row| row.try_get_by_index(0).unwrap()).collect()
 }
 
-/// Each sealed text of the database with the context that it was sealed with.
+/// Returns each sealed text of the database with the context that it was sealed with.
 async fn sealed(db: &DatabaseConnection) -> Vec<(String, String)> {
     let mut all = Vec::new();
     for row in rows(db, "select id, secrets, headers from endpoint").await {
@@ -45,13 +45,13 @@ async fn sealed(db: &DatabaseConnection) -> Vec<(String, String)> {
         all.extend(
             secrets
                 .iter()
-                .map(|one| (one["sealed"].as_str().unwrap().to_owned(), text("id"))),
+                .map(|secret| (secret["sealed"].as_str().unwrap().to_owned(), text("id"))),
         );
         let headers: BTreeMap<String, String> = serde_json::from_str(&text("headers")).unwrap();
         all.extend(
             headers
                 .get("")
-                .map(|one| (one.clone(), format!("{}/headers", text("id")))),
+                .map(|sealed| (sealed.clone(), format!("{}/headers", text("id")))),
         );
     }
     for row in rows(db, "select scope, key, reply from idempotency where reply like 'v1:%'").await {
@@ -61,7 +61,7 @@ async fn sealed(db: &DatabaseConnection) -> Vec<(String, String)> {
     all
 }
 
-/// How many of the sealed texts this key opens, and how many there are.
+/// Returns how many of the sealed texts this key opens, and how many there are.
 async fn opened_by(db: &DatabaseConnection, text: &str) -> (usize, usize) {
     let all = sealed(db).await;
     let opened = all
@@ -74,7 +74,7 @@ fn tally(rotated: &Rotated) -> (bool, u64, u64) {
     (rotated.changed, rotated.endpoints.resealed, rotated.replies.resealed)
 }
 
-/// What a caller sees of what is sealed.
+/// Returns what a caller sees of the sealed texts: a secret, headers, and the reply to a repeated request.
 async fn seen(api: &Api, app: &str) -> [String; 3] {
     let endpoint = format!("/app/{app}/endpoint/e");
     let new = json!({"url": "http://127.0.0.1:1/", "uid": "once"});
@@ -87,7 +87,7 @@ async fn seen(api: &Api, app: &str) -> [String; 3] {
     ]
 }
 
-/// An application with the endpoint `e`, whose secret and headers are known, and another one made under a key.
+/// Creates an application with the endpoint `e`, whose secret and headers are known.
 async fn prepared(api: &Api, receiver: &Receiver) -> String {
     let app = api.application("app").await;
     let new = json!({"url": receiver.url(), "uid": "e", "secret": SECRET, "headers": {"X-Own": "topsecret"}});
@@ -119,7 +119,11 @@ both!(
 
         let mut api = holding(db, &[NEW, KEY]).await;
         api.token = token.clone();
-        assert_eq!(seen(&api, &app).await, before, "both keys, nothing begun");
+        assert_eq!(
+            seen(&api, &app).await,
+            before,
+            "with both keys, before the rotation begins"
+        );
         deliver(&mut api, &app, &receiver).await;
         let count = sealed(&api.rig.db).await.len();
         assert_eq!(
@@ -137,7 +141,7 @@ both!(
         let rotated = rotate(&api.rig.store).await.unwrap();
         assert_eq!(tally(&rotated), (true, 2, 1));
         assert_eq!(opened_by(&api.rig.db, NEW).await, (count, count));
-        assert_eq!(seen(&api, &app).await, before, "it has ended");
+        assert_eq!(seen(&api, &app).await, before, "the rotation has ended");
         deliver(&mut api, &app, &receiver).await;
         let again = rotate(&api.rig.store).await.unwrap();
         assert_eq!(tally(&again), (false, 0, 0), "there is nothing left to do");
@@ -145,7 +149,7 @@ both!(
 
         let mut api = holding(db, &[NEW]).await;
         api.token = token;
-        assert_eq!(seen(&api, &app).await, before, "the new key alone");
+        assert_eq!(seen(&api, &app).await, before, "with the new key alone");
         deliver(&mut api, &app, &receiver).await;
     }
 );
@@ -177,7 +181,7 @@ both!(
         assert_eq!(
             opened_by(&api.rig.db, NEW).await,
             (5, 6),
-            "but for the secret that was replaced"
+            "all but the secret that was replaced"
         );
         assert_eq!(tally(&rotate(&api.rig.store).await.unwrap()), (true, 1, 0));
         assert_eq!(opened_by(&api.rig.db, NEW).await, (6, 6));
@@ -215,7 +219,7 @@ both!(what_neither_key_opens_stays_as_it_is_and_is_told, async |db| {
     assert_eq!(
         opened_by(&connection, NEW).await,
         (1, 3),
-        "its headers are re-encrypted"
+        "the endpoint's headers are re-encrypted"
     );
     let program = program.env("POSTRIDER_ENCRYPTION_KEY", NEW);
     program.run(&["seed"]).await.ok();
@@ -232,7 +236,7 @@ both!(a_deleted_endpoint_has_nothing_to_be_re_encrypted, async |db| {
     assert_eq!(rotated.endpoints.unreadable, 0);
 });
 
-both!(killed_in_between_it_goes_on_when_it_is_run_again, async |db| {
+both!(a_killed_rotation_goes_on_when_it_is_run_again, async |db| {
     let api = holding(db, &[KEY]).await;
     let app = prepared(&api, &Receiver::start().await).await;
     let known = seen(&api, &app).await;
@@ -251,7 +255,7 @@ both!(killed_in_between_it_goes_on_when_it_is_run_again, async |db| {
 
     let program = Program::on(db.url()).env("POSTRIDER_ENCRYPTION_KEY", BOTH);
     let crashing = program.clone().env("POSTRIDER_CRASH_POINT", "resealed_page:2");
-    assert_eq!(crashing.run(&["rotate-key"]).await.code, None, "it is killed");
+    assert_eq!(crashing.run(&["rotate-key"]).await.code, None, "the command is killed");
     let (done, all) = opened_by(&connection, NEW).await;
     assert!((200..all).contains(&done), "two pages of {all} texts are done: {done}");
     for (keys, refusal) in [(KEY, WRONG), (NEW, "run `app rotate-key` again")] {
@@ -315,7 +319,11 @@ postgres_only!(
         let headers = api.put(&format!("{path}/e/headers"), headers).await;
         headers.refused(503, "unavailable");
         api.get(&format!("{path}/second")).await.refused(404, "not_found");
-        assert_eq!(opened_by(&api.rig.db, NEW).await, (2, 2), "it has sealed nothing");
+        assert_eq!(
+            opened_by(&api.rig.db, NEW).await,
+            (2, 2),
+            "the process without the new key has sealed nothing"
+        );
         let message = json!({"eventType": "a", "payload": {}});
         api.post(&format!("/app/{app}/msg"), message).await.expect(202);
     }
@@ -330,26 +338,26 @@ postgres_only!(
             .env("POSTRIDER_ADMIN_TOKEN", "a-token-of-the-operator");
         let caller = Caller::new("a-token-of-the-operator");
         let both = program.clone().env("POSTRIDER_ENCRYPTION_KEY", BOTH);
-        let (mut one, mut other) = (program.serve().await, both.serve().await);
+        let (mut former, mut current) = (program.serve().await, both.serve().await);
         let new = json!({"url": receiver.url(), "secret": SECRET});
         caller
-            .make(&one.url(), "/app", json!({"name": "Shop", "uid": "shop"}))
+            .make(&former.url(), "/app", json!({"name": "Shop", "uid": "shop"}))
             .await;
-        caller.make(&other.url(), "/app/shop/endpoint", new).await;
+        caller.make(&current.url(), "/app/shop/endpoint", new).await;
         let line = both.run(&["rotate-key"]).await.failed(1);
         assert!(line.contains("1 serving processes do not hold the new"), "{line}");
         let connection = db.connect().await;
         assert_eq!(opened_by(&connection, KEY).await, (3, 3), "nothing was changed");
 
-        assert_eq!(one.stop().await, Some(0));
+        assert_eq!(former.stop().await, Some(0));
         let said = both.run(&["rotate-key"]).await.ok();
         assert!(
             said.starts_with("re-encrypted 1 endpoints and 2 idempotency replies"),
             "{said}"
         );
         let message = json!({"eventType": "a", "payload": {"n": 1.10}});
-        caller.make(&other.url(), "/app/shop/msg", message).await;
-        assert_eq!(other.stop().await, Some(0));
+        caller.make(&current.url(), "/app/shop/msg", message).await;
+        assert_eq!(current.stop().await, Some(0));
         let new = program.env("POSTRIDER_ENCRYPTION_KEY", NEW).serve().await;
         let message = json!({"eventType": "b", "payload": {"n": 1.10}});
         caller.make(&new.url(), "/app/shop/msg", message).await;
@@ -414,9 +422,9 @@ postgres_only!(writers_beside_a_rotation_leave_nothing_behind_it, async |db| {
     for writer in writers {
         writer.await.unwrap();
     }
-    assert_eq!(done, all, "when it has ended");
+    assert_eq!(done, all, "at the end of the rotation");
     let (done, all) = opened_by(&api.rig.db, NEW).await;
-    assert_eq!(done, all, "and for ever");
+    assert_eq!(done, all, "after all writers have ended");
     assert!(!rotate(&api.rig.store).await.unwrap().changed);
 });
 
@@ -466,7 +474,7 @@ both!(of_two_rotations_to_different_keys_one_is_refused, async |db| {
         begun
     };
     assert!(begin(NEW).await.unwrap());
-    assert!(!begin(NEW).await.unwrap(), "the same again goes on");
+    assert!(!begin(NEW).await.unwrap(), "the same rotation goes on");
     let refused = begin(third).await.unwrap_err();
     assert!(refused.message.starts_with("another rotation"), "{refused}");
     let checks = "select key_check from installation";
@@ -501,7 +509,7 @@ async fn on_sqlite_one_command_makes_the_new_key_and_drops_the_former_one() {
 
     let before = std::fs::read_to_string(&file).unwrap();
     let crashing = program.clone().env("POSTRIDER_CRASH_POINT", "resealed_page:1");
-    assert_eq!(crashing.run(&["rotate-key"]).await.code, None, "it is killed");
+    assert_eq!(crashing.run(&["rotate-key"]).await.code, None, "the command is killed");
     let between = std::fs::read_to_string(&file).unwrap();
     let (made, former) = between.split_once('\n').unwrap();
     assert!(former == before && made != before && made.len() >= 32);
@@ -520,7 +528,7 @@ async fn on_sqlite_one_command_makes_the_new_key_and_drops_the_former_one() {
     assert_eq!(
         std::fs::read_to_string(&file).unwrap(),
         made,
-        "the one that was begun with"
+        "the key with which the rotation began"
     );
     let said = program.run(&["rotate-key"]).await.ok();
     assert!(
@@ -530,7 +538,7 @@ async fn on_sqlite_one_command_makes_the_new_key_and_drops_the_former_one() {
     assert_ne!(
         std::fs::read_to_string(&file).unwrap(),
         made,
-        "again, with another new one"
+        "another rotation makes another key"
     );
     let left = std::fs::read_dir(program.folder().join("data")).unwrap();
     let names: Vec<_> = left

@@ -1,5 +1,5 @@
-//! Leases under trouble: who may send what, whose outcome counts, and what becomes of the work of a process that died,
-//! slept or lost its database.
+//! Leases under trouble: which process may send, whose outcome counts, and what becomes of the deliveries of a process
+//! that died, was suspended or lost its database.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use postrider::clock::Clock;
 use crate::harness::{Answer, DEADLINE, Gate, Proxy, Receiver, Rig, START, Shape, TestDatabase, within};
 use crate::intake::{lock, wait_for_blocked};
 
-/// Two processes with one clock.
+/// Starts two processes, each with a test clock, and with an attempt deadline that no test reaches.
 async fn two(db: &TestDatabase) -> (Rig, Rig) {
     let shape = Shape {
         attempt_timeout: DEADLINE,
@@ -26,7 +26,8 @@ async fn through(db: &TestDatabase, proxy: &Proxy, clock: &Clock) -> Rig {
     Rig::shaped(db, shape).await
 }
 
-/// Both beat for `seconds`, four times each.
+/// Lets both processes live for `seconds`, with four heartbeats a second, and asserts that neither takes over from the
+/// other.
 async fn live(a: &mut Rig, b: &mut Rig, seconds: u64) {
     for _ in 0..seconds * 4 {
         a.clock.advance(Duration::from_millis(250));
@@ -35,21 +36,25 @@ async fn live(a: &mut Rig, b: &mut Rig, seconds: u64) {
     }
 }
 
-/// `b` alone lives on until it finds the other one dead.
+/// Lets `b` alone live until it takes over from the other process. Returns how long that took.
 async fn outlive(b: &mut Rig) -> Duration {
     let begun = b.clock.monotonic();
     for _ in 0..40 {
         b.clock.advance(Duration::from_millis(250));
         let taken = b.step().await.taken_over;
         if taken > 0 {
-            assert_eq!(b.store.metrics().taken_over.get(), taken, "and counted");
+            assert_eq!(
+                b.store.metrics().taken_over.get(),
+                taken,
+                "the taken-over deliveries are counted"
+            );
             return b.clock.monotonic() - begun;
         }
     }
-    panic!("10 s after its death nobody has noticed");
+    panic!("10 s after its death the process still counts as alive");
 }
 
-/// Too large for the fast path: it goes out by a claim.
+/// Returns a body that is too large for the fast path, so that the message is sent by a claim.
 fn large() -> String {
     format!(r#"{{"a":"{}"}}"#, "x".repeat(70_000))
 }
@@ -83,29 +88,32 @@ postgres_only!(a_settle_whose_commit_is_lost_counts_once, async |db| {
     assert_eq!(rig.count("delivery").await, 1);
 });
 
-postgres_only!(a_stall_of_the_database_of_20_s_makes_nobody_dead, async |db| {
-    let proxy = Proxy::to(db.url()).await;
-    let clock = Clock::test(START);
-    let (mut a, mut b) = (through(db, &proxy, &clock).await, through(db, &proxy, &clock).await);
-    let receiver = Receiver::start().await;
-    let app = a.application("a").await;
-    a.endpoint(&app, "e", &receiver.url()).await;
-    live(&mut a, &mut b, 2).await;
-    a.accept(&app, "{}").await;
-    b.accept(&app, "{}").await;
-    proxy.stall();
-    let (first, second, ()) = tokio::join!(a.step(), b.step(), async {
-        for _ in 0..20 {
-            clock.advance(Duration::from_secs(1));
-        }
-        proxy.resume();
-    });
-    assert_eq!(first.taken_over + second.taken_over, 0);
-    live(&mut a, &mut b, 10).await;
-    assert_eq!(receiver.count(), 2, "nothing was sent twice");
-    assert_eq!(a.count("process").await, 2);
-    assert_eq!(a.count("delivery").await, 0);
-});
+postgres_only!(
+    no_process_is_declared_dead_after_the_database_stalls_for_20_s,
+    async |db| {
+        let proxy = Proxy::to(db.url()).await;
+        let clock = Clock::test(START);
+        let (mut a, mut b) = (through(db, &proxy, &clock).await, through(db, &proxy, &clock).await);
+        let receiver = Receiver::start().await;
+        let app = a.application("a").await;
+        a.endpoint(&app, "e", &receiver.url()).await;
+        live(&mut a, &mut b, 2).await;
+        a.accept(&app, "{}").await;
+        b.accept(&app, "{}").await;
+        proxy.stall();
+        let (first, second, ()) = tokio::join!(a.step(), b.step(), async {
+            for _ in 0..20 {
+                clock.advance(Duration::from_secs(1));
+            }
+            proxy.resume();
+        });
+        assert_eq!(first.taken_over + second.taken_over, 0);
+        live(&mut a, &mut b, 10).await;
+        assert_eq!(receiver.count(), 2, "nothing was sent twice");
+        assert_eq!(a.count("process").await, 2);
+        assert_eq!(a.count("delivery").await, 0);
+    }
+);
 
 postgres_only!(what_a_dead_process_had_in_flight_is_sent_again_within_5_s, async |db| {
     let (mut a, mut b) = two(db).await;
@@ -134,7 +142,7 @@ postgres_only!(what_a_dead_process_had_in_flight_is_sent_again_within_5_s, async
 });
 
 postgres_only!(
-    a_late_success_delivers_the_pair_and_drops_the_row_that_waits,
+    a_late_success_makes_the_result_delivered_and_removes_the_waiting_row,
     async |db| {
         let (mut a, mut b) = two(db).await;
         let (receiver, gate) = (Receiver::start().await, Gate::closed());
@@ -189,10 +197,10 @@ postgres_only!(a_process_whose_beat_came_late_takes_a_new_owner_id, async |db| {
     let receiver = Receiver::start().await;
     let app = rig.application("a").await;
     rig.endpoint(&app, "e", &receiver.url()).await;
-    let old = rig.slots.owner().expect("it may lease");
+    let old = rig.slots.owner().expect("the process may lease");
     rig.accept(&app, "{}").await;
     rig.advance(3);
-    assert!(rig.slots.owner().is_none(), "it may have been declared dead");
+    assert!(rig.slots.owner().is_none(), "the process may have been declared dead");
     rig.accept(&app, "{}").await;
     assert_eq!(
         rig.count("delivery where owner is not null").await,
@@ -201,7 +209,7 @@ postgres_only!(a_process_whose_beat_came_late_takes_a_new_owner_id, async |db| {
     );
     rig.advance(1);
     assert_eq!(rig.step().await.sent, 2);
-    let new = rig.slots.owner().expect("it may lease again");
+    let new = rig.slots.owner().expect("the process may lease again");
     assert_ne!(old, new);
     assert_eq!(rig.count(&format!("process where owner = '{old}'")).await, 0);
     assert_eq!(rig.count(&format!("process where owner = '{new}'")).await, 1);
@@ -233,7 +241,7 @@ postgres_only!(replicas_whose_clocks_are_60_s_apart_agree, async |db| {
             40 * second
         );
         assert_eq!(a.count(&lease).await, 1);
-        assert_eq!(a.step().await.sent, 0, "it is leased");
+        assert_eq!(a.step().await.sent, 0, "the delivery is leased");
         rig.step().await;
         let retry = format!(
             "delivery where attempt = 1 and due_at - {now} between {} and {}",
@@ -261,7 +269,11 @@ both!(
         rig.accept(&app, "{}").await;
         rig.advance(26);
         assert_eq!(rig.step().await.sent, 1);
-        assert_eq!(receiver.count(), 0, "9 s do not cover an attempt of 5 s and 5 s more");
+        assert_eq!(
+            receiver.count(),
+            0,
+            "9 s of lease do not cover an attempt of 5 s and the margin of 5 s"
+        );
         assert_eq!(rig.count("delivery where owner is null and attempt = 0").await, 1);
         assert_eq!(rig.drain().await, 1);
         assert_eq!(receiver.count(), 1);
@@ -298,7 +310,7 @@ both!(an_orderly_stop_gives_unfinished_leases_back_uncounted, async |db| {
     let given_back = "delivery where owner is null and attempt = 0 and due_at is not null";
     assert_eq!(rig.count(given_back).await, 1);
     assert_eq!(rig.count("attempt").await, 0);
-    assert_eq!(rig.count("process").await, 0, "it has signed off");
+    assert_eq!(rig.count("process").await, 0, "the process has signed off");
 });
 
 both!(an_orderly_stop_finishes_what_is_in_flight, async |db| {
@@ -329,7 +341,7 @@ postgres_only!(a_lease_counts_from_before_its_transaction, async |db| {
         clock.advance(Duration::from_secs(60));
         blocked.commit().await.expect("the lock ends");
     });
-    assert_eq!(receiver.count(), 0, "its lease ended before the claim did");
+    assert_eq!(receiver.count(), 0, "the lease ended before the claim did");
     assert_eq!(rig.count("delivery where attempt = 0").await, 1);
     rig.drain().await;
     assert_eq!(receiver.count(), 1);
@@ -349,9 +361,9 @@ postgres_only!(a_claim_whose_commit_is_lost_is_made_good_by_the_next, async |db|
     assert_eq!(
         rig.count("delivery where owner is not null").await,
         1,
-        "it had committed"
+        "the claim had committed"
     );
-    assert_eq!(rig.drain().await, 1, "at once, not when the lost lease ends");
+    assert_eq!(rig.drain().await, 1, "sent at once, not when the lost lease ends");
     assert_eq!(rig.state(&id).await, "delivered");
     assert_eq!(rig.count("attempt").await, 1);
     assert!(rig.slots.is_idle());
@@ -369,14 +381,14 @@ postgres_only!(
         let (_, ()) = tokio::join!(a.accept(&app, "{}"), async {
             wait_for_blocked(&b, 1).await;
             running.stop.cancel();
-            within(DEADLINE, "it has stopped leasing", async || {
+            within(DEADLINE, "the process has stopped leasing", async || {
                 a.slots.owner().is_none().then_some(())
             })
             .await;
             blocked.commit().await.expect("the lock ends");
         });
         running.stop(true).await;
-        assert_eq!(b.step().await.sent, 1, "at once, not when a lease ends");
+        assert_eq!(b.step().await.sent, 1, "sent at once, not when a lease ends");
         assert_eq!(receiver.count(), 1);
     }
 );
@@ -419,7 +431,7 @@ both!(
             )
             .await;
             let anew = format!("delivery where message_id = '{id}' and owner is not null and due_at > 0");
-            within(DEADLINE, "its row is leased anew", async || {
+            within(DEADLINE, "the row is leased anew", async || {
                 rig.advance(1);
                 (rig.count(&anew).await == 1).then_some(())
             })
@@ -452,7 +464,8 @@ postgres_only!(a_beat_that_was_answered_late_does_not_move_the_clock, async |db|
     assert!(apart.abs() < 500_000, "{apart} us");
 });
 
-// Another process took the row over, and released it; its outcome is about to be stored when this one claims it anew.
+// Another process took the row over and released it. This process claims it again while the outcome of its own first
+// attempt is about to be stored.
 postgres_only!(
     a_lease_that_comes_while_an_earlier_one_is_being_settled_is_given_back,
     async |db| {
@@ -478,13 +491,13 @@ postgres_only!(
         gate.open();
         wait_for_blocked(&rig, 1).await;
         rig.store.wake();
-        within(DEADLINE, "it is claimed anew", async || {
+        within(DEADLINE, "the row is claimed anew", async || {
             (rig.count("delivery where lease_id is not null").await == 1).then_some(())
         })
         .await;
         locked.commit().await.unwrap();
         receiver.wait_for(2).await;
-        within(DEADLINE, "and delivered", async || {
+        within(DEADLINE, "the message is delivered", async || {
             (rig.state(&id).await == "delivered").then_some(())
         })
         .await;

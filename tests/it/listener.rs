@@ -1,4 +1,5 @@
-//! The API's connections: how many there are, and what a client that says or reads nothing may hold, and for how long.
+//! The listener of the API: how many connections there are, and how long a client may hold one without sending or
+//! reading.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,10 +21,11 @@ use crate::harness::{DEADLINE, within};
 const PING: &[u8] = b"GET /ping HTTP/1.1\r\nhost: x\r\n\r\n";
 const SHORT: Duration = Duration::from_millis(300);
 
-/// More than the system's buffers hold.
+/// A response that is larger than the system's buffers.
 const LARGE: usize = 16 << 20;
 
-/// Answers `/ping` at once, `/body` when its body is there, and all else never.
+/// Responds to `/ping` at once, to `/body` when the body has arrived, to `/large` with a large body, and to all other
+/// paths never.
 async fn answer(request: Request) -> String {
     match request.uri().path() {
         "/ping" => "pong".to_owned(),
@@ -41,7 +43,7 @@ async fn serve(limits: Limits) -> SocketAddr {
     listen(limits, endpoint()).await
 }
 
-/// Every deadline is short.
+/// Limits with short deadlines.
 const IMPATIENT: Limits = Limits {
     connections: 100,
     request: SHORT,
@@ -50,7 +52,7 @@ const IMPATIENT: Limits = Limits {
     silence: SHORT,
 };
 
-/// A client with a small buffer.
+/// Connects a client with a small buffer.
 async fn client(address: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(64 << 10).unwrap();
@@ -63,26 +65,26 @@ async fn saying(address: SocketAddr, words: &[u8]) -> TcpStream {
     client
 }
 
-/// What comes until the server ends the connection.
+/// Reads until the server ends the connection, and returns the bytes.
 async fn heard_to_the_end(client: &mut TcpStream) -> Vec<u8> {
     let mut heard = Vec::new();
     let reading = tokio::time::timeout(DEADLINE, client.read_to_end(&mut heard));
-    // It may be reset.
+    // A reset is an end too.
     let _ = reading.await.expect("the connection ends");
     heard
 }
 
-/// A newcomer, once it is answered.
+/// Connects a new client and returns it once its request has a response.
 async fn answered(address: SocketAddr) -> TcpStream {
     let mut newcomer = saying(address, PING).await;
     let mut first = [0; 12];
     let reading = tokio::time::timeout(DEADLINE, newcomer.read_exact(&mut first));
-    reading.await.expect("an answer in time").expect("an answer");
+    reading.await.expect("a response in time").expect("a response");
     assert_eq!(&first, b"HTTP/1.1 200");
     newcomer
 }
 
-/// A client whose request is being handled, and waits for two bytes of its body.
+/// Connects a client whose request is being handled: the handler waits for the two bytes of the body.
 async fn handled(address: SocketAddr) -> TcpStream {
     let head = b"POST /body HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n";
     let (mut client, mut first) = (saying(address, head).await, [0; 25]);
@@ -92,13 +94,13 @@ async fn handled(address: SocketAddr) -> TcpStream {
     client
 }
 
-/// The answer to one whose body comes at last.
+/// Sends the body of a client of [`handled`] and returns the response.
 async fn finished(mut client: TcpStream) -> String {
     client.write_all(b"{}").await.unwrap();
     let (mut heard, mut piece) = (Vec::new(), [0; 1024]);
     while !heard.ends_with(b"Ok(2)") {
         let reading = tokio::time::timeout(DEADLINE, client.read(&mut piece)).await;
-        match reading.expect("an answer in time").expect("an answer") {
+        match reading.expect("a response in time").expect("a response") {
             0 => break,
             length => heard.extend_from_slice(&piece[..length]),
         }
@@ -142,7 +144,7 @@ async fn a_client_that_drips_its_request_is_cut_off_as_soon_as_one_that_is_silen
     ] {
         let begun = Instant::now();
         let mut client = saying(address, head.as_bytes()).await;
-        within(DEADLINE, "it is cut off", async || {
+        within(DEADLINE, "the connection is cut off", async || {
             client.write_all(drop.as_bytes()).await.is_err().then_some(())
         })
         .await;
@@ -193,7 +195,10 @@ async fn a_client_that_does_not_read_its_response_is_cut_off() {
                 .then_some(())
         })
         .await;
-        assert!(heard_to_the_end(&mut client).await.len() < LARGE, "that is all");
+        assert!(
+            heard_to_the_end(&mut client).await.len() < LARGE,
+            "the client has read the whole response"
+        );
     }
 }
 
@@ -205,7 +210,7 @@ async fn a_client_that_reads_a_little_now_and_then_gets_everything_within_the_ti
     let (begun, mut all, mut piece) = (Instant::now(), 0, vec![0; 64 << 10]);
     let mut pace = tokio::time::interval(SHORT / 10);
     loop {
-        // Slower than the deadline in all, and faster than it in each part.
+        // The whole response takes longer than the deadline, each part is faster.
         if begun.elapsed() < 2 * progress {
             pace.tick().await;
         }
@@ -230,7 +235,8 @@ async fn requests_of_a_client_that_does_not_read_wait_until_it_does() {
     assert_eq!(answers, 101);
 }
 
-// hyper looks for the end of a connection only while it reads or writes, which it does not where the next request is there.
+// hyper notices the end of a connection only while it reads or writes. It does neither if it has the next request
+// already.
 #[tokio::test]
 async fn a_reset_ends_a_connection_while_its_request_is_being_handled() {
     let one = Limits {
@@ -246,7 +252,7 @@ async fn a_reset_ends_a_connection_while_its_request_is_being_handled() {
     let address = listen(one, endpoint.map_to_response()).await;
     let client = saying(address, &b"GET /never HTTP/1.1\r\nhost: x\r\n\r\n".repeat(2)).await;
     let handled = tokio::time::timeout(DEADLINE, begun.notified());
-    handled.await.expect("it is being handled");
+    handled.await.expect("the request is being handled");
     client.set_zero_linger().unwrap();
     drop(client);
     answered(address).await;
@@ -269,7 +275,7 @@ async fn at_the_limit_those_that_have_waited_longest_for_their_clients_make_room
     let answer = finished(handled).await;
     assert!(
         answer.ends_with("Ok(2)"),
-        "what is being handled is not closed: {answer}"
+        "a connection whose request is being handled stays open: {answer}"
     );
     drop((third, fourth));
 }
@@ -293,19 +299,24 @@ async fn at_the_stop_idle_connections_end_at_once_and_others_when_they_are_answe
         answer.contains("connection: close") && answer.ends_with("Ok(2)"),
         "{answer}"
     );
-    let ended = tokio::time::timeout(DEADLINE, serving).await.expect("it ends");
-    ended.expect("no panic").expect("it served");
+    let ended = tokio::time::timeout(DEADLINE, serving)
+        .await
+        .expect("the listener ends");
+    ended.expect("no panic").expect("the listener ends without an error");
 }
 
 #[tokio::test]
 async fn what_is_not_answered_when_the_grace_is_over_is_cut_off() {
     let (mut handled, serving) = stopped(SHORT).await;
-    let ended = tokio::time::timeout(DEADLINE, serving).await.expect("it ends");
-    ended.expect("no panic").expect("it served");
+    let ended = tokio::time::timeout(DEADLINE, serving)
+        .await
+        .expect("the listener ends");
+    ended.expect("no panic").expect("the listener ends without an error");
     assert!(heard_to_the_end(&mut handled).await.is_empty());
 }
 
-/// A listener that stops, whose idle connections have ended; and the client whose request is being handled.
+/// Stops a listener and waits until its idle connections have ended. Returns the client whose request is being handled,
+/// and the listener's task.
 async fn stopped(grace: Duration) -> (TcpStream, JoinHandle<std::io::Result<()>>) {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
@@ -319,11 +330,11 @@ async fn stopped(grace: Duration) -> (TcpStream, JoinHandle<std::io::Result<()>>
     stop.cancel();
     assert!(heard_to_the_end(&mut silent).await.is_empty());
     assert!(heard_to_the_end(&mut idle).await.ends_with(b"pong"));
-    assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+    assert!(TcpStream::connect(address).await.is_err(), "the port is closed");
     (handled, serving)
 }
 
-// There is no deadline for a response there, and no limit of requests: the client would choose both.
+// With HTTP/2 the client would decide how long a response may take and how many requests run at once.
 #[tokio::test]
 async fn a_client_that_speaks_http_2_is_cut_off_at_its_first_words() {
     let address = serve(LIMITS).await;
@@ -351,23 +362,23 @@ async fn a_head_of_more_than_16_kib_is_431_and_one_below_is_answered() {
         );
         let (mut reading, mut writing) = client(address).await.into_split();
         let writing = tokio::spawn(async move {
-            // It may be refused before all is said.
+            // The server may refuse the request before all of it is sent.
             let _ = writing.write_all(head.as_bytes()).await;
             writing
         });
         let mut heard = [0; 12];
         let read = tokio::time::timeout(DEADLINE, reading.read_exact(&mut heard)).await;
-        if read.expect("an answer in time").is_ok() {
+        if read.expect("a response in time").is_ok() {
             assert_eq!(heard, format!("HTTP/1.1 {status}").as_bytes(), "{length}");
         } else {
-            // The reset of what was not read may overtake the answer.
+            // The reset for the unread bytes may overtake the response.
             assert_eq!(status, "431", "{length}");
         }
         drop(writing.await);
     }
 }
 
-/// Messages of an application, on a page of 4 MB.
+/// Creates messages that fill a page of 4 MB, and returns the path of their list.
 async fn messages(api: &Api) -> String {
     let app = api.application("app").await;
     for _ in 0..4 {
@@ -377,7 +388,7 @@ async fn messages(api: &Api) -> String {
     format!("/app/{app}/msg")
 }
 
-/// A client that has asked for this list several times, more than the system's buffers hold.
+/// Connects a client that has requested this list several times, more than the system's buffers hold.
 async fn asking(api: &Api, address: SocketAddr, list: &str) -> TcpStream {
     let request = |connection: &str| {
         format!(
@@ -395,7 +406,7 @@ sqlite_only!(a_client_that_reads_its_pages_not_or_too_slowly_is_cut_off, async |
     for piece in [0, 1024] {
         let address = api.listen_to_readers(Duration::from_millis(500)).await;
         let mut slow = asking(&api, address, &list).await;
-        within(DEADLINE, "its connection is reset", async || {
+        within(DEADLINE, "the connection is reset", async || {
             if piece > 0 {
                 let _ = tokio::time::timeout(Duration::from_millis(1), slow.read(&mut vec![0; piece])).await;
             }
@@ -404,7 +415,11 @@ sqlite_only!(a_client_that_reads_its_pages_not_or_too_slowly_is_cut_off, async |
         })
         .await;
         let rest = heard_to_the_end(&mut slow).await;
-        assert!(rest.len() < 16_000_000, "{} bytes, which is all", rest.len());
+        assert!(
+            rest.len() < 16_000_000,
+            "the client has read everything: {} bytes",
+            rest.len()
+        );
     }
 });
 

@@ -1,4 +1,5 @@
-//! The log: what becomes of the program when it cannot be written, and what it tells of the work.
+//! The log: the program works and stops even if the log cannot be written, and the lines that it writes about
+//! endpoints, attempts, settings and outages.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write, pipe};
@@ -12,7 +13,7 @@ use crate::crash::{TOKEN, count};
 use crate::harness::{Answer, Caller, DEADLINE, Gate, Kind, Program, Proxy, Receiver, Serving, TestDatabase, within};
 use crate::metrics::value;
 
-/// Where a proxy leads when the database is to be away: nothing listens there.
+/// The target of a proxy while the database is to be away: nothing listens there.
 const NOWHERE: &str = "postgresql://127.0.0.1:1/nowhere";
 
 fn free_address() -> String {
@@ -26,7 +27,7 @@ fn program(url: &str) -> Program {
         .env("POSTRIDER_ALLOW_TARGETS", "127.0.0.0/8")
 }
 
-/// A `serve` whose standard error cannot be followed. Killed when dropped.
+/// A `serve` whose standard error the test does not read. Killed when dropped.
 struct Unheard {
     child: Child,
     url: String,
@@ -64,7 +65,7 @@ impl Unheard {
         value(&page, "postrider_log_lines_dropped_total")
     }
 
-    /// Asks it to stop; returns its exit code.
+    /// Asks the process to stop and returns its exit code.
     async fn stop(&mut self) -> Option<i32> {
         let sent = Command::new("kill").arg(self.child.id().to_string()).status();
         assert!(sent.expect("kill runs").success());
@@ -80,11 +81,11 @@ impl Drop for Unheard {
     }
 }
 
-/// An application `shop` with an endpoint at the receiver; returns the endpoint's id.
+/// Creates an application `shop` with an endpoint at the receiver, and returns the endpoint's id.
 async fn subscribe(server: &str, receiver: &Receiver) -> String {
     let caller = Caller::new(TOKEN);
     let app = json!({"name": "Shop", "uid": "shop"});
-    // An outage may have left connections broken.
+    // An outage may have left broken connections in the pools.
     within(DEADLINE, "an application is made", async || {
         let made = caller.post(server, "/app", "shop", &app).await;
         matches!(made, Ok((201, _))).then_some(())
@@ -118,10 +119,10 @@ both!(
             let program = program(&url)
                 .env("POSTRIDER_MIGRATE", "true")
                 .env("POSTRIDER_LOG", "debug");
-            // Writing to the one fails as on a full disk, to the other as to a reader that has gone.
+            // A write to /dev/full fails as on a full disk, a write to the pipe as with a reader that is gone.
             let mut serving = if is_full {
                 let full = File::options().write(true).open("/dev/full");
-                Unheard::serve(program, full.expect("Linux has it")).await
+                Unheard::serve(program, full.expect("Linux has /dev/full")).await
             } else {
                 let (reader, writer) = pipe().expect("a pipe");
                 let serving = Unheard::serve(program, writer).await;
@@ -139,7 +140,7 @@ both!(
             receiver.answer_next([Answer::status(503)]);
             subscribe(&serving.url, &receiver).await;
             let id = post(&serving.url, "order-1").await;
-            // The second attempt, after five seconds.
+            // The second attempt is made after five seconds.
             let arrivals = receiver.wait_for(2).await;
             assert_eq!(arrivals[1].message_id(), id);
             assert!(serving.dropped_lines().await > 0.0);
@@ -149,11 +150,11 @@ both!(
 );
 
 both!(
-    a_full_pipe_that_is_not_read_holds_up_neither_the_work_nor_the_stop_and_tells_of_it_when_it_is,
+    a_full_log_pipe_delays_neither_the_work_nor_the_stop_and_lost_lines_are_reported_once_it_is_read,
     async |db| {
         let (reader, writer) = pipe().expect("a pipe");
         let mut filling = writer.try_clone().expect("another handle");
-        // Ends when the pipe is read to its end, or is gone.
+        // The thread ends when the pipe has been read to its end or has no reader.
         let filler = std::thread::spawn(move || {
             let _ = filling.write_all(&b".\n".repeat(512 << 10));
         });
@@ -162,7 +163,7 @@ both!(
         let receiver = Receiver::start().await;
         subscribe(&serving.url, &receiver).await;
         let mut number = 0;
-        within(DEADLINE, "more is logged than may wait", async || {
+        within(DEADLINE, "more lines are logged than may wait", async || {
             number += 1;
             post(&serving.url, &format!("order-{number}")).await;
             (serving.dropped_lines().await > 0.0).then_some(())
@@ -175,10 +176,13 @@ both!(
         let hearing = std::thread::spawn(move || {
             let mut lines = BufReader::new(reader).lines().map_while(Result::ok);
             told.send(lines.find(|line| line.contains("log lines were lost"))).ok();
-            // Held open, and full again.
+            // From here on the pipe stays open and fills again.
             read_on.recv().ok();
         });
-        let line = within(DEADLINE, "it tells of the lost lines", async || heard.try_recv().ok()).await;
+        let line = within(DEADLINE, "the log reports the lost lines", async || {
+            heard.try_recv().ok()
+        })
+        .await;
         let line = line.expect("the line");
         assert!(line.contains("WARN") && line.contains("lines="), "{line}");
         filler.join().expect("no panic");
@@ -219,7 +223,7 @@ both!(a_command_whose_output_has_no_reader_fails_without_a_panic, async |db| {
                 command.stderr(pipe().expect("a pipe").1);
             }
             let ended = tokio::task::spawn_blocking(move || command.output()).await;
-            let output = ended.expect("no panic").expect("it runs");
+            let output = ended.expect("no panic").expect("the command runs");
             assert_eq!(output.status.code(), Some(1), "{arguments:?}");
             let said = String::from_utf8_lossy(&output.stderr);
             assert!(
@@ -230,7 +234,7 @@ both!(a_command_whose_output_has_no_reader_fails_without_a_panic, async |db| {
     }
 });
 
-/// The lines of a process that contain `text`, once there are `count`.
+/// Waits for `count` lines of a process that contain `text`, and returns all such lines.
 async fn lines(serving: &Serving, text: &str, count: usize) -> Vec<String> {
     within(DEADLINE, &format!("{count} lines with {text}"), async || {
         let said = serving.stderr();
@@ -316,7 +320,7 @@ both!(
                 gate.open();
             }
         }
-        // What a settle has changed is logged at once after it is committed.
+        // A settlement logs its changes right after its commit, so a later line shows that these lines would be there.
         let later = post(&serving.url(), "order-2").await;
         within(DEADLINE, "a later attempt is logged", async || {
             let said = serving.stderr();
@@ -387,7 +391,7 @@ both!(
     }
 );
 
-/// The warnings and errors of a process.
+/// Returns the warnings and errors of a process.
 fn complaints(serving: &Serving) -> Vec<String> {
     let said = serving.stderr();
     let lines = said
@@ -414,7 +418,7 @@ postgres_only!(an_outage_of_the_database_is_two_lines_of_the_log, async |db| {
     lines(&serving, "the database is gone", 1).await;
     let caller = Caller::new(TOKEN);
     for number in 0..3 {
-        // Each waits as long as a sender is kept waiting: by then every loop has tried again.
+        // Each request waits as long as the API lets a sender wait. By then every loop has tried again.
         let message = json!({"eventType": "order.paid", "payload": {}});
         let answer = caller
             .post(&server, "/app/shop/msg", &format!("key-{number}"), &message)
@@ -432,7 +436,7 @@ postgres_only!(an_outage_of_the_database_is_two_lines_of_the_log, async |db| {
         .parse()
         .expect("a number");
     assert!(away > 10.0, "{back}");
-    // What was sent is settled, and what comes is accepted: no line tells of either.
+    // The sent message is settled and new messages are accepted; no line reports either.
     within(DEADLINE, "messages are accepted again", async || {
         let message = json!({"eventType": "order.paid", "payload": {}});
         let answer = caller.post(&server, "/app/shop/msg", "after", &message).await;

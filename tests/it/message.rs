@@ -1,4 +1,4 @@
-//! Messages through the API: sending, reading back, listing.
+//! Messages through the API: sending, reading, listing.
 
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::api::{Answer, Api};
 use crate::harness::Receiver;
 
-/// Key order, number text and escapes that a JSON parser would change.
+/// A payload with an order of keys, numbers and escapes that a JSON parser would change.
 const ODD: &str = r#"{"z":1,"a":1.10,"n":12345678901234567890123,"u":"\u00e9", "e":1E40}"#;
 
 async fn send(api: &Api, app: &str, body: &str) -> Answer {
@@ -89,27 +89,27 @@ both!(a_message_is_sent_to_an_application_by_uid, async |db| {
 
 both!(an_event_id_is_taken_once, async |db| {
     let api = Api::on(db).await;
-    let (one, two) = (api.application("one").await, api.application("two").await);
+    let (first, second) = (api.application("one").await, api.application("two").await);
     let body = json!({"eventType": "a", "payload": {}, "eventId": "e"});
-    api.post(&format!("/app/{one}/msg"), body.clone()).await.expect(202);
-    api.post(&format!("/app/{one}/msg"), body.clone())
+    api.post(&format!("/app/{first}/msg"), body.clone()).await.expect(202);
+    api.post(&format!("/app/{first}/msg"), body.clone())
         .await
         .refused(409, "conflict");
-    api.post(&format!("/app/{two}/msg"), body).await.expect(202);
+    api.post(&format!("/app/{second}/msg"), body).await.expect(202);
 });
 
 both!(a_message_of_another_application_is_not_found, async |db| {
     let api = Api::on(db).await;
-    let (one, two) = (api.application("one").await, api.application("two").await);
+    let (first, second) = (api.application("one").await, api.application("two").await);
     let made = api
         .post(
-            &format!("/app/{one}/msg"),
+            &format!("/app/{first}/msg"),
             json!({"eventType": "a", "payload": {}, "eventId": "e"}),
         )
         .await;
     made.expect(202);
     for name in [made.field("id"), "e".to_owned()] {
-        api.get(&format!("/app/{two}/msg/{name}"))
+        api.get(&format!("/app/{second}/msg/{name}"))
             .await
             .refused(404, "not_found");
     }
@@ -158,11 +158,11 @@ both!(an_application_token_reads_messages_and_sends_none, async |db| {
 async fn event_ids(api: &Api, path: &str) -> Vec<String> {
     let list = api.walk(path, 2).await;
     list.iter()
-        .map(|it| it["eventId"].as_str().unwrap().to_owned())
+        .map(|message| message["eventId"].as_str().unwrap().to_owned())
         .collect()
 }
 
-/// Messages m0 to m4, a second apart; m1 and m3 of type `odd`, m3 and m4 on channel `c`.
+/// Creates the messages m0 to m4, a second apart. m1 and m3 have the type `odd`; m3 and m4 have the channel `c`.
 async fn five(api: &Api) -> String {
     let app = api.application("app").await;
     for n in 0..5 {
@@ -213,7 +213,7 @@ both!(a_lone_after_begins_with_the_oldest, async |db| {
     let page = api.get(&path).await;
     let names = |page: &Value| {
         let data = page["data"].as_array().unwrap().iter();
-        data.map(|it| it["eventId"].as_str().unwrap().to_owned())
+        data.map(|message| message["eventId"].as_str().unwrap().to_owned())
             .collect::<Vec<_>>()
     };
     assert_eq!(names(page.expect(200)), ["m2", "m1"]);

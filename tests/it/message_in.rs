@@ -1,11 +1,12 @@
-//! What a message may bring besides its payload: another body, its content type, its application, fields of the cloud.
+//! Messages with more than a payload: a raw body, a content type, an application, and fields that only the hosted
+//! service knows.
 
 use serde_json::{Value, json};
 
 use crate::api::Api;
 use crate::harness::{Answer, Receiver};
 
-/// An application with an endpoint at `receiver`.
+/// Creates an application with an endpoint at `receiver`.
 async fn reached(api: &Api, receiver: &Receiver) -> String {
     let app = api.application("app").await;
     let endpoint = json!({"url": receiver.url()});
@@ -13,7 +14,7 @@ async fn reached(api: &Api, receiver: &Receiver) -> String {
     app
 }
 
-/// As the SDKs' `message_in_raw` makes it.
+/// Returns a message as the SDKs' `message_in_raw` makes it.
 fn raw(body: &str, content_type: Option<&str>) -> Value {
     let mut params = json!({ "rawPayload": body });
     if let Some(content_type) = content_type {
@@ -66,7 +67,7 @@ both!(a_raw_message_is_signed_and_sent_again_as_it_is, async |db| {
         .get(&format!("/app/{app}/endpoint/{}/secret", endpoint.as_str().unwrap()))
         .await
         .field("key");
-    // The second is too large to travel with its lease.
+    // The second body is too large to travel with its lease.
     let large = "y".repeat(100_000);
     for body in ["no json", large.as_str()] {
         let before = receiver.count();
@@ -78,7 +79,7 @@ both!(a_raw_message_is_signed_and_sent_again_as_it_is, async |db| {
         api.rig.advance(7);
         api.rig.drain().await;
         let arrivals = receiver.arrivals().split_off(before);
-        assert_eq!(arrivals.len(), 2, "a retry");
+        assert_eq!(arrivals.len(), 2, "a first attempt and a retry");
         for arrival in arrivals {
             assert_eq!(arrival.headers["content-type"], "text/plain; charset=utf-8");
             assert_eq!(arrival.text(), body);
@@ -173,7 +174,7 @@ both!(message_in_application_creates_the_application_of_the_path, async |db| {
     );
     assert_eq!(app.json["throttleRate"], 5);
     let again = api.post_once("/app/new/msg", "key", message.clone()).await;
-    assert_eq!(again.expect(202), &first.json, "a repeated key");
+    assert_eq!(again.expect(202), &first.json, "the key is repeated");
     api.post("/app/new/msg", message).await.expect(202);
     assert_eq!(api.rig.count("application").await, 1);
     assert_eq!(api.rig.count("message").await, 2);
@@ -255,7 +256,7 @@ both!(
         });
         api.post(&format!("/app/{app}/msg"), message).await.expect(202);
         api.rig.drain().await;
-        assert_eq!(receiver.count(), 1, "at once");
+        assert_eq!(receiver.count(), 1, "the message is sent at once");
         let kept = "message where expires_at - created_at = 90 * 86400000000";
         assert_eq!(api.rig.count(kept).await, 1);
     }
@@ -285,7 +286,7 @@ both!(
     }
 );
 
-/// A message's body, with this text as the payload.
+/// Returns the body of a message with this text as its payload.
 fn with_payload(field: &str, payload: &str) -> String {
     format!(r#"{{"eventType":"a","{field}":{payload}}}"#)
 }
@@ -317,7 +318,7 @@ both!(
 );
 
 both!(
-    message_in_payload_that_looks_like_such_a_one_is_kept_byte_for_byte,
+    message_in_payload_that_only_looks_unreadable_is_kept_byte_for_byte,
     async |db| {
         let mut api = Api::on(db).await;
         let receiver = Receiver::start().await;

@@ -1,4 +1,4 @@
-//! Probes and metrics: what a process says of itself, to whom, and what it counts.
+//! Probes and metrics: what a process reports of itself and counts, and on which listener.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use crate::harness::{Answer, Caller, DEADLINE, Program, Proxy, Receiver, Rig, Se
 
 const OPERATOR: &str = "a-token-of-the-operator";
 
-/// What a probe answers: its status and its body.
+/// Requests a probe and returns the status and the body.
 async fn ask(probes: &Arc<Probes>, path: &str) -> (u16, String) {
     let answer = TestClient::new(probe_routes(probes)).get(path).send().await;
     let status = answer.0.status().as_u16();
     (status, answer.0.into_body().into_string().await.expect("text"))
 }
 
-/// The value of a sample, by its name with its labels.
+/// Returns the value of a sample, which is given by its name with its labels.
 pub fn value(page: &str, sample: &str) -> f64 {
     let line = page.lines().find_map(|line| line.strip_prefix(&format!("{sample} ")));
     let line = line.unwrap_or_else(|| panic!("no sample {sample} in\n{page}"));
@@ -76,7 +76,7 @@ both!(what_waits_is_counted_by_lane_with_the_age_of_the_oldest, async |db| {
     let due = |seconds: i64| Some(now - seconds * 1_000_000);
     let rows = [
         ("a", 0, due(7)),
-        ("b", 0, due(-60)), // leased, or scheduled
+        ("b", 0, due(-60)), // Leased, or scheduled for later.
         ("c", 2, due(90)),
         ("d", 3, due(1)),
         ("e", 0, None),
@@ -106,7 +106,7 @@ both!(what_waits_is_counted_by_lane_with_the_age_of_the_oldest, async |db| {
     assert_eq!(
         value(&page, "postrider_deliveries_parked"),
         1.0,
-        "looked at 3 s ago at most"
+        "a count that is up to 3 s old is shown again"
     );
     rig.advance(3);
     let page = ask(&probes, "/metrics").await.1;
@@ -139,7 +139,7 @@ both!(requests_are_counted_by_route_and_no_series_names_a_tenant, async |db| {
     assert_eq!(
         value(&page, "postrider_endpoints_disabled_total"),
         1.0,
-        "once, not twice"
+        "the endpoint is counted once, not twice"
     );
     for tenants in [app.as_str(), "tenant", &api.org_id] {
         assert!(!page.contains(tenants), "{page}");
@@ -161,32 +161,29 @@ both!(every_sample_belongs_to_a_family_with_help_and_a_type, async |db| {
     }
 });
 
-both!(
-    readyz_tells_from_start_to_stop_and_livez_lives_all_the_time,
-    async |db| {
-        let rig = Rig::on(db).await;
-        let probes = Probes::new(&rig.store);
-        assert_eq!(ask(&probes, "/livez").await.0, 200);
-        assert_eq!(ask(&probes, "/readyz").await.0, 503, "it is starting");
-        probes.serving();
-        assert_eq!(ask(&probes, "/readyz").await.0, 200);
-        rig.db
-            .execute_unprepared("alter table installation rename to gone")
-            .await
-            .expect("it is renamed");
-        assert_eq!(ask(&probes, "/readyz").await.0, 503, "no schema");
-        assert_eq!(ask(&probes, "/livez").await.0, 200);
-        rig.db
-            .execute_unprepared("alter table gone rename to installation")
-            .await
-            .expect("it is renamed");
-        assert_eq!(ask(&probes, "/readyz").await.0, 200);
-        probes.stopping();
-        let (status, body) = ask(&probes, "/readyz").await;
-        assert!(status == 503 && body.contains("stopping"), "{body}");
-        assert_eq!(ask(&probes, "/livez").await.0, 200);
-    }
-);
+both!(readyz_is_200_only_between_start_and_stop_and_livez_always, async |db| {
+    let rig = Rig::on(db).await;
+    let probes = Probes::new(&rig.store);
+    assert_eq!(ask(&probes, "/livez").await.0, 200);
+    assert_eq!(ask(&probes, "/readyz").await.0, 503, "the process is starting");
+    probes.serving();
+    assert_eq!(ask(&probes, "/readyz").await.0, 200);
+    rig.db
+        .execute_unprepared("alter table installation rename to gone")
+        .await
+        .expect("the table is renamed");
+    assert_eq!(ask(&probes, "/readyz").await.0, 503, "no schema");
+    assert_eq!(ask(&probes, "/livez").await.0, 200);
+    rig.db
+        .execute_unprepared("alter table gone rename to installation")
+        .await
+        .expect("the table is renamed");
+    assert_eq!(ask(&probes, "/readyz").await.0, 200);
+    probes.stopping();
+    let (status, body) = ask(&probes, "/readyz").await;
+    assert!(status == 503 && body.contains("stopping"), "{body}");
+    assert_eq!(ask(&probes, "/livez").await.0, 200);
+});
 
 both!(the_api_s_listener_has_both_probes_without_a_token, async |db| {
     let api = Api::on(db).await;
@@ -196,7 +193,7 @@ both!(the_api_s_listener_has_both_probes_without_a_token, async |db| {
     assert_eq!(
         api.fetch("/metrics", &[]).await.status,
         404,
-        "on its own listener alone"
+        "metrics are on their own listener alone"
     );
     assert!(!postrider::api::document().contains("livez"));
 });
@@ -221,10 +218,13 @@ postgres_only!(a_clock_that_is_6_s_off_is_not_ready, async |db| {
     }
 });
 
-/// Where the probes of a process answer, by its log.
+/// Returns the URL of a process' probes, which its log names.
 pub fn probes_of(serving: &Serving) -> String {
     let said = serving.stderr();
-    let address = said.split("probes and metrics address=").nth(1).expect("it says where");
+    let address = said
+        .split("probes and metrics address=")
+        .nth(1)
+        .expect("the log names the address");
     format!("http://{}", address.split_whitespace().next().expect("an address"))
 }
 
@@ -257,7 +257,7 @@ postgres_only!(
         assert_eq!(
             status(&format!("{own}/metrics")).await,
             Some(200),
-            "without what it cannot know"
+            "the page leaves out what the process cannot know"
         );
         proxy.resume();
         becomes(&format!("{own}/readyz"), 200).await;
@@ -280,7 +280,7 @@ both!(readyz_turns_503_at_sigterm_while_a_delivery_is_finished, async |db| {
     assert_eq!(serving.end().await, Some(0), "{}", serving.stderr());
 });
 
-/// A served database with an application `shop` whose one endpoint is the receiver.
+/// Serves the database, with an application `shop` and its single endpoint at the receiver.
 async fn serve_to(db: &TestDatabase, receiver: &Receiver) -> (Serving, Caller) {
     let program = Program::on(db.url())
         .env("POSTRIDER_ADMIN_TOKEN", OPERATOR)

@@ -1,4 +1,4 @@
-//! `app migrate`, and what a program makes of a schema that is older or newer than itself.
+//! `app migrate`, and how a program treats a schema that is older or newer than itself.
 
 use postrider::clock::Clock;
 use postrider::store::database::schema;
@@ -58,7 +58,7 @@ both!(fresh_and_refresh_delete_everything_and_ask_first, async |db| {
         assert_eq!(
             rows(&connection, "select 1 from organization").await.len(),
             0,
-            "{action} empties it"
+            "{action} empties the database"
         );
     }
 });
@@ -98,7 +98,7 @@ both!(a_newer_schema_is_worked_on_when_it_allows_this_program, async |db| {
         .await
         .expect("a row of a newer program");
     let store = db.open(Clock::system()).await;
-    schema::check(&store).await.expect("it allows us");
+    schema::check(&store).await.expect("the schema allows this program");
     store.close().await;
     drop(store);
     let program = Program::on(db.url());

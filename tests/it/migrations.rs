@@ -1,4 +1,4 @@
-//! The migrations on both databases: there and back and there again, and by several processes at once.
+//! The migrations on both databases: up, down and up again, and by several processes at once.
 
 use postrider::clock::Clock;
 use postrider::store::database::schema::{self, Change, StepState};
@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection};
 
 use crate::harness::{Kind, TestDatabase, rows};
 
-/// Everything that the schema consists of, as the database itself describes it, but for its list of migrations.
+/// Returns everything that the schema consists of, as the database itself describes it, without its list of migrations.
 async fn described(db: &TestDatabase) -> Vec<String> {
     let sql = match db.kind() {
         Kind::Sqlite => {
@@ -14,20 +14,20 @@ async fn described(db: &TestDatabase) -> Vec<String> {
              where tbl_name <> 'seaql_migrations' order by 1"
         }
         Kind::Postgres => {
-            "with it as (select oid, relname, relkind, (select array_agg(option order by option) from unnest(reloptions) as option) as reloptions,
+            "with relation as (select oid, relname, relkind, (select array_agg(option order by option) from unnest(reloptions) as option) as reloptions,
                          reltoastrelid from pg_class
                          where relnamespace = 'public'::regnamespace and relname not like 'seaql_migrations%')
              select table_name || '.' || column_name || ' ' || data_type || ' ' || is_nullable || ' '
                     || coalesce(collation_name, '') || coalesce(' default ' || column_default, '') as line
              from information_schema.columns where table_schema = 'public' and table_name <> 'seaql_migrations'
              union all select indexdef from pg_indexes where schemaname = 'public' and tablename <> 'seaql_migrations'
-             union all select relkind::text || ' ' || relname || coalesce(' with ' || reloptions::text, '') from it
-             union all select 'toast of ' || it.relname || ' with ' || toast.reloptions::text
-                 from it join pg_class toast on toast.oid = it.reltoastrelid where toast.reloptions is not null
-             union all select it.relname || ' constraint ' || conname || ' ' || pg_get_constraintdef(pg_constraint.oid)
-                 from it join pg_constraint on conrelid = it.oid
+             union all select relkind::text || ' ' || relname || coalesce(' with ' || reloptions::text, '') from relation
+             union all select 'toast of ' || relation.relname || ' with ' || toast.reloptions::text
+                 from relation join pg_class toast on toast.oid = relation.reltoastrelid where toast.reloptions is not null
+             union all select relation.relname || ' constraint ' || conname || ' ' || pg_get_constraintdef(pg_constraint.oid)
+                 from relation join pg_constraint on conrelid = relation.oid
              union all select tgenabled::text || ' ' || pg_get_triggerdef(pg_trigger.oid)
-                 from it join pg_trigger on tgrelid = it.oid where not tgisinternal
+                 from relation join pg_trigger on tgrelid = relation.oid where not tgisinternal
              union all select pg_get_functiondef(oid) from pg_proc
                  where pronamespace = 'public'::regnamespace and prokind in ('f', 'p')
              order by 1"
@@ -63,7 +63,7 @@ both!(migrations_run_up_down_and_up_again, async |db| {
     assert_eq!(described(db).await, first, "up again makes the same schema");
     assert!(
         !schema::up(&store).await.expect("up runs once more"),
-        "and then has nothing to do"
+        "a third run has nothing to do"
     );
     schema::check(&store).await.expect("the program fits");
 });
@@ -74,14 +74,14 @@ both!(each_migration_can_be_taken_back_by_itself, async |db| {
     let steps = schema::status(&store).await.expect("a status").len();
     for _ in 0..steps {
         assert!(schema::change(&store, Change::Down(1)).await.expect("one step down"));
-        assert!(schema::up(&store).await.expect("and up again"));
+        assert!(schema::up(&store).await.expect("up again"));
         assert_eq!(described(db).await, first);
     }
     for down in 1..=u32::try_from(steps).expect("not so many") {
         for _ in 0..down {
             assert!(schema::change(&store, Change::Down(1)).await.expect("a step down"));
         }
-        assert!(schema::up(&store).await.expect("and up again"));
+        assert!(schema::up(&store).await.expect("up again"));
         assert_eq!(described(db).await, first, "the last {down} again");
     }
 });
@@ -92,7 +92,7 @@ both!(
         let store = db.open(Clock::system()).await;
         let steps = schema::status(&store).await.expect("a status");
         let from = steps.iter().position(|step| step.name.ends_with("_living_endpoints"));
-        let down = u32::try_from(steps.len() - from.expect("it is there")).expect("not so many");
+        let down = u32::try_from(steps.len() - from.expect("the migration is in the list")).expect("not so many");
         assert!(schema::change(&store, Change::Down(down)).await.expect("down runs"));
         let connection = db.connect().await;
         for (app, app_deleted, endpoint, deleted) in [
@@ -165,8 +165,8 @@ postgres_only!(five_migrators_at_once_migrate_once, async |db| {
         tokio::spawn(async move { schema::up(&store).await })
     });
     let mut changed = 0;
-    for one in migrating.collect::<Vec<_>>() {
-        changed += usize::from(one.await.expect("no migrator panics").expect("no migrator fails"));
+    for migrator in migrating.collect::<Vec<_>>() {
+        changed += usize::from(migrator.await.expect("no migrator panics").expect("no migrator fails"));
     }
     assert_eq!(changed, 1, "one migrates, four find it done");
     assert!(is_ready(&empty.connect().await).await);
@@ -177,7 +177,8 @@ both!(event_ids_of_the_newest_messages_seven_days_stay_taken, async |db| {
     let store = db.open(Clock::system()).await;
     let steps = schema::status(&store).await.expect("a status");
     let step = steps.iter().position(|step| step.name.ends_with("_taken_event_id"));
-    let down = Change::Down(u32::try_from(steps.len() - step.expect("it is there")).expect("not so many"));
+    let down =
+        Change::Down(u32::try_from(steps.len() - step.expect("the migration is in the list")).expect("not so many"));
     assert!(schema::change(&store, down).await.expect("down runs"));
     let connection = db.connect().await;
     let insert = async |name: &str, day: i64| {
@@ -195,7 +196,7 @@ both!(event_ids_of_the_newest_messages_seven_days_stay_taken, async |db| {
     let taken = rows(&connection, "select event_id from taken_event_id order by expires_at").await;
     let taken: Vec<String> = taken.iter().map(|row| row.try_get("", "event_id").unwrap()).collect();
     assert_eq!(taken, ["taken", "newest"]);
-    // Back again when one of them was used twice: it stays with the newest.
+    // After a step down, an event id that was used twice belongs to the newest message.
     insert("ended", 11).await;
     assert!(schema::change(&store, down).await.expect("down runs"));
     let named = rows(&connection, "select id from message where event_id = 'ended'").await;
@@ -218,7 +219,11 @@ postgres_only!(
         let connection = db.connect().await;
         let open = "select proname from pg_proc where pronamespace = 'public'::regnamespace
             and not coalesce('search_path=pg_catalog, public, pg_temp' = any(proconfig), false)";
-        assert_eq!(rows(&connection, open).await.len(), 0, "each sets its search_path");
+        assert_eq!(
+            rows(&connection, open).await.len(),
+            0,
+            "each function sets its search_path"
+        );
         for sql in [
             "create schema strange",
             "create table strange.application (id text, revision bigint)",
@@ -236,7 +241,11 @@ postgres_only!(
             "select (select revision from public.application) as own, revision as strange from strange.application";
         let found = rows(&connection, revisions).await;
         let revision = |name| found[0].try_get::<i64>("", name).expect("a number");
-        assert_ne!(revision("own"), 0, "the endpoint has changed its application's");
+        assert_ne!(
+            revision("own"),
+            0,
+            "the endpoint's trigger has changed its application's revision"
+        );
         assert_eq!(revision("strange"), 7);
     }
 );

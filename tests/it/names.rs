@@ -1,4 +1,5 @@
-//! Names of receivers: who is asked for them, how long an answer is remembered, and whom a silent name server slows.
+//! Names of receivers: which server is asked for them, how long an answer is remembered, and that a silent name server
+//! slows no other customer.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ fn url(name: &str, receiver: SocketAddr) -> String {
     format!("http://{name}:{}/", receiver.port())
 }
 
-/// The texts of all attempts that had no answer.
+/// Returns the texts of all attempts that had no answer.
 async fn reasons(rig: &Rig) -> Vec<String> {
     let sql = "select response from attempt where response_status = 0 order by endpoint_id";
     let found = rows(&rig.db, sql).await;
@@ -37,7 +38,7 @@ both!(a_name_is_asked_for_again_when_its_time_to_live_is_over, async |db| {
     let server = NameServer::start(zones).await;
     let mut rig = asking(db, &server).await;
     let receiver = Receiver::start().await;
-    // Each delivery connects anew.
+    // With this each delivery opens a connection of its own.
     receiver.answer(Answer::ok().header("connection", "close"));
     let app = rig.application("a").await;
     for (number, (name, _)) in zones.iter().enumerate() {
@@ -52,21 +53,18 @@ both!(a_name_is_asked_for_again_when_its_time_to_live_is_over, async |db| {
     assert_eq!((server.asked("lasting.test"), server.asked("brief.test")), (1, 3));
 });
 
-both!(
-    a_name_whose_ipv6_addresses_are_never_answered_has_its_ipv4_ones,
-    async |db| {
-        let server = NameServer::start([("half.test", Zone::OnlyIpv4(HERE))]).await;
-        let mut rig = asking(db, &server).await;
-        let receiver = Receiver::start().await;
-        let app = rig.application("a").await;
-        rig.endpoint(&app, "e", &url("half.test", receiver.address())).await;
-        rig.accept(&app, "{}").await;
-        rig.step().await;
-        assert_eq!(reasons(&rig).await, [""; 0]);
-        assert_eq!(receiver.count(), 1);
-        assert_eq!(server.asked("half.test"), 1);
-    }
-);
+both!(a_name_without_an_answer_for_ipv6_is_reached_over_ipv4, async |db| {
+    let server = NameServer::start([("half.test", Zone::OnlyIpv4(HERE))]).await;
+    let mut rig = asking(db, &server).await;
+    let receiver = Receiver::start().await;
+    let app = rig.application("a").await;
+    rig.endpoint(&app, "e", &url("half.test", receiver.address())).await;
+    rig.accept(&app, "{}").await;
+    rig.step().await;
+    assert_eq!(reasons(&rig).await, [""; 0]);
+    assert_eq!(receiver.count(), 1);
+    assert_eq!(server.asked("half.test"), 1);
+});
 
 both!(
     a_name_that_does_not_exist_and_one_that_is_not_public_have_the_same_text,
@@ -92,7 +90,7 @@ both!(
     }
 );
 
-both!(a_name_server_that_fails_is_told_from_a_missing_name, async |db| {
+both!(a_failing_name_server_is_distinguished_from_a_missing_name, async |db| {
     let server = NameServer::start([("failing.test", Zone::Fails)]).await;
     let mut rig = asking(db, &server).await;
     let app = rig.application("a").await;
@@ -104,7 +102,7 @@ both!(a_name_server_that_fails_is_told_from_a_missing_name, async |db| {
 });
 
 both!(
-    a_name_that_was_not_answered_in_time_is_not_asked_for_at_once_again,
+    a_name_that_was_not_answered_in_time_is_not_looked_up_again_at_once,
     async |db| {
         let server = NameServer::start([("silent.test", Zone::Silent)]).await;
         let shape = Shape {
@@ -127,7 +125,7 @@ both!(
             (1..=2).contains(&asked[0]),
             "one lookup for both endpoints asks twice at most: {asked:?}"
         );
-        assert_eq!(asked[0], asked[1], "none for the second message");
+        assert_eq!(asked[0], asked[1], "no lookup for the second message");
         assert_eq!(
             reasons(&rig).await,
             ["the host's name servers did not answer in time"; 4]
@@ -135,7 +133,8 @@ both!(
     }
 );
 
-/// How long messages take to arrive, each to an endpoint whose name nobody has asked for before: in 100 the second longest.
+/// Returns the p99 of the time until a message arrives: the second longest of 100. Each message goes to an endpoint
+/// whose name was never looked up before.
 async fn p99(rig: &Rig, receiver: &Receiver, round: &str) -> Duration {
     const MESSAGES: usize = 100;
     let mut waits = Vec::new();
@@ -178,12 +177,12 @@ both!(
         let running = rig.run();
         let alone = p99(&rig, &receiver, "alone").await;
         rig.accept(&silent, "{}").await;
-        within(DEADLINE, "its share of lookups is under way", async || {
+        within(DEADLINE, "the customer's share of lookups is under way", async || {
             (server.names() >= 100 + 128).then_some(())
         })
         .await;
-        // A silent lookup takes ten seconds: a delivery that waited for one would need longer. Tests beside this one make the
-        // machine slow, so this is no measure of speed.
+        // A silent lookup takes ten seconds, so a delivery that waited for one would take longer than this bound. The
+        // bound does not measure speed, because tests beside this one slow the machine.
         let beside = p99(&rig, &receiver, "beside").await;
         println!("p99 alone {alone:?}, beside a thousand silent names {beside:?}");
         assert!(beside < Duration::from_secs(5), "{alone:?} became {beside:?}");

@@ -1,5 +1,5 @@
-//! The examples in the API document are true: each request succeeds as it stands after `app seed`, and is answered as the
-//! document says, but for ids, instants and secrets.
+//! The examples of the API document are true: after `app seed` each request succeeds as it stands, and its response is
+//! the documented one, except for ids, instants and secrets.
 
 use postrider::clock::Clock;
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ fn document() -> Value {
     serde_json::from_str(&postrider::api::document()).expect("JSON")
 }
 
-/// The request of the example: the path after /api/v1 with its query, and the body.
+/// Returns the request of an operation's example: the path below `/api/v1` with its query, and the body.
 async fn request(api: &Api, path: &str, operation: &Value) -> (String, String) {
     let mut path = path.strip_prefix("/api/v1").unwrap().to_owned();
     for parameter in operation["parameters"].as_array().into_iter().flatten() {
@@ -37,8 +37,8 @@ async fn request(api: &Api, path: &str, operation: &Value) -> (String, String) {
                     let page = api.get(&list).await;
                     let oldest = page.expect(200)["data"]
                         .as_array()
-                        .and_then(|it| it.last())
-                        .expect("one");
+                        .and_then(|rows| rows.last())
+                        .expect("a row");
                     let known = oldest["id"].as_str().unwrap().to_owned();
                     assert_eq!(kind(&known), kind(&value));
                     value = known;
@@ -62,7 +62,8 @@ async fn request(api: &Api, path: &str, operation: &Value) -> (String, String) {
     (path, text)
 }
 
-/// Where ids are learned that `app seed` cannot know beforehand.
+/// Returns the list from which an id is taken that `app seed` cannot know beforehand; `None` if the example's id
+/// exists.
 fn listed(parameter: &str, path: &str) -> Option<String> {
     match parameter {
         "attempt_id" => path
@@ -77,7 +78,7 @@ fn kind(id: &str) -> &str {
     id.split_once('_').map_or("", |(kind, _)| kind)
 }
 
-/// The value with what differs from run to run made equal.
+/// Returns the value with everything that differs from run to run replaced by a fixed text.
 fn masked(value: &Value) -> Value {
     match value {
         Value::Object(object) => object
@@ -106,12 +107,16 @@ fn masked_field(name: &str, value: &Value) -> Value {
     }
 }
 
-/// A page may hold more than the example shows.
+/// Returns whether the response is the one of the example. A page may hold more rows than the example shows.
 fn shows(example: &Value, answer: &Value) -> bool {
     let (Some(shown), Some(all)) = (example["data"].as_array(), answer["data"].as_array()) else {
         return example == answer;
     };
-    let keys = |it: &Value| it.as_object().map(|it| it.keys().cloned().collect::<Vec<_>>());
+    let keys = |value: &Value| {
+        value
+            .as_object()
+            .map(|object| object.keys().cloned().collect::<Vec<_>>())
+    };
     shown.iter().all(|row| all.contains(row)) && keys(example) == keys(answer)
 }
 
@@ -145,7 +150,7 @@ both!(every_example_of_a_refusal_is_what_is_answered, async |db| {
     let api = seeded(db).await;
     let document = document();
     let list = &document["paths"]["/api/v1/app"]["get"]["responses"];
-    let one = &document["paths"]["/api/v1/app/{app_id}"]["put"]["responses"];
+    let item = &document["paths"]["/api/v1/app/{app_id}"]["put"]["responses"];
     let narrow = api.token_of(&api.get("/app/fjord-coffee").await.field("id")).await;
     let huge = " ".repeat(3 << 20);
     let taken = json!({"name": "x", "uid": "paper-and-pine"}).to_string();
@@ -153,9 +158,9 @@ both!(every_example_of_a_refusal_is_what_is_answered, async |db| {
         (400, list, &api.token, "GET", "/app?limit=x", ""),
         (401, list, &"none".to_owned(), "GET", "/app", ""),
         (403, list, &narrow, "GET", "/app", ""),
-        (404, one, &api.token, "PATCH", "/app/unknown", "{}"),
-        (409, one, &api.token, "PUT", "/app/fjord-coffee", taken.as_str()),
-        (413, one, &api.token, "PUT", "/app/fjord-coffee", huge.as_str()),
+        (404, item, &api.token, "PATCH", "/app/unknown", "{}"),
+        (409, item, &api.token, "PUT", "/app/fjord-coffee", taken.as_str()),
+        (413, item, &api.token, "PUT", "/app/fjord-coffee", huge.as_str()),
         (422, list, &api.token, "GET", "/app?limit=0", ""),
     ] {
         let answer = api.call(token, method, path, &[], body).await;

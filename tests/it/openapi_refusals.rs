@@ -1,5 +1,5 @@
-//! Of each operation of the API document: it answers the refusals that the document lists for it, and no other of them;
-//! each with the code of its status, and with what it is about.
+//! The documented refusals of each operation: it responds with each refusal that the document lists for it, and with no
+//! other. Each has the code of its status and names the place or the reason.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use crate::api::{Answer, Api};
 
-/// An operation as the document has it.
+/// An operation of the API document.
 struct Operation {
     method: String,
-    /// What comes after /api/v1.
+    /// The path below `/api/v1`.
     path: String,
     json: Value,
 }
@@ -40,25 +40,33 @@ impl Operation {
         !self.json["requestBody"].is_null()
     }
 
-    /// The path with this in place of each parameter.
+    /// Returns the path with `name` in place of each parameter.
     fn at(&self, name: &str) -> String {
         let steps = self.path.split('/');
         let filled = steps.map(|step| if step.starts_with('{') { name } else { step });
         filled.collect::<Vec<_>>().join("/")
     }
 
-    /// The query parameters' names, those whose type is meant.
+    /// Returns the names of the query parameters whose schema satisfies `of`.
     fn query(&self, of: impl Fn(&Value) -> bool) -> Vec<&str> {
         let parameters = self.json["parameters"].as_array().map_or(&[][..], Vec::as_slice);
-        let query = parameters.iter().filter(|it| it["in"] == "query" && of(&it["schema"]));
-        query.map(|it| it["name"].as_str().unwrap()).collect()
+        let query = parameters
+            .iter()
+            .filter(|parameter| parameter["in"] == "query" && of(&parameter["schema"]));
+        query.map(|parameter| parameter["name"].as_str().unwrap()).collect()
     }
 
-    /// The few values that a query parameter may have, if it is of such a type.
+    /// Returns the possible values of a query parameter, if its type is an enumeration.
     fn values_of(&self, name: &str) -> Vec<String> {
         let parameters = self.json["parameters"].as_array().map_or(&[][..], Vec::as_slice);
-        let named = parameters.iter().find(|it| it["name"] == name).expect("it is there");
-        let Some(schema) = named["schema"]["$ref"].as_str().and_then(|it| it.rsplit('/').next()) else {
+        let named = parameters
+            .iter()
+            .find(|parameter| parameter["name"] == name)
+            .expect("the parameter exists");
+        let Some(schema) = named["schema"]["$ref"]
+            .as_str()
+            .and_then(|reference| reference.rsplit('/').next())
+        else {
             return Vec::new();
         };
         let document: Value = serde_json::from_str(&postrider::api::document()).expect("JSON");
@@ -67,7 +75,7 @@ impl Operation {
             .unwrap_or_default()
             .into_iter()
             .filter(|_| schema != "BackgroundTaskType");
-        values.filter_map(|it| it.as_str().map(str::to_owned)).collect()
+        values.filter_map(|value| value.as_str().map(str::to_owned)).collect()
     }
 
     async fn answer(&self, api: &Api, token: &str, path: &str) -> Answer {
@@ -76,7 +84,7 @@ impl Operation {
     }
 }
 
-/// The code that each status has, whatever the operation; of others one of several.
+/// The statuses that have the same code for every operation. Other statuses have one of several codes.
 const CODES: [(u16, &str); 6] = [
     (401, "authentication_failed"),
     (403, "insufficient access"),
@@ -86,7 +94,7 @@ const CODES: [(u16, &str); 6] = [
     (422, "validation_error"),
 ];
 
-/// An answer whose body, where it is a refusal, is that of its status.
+/// Asserts that the body of a refusal fits its status, and returns the response.
 fn well_formed(answer: Answer) -> Answer {
     let status = answer.status.as_u16();
     if status < 400 {
@@ -100,7 +108,7 @@ fn well_formed(answer: Answer) -> Answer {
         let rules = answer.json["detail"].as_array().expect("a list");
         assert!(!rules.is_empty(), "{}", answer.text);
         for rule in rules {
-            let text = |name: &str| rule[name].as_str().is_some_and(|it| !it.is_empty());
+            let text = |name: &str| rule[name].as_str().is_some_and(|text| !text.is_empty());
             assert!(text("msg") && text("type"), "{}", answer.text);
             let place = rule["loc"].as_array().expect("a list").iter().map(Value::as_str);
             let place: Vec<&str> = place.collect::<Option<_>>().expect("of texts");
@@ -113,7 +121,7 @@ fn well_formed(answer: Answer) -> Answer {
     answer
 }
 
-/// The operations that were refused with the status, and those that say that they may be.
+/// The operations that were refused with the status, and the operations that document it.
 #[derive(Debug, Default)]
 struct Refused(BTreeSet<String>, BTreeSet<String>);
 
@@ -140,7 +148,7 @@ impl Refused {
 }
 
 both!(
-    a_token_is_missed_401_or_too_narrow_403_where_the_document_says_so,
+    a_missing_token_is_401_and_a_narrow_one_403_where_the_document_says_so,
     async |db| {
         let api = Api::on(db).await;
         let app = api.application("one").await;
@@ -148,7 +156,7 @@ both!(
         for operation in Operation::all() {
             let path = operation.at(&app);
             missing.note(&operation, &operation.answer(&api, "none", &path).await, 401);
-            // Tokens of their own, for one operation ends the token that asks.
+            // New tokens for each operation, because one operation ends the token with which it is called.
             let narrow = api.token_of(&app).await;
             let access = serde_json::json!({"readOnly": true});
             let limited = api.post(&format!("/auth/app-portal-access/{app}"), access).await;
@@ -161,7 +169,7 @@ both!(
     }
 );
 
-both!(nothing_is_found_404_where_the_document_says_so, async |db| {
+both!(an_unknown_thing_is_404_where_the_document_says_so, async |db| {
     let api = Api::on(db).await;
     let app = api.application("gone").await;
     let orphan = api.token_of(&app).await;
@@ -176,7 +184,7 @@ both!(nothing_is_found_404_where_the_document_says_so, async |db| {
 });
 
 both!(
-    a_body_is_too_large_413_or_too_slow_408_where_the_document_says_so,
+    a_large_body_is_413_and_a_slow_one_408_where_the_document_says_so,
     async |db| {
         let api = Api::with_body_deadline(db, Duration::from_millis(50)).await;
         let app = api.application("one").await;
@@ -195,15 +203,15 @@ both!(
 );
 
 both!(
-    a_query_is_not_of_its_type_400_or_breaks_a_rule_422_where_the_document_says_so,
+    a_query_of_the_wrong_type_is_400_and_a_broken_rule_422_where_the_document_says_so,
     async |db| {
         let api = Api::on(db).await;
         let app = api.application("one").await;
         let (mut untyped, mut broken) = (Refused::default(), Refused::default());
         for operation in Operation::all() {
             let path = operation.at(&app);
-            let is_text = |it: &Value| it["type"] == "string" && it["format"].is_null();
-            let typed = operation.query(|it| !is_text(it) && it["type"] != "array");
+            let is_text = |schema: &Value| schema["type"] == "string" && schema["format"].is_null();
+            let typed = operation.query(|schema| !is_text(schema) && schema["type"] != "array");
             for name in &typed {
                 let answered = operation
                     .answer(&api, &api.token, &format!("{path}?{name}=x%20x"))
@@ -218,7 +226,7 @@ both!(
             }
             let own = operation.json["responses"]["400"]["description"]
                 .as_str()
-                .is_some_and(|it| it.contains("`code`"));
+                .is_some_and(|text| text.contains("`code`"));
             untyped.note_as(&operation, if typed.is_empty() && !own { 0 } else { 400 }, 400);
 
             let mut answers = Vec::new();
@@ -229,7 +237,7 @@ both!(
                 answers.push(listed.status);
             }
             let texts = operation.query(is_text).into_iter().map(|name| (name, "!"));
-            let integers = operation.query(|it| it["type"] == "integer");
+            let integers = operation.query(|schema| schema["type"] == "integer");
             for (name, value) in texts.chain(integers.into_iter().map(|name| (name, "-1"))) {
                 let path = format!("{path}?{name}={value}");
                 let answer = operation.answer(&api, &api.token, &path).await;
@@ -248,7 +256,7 @@ both!(
 );
 
 #[test]
-fn a_conflict_409_is_listed_for_what_gives_a_name_or_comes_with_a_key_and_a_body() {
+fn a_conflict_409_is_listed_for_operations_that_set_a_name_or_take_a_key_and_a_body() {
     for operation in Operation::all() {
         if operation.lists(409) {
             assert!(operation.has_body(), "{} {}", operation.method, operation.path);
@@ -261,7 +269,7 @@ fn a_conflict_409_is_listed_for_what_gives_a_name_or_comes_with_a_key_and_a_body
     let create = |path: &str| {
         Operation::all()
             .into_iter()
-            .find(|it| it.method == "POST" && it.path == path)
+            .find(|operation| operation.method == "POST" && operation.path == path)
     };
     for path in ["/app", "/event-type", "/app/{app_id}/endpoint", "/app/{app_id}/msg"] {
         assert!(create(path).unwrap().lists(409), "{path}");

@@ -1,5 +1,5 @@
-//! The table of routes in openapi/README.md: it has every operation of the document and nothing that is not so, and every
-//! test that it names is there.
+//! The table of routes in openapi/README.md: it has every operation of the document and no wrong row, and every test
+//! that it names exists.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::api::Api;
 
 const TABLE: &str = include_str!("../../openapi/README.md");
 
-/// The cells of the table rows below a heading or a sentence.
+/// Returns the cells of the table rows that follow a heading or a sentence.
 fn rows(after: &str) -> Vec<Vec<&'static str>> {
     let (_, rest) = TABLE.split_once(after).expect(after);
     let lines = rest.lines().skip_while(|line| !line.starts_with("|---"));
@@ -25,12 +25,12 @@ fn routes() -> Vec<Vec<&'static str>> {
     rows("## Routes")
 }
 
-/// What stands between backticks.
+/// Returns the texts between backticks.
 fn quoted(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
 
-/// The operations of the document, as `METHOD /path`.
+/// Returns the operations of the document, as `METHOD /path`.
 fn operations() -> BTreeSet<String> {
     let document: Value = serde_json::from_str(&postrider::api::document()).expect("JSON");
     let paths = document["paths"].as_object().unwrap();
@@ -51,7 +51,7 @@ fn the_table_has_every_operation_of_the_document_as_served_and_no_other() {
         .map(str::to_owned)
         .collect();
     assert_eq!(named, operations(), "left: the table, right: the document");
-    assert_eq!(named.len(), served.len(), "each has one row");
+    assert_eq!(named.len(), served.len(), "each operation has one row");
 }
 
 #[test]
@@ -80,7 +80,7 @@ both!(what_the_table_calls_501_answers_so, async |db| {
     let hosted: Vec<_> = routes().into_iter().filter(|row| row[2].starts_with("501")).collect();
     assert!(hosted.len() >= 20, "{}", hosted.len());
     for route in hosted.iter().flat_map(|row| quoted(row[1])) {
-        // Where no method is named, all of them.
+        // A row without a method stands for all methods.
         let (methods, path) = match route.split_once(' ') {
             Some((method, path)) => (vec![method], path),
             None => (vec!["GET", "POST", "PUT", "PATCH", "DELETE"], route),

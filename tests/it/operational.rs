@@ -1,4 +1,4 @@
-//! Operational webhooks through the API: their endpoints, and what is told of changes of endpoints.
+//! Operational webhooks through the API: their endpoints, and the notices of changes of endpoints.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::harness::{Receiver, SECRET, START};
 const LIST: &str = "/operational-webhook/endpoint";
 const URL: &str = "https://example.com/operations";
 
-/// An operational endpoint at the receiver; answers its path.
+/// Creates an operational endpoint at the receiver and returns its path.
 pub async fn listen(api: &Api, receiver: &Receiver, wanted: Value) -> String {
     let new = json!({"url": receiver.url(), "secret": SECRET, "eventTypes": wanted});
     let made = api.post(LIST, new).await;
@@ -18,7 +18,7 @@ pub async fn listen(api: &Api, receiver: &Receiver, wanted: Value) -> String {
     format!("{LIST}/{}", made.field("id"))
 }
 
-/// What the receiver was told, oldest first; everything is signed.
+/// Returns the notices that the receiver got, oldest first. Asserts that each is signed.
 pub fn told(receiver: &Receiver) -> Vec<Value> {
     let mut arrivals = receiver.arrivals();
     arrivals.sort_by_key(|arrival| arrival.message_id().to_owned());
@@ -34,7 +34,11 @@ both!(
     post_get_and_list_operational_webhook_endpoint_with_both_generations_of_names,
     async |db| {
         let api = Api::on(db).await;
-        assert_eq!(api.get(LIST).await.expect(200)["data"], json!([]), "none yet");
+        assert_eq!(
+            api.get(LIST).await.expect(200)["data"],
+            json!([]),
+            "there is no operational endpoint yet"
+        );
         let new =
             json!({"url": URL, "uid": "ops", "filterTypes": ["endpoint.disabled"], "rateLimit": 5, "channels": ["c"]});
         let made = api.post_once(LIST, "key", new.clone()).await;
@@ -49,8 +53,16 @@ both!(
         ] {
             assert_eq!(made.json[field], value, "{field}");
         }
-        assert!(made.json.get("channels").is_none(), "it has none: {}", made.text);
-        assert_eq!(api.post_once(LIST, "key", new).await.expect(201), &made.json, "once");
+        assert!(
+            made.json.get("channels").is_none(),
+            "an operational endpoint has no channels: {}",
+            made.text
+        );
+        assert_eq!(
+            api.post_once(LIST, "key", new).await.expect(201),
+            &made.json,
+            "the repeated key creates nothing"
+        );
         for name in ["ops".to_owned(), made.field("id")] {
             assert_eq!(api.get(&format!("{LIST}/{name}")).await.expect(200), &made.json);
         }
@@ -65,7 +77,7 @@ both!(
 both!(an_organization_has_at_most_twenty_operational_endpoints, async |db| {
     let api = Api::on(db).await;
     let new = |at: usize| json!({"url": URL, "uid": format!("ops{at}")});
-    // All at once, the first ones too: they make the organization's application together.
+    // All requests at once, because the first ones create the organization's application together.
     let made = futures_util::future::join_all((0..22).map(|at| api.post(LIST, new(at)))).await;
     let (made, refused): (Vec<_>, Vec<_>) = made.into_iter().partition(|answer| answer.status == 201);
     assert_eq!((made.len(), refused.len()), (20, 2));
@@ -75,9 +87,9 @@ both!(an_organization_has_at_most_twenty_operational_endpoints, async |db| {
     api.put(&format!("{LIST}/other"), json!({"url": URL}))
         .await
         .refused(400, "limit_reached");
-    let one = format!("{LIST}/{}", made[0].field("id"));
-    api.put(&one, json!({"url": URL})).await.expect(200);
-    api.delete(&one).await.expect(204);
+    let path = format!("{LIST}/{}", made[0].field("id"));
+    api.put(&path, json!({"url": URL})).await.expect(200);
+    api.delete(&path).await.expect(204);
     api.post(LIST, json!({"url": URL})).await.expect(201);
 });
 
@@ -149,24 +161,24 @@ both!(operational_webhooks_are_for_tokens_of_organizations_alone, async |db| {
     let api = Api::on(db).await;
     let app = api.application("app").await;
     let token = api.token_of(&app).await;
-    let one = format!("{LIST}/ops");
+    let item = format!("{LIST}/ops");
     api.post(LIST, json!({"url": URL, "uid": "ops"})).await.expect(201);
     for (method, path) in [
         ("GET", LIST),
         ("POST", LIST),
-        ("GET", &one),
-        ("PUT", &one),
-        ("DELETE", &one),
-        ("GET", &format!("{one}/secret")),
-        ("POST", &format!("{one}/secret/rotate")),
-        ("GET", &format!("{one}/headers")),
-        ("PUT", &format!("{one}/headers")),
+        ("GET", &item),
+        ("PUT", &item),
+        ("DELETE", &item),
+        ("GET", &format!("{item}/secret")),
+        ("POST", &format!("{item}/secret/rotate")),
+        ("GET", &format!("{item}/headers")),
+        ("PUT", &format!("{item}/headers")),
     ] {
         let answer = api.call(&token, method, path, &[], "{}").await;
         answer.refused(403, "insufficient access");
     }
     let stranger = api.stranger().await;
-    api.call(&stranger, "GET", &one, &[], "")
+    api.call(&stranger, "GET", &item, &[], "")
         .await
         .refused(404, "not_found");
 });
@@ -177,7 +189,7 @@ both!(the_application_of_operational_endpoints_is_invisible, async |db| {
     let endpoint = made.expect(201)["id"].as_str().unwrap().to_owned();
     let app = api.application("visible").await;
     let own = format!("/app/{}", api.org_id);
-    assert_eq!(api.rig.count("application").await, 2, "it is there");
+    assert_eq!(api.rig.count("application").await, 2, "the hidden application exists");
     assert_eq!(api.walk("/app", 1).await.len(), 1);
     let new = json!({"name": "n", "eventType": "e", "payload": {}, "url": URL});
     for path in [own.clone(), format!("{own}/endpoint"), format!("{own}/msg")] {
@@ -193,7 +205,7 @@ both!(the_application_of_operational_endpoints_is_invisible, async |db| {
     api.get(&format!("/app/{app}/endpoint/{endpoint}"))
         .await
         .refused(404, "not_found");
-    // A customer's application may be called like that.
+    // A customer's application may have this id as its uid.
     api.post("/app", json!({"name": "n", "uid": api.org_id}))
         .await
         .expect(201);
@@ -276,7 +288,11 @@ both!(an_operational_endpoint_hears_what_its_filter_names, async |db| {
     api.delete(&format!("{path}/e")).await.expect(204);
     let kept = START.plus(Duration::from_secs(90 * 86_400)).0;
     let contents = format!("message_content where expires_at = {kept}");
-    assert_eq!(api.rig.count(&contents).await, 2, "kept as long as any payload");
+    assert_eq!(
+        api.rig.count(&contents).await,
+        2,
+        "a notice is kept as long as any payload"
+    );
     assert_eq!(api.rig.drain().await, 3);
     assert_eq!(told(&all).len(), 2);
     let some = told(&some);
@@ -320,5 +336,9 @@ both!(a_change_whose_event_cannot_be_stored_is_not_made, async |db| {
     api.post(&format!("/app/{app}/endpoint"), json!({"url": URL}))
         .await
         .refused(500, "server_error");
-    assert_eq!(api.rig.count("endpoint").await, 1, "the operational one alone");
+    assert_eq!(
+        api.rig.count("endpoint").await,
+        1,
+        "only the operational endpoint exists"
+    );
 });

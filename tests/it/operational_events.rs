@@ -1,4 +1,4 @@
-//! What an organization is told of deliveries: failing, exhausted, recovered, and endpoints that are disabled by themselves.
+//! Operational webhooks about deliveries: failing, exhausted, recovered, and endpoints that the program disables.
 
 use poem::http::StatusCode;
 use postrider::api::ApiState;
@@ -8,7 +8,8 @@ use crate::api::Api;
 use crate::harness::{Answer, Caller, DEADLINE, Program, Receiver, SECRET, Shape, TestDatabase, rows, within};
 use crate::operational::{listen, told};
 
-/// An organization that listens with `operations`, and has the application `shop` with the endpoint `e` at `customer`.
+/// An organization with an operational endpoint at `operations` and the application `shop`, whose endpoint `e` is at
+/// `customer`.
 struct Prepared {
     api: Api,
     operations: Receiver,
@@ -27,7 +28,7 @@ async fn prepared(db: &TestDatabase, schedule: &'static str) -> Prepared {
     let app = api.post("/app", json!({"name": "a", "uid": "shop"})).await.field("id");
     let new = json!({"url": customer.url(), "uid": "e"});
     let endpoint = api.post("/app/shop/endpoint", new).await.field("id");
-    // Only what happens from now on.
+    // The organization gets notices only of what happens from now on.
     listen(&api, &operations, Value::Null).await;
     Prepared {
         api,
@@ -39,7 +40,7 @@ async fn prepared(db: &TestDatabase, schedule: &'static str) -> Prepared {
 }
 
 impl Prepared {
-    /// A message's id; its eventId is `order-1`, which one message has.
+    /// Sends a message with the event id `order-1` and returns its id. A test can send one such message.
     async fn send(&self) -> String {
         let message = json!({"eventType": "order.paid", "eventId": "order-1", "payload": {}});
         let sent = self.api.post("/app/shop/msg", message).await;
@@ -47,7 +48,7 @@ impl Prepared {
         sent.field("id")
     }
 
-    /// Lets every retry come that is due within ten seconds.
+    /// Lets every retry within the next `times` times ten seconds happen.
     async fn again(&mut self, times: usize) {
         for _ in 0..times {
             self.api.rig.drain().await;
@@ -56,7 +57,7 @@ impl Prepared {
         self.api.rig.drain().await;
     }
 
-    /// What the last attempt, by time, should be told as.
+    /// Returns the last attempt by time, as a notice shows it.
     async fn last_attempt(&self, message: &str) -> Value {
         let list = self.api.get(&format!("/app/shop/attempt/msg/{message}")).await;
         let last = &list.expect(200)["data"][0];
@@ -79,35 +80,35 @@ impl Prepared {
 }
 
 both!(message_attempt_failing_is_told_after_the_fourth_failure, async |db| {
-    let mut it = prepared(db, "5,5,5,300").await;
-    it.customer.answer(Answer::status(503));
-    let message = it.send().await;
-    it.again(2).await;
-    assert_eq!(it.types(), [""; 0], "three failures");
-    it.again(1).await;
-    let event = json!({"type": "message.attempt.failing", "data": it.about(&message).await});
-    assert_eq!(told(&it.operations), [event]);
+    let mut setup = prepared(db, "5,5,5,300").await;
+    setup.customer.answer(Answer::status(503));
+    let message = setup.send().await;
+    setup.again(2).await;
+    assert_eq!(setup.types(), [""; 0], "three failures");
+    setup.again(1).await;
+    let event = json!({"type": "message.attempt.failing", "data": setup.about(&message).await});
+    assert_eq!(told(&setup.operations), [event]);
 });
 
 both!(message_attempt_exhausted_is_told_after_the_last_failure, async |db| {
-    let mut it = prepared(db, "5").await;
-    it.customer.answer(Answer::status(503));
-    let message = it.send().await;
-    it.again(1).await;
-    let event = json!({"type": "message.attempt.exhausted", "data": it.about(&message).await});
-    assert_eq!(told(&it.operations), [event]);
+    let mut setup = prepared(db, "5").await;
+    setup.customer.answer(Answer::status(503));
+    let message = setup.send().await;
+    setup.again(1).await;
+    let event = json!({"type": "message.attempt.exhausted", "data": setup.about(&message).await});
+    assert_eq!(told(&setup.operations), [event]);
 });
 
 both!(
     message_attempt_recovered_is_told_when_a_retry_succeeds_after_the_fourth_failure,
     async |db| {
-        let mut it = prepared(db, "5,5,5,5").await;
-        it.customer.answer_next([503, 503, 503, 503].map(Answer::status));
-        let message = it.send().await;
-        it.again(4).await;
-        let event = json!({"type": "message.attempt.recovered", "data": it.about(&message).await});
-        let told = told(&it.operations);
-        assert_eq!(it.types(), ["message.attempt.failing", "message.attempt.recovered"]);
+        let mut setup = prepared(db, "5,5,5,5").await;
+        setup.customer.answer_next([503, 503, 503, 503].map(Answer::status));
+        let message = setup.send().await;
+        setup.again(4).await;
+        let event = json!({"type": "message.attempt.recovered", "data": setup.about(&message).await});
+        let told = told(&setup.operations);
+        assert_eq!(setup.types(), ["message.attempt.failing", "message.attempt.recovered"]);
         assert_eq!(told[1], event);
     }
 );
@@ -115,104 +116,111 @@ both!(
 both!(
     message_attempt_recovered_is_told_when_a_resend_succeeds_after_exhaustion_once,
     async |db| {
-        let mut it = prepared(db, "").await;
-        it.customer.answer_next([Answer::status(500), Answer::status(500)]);
-        let message = it.send().await;
-        it.again(0).await;
+        let mut setup = prepared(db, "").await;
+        setup.customer.answer_next([Answer::status(500), Answer::status(500)]);
+        let message = setup.send().await;
+        setup.again(0).await;
         for _ in 0..3 {
-            let (app, endpoint) = (it.app.clone(), it.endpoint.clone());
-            it.api.rig.resend(&app, &message, &endpoint).await;
-            it.again(0).await;
+            let (app, endpoint) = (setup.app.clone(), setup.endpoint.clone());
+            setup.api.rig.resend(&app, &message, &endpoint).await;
+            setup.again(0).await;
         }
-        assert_eq!(it.customer.count(), 4);
-        assert_eq!(it.types(), ["message.attempt.exhausted", "message.attempt.recovered"]);
+        assert_eq!(setup.customer.count(), 4);
+        assert_eq!(
+            setup.types(),
+            ["message.attempt.exhausted", "message.attempt.recovered"]
+        );
     }
 );
 
 both!(a_success_before_the_fourth_failure_tells_nothing, async |db| {
-    let mut it = prepared(db, "5,5,5,5").await;
-    it.customer.answer_next([503, 503, 503].map(Answer::status));
-    let message = it.send().await;
-    it.again(3).await;
-    let (app, endpoint) = (it.app.clone(), it.endpoint.clone());
-    it.api.rig.resend(&app, &message, &endpoint).await;
-    it.again(0).await;
-    assert_eq!(it.api.rig.state(&message).await, "delivered");
-    assert_eq!(it.types(), [""; 0]);
+    let mut setup = prepared(db, "5,5,5,5").await;
+    setup.customer.answer_next([503, 503, 503].map(Answer::status));
+    let message = setup.send().await;
+    setup.again(3).await;
+    let (app, endpoint) = (setup.app.clone(), setup.endpoint.clone());
+    setup.api.rig.resend(&app, &message, &endpoint).await;
+    setup.again(0).await;
+    assert_eq!(setup.api.rig.state(&message).await, "delivered");
+    assert_eq!(setup.types(), [""; 0]);
 });
 
 both!(endpoint_disabled_is_told_of_a_410, async |db| {
-    let mut it = prepared(db, "5").await;
-    it.customer.answer(Answer::status(410));
-    let message = it.send().await;
-    it.again(1).await;
-    let since = it.last_attempt(&message).await["timestamp"].clone();
+    let mut setup = prepared(db, "5").await;
+    setup.customer.answer(Answer::status(410));
+    let message = setup.send().await;
+    setup.again(1).await;
+    let since = setup.last_attempt(&message).await["timestamp"].clone();
     let data = json!({
-        "appId": it.app, "appUid": "shop", "endpointId": it.endpoint, "endpointUid": "e", "failSince": since,
+        "appId": setup.app, "appUid": "shop", "endpointId": setup.endpoint, "endpointUid": "e", "failSince": since,
     });
-    let told = told(&it.operations);
-    assert_eq!(it.types(), ["message.attempt.exhausted", "endpoint.disabled"]);
+    let told = told(&setup.operations);
+    assert_eq!(setup.types(), ["message.attempt.exhausted", "endpoint.disabled"]);
     assert_eq!(told[1]["data"], data);
 });
 
 both!(endpoint_disabled_is_told_after_five_days_of_failures, async |db| {
-    let mut it = prepared(db, "5,5,5,864000").await;
-    it.customer.answer(Answer::status(500));
-    it.send().await;
-    it.again(2).await;
-    it.api.rig.advance(10);
-    let since = it.api.rig.clock.now().to_rfc3339();
-    it.api.rig.drain().await;
-    it.api.rig.advance(13 * 86_400);
-    it.api.rig.drain().await;
+    let mut setup = prepared(db, "5,5,5,864000").await;
+    setup.customer.answer(Answer::status(500));
+    setup.send().await;
+    setup.again(2).await;
+    setup.api.rig.advance(10);
+    let since = setup.api.rig.clock.now().to_rfc3339();
+    setup.api.rig.drain().await;
+    setup.api.rig.advance(13 * 86_400);
+    setup.api.rig.drain().await;
     let types = [
         "message.attempt.failing",
         "message.attempt.exhausted",
         "endpoint.disabled",
     ];
-    assert_eq!(it.types(), types);
-    assert_eq!(told(&it.operations)[2]["data"]["failSince"], since);
+    assert_eq!(setup.types(), types);
+    assert_eq!(told(&setup.operations)[2]["data"]["failSince"], since);
 });
 
 both!(an_operational_endpoint_that_fails_or_is_gone_tells_nobody, async |db| {
-    let mut it = prepared(db, "").await;
+    let mut setup = prepared(db, "").await;
     let second = Receiver::start().await;
-    listen(&it.api, &second, Value::Null).await;
-    it.operations.answer(Answer::status(410));
+    listen(&setup.api, &second, Value::Null).await;
+    setup.operations.answer(Answer::status(410));
     second.answer(Answer::status(500));
-    it.customer.answer(Answer::status(500));
-    it.send().await;
-    it.again(3).await;
-    assert_eq!((it.operations.count(), second.count()), (1, 1));
-    assert_eq!(it.api.rig.count("message").await, 2, "the customer's, and one event");
+    setup.customer.answer(Answer::status(500));
+    setup.send().await;
+    setup.again(3).await;
+    assert_eq!((setup.operations.count(), second.count()), (1, 1));
     assert_eq!(
-        it.api.rig.count("endpoint where disabled").await,
+        setup.api.rig.count("message").await,
+        2,
+        "the customer's message and one notice"
+    );
+    assert_eq!(
+        setup.api.rig.count("endpoint where disabled").await,
         1,
-        "it is disabled all the same"
+        "the operational endpoint is disabled without a notice"
     );
 });
 
 both!(nobody_hears_of_messages_of_a_deleted_application, async |db| {
-    let mut it = prepared(db, "").await;
-    it.customer.answer(Answer::status(500));
-    it.send().await;
-    it.api.delete("/app/shop").await.expect(204);
-    it.again(0).await;
-    assert_eq!(it.types(), [""; 0]);
+    let mut setup = prepared(db, "").await;
+    setup.customer.answer(Answer::status(500));
+    setup.send().await;
+    setup.api.delete("/app/shop").await.expect(204);
+    setup.again(0).await;
+    assert_eq!(setup.types(), [""; 0]);
 });
 
 both!(an_outcome_whose_event_cannot_be_stored_is_not_recorded, async |db| {
-    let mut it = prepared(db, "").await;
-    it.api.rig.refuse(db, "message", "event_type like 'message.%'").await;
-    it.customer.answer(Answer::status(500));
-    let message = it.send().await;
-    it.api.rig.step().await;
-    assert_eq!(it.api.rig.state(&message).await, "none");
-    assert_eq!(it.api.rig.count("attempt").await, 0);
+    let mut setup = prepared(db, "").await;
+    setup.api.rig.refuse(db, "message", "event_type like 'message.%'").await;
+    setup.customer.answer(Answer::status(500));
+    let message = setup.send().await;
+    setup.api.rig.step().await;
+    assert_eq!(setup.api.rig.state(&message).await, "none");
+    assert_eq!(setup.api.rig.count("attempt").await, 0);
     assert_eq!(
-        it.api.rig.count("delivery where owner is not null").await,
+        setup.api.rig.count("delivery where owner is not null").await,
         1,
-        "it is sent again"
+        "the delivery is still leased, so it will be sent again"
     );
 });
 

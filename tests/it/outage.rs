@@ -1,4 +1,4 @@
-//! The API while its caller or its database goes away.
+//! The API and the queue while a caller hangs up or the database goes away.
 
 use poem::Request;
 use poem::http::Method;
@@ -16,7 +16,7 @@ use crate::intake::{self, wait_for_blocked};
 use postrider::clock::Clock;
 use postrider::error::Kind as ErrorKind;
 
-/// Lets nobody else write until it is dropped.
+/// Blocks all other writes on SQLite, and those to `application` on Postgres, until the returned transaction ends.
 async fn hold_writes(db: &TestDatabase, connection: &DatabaseConnection) -> sea_orm::DatabaseTransaction {
     let mut options = sea_orm::TransactionOptions::default();
     if db.kind() == Kind::Sqlite {
@@ -40,7 +40,7 @@ both!(a_write_that_has_begun_ends_though_its_caller_hangs_up, async |db| {
     let request = api.call(&api.token, "POST", "/app", &headers, &body);
     assert!(
         tokio::time::timeout(Duration::from_millis(300), request).await.is_err(),
-        "it waits for its turn"
+        "the write waits for its turn"
     );
     held.rollback().await.unwrap();
     within(DEADLINE, "the application is there", async || {
@@ -52,7 +52,7 @@ both!(a_write_that_has_begun_ends_though_its_caller_hangs_up, async |db| {
     assert_eq!(api.rig.count("application").await, 1);
 });
 
-postgres_only!(an_absent_database_is_503_in_json_and_goes_by, async |db| {
+postgres_only!(an_absent_database_is_503_in_json_until_it_is_back, async |db| {
     let proxy = Proxy::to(db.url()).await;
     let shape = Shape {
         url: Some(proxy.url(db.url())),
@@ -113,7 +113,7 @@ postgres_only!(
             rig.intake.accept(rig.message(&app, "{}")).await.ok()
         })
         .await;
-        within(DEADLINE, "and delivered", async || {
+        within(DEADLINE, "the message is delivered", async || {
             (rig.state(&next.message_id).await == "delivered").then_some(())
         })
         .await;
@@ -122,9 +122,10 @@ postgres_only!(
     }
 );
 
-// As while a password is replaced, or an address is not let in: connecting is refused, with a code that is no outage's.
+// This is how it looks while a password is replaced or an address is not let in: connecting is refused, with a code
+// that does not stand for an outage.
 postgres_only!(
-    while_connecting_is_refused_no_outcome_is_lost_and_no_message_is_to_blame,
+    while_connecting_is_refused_no_outcome_is_lost_and_messages_are_answered_unavailable,
     async |db| {
         let mut rig = Rig::on(db).await;
         let (receiver, gate) = (Receiver::start().await, Gate::closed());
@@ -154,12 +155,12 @@ postgres_only!(
             rig.slots.is_idle().then_some(())
         })
         .await;
-        // It takes as long as a sender is kept waiting, and the settler tries meanwhile.
+        // The refusal takes as long as the intake lets a sender wait, and the settler tries meanwhile.
         let refused = rig
             .intake
             .accept(rig.message(&app, "{}"))
             .await
-            .expect_err("none is stored");
+            .expect_err("no message is stored");
         assert_eq!(refused.kind, ErrorKind::Unavailable, "{refused}");
         assert_eq!(rig.count("attempt").await, 0);
         allow(true).await;
@@ -171,12 +172,12 @@ postgres_only!(
         assert_eq!(rig.count(&format!("attempt where message_id = '{sent}'")).await, 2);
         running.stop(true).await;
         let requests = receiver.arrivals();
-        let of_it = requests.iter().filter(|one| one.message_id() == sent);
-        assert_eq!(of_it.count(), 2, "nothing is sent twice");
+        let of_message = requests.iter().filter(|arrival| arrival.message_id() == sent);
+        assert_eq!(of_message.count(), 2, "nothing is sent twice");
     }
 );
 
-/// A POST with the idempotency key `k`, as it goes over the wire.
+/// Returns the bytes of a POST with the idempotency key `k`.
 fn wire(api: &Api, path: &str, body: &Value) -> String {
     let body = body.to_string();
     format!(
@@ -190,28 +191,31 @@ fn wire(api: &Api, path: &str, body: &Value) -> String {
 /// Sends all of `text` on a connection of its own.
 async fn send(server: SocketAddr, text: &str) -> TcpStream {
     let mut connection = TcpStream::connect(server).await.expect("a connection");
-    connection.write_all(text.as_bytes()).await.expect("it is sent");
+    connection
+        .write_all(text.as_bytes())
+        .await
+        .expect("the request is sent");
     connection
 }
 
-/// The answer to `text`: its status and its body.
+/// Sends `text` and returns the status and the body of the response.
 async fn answer(server: SocketAddr, text: &str) -> (String, Value) {
     let mut connection = send(server, text).await;
     let mut answer = String::new();
     let reading = tokio::time::timeout(DEADLINE, connection.read_to_string(&mut answer));
-    reading.await.expect("an answer in time").expect("text");
+    reading.await.expect("a response in time").expect("text");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
     let status = head.split(' ').nth(1).expect("a status").to_owned();
     (status, serde_json::from_str(body).unwrap_or_default())
 }
 
-/// Returns when the server, which takes one connection at a time, has done with those before.
+/// Waits until the server, which takes one connection at a time, has finished all earlier ones.
 async fn has_done(server: SocketAddr) {
     let ping = "GET /api/v1/health/ping HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     assert_eq!(answer(server, ping).await.0, "204");
 }
 
-/// Waits until a write is under way that `intake::Gate` holds up.
+/// Waits until a write is under way that `intake::Gate` blocks.
 pub async fn is_under_way(db: &TestDatabase, api: &Api) {
     match db.kind() {
         Kind::Postgres => wait_for_blocked(&api.rig, 1).await,
@@ -222,7 +226,7 @@ pub async fn is_under_way(db: &TestDatabase, api: &Api) {
     }
 }
 
-/// An API whose one application `a` has one endpoint at the receiver.
+/// Creates an application `a` with one endpoint at the receiver.
 async fn with_endpoint(db: &TestDatabase, receiver: &Receiver) -> Api {
     let api = Api::on(db).await;
     api.post("/app", json!({"name": "a", "uid": "a"})).await.expect(201);
@@ -269,7 +273,7 @@ both!(
             (api.rig.count("message").await == 1).then_some(())
         })
         .await;
-        within(DEADLINE, "it is sent", async || {
+        within(DEADLINE, "the message is sent", async || {
             (api.rig.step().await.sent == 1).then_some(())
         })
         .await;
@@ -283,7 +287,7 @@ both!(
     }
 );
 
-// Whether its batch had begun nobody knows, the client least of all: a repeat with the same key makes it good.
+// Neither the client nor the test knows whether the batch had begun. A repeat with the same key is right in both cases.
 both!(
     a_client_that_hangs_up_without_its_answer_and_comes_back_has_sent_its_message_once,
     async |db| {
@@ -305,7 +309,7 @@ both!(
 );
 
 both!(
-    an_endpoint_whose_client_hangs_up_is_made_to_its_end_and_a_repeat_is_told_of_it,
+    an_endpoint_whose_client_hangs_up_is_created_and_a_repeat_returns_it,
     async |db| {
         let receiver = Receiver::start().await;
         let api = with_endpoint(db, &receiver).await;
@@ -327,7 +331,7 @@ both!(
     }
 );
 
-// Seen from within: a trigger tells of each session that writes what its settings are.
+// Checked inside the database: a trigger records the settings of each session that writes.
 postgres_only!(
     no_session_of_ours_lets_a_statement_or_an_idle_transaction_last,
     async |db| {
@@ -353,7 +357,8 @@ postgres_only!(
             api.rig.db.execute_unprepared(sql).await.expect(sql);
         }
         api.post("/app", json!({"name": "b"})).await.expect(201);
-        // The one on the intake's own line, the other, for its event id, on a connection of the pool.
+        // The first message goes over an intake worker's own connection; the second has an event id and goes over one
+        // of the pool.
         for message in [
             json!({"eventType": "t", "payload": {}}),
             json!({"eventType": "t", "payload": {}, "eventId": "e"}),
@@ -369,12 +374,13 @@ postgres_only!(
         }
         let own =
             "told m where by = 'message' and not exists (select 1 from told where by <> 'message' and pid = m.pid)";
-        assert_eq!(api.rig.count(own).await, 1, "the intake's own line");
-        // The API's are short, for its callers are.
+        assert_eq!(api.rig.count(own).await, 1, "an intake worker's own connection");
+        // The API's statements end sooner, because its callers do not wait longer.
         let wanted = "case by when 'application' then '4s' else '30s' end";
         let others = format!("told where statement <> {wanted} or idle <> '10s'");
         assert_eq!(api.rig.count(&others).await, 0);
-        // The heartbeat waits for its row as long as it takes, and the intake's own lines for a key that another batch has.
+        // The heartbeat waits for its row without a limit. An intake worker's own connection waits for a key that
+        // another batch holds; its limit is not checked here.
         let locks = "told where lock_wait <> case by when 'application' then '2s' when 'attempt' then '1s' when 'process' then '0' \
                      else lock_wait end";
         assert_eq!(api.rig.count(locks).await, 0);

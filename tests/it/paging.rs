@@ -1,4 +1,4 @@
-//! What every list has in common: limit, iterator, done, backwards.
+//! Pages of lists: limit, iterator, direction and end, which are the same for every list, and the size of a page.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::api::Api;
 use crate::harness::{Answer, Receiver};
 
-/// An application with two endpoints and two messages, and two event types; and every list's path.
+/// Creates an application with two endpoints and two messages, and two event types. Returns the path of every list.
 async fn lists(api: &Api) -> Vec<String> {
     let app = api.application("a").await;
     api.application("b").await;
@@ -101,7 +101,8 @@ both!(a_bad_limit_or_iterator_is_refused_on_every_list, async |db| {
     }
 });
 
-/// What `key` names of the rows of a list, page by page in the direction of this iterator. No page has more than 4 MiB of rows.
+/// Returns the field `key` of all rows of a list, page by page, following the field `iterator` from `from` on. Asserts
+/// that no page has more than 4 MiB of rows.
 async fn pages(api: &Api, path: &str, key: &str, iterator: &str, from: &str) -> Vec<Vec<String>> {
     let mut all = Vec::new();
     let mut at = from.to_owned();
@@ -119,7 +120,7 @@ async fn pages(api: &Api, path: &str, key: &str, iterator: &str, from: &str) -> 
     panic!("the list does not end: {all:?}");
 }
 
-/// The pages of a list, which has the same rows backwards.
+/// Returns the pages of a list. Asserts that it has the same rows backwards.
 async fn pages_both_ways(api: &Api, path: &str, key: &str) -> Vec<Vec<String>> {
     let there = pages(api, path, key, "iterator", "").await;
     let last = there.concat().pop().unwrap();
@@ -221,7 +222,7 @@ both!(
         let app = api.application("app").await;
         let endpoint = json!({"url": "http://127.0.0.1:1/", "uid": "e"});
         api.post(&format!("/app/{app}/endpoint"), endpoint).await.expect(201);
-        // As text in JSON the larger is written as 6 MB, the smaller as 1.2 MB.
+        // JSON writes the larger one as 6 MB, the smaller ones as 1.2 MB.
         for size in [1_000_000, 200_000, 200_000, 200_000, 200_000] {
             let raw = "\u{1}".repeat(size);
             let content = json!({"rawPayload": "x".repeat(size)});

@@ -1,13 +1,13 @@
-//! Messages at endpoints through the API: an endpoint's messages, a message's endpoints, each with its state there.
+//! Results through the API: an endpoint's messages and a message's endpoints, each with its state there.
 
 use serde_json::{Value, json};
 
 use crate::api::Api;
 use crate::harness::{self, Receiver, TestDatabase};
 
-/// The application `a` with the endpoints `e` and `f`, and messages m0 to m4, a second apart, all tried at both: m1 and m3
-/// are of type `odd`, m3 and m4 on channel `c` (and so is `e`, among others). At `e` m0 was delivered, m1 failed for good,
-/// m2 was delivered by the second attempt, m3 and m4 wait.
+/// Creates the application `a` with the endpoints `e` and `f`, and the messages m0 to m4, a second apart, all tried at
+/// both endpoints. m1 and m3 have the type `odd`; m3 and m4 have the channel `c`. At `e`, m0 was delivered, m1 failed
+/// for good, m2 was delivered by the second attempt, and m3 and m4 wait.
 async fn five(db: &TestDatabase) -> (Api, [Receiver; 2]) {
     let mut api = Api::on(db).await;
     let receivers = [Receiver::start().await, Receiver::start().await];
@@ -26,7 +26,7 @@ async fn five(db: &TestDatabase) -> (Api, [Receiver; 2]) {
         api.post("/app/a/msg", body).await.expect(202);
         api.rig.drain().await;
         if n == 1 {
-            // Its schedule ends.
+            // The schedule of m1 is used up.
             for seconds in [7, 400] {
                 api.rig.advance(seconds);
                 api.rig.drain().await;
@@ -207,7 +207,7 @@ both!(
     }
 );
 
-both!(pairs_of_another_application_are_not_found, async |db| {
+both!(results_of_another_application_are_not_found, async |db| {
     let (api, _receivers) = five(db).await;
     let other = api.application("other").await;
     let (message, endpoint) = (

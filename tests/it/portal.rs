@@ -1,4 +1,4 @@
-//! Portal access: tokens of an application, what they may do, how they end, and the page that their link opens.
+//! Portal access: tokens of an application, their rights and their end, and the page to which their link leads.
 
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -14,12 +14,12 @@ async fn token(api: &Api, app: &str, body: Value) -> String {
     opened.field("token")
 }
 
-/// The status of a request without a body worth reading.
+/// Returns the status of a request with an empty object as its body.
 async fn status(api: &Api, token: &str, method: &str, path: &str) -> u16 {
     api.call(token, method, path, &[], "{}").await.status.as_u16()
 }
 
-/// An application with an endpoint `e`.
+/// Creates an application with an endpoint `e`.
 async fn application(api: &Api) -> String {
     let app = api.application("app").await;
     let endpoint = json!({"url": "http://127.0.0.1:1/", "uid": "e"});
@@ -205,7 +205,7 @@ both!(
         let api = Api::on(db).await;
         let app = application(&api).await;
         for (name, flag) in [("a", Value::Null), ("b", json!("beta")), ("c", json!("gamma"))] {
-            // What later SDKs write besides is ignored.
+            // Fields that only later SDKs write are ignored.
             let event_type =
                 json!({"name": name, "description": "", "featureFlag": flag, "featureFlags": ["x"], "groupName": "g"});
             let made = api.post("/event-type", event_type).await;
@@ -223,7 +223,7 @@ both!(
                 .as_array()
                 .unwrap()
                 .iter()
-                .filter_map(|it| it["name"].as_str())
+                .filter_map(|event_type| event_type["name"].as_str())
                 .collect();
             assert_eq!(names.join(" "), seen);
             for name in ["a", "b", "c"] {
@@ -253,7 +253,7 @@ both!(
         let endpoint = format!("/app/{app}/endpoint/e");
         let secret = format!("{endpoint}/secret");
         let rotate = format!("{endpoint}/secret/rotate");
-        // Whether it may read the secret, rotate it, change the endpoint.
+        // Whether the token may read the secret, rotate it, and change the endpoint.
         for (body, allowed) in [
             (json!({}), [200, 200, 200]),
             (json!({"capabilities": null, "readOnly": false}), [200, 200, 200]),
@@ -288,7 +288,7 @@ both!(
             assert_eq!(
                 status(&api, &token, "GET", &format!("{endpoint}/secre%74")).await,
                 404,
-                "no way around"
+                "no other spelling of the path leads there"
             );
             api.call(&token, "POST", "/auth/logout", &[], "").await.expect(204);
         }
@@ -337,11 +337,19 @@ both!(post_logout_answers_204_and_ends_the_calling_token, async |db| {
     let answer = api.call(&ended, "POST", "/auth/logout", &[], "").await;
     answer.expect(204);
     assert_eq!(answer.text, "");
-    assert_eq!(status(&api, &ended, "GET", &path).await, 401, "here at once");
-    assert_eq!(status(&api, &other, "GET", &path).await, 200, "the other goes on");
+    assert_eq!(
+        status(&api, &ended, "GET", &path).await,
+        401,
+        "ended at once in this process"
+    );
+    assert_eq!(
+        status(&api, &other, "GET", &path).await,
+        200,
+        "the other token still works"
+    );
 });
 
-// Only on Postgres there are several processes.
+// Several processes are possible on Postgres only.
 postgres_only!(
     post_logout_ends_the_token_on_all_replicas_within_five_seconds,
     async |db| {
@@ -376,12 +384,12 @@ both!(get_auth_token_tells_what_the_token_may_do, async |db| {
     let app = application(&api).await;
     let limited = json!({"expiry": 3600, "featureFlags": ["beta"], "capabilities": ["CreateAttempts"]});
     let token = token(&api, &app, limited).await;
-    let told = api.call(&token, "GET", "/auth/token", &[], "").await;
+    let answer = api.call(&token, "GET", "/auth/token", &[], "").await;
     let expected = json!({
         "applicationId": app, "featureFlags": ["beta"], "capabilities": ["ViewBase", "CreateAttempts"],
         "expiresAt": "2026-01-01T01:00:00.000000Z",
     });
-    assert_eq!(told.expect(200), &expected);
+    assert_eq!(answer.expect(200), &expected);
     let own = api.get("/auth/token").await;
     let all = json!({"applicationId": null, "featureFlags": null, "capabilities": null, "expiresAt": null});
     assert_eq!(own.expect(200), &all);
@@ -419,7 +427,7 @@ both!(
         for (path, media_type) in [("portal/page.js", "text/javascript"), ("portal/page.css", "text/css")] {
             assert!(
                 html.contains(&format!("\"{path}\"")),
-                "relative: the server may be below a path"
+                "the path is relative, because the server may be below a path"
             );
             assert_eq!(
                 api.fetch(&format!("/{path}"), &[]).await.header("content-type"),
@@ -442,7 +450,7 @@ both!(
         for text in [&html, &script, &api.fetch("/portal/page.css", &[]).await.text()] {
             assert!(
                 !text.contains("://") && !text.contains("innerHTML"),
-                "nothing from elsewhere"
+                "nothing is loaded from elsewhere"
             );
         }
     }

@@ -1,4 +1,4 @@
-//! What the harness promises about its proxy.
+//! The harness itself: its proxy in front of Postgres.
 
 use std::time::Duration;
 
@@ -64,7 +64,11 @@ postgres_only!(a_stalled_connection_goes_on_where_it_stood, async |db| {
     inside
         .execute_unprepared("select 1")
         .await
-        .expect_err("its connection is cut");
+        .expect_err("the connection is cut");
     drop(inside);
-    assert_eq!(rows(&through, "select 1").await.len(), 1, "a new one is let through");
+    assert_eq!(
+        rows(&through, "select 1").await.len(),
+        1,
+        "a new connection is let through"
+    );
 });

@@ -1,4 +1,4 @@
-//! POSTRIDER_PUBLIC_URL: where the links in answers lead, with it and without it.
+//! `POSTRIDER_PUBLIC_URL`: the address to which links in responses lead, with and without the setting.
 
 use bytes::Bytes;
 use http_body_util::Empty;
@@ -27,9 +27,9 @@ both!(
         assert_eq!(page, format!("{}/portal", serving.url()));
         assert!(token.starts_with("pr_"));
         let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
-        let answer = client.get(page.parse().expect("a URL")).await.expect("an answer");
+        let answer = client.get(page.parse().expect("a URL")).await.expect("a response");
         assert_eq!(answer.status(), 200);
-        assert!(!serving.stderr().contains(token), "nothing of it is logged");
+        assert!(!serving.stderr().contains(token), "the token is not logged");
         assert_eq!(serving.stop().await, Some(0));
     }
 );

@@ -1,5 +1,5 @@
-//! The plans of the statements that run often, on tables of 100,000 rows: nothing that grows is read from end to end.
-//! The texts are those that the store sends, and Postgres plans them without values, as it does after some executions.
+//! The plans of the statements that run often, on tables of 100,000 rows: no table that grows is read from end to end.
+//! The texts are the ones that the store sends. Postgres plans them without values, as it does after some executions.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,9 +26,9 @@ use crate::harness::{Kind, ORG, Rig, TestDatabase, plan, recorded, rows};
 
 const ROWS: usize = 100_000;
 
-/// One row a number: ids are of one length, so that they sort as the numbers do. A thousand organizations, and ten
-/// applications with ten thousand of everything. Deliveries: 40 % first attempts that are due, 30 % later ones, 20 %
-/// parked, 10 % leased by a process that is dead.
+/// The rows of each table, one for each number `i`. Ids have the same length, so that they sort as the numbers do.
+/// There are a thousand organizations, and ten applications with ten thousand of everything. Deliveries: 40 % are due
+/// first attempts, 30 % are retries, 20 % are parked, 10 % are leased by a dead process.
 const FILL: [&str; 13] = [
     "organization (id, name, created_at) select 'org_' || i, 'name ' || i, i",
     "api_token (id, org_id, hash, created_at) select 'tok_' || i, 'org_' || (1000000 + i % 1000), 'hash' || i, i",
@@ -84,14 +84,14 @@ async fn fill(db: &TestDatabase) {
     connection.execute_unprepared("analyze").await.expect("statistics");
 }
 
-/// The id that the row of this number has.
+/// Returns the id of the row with this number.
 fn id(prefix: &str, number: usize) -> String {
     format!("{prefix}_{number:026}")
 }
 
 both!(nothing_that_runs_often_reads_a_table_from_end_to_end, async |db| {
     fill(db).await;
-    // One after the other: an SQLite file has one store at a time.
+    // One after the other, because an SQLite file allows one store at a time.
     let mut statements = recorded(async || the_queue_s_parts(db).await).1;
     statements.extend(recorded(async || a_message_s_whole_life(db).await).1);
     statements.extend(recorded(async || the_api_s_calls(db).await).1);
@@ -101,11 +101,11 @@ both!(nothing_that_runs_often_reads_a_table_from_end_to_end, async |db| {
     );
     assert!(
         statements.iter().any(|sql| sql.starts_with(FACTS)),
-        "what outcomes tell is recorded"
+        "the statement about notices of outcomes is recorded"
     );
     assert_read_by_index(db, &statements).await;
     if db.kind() == Kind::Sqlite {
-        // Nobody asks SQLite for statistics in production.
+        // In production SQLite has no planner statistics.
         let connection = db.connect().await;
         for sql in ["delete from sqlite_stat1", "delete from sqlite_stat4"] {
             connection
@@ -113,7 +113,7 @@ both!(nothing_that_runs_often_reads_a_table_from_end_to_end, async |db| {
                 .await
                 .expect("statistics can be forgotten");
         }
-        connection.close().await.expect("it closes");
+        connection.close().await.expect("the connection closes");
         assert_read_by_index(db, &statements).await;
     }
 });
@@ -140,14 +140,18 @@ both!(
             let half = ROWS as f32 / 2.0;
             assert!(
                 believed_rows(&connection).await > half,
-                "they are of the queue as it is"
+                "the statistics fit the present queue"
             );
             connection
                 .execute_unprepared("update pg_class set reltuples = 1 where relname = 'delivery'")
                 .await
                 .expect("a mark");
             queue::renew_statistics(&store).await.expect("statistics");
-            assert_eq!(believed_rows(&connection).await, 1.0, "it has not grown since");
+            assert_eq!(
+                believed_rows(&connection).await,
+                1.0,
+                "the queue has not grown since, so the statistics stay"
+            );
         }
     }
 );
@@ -162,29 +166,30 @@ async fn believed_rows(connection: &DatabaseConnection) -> f32 {
 async fn assert_read_by_index(db: &TestDatabase, statements: &[String]) {
     let connection = db.connect().await;
     let planned: BTreeSet<_> = statements.iter().filter(|sql| is_planned(sql)).collect();
-    assert!(planned.len() > 50, "they are recorded: {planned:?}");
+    assert!(planned.len() > 50, "the statements are recorded: {planned:?}");
     for sql in planned {
         let steps = plan(&connection, sql).await;
         println!("{sql}\n    {}", steps.join("\n    "));
         let sorts = |step: &String| is_in_order(sql) && SORTS.iter().any(|sort| step.contains(sort));
-        // Both ask of a message for its attempts, which the endpoint's index does not lead to.
+        // Both look for the attempts of a message; the index by endpoint would be a detour.
         let of_messages = [REPLAY, FACTS].iter().any(|start| sql.starts_with(start));
         let detour = |step: &String| of_messages && step.contains("attempt_endpoint");
         let bad = steps.iter().any(|step| is_bad(step) || sorts(step) || detour(step));
         assert!(!bad, "{sql}\nreads too much:\n{}", steps.join("\n"));
     }
-    connection.close().await.expect("it closes");
+    connection.close().await.expect("the connection closes");
 }
 
-/// A page or a batch is read in the order of an index: sorting would read all of which it is a part.
+/// The steps that sort. A page or a batch must be read in the order of an index: sorting would read everything that it
+/// is a part of.
 const SORTS: [&str; 2] = ["Sort ", "TEMP B-TREE FOR ORDER BY"];
 
 const REPLAY: &str = "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at) select t.id";
 
-/// What a batch of outcomes tells, which settle asks for.
+/// The beginning of the statement with which a settlement asks what the notices of a batch of outcomes need.
 const FACTS: &str = "select t.place, a.org_id, a.uid";
 
-/// Filters that no index has: the planner expects next to nothing of them, and may sort that.
+/// Filters that no index has: the planner expects that few rows pass them, and may sort those.
 const FILTERS: [&str; 5] = [
     "\"event_type\" IN",
     "\"channels\")",
@@ -193,7 +198,8 @@ const FILTERS: [&str; 5] = [
     "\"response_status\" ",
 ];
 
-/// What merges pages may sort them: each of them is read by itself too, with a filter.
+/// Returns whether a statement must read in the order of an index. A statement that merges pages may sort them: each
+/// page is checked by itself too, with a filter.
 fn is_in_order(sql: &str) -> bool {
     if sql.contains(" UNION ALL ") {
         return false;
@@ -202,13 +208,14 @@ fn is_in_order(sql: &str) -> bool {
     sql.to_lowercase().contains(" limit ") && !FILTERS.iter().any(|filter| filters.contains(filter))
 }
 
-/// Not what begins and ends a transaction.
+/// Returns whether a statement has a plan; those that begin and end a transaction have none.
 fn is_planned(sql: &str) -> bool {
     let word = sql.split_whitespace().next().unwrap_or_default().to_lowercase();
     ["select", "insert", "update", "delete", "with"].contains(&word.as_str())
 }
 
-/// Small tables, and the rows that the statement itself brings, may be read from end to end. Sorting those too.
+/// Returns whether a step reads a growing table from end to end. Small tables, and the rows that the statement itself
+/// brings, may be read whole.
 fn is_bad(step: &str) -> bool {
     let Some((_, what)) = step.split_once("full scan: ") else {
         return false;
@@ -219,17 +226,17 @@ fn is_bad(step: &str) -> bool {
         .any(|name| what.split_whitespace().any(|word| word == *name))
 }
 
-/// One transaction: `$work` gets it, what it answers is unwrapped.
+/// Runs `$work` in a transaction of its own and unwraps its result.
 macro_rules! in_tx {
     ($store:expr, $tx:ident => $work:expr) => {{
         let $tx = $store.begin().await.expect("a transaction");
-        let done = $work.await.expect("it does what is asked");
+        let done = $work.await.expect("the work succeeds");
         $tx.commit().await.expect("a commit");
         done
     }};
 }
 
-/// Each with a hundred rows to work on.
+/// Calls each part of the queue with about a hundred rows to work on.
 async fn the_queue_s_parts(db: &TestDatabase) {
     let store = db.open(Clock::test(Timestamp(2_000_000_000_000_000))).await;
     let caps = Caps {
@@ -270,9 +277,11 @@ async fn the_queue_s_parts(db: &TestDatabase) {
     let lost = [("dlv_lost", 1)];
     assert_eq!(in_tx!(store, tx => queue::release_lost(&tx, lost)), []);
     let depth = queue::find_depth(&store).await.expect("the queue's depth");
-    assert_eq!(depth.first, queue::DEPTH_MOST, "no more is counted");
-    let waiting = queue::find_parked_depth(&store).await.expect("the parked ones");
-    assert_eq!(waiting, queue::DEPTH_MOST, "and not of these");
+    assert_eq!(depth.first, queue::DEPTH_MOST, "no more due deliveries are counted");
+    let waiting = queue::find_parked_depth(&store)
+        .await
+        .expect("the number of parked deliveries");
+    assert_eq!(waiting, queue::DEPTH_MOST, "no more parked deliveries are counted");
     let found = queue::list_parked(&store, "", 100).await.expect("a list");
     assert_eq!(found, [saturated]);
 
@@ -293,7 +302,7 @@ async fn the_queue_s_parts(db: &TestDatabase) {
     store.close().await;
 }
 
-/// All kinds of ends, the late ones too.
+/// Returns a settlement: over many leases all decisions and all changes of health occur, and one in five is late.
 fn settlement(lease: &Lease, at: usize) -> Settlement {
     let now = Timestamp(2_000_000_000_000_000);
     Settlement {
@@ -330,7 +339,7 @@ fn settlement(lease: &Lease, at: usize) -> Settlement {
     }
 }
 
-/// From the request to the last attempt, as the program does it.
+/// Runs a message's life from the request to the last attempt, as the program does.
 async fn a_message_s_whole_life(db: &TestDatabase) {
     let mut rig = Rig::on(db).await;
     let app = rig.application("plans").await;
@@ -343,11 +352,14 @@ async fn a_message_s_whole_life(db: &TestDatabase) {
             key: name.to_owned(),
             body_hash: None,
         });
-        rig.intake.accept(message).await.expect("it is accepted, or replayed");
+        rig.intake
+            .accept(message)
+            .await
+            .expect("the message is accepted or replayed");
     }
     let mut taken = rig.message(&app, "{}");
     taken.event_id = Some("one".to_owned());
-    rig.intake.accept(taken).await.expect_err("its eventId is taken");
+    rig.intake.accept(taken).await.expect_err("the event id is taken");
     for _ in 0..3 {
         rig.step().await;
         rig.advance(6);
@@ -368,7 +380,7 @@ async fn a_message_s_whole_life(db: &TestDatabase) {
     let old = retention::list_oldest(&rig.store, &apps, &first, &end)
         .await
         .expect("a list");
-    assert_eq!(old.len(), 10, "the applications that have messages");
+    assert_eq!(old.len(), 10, "all applications that have messages");
     let pruned = in_tx!(rig.store, tx => retention::prune_history(&tx, &apps, (&first, &end), 0, 1_000));
     assert!(
         pruned.0 >= 400 && pruned.1.is_none(),
@@ -378,7 +390,7 @@ async fn a_message_s_whole_life(db: &TestDatabase) {
     in_tx!(rig.store, tx => deleted::prune_applications(&tx, Timestamp(0), 500));
 }
 
-/// Each kind with all that may narrow it down, from its start to its end and removal.
+/// Runs each kind of background task with all its filters, from its start to its end and removal.
 async fn background_tasks(rig: &mut Rig, app: &str) {
     let narrow = |state, status_class| {
         Some(ReplayFilter {
@@ -413,7 +425,7 @@ async fn background_tasks(rig: &mut Rig, app: &str) {
     assert_eq!(
         rig.count("background_task where status = 0").await,
         0,
-        "they have ended"
+        "all tasks have ended"
     );
     let tx = rig.store.begin().await.expect("a transaction");
     background_task::prune(&tx, Timestamp(0), 10)
@@ -421,11 +433,11 @@ async fn background_tasks(rig: &mut Rig, app: &str) {
         .expect("old ones go");
     background_task::postpone(&tx, "qtask_x", tx.now)
         .await
-        .expect("it is put off");
+        .expect("the task is put off");
     tx.commit().await.expect("a commit");
 }
 
-/// Every list and every read of one thing, with all that may narrow it down.
+/// Returns the paths of every list and of every read of a single thing, with their filters.
 fn reads() -> Vec<String> {
     let app = format!("/app/{}", id("app", 1_000_001));
     let endpoint = format!("{app}/endpoint/{}", id("ep", 1_000_001));
@@ -459,7 +471,7 @@ fn reads() -> Vec<String> {
     .collect()
 }
 
-/// The lists of what grows with every message, by each of their filters.
+/// Returns the lists that grow with every message, with each of their filters.
 fn history() -> impl Iterator<Item = String> {
     let app = format!("/app/{}", id("app", 1_000_001));
     let lists = [
@@ -509,7 +521,7 @@ async fn the_api_s_calls(db: &TestDatabase) {
     write_everything(&api).await;
 }
 
-/// Each write once.
+/// Calls each write once.
 async fn write_everything(api: &Api) {
     let app = json!({"name": "n", "uid": "u"});
     api.post_once("/app", "key", app.clone()).await.expect(201);
@@ -523,7 +535,7 @@ async fn write_everything(api: &Api) {
     api.patch("/event-type/a", json!({"description": "d"}))
         .await
         .expect(200);
-    // Listens to what follows.
+    // This endpoint gets notices of the writes that follow.
     let operational = json!({"url": "http://127.0.0.1:9/", "uid": "o"});
     api.post("/operational-webhook/endpoint", operational.clone())
         .await

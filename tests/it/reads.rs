@@ -1,13 +1,14 @@
-//! The contract's rows of reads: each list by each of its query parameters, in pages of every size and both ways.
+//! The contract's rules for reads: each list with each of its query parameters, in pages of every size, forwards and
+//! backwards.
 
 use serde_json::{Value, json};
 
 use crate::api::Api;
 use crate::harness::{Answer, Receiver, TestDatabase};
 
-/// The application `a` with the endpoint `e` and messages m0 to m3, a second apart, each tried once at `e`:
-/// answered with 200, 301, 404, 503. m1 and m3 are of type `odd`, the others `even`; m2 and m3 are on channel `c`. An
-/// endpoint `f` cannot be reached and got m3 alone, by hand.
+/// Creates the application `a` with the endpoint `e` and the messages m0 to m3, a second apart, each tried once at `e`
+/// and answered with 200, 301, 404, 503. m1 and m3 have the type `odd`, the others `even`; m2 and m3 have the channel
+/// `c`. The endpoint `f` cannot be reached; it got m3 alone, by a resend.
 async fn history(db: &TestDatabase) -> (Api, Receiver) {
     let mut api = Api::on(db).await;
     let receiver = Receiver::start().await;
@@ -35,7 +36,7 @@ async fn history(db: &TestDatabase) -> (Api, Receiver) {
     (api, receiver)
 }
 
-/// What the rows have in `field`.
+/// Returns the values of `field` in the rows, separated by spaces.
 fn told(rows: &[Value], field: &str) -> String {
     let texts = rows.iter().map(|row| match &row[field] {
         Value::String(text) => text.clone(),
@@ -44,7 +45,8 @@ fn told(rows: &[Value], field: &str) -> String {
     texts.collect::<Vec<_>>().join(" ")
 }
 
-/// The list at `path`, by `field`, is `expected`: in pages of every size, forwards, and backwards from its end.
+/// Asserts that the field `field` of the list at `path` is `expected`: in pages of every size, forwards, and backwards
+/// from its end.
 async fn lists(api: &Api, path: &str, field: &str, expected: &str) {
     let separator = if path.contains('?') { '&' } else { '?' };
     for limit in [1, 2, 250] {
@@ -61,7 +63,8 @@ async fn lists(api: &Api, path: &str, field: &str, expected: &str) {
     assert_eq!(told(&rows, field), before_last, "{path} backwards");
 }
 
-/// The filters that all lists of messages and attempts share; rows are told by the number of their message.
+/// Asserts that a list honours the filters that all lists of messages and attempts share. `of` turns the numbers of
+/// messages into the values of `field` in their rows.
 async fn honours_the_shared_filters(api: &Api, path: &str, field: &str, of: impl Fn(&str) -> String) {
     let at: Vec<String> = {
         let mut instants = Vec::new();
@@ -90,7 +93,8 @@ async fn honours_the_shared_filters(api: &Api, path: &str, field: &str, of: impl
     ] {
         lists(api, &format!("{path}?{query}"), field, &of(messages)).await;
     }
-    // A lone `after`: the oldest page first, shown newest first; its `prevIterator` goes on towards now.
+    // A lone `after` begins with the oldest page, whose rows are in the usual order. Its `prevIterator` leads towards
+    // now.
     let after = format!("{path}?limit=2&after={}", at[0]);
     let page = api.get(&after).await;
     let rows = |page: &Value| told(page["data"].as_array().unwrap(), field);
@@ -111,13 +115,13 @@ async fn honours_the_shared_filters(api: &Api, path: &str, field: &str, of: impl
     }
 }
 
-/// `m3 m1` of `3 1`.
+/// Turns `3 1` into `m3 m1`.
 fn event_ids(messages: &str) -> String {
     let ids: Vec<_> = messages.split_whitespace().map(|n| format!("m{n}")).collect();
     ids.join(" ")
 }
 
-/// `503 301` of `3 1`.
+/// Turns `3 1` into `503 301`.
 fn codes(messages: &str) -> String {
     let codes = ["200", "301", "404", "503"];
     let codes: Vec<_> = messages
@@ -205,8 +209,8 @@ both!(
         ] {
             let list = api.get(&format!("/app/a/msg{query}")).await;
             assert_eq!(list.expect(200)["data"][0]["payload"], payload, "{query}");
-            let one = api.get(&format!("/app/a/msg/m3{query}")).await;
-            assert_eq!(one.expect(200)["payload"], payload, "{query}");
+            let read = api.get(&format!("/app/a/msg/m3{query}")).await;
+            assert_eq!(read.expect(200)["payload"], payload, "{query}");
         }
     }
 );
@@ -316,8 +320,11 @@ both!(
         let list = api.get("/app/a/attempt/msg/m2").await;
         let attempt = list.expect(200)["data"][0].clone();
         let id = attempt["id"].as_str().unwrap();
-        let one = api.get(&format!("/app/a/msg/m2/attempt/{id}")).await;
-        assert_eq!((one.expect(200), &one.json["response"]), (&attempt, &json!("answer 2")));
+        let read = api.get(&format!("/app/a/msg/m2/attempt/{id}")).await;
+        assert_eq!(
+            (read.expect(200), &read.json["response"]),
+            (&attempt, &json!("answer 2"))
+        );
         for path in [
             format!("/app/a/msg/m1/attempt/{id}"),
             "/app/a/msg/m2/attempt/none".to_owned(),

@@ -1,4 +1,4 @@
-//! What the harness promises about its receiver.
+//! The harness itself: its HTTP receiver.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
-//! Databases that are not taken: by their URL, their certificate, their encoding, or since they let nobody in. Each is one
-//! line that says why, and shows nothing secret.
+//! Databases that are refused because of their URL, their certificate or their encoding, or because they refuse the
+//! program. Each ends with one line that says why and shows nothing secret. Also the wait for a database that is not
+//! there yet.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -22,8 +23,8 @@ const WRONG_PASSWORD: &[u8] = b"SFATAL\0VFATAL\0C28P01\0Mpassword authentication
 const NO_ENTRY: &[u8] = b"SFATAL\0VFATAL\0C28000\0Mno pg_hba.conf entry for host \"10.0.0.7\", user \"postrider\", \
                           database \"postrider\", no encryption\0Fauth.c\0L948\0RClientAuthentication\0\0";
 
-/// A server that speaks just enough of the protocol to refuse everybody (PostgreSQL documentation, chapter 54). Over TLS if
-/// it has a certificate.
+/// Starts a server that speaks just enough of the protocol to refuse every client (PostgreSQL documentation, chapter
+/// 54), over TLS if it has a certificate. Returns its address.
 fn refuse(fields: &'static [u8], tls: Option<Arc<ServerConfig>>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("its address");
@@ -48,7 +49,7 @@ fn refuse(fields: &'static [u8], tls: Option<Arc<ServerConfig>>) -> SocketAddr {
     address
 }
 
-/// Fails where the client turns away.
+/// Answers one startup message with the refusal. Fails if the client turns away.
 fn refuse_one(stream: &mut (impl Read + Write), fields: &[u8]) -> std::io::Result<()> {
     let mut length = [0; 4];
     stream.read_exact(&mut length)?;
@@ -87,11 +88,14 @@ async fn a_refusal_by_pg_hba_is_not_called_a_wrong_password() {
             !line.contains("refuses the password") && !line.contains("do-not-show"),
             "{line}"
         );
-        assert!(!line.contains("at line"), "the line in the server's own source: {line}");
+        assert!(
+            !line.contains("at line"),
+            "a line of the server's own source means nothing to an operator: {line}"
+        );
     }
 }
 
-/// A certificate that vouches for itself, and its key, in files.
+/// Makes a self-signed certificate and its key, and returns their files.
 fn certificate(folder: &Path, name: &str) -> (PathBuf, PathBuf) {
     let file = |ending: &str| folder.join(format!("{name}.{ending}"));
     let (config, certificate, key) = (file("cnf"), file("pem"), file("key"));
@@ -129,7 +133,7 @@ async fn with_root_certificates_require_takes_no_certificate_but_theirs() {
     let (other, _) = certificate(program.folder(), "other");
     let chain = CertificateDer::pem_file_iter(&own)
         .expect("a file")
-        .map(|one| one.expect("PEM"))
+        .map(|parsed| parsed.expect("PEM"))
         .collect();
     let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
@@ -150,7 +154,7 @@ async fn with_root_certificates_require_takes_no_certificate_but_theirs() {
         assert!(!line.contains("do-not-show"), "{line}");
         line
     };
-    // The password comes after the certificate.
+    // The certificate is checked before the password, so this error shows that it was accepted.
     for parameters in [
         "sslmode=require".to_owned(),
         format!("sslmode=require&sslrootcert={own}"),
@@ -184,7 +188,7 @@ async fn a_server_without_tls_is_refused_where_it_is_required() {
 
 #[tokio::test]
 async fn a_file_of_certificates_that_is_missing_or_holds_none_is_named_at_once() {
-    // It would be waited for.
+    // No server listens there; without the check the program would wait for one.
     let url = "postgresql://postrider:do-not-show@127.0.0.1:1/postrider?sslmode=verify-full";
     for (parameters, file, reason) in [
         ("sslrootcert=missing.pem", "missing.pem", "cannot be read"),
@@ -302,7 +306,7 @@ postgres_only!(
         proxy.lead_to(&nowhere).await;
         let program = Program::on(&proxy.url(db.url()));
         let (mut serving, ()) = tokio::join!(program.serve(), async {
-            within(DEADLINE, "it tries again", async || {
+            within(DEADLINE, "the program tries again", async || {
                 (tries.load(Ordering::SeqCst) > 3).then_some(())
             })
             .await;

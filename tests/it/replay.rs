@@ -1,4 +1,4 @@
-//! Recover and replay through the API: which messages are queued again, and who may ask for it.
+//! Recover and replay through the API: which messages are queued again, and which callers may start them.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::api::Api;
 use crate::harness::{self, Receiver, START, Shape, TestDatabase};
 
-/// An application with one endpoint, whose uid is `e`, and a schedule of one retry after five seconds.
+/// An application with the endpoint `e`, and a schedule of one retry after five seconds.
 struct Shop {
     api: Api,
     app: String,
@@ -37,7 +37,7 @@ impl Shop {
         made.field("id")
     }
 
-    /// A message that has this eventId and is of the type `a` on channel `c`, or of another type on none.
+    /// Sends a message with this event id. Messages of the type `a` have the channel `c`, others have none.
     async fn send(&self, event_id: &str, event_type: &str) -> String {
         let mut body = json!({"eventType": event_type, "eventId": event_id, "payload": {"id": event_id}});
         if event_type == "a" {
@@ -60,16 +60,17 @@ impl Shop {
         self.receiver.answer(harness::Answer::ok());
     }
 
-    async fn ask(&self, what: &str, body: Value) -> Value {
-        let answer = self.api.post(&self.path(what), body).await;
+    async fn ask(&self, kind: &str, body: Value) -> Value {
+        let answer = self.api.post(&self.path(kind), body).await;
         answer.expect(202).clone()
     }
 
-    fn path(&self, what: &str) -> String {
-        format!("/app/{}/endpoint/e/{what}", self.app)
+    fn path(&self, kind: &str) -> String {
+        format!("/app/{}/endpoint/e/{kind}", self.app)
     }
 
-    /// Works the task off and answers what became of it, and the eventIds that arrived meanwhile, in order.
+    /// Works the task off. Returns the task as it is then, and the sorted event ids of the messages that arrived
+    /// meanwhile.
     async fn end(&mut self, task: &Value) -> (Value, Vec<String>) {
         let before = self.receiver.count();
         self.api.rig.drain().await;
@@ -214,8 +215,8 @@ both!(
 both!(what_is_wrong_in_a_recover_or_replay_is_named, async |db| {
     let shop = Shop::on(db).await;
     let app = &shop.app;
-    for what in ["recover", "replay-missing", "bulk-replay"] {
-        let path = shop.path(what);
+    for kind in ["recover", "replay-missing", "bulk-replay"] {
+        let path = shop.path(kind);
         shop.api.post(&path, json!({})).await.breaks_rule_at("body.since");
         shop.api
             .post(&path, json!({"since": "yesterday"}))
@@ -226,10 +227,10 @@ both!(what_is_wrong_in_a_recover_or_replay_is_named, async |db| {
             .post(&path, json!({"since": an_hour_ago(), "until": until}))
             .await
             .breaks_rule_at("body.until");
-        let unknown = format!("/app/{app}/endpoint/unknown/{what}");
+        let unknown = format!("/app/{app}/endpoint/unknown/{kind}");
         let body = json!({"since": an_hour_ago()});
         shop.api.post(&unknown, body.clone()).await.refused(404, "not_found");
-        let unknown = format!("/app/unknown/endpoint/e/{what}");
+        let unknown = format!("/app/unknown/endpoint/e/{kind}");
         shop.api.post(&unknown, body).await.refused(404, "not_found");
     }
     for (field, value) in [
@@ -262,7 +263,7 @@ both!(
         shop.send("unwanted", "b").await;
         let enabled = json!({"disabled": false, "eventTypes": ["a"], "channels": ["c"]});
         shop.api.patch(&path, enabled).await.expect(200);
-        // Never sent either, but it waits in the queue: the task leaves it alone.
+        // This message was never sent either, but it waits in the queue, so the task leaves it alone.
         shop.receiver.answer(harness::Answer::ok());
         shop.send("queued", "a").await;
         let task = shop.ask("replay-missing", json!({"since": an_hour_ago()})).await;
@@ -345,8 +346,8 @@ both!(
         let token = shop.api.token_of(&shop.app).await;
         let other = shop.api.token_of(&shop.api.application("other").await).await;
         let body = json!({"since": an_hour_ago()}).to_string();
-        for what in ["recover", "replay-missing", "bulk-replay"] {
-            let path = shop.path(what);
+        for kind in ["recover", "replay-missing", "bulk-replay"] {
+            let path = shop.path(kind);
             shop.api.call(&token, "POST", &path, &[], &body).await.expect(202);
             shop.api
                 .call(&other, "POST", &path, &[], &body)

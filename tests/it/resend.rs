@@ -1,4 +1,4 @@
-//! `POST /app/{a}/msg/{m}/endpoint/{e}/resend`: one more attempt, asked for by hand.
+//! `POST /app/{a}/msg/{m}/endpoint/{e}/resend`: one more attempt, on request.
 
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -9,11 +9,11 @@ use crate::harness::{self, Receiver, TestDatabase};
 struct Sent {
     api: Api,
     receiver: Receiver,
-    /// Of the endpoint `e` and the message `m`.
+    /// The path of a resend of the message `m` to the endpoint `e`.
     path: String,
 }
 
-/// An application `a` with the endpoint `e` and the message `m`, tried once and answered with `status`.
+/// Creates an application `a` with the endpoint `e` and the message `m`, which has one attempt, answered with `status`.
 async fn sent(db: &TestDatabase, status: u16) -> Sent {
     let mut api = Api::on(db).await;
     let receiver = Receiver::start().await;
@@ -53,11 +53,11 @@ both!(post_resend_answers_202_and_sends_the_message_again, async |db| {
     assert_eq!(answer.expect(202), &json!({}));
     assert_eq!(sent.api.rig.drain().await, 1);
     let arrivals = sent.receiver.arrivals();
-    assert_eq!(arrivals.len(), 2, "it was delivered before");
+    assert_eq!(arrivals.len(), 2, "the message had been delivered once before");
     assert_eq!(arrivals[0].text(), arrivals[1].text());
     assert_eq!(arrivals[0].headers["webhook-id"], arrivals[1].headers["webhook-id"]);
     let attempts = sent.attempts().await;
-    let triggers: Vec<_> = attempts.iter().map(|it| it["triggerType"].clone()).collect();
+    let triggers: Vec<_> = attempts.iter().map(|attempt| attempt["triggerType"].clone()).collect();
     assert_eq!(triggers, [1, 0]);
 });
 
@@ -141,7 +141,7 @@ both!(
             .patch("/app/a/endpoint/e", json!({"disabled": false}))
             .await
             .expect(200);
-        assert_eq!(sent.api.rig.drain().await, 0, "nor later");
+        assert_eq!(sent.api.rig.drain().await, 0, "nothing is sent later either");
     }
 );
 
@@ -171,7 +171,7 @@ both!(
     }
 );
 
-both!(post_resend_of_what_there_is_not_is_404, async |db| {
+both!(post_resend_of_something_unknown_is_404, async |db| {
     let mut sent = sent(db, 200).await;
     sent.api
         .post("/app/a/endpoint", json!({"url": sent.receiver.url(), "uid": "gone"}))

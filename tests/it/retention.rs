@@ -1,4 +1,5 @@
-//! What is kept no longer: payloads past their retention, messages past theirs, each with what tells of them.
+//! Retention: payloads and history are removed when their time is over, one process at a time does this, and nothing
+//! else is removed.
 
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use crate::harness::{Answer, DEADLINE, Kind, Receiver, Rig, START, Shape, TestDa
 
 const DAY: u64 = 86_400;
 
-/// The application `a` with the endpoint `e`, and a message whose payload is kept for so many days, tried once.
+/// Creates the application `a` with the endpoint `e`, and a message with one attempt whose payload is kept for `days`
+/// days.
 async fn sent(db: &TestDatabase, days: u64) -> (Api, Receiver) {
     let mut api = Api::on(db).await;
     let receiver = Receiver::start().await;
@@ -108,7 +110,7 @@ both!(
 both!(what_is_written_of_a_message_after_it_has_gone_goes_too, async |db| {
     let (mut api, _receiver) = sent(db, 90).await;
     api.rig.advance(180 * DAY + 1);
-    // A resend that was under way settles when the message has gone.
+    // A resend that was under way settles after the message has gone.
     api.rig.sql("delete from message", []).await;
     assert_eq!(api.rig.count("attempt").await, 1);
     api.rig.prune().await;
@@ -158,7 +160,8 @@ postgres_only!(
              partition by range (message_id)",
             "create table content_0 partition of message_content for values from (minvalue) to ('msg_5')",
             "create table content_5 partition of message_content for values from ('msg_5') to (maxvalue)",
-            // Both partitions are filled alike, so each place is that of an expired row in the one and of a live one in the other.
+            // Both partitions are filled alike, so each `ctid` is that of an expired row in one partition and of a live
+            // row in the other.
             "insert into message_content (app_id, message_id, body, expires_at)
              select 'app_a', 'msg_' || half || i, '{}', case half when 0 then 0 else 4000000000000000 end
              from generate_series(1000, 1299) i, (values (0), (5)) as halves(half) order by half, i",
@@ -167,7 +170,7 @@ postgres_only!(
         }
         rig.prune().await;
         assert_eq!(rig.count("message_content").await, 300);
-        assert_eq!(rig.count("content_5").await, 300, "what has not expired is kept");
+        assert_eq!(rig.count("content_5").await, 300, "rows that have not expired are kept");
     }
 );
 
@@ -209,8 +212,9 @@ both!(history_goes_in_order_of_time_whatever_its_application, async |db| {
         .iter()
         .map(|row| row.try_get("", "created_at").unwrap())
         .collect();
-    assert_eq!(gone.len(), 60, "all of it goes");
-    // A window may hold some minutes. In order of applications the last minute of one goes before the first of the next.
+    assert_eq!(gone.len(), 60, "all messages are removed");
+    // Within a window of some minutes the order is free. Application by application, the last minute of one would go
+    // before the first minute of the next.
     let furthest = gone.iter().scan(i64::MIN, |latest, at| {
         *latest = (*latest).max(*at);
         Some(*latest - *at)
@@ -227,30 +231,34 @@ postgres_only!(
             clock: clock.clone(),
             ..Shape::default()
         };
-        let mut one = Rig::shaped(db, shape()).await;
-        let mut other = Rig::shaped(db, shape()).await;
+        let mut first = Rig::shaped(db, shape()).await;
+        let mut second = Rig::shaped(db, shape()).await;
         let expired = "insert into idempotency (scope, key, reply, expires_at) values ('tok', 'k', '', 0)";
-        one.prune().await;
-        one.sql(expired, []).await;
-        other.prune().await;
-        assert_eq!(one.count("idempotency").await, 1, "it is the first one's turn");
-        one.advance(60);
-        one.prune().await;
-        assert_eq!(one.count("idempotency").await, 0, "which goes on with it");
-        one.sql(expired, []).await;
-        one.advance(60);
-        other.prune().await;
-        assert_eq!(one.count("idempotency").await, 1);
-        one.advance(31);
-        other.prune().await;
+        first.prune().await;
+        first.sql(expired, []).await;
+        second.prune().await;
+        assert_eq!(first.count("idempotency").await, 1, "the first process has the turn");
+        first.advance(60);
+        first.prune().await;
+        assert_eq!(first.count("idempotency").await, 0, "the first process keeps its turn");
+        first.sql(expired, []).await;
+        first.advance(60);
+        second.prune().await;
+        assert_eq!(first.count("idempotency").await, 1);
+        first.advance(31);
+        second.prune().await;
         assert_eq!(
-            one.count("idempotency").await,
+            first.count("idempotency").await,
             0,
-            "the first one has said nothing for 91 s"
+            "the first process has not renewed its turn for 91 s"
         );
-        one.sql(expired, []).await;
-        one.prune().await;
-        assert_eq!(one.count("idempotency").await, 1, "the turn is the other's now");
+        first.sql(expired, []).await;
+        first.prune().await;
+        assert_eq!(
+            first.count("idempotency").await,
+            1,
+            "the second process has the turn now"
+        );
     }
 );
 
@@ -261,23 +269,27 @@ both!(a_janitor_that_stops_gives_its_turn_back, async |db| {
         ..Shape::default()
     };
     let expired = "insert into idempotency (scope, key, reply, expires_at) values ('tok', 'k', '', 0)";
-    let mut one = Rig::shaped(db, shape()).await;
-    one.sql(expired, []).await;
-    let running = one.run();
-    within(DEADLINE, "its janitor has the turn", async || {
-        (one.count("idempotency").await == 0).then_some(())
+    let mut first = Rig::shaped(db, shape()).await;
+    first.sql(expired, []).await;
+    let running = first.run();
+    within(DEADLINE, "the janitor has the turn", async || {
+        (first.count("idempotency").await == 0).then_some(())
     })
     .await;
     running.stop(true).await;
-    one.sql(expired, []).await;
-    one.store.close().await;
-    drop(one);
-    let mut other = Rig::shaped(db, shape()).await;
-    other.prune().await;
-    assert_eq!(other.count("idempotency").await, 0, "the next one has it at once");
+    first.sql(expired, []).await;
+    first.store.close().await;
+    drop(first);
+    let mut second = Rig::shaped(db, shape()).await;
+    second.prune().await;
+    assert_eq!(
+        second.count("idempotency").await,
+        0,
+        "the next process has the turn at once"
+    );
 });
 
-postgres_only!(a_turn_that_ends_in_the_far_future_is_nobody_s, async |db| {
+postgres_only!(a_turn_that_ends_in_the_far_future_counts_as_free, async |db| {
     let mut rig = Rig::on(db).await;
     rig.sql("update janitor_turn set owner = 'dead', ends_at = 4000000000000000", [])
         .await;
@@ -304,11 +316,11 @@ postgres_only!(a_key_that_is_claimed_anew_while_it_is_looked_at_is_kept, async |
         let claim = db.connect().await.begin().await.expect("a transaction");
         let name = columns.split(", ").nth(1).expect("a column");
         let claimed = format!("update {table} set expires_at = 4000000000000000 where {name} = 'claimed'");
-        claim.execute_unprepared(&claimed).await.expect("it is claimed");
+        claim.execute_unprepared(&claimed).await.expect("the key is claimed");
         tokio::time::timeout(DEADLINE, rig.prune())
             .await
-            .expect("the janitor does not wait for it");
-        assert_eq!(rig.count(table).await, 1, "what nobody claims goes");
+            .expect("the janitor does not wait for the key");
+        assert_eq!(rig.count(table).await, 1, "the key that is not claimed is removed");
         claim.commit().await.expect("a commit");
         rig.prune().await;
         let kept = format!("{table} where {name} = 'claimed'");
@@ -317,7 +329,7 @@ postgres_only!(a_key_that_is_claimed_anew_while_it_is_looked_at_is_kept, async |
 });
 
 postgres_only!(a_database_whose_clock_is_far_ahead_loses_nothing, async |db| {
-    // Four hundred days behind the database's: to this process it is the database that is ahead.
+    // This process' clock is 400 days behind the database's, so the database is the one that seems to be ahead.
     let days = 400 * DAY as i64 * 1_000_000;
     let clock = Clock::system_with_skew(-days);
     let own = clock.now();
@@ -369,7 +381,7 @@ both!(
         api.post("/app/a/msg", message.clone()).await.refused(409, "conflict");
         api.rig.prune().await;
         api.post("/app/a/msg", message.clone()).await.refused(409, "conflict");
-        // Whether the janitor came by or not.
+        // The event id is free even though the janitor has not run since.
         api.rig.advance(1);
         let second = api.post("/app/a/msg", message.clone()).await;
         second.expect(202);

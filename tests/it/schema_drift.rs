@@ -1,4 +1,5 @@
-//! The entities against the migrations: what SeaORM would create for an entity is what the migrations have made.
+//! The entities against the migrations: the table that SeaORM would create for an entity is the one that the migrations
+//! make.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +8,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, EntityTrait, Schema};
 
 use crate::harness::{Kind, TestDatabase, rows};
 
-/// Column -> type, nullability, place in the primary key.
+/// Column -> type, nullability and place in the primary key.
 type Columns = BTreeMap<String, String>;
 
 async fn create<E: EntityTrait>(on: &DatabaseConnection, entity: E) {
@@ -34,7 +35,7 @@ async fn create_all(on: &DatabaseConnection) {
     create(on, entity::taken_event_id::Entity).await;
 }
 
-/// Table -> columns, as the database describes them.
+/// Returns table -> columns, as the database describes them.
 async fn described(db: &TestDatabase) -> BTreeMap<String, Columns> {
     let sql = match db.kind() {
         Kind::Sqlite => {
@@ -66,7 +67,8 @@ async fn described(db: &TestDatabase) -> BTreeMap<String, Columns> {
     tables
 }
 
-/// SQLite keeps a type's name as it was written, and all whole numbers alike. (SQLite documentation, "Datatypes".)
+/// Returns the description with all integer types of SQLite made equal: SQLite keeps a type's name as it was written
+/// and treats all integers alike (SQLite documentation, "Datatypes").
 fn affinity(kind: Kind, description: &str) -> String {
     match description.split_once(' ') {
         Some((name, rest)) if kind == Kind::Sqlite && name.contains("int") => format!("integer {rest}"),

@@ -1,5 +1,5 @@
-//! Signing secrets through the API and on the wire: both kinds, rotation, and who verifies what while it lasts.
-//! What is sent is verified by code that is not ours: the public library for `v1`, ring for `v1a`.
+//! Signing secrets through the API and on the wire: both kinds, and their rotation. Signatures are verified by code
+//! that is not ours: the public library for `v1`, ring for `v1a`.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,7 +12,7 @@ use crate::harness::{Arrival, Receiver, TestDatabase, rows};
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const DAY: u64 = 86_400;
 
-/// An Ed25519 key: what its owner gives, and what receivers get.
+/// Returns an Ed25519 key: the private text that a caller gives, and the public text that receivers get.
 fn asymmetric(seed: u8) -> (String, String) {
     let pair = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
     let public = pair.public_key().as_ref();
@@ -27,7 +27,7 @@ fn symmetric(byte: u8) -> String {
     format!("whsec_{}", STANDARD.encode([byte; 24]))
 }
 
-/// Which of the signatures were made with the secret that this key verifies: `whsec_...` or `whpk_...`.
+/// Returns the places of the signatures that this key (`whsec_…` or `whpk_…`) verifies.
 fn signed_at(arrival: &Arrival, key: &str) -> Vec<usize> {
     let signatures = arrival.header("webhook-signature").unwrap().split(' ');
     let head = format!(
@@ -48,7 +48,7 @@ fn signed_at(arrival: &Arrival, key: &str) -> Vec<usize> {
         }
         _ => false,
     };
-    let found = signatures.enumerate().filter(|(_, one)| verifies(one));
+    let found = signatures.enumerate().filter(|(_, signature)| verifies(signature));
     found.map(|(place, _)| place).collect()
 }
 
@@ -89,7 +89,7 @@ impl Signed {
             .to_owned()
     }
 
-    /// The next message as it arrives.
+    /// Sends a message and returns it as it arrives.
     async fn arrival(&mut self) -> Arrival {
         let body = json!({"eventType": "a", "payload": {"n": 1.10, "ü": "🚀"}});
         self.api.post(&format!("/app/{}/msg", self.app), body).await.expect(202);
@@ -166,7 +166,7 @@ both!(a_replaced_secret_signs_until_its_grace_period_ends, async |db| {
     let places = [3, 2, 1].map(|byte| signed_at(&arrival, &symmetric(byte)));
     assert_eq!(places, [[0], [1], [2]]);
     signed.api.rig.advance(DAY - 1);
-    assert_eq!(count(&signed.arrival().await), 3, "86400 s is the default");
+    assert_eq!(count(&signed.arrival().await), 3, "the default grace period is 86400 s");
     signed.api.rig.advance(1);
     let arrival = signed.arrival().await;
     assert_eq!((count(&arrival), signed_at(&arrival, &symmetric(1))), (2, vec![1]));
@@ -177,7 +177,7 @@ both!(a_replaced_secret_signs_until_its_grace_period_ends, async |db| {
     assert_eq!(
         (count(&arrival), signed_at(&arrival, &symmetric(3))),
         (2, vec![]),
-        "0 ends it at once"
+        "a grace period of 0 ends the old secret at once"
     );
     signed.api.rig.advance(6 * DAY);
     let arrival = signed.arrival().await;
@@ -188,7 +188,7 @@ both!(
     a_secret_that_is_rotated_between_accept_and_first_try_signs_the_first_try,
     async |db| {
         let mut signed = Signed::with(db, &symmetric(1)).await;
-        // Too large to be handed over at once.
+        // Too large for the fast path.
         let message = json!({"eventType": "a", "payload": {"x": "x".repeat(70_000)}});
         let path = format!("/app/{}/msg", signed.app);
         for (old, new, grace) in [(1, 2, 0), (2, 3, DAY)] {
@@ -240,7 +240,11 @@ both!(
                 let rotated = api.get(&secret).await.field("key");
                 assert_ne!(rotated, before);
                 api.call(&api.token, "POST", &path, &headers, "{}").await.expect(204);
-                assert_eq!(api.get(&secret).await.field("key"), rotated, "repeated under its key");
+                assert_eq!(
+                    api.get(&secret).await.field("key"),
+                    rotated,
+                    "a repeated key does not rotate again"
+                );
             }
             for agent in [
                 "svix-libs/1.64.0/python",
@@ -284,7 +288,7 @@ both!(put_and_patch_never_touch_the_secret, async |db| {
     assert_eq!(signed.key().await, SECRET);
 });
 
-both!(a_key_that_is_none_is_refused_at_creation_and_rotation, async |db| {
+both!(an_invalid_key_is_refused_at_creation_and_rotation, async |db| {
     let signed = Signed::with(db, SECRET).await;
     let (private, public) = asymmetric(7);
     let other = asymmetric(8).0;

@@ -1,4 +1,4 @@
-//! `app seed`: what it fills in, that twice is once, and that nothing leaves the machine unasked.
+//! `app seed`: the data that it creates, that a second run changes nothing, and that nothing is sent without a URL.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use sea_orm::DatabaseConnection;
 
 use crate::harness::{Kind, Program, Receiver, TestDatabase, rows};
 
-/// Those that a seed fills without anything to send to.
+/// The tables that a seed fills even without a URL.
 const FILLED: [&str; 5] = ["organization", "application", "event_type", "endpoint", "message"];
 
 async fn lines(connection: &DatabaseConnection, sql: &str) -> Vec<String> {
@@ -15,7 +15,7 @@ async fn lines(connection: &DatabaseConnection, sql: &str) -> Vec<String> {
     lines.collect()
 }
 
-/// Every row of every table, in all its columns.
+/// Returns every row of every table, with all columns.
 async fn state_of(kind: Kind, connection: &DatabaseConnection) -> BTreeMap<String, Vec<String>> {
     let tables = match kind {
         Kind::Sqlite => "select name as line from sqlite_master where type = 'table' and name not like 'sqlite_%'",
@@ -52,7 +52,7 @@ both!(seeding_twice_changes_nothing, async |db| {
     let connection = db.connect().await;
     let first = state_of(db.kind(), &connection).await;
     assert!(FILLED.iter().all(|table| first[*table].len() >= 2), "{first:?}");
-    assert!(first.len() >= 14, "every table: {:?}", first.keys());
+    assert!(first.len() >= 14, "every table is compared: {:?}", first.keys());
 
     let said = program.run(&["seed", "--url", "http://127.0.0.1:1/"]).await.ok();
     assert!(said.starts_with("nothing to do"), "{said}");
@@ -76,12 +76,12 @@ both!(with_a_url_a_running_serve_delivers_the_messages, async |db| {
     program.run(&["seed", "--url", &receiver.url()]).await.ok();
     let arrivals = receiver.wait_for(9).await;
     let to = |path: &str| arrivals.iter().filter(|arrival| arrival.path.ends_with(path)).count();
-    assert_eq!(to("/fjord-crm"), 4, "everything");
+    assert_eq!(to("/fjord-crm"), 4, "an endpoint without a filter gets everything");
     assert_eq!(to("/fjord-fulfilment"), 2, "by event type");
     assert_eq!(to("/pine-books"), 1, "by channel");
     assert_eq!(to("/harbour-erp"), 2);
     assert_eq!(serving.stop().await, Some(0));
-    assert_eq!(receiver.count(), 9, "once each");
+    assert_eq!(receiver.count(), 9, "each message arrives once");
 });
 
 both!(what_seed_printed_makes_tokens_for_its_organizations, async |db| {
@@ -98,7 +98,7 @@ both!(what_seed_printed_makes_tokens_for_its_organizations, async |db| {
     assert_eq!(
         count(db, "select 1 from organization").await,
         2,
-        "no third one was made"
+        "no third organization was made"
     );
 });
 

@@ -1,11 +1,12 @@
-//! `send-example`: which example, to whom, and what is refused.
+//! `send-example`: which example is sent, to which endpoint, and what is refused.
 
 use serde_json::{Value, json};
 
 use crate::api::Api;
 use crate::harness::Receiver;
 
-/// An application with the endpoints `this` (which wants nothing that is sent here), `other` and `off`.
+/// Creates an application with the endpoints `this` (whose filter takes nothing that is sent here), `other` and `off`
+/// (disabled), and the event types `with`, `without` and `bare`.
 async fn endpoints(api: &Api, receiver: &Receiver) -> String {
     let app = api.application("app").await;
     let schema = json!({"1": {"examples": [{"n": 1}, {"n": 2}, "no object"]}, "2": {"examples": [{"n": 9}]}});

@@ -1,4 +1,4 @@
-//! One attempt: what a receiver may answer, where an attempt may go, and what is recorded of it.
+//! Attempts: what a receiver may answer, where an attempt may go, which URL and secret it uses, and what is recorded.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ async fn impatient(db: &TestDatabase) -> Rig {
     Rig::shaped(db, shape).await
 }
 
-/// Status and text of the latest attempt.
+/// Returns the status and the text of the latest attempt.
 async fn latest(rig: &Rig) -> (i32, String) {
     let sql = "select response_status, response from attempt order by id desc limit 1";
     let rows = crate::harness::rows(&rig.db, sql).await;
@@ -29,7 +29,7 @@ async fn latest(rig: &Rig) -> (i32, String) {
     )
 }
 
-/// One message, one endpoint, one step; answers the message's id.
+/// Sends one message to one new endpoint with one step, and returns the message's id.
 async fn send_one(rig: &mut Rig, url: &str) -> String {
     let app = rig.application("a").await;
     rig.endpoint(&app, "e", url).await;
@@ -94,8 +94,8 @@ both!(a_body_has_no_more_time_than_its_attempt, async |db| {
     assert_eq!(rig.state(&id).await, "delivered");
 });
 
-/// Answers 200 to the first connection as soon as a request has begun, and reads no more of it. The address, and that
-/// connection.
+/// Starts a receiver that answers 200 to its first connection as soon as a request has begun, and reads no more of it.
+/// Returns its address and that connection.
 async fn unread() -> (SocketAddr, JoinHandle<TcpStream>) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(1).unwrap();
@@ -122,8 +122,8 @@ both!(
         rig.endpoint(&app, "e", &format!("http://{address}/")).await;
         let id = rig.accept(&app, &body).await.message_id;
         rig.step().await;
-        assert_eq!(rig.state(&id).await, "delivered", "it said so");
-        // Two attempts that began later have taken all their time.
+        assert_eq!(rig.state(&id).await, "delivered", "the receiver has answered 200");
+        // Two later attempts have used up all their time.
         let hanging = Receiver::start().await;
         hanging.answer(Answer::hang());
         let other = rig.application("b").await;
@@ -136,7 +136,7 @@ both!(
         let _ = connection.await.unwrap().read_to_end(&mut read).await;
         assert!(
             read.len() < body.len(),
-            "the rest was not kept: {} bytes came",
+            "the rest of the request was dropped: {} bytes came",
             read.len()
         );
     }
@@ -253,30 +253,27 @@ both!(
     }
 );
 
-both!(
-    a_retry_goes_where_its_endpoint_is_now_signed_with_its_secret_of_now,
-    async |db| {
-        let mut rig = Rig::on(db).await;
-        let (old, new) = (Receiver::start().await, Receiver::start().await);
-        old.answer(Answer::status(500));
-        let id = send_one(&mut rig, &old.url()).await;
-        assert!(old.arrivals()[0].is_signed_with(SECRET));
-        let secret = "whsec_bmV3IG5ldyBuZXcgbmV3IG5ldyBuZXcgbmV3IG5ldyE=";
-        let rotated = format!(r#"[{{"sealed":"{}"}}]"#, rig.seal("ep_e", secret));
-        let sql = "update endpoint set url = $1, secrets = $2, headers = '{\"x-own\":\"1\"}'";
-        rig.sql(sql, [new.url().into(), rotated.into()]).await;
-        rig.advance(7);
-        rig.step().await;
-        let arrival = new.wait_for(1).await.remove(0);
-        assert!(arrival.is_signed_with(secret) && !arrival.is_signed_with(SECRET));
-        assert_eq!(arrival.header("x-own"), Some("1"));
-        assert_eq!(arrival.message_id(), id);
-        assert_eq!(rig.state(&id).await, "delivered");
-    }
-);
+both!(a_retry_uses_the_present_url_and_secret_of_its_endpoint, async |db| {
+    let mut rig = Rig::on(db).await;
+    let (old, new) = (Receiver::start().await, Receiver::start().await);
+    old.answer(Answer::status(500));
+    let id = send_one(&mut rig, &old.url()).await;
+    assert!(old.arrivals()[0].is_signed_with(SECRET));
+    let secret = "whsec_bmV3IG5ldyBuZXcgbmV3IG5ldyBuZXcgbmV3IG5ldyE=";
+    let rotated = format!(r#"[{{"sealed":"{}"}}]"#, rig.seal("ep_e", secret));
+    let sql = "update endpoint set url = $1, secrets = $2, headers = '{\"x-own\":\"1\"}'";
+    rig.sql(sql, [new.url().into(), rotated.into()]).await;
+    rig.advance(7);
+    rig.step().await;
+    let arrival = new.wait_for(1).await.remove(0);
+    assert!(arrival.is_signed_with(secret) && !arrival.is_signed_with(SECRET));
+    assert_eq!(arrival.header("x-own"), Some("1"));
+    assert_eq!(arrival.message_id(), id);
+    assert_eq!(rig.state(&id).await, "delivered");
+});
 
 both!(
-    what_waits_for_its_first_try_goes_where_its_endpoint_is_now_signed_with_its_secret_of_now,
+    a_first_attempt_that_waits_uses_the_present_url_and_secret_of_its_endpoint,
     async |db| {
         let caps = Caps {
             process: 1,
@@ -297,14 +294,14 @@ both!(
         let parked = rig.accept("app_a", "{}").await.message_id;
         let due = rig.accept("app_b", "{}").await.message_id;
         let too_large = rig.accept("app_b", &large).await.message_id;
-        for (id, is) in [
+        for (id, state) in [
             (&handed_over, "owner is not null"),
             (&parked, "due_at is null"),
             (&due, "owner is null and due_at is not null"),
             (&too_large, "owner is null and due_at is not null"),
         ] {
-            let row = format!("delivery where message_id = '{id}' and {is}");
-            assert_eq!(rig.count(&row).await, 1, "{is}");
+            let row = format!("delivery where message_id = '{id}' and {state}");
+            assert_eq!(rig.count(&row).await, 1, "{state}");
         }
 
         let secret = "whsec_bmV3IG5ldyBuZXcgbmV3IG5ldyBuZXcgbmV3IG5ldyE=";
@@ -318,7 +315,7 @@ both!(
         assert_eq!(
             (old.count(), arrival.message_id()),
             (1, &*handed_over),
-            "as its accept read it"
+            "the fast path uses the endpoint as the accept read it"
         );
         assert!(arrival.is_signed_with(SECRET));
         let mut arrived = Vec::new();
@@ -334,7 +331,7 @@ both!(
 );
 
 both!(
-    what_was_handed_over_goes_to_the_endpoint_of_its_accept_and_no_retry_follows_once_that_is_gone,
+    the_fast_path_uses_the_endpoint_as_accepted_and_no_retry_follows_once_that_is_gone,
     async |db| {
         let mut rig = Rig::on(db).await;
         let receiver = Receiver::start().await;

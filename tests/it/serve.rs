@@ -1,4 +1,4 @@
-//! `app serve`: what must be so before it serves, what a first start says, how it stops.
+//! `app serve`: its conditions, the messages of a first start, and how it stops.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::harness::{Answer, Caller, DEADLINE, KEY, Program, Receiver, Serving, TestDatabase, rows, within};
 
-/// A token that a first start printed.
+/// Returns the token that a first start printed.
 fn printed_token(said: &str) -> Option<String> {
     let token = said.split_whitespace().find(|word| word.starts_with("pr_"))?;
     Some(token.to_owned())
@@ -28,7 +28,7 @@ both!(serve_answers_health_and_ends_with_0_on_either_signal, async |db| {
         assert!(is_healthy(&program, &serving).await);
         serving.signal(signal);
         assert_eq!(serving.end().await, Some(0), "{}", serving.stderr());
-        assert!(!is_healthy(&program, &serving).await, "nobody listens any more");
+        assert!(!is_healthy(&program, &serving).await, "the port is closed");
     }
 });
 
@@ -36,7 +36,7 @@ both!(serve_answers_health_and_ends_with_0_on_either_signal, async |db| {
 async fn a_first_start_on_sqlite_in_a_terminal_prints_a_token_once_with_the_way_to_a_first_webhook() {
     let program = Program::bare().env("POSTRIDER_LISTEN", "127.0.0.1:0");
     let mut first = program.serve_in_terminal().await;
-    let said = within(DEADLINE, "it greets", async || {
+    let said = within(DEADLINE, "the first start prints its commands", async || {
         Some(first.stdout()).filter(|said| said.contains("/shop/msg"))
     })
     .await;
@@ -55,16 +55,16 @@ async fn a_first_start_on_sqlite_in_a_terminal_prints_a_token_once_with_the_way_
 
     let mut second = program.serve_in_terminal().await;
     assert_eq!(second.stop().await, Some(0));
-    assert_eq!(second.stdout(), "", "it is shown once");
-    assert!(!second.stderr().contains("pr_"), "nor is it logged");
+    assert_eq!(second.stdout(), "", "the token is shown once");
+    assert!(!second.stderr().contains("pr_"), "the token is not logged");
 }
 
-// As in a container: what is printed there is kept.
+// In a container for example, where printed text is kept.
 #[tokio::test]
 async fn a_first_start_without_a_terminal_prints_no_token_and_names_the_command_that_makes_one() {
     let program = Program::bare().env("POSTRIDER_LISTEN", "127.0.0.1:0");
     let mut serving = program.serve().await;
-    let said = within(DEADLINE, "it says how", async || {
+    let said = within(DEADLINE, "the log names the command", async || {
         Some(serving.stderr()).filter(|said| said.contains("/docs"))
     })
     .await;
@@ -89,7 +89,7 @@ async fn the_commands_of_a_first_start_send_a_webhook_as_they_stand() {
         .env("POSTRIDER_LISTEN", "127.0.0.1:0")
         .env("POSTRIDER_ALLOW_TARGETS", "127.0.0.0/8");
     let serving = program.serve_in_terminal().await;
-    let said = within(DEADLINE, "it greets", async || {
+    let said = within(DEADLINE, "the first start prints its commands", async || {
         Some(serving.stdout()).filter(|said| said.contains("/shop/msg"))
     })
     .await;
@@ -110,7 +110,7 @@ async fn the_commands_of_a_first_start_send_a_webhook_as_they_stand() {
     let (secret, receiver) = secret.split_once(' ').expect("the receiver's command");
     assert!(
         arrived[0].is_signed_with(secret),
-        "its endpoint has the receiver's secret"
+        "the endpoint has the receiver's secret"
     );
     let (_, manifest) = receiver.split_once("--manifest-path ").expect("a path");
     let manifest = manifest.lines().next().unwrap_or_default();
@@ -132,7 +132,7 @@ async fn a_first_start_with_a_token_configured_makes_none() {
     assert_eq!(
         program.run(&["token", "list"]).await.ok().lines().count(),
         1,
-        "the heading alone"
+        "the list has only its heading"
     );
 }
 
@@ -187,12 +187,12 @@ both!(
         let id = list.lines().nth(1).and_then(|line| line.split_whitespace().next());
         program.run(&["token", "revoke", id.expect("an id")]).await.ok();
         let revoked = Instant::now();
-        within(DEADLINE, "it is refused", async || {
+        within(DEADLINE, "the token is refused", async || {
             let answer = caller.post(&serving.url(), "/app", "late", &json!({})).await;
             (answer.expect("an answer").0 == 401).then_some(())
         })
         .await;
-        // The promise and a second of grace for a busy machine.
+        // The promised 5 s, and one second more for a busy machine.
         assert!(revoked.elapsed() < Duration::from_secs(6), "{:?}", revoked.elapsed());
     }
 );
@@ -201,7 +201,7 @@ postgres_only!(
     a_first_start_on_postgres_makes_no_token_and_says_how_one_is_made,
     async |db| {
         let mut serving = Program::on(db.url()).serve().await;
-        within(DEADLINE, "it says how", async || {
+        within(DEADLINE, "the log names the command", async || {
             serving
                 .stderr()
                 .contains("app token create --organization default")
@@ -229,17 +229,21 @@ async fn the_key_file_is_made_once_for_the_owner_alone_and_needed_from_then_on()
     }
     assert_eq!(serving.stop().await, Some(0));
     let key = std::fs::read_to_string(&path).expect("a key file");
-    // As an earlier version left it.
+    // The mode that an earlier version left.
     let lock = program.folder().join("data/postrider.sqlite.lock");
     std::fs::set_permissions(&lock, std::fs::Permissions::from_mode(0o644)).expect("it is ours");
     assert_eq!(program.serve().await.stop().await, Some(0));
     assert_eq!(mode_of("data/postrider.sqlite.lock"), 0o600);
-    assert_eq!(std::fs::read_to_string(&path).expect("a key file"), key, "it is kept");
+    assert_eq!(
+        std::fs::read_to_string(&path).expect("a key file"),
+        key,
+        "the key is kept"
+    );
 
     std::fs::remove_file(&path).expect("it can be removed");
     let line = program.run(&["serve"]).await.failed(1);
     assert!(line.contains("data/postrider.sqlite.key is gone"), "{line}");
-    assert!(!path.exists(), "no other key is put in its place");
+    assert!(!path.exists(), "no other key is written in its place");
     let mut given = program.env("POSTRIDER_ENCRYPTION_KEY", &key).serve().await;
     assert_eq!(given.stop().await, Some(0));
 }
@@ -334,14 +338,14 @@ both!(
         let mut serving = program.serve().await;
         let mut request = TcpStream::connect(serving.address()).expect("a connection");
         let head = b"POST /api/v1/app HTTP/1.1\r\nhost: x\r\nauthorization: Bearer a-token-of-the-operator\r\ncontent-length: 100\r\n\r\n{";
-        request.write_all(head).expect("it is sent");
+        request.write_all(head).expect("the request is sent");
         let stopping = Instant::now();
         assert_eq!(serving.stop().await, Some(0), "{}", serving.stderr());
         assert!(stopping.elapsed() < Duration::from_secs(10), "{}", serving.stderr());
     }
 );
 
-/// A served database with an application `shop` whose one endpoint is the receiver.
+/// Serves the database, with an application `shop` and its single endpoint at the receiver.
 async fn serve_to(db: &TestDatabase, receiver: &Receiver, grace: &str) -> (Serving, Caller) {
     let token = "a-token-of-the-operator";
     let program = Program::on(db.url())
@@ -392,7 +396,7 @@ both!(
         let again = Program::on(db.url()).env("POSTRIDER_ALLOW_TARGETS", "127.0.0.0/8");
         let mut serving = again.serve().await;
         receiver.wait_for(2).await;
-        within(DEADLINE, "it is recorded", async || {
+        within(DEADLINE, "the attempt is recorded", async || {
             (rows(&connection, "select 1 from attempt where delivered").await.len() == 1).then_some(())
         })
         .await;
@@ -423,7 +427,7 @@ async fn serve_waits_for_a_database_that_is_not_there_yet_and_can_be_stopped_mea
     let mut piece = [0; 512];
     while !said.contains("waiting for the database") || !said.contains(&nobody.port().to_string()) {
         let count = stderr.read(&mut piece).expect("the pipe can be read");
-        assert!(count > 0, "it ended: {said}");
+        assert!(count > 0, "the process ended: {said}");
         said.push_str(&String::from_utf8_lossy(&piece[..count]));
     }
     assert!(!said.contains("do-not-show"), "{said}");
@@ -432,6 +436,9 @@ async fn serve_waits_for_a_database_that_is_not_there_yet_and_can_be_stopped_mea
         .stdout(Stdio::null())
         .status();
     assert!(sent.expect("kill runs").success());
-    let status = within(DEADLINE, "it ends", async || child.try_wait().expect("its state")).await;
+    let status = within(DEADLINE, "the process ends", async || {
+        child.try_wait().expect("its state")
+    })
+    .await;
     assert_eq!(status.code(), Some(0));
 }

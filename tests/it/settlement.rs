@@ -1,4 +1,5 @@
-//! What becomes of outcomes: every attempt is recorded, and rows of one pair do not get in each other's way.
+//! Outcomes: every attempt is recorded, and neither a resend nor an outcome that cannot be stored disturbs other
+//! deliveries.
 
 use crate::harness::{Answer, DEADLINE, Gate, Receiver, Rig, Shape, within};
 
@@ -16,7 +17,11 @@ both!(
         assert_eq!(rig.step().await.sent, 1);
         assert_eq!(rig.count("delivery where trigger = 1").await, 0);
         assert_eq!(rig.count("delivery where trigger = 0 and attempt = 1").await, 1);
-        assert_eq!(rig.state(&id).await, "waiting", "its failure does not end the schedule");
+        assert_eq!(
+            rig.state(&id).await,
+            "waiting",
+            "a failed resend does not end the schedule"
+        );
         assert_eq!(rig.count("attempt where trigger = 1 and next_at is null").await, 1);
         rig.advance(7);
         assert_eq!(rig.drain().await, 1);
@@ -39,12 +44,12 @@ both!(a_resends_success_removes_the_waiting_retry, async |db| {
     rig.resend(&app, &id, &endpoint).await;
     receiver.answer(Answer::status(500));
     assert_eq!(rig.step().await.sent, 1, "a delivered message can be sent again");
-    assert_eq!(rig.state(&id).await, "delivered", "and stays delivered");
+    assert_eq!(rig.state(&id).await, "delivered", "the message stays delivered");
     assert_eq!(receiver.count(), 3);
 });
 
 both!(
-    a_retry_in_flight_whose_pair_was_delivered_meanwhile_is_not_rescheduled,
+    a_retry_in_flight_whose_message_was_delivered_meanwhile_is_not_rescheduled,
     async |db| {
         let mut rig = Rig::shaped(
             db,
@@ -111,7 +116,7 @@ both!(a_batch_of_outcomes_that_fails_is_settled_one_by_one, async |db| {
     assert_eq!(
         rig.count("delivery").await,
         1,
-        "what cannot be settled at all is sent again when its lease ends"
+        "an outcome that cannot be settled at all is sent again when its lease ends"
     );
     rig.advance(36);
     receiver.answer(Answer::ok());
@@ -119,7 +124,7 @@ both!(a_batch_of_outcomes_that_fails_is_settled_one_by_one, async |db| {
     assert_eq!(rig.count("delivery").await, 0);
 });
 
-// As a batch that meets the time limit of statements does, whenever it is tried.
+// The trigger does to each batch what the time limit of statements would do.
 postgres_only!(
     a_batch_of_outcomes_that_takes_too_long_is_settled_one_by_one,
     async |db| {
@@ -149,54 +154,51 @@ postgres_only!(
     }
 );
 
-// As where somebody has locked rows of that application.
-postgres_only!(
-    outcomes_that_take_too_long_by_themselves_hold_up_no_other_applications,
-    async |db| {
-        let mut rig = Rig::on(db).await;
-        let receiver = Receiver::start().await;
-        let (a, b) = (rig.application("a").await, rig.application("b").await);
-        rig.endpoint(&a, "slow", &receiver.url()).await;
-        rig.endpoint(&b, "quick", &receiver.url()).await;
-        rig.sql(
-            "create function take_too_long() returns trigger language plpgsql as $$ begin \
+// This is how it looks when another session has locked rows of that application.
+postgres_only!(outcomes_that_take_too_long_delay_no_other_application, async |db| {
+    let mut rig = Rig::on(db).await;
+    let receiver = Receiver::start().await;
+    let (a, b) = (rig.application("a").await, rig.application("b").await);
+    rig.endpoint(&a, "slow", &receiver.url()).await;
+    rig.endpoint(&b, "quick", &receiver.url()).await;
+    rig.sql(
+        "create function take_too_long() returns trigger language plpgsql as $$ begin \
              if new.app_id = 'app_a' then raise 'too long' using errcode = '57014'; end if; return null; end $$",
-            [],
-        )
+        [],
+    )
+    .await;
+    rig.sql(
+        "create trigger take_too_long after insert on attempt for each row execute function take_too_long()",
+        [],
+    )
+    .await;
+    let running = rig.run();
+    let mut stuck = Vec::new();
+    for round in 1..=3 {
+        stuck.push(rig.accept(&a, "{}").await.message_id);
+        receiver.wait_for(2 * round - 1).await;
+        let id = rig.accept(&b, "{}").await.message_id;
+        within(DEADLINE, "the other application's message is settled", async || {
+            (rig.state(&id).await == "delivered").then_some(())
+        })
         .await;
-        rig.sql(
-            "create trigger take_too_long after insert on attempt for each row execute function take_too_long()",
-            [],
-        )
-        .await;
-        let running = rig.run();
-        let mut stuck = Vec::new();
-        for round in 1..=3 {
-            stuck.push(rig.accept(&a, "{}").await.message_id);
-            receiver.wait_for(2 * round - 1).await;
-            let id = rig.accept(&b, "{}").await.message_id;
-            within(DEADLINE, "the other application's is settled", async || {
-                (rig.state(&id).await == "delivered").then_some(())
-            })
-            .await;
-        }
-        for id in &stuck {
-            assert_eq!(rig.state(id).await, "none");
-        }
-        rig.sql("drop trigger take_too_long on attempt", []).await;
-        for id in &stuck {
-            within(DEADLINE, "nothing is lost", async || {
-                (rig.state(id).await == "delivered").then_some(())
-            })
-            .await;
-        }
-        running.stop(true).await;
-        assert_eq!(receiver.count(), 6, "nothing is sent twice");
-        assert_eq!(rig.count("delivery").await, 0);
     }
-);
+    for id in &stuck {
+        assert_eq!(rig.state(id).await, "none");
+    }
+    rig.sql("drop trigger take_too_long on attempt", []).await;
+    for id in &stuck {
+        within(DEADLINE, "nothing is lost", async || {
+            (rig.state(id).await == "delivered").then_some(())
+        })
+        .await;
+    }
+    running.stop(true).await;
+    assert_eq!(receiver.count(), 6, "nothing is sent twice");
+    assert_eq!(rig.count("delivery").await, 0);
+});
 
-// First the database is away, and when it is back somebody has locked the rows of that application.
+// First the database is away. When it is back, another session has locked the rows of that application.
 postgres_only!(
     an_outcome_that_takes_too_long_after_an_outage_keeps_no_delivery_from_being_claimed,
     async |db| {
@@ -225,7 +227,7 @@ postgres_only!(
         let stuck = rig.accept(&a, "{}").await.message_id;
         receiver.answer(Answer::ok());
         let running = rig.run();
-        within(DEADLINE, "it waits apart", async || {
+        within(DEADLINE, "the outcome waits apart from the others", async || {
             (rig.count("(select last_value as tries from tries) as t where tries > 2")
                 .await
                 == 1)
@@ -246,7 +248,7 @@ postgres_only!(
     }
 );
 
-both!(a_pair_that_is_delivered_is_not_sent_by_a_row_that_waits, async |db| {
+both!(a_delivered_message_is_not_sent_again_by_a_waiting_row, async |db| {
     let mut rig = Rig::on(db).await;
     let receiver = Receiver::start().await;
     let app = rig.application("a").await;

@@ -1,4 +1,4 @@
-//! SQLite's writers share a transaction: what one of them does, or fails to do, is no other one's trouble.
+//! SQLite's shared transaction: a write that fails, or whose caller leaves, affects no other write.
 
 use std::pin::pin;
 
@@ -10,7 +10,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection};
 
 use crate::harness::{DEADLINE, rows, within};
 
-/// Polls `future` up to `times` times while other tasks run; then its caller has left.
+/// Polls `future` up to `times` times while other tasks run, then drops it, as if its caller had left.
 async fn leave_after(times: usize, future: impl Future) {
     let mut future = pin!(future);
     for _ in 0..times {
@@ -34,7 +34,7 @@ async fn is_there(db: &DatabaseConnection, name: &str) -> bool {
         .is_empty()
 }
 
-/// Another process, such as an operator's command, can write.
+/// Waits until another process, such as an operator's command, can write to the file.
 async fn nothing_is_held(db: &DatabaseConnection) {
     db.execute_unprepared("pragma busy_timeout = 1")
         .await
@@ -57,7 +57,7 @@ sqlite_only!(
             let tx = store.begin().await.expect("a turn");
             organization::insert(&tx, &name).await.expect("a row");
             leave_after(times, tx.commit()).await;
-            within(DEADLINE, "it is committed", async || {
+            within(DEADLINE, "the write is committed", async || {
                 is_there(&beside, &name).await.then_some(())
             })
             .await;
@@ -66,7 +66,7 @@ sqlite_only!(
     }
 );
 
-sqlite_only!(a_write_whose_caller_left_holds_up_nobody, async |db| {
+sqlite_only!(a_write_whose_caller_left_delays_no_other_write, async |db| {
     let store = db.open(Clock::system()).await;
     let beside = db.connect().await;
     for times in 1..40 {
@@ -102,11 +102,11 @@ sqlite_only!(a_failed_write_leaves_the_others_alone, async |db| {
 });
 
 sqlite_only!(
-    a_rollback_of_sqlites_own_is_told_to_all_whose_work_it_undid,
+    a_rollback_by_sqlite_is_reported_to_every_write_that_it_undid,
     async |db| {
         let store = db.open(Clock::system()).await;
         let beside = db.connect().await;
-        // As a full disk does.
+        // The trigger does what SQLite does if the disk is full.
         let full = "create trigger full before insert on organization when new.name like 'full%' \
                 begin select raise(rollback, 'the disk is full'); end";
         beside.execute_unprepared(full).await.expect("a trigger");
@@ -125,7 +125,7 @@ sqlite_only!(
                 assert!(written.is_err() || name.starts_with("good"));
             }
             let after = format!("after {round}");
-            write(&store, &after).await.expect("the next write is as good as ever");
+            write(&store, &after).await.expect("the next write succeeds");
             assert!(is_there(&beside, &after).await);
             nothing_is_held(&beside).await;
         }

@@ -1,20 +1,20 @@
-//! What this machine lacks is no failure of an endpoint.
+//! Shortages of this machine, such as too few file descriptors, do not count as failures of an endpoint.
 
 use serde_json::json;
 
 use crate::harness::{Answer, Caller, DEADLINE, Program, Receiver, Serving, TestDatabase, rows, within};
 
-/// Lets the process open so many files, and no fewer later.
+/// Limits the number of files that the process may open. The hard limit stays, so that the limit can be raised again.
 fn limit_files(serving: &Serving, most: u64) {
     let pid = i32::try_from(serving.pid()).expect("a process id");
     let (mut soft, mut hard) = (0, 0);
-    rlimit::prlimit(pid, rlimit::Resource::NOFILE, None, Some((&mut soft, &mut hard))).expect("its limit is read");
+    rlimit::prlimit(pid, rlimit::Resource::NOFILE, None, Some((&mut soft, &mut hard))).expect("the limit is read");
     let wanted = Some((most.min(hard), hard));
-    rlimit::prlimit(pid, rlimit::Resource::NOFILE, wanted, None).expect("its limit is set");
+    rlimit::prlimit(pid, rlimit::Resource::NOFILE, wanted, None).expect("the limit is set");
 }
 
-/// Serves, lets the program open no more files, and accepts a message for an endpoint at `url`. Returns when the operator
-/// has been told of the shortage; no attempt is recorded until then.
+/// Serves the database, lets the program open no more files, and accepts a message for an endpoint at `url`. Returns
+/// when the log has reported the shortage, and asserts that no attempt is recorded until then.
 async fn run_short(db: &TestDatabase, url: &str) -> Serving {
     let first = Receiver::start().await;
     first.answer(Answer::ok().header("connection", "close"));
@@ -32,13 +32,13 @@ async fn run_short(db: &TestDatabase, url: &str) -> Serving {
             .make(&server, &format!("/app/{app}/endpoint"), json!({"url": url}))
             .await;
     }
-    // What it opens once is open.
+    // The first message makes the program open everything that it opens only once.
     caller.make(&server, "/app/warm/msg", message("first")).await;
     first.wait_for(1).await;
 
-    // Its standard streams have the only numbers below this limit, so that it can open nothing, whatever it closes. The
-    // caller's connection and those to the database are open. Connections that used descriptors up would be closed by the
-    // program to make room.
+    // Only the standard streams have numbers below this limit, so the program can open nothing, whatever it closes. The
+    // caller's connection and those to the database are open already. Connections could not be used to take up the
+    // descriptors, because the program closes some to make room.
     limit_files(&serving, 3);
     let accepted = within(DEADLINE, "the message is accepted", async || {
         let answer = caller.post(&server, "/app/shop/msg", "key", &message("second")).await;
@@ -46,7 +46,7 @@ async fn run_short(db: &TestDatabase, url: &str) -> Serving {
     })
     .await;
     assert!(accepted.1["id"].is_string());
-    within(DEADLINE, "the operator is told", async || {
+    within(DEADLINE, "the log reports the shortage", async || {
         serving.stderr().contains("too few file descriptors").then_some(())
     })
     .await;
@@ -70,7 +70,7 @@ both!(
             let sql =
                 "select delivered from attempt join application on application.id = attempt.app_id where uid = 'shop'";
             let mut found = rows(&connection, sql).await;
-            assert!(found.len() < 2, "there is one");
+            assert!(found.len() < 2, "there is a single attempt");
             found.pop()
         })
         .await;
@@ -81,7 +81,7 @@ both!(
 both!(
     a_name_that_this_machine_had_no_descriptor_to_look_up_is_no_failure_either,
     async |db| {
-        // The name need not exist: without a socket no name server is asked.
+        // The name need not exist, because no name server can be asked without a socket.
         run_short(db, "http://receiver.test/").await;
     }
 );

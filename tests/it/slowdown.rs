@@ -1,4 +1,5 @@
-//! Endpoints in trouble: fewer tries at a time while they fail, all of them again soon after, and nobody else notices.
+//! Endpoints in trouble: fewer attempts at a time while they fail, all of them again soon after, and no effect on
+//! healthy endpoints.
 
 use std::time::{Duration, Instant};
 
@@ -42,7 +43,7 @@ both!(
             assert_eq!(
                 rig.count("delivery").await,
                 20,
-                "those that failed wait for their retries"
+                "the failed deliveries wait for their retries"
             );
             rig.advance(3600 + 720);
             rig.drain().await;
@@ -66,13 +67,13 @@ both!(an_endpoint_that_fails_now_and_then_keeps_its_cap, async |db| {
     backlog(&rig, &app, &endpoint, 400, 0).await;
     let count = std::sync::atomic::AtomicUsize::new(0);
     receiver.answer_by(move |_| {
-        let one = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        Answer::status(if one.is_multiple_of(4) { 500 } else { 200 })
+        let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Answer::status(if number.is_multiple_of(4) { 500 } else { 200 })
     });
     let sent: usize = steps(&mut rig, 30).await.iter().sum();
     assert!(
         sent > 240,
-        "with a quarter failing it is not held back: {sent} in 30 steps"
+        "an endpoint that fails a quarter of the time is not slowed: {sent} in 30 steps"
     );
 });
 
@@ -96,7 +97,7 @@ both!(a_retry_after_lets_the_endpoint_rest_for_a_minute_at_most, async |db| {
         assert_eq!(
             rig.state(&first).await,
             "waiting",
-            "its own retry is where the schedule put it"
+            "its own retry stays where the schedule put it"
         );
         rig.advance(4400);
         assert_eq!(rig.drain().await, 1);
@@ -126,7 +127,7 @@ both!(the_end_of_a_rest_needs_no_poll, async |db| {
     running.stop(true).await;
 });
 
-/// 100 endpoints of two applications, half with 30 first attempts, half with 30 retries each, all due.
+/// Inserts 100 endpoints of two applications: half with 30 first attempts each, half with 30 retries each, all due.
 async fn a_hundred_in_trouble(rig: &Rig, receiver: &Receiver) {
     let apps = [rig.application("trouble").await, rig.application("more").await];
     for at in 0..100 {
@@ -136,7 +137,7 @@ async fn a_hundred_in_trouble(rig: &Rig, receiver: &Receiver) {
     }
 }
 
-/// Message after message, each of them arrives while nothing changes for the others; answers the longest wait.
+/// Sends 20 messages, each after the one before has arrived, and returns the longest wait.
 async fn longest_wait(rig: &Rig, app: &str, healthy: &Receiver) -> Duration {
     let large = format!(r#"{{"by":"claim","x":"{}"}}"#, "x".repeat(70_000));
     let mut longest = Duration::ZERO;
@@ -160,7 +161,7 @@ both!(a_healthy_endpoint_does_not_notice_a_hundred_that_hang, async |db| {
     hanging.wait_for(700).await;
     let longest = longest_wait(&rig, &app, &healthy).await;
     println!("beside a hundred that hang the longest wait was {longest:?}");
-    assert!(hanging.count() < 1_024, "they leave slots free");
+    assert!(hanging.count() < 1_024, "the hanging endpoints leave slots free");
     gate.open();
     running.stop(false).await;
 });
@@ -188,7 +189,7 @@ both!(a_healthy_endpoint_does_not_notice_a_hundred_that_fail, async |db| {
     assert!(waits[0] <= 6, "1,500 first attempts are older: {waits:?}");
     assert!(
         waits[1..].iter().all(|steps| *steps == 1),
-        "every claim brings it: {waits:?}"
+        "every claim brings the healthy endpoint's message: {waits:?}"
     );
 });
 

@@ -1,4 +1,5 @@
-//! The SQLite file itself: one process a file whatever name it is given, and an end once the file is gone.
+//! The SQLite file itself: one process per file whatever name it has, the end of the process once the file is gone, and
+//! that removed data stands neither in the file nor in its log.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -92,13 +93,17 @@ sqlite_only!(
         assert_eq!(api.fetch("/readyz", &[]).await.status, 200);
         let open = api.rig.store.begin().await.expect("a transaction begins");
         fs::remove_file(path(db)).expect("it is there");
-        let refused = open.commit().await.expect_err("it goes nowhere");
+        let refused = open.commit().await.expect_err("the file of the commit is gone");
         assert!(refused.to_string().contains("was removed or replaced"), "{refused}");
         let refused = api.post("/app", json!({"name": "Shop"})).await;
         refused.refused(503, "unavailable");
         assert_eq!(api.fetch("/readyz", &[]).await.status, 503);
         fs::write(path(db), "").expect("another file");
-        assert_eq!(api.fetch("/readyz", &[]).await.status, 503, "for ever");
+        assert_eq!(
+            api.fetch("/readyz", &[]).await.status,
+            503,
+            "the process never becomes ready on another file"
+        );
     }
 );
 
@@ -170,7 +175,7 @@ sqlite_only!(a_log_that_has_grown_shrinks_to_64_mib, async |db| {
     assert_eq!(log_limit(store.source()).await, 64 << 20);
 });
 
-/// Which of these texts stand in the database's file or in its log.
+/// Returns the texts that stand in the database's file or in its log.
 fn standing<'t>(db: &TestDatabase, texts: &'t [String]) -> Vec<&'t str> {
     let file = path(db);
     let log = PathBuf::from(format!("{}-wal", file.display()));
@@ -183,14 +188,15 @@ fn standing<'t>(db: &TestDatabase, texts: &'t [String]) -> Vec<&'t str> {
         .collect()
 }
 
-/// Texts that stand nowhere else.
+/// Returns texts that stand nowhere else.
 fn marks(count: usize) -> Vec<String> {
     (0..count)
         .map(|number| format!("mark-{number:04}-of-what-is-removed"))
         .collect()
 }
 
-/// A payload of some kilobytes at most, in the row itself or in pages of its own, with the mark all over it.
+/// Returns a payload that repeats the mark. It has some kilobytes at most, so that it is stored in the row itself or in
+/// pages of its own.
 fn payload(mark: &str, number: usize) -> serde_json::Value {
     json!({ "text": mark.repeat([1, 20, 400][number % 3]) })
 }
@@ -200,7 +206,7 @@ sqlite_only!(
     async |db| {
         let mut api = Api::on(db).await;
         let marks = marks(150);
-        // By turns, so that rows are inserted between others and pages are divided.
+        // The applications take turns, so that rows are inserted between others and pages are split.
         for app in 0..5 {
             let app = json!({"name": "app", "uid": format!("a{app}")});
             api.post("/app", app).await.expect(201);
@@ -269,9 +275,9 @@ sqlite_only!(
             .await
             .expect("a snapshot");
         api.delete(&format!("/app/{app}/msg/m/content")).await.expect(204);
-        assert_eq!(standing(db, &marks).len(), 1, "the reader may read it still");
+        assert_eq!(standing(db, &marks).len(), 1, "the reader may still read the payload");
         api.application("another").await;
-        reading.commit().await.expect("it ends");
+        reading.commit().await.expect("the reader ends");
         api.rig.advance(1);
         let store = api.rig.store.clone();
         let watch = tokio::spawn(async move { store.watch_file().await });

@@ -1,4 +1,5 @@
-//! A stall of the database, with real processes and in real time: nobody is declared dead, and nothing is sent twice.
+//! A stall of the database, with real processes and in real time: no process is declared dead, and nothing is sent
+//! twice.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,13 +10,14 @@ use crate::crash::{TOKEN, count, everything_arrived, payload_of, post_to, progra
 use crate::harness::{Answer, Caller, DEADLINE, Gate, Proxy, Receiver, within};
 use crate::metrics::{probes_of, value};
 
-/// Five times what a beat may stand still.
+/// Five times as long as a heartbeat may stand still.
 const STALL: Duration = Duration::from_secs(20);
-/// In flight when it begins, half of them in each process.
+/// The messages in flight when the stall begins, half of them in each process.
 const IN_FLIGHT: usize = 12;
-/// Posted while it lasts.
+/// The messages that are posted during the stall.
 const MEANWHILE: usize = 12;
-/// Under the owner ids that follow the stall: some six seconds, longer than a dead process is waited for.
+/// The number of heartbeats to wait for under the owner ids that follow the stall: some six seconds, longer than it
+/// takes to declare a process dead.
 const BEATS: usize = 24;
 
 postgres_only!(
@@ -69,7 +71,10 @@ postgres_only!(
                 .await;
             assert_eq!(value(&page, "postrider_leases_taken_over_total"), 0.0);
             let said = serving.stderr();
-            assert!(said.contains("own beats came late"), "it felt the stall: {said}");
+            assert!(
+                said.contains("own beats came late"),
+                "the process has noticed the stall: {said}"
+            );
             assert!(!said.contains("a process is dead"), "{said}");
         }
     }

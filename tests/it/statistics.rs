@@ -1,4 +1,4 @@
-//! What Postgres believes of the queue's size, where it cannot be told the truth.
+//! Planner statistics that cannot be renewed, because `analyze` fails or the role may not run it.
 
 use postrider::store::queue;
 use sea_orm::ConnectionTrait;
@@ -42,7 +42,7 @@ postgres_only!(
         let rig = Rig::shaped(db, shape).await;
         assert!(
             queue::renew_statistics(&rig.store).await.unwrap(),
-            "of a small queue they do"
+            "the statistics fit a small queue"
         );
         backlog(&rig, "app_a", "ep_e", 10_000, 0).await;
         assert!(!queue::renew_statistics(&rig.store).await.unwrap());

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::api::Api;
 use crate::harness::{self, Receiver, TestDatabase};
 
-/// The application `a` with the endpoint `e`: attempts that failed at 0 s and 6 to 7 s, and succeeded at 10 s.
+/// Creates the application `a` with the endpoint `e`. Attempts failed at 0 s and 7 s, and one succeeded at 10 s.
 async fn tried(db: &TestDatabase) -> (Api, Receiver) {
     let mut api = Api::on(db).await;
     let receiver = Receiver::start().await;

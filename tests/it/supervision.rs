@@ -1,11 +1,11 @@
-//! A loop that ends ends the process: what it leaves behind the next one, or another one, does.
+//! Supervision: a loop that panics ends the process, and a process that starts later does the work that is left.
 
 use std::collections::BTreeMap;
 
 use crate::crash::{TOKEN, message, program, subscribe};
 use crate::harness::{Answer, Caller, DEADLINE, Receiver, within};
 
-/// Where a loop panics, and what the log calls it.
+/// The points at which a loop panics, each with the loop's name in the log.
 const LOOPS: [(&str, &str); 3] = [
     ("claimed:1", "claimer"),
     ("settle.before_commit:5", "settler"),
@@ -22,7 +22,7 @@ both!(
         assert_eq!(serving.stop().await, Some(0));
         let mut number = 0;
         for (point, name) in LOOPS {
-            // Retries are claimed.
+            // The claimer claims retries.
             receiver.answer(Answer::status(503));
             let mut serving = program(db).env("POSTRIDER_PANIC_POINT", point).serve().await;
             let url = serving.url();
@@ -39,11 +39,11 @@ both!(
             assert_eq!(serving.end().await, Some(1), "{point}");
             let said = serving.stderr();
             assert!(said.contains(&format!("{name} panicked")), "{said}");
-            assert!(said.contains("was told to panic"), "with its reason: {said}");
+            assert!(said.contains("was told to panic"), "the log has the reason: {said}");
         }
         receiver.answer(Answer::ok());
         let mut serving = program(db).serve().await;
-        within(DEADLINE, "what was accepted arrives", async || {
+        within(DEADLINE, "all accepted messages arrive", async || {
             let arrivals = receiver.arrivals();
             let arrived = |id: &String| arrivals.iter().any(|arrival| arrival.message_id() == id);
             accepted.values().all(arrived).then_some(())

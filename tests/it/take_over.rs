@@ -1,4 +1,4 @@
-//! Take-over where a dead host's transactions stay open: its rows are locked, and nothing else may wait for them.
+//! Take-over while transactions of a dead host stay open: its rows are locked, and no other work may wait for them.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, TransactionTrait};
 
 use crate::harness::{Answer, DEADLINE, Gate, Proxy, Receiver, Rig, START, Shape, TestDatabase, within};
 
-/// A process on the clock of the others.
+/// Starts a process on the clock of the others.
 async fn process(db: &TestDatabase, clock: &Clock) -> Rig {
     let shape = Shape {
         clock: clock.clone(),
@@ -17,7 +17,7 @@ async fn process(db: &TestDatabase, clock: &Clock) -> Rig {
     Rig::shaped(db, shape).await
 }
 
-/// A transaction of a host that has vanished: it holds the rows that `sql` finds.
+/// Begins a transaction as a host that has vanished leaves it: it holds the row that `sql` finds.
 async fn hold(db: &TestDatabase, sql: &str) -> DatabaseTransaction {
     let transaction = db.connect().await.begin().await.expect("a transaction");
     let found = transaction
@@ -28,7 +28,7 @@ async fn hold(db: &TestDatabase, sql: &str) -> DatabaseTransaction {
     transaction
 }
 
-/// Beats four times a second for `seconds`; returns how many rows were taken over.
+/// Steps for `seconds`, with four heartbeats a second, and returns how many rows were taken over.
 async fn live(rig: &mut Rig, seconds: u64) -> u64 {
     let mut taken_over = 0;
     for _ in 0..seconds * 4 {
@@ -65,7 +65,7 @@ postgres_only!(
         assert_eq!(
             b.count("process").await,
             2,
-            "it is not forgotten as long as it has rows"
+            "the dead process is not forgotten as long as it has rows"
         );
         held.commit().await.expect("the host lets go");
         assert_eq!(live(&mut b, 1).await, 1);
@@ -83,14 +83,14 @@ postgres_only!(a_dead_process_whose_own_row_is_held_stops_no_beats, async |db| {
     a.endpoint(&app, "e", &receiver.url()).await;
     live(&mut b, 1).await;
     a.accept(&app, "{}").await;
-    let dead = a.slots.owner().expect("it lives");
-    let owner = b.slots.owner().expect("it lives");
+    let dead = a.slots.owner().expect("the process lives");
+    let owner = b.slots.owner().expect("the process lives");
     let held = hold(db, &format!("select owner from process where owner = '{dead}'")).await;
     a.kill().await;
     let before = beat_of(&b, &owner).await;
     assert_eq!(live(&mut b, 6).await, 0);
     assert_eq!(beat_of(&b, &owner).await, before + 24, "each beat is committed");
-    assert_eq!(b.slots.owner(), Some(owner), "and it may lease");
+    assert_eq!(b.slots.owner(), Some(owner), "the process may lease");
     held.commit().await.expect("the host lets go");
     assert_eq!(live(&mut b, 1).await, 1);
     assert_eq!(receiver.count(), 1);
@@ -102,12 +102,12 @@ postgres_only!(what_an_unknown_owner_holds_is_due_again_within_20_s, async |db| 
     let app = rig.application("a").await;
     live(&mut rig, 1).await;
     rig.slots.stop();
-    // As a batch leaves it that commits after its process has signed off.
+    // The row of a batch that committed after its process had signed off.
     let sql = "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at, owner, lease_id) \
                values ('dlv_1', $1, 'msg_1', 'ep_e', 0, 0, 9000000000000000, 'proc_gone', 1)";
     rig.sql(sql, [app.into()]).await;
     let held = hold(db, "select id from delivery").await;
-    assert_eq!(live(&mut rig, 25).await, 0, "somebody holds it");
+    assert_eq!(live(&mut rig, 25).await, 0, "another transaction holds the row");
     held.commit().await.expect("the row is free");
     assert_eq!(live(&mut rig, 10).await, 1);
     assert_eq!(rig.count("delivery where owner is null").await, 1);
@@ -122,17 +122,17 @@ postgres_only!(
         receiver.answer(Answer::ok().behind(&gate));
         let app = a.application("a").await;
         a.endpoint(&app, "e", &receiver.url()).await;
-        // The two sweep at different times.
+        // The two processes sweep at different times.
         live(&mut b, 1).await;
-        let former = a.slots.owner().expect("it lives");
+        let former = a.slots.owner().expect("the process lives");
         a.advance(4);
         a.step().await;
-        let owner = a.slots.owner().expect("it lives");
+        let owner = a.slots.owner().expect("the process lives");
         assert_ne!(former, owner);
         let running = a.run();
         a.accept(&app, "{}").await;
         receiver.wait_for(1).await;
-        // As a batch does that was begun before the new owner id was taken.
+        // A batch that began before the new owner id was taken leaves its rows like this.
         a.sql("update delivery set owner = $1", [(*former).into()]).await;
         let mut taken_over = 0;
         for _ in 0..25 * 4 {
@@ -144,7 +144,7 @@ postgres_only!(
             .await;
             taken_over += b.step().await.taken_over;
         }
-        assert_eq!(taken_over, 0, "it is being sent");
+        assert_eq!(taken_over, 0, "the delivery is being sent");
         assert_eq!(a.count(&format!("delivery where owner = '{owner}'")).await, 1);
         gate.open();
         running.stop(true).await;
@@ -170,8 +170,8 @@ postgres_only!(a_lost_claim_whose_row_is_held_stops_no_other_claim, async |db| {
     let held = hold(db, "select id from delivery").await;
     rig.accept(&app, &large).await;
     live(&mut rig, 2).await;
-    assert_eq!(receiver.count(), 1, "the other one is claimed and sent");
+    assert_eq!(receiver.count(), 1, "the other delivery is claimed and sent");
     held.commit().await.expect("the lock ends");
     live(&mut rig, 2).await;
-    assert_eq!(receiver.count(), 2, "at once, not when the lost lease ends");
+    assert_eq!(receiver.count(), 2, "sent at once, not when the lost lease ends");
 });

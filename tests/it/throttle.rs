@@ -1,4 +1,4 @@
-//! Throttle rates, on a clock that stands between steps: how many requests go out in each second, to the last one.
+//! Throttle rates, on a test clock that moves only between steps: how many requests are sent in each second, exactly.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::api::{self, Api};
 use crate::fairness::backlog;
 use crate::harness::{Answer, DEADLINE, Gate, Receiver, Rig, Shape, TestDatabase, within};
 
-/// Steps are this far apart: a rate is taken up in bursts of 200 ms.
+/// The time between steps. A rate is used in bursts of 200 ms.
 const STEP: Duration = Duration::from_millis(50);
 
 async fn rig(db: &TestDatabase) -> Rig {
@@ -20,7 +20,7 @@ async fn rig(db: &TestDatabase) -> Rig {
     Rig::shaped(db, shape).await
 }
 
-/// Another process on the same clock.
+/// Starts another process on the same clock.
 async fn beside(db: &TestDatabase, rig: &Rig) -> Rig {
     let shape = Shape {
         clock: rig.clock.clone(),
@@ -36,7 +36,7 @@ async fn throttle(rig: &Rig, table: &str, id: &str, rate: impl Into<Option<i32>>
     assert_eq!(rig.sql(&sql, [rate.into().into(), id.into()]).await, 1);
 }
 
-/// How many each of `rigs` sends in one second, and the clock is a second further then.
+/// Lets a second pass and returns how many requests each of `rigs` has sent in it.
 async fn second(rigs: &mut [&mut Rig]) -> Vec<usize> {
     let mut sent = vec![0; rigs.len()];
     for _ in 0..20 {
@@ -56,7 +56,7 @@ async fn seconds(rig: &mut Rig, count: usize) -> Vec<usize> {
     sent
 }
 
-/// Rows that a claim would find now.
+/// Returns how many rows a claim would find now.
 async fn due(rig: &Rig) -> i64 {
     let now = rig.clock.now().0;
     rig.count(&format!("delivery where due_at is not null and due_at <= {now}"))
@@ -76,8 +76,8 @@ both!(an_endpoint_gets_its_rate_and_not_one_more, async |db| {
         "a burst of 200 ms, then the rate"
     );
     assert_eq!(receiver.count(), 257);
-    assert_eq!(due(&rig).await, 0, "what waits has left the due index");
-    assert!(rig.slots.is_idle(), "and holds no slot");
+    assert_eq!(due(&rig).await, 0, "waiting deliveries have left the index of due rows");
+    assert!(rig.slots.is_idle(), "waiting deliveries hold no slot");
     assert_eq!(rig.count("delivery where owner is not null").await, 0);
     assert_eq!(rig.count("delivery").await, 9_743, "nothing is lost");
 });
@@ -103,9 +103,12 @@ both!(an_application_s_rate_is_shared_by_its_endpoints, async |db| {
     throttle(&rig, "application", &app, 30).await;
     assert_eq!(seconds(&mut rig, 6).await, [33, 30, 30, 30, 30, 30]);
     let arrivals = receiver.arrivals();
-    let counts = ["/e1", "/e2", "/e3"].map(|path| arrivals.iter().filter(|one| one.path == path).count());
+    let counts = ["/e1", "/e2", "/e3"].map(|path| arrivals.iter().filter(|arrival| arrival.path == path).count());
     let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
-    assert!(most - least <= 9, "they take turns, half a burst each: {counts:?}");
+    assert!(
+        most - least <= 9,
+        "the endpoints take turns, half a burst each: {counts:?}"
+    );
     assert_eq!(due(&rig).await, 0);
 });
 
@@ -165,12 +168,12 @@ both!(within_its_rate_a_message_goes_straight_to_the_sender, async |db| {
         rig.step().await;
         rig.advance(1);
     }
-    assert_eq!(counts[0], (2, 1), "the third is parked at once");
+    assert_eq!(counts[0], (2, 1), "the third delivery is parked at once");
     seconds(&mut rig, 2).await;
     assert_eq!(receiver.count(), 12);
 });
 
-both!(whoever_waits_for_a_rate_delays_nobody, async |db| {
+both!(deliveries_that_wait_for_a_rate_delay_no_others, async |db| {
     let mut rig = rig(db).await;
     let (slow, quick) = (Receiver::start().await, Receiver::start().await);
     let (a, b) = (rig.application("a").await, rig.application("b").await);
@@ -206,7 +209,7 @@ both!(a_manual_delivery_keeps_to_the_rate, async |db| {
     for _ in 0..40 {
         rig.resend(&app, &message, &endpoint).await;
     }
-    // A manual delivery that arrives ends the others of its pair, so they have to fail.
+    // A manual delivery that succeeds ends the others of the same message at that endpoint, so these have to fail.
     receiver.answer(Answer::status(404));
     assert_eq!(seconds(&mut rig, 3).await, [11, 10, 10]);
 });
@@ -232,7 +235,7 @@ both!(a_restart_brings_a_burst_and_no_stampede, async |db| {
     first.kill().await;
     let mut rig = rig(db).await;
     if db.kind() == crate::harness::Kind::Postgres {
-        // Until the dead one is found dead it has its share.
+        // The dead process keeps its share until it is declared dead.
         for _ in 0..6 {
             second(&mut [&mut rig]).await;
         }
@@ -256,7 +259,7 @@ both!(what_waits_for_a_rate_goes_without_a_poll, async |db| {
     }
     receiver.wait_for(2).await;
     for at in 3..=9 {
-        within(DEADLINE, "the rate's next one", async || {
+        within(DEADLINE, "the next delivery waits for the rate", async || {
             (rig.count("delivery where owner is not null").await == 0).then_some(())
         })
         .await;
@@ -282,7 +285,7 @@ both!(a_rate_holds_beside_a_full_cap, async |db| {
     gate.open();
     receiver.wait_for(26).await;
     assert!(receiver.count() <= 36, "a burst is 20");
-    // How much of each burst goes depends on when slots come free; as the clock goes on, all of it does.
+    // How much of each burst is sent depends on when slots become free. As the clock moves, all of it is sent.
     within(DEADLINE, "the rest goes out", async || {
         rig.clock.advance(STEP);
         (receiver.count() >= 50).then_some(())
@@ -310,11 +313,15 @@ postgres_only!(two_processes_share_a_rate, async |db| {
     for _ in 0..7 {
         rates.extend(second(&mut [&mut b]).await);
     }
-    assert_eq!(rates[0], 25, "nobody knows yet");
-    assert_eq!(rates[5..], [50, 50], "its share is the other one's: {rates:?}");
+    assert_eq!(rates[0], 25, "the death is not known yet");
+    assert_eq!(rates[5..], [50, 50], "the living process has the whole rate: {rates:?}");
     let mut c = beside(db, &b).await;
     second(&mut [&mut b, &mut c]).await;
-    assert_eq!(second(&mut [&mut b, &mut c]).await, [25, 25], "a third one has half");
+    assert_eq!(
+        second(&mut [&mut b, &mut c]).await,
+        [25, 25],
+        "a third process has half of the rate"
+    );
 });
 
 postgres_only!(an_orderly_stop_gives_the_share_back_at_once, async |db| {
@@ -330,7 +337,7 @@ postgres_only!(an_orderly_stop_gives_the_share_back_at_once, async |db| {
     assert_eq!(seconds(&mut b, 3).await, [55, 50, 50]);
 });
 
-/// Both names in an answer.
+/// Returns the values of both names of the rate in a response.
 fn rates(answer: &Value) -> [&Value; 2] {
     [&answer["throttleRate"], &answer["rateLimit"]]
 }
@@ -348,7 +355,7 @@ both!(
             ),
         ];
         for (list, body) in new {
-            let one = format!("{list}/u");
+            let item = format!("{list}/u");
             let with = |more: Value| {
                 let mut body = body.clone();
                 body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -356,32 +363,32 @@ both!(
             };
             let is = |answer: api::Answer, rate: Value| {
                 assert!(answer.status.is_success(), "{}", answer.json);
-                assert_eq!(rates(&answer.json), [&rate, &rate], "{one}");
+                assert_eq!(rates(&answer.json), [&rate, &rate], "{item}");
             };
             is(api.post(&list, body.clone()).await, json!(null));
             for (name, other) in [("throttleRate", "rateLimit"), ("rateLimit", "throttleRate")] {
                 let both = json!({"throttleRate": 3, "rateLimit": 4});
-                is(api.put(&one, with(json!({name: 7}))).await, json!(7));
-                is(api.get(&one).await, json!(7));
+                is(api.put(&item, with(json!({name: 7}))).await, json!(7));
+                is(api.get(&item).await, json!(7));
                 is(
-                    api.put(&one, with(json!({name: 65_535, other: null}))).await,
+                    api.put(&item, with(json!({name: 65_535, other: null}))).await,
                     json!(65_535),
                 );
-                is(api.put(&one, with(both.clone())).await, json!(3));
-                is(api.put(&one, body.clone()).await, json!(null));
-                is(api.patch(&one, json!({name: 1})).await, json!(1));
-                is(api.patch(&one, json!({})).await, json!(1));
-                is(api.patch(&one, both).await, json!(3));
-                is(api.patch(&one, json!({name: null})).await, json!(null));
+                is(api.put(&item, with(both.clone())).await, json!(3));
+                is(api.put(&item, body.clone()).await, json!(null));
+                is(api.patch(&item, json!({name: 1})).await, json!(1));
+                is(api.patch(&item, json!({})).await, json!(1));
+                is(api.patch(&item, both).await, json!(3));
+                is(api.patch(&item, json!({name: null})).await, json!(null));
                 for wrong in [0, 65_536] {
                     let at = format!("body.{name}");
-                    api.put(&one, with(json!({name: wrong}))).await.breaks_rule_at(&at);
-                    api.patch(&one, json!({name: wrong})).await.breaks_rule_at(&at);
+                    api.put(&item, with(json!({name: wrong}))).await.breaks_rule_at(&at);
+                    api.patch(&item, json!({name: wrong})).await.breaks_rule_at(&at);
                 }
             }
             let listed = api.get(&list).await;
             let listed = listed.expect(200)["data"].as_array().unwrap();
-            assert!(listed.iter().all(|one| rates(one) == [&Value::Null; 2]));
+            assert!(listed.iter().all(|entry| rates(entry) == [&Value::Null; 2]));
         }
     }
 );

@@ -1,4 +1,5 @@
-//! Receivers that speak TLS, or should: whom the program trusts, how connections may end, and how a failure is told.
+//! Receivers with TLS, or without it where it is expected: which authorities the program trusts, how connections may
+//! end, and how a failed handshake is explained.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::harness::{Caller, DEADLINE, Program, RawReceiver, Rig, Then, read_request, rows, within};
 
-/// A server with a certificate for 127.0.0.1 that an authority of its own has issued.
+/// Returns a TLS server with a certificate for 127.0.0.1 that an authority made for these tests has issued.
 fn acceptor() -> TlsAcceptor {
     let certificate = CertificateDer::from_pem_slice(include_bytes!("certificates/receiver.pem")).unwrap();
     let key = PrivateKeyDer::from_pem_slice(include_bytes!("certificates/receiver.key")).unwrap();
@@ -25,7 +26,8 @@ fn acceptor() -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
-/// Answers each request as Python's http.server behind ssl does: the body ends with the connection, and TLS does not say so.
+/// Starts a receiver that answers as Python's `http.server` behind `ssl` does: the body ends with the connection, which
+/// closes without TLS's close notice.
 async fn abrupt() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}/", listener.local_addr().unwrap());
@@ -45,7 +47,7 @@ async fn abrupt() -> String {
 }
 
 both!(
-    a_receiver_of_an_authority_in_ssl_cert_file_that_ends_tls_without_a_word_has_answered,
+    a_receiver_that_ends_tls_without_notice_has_answered_and_ssl_cert_file_is_trusted,
     async |db| {
         let authority = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/certificates/authority.pem");
         let token = "a-token-of-the-operator";

@@ -266,7 +266,7 @@ impl Attempts {
 
     /// Remove the answer to an attempt
     ///
-    /// The body of the answer is removed for good. The attempt stays, and its `response` is `EXPUNGED`.
+    /// The body of the answer is removed permanently. The attempt stays, and its `response` is `EXPUNGED`.
     #[oai(
         path = "/app/:app_id/msg/:msg_id/attempt/:attempt_id/content",
         method = "delete",

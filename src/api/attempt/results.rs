@@ -1,7 +1,7 @@
 //! Results over REST: the latest state of a message at an endpoint, and sending the message there again.
 //!
-//! A message has a result at an endpoint once the first outcome of its delivery there is settled. Reads go to the store,
-//! writes to the service.
+//! A message has a result at an endpoint once the first outcome of its delivery there is settled. Reads go to the
+//! store, writes to the service.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,9 +35,9 @@ pub(crate) struct Deliveries;
 impl Deliveries {
     /// List an endpoint's messages
     ///
-    /// The messages that were attempted at the endpoint, or given up there without an attempt, each with its state there.
-    /// A message that was delivered stays a success, whatever comes of a later resend. If payloads are large, a page may
-    /// hold fewer messages than `limit`; `done` says whether it is the last page.
+    /// The messages that were attempted at the endpoint, or given up there without an attempt, each with its state
+    /// there. A message that was delivered stays a success, whatever comes of a later resend. If payloads are large, a
+    /// page may hold fewer messages than `limit`; `done` says whether it is the last page.
     #[oai(
         path = "/app/:app_id/endpoint/:endpoint_id/msg",
         method = "get",
@@ -54,7 +54,8 @@ impl Deliveries {
         iterator: Query<Option<String>>,
         /// Only messages on this channel.
         channel: Query<Option<String>>,
-        /// Only messages in this state at the endpoint. 0: delivered; 2: failed for good; 3: tried again later.
+        /// Only messages in this state at the endpoint. 0: delivered; 2: failed, no retry is left; 3: waiting for a
+        /// retry.
         status: Query<Option<i64>>,
         /// Only messages from before this instant.
         before: Query<Option<Instant>>,
@@ -128,8 +129,9 @@ impl Deliveries {
 
     /// Send a message to an endpoint again
     ///
-    /// The message gets one attempt now, whether or not it was delivered before and whatever the endpoint's filter says.
-    /// If the attempt fails, there is no retry. Nothing is sent to a disabled endpoint, though the response is the same.
+    /// The message gets one attempt now, whether or not it was delivered before and whatever the endpoint's filter
+    /// says. If the attempt fails, there is no retry. To a disabled endpoint nothing is sent, and the response is the
+    /// same.
     #[oai(
         path = "/app/:app_id/msg/:msg_id/endpoint/:endpoint_id/resend",
         method = "post",

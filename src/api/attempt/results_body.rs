@@ -24,7 +24,7 @@ pub struct EndpointMessageOut {
     /// delivered is not a JSON object or breaks a rule of `payload`.
     payload: JsonText,
     timestamp: Instant,
-    /// 0: delivered; 2: failed for good; 3: tried again later.
+    /// 0: delivered; 2: failed, no retry is left; 3: waiting for a retry.
     status: i64,
     status_text: String,
     /// When the message is tried again at the endpoint; null if it is not.
@@ -77,7 +77,7 @@ pub struct MessageEndpointOut {
     version: i32,
     created_at: Instant,
     updated_at: Instant,
-    /// 0: delivered; 2: failed for good; 3: tried again later.
+    /// 0: delivered; 2: failed, no retry is left; 3: waiting for a retry.
     status: i64,
     status_text: String,
     /// When the message is tried again at the endpoint; null if it is not.

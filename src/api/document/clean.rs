@@ -1,8 +1,8 @@
-//! Mends in the document what generators of clients stumble over. Called by openapi.
+//! Rewrites those parts of the API document at which generators of clients fail.
 
 use serde_json::{Map, Value};
 
-/// Changes in place what generators stumble over; doing it twice changes nothing more.
+/// Rewrites a part of the document in place. A second call changes nothing more.
 pub(crate) fn clean(value: &mut Value) {
     match value {
         Value::Object(object) => clean_object(object),
@@ -11,7 +11,7 @@ pub(crate) fn clean(value: &mut Value) {
     }
 }
 
-/// The keys of these are names that callers chose, not words of the document's own language.
+/// Objects whose keys are names of fields and schemas, not words of OpenAPI.
 const NAMED: [&str; 2] = ["properties", "schemas"];
 
 fn clean_object(object: &mut Map<String, Value>) {
@@ -40,7 +40,7 @@ fn clean_object(object: &mut Map<String, Value>) {
     }
 }
 
-/// Media types without parameters; header names in lower case.
+/// Returns a key of the object `map`: a media type without its parameters, or the name of a header in lower case.
 fn plain_key(map: &str, key: &str) -> String {
     match map {
         "content" => key.split(';').next().unwrap_or(key).trim().to_owned(),
@@ -48,14 +48,14 @@ fn plain_key(map: &str, key: &str) -> String {
     }
 }
 
-/// `allOf: [{$ref}, {description, nullable: true}]` means a `$ref` that is described and may be null; a lone `$ref` needs
-/// no `allOf`.
+/// Moves the notes in `allOf: [{$ref}, {description, nullable: true}]` beside the `allOf`: it means a `$ref` that is
+/// described and may be null. A `$ref` without notes needs no `allOf`.
 fn plain_reference(object: &mut Map<String, Value>) {
     let Some(Value::Array(members)) = object.get_mut("allOf") else {
         return;
     };
-    let is_note = |it: &Value| it["$ref"].is_null() && it["type"].is_null();
-    if members.iter().filter(|it| !is_note(it)).count() != 1 {
+    let is_note = |member: &Value| member["$ref"].is_null() && member["type"].is_null();
+    if members.iter().filter(|member| !is_note(member)).count() != 1 {
         return;
     }
     let (notes, mut reference): (Vec<_>, Vec<_>) = std::mem::take(members).into_iter().partition(is_note);
@@ -64,10 +64,11 @@ fn plain_reference(object: &mut Map<String, Value>) {
     }
     match reference.pop() {
         Some(Value::Object(alone)) if object.len() == 1 => *object = alone,
-        one => object["allOf"] = one.into_iter().collect(),
+        kept => object["allOf"] = kept.into_iter().collect(),
     }
 }
 
+/// Writes bounds that are whole numbers without a fraction: `65535`, not `65535.0`.
 fn whole_bounds(object: &mut Map<String, Value>) {
     for bound in ["minimum", "maximum", "multipleOf"] {
         let Some(number) = object.get(bound).and_then(Value::as_f64) else {
@@ -79,6 +80,7 @@ fn whole_bounds(object: &mut Map<String, Value>) {
     }
 }
 
+/// Replaces formats that OpenAPI does not have by `int32` or `int64`. Unsigned formats also get a minimum of 0.
 fn signed_format(object: &mut Map<String, Value>) {
     let signed = match object.get("format").and_then(Value::as_str) {
         Some("uint8" | "uint16" | "int8" | "int16") => "int32",
@@ -88,7 +90,7 @@ fn signed_format(object: &mut Map<String, Value>) {
     let unsigned = object
         .get("format")
         .and_then(Value::as_str)
-        .is_some_and(|it| it.starts_with('u'));
+        .is_some_and(|format| format.starts_with('u'));
     object.insert("format".to_owned(), signed.into());
     if unsigned {
         object.entry("minimum").or_insert_with(|| 0.into());

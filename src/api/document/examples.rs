@@ -1,10 +1,13 @@
-//! Puts examples.json into the document: of each operation a request that succeeds after `app seed`, and what it is
-//! answered with; of each refusal a body. A test makes every one of these requests. Called by openapi.
+//! Adds the examples in examples.json to the API document.
+//!
+//! Each operation has a request that succeeds after `app seed`, and the response to it; each refusal has a body. A test
+//! makes every one of these requests.
 
 use serde_json::{Map, Value};
 
 const EXAMPLES: &str = include_str!("examples.json");
 
+/// Adds the examples to every operation of the document.
 pub(crate) fn add(document: &mut Value) {
     let examples: Value = serde_json::from_str(EXAMPLES).expect("examples.json is JSON");
     let paths = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);

@@ -1,11 +1,12 @@
-//! The API document: what poem-openapi writes, cleaned of what generators of clients stumble over and of refusals that an
-//! operation cannot give. Called by routes and docs (served), cli (`app openapi`) and the test that compares it with the
-//! committed files.
+//! The API document in OpenAPI 3.0.3.
+//!
+//! poem-openapi writes it from the resources. Then `clean` rewrites what generators of clients cannot read, `refusals`
+//! removes errors that an operation cannot return, and `examples` adds examples. A test compares the result with
+//! `openapi/openapi.json`.
 
 use poem_openapi::{LicenseObject, OpenApiService};
 use serde_json::Value;
 
-use super::Operations;
 use super::application::Applications;
 use super::attempt::Attempts;
 use super::attempt::results::Deliveries;
@@ -19,8 +20,8 @@ use super::event_type::EventTypes;
 use super::health::Health;
 use super::message::Messages;
 use super::operational::OperationalWebhooks;
+use super::operations::Operations;
 use super::portal::Authentication;
-use super::yaml::to_yaml;
 use clean::clean;
 use refusals::prune;
 
@@ -29,9 +30,10 @@ mod examples;
 mod refusals;
 
 const DESCRIPTION: &str = "Send webhooks: make an application for each of your customers, give it endpoints, and send \
-it messages. Every message is stored before it is answered with 202, and is then delivered, signed, to each endpoint that \
-wants it, at least once. The published Svix SDKs speak this API.";
+it messages. Every message is stored before it is answered with 202, and is then delivered, signed, to each endpoint \
+that wants it, at least once. The published Svix SDKs speak this API.";
 
+/// Returns the operations of the API, both to serve and to document them.
 pub(crate) fn service() -> OpenApiService<Operations, ()> {
     let operations = (
         Applications,
@@ -54,22 +56,14 @@ pub(crate) fn service() -> OpenApiService<Operations, ()> {
         .license(LicenseObject::new("MIT OR Apache-2.0"))
 }
 
-/// The document as JSON.
+/// Returns the document as JSON.
 ///
 /// # Panics
-/// Never: what poem-openapi writes is JSON, which a test shows.
+/// If poem-openapi or examples.json is not JSON, which would fail the tests.
 pub fn document() -> String {
     let mut text = serde_json::to_string_pretty(&finished()).expect("a JSON value can be written");
     text.push('\n');
     text
-}
-
-/// The document as YAML.
-///
-/// # Panics
-/// As [`document`].
-pub fn document_yaml() -> String {
-    to_yaml(&finished())
 }
 
 fn finished() -> Value {
@@ -78,7 +72,7 @@ fn finished() -> Value {
     prune(&mut document);
     examples::add(&mut document);
     document["openapi"] = "3.0.3".into();
-    // None named: the paths are those of the server that answered the document.
+    // Without a list of servers, a client uses the server from which it got the document.
     if let Some(object) = document.as_object_mut() {
         object.shift_remove("servers");
     }

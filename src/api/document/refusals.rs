@@ -1,5 +1,6 @@
-//! Leaves of the refusals that `Read` and `Write` list those which an operation can answer, by what it takes: a token of
-//! which kind, a query, a body. Must not: know single routes. Called by openapi.
+//! Removes the documented errors that an operation cannot return, judged by its inputs: kind of token, query, body.
+//!
+//! `Read`, `Write` and `Conditional` list all errors that reads and writes may return. Must not know single routes.
 
 use serde_json::{Value, json};
 
@@ -9,22 +10,27 @@ use crate::domain::capability::{self, Capability};
 
 const LIMITED: &str = "The token is one of an application that is limited to other things.";
 
-/// What an operation takes.
+/// The inputs of an operation, as far as they decide which errors it can return.
 struct Takes {
+    /// It takes a token.
     token: bool,
     /// The token must be an organization's.
     organization: bool,
-    /// A token that may only read is refused.
+    /// A token of an application that may only read is refused.
     limited: bool,
-    /// A query parameter that must be of a type.
+    /// It has a query parameter of a type other than free text, so that a value may not be of its type.
     typed_query: bool,
-    /// A query parameter with a rule besides its type.
+    /// It has a query parameter with a rule besides its type.
     ruled_query: bool,
+    /// It has a body.
     body: bool,
-    /// The body has a name that another thing may have, or comes with a key that another body may have had.
+    /// The body has a name that may be taken, or its idempotency key may have come with another body before.
     conflicts: bool,
 }
 
+/// Removes from every operation the errors that it cannot return, and the mark of organization tokens.
+// From what an operation takes and not from a list at each handler: lists drift. openapi_refusals.rs asks each
+// operation for the refusals that it lists and for those that it does not list.
 pub(crate) fn prune(document: &mut Value) {
     let schemas = document["components"]["schemas"].clone();
     let paths = document["paths"].as_object_mut().into_iter().flatten();
@@ -47,13 +53,18 @@ pub(crate) fn prune(document: &mut Value) {
 }
 
 impl Takes {
+    /// Reads the inputs of an operation from the document.
     fn of(route: &str, method: &str, operation: &Value, schemas: &Value) -> Self {
         let parameters = operation["parameters"].as_array().map_or(&[][..], Vec::as_slice);
-        let query: Vec<_> = parameters.iter().filter(|it| it["in"] == "query").collect();
-        let is_free_text = |it: &Value| it["type"] == "string" && it["format"].is_null();
-        let has_rules = |it: &Value| is_free_text(it) || it["type"] == "integer" || it["type"] == "array";
+        let query: Vec<_> = parameters
+            .iter()
+            .filter(|parameter| parameter["in"] == "query")
+            .collect();
+        let is_free_text = |schema: &Value| schema["type"] == "string" && schema["format"].is_null();
+        let has_rules =
+            |schema: &Value| is_free_text(schema) || schema["type"] == "integer" || schema["type"] == "array";
         let body = &operation["requestBody"]["content"]["application/json"]["schema"]["$ref"];
-        let body = body.as_str().and_then(|it| it.rsplit('/').next());
+        let body = body.as_str().and_then(|reference| reference.rsplit('/').next());
         let has = |field: &str| body.is_some_and(|name| !schemas[name]["properties"][field].is_null());
         let security = &operation["security"][0];
         Self {
@@ -62,18 +73,19 @@ impl Takes {
             limited: !capability::allows(&[Capability::ViewBase], method == "get", route),
             typed_query: query
                 .iter()
-                .any(|it| !is_free_text(&it["schema"]) && it["schema"]["type"] != "array"),
-            ruled_query: query.iter().any(|it| has_rules(&it["schema"])),
+                .any(|parameter| !is_free_text(&parameter["schema"]) && parameter["schema"]["type"] != "array"),
+            ruled_query: query.iter().any(|parameter| has_rules(&parameter["schema"])),
             body: body.is_some(),
             conflicts: has("uid") || has("eventId") || (method == "post" && body.is_some()),
         }
     }
 
+    /// Returns whether an operation with these inputs can return this documented error.
     fn may_answer(&self, status: &str, response: &Value) -> bool {
         match status {
-            // One that says why is the handler's own.
+            // Any other description means that the handler itself returns 400.
             "400" => self.typed_query || response["description"] != NOT_OF_ITS_TYPE,
-            // Once an application is deleted, its token finds nothing.
+            // 404 also without a path: the token of a deleted application finds nothing.
             "401" | "404" => self.token,
             "403" => self.organization || (self.token && self.limited),
             "408" | "413" => self.body,

@@ -59,8 +59,8 @@ pub struct EndpointIn {
     pub(crate) channels: Option<Vec<String>>,
     #[oai(nullable)]
     pub(crate) metadata: Option<BTreeMap<String, String>>,
-    /// The signing secret: `whsec_` and base64 of 24 to 75 bytes, or `whsk_` and base64 of an Ed25519 key (seed and public
-    /// key, 64 bytes). Default: `whsec_` with 24 random bytes.
+    /// The signing secret: `whsec_` and base64 of 24 to 75 bytes, or `whsk_` and base64 of an Ed25519 key (seed and
+    /// public key, 64 bytes). Default: `whsec_` with 24 random bytes.
     #[oai(nullable)]
     pub(crate) secret: Option<String>,
     /// Custom headers of its deliveries; names and values have at most 16384 bytes together. Names are sent in title
@@ -210,7 +210,10 @@ impl EndpointPatch {
         let filter = change(self.event_types, |list| event_types("eventTypes", list))?;
         Ok(Change {
             url: self.url.map(|text| url(text, targets)).transpose()?,
-            description: self.description.map(|description| text("description", description)).transpose()?,
+            description: self
+                .description
+                .map(|description| text("description", description))
+                .transpose()?,
             uid: change(self.uid, |text| uid(text, Prefix::Endpoint))?,
             throttle_rate: changed_throttle_rate(self.throttle_rate, self.rate_limit)?,
             disabled: self.disabled,

@@ -1,4 +1,4 @@
-//! Sending an example of an event type to one endpoint over REST.
+//! Examples over REST: sends an example of an event type to one endpoint.
 //!
 //! The example becomes an ordinary message of the application, for this endpoint alone.
 

@@ -1,4 +1,5 @@
-//! Endpoints over REST: the URLs at which an application receives messages. Reads go to the store, writes to the service.
+//! Endpoints over REST: the URLs at which an application receives messages. Reads go to the store, writes to the
+//! service.
 
 pub mod body;
 pub mod example;
@@ -47,8 +48,8 @@ pub(crate) struct Endpoints;
 impl Endpoints {
     /// List endpoints
     ///
-    /// If descriptions and filters are large, a page may hold fewer endpoints than `limit`; `done` says whether it is the
-    /// last page.
+    /// If descriptions and filters are large, a page may hold fewer endpoints than `limit`; `done` says whether it is
+    /// the last page.
     #[oai(path = "/app/:app_id/endpoint", method = "get", operation_id = "v1.endpoint.list")]
     async fn list(
         &self,

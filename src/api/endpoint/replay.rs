@@ -1,4 +1,6 @@
-//! Recover and replay over REST: they start a background task for an endpoint. Writes go to service.
+//! Recovery and replay over REST: each starts a background task that sends many messages to one endpoint.
+//!
+//! Writes go to the service. `background_task.rs` reads the tasks.
 
 use std::sync::Arc;
 
@@ -22,56 +24,63 @@ use crate::service::background_task::{Wish, start};
 use crate::store::entity::background_task::Model;
 use crate::store::idempotency::Reply;
 
+/// The largest number of event types in the filter of a bulk replay.
 const MOST_EVENT_TYPES: usize = 1000;
 
-/// What is to be queued again: what failed, or what is missing.
+/// The period whose failed messages are sent again.
 #[derive(Debug, Deserialize, Object)]
 pub struct RecoverIn {
-    /// From this instant on; at most 14 days before `until`.
+    /// The start of the period, inclusive; at most 14 days before `until`.
     since: Instant,
-    /// Before this instant; now where it is left out.
+    /// The end of the period, exclusive. Default: now.
     #[oai(nullable)]
     until: Option<Instant>,
 }
 
-/// Which messages are to be queued for an endpoint that never got them.
+/// The period whose messages are sent to an endpoint that was never sent them.
 #[derive(Debug, Deserialize, Object)]
 pub struct ReplayIn {
-    /// Sent from this instant on.
+    /// The start of the period in which the messages were accepted, inclusive.
     since: Instant,
-    /// Sent before this instant; now where it is left out.
+    /// The end of that period, exclusive. Default: now.
     #[oai(nullable)]
     until: Option<Instant>,
 }
 
-/// Which messages are to be sent to an endpoint again.
+/// The messages that are sent to an endpoint again.
 #[derive(Debug, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
 pub struct BulkReplayIn {
-    /// Sent from this instant on.
+    /// The start of the period in which the messages were accepted, inclusive.
     since: Instant,
-    /// Sent before this instant; now where it is left out.
+    /// The end of that period, exclusive. Default: now.
     #[oai(nullable)]
     until: Option<Instant>,
-    /// Only those on this channel.
+    /// Only messages on this channel.
     #[oai(
         nullable,
         validator(min_length = 1, max_length = 256, pattern = r"^[a-zA-Z0-9\-_.]+$")
     )]
     channel: Option<String>,
-    /// Only those of these types.
+    /// Only messages of these event types.
     #[oai(nullable, validator(min_items = 1, max_items = 1000))]
     event_types: Option<Vec<String>>,
-    /// Only those that are in this state at the endpoint. 0: delivered; 2: failed; 3: a retry waits. None is in 1 or 4.
+    /// Only messages in this state at the endpoint. 0: delivered; 2: failed; 3: waiting for a retry. No message is ever
+    /// in state 1 or 4.
     #[oai(nullable, validator(minimum(value = "0"), maximum(value = "4")))]
     status: Option<i64>,
-    /// Only those with an answer in this hundred: 100, 200, 300, 400 or 500; 0: with an attempt without answer.
+    /// Only messages that the endpoint answered with a status in this hundred: 100, 200, 300, 400 or 500. 0: messages
+    /// with an attempt there that had no answer.
     #[oai(nullable)]
     status_code_class: Option<i32>,
 }
 
 impl BulkReplayIn {
+    /// Checks the fields, and returns the filter that the task stores.
+    ///
+    /// # Errors
+    /// `Invalid` names the field.
     fn filter(self) -> Result<ReplayFilter> {
         let channel = self.channel.map(|channel| identifier("channel", channel)).transpose()?;
         let types = self.event_types;
@@ -98,6 +107,7 @@ impl BulkReplayIn {
     }
 }
 
+/// Returns the reply to the start of a task, which is also stored for the idempotency key.
 fn started(row: Model) -> Result<Reply> {
     reply(202, &BackgroundTaskOut::from(row))
 }
@@ -106,9 +116,10 @@ pub(crate) struct Replays;
 
 #[OpenApi(prefix_path = "/api/v1", tag = "Tag::Endpoint")]
 impl Replays {
-    /// Send what failed again
+    /// Send failed messages again
     ///
-    /// Every message whose attempts at the endpoint failed in that time, with no success there, gets one more attempt.
+    /// Every message that has a failed attempt at the endpoint in the period, and was never delivered there, gets one
+    /// more attempt.
     #[oai(
         path = "/app/:app_id/endpoint/:endpoint_id/recover",
         method = "post",
@@ -126,7 +137,7 @@ impl Replays {
         let wish = Wish {
             kind: TaskKind::Recover,
             since: body.0.since.0,
-            until: body.0.until.map(|it| it.0),
+            until: body.0.until.map(|until| until.0),
             filter: None,
         };
         let (key, app) = (
@@ -138,10 +149,10 @@ impl Replays {
             .into())
     }
 
-    /// Send what an endpoint has missed
+    /// Send messages that an endpoint has missed
     ///
-    /// Every message of that time that the endpoint wants, by its event types and channels as they are now, and that was
-    /// never sent to it, gets one attempt.
+    /// Every message of the period that the endpoint wants, by its event types and channels as they are now, and that
+    /// was never sent to it, gets one attempt.
     #[oai(
         path = "/app/:app_id/endpoint/:endpoint_id/replay-missing",
         method = "post",
@@ -159,7 +170,7 @@ impl Replays {
         let wish = Wish {
             kind: TaskKind::ReplayMissing,
             since: body.0.since.0,
-            until: body.0.until.map(|it| it.0),
+            until: body.0.until.map(|until| until.0),
             filter: None,
         };
         let (key, app) = (
@@ -173,8 +184,8 @@ impl Replays {
 
     /// Send many messages again
     ///
-    /// Every message of that time that was sent to the endpoint, with success or without, and that passes the filters, gets
-    /// one more attempt.
+    /// Every message of the period that was sent to the endpoint, with success or without, and that passes the filters,
+    /// gets one more attempt.
     #[oai(
         path = "/app/:app_id/endpoint/:endpoint_id/bulk-replay",
         method = "post",
@@ -192,7 +203,7 @@ impl Replays {
         let wish = Wish {
             kind: TaskKind::BulkReplay,
             since: body.0.since.0,
-            until: body.0.until.as_ref().map(|it| it.0),
+            until: body.0.until.as_ref().map(|until| until.0),
             filter: Some(body.0.filter()?),
         };
         let (key, app) = (

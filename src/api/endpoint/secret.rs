@@ -1,4 +1,6 @@
-//! The signing secret and the own headers of an endpoint over REST. Reads go to store, writes to service.
+//! The signing secret and the custom headers of an endpoint over REST. Reads go to the store, writes to the service.
+//!
+//! Must not show the value of a sensitive header, nor any header's value to a token that may not manage endpoints.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -28,15 +30,16 @@ use crate::store::database::request;
 use crate::store::endpoint;
 use crate::store::idempotency::Reply;
 
+/// Seconds for which a replaced secret goes on signing if the caller sets no other time, and at most.
 const DEFAULT_GRACE: i64 = 24 * 3600;
 const LONGEST_GRACE: i64 = 7 * 24 * 3600;
-/// What a short name takes in memory as a text of its own.
+/// The memory that a short name takes as a `String` of its own, in bytes.
 const NAME_BYTES: usize = 64;
 
 /// A signing secret.
 #[derive(Debug, Deserialize, Object, Serialize)]
 pub struct EndpointSecretOut {
-    /// `whsec_` and base64; of an Ed25519 key the public half, `whpk_` and base64.
+    /// `whsec_` and base64; for an Ed25519 key its public half, `whpk_` and base64.
     pub(crate) key: String,
 }
 
@@ -45,24 +48,24 @@ pub struct EndpointSecretOut {
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
 pub struct EndpointSecretRotateIn {
-    /// The new secret, `whsec_` or `whsk_`; a random one of the same kind as the old is made where it is left out.
+    /// The new secret, `whsec_…` or `whsk_…`. Default: a random one of the same kind as the old one.
     #[oai(nullable)]
     key: Option<String>,
-    /// How long the old secret goes on signing: 0 to 604800, 86400 where it is left out.
+    /// Seconds for which deliveries are also signed with the old secret: 0 to 604800. Default: 86400.
     #[oai(nullable, validator(minimum(value = "0"), maximum(value = "604800")))]
     grace_period_seconds: Option<i64>,
 }
 
-/// Own headers, all of them.
+/// All custom headers of an endpoint.
 #[derive(Debug, Deserialize, Object)]
 pub struct EndpointHeadersIn {
-    /// Names and values have at most 16384 bytes together. Names are kept as given, and go out in title case: `X-API-KEY` as
-    /// `X-Api-Key`.
+    /// Names and values have at most 16384 bytes together. Names are stored as given, and sent in title case:
+    /// `X-API-KEY` as `X-Api-Key`.
     #[oai(validator(max_properties = 50))]
     pub(crate) headers: BTreeMap<String, String>,
 }
 
-/// Own headers by their names; null stands for none.
+/// Values of custom headers by name. `None` means the header is removed.
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(transparent)]
 pub struct HeaderChanges(BTreeMap<String, Option<String>>);
@@ -74,29 +77,34 @@ json_type!(HeaderChanges, "object", false, |_registry| {}, {
     }))
 });
 
-/// Own headers to set and to remove.
+/// Custom headers to set and to remove.
 #[derive(Debug, Deserialize, Object)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
 pub struct EndpointHeadersPatchIn {
-    /// Sets these; null removes one. There may be 50 in all, of 16384 bytes together.
+    /// Headers to set; null removes a header. An endpoint has at most 50 custom headers, of 16384 bytes together.
     #[serde(default)]
     headers: HeaderChanges,
-    /// Removes these.
+    /// Names of headers to remove.
     #[oai(nullable)]
     delete_headers: Option<Vec<String>>,
 }
 
-/// Own headers as they are.
+/// The custom headers of an endpoint, as far as they are shown.
 #[derive(Debug, Deserialize, Object, Serialize)]
 pub struct EndpointHeadersOut {
     headers: BTreeMap<String, String>,
-    /// Names of headers whose values are not shown: those with a name that looks secret (`token`, `secret`, `key`, `auth`,
-    /// `cookie`, `pass`, `signature`, `session` and the like are in it), and all if the token may not manage endpoints.
+    /// Names of the headers whose values are not shown: those with a name that looks secret (it contains `token`,
+    /// `secret`, `key`, `auth`, `cookie`, `pass`, `signature`, `session` or the like), and all of them if the token may
+    /// not manage endpoints.
     sensitive: Vec<String>,
 }
 
 impl EndpointSecretRotateIn {
+    /// Checks the fields. Returns the new secret, `None` for a random one, and how long the old one goes on signing.
+    ///
+    /// # Errors
+    /// `Invalid` names the field.
     pub(crate) fn read(self) -> Result<(Option<EndpointSecret>, Duration)> {
         let new = self.key.map(|text| secret("key", &text)).transpose()?;
         Ok((new, grace(self.grace_period_seconds)?))
@@ -104,7 +112,7 @@ impl EndpointSecretRotateIn {
 }
 
 impl EndpointHeadersOut {
-    /// The headers as a token sees them that may manage endpoints, or may not.
+    /// Returns the headers as a token sees them. `manages` is true if the token may manage endpoints.
     pub(crate) fn new(all: BTreeMap<String, String>, manages: bool) -> Self {
         let is_hidden = |name: &str| !manages || is_sensitive_header(name);
         let (hidden, headers): (BTreeMap<_, _>, _) = all.into_iter().partition(|(name, _)| is_hidden(name));
@@ -125,12 +133,13 @@ fn grace(seconds: Option<i64>) -> Result<Duration> {
     }
 }
 
+/// Returns the reply to a rotation, which is also stored for the idempotency key.
 pub(crate) fn rotated(key: String) -> Result<Reply> {
     reply(200, &EndpointSecretOut { key })
 }
 
-/// The response to a rotation: 204 without a body for SDKs that take any other for a failure, after the rotation has
-/// happened. All others get the key with 200, and from 2.8 on need it.
+/// Returns the response to a rotation: 204 without a body for SDKs that would raise an error at any other response,
+/// though the rotation has happened. All others get 200 with the key, which the SDK for Python needs from 2.8.
 pub(crate) fn rotation(done: Reply, headers: &HeaderMap) -> Answer<EndpointSecretOut> {
     let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok());
     match agent.is_some_and(takes_204_alone) {
@@ -139,7 +148,7 @@ pub(crate) fn rotation(done: Reply, headers: &HeaderMap) -> Answer<EndpointSecre
     }
 }
 
-/// Whether this is the SDK for Python in a version before 1.57: `svix-libs/1.56.0/python`.
+/// Returns whether a `User-Agent` is that of the SDK for Python before 1.57, such as `svix-libs/1.56.0/python`.
 fn takes_204_alone(agent: &str) -> bool {
     let sdk = agent.strip_prefix("svix-libs/").and_then(|rest| rest.split_once('/'));
     let Some((version, language)) = sdk else { return false };
@@ -151,13 +160,16 @@ fn takes_204_alone(agent: &str) -> bool {
 }
 
 impl EndpointHeadersPatchIn {
-    /// The bytes that its names take beside their text, of which a body of 2 MB may have half a million.
+    /// Returns the bytes of memory that the names take beside their text. A body of 2 MB may have half a million names.
     fn names_bytes(&self) -> usize {
         let names = self.headers.0.len() + self.delete_headers.as_ref().map_or(0, Vec::len);
         names * NAME_BYTES
     }
 
-    /// Names are the same whatever their capitals.
+    /// Returns the headers `known` with these changes. Names that differ only in case name the same header.
+    ///
+    /// # Errors
+    /// `Invalid` for a header that breaks a rule, or if the headers are too many or too large together.
     fn apply(self, mut known: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
         let (set, removed): (BTreeMap<_, _>, BTreeMap<_, _>) =
             self.headers.0.into_iter().partition(|(_, value)| value.is_some());
@@ -201,8 +213,9 @@ impl EndpointSecrets {
 
     /// Replace an endpoint's signing secret
     ///
-    /// The body may be left out. The old one goes on signing beside the new one for a while, so that the receiver can follow.
-    /// SDKs for Python before 1.57, told by their `User-Agent`, get 204 without a body: they take nothing else.
+    /// The body may be left out. For a while deliveries are signed with both the old and the new secret, so that the
+    /// receiver has time to change. SDKs for Python before 1.57, known by their `User-Agent`, get 204 without a body:
+    /// they take any other response for an error.
     #[oai(
         path = "/app/:app_id/endpoint/:endpoint_id/secret/rotate",
         method = "post",
@@ -227,7 +240,7 @@ impl EndpointSecrets {
         Ok(rotation(done, headers))
     }
 
-    /// Get an endpoint's own headers
+    /// Get an endpoint's custom headers
     #[oai(
         path = "/app/:app_id/endpoint/:endpoint_id/headers",
         method = "get",
@@ -246,7 +259,7 @@ impl EndpointSecrets {
         Ok(Answer::ok(&EndpointHeadersOut::new(headers, caller.sees_headers()))?)
     }
 
-    /// Replace an endpoint's own headers
+    /// Replace an endpoint's custom headers
     #[oai(
         path = "/app/:app_id/endpoint/:endpoint_id/headers",
         method = "put",
@@ -266,7 +279,7 @@ impl EndpointSecrets {
         Ok(Empty)
     }
 
-    /// Change an endpoint's own headers
+    /// Change an endpoint's custom headers
     #[oai(
         path = "/app/:app_id/endpoint/:endpoint_id/headers",
         method = "patch",
@@ -280,7 +293,7 @@ impl EndpointSecrets {
         endpoint_id: Path<String>,
         body: Body<EndpointHeadersPatchIn>,
     ) -> Result<Empty, ApiError<Write>> {
-        // It is applied to what the database answers, and held until then.
+        // The names are in memory until the current headers have been read, since the changes apply to those.
         request::reserve(body.0.names_bytes()).await?;
         let app = caller.application(&state.store, &app_id.0).await?;
         let change = |known| body.0.apply(known);

@@ -19,7 +19,7 @@ use crate::store::{attempt, endpoint};
 
 /// The longest period that a request may ask for.
 const LONGEST: Duration = Duration::from_hours(28 * 24);
-/// How far the clock of a caller may be ahead of ours, and its period too long.
+/// How far a caller's clock may be ahead of ours, and by how much its period may be too long.
 const TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
 /// The number of attempts at an endpoint, by how they ended.
@@ -75,7 +75,7 @@ impl EndpointStatistics {
     }
 }
 
-/// Returns the period from `since` to `until`, with the defaults for what is `None`.
+/// Returns the period from `since` to `until`. `None` means the default.
 ///
 /// # Errors
 /// `InvalidRange` if it ends in the future or before it begins, or is too long.

@@ -13,7 +13,7 @@ use poem::http::{HeaderName, StatusCode, header};
 use poem::{Request, Response, Route, get};
 use ring::digest;
 
-use crate::api::document::{document, document_yaml, service};
+use crate::api::document::{document, service};
 
 /// The content security policy of all pages.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
@@ -62,7 +62,6 @@ static START_FILE: LazyLock<File> = LazyLock::new(|| File::new("text/javascript"
 static CSS: LazyLock<File> = LazyLock::new(|| File::new("text/css", [UI.css, FITTED].concat().leak()));
 static JS: LazyLock<File> = LazyLock::new(|| File::new("text/javascript", UI.js));
 static JSON: LazyLock<File> = LazyLock::new(|| File::new("application/json", document().leak()));
-static YAML: LazyLock<File> = LazyLock::new(|| File::new("application/yaml", document_yaml().leak()));
 
 /// The portal page, to which the links of app-portal-access lead.
 static PORTAL: LazyLock<File> =
@@ -87,24 +86,31 @@ static UI: LazyLock<Ui> = LazyLock::new(|| {
 /// A second path of the document: the published SDKs' own tests ask for it there.
 pub(crate) const DOCUMENT: &str = "/api/v1/openapi.json";
 
+const HOME: &str = "/";
+
+static FILES: [(&str, &LazyLock<File>); 9] = [
+    ("/docs", &PAGE_FILE),
+    ("/docs/ui.css", &CSS),
+    ("/docs/ui.js", &JS),
+    ("/docs/start.js", &START_FILE),
+    ("/portal", &PORTAL),
+    ("/portal/page.css", &PORTAL_CSS),
+    ("/portal/page.js", &PORTAL_JS),
+    ("/openapi.json", &JSON),
+    (DOCUMENT, &JSON),
+];
+
 /// Adds the pages to the routes.
 pub(crate) fn add(route: Route) -> Route {
-    let files: [(&str, &'static LazyLock<File>); 10] = [
-        ("/docs", &PAGE_FILE),
-        ("/docs/ui.css", &CSS),
-        ("/docs/ui.js", &JS),
-        ("/docs/start.js", &START_FILE),
-        ("/portal", &PORTAL),
-        ("/portal/page.css", &PORTAL_CSS),
-        ("/portal/page.js", &PORTAL_JS),
-        ("/openapi.json", &JSON),
-        ("/openapi.yaml", &YAML),
-        (DOCUMENT, &JSON),
-    ];
-    let route = files.into_iter().fold(route, |route, (path, file)| {
+    let route = FILES.into_iter().fold(route, |route, (path, file)| {
         route.at(path, get(make_sync(move |request| file.answer(&request))))
     });
-    route.at("/", get(make_sync(|_| lead_to("/docs"))))
+    route.at(HOME, get(make_sync(|_| lead_to("/docs"))))
+}
+
+/// Returns the paths of all pages.
+pub(crate) fn paths() -> impl Iterator<Item = &'static str> {
+    FILES.into_iter().map(|(path, _)| path).chain([HOME])
 }
 
 /// Redirects to `path`: a browser that opens the bare address finds no page there.

@@ -5,8 +5,8 @@
 //! are not in the API document. The figures of /metrics that come from the database are read at most every three
 //! seconds, however often the page is asked for.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use poem::endpoint::make;
@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 
 use super::requests::Requests;
 use crate::api::wire::error::response;
-use crate::api::wire::response::JSON;
+use crate::api::wire::values::JSON;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::store::queue::{DEPTH_MOST, Depth, find_depth, find_oldest_snapshot, find_parked_depth};
@@ -45,7 +45,8 @@ pub struct Probes {
     store: Store,
     /// `STARTING`, `SERVING` or `STOPPING`. Written by the process's start and stop, read by /readyz.
     phase: AtomicU8,
-    pub(crate) requests: Requests,
+    /// Counts of requests. Made once, by the routes, which know the paths.
+    pub(crate) requests: OnceLock<Requests>,
     depth: Watched<Depth>,
     parked: Watched<i64>,
     /// The oldest transaction that a snapshot still holds, and since when this process has seen it held, by
@@ -104,7 +105,7 @@ impl Probes {
         Arc::new(Self {
             store: store.clone(),
             phase: AtomicU8::new(STARTING),
-            requests: Requests::default(),
+            requests: OnceLock::new(),
             depth: Watched::default(),
             parked: Watched::default(),
             held: Watched::default(),
@@ -222,7 +223,9 @@ impl Probes {
             "How long this process has seen the oldest snapshot held, for which Postgres keeps deleted rows; all processes see the same.",
             self.snapshot_age().await.unwrap_or_default().as_secs_f64(),
         );
-        self.requests.write(&mut page);
+        if let Some(requests) = self.requests.get() {
+            requests.write(&mut page);
+        }
         page.text()
     }
 
@@ -280,6 +283,9 @@ pub fn probe_routes(probes: &Arc<Probes>) -> impl Endpoint<Output = Response> + 
     routes.into_endpoint().map_to_response()
 }
 
+/// The paths that the API's listener has too.
+pub(crate) const PATHS: [&str; 2] = ["/livez", "/readyz"];
+
 /// Adds /livez and /readyz, which the API's listener has too.
 pub(crate) fn add(route: Route, probes: &Arc<Probes>) -> Route {
     let probes = probes.clone();
@@ -293,7 +299,8 @@ pub(crate) fn add(route: Route, probes: &Arc<Probes>) -> Route {
         }
     });
     let live = make(|_| async { well() });
-    route.at("/livez", get(live)).at("/readyz", get(ready))
+    let [live_path, ready_path] = PATHS;
+    route.at(live_path, get(live)).at(ready_path, get(ready))
 }
 
 /// Returns the response of a probe that succeeds.

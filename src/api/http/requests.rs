@@ -7,28 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use poem::http::{Method, StatusCode};
-use poem_openapi::OpenApi;
+use poem_openapi::registry::MetaApi;
 
-use super::pages::DOCUMENT;
-use crate::api::Operations;
 use crate::telemetry::series::{Histogram, Page, SECONDS};
 
 const OTHER: &str = "other";
 /// The statuses with a series of their own: those that the API responds with.
 const STATUSES: [u16; 20] = [
     200, 201, 202, 204, 304, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 431, 500, 501, 503,
-];
-/// The paths with a series of their own besides the API's operations.
-const PAGES: [&str; 9] = [
-    "/docs",
-    "/docs/ui.css",
-    "/docs/ui.js",
-    "/docs/start.js",
-    "/openapi.json",
-    "/openapi.yaml",
-    DOCUMENT,
-    "/livez",
-    "/readyz",
 ];
 
 /// Counts of the requests that one API has responded to. Written by each request, read by /metrics, without a lock.
@@ -53,15 +39,14 @@ struct Series {
     seconds: Histogram,
 }
 
-impl Default for Requests {
-    fn default() -> Self {
-        let operations = Operations::meta().into_iter().flat_map(|api| api.paths).map(|path| {
+impl Requests {
+    /// Counts requests to the operations of `apis`, and to `pages`, whose only method is GET, each in a series of its own.
+    pub fn new(apis: Vec<MetaApi>, pages: impl Iterator<Item = &'static str>) -> Self {
+        let operations = apis.into_iter().flat_map(|api| api.paths).map(|path| {
             let methods = path.operations.iter().map(|operation| operation.method.to_string());
             Route::new(path.path, methods)
         });
-        let pages = PAGES
-            .iter()
-            .map(|path| Route::new((*path).to_owned(), [Method::GET.to_string()].into_iter()));
+        let pages = pages.map(|path| Route::new(path.to_owned(), [Method::GET.to_string()].into_iter()));
         let mut by_length: Vec<Vec<Route>> = Vec::new();
         for route in operations.chain(pages) {
             let length = length(&route.template);
@@ -75,9 +60,7 @@ impl Default for Requests {
             other: Series::new(OTHER),
         }
     }
-}
 
-impl Requests {
     /// Counts a request and the time that it took.
     pub fn answered(&self, method: &Method, path: &str, status: StatusCode, took: Duration) {
         let series = self.find(path).map_or(&self.other, |route| route.series(method));
@@ -169,7 +152,10 @@ pub(crate) fn fits(template: &str, path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use poem_openapi::OpenApi;
+
     use super::*;
+    use crate::api::operations::Operations;
 
     #[test]
     fn a_path_fits_its_template_alone() {
@@ -181,7 +167,7 @@ mod tests {
 
     #[test]
     fn requests_are_counted_by_route_and_strangers_make_no_series() {
-        let requests = Requests::default();
+        let requests = Requests::new(Operations::meta(), ["/livez"].into_iter());
         let took = Duration::from_millis(3);
         for (method, path, status) in [
             (Method::POST, "/api/v1/app/tenant-1/msg", 202),

@@ -19,11 +19,12 @@ use tokio::time::timeout;
 use url::form_urlencoded;
 
 use super::cloud_only::is_cloud_only;
-use super::requests::fits;
+use super::requests::{Requests, fits};
 use super::{pages, probes};
 use crate::api::auth::Authenticator;
+use crate::api::operations::Operations;
 use crate::api::wire::error::{from_panic, from_poem, response};
-use crate::api::{ApiState, Operations, document};
+use crate::api::{ApiState, document};
 use crate::error::{Error, Kind};
 use crate::store::database::request::serve;
 
@@ -45,6 +46,8 @@ struct Routes {
 /// Returns the endpoint that serves the public port.
 pub fn routes(mut state: ApiState) -> impl Endpoint<Output = Response> {
     state.store = state.store.for_api();
+    let counted = || Requests::new(Operations::meta(), pages::paths().chain(probes::PATHS));
+    state.probes.requests.get_or_init(counted);
     Routes {
         authenticator: Arc::new(Authenticator::new(state.store.clone(), state.admin.clone())),
         operations: Arc::new(document::service().into_endpoint()),
@@ -69,8 +72,9 @@ impl Endpoint for Routes {
         async move {
             let mut response = whatever_happens(answer, uri.path(), &self.allow).await;
             forbid_caching(&mut response, uri.path());
-            let requests = &self.state.probes.requests;
-            requests.answered(&method, uri.path(), response.status(), began.elapsed());
+            if let Some(requests) = self.state.probes.requests.get() {
+                requests.answered(&method, uri.path(), response.status(), began.elapsed());
+            }
             Ok(response)
         }
     }

@@ -1,4 +1,7 @@
-//! Tokens for an application's own people: made by the organization, ended by whoever holds one. Writes go to service.
+//! Portal access over REST: tokens with which the people of one application use the API and the portal page.
+//!
+//! The organization makes a token; each token can end itself. Writes go to the service. The page itself is in
+//! `page.html`, `page.js` and `page.css`, which `http/pages.rs` serves.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,35 +25,43 @@ use crate::error::{Error, Result};
 use crate::service::portal::{self, Access};
 use crate::store::idempotency::{Key, Reply};
 
-/// Seconds: an hour and a week.
+/// The shortest and the longest life of a token, in seconds: an hour and a week.
 const SHORTEST: i64 = 3600;
 const LONGEST: i64 = 7 * 24 * 3600;
+/// The largest number of feature flags of one token.
 const MOST_FLAGS: usize = 100;
 
-/// What a new token of an application may do, and how long.
+/// The rights and the lifetime of a new token for an application.
 #[derive(Debug, Default, Deserialize, Object)]
 #[serde(rename_all = "camelCase", default)]
 #[oai(rename_all = "camelCase")]
 pub struct AppPortalAccessIn {
-    /// Makes this application where the path names none; its `uid` must be the one in the path. Ignored where there is one.
+    /// The application to create if the path names one that does not exist; its `uid` must be the one in the path.
+    /// Ignored if it exists.
     #[serde(deserialize_with = "object")]
     #[oai(nullable)]
     application: Option<ApplicationIn>,
-    /// Seconds that the token is valid: 3600 to 604800, 604800 where it is left out.
+    /// Seconds for which the token is valid: 3600 to 604800. Default: 604800.
     #[oai(nullable, validator(minimum(value = "3600"), maximum(value = "604800")))]
     expiry: Option<i64>,
-    /// Besides event types without a `featureFlag` the token sees those whose flag is one of these.
+    /// Feature flags of event types that the token sees, besides event types without a `featureFlag`. Default: none.
     #[oai(nullable, validator(max_items = 100))]
     feature_flags: Option<Vec<String>>,
-    /// The token only reads: no signing secret either, unless `capabilities` has `ViewEndpointSecret`.
+    /// Whether the token only reads. It does not read signing secrets either, unless `capabilities` has
+    /// `ViewEndpointSecret`. Default: false.
     #[oai(nullable)]
     read_only: Option<bool>,
-    /// Limits the token to these and to `ViewBase`; everything that an application's token may do where it is left out.
+    /// The capabilities that the token is limited to, besides `ViewBase`. Default: everything that an application's
+    /// token may do.
     #[oai(nullable)]
     capabilities: Option<Vec<Capability>>,
 }
 
 impl AppPortalAccessIn {
+    /// Checks the fields.
+    ///
+    /// # Errors
+    /// `Invalid` names the field.
     fn read(self) -> Result<Access> {
         let application = self.application.map(ApplicationIn::read).transpose();
         let seconds = match self.expiry.unwrap_or(LONGEST) {
@@ -77,12 +88,12 @@ impl AppPortalAccessIn {
     }
 }
 
-/// A set that has `ViewBase`, as every token.
+/// Returns the capabilities without duplicates, and with `ViewBase`, which every token has.
 fn with_base(held: Vec<Capability>) -> Vec<Capability> {
     let mut set = vec![Capability::ViewBase];
-    for one in held {
-        if !set.contains(&one) {
-            set.push(one);
+    for capability in held {
+        if !set.contains(&capability) {
+            set.push(capability);
         }
     }
     set
@@ -91,30 +102,34 @@ fn with_base(held: Vec<Capability>) -> Vec<Capability> {
 /// A token of an application and the page that it opens.
 #[derive(Debug, Deserialize, Object, Serialize)]
 pub struct AppPortalAccessOut {
-    /// A page that tells what the token may do. The token is in its fragment, which browsers send to no server.
+    /// The URL of a page that shows what the token may do. The token is in the fragment, which browsers never send to a
+    /// server.
     url: String,
-    /// It is shown this once.
+    /// The token. It is shown only once.
     token: String,
 }
 
-/// The token that asks.
+/// The token of a request.
 #[derive(Debug, Deserialize, Object, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
 pub struct TokenOut {
-    /// The application that the token is of; null for an organization's.
+    /// The application that the token is limited to; null for an organization's token.
     #[oai(nullable)]
     application_id: Option<String>,
-    /// Event types with one of these flags are seen; null: all are.
+    /// Feature flags of event types that the token sees, besides event types without a flag; null: it sees all.
     #[oai(nullable)]
     feature_flags: Option<Vec<String>>,
-    /// What it is limited to; null: everything that a token of its kind may do.
+    /// The capabilities that the token is limited to; null: everything that a token of its kind may do.
     #[oai(nullable)]
     capabilities: Option<Vec<Capability>>,
+    /// When the token ends; null: never.
     #[oai(nullable)]
     expires_at: Option<Instant>,
 }
 
+/// Makes a token for the application with the id or uid `app`, and returns the reply, which is also stored for the
+/// idempotency key.
 async fn open(
     state: &ApiState,
     caller: &Caller,
@@ -137,9 +152,9 @@ pub(crate) struct Authentication;
 
 #[OpenApi(prefix_path = "/api/v1", tag = "Tag::Authentication")]
 impl Authentication {
-    /// Give access to an application's people
+    /// Create a token for the people of an application
     ///
-    /// The token that is answered is of this application alone.
+    /// The token is limited to this application.
     #[oai(
         path = "/auth/app-portal-access/:app_id",
         method = "post",
@@ -157,7 +172,7 @@ impl Authentication {
         Ok(open(&state, &caller.0, &app_id.0, key, body.0).await?.into())
     }
 
-    /// Give access to an application's people, as older clients ask for it
+    /// Create a token for the people of an application, as older clients do
     #[oai(
         path = "/auth/dashboard-access/:app_id",
         method = "post",
@@ -176,9 +191,9 @@ impl Authentication {
         Ok(open(&state, &caller.0, &app_id.0, key, access).await?.into())
     }
 
-    /// End the token that asks
+    /// End the token of the request
     ///
-    /// Within 5 seconds no process takes it any more. With an organization's token nothing is ended.
+    /// Within 5 seconds no process accepts it any more. An organization's token is not ended.
     #[oai(path = "/auth/logout", method = "post", operation_id = "v1.authentication.logout")]
     async fn logout(
         &self,
@@ -195,7 +210,7 @@ impl Authentication {
         Ok(Empty)
     }
 
-    /// Tell what the token that asks may do
+    /// Show what the token of the request may do
     #[oai(path = "/auth/token", method = "get", operation_id = "v1.authentication.token")]
     async fn token(&self, caller: Caller, state: Data<&Arc<ApiState>>) -> Result<Answer<TokenOut>, ApiError<Read>> {
         caller.check_application(&state.store).await?;

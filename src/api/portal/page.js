@@ -1,5 +1,5 @@
 "use strict";
-// The token comes in the address's fragment, which no server is ever sent, and stays in this tab.
+// The token comes in the fragment of the address, which browsers never send to a server. It is kept for this tab only.
 const KEY = "postrider-token";
 const base = new URL(".", location.href);
 const given = new URLSearchParams(location.hash.slice(1)).get("token");
@@ -33,7 +33,7 @@ async function ask(path, method = "GET") {
   return answer.status === 204 ? null : answer.json();
 }
 
-// Every row of a list, up to a thousand.
+// Returns all rows of a list, but at most the first 1,000.
 async function all(path) {
   const rows = [];
   let after = "";
@@ -47,7 +47,7 @@ async function all(path) {
 }
 
 function rights({ capabilities, featureFlags }) {
-  const may = (...wanted) => !capabilities || wanted.some((one) => capabilities.includes(one));
+  const may = (...wanted) => !capabilities || wanted.some((capability) => capabilities.includes(capability));
   const manages = may("ManageEndpoint");
   const right = (allowed, text) => ({ text: text + (allowed ? "" : ": no"), no: !allowed });
   const flags = featureFlags && featureFlags.length ? ", those behind " + featureFlags.join(", ") + " too" : "";

@@ -24,7 +24,7 @@ use serde_path_to_error::{Path, Segment};
 
 use super::error::into_poem;
 use super::idempotency::hash_body;
-use super::response::JSON;
+use super::values::JSON;
 use crate::api::ApiState;
 use crate::error::{Error, Kind, Result};
 use crate::store::database::request;

@@ -14,7 +14,7 @@ use poem_openapi::types::Type;
 use poem_openapi::{ApiResponse, Object};
 use serde::{Deserialize, Serialize};
 
-use super::response::JSON;
+use super::values::JSON;
 use super::values::json_type;
 use crate::error::{Error, Kind};
 use crate::store::database::outage;

@@ -10,11 +10,10 @@ use poem_openapi::{ApiResponse, Object};
 use serde::{Deserialize, Serialize};
 
 use super::error;
+use super::values::JSON;
 use crate::error::{Error, Result};
 use crate::store::database::request;
 use crate::store::idempotency::Reply;
-
-pub(crate) const JSON: &str = "application/json";
 
 /// The statuses that an operation may succeed with, each with its description in the API document.
 pub trait Successes: Send + Sync + 'static {
@@ -63,7 +62,7 @@ impl<T: Serialize, S> Answer<T, S> {
     /// Makes a 200 with this body.
     ///
     /// # Errors
-    /// As [`Answer::new`].
+    /// The same as [`Answer::new`].
     pub fn ok(body: &T) -> Result<Self> {
         Self::new(StatusCode::OK, body)
     }
@@ -93,7 +92,7 @@ impl<T, S> From<Reply> for Answer<T, S> {
 /// Makes a reply that can be stored under an idempotency key.
 ///
 /// # Errors
-/// As [`Answer::new`].
+/// The same as [`Answer::new`].
 pub(crate) fn reply(status: u16, body: &impl Serialize) -> Result<Reply> {
     let body = serde_json::to_string(body).map_err(not_json)?;
     Ok(Reply { status, body })

@@ -17,6 +17,9 @@ use serde_json::value::RawValue;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Error;
 
+/// The media type of all bodies.
+pub(crate) const JSON: &str = "application/json";
+
 /// Implements poem-openapi's traits for a serde type. Takes the type, its name, whether it is required, the code that
 /// registers other schemas, and its own schema.
 macro_rules! json_type {

@@ -1,0 +1,21 @@
+//! All operations of the API, in the order of the document. Must not serve them: http/routes.rs does.
+
+use super::{application, attempt, background_task, endpoint, event_type, health, message, operational, portal};
+
+/// The resources of the API, in the order in which the document lists their operations.
+pub(crate) type Operations = (
+    application::Applications,
+    event_type::EventTypes,
+    endpoint::Endpoints,
+    endpoint::secret::EndpointSecrets,
+    endpoint::example::SendExample,
+    endpoint::stats::EndpointStatistics,
+    message::Messages,
+    attempt::Attempts,
+    operational::OperationalWebhooks,
+    attempt::results::Deliveries,
+    endpoint::replay::Replays,
+    background_task::BackgroundTasks,
+    portal::Authentication,
+    health::Health,
+);
