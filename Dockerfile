@@ -1,10 +1,11 @@
-# The list of what is in the image (docker buildx build --sbom=true) names the crates in Cargo.lock too.
+# Makes the image's bill of materials (docker buildx build --sbom=true) list the crates of Cargo.lock too.
 ARG BUILDKIT_SBOM_SCAN_CONTEXT=true
 
 FROM rust:1.95-bookworm AS build
-# Compiles in a fraction of the time of `release`, which published images are made with, and runs slower.
+# `ci` compiles in a fraction of the time of `release`, and runs slower. Published images are made with `release`.
 ARG PROFILE=ci
-# Static, so that the program needs nothing around it. With --target the flag stays away from build scripts and proc macros.
+# Static, so that the program needs no other file. Because of --target, build scripts and proc macros do not get the
+# flag.
 ENV RUSTFLAGS="-C target-feature=+crt-static"
 WORKDIR /src
 COPY . .
@@ -20,7 +21,7 @@ LABEL org.opencontainers.image.title="Postrider" \
       org.opencontainers.image.description="A webhook server: accepts messages over REST, stores them durably and delivers them, signed, at least once." \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-# A new volume takes its owner from the folder that it is mounted on.
+# A new volume takes its owner from the folder on which it is mounted.
 COPY --from=build --chown=65532:65532 /out/folders/data /data
 COPY --from=build --chown=65532:65532 /out/folders/secrets /secrets
 COPY --from=build /out/app /app

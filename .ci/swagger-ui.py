@@ -21,11 +21,11 @@ NARROW = {"width": 390, "height": 844}
 # Lists the elements that reach over the right edge of the page and are not cut off by an element around them.
 WIDE = """() => {
     const edge = document.documentElement.clientWidth;
-    const isCut = (element) => element && (getComputedStyle(element).overflowX != 'visible' || isCut(element.parentElement));
+    const isCut = (node) => node && (getComputedStyle(node).overflowX != 'visible' || isCut(node.parentElement));
     const wide = [...document.querySelectorAll('#ui *')].filter(
-        (element) => element.getBoundingClientRect().right > edge + 1 && !isCut(element.parentElement));
+        (node) => node.getBoundingClientRect().right > edge + 1 && !isCut(node.parentElement));
     const sideways = document.documentElement.scrollWidth > edge;
-    return sideways ? [...new Set(wide.map((element) => element.tagName + '.' + element.className))].concat('the page') : [];
+    return sideways ? [...new Set(wide.map((node) => node.tagName + '.' + node.className))].concat('the page') : [];
 }"""
 
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs in the services `backup` and `restore`.
-#   save            writes /backups/postrider-TIME.dump and, beside it, the encryption key: .key. Fails if the key is replaced meanwhile
-#   restore NAME    puts /backups/NAME.dump into an empty database and its key into its place
+#   save            writes /backups/postrider-TIME.dump and, beside it, the encryption key as postrider-TIME.key. Fails
+#                   if the key is replaced meanwhile
+#   restore NAME    restores /backups/NAME.dump into an empty database, and the key into its volume
 set -euo pipefail
 umask 077
 secrets=${SECRETS_FOLDER:-/secrets} backups=${BACKUPS_FOLDER:-/backups}
@@ -9,17 +10,18 @@ PGPASSWORD=$(cat "$secrets/database/password")
 export PGPASSWORD PGHOST=db PGUSER=postrider PGDATABASE=postrider
 die() { echo "backup: $*" >&2; exit 1; }
 
-# The dump holds what the key sealed when it began. Only with the same key before and after is it the key of all that is in it.
+# The dump holds secrets as they are sealed when it begins. The key is compared before and after it: if both are the
+# same, it opens everything in the dump.
 save() {
   local name dump key
   name=postrider-$(date -u +%Y%m%dT%H%M%SZ)
   dump=$backups/$name.dump key=$backups/$name.key
-  # shellcheck disable=SC2064 # as they are now: these are gone when the trap runs
+  # shellcheck disable=SC2064 # expand now: these variables are gone when the trap runs
   trap "rm -f '$dump.part' '$key.part'" EXIT
   cp "$secrets/app/encryption_key" "$key.part"
   pg_dump --format=custom --file="$dump.part"
   cmp --silent "$secrets/app/encryption_key" "$key.part" ||
-    die 'the encryption key was replaced meanwhile: there is no backup, try again'
+    die 'the encryption key was replaced meanwhile: no backup was made, try again'
   chmod 600 "$dump.part" "$key.part"
   chown --reference="$backups" "$dump.part" "$key.part"
   mv "$key.part" "$key"

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Runs in the service `rotate`: a new password for the role postrider, in the database and in the volume `database-secret`.
-# It is in `password.new` before the database learns it and becomes `password` right after: whatever stops it in between, the next run
-# finishes. A process that starts in that instant is refused, ends, and is started again.
+# Runs in the service `rotate`: sets a new password of the role postrider, in the database and in the volume
+# `database-secret`. The new password is written to `password.new` before the database gets it, and becomes `password`
+# right after. If the script is stopped in between, the next run finishes it. A process that starts in between is
+# refused, ends, and is started again.
 set -euo pipefail
 umask 022
 cd /secrets/database
@@ -19,7 +20,8 @@ if [ ! -e password.new ]; then
 fi
 if ! accepts password.new; then
   accepts password || die "the database does not accept the password in the volume either: $(cat /tmp/refusal)"
-  # Read by psql itself, and kept out of the server's log.
+  # psql reads the password from the file itself, so that it stands in no command line. The settings keep it out of the
+  # server's log.
   database password <<'SQL'
 set log_statement = none; set log_min_duration_statement = -1; set log_min_error_statement = panic;
 \set new `cat password.new`

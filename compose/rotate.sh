@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# Replaces a secret of the running stack, and then the replicas, one after the other; no request fails meanwhile. At the top of the
+# Replaces a secret of the running stack, and then its replicas; no request fails meanwhile. Run it at the top of the
 # repository:
-#   compose/rotate.sh database-password    new in the database and in its volume. Postgres has one password a role, and replicas that run
-#                                          hold the old one: until they are replaced it lets them in by their addresses in `data`
-#   compose/rotate.sh encryption-key       a new key above the former one, everything encrypted anew, and the former one dropped. Backups
-#                                          from before need the key that lies beside them
-# Interrupted, it is finished by running it again.
+#   compose/rotate.sh database-password    sets a new password in the database and in its volume. Postgres has one
+#                                          password per role, and running replicas hold the old one: until they are
+#                                          replaced, it admits them by their addresses in the network `data`
+#   compose/rotate.sh encryption-key       puts a new key above the former one, encrypts everything anew, and drops the
+#                                          former one. Older backups need the key that lies beside them
+# If it is interrupted, running it again finishes it.
 set -euo pipefail
 here=$(dirname "$0")
 die() { echo "rotate: $*" >&2; exit 1; }
 replicas() { docker compose ps --quiet app; }
-# With nothing running there is nothing to replace: the next start reads what is there.
+# If no replica runs there is nothing to replace: the next start reads the new secret.
 replace_replicas() { [ -z "$(replicas)" ] || "$here/rolling-update.sh"; }
 
 addresses() {
@@ -18,7 +19,7 @@ addresses() {
   local networks='{{range $name, $network := .NetworkSettings.Networks}}{{$name}} {{$network.IPAddress}}{{println}}{{end}}'
   replicas | xargs -r docker inspect --format "$networks" | awk '$1 ~ /_data$/ { print $2 }'
 }
-admit() { # ADDRESS...: these without a password, and no others
+admit() { # ADDRESS...: lets these addresses connect without a password, and no longer any others
   # shellcheck disable=SC2016 # they expand in the container
   docker compose exec -T db bash -euc '
     cd "$PGDATA"
@@ -36,13 +37,15 @@ case ${1-} in
   database-password)
     mapfile -t running < <(addresses)
     docker compose up --detach --wait --no-recreate db
+    # A replica with the old password could open no connection until it is replaced, and its requests would fail. Each
+    # rule names one address in `data`, an internal network whose members all hold the password.
     admit "${running[@]}"
     docker compose run --rm rotate
     replace_replicas
     admit
     ;;
   encryption-key)
-    # Two are what an interrupted rotation leaves.
+    # An interrupted rotation leaves two keys.
     [ "$(keys)" = 2 ] || secrets --new-encryption-key
     replace_replicas
     docker compose run --rm app rotate-key

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Starts `db`: each major version of Postgres has a folder of its own in the volume, and none is served that is not what was written
-# last. A version that finds no database makes an empty one, so a wrong POSTGRES_MAJOR would else look like lost data.
-#   MAJOR/incomplete     compose/upgrade-postgres.sh has not yet put everything into it
-#   MAJOR/upgraded-to    names the version that has it all since
+# Starts `db`. Each major version of Postgres has a folder of its own in the volume; only the folder that was written
+# last is served. Postgres makes an empty database if its folder has none, so without these checks a wrong
+# POSTGRES_MAJOR would look like lost data.
+#   MAJOR/incomplete     compose/upgrade-postgres.sh has not restored everything into this folder yet
+#   MAJOR/upgraded-to    names the version to whose folder the database was moved
 set -euo pipefail
 major=${PGDATA#/var/lib/postgresql/} major=${major%/docker}
 cd /var/lib/postgresql
@@ -14,7 +15,7 @@ fi
 if [ -n "${POSTGRES_UPGRADE-}" ]; then
   mkdir -p "$major"
   [ -e "$major/docker" ] || echo "$major" >"$major/incomplete"
-  # The image refuses to make a database in this folder beside another one's, if it is spelled as usual.
+  # The image refuses to make a database in this folder beside that of another version, if the path is spelled as usual.
   export PGDATA=$PGDATA/
 elif [ -e "$major/incomplete" ]; then
   die "an upgrade to Postgres $major was interrupted: set POSTGRES_MAJOR to the version before it, or run compose/upgrade-postgres.sh again"

@@ -5,6 +5,7 @@
 mod backup;
 mod healthcheck;
 mod migrate;
+mod output;
 mod rotate_key;
 mod secrets;
 mod seed;
@@ -12,14 +13,12 @@ mod token;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use self::output::say;
 use crate::config::{ListenSettings, LogSettings, ServeSettings};
 use crate::error::{Error, Result};
 use crate::telemetry::log::Log;
@@ -229,19 +228,6 @@ fn variables(command: &clap::Command) -> BTreeSet<String> {
 fn complain(log: &Log, text: &str) {
     let words: Vec<_> = text.split_whitespace().collect();
     log.say(&format!("error: {}", words.join(" ")));
-}
-
-/// Parses a path and makes it absolute, so that the operator can find the file by what a message says.
-fn absolute_path() -> impl TypedValueParser<Value = PathBuf> {
-    PathBufValueParser::new().try_map(std::path::absolute)
-}
-
-/// Writes a command's result to standard output.
-fn say(text: impl AsRef<str>) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", text.as_ref())
-        .and_then(|()| out.flush())
-        .map_err(|err| Error::internal("cannot write to standard output").because(err))
 }
 
 #[cfg(test)]

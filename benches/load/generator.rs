@@ -153,7 +153,7 @@ async fn gather(mut tasks: JoinSet<Volley>) -> Volley {
     volley
 }
 
-/// One connection's share of the load.
+/// The requests and responses of one connection.
 struct Lane {
     shot: Arc<Shot>,
     number: u32,

@@ -55,7 +55,7 @@ const ROWS: [(&str, &str, &str); 23] = [
 pub struct Report {
     /// Column, name and values of each figure, one value per round.
     figures: Vec<(&'static str, String, Vec<f64>)>,
-    /// What went wrong; each of them makes the run a failure.
+    /// The faults, each of which makes the run a failure.
     pub faults: Vec<String>,
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Prints the Secrets that both overlays read, with new random values: secrets.sh | kubectl apply -f -
-# Once: applied again, it replaces the key that the database's secrets are encrypted with. So it stops where the key exists.
+# Prints the Secrets that both overlays read, with new random values: secrets.sh | kubectl apply -f - Run it only once:
+# a second key would replace the one that encrypts the database's secrets. So it stops if the key exists.
 set -euo pipefail
 random() { head -c 32 /dev/urandom | base64 | tr -d '\n=' | tr '+/' '-_'; }
 if kubectl -n postrider get secret postrider-app >/dev/null 2>&1; then

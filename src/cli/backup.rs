@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{absolute_path, say};
+use super::output::{absolute_path, say};
 use crate::app;
 use crate::clock::Clock;
 use crate::config::{DatabaseSettings, KeySettings};
@@ -114,7 +114,7 @@ async fn back_up(arguments: &Arguments) -> Result<()> {
 struct Draft {
     /// The name that it gets when it is published.
     name: PathBuf,
-    /// Where it is until then.
+    /// Its path until then: the name with `.part` at its end.
     path: PathBuf,
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::say;
+use super::output::say;
 use crate::app;
 use crate::clock::Clock;
 use crate::config::{DatabaseSettings, MigrateSettings};
@@ -56,6 +56,7 @@ const NOTES: &str = "\
 Processes of an older version keep working while a newer one migrates Postgres, and afterwards, unless the newest
 migration says otherwise. An SQLite file is changed only while no process serves it; `app serve` migrates it itself.";
 
+/// Changes the schema as the arguments say, and prints whether there was anything to do.
 pub async fn run(arguments: Arguments) -> Result<()> {
     let options = app::migrate_options(&arguments.database, &arguments.migrations)?;
     let change = match arguments.action {

@@ -5,7 +5,7 @@
 
 use clap::Args;
 
-use super::say;
+use super::output::say;
 use crate::app;
 use crate::clock::Clock;
 use crate::config::{DatabaseSettings, KeySettings};
@@ -33,6 +33,7 @@ interrupted, run it again and it goes on; a further run changes nothing.
 On SQLite it runs while no process serves the file. If the key is the one that was made beside the file, this makes the
 new key too, and nothing else is left to do.";
 
+/// Rotates the key, alone on an SQLite file and beside running processes on Postgres.
 pub async fn run(arguments: Arguments) -> Result<()> {
     let options = app::connect_options(&arguments.database)?;
     if let Some(missing) = sqlite_path(&options.url).filter(|path| !path.exists()) {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{absolute_path, say};
+use super::output::{absolute_path, say};
 use crate::app;
 use crate::config::{read_encryption_key, write_missing};
 use crate::error::{Error, Result};
@@ -42,6 +42,7 @@ pub struct Arguments {
     drop_former_key: bool,
 }
 
+/// Writes the secrets that are missing, or changes the encryption key's file as an option says.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let key = arguments.folder.join(ENCRYPTION_KEY);
     if arguments.new_encryption_key {

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::say;
+use super::output::say;
 use crate::app;
 use crate::config::{DatabaseSettings, ENDPOINTS_PER_APPLICATION, KeySettings};
 use crate::domain::delivery::{Decision, Trigger};
@@ -131,6 +131,7 @@ struct Made {
     messages: u32,
 }
 
+/// Makes the demo data that is missing, and prints how much that was and how tokens for it are made.
 pub async fn run(arguments: Arguments) -> Result<()> {
     let demo: Demo =
         serde_json::from_str(DEMO).map_err(|err| Error::internal("the demo data is broken").because(err))?;
@@ -149,6 +150,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         store.due().clone(),
     );
     let (leases, _) = fast_path(&caps);
+    // From here on nothing is leased: the intake inserts deliveries for other processes to send.
     slots.stop();
     let loops = Loops::default();
     let seed = Seed {
@@ -170,6 +172,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
+/// Makes the demo data, each thing only if it is missing.
 struct Seed {
     store: Store,
     intake: Intake,

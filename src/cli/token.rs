@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::say;
+use super::output::say;
 use crate::app;
 use crate::config::DatabaseSettings;
 use crate::domain::timestamp::Timestamp;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Shared;
+use super::shared::Shared;
 use crate::crash_point;
 use crate::error::{Error, Result};
 use crate::slots::{Lane, Slots};

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Shared, has_replicas};
+use super::shared::{Shared, has_replicas};
 use crate::error::Result;
 use crate::store::database::outage;
 use crate::store::queue;

@@ -93,7 +93,7 @@ impl Heartbeat {
 
     /// Takes an owner id and beats once. On SQLite, makes due again what an earlier process had leased.
     pub async fn start(&mut self) -> Result<()> {
-        if super::has_replicas(&self.store) {
+        if super::shared::has_replicas(&self.store) {
             self.take_owner_id().await?;
             return self.tick().await;
         }
@@ -112,7 +112,7 @@ impl Heartbeat {
 
     /// Beats until `ended`. Does nothing on SQLite.
     pub async fn run(&mut self, ended: CancellationToken) {
-        if !super::has_replicas(&self.store) {
+        if !super::shared::has_replicas(&self.store) {
             return;
         }
         let clock = self.store.clock().clone();
@@ -130,7 +130,7 @@ impl Heartbeat {
     /// Beats once and passes what it sees to the take-over. Takes a new owner id if this process may have been declared
     /// dead.
     pub async fn tick(&mut self) -> Result<()> {
-        if !super::has_replicas(&self.store) {
+        if !super::shared::has_replicas(&self.store) {
             return Ok(());
         }
         let before = self.store.clock().monotonic();
@@ -187,7 +187,7 @@ impl Heartbeat {
 
     /// Signs off: gives up the owner id, and makes due again what was leased under it too late to be sent.
     pub async fn stop(self) {
-        if !super::has_replicas(&self.store) {
+        if !super::shared::has_replicas(&self.store) {
             return;
         }
         let gone = async {

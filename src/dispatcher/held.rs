@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::sender::Done;
+use super::done::Done;
 use crate::slots::Unsettled;
 use crate::store::queue::Lease;
 

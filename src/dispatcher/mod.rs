@@ -11,6 +11,7 @@
 mod claimer;
 mod client;
 mod connection;
+mod done;
 mod exchange;
 mod extension;
 mod heartbeat;
@@ -21,65 +22,42 @@ mod name_servers;
 mod names;
 mod planner_statistics;
 mod sender;
+mod settings;
 mod settler;
+mod shared;
 mod shares;
 mod take_over;
 mod tasks;
 
-use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::claimer::Claimer;
+use self::done::Done;
 use self::heartbeat::Heartbeat;
 use self::held::Held;
 use self::janitor::Janitor;
 use self::look::Look;
-use self::sender::{Done, Sender};
+use self::sender::Sender;
+pub use self::settings::{LEASE_MARGIN, Settings};
 use self::settler::Overdue;
+use self::shared::{Shared, has_replicas};
 use self::take_over::TakeOver;
 use self::tasks::Tasks;
-use crate::domain::retry::RetrySchedule;
-use crate::domain::target::TargetPolicy;
 use crate::error::Result;
 use crate::loops::Loops;
 use crate::slots::Slots;
-use crate::store::database::outage;
-use crate::store::queue::{self, Lease};
-use crate::store::{Backend, Store};
+use crate::store::Store;
+use crate::store::queue::Lease;
 
-/// How much longer than an attempt a lease lasts: for the wait before the attempt begins, and for the time to settle
-/// that must be left when it does.
-pub const LEASE_MARGIN: Duration = Duration::from_secs(30);
 /// How long a stop waits for the database: once to give leases back after the grace period, and once to sign off.
 const LAST_WRITES: Duration = Duration::from_secs(2);
-
-/// The part of the configuration that concerns deliveries.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// How long an attempt may take, from the start of its connect to the last byte of the answer.
-    pub attempt_timeout: Duration,
-    /// The delays between the attempts of a delivery.
-    pub schedule: RetrySchedule,
-    /// The addresses that may be called.
-    pub targets: TargetPolicy,
-    /// How long messages, their attempts and results are kept.
-    pub history: Duration,
-    /// Whether `svix-id`, `svix-timestamp` and `svix-signature` are sent beside the names of Standard Webhooks.
-    pub svix_headers: bool,
-    /// How long an endpoint may fail before it is disabled; `None` means that it never is.
-    pub disable_after: Option<Duration>,
-    /// The name server that resolves the names of receivers; `None` means those of the system's configuration.
-    pub name_server: Option<SocketAddr>,
-}
 
 /// All that delivers messages in one process.
 pub struct Dispatcher {
@@ -94,24 +72,6 @@ pub struct Dispatcher {
     take_over: TakeOver,
     janitor: Janitor,
     tasks: Tasks,
-}
-
-/// What the loops of a dispatcher share.
-struct Shared {
-    store: Store,
-    slots: Arc<Slots>,
-    sender: Sender,
-    /// Hands leases that have been dealt with to the settler. Without a limit of its own: the slots count unsettled
-    /// outcomes, and nothing more is sent when there are too many.
-    unsettled: mpsc::UnboundedSender<Done>,
-    held: Held,
-    /// How long a lease lasts.
-    lease: Duration,
-    /// The number of batches of outcomes that an outage keeps from being stored; above 0 nothing is claimed. The two
-    /// loops of the settler write it and the claimer reads it. `Relaxed`: no other memory depends on its value.
-    stuck: AtomicUsize,
-    /// Cancelled when the dispatcher ends: rows of outcomes that are not stored by then are due when their leases end.
-    ended: CancellationToken,
 }
 
 /// What one [`Dispatcher::step`] did.
@@ -294,94 +254,8 @@ async fn forward(shared: Arc<Shared>, mut fast: mpsc::Receiver<Lease>, sends: Ta
     fast.close();
     while let Some(lease) = fast.recv().await {
         shared.held.hold(&lease);
-        let (sent, unsettled) = sender::returned(lease);
+        let (sent, unsettled) = done::returned(lease);
         shared.held.set_unsettled(sent.delivery_id(), unsettled);
         shared.done(sent);
     }
-}
-
-impl Shared {
-    /// Starts a task that sends `lease`, unless this process holds an older lease of the same delivery.
-    fn spawn_send(self: &Arc<Self>, lease: Lease, sends: &TaskTracker) {
-        if !self.held.hold(&lease) {
-            return;
-        }
-        let shared = self.clone();
-        sends.spawn(async move {
-            let delivery_id = lease.delivery_id.clone();
-            match AssertUnwindSafe(shared.send(lease)).catch_unwind().await {
-                Ok(sent) => shared.done(sent),
-                // Not given back: it would be due at once, and might panic again and again without a pause.
-                Err(_) => {
-                    tracing::error!(
-                        delivery = delivery_id,
-                        "a send panicked; the delivery is sent again when its lease ends"
-                    );
-                    shared.held.forget(&delivery_id);
-                }
-            }
-        });
-    }
-
-    /// Sends a held lease. Its outcome counts as unsettled as long as the delivery is held.
-    async fn send(&self, lease: Lease) -> Done {
-        let (sent, unsettled) = self.sender.send(lease).await;
-        self.held.set_unsettled(sent.delivery_id(), unsettled);
-        sent
-    }
-
-    /// Hands a lease that has been dealt with to the settler.
-    fn done(&self, sent: Done) {
-        if self.unsettled.send(sent).is_err() {
-            tracing::error!("an outcome came after the settler had ended; its lease will end by itself");
-        }
-    }
-
-    /// Returns whether an outage keeps outcomes from being stored.
-    fn is_stuck(&self) -> bool {
-        self.stuck.load(Ordering::Relaxed) > 0
-    }
-
-    /// Waits until every send has ended, every outcome is settled, and no slot is taken: the intake takes slots for the
-    /// messages that it is about to store.
-    async fn idle(&self, sends: &TaskTracker) {
-        sends.wait().await;
-        while !self.held.is_empty() || !self.slots.is_idle() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-
-    /// Gives back the leases that are still being sent: they are due again, for another process or for the next start.
-    /// Then waits until all outcomes are settled: those deliveries were made, or count as attempts, so the settler goes
-    /// on with them as long as the stop waits for the database.
-    async fn give_back(&self) {
-        let unanswered = self.held.take_unanswered();
-        tracing::info!(
-            leases = unanswered.len(),
-            "giving back what could not be finished in the grace period"
-        );
-        let given = async {
-            let tx = self.store.begin().await?;
-            queue::release(&tx, unanswered.iter().map(|(id, lease)| (id.as_str(), *lease))).await?;
-            tx.commit().await
-        };
-        if let Err(err) = given.await {
-            let what = "leases could not be given back; they will end by themselves";
-            outage::note_failure(&err, what);
-        }
-        self.settled().await;
-    }
-
-    /// Waits until every outcome is settled.
-    async fn settled(&self) {
-        while !self.held.is_empty() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-}
-
-/// Returns whether other processes may serve the same database, which only Postgres allows. Without them there are
-/// neither heartbeats nor NOTIFY.
-fn has_replicas(store: &Store) -> bool {
-    store.backend() == Backend::Postgres
 }

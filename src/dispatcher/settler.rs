@@ -24,8 +24,9 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use tokio::sync::{Notify, mpsc};
 
-use super::sender::Done;
-use super::{Shared, extension, has_replicas};
+use super::done::Done;
+use super::extension;
+use super::shared::{Shared, has_replicas};
 use crate::crash_point;
 use crate::error::{Error, Kind, Result};
 use crate::store::database::outage;

@@ -1,4 +1,8 @@
-//! Applications: rows. Each function takes the organization that they belong to. Called by service and api.
+//! Reads and writes the rows of applications.
+//!
+//! Each function takes the organization, and never finds an application of another one. Only [`get_locked`] finds the
+//! application that holds an organization's operational endpoints. Must not delete an application's endpoints, and must
+//! not remove rows: a deleted application keeps its row until its history is gone.
 
 use std::collections::BTreeMap;
 
@@ -14,16 +18,18 @@ use crate::domain::id::Prefix;
 use crate::domain::identifier::check_identifier;
 use crate::error::{Error, Kind, Result};
 
-/// Everything that a caller may say of an application.
+/// The fields of an application that a caller can set.
 #[derive(Clone, Debug, Default)]
 pub struct Content {
     pub name: String,
+    /// The caller's own name for the application, unique in its organization.
     pub uid: Option<String>,
+    /// The most requests per second to all endpoints together; `None` means no limit.
     pub throttle_rate: Option<i32>,
     pub metadata: BTreeMap<String, String>,
 }
 
-/// What changes; the rest is kept.
+/// A change of an application: `None` keeps a field. Where a field is an `Option<Option<_>>`, `Some(None)` clears it.
 #[derive(Clone, Debug, Default)]
 pub struct Change {
     pub name: Option<String>,
@@ -43,7 +49,7 @@ impl From<Content> for Change {
     }
 }
 
-/// The living application with this id or uid.
+/// Returns the application with this id or uid; `None` if there is none or it is deleted.
 pub async fn find(source: &impl Source, org_id: &str, id_or_uid: &str) -> Result<Option<Model>> {
     if check_identifier(id_or_uid).is_err() {
         return Ok(None);
@@ -55,18 +61,20 @@ pub async fn find(source: &impl Source, org_id: &str, id_or_uid: &str) -> Result
     Ok(living(org_id).filter(named).one(source.source()).await?)
 }
 
+/// Returns the application with this id or uid.
+///
 /// # Errors
-/// `NotFound`.
+/// `NotFound` if there is none or it is deleted.
 pub async fn get(source: &impl Source, org_id: &str, id_or_uid: &str) -> Result<Model> {
     let found = find(source, org_id, id_or_uid).await?;
     found.ok_or_else(|| Error::not_found("application"))
 }
 
-/// The application with this id, that of operational endpoints too, held against other writers until this transaction
-/// ends.
+/// Returns the application with this id and locks its row until the transaction ends, so that no other transaction
+/// changes it. Also finds the application that holds operational endpoints.
 ///
 /// # Errors
-/// `NotFound`.
+/// `NotFound` if there is none or it is deleted.
 pub async fn get_locked(tx: &Tx, org_id: &str, id: &str) -> Result<Model> {
     let found = Entity::find_by_id(id)
         .filter(Column::OrgId.eq(org_id))
@@ -76,22 +84,26 @@ pub async fn get_locked(tx: &Tx, org_id: &str, id: &str) -> Result<Model> {
     found.ok_or_else(|| Error::not_found("application"))
 }
 
+/// Returns the application with this uid; `None` if there is none or it is deleted.
 pub async fn find_by_uid(source: &impl Source, org_id: &str, uid: &str) -> Result<Option<Model>> {
     Ok(living(org_id).filter(Column::Uid.eq(uid)).one(source.source()).await?)
 }
 
+/// Returns a page of the organization's applications, in the order of their ids.
 pub async fn list(source: &impl Source, org_id: &str, page: &PageRequest) -> Result<Page<Model>> {
     fetch(source, living(org_id), Column::Id, page).await
 }
 
+/// Inserts an application with a new id.
+///
 /// # Errors
-/// `Conflict` when the uid is taken.
+/// `Conflict` if the uid is taken.
 pub async fn insert(tx: &Tx, org_id: &str, content: Content) -> Result<Model> {
     let id = tx.store().clock().new_id_at(Prefix::Application, tx.now);
     insert_as(tx, id, org_id, content).await
 }
 
-/// The same, with this id.
+/// Inserts an application with this id.
 pub(super) async fn insert_as(tx: &Tx, id: String, org_id: &str, content: Content) -> Result<Model> {
     let model = Model {
         id,
@@ -113,8 +125,10 @@ pub(super) async fn insert_as(tx: &Tx, id: String, org_id: &str, content: Conten
     Ok(model)
 }
 
+/// Changes an application.
+///
 /// # Errors
-/// `NotFound`; `Conflict` when the uid is taken.
+/// `NotFound` if there is none or it is deleted; `Conflict` if the uid is taken.
 pub async fn update(tx: &Tx, org_id: &str, id: &str, change: Change) -> Result<Model> {
     let row = ActiveModel {
         name: set(change.name),
@@ -137,10 +151,10 @@ pub async fn update(tx: &Tx, org_id: &str, id: &str, change: Change) -> Result<M
         .ok_or_else(|| Error::not_found("application"))
 }
 
-/// Marks it as deleted: from now on nothing of it can be reached, and its uid is free.
+/// Marks an application as deleted: nothing of it can be reached any more, and its uid is free.
 ///
 /// # Errors
-/// `NotFound`.
+/// `NotFound` if there is none or it is deleted already.
 pub async fn delete(tx: &Tx, org_id: &str, id: &str) -> Result<()> {
     let deleted = Entity::update_many()
         .col_expr(Column::DeletedAt, Expr::value(tx.now))
@@ -154,16 +168,18 @@ pub async fn delete(tx: &Tx, org_id: &str, id: &str) -> Result<()> {
     }
 }
 
-/// The column's new value, or nothing.
+/// Returns the new value of a column; `None` leaves the column as it is.
 pub(super) fn set<V: Into<sea_orm::Value>>(value: Option<V>) -> ActiveValue<V> {
     value.map_or(ActiveValue::NotSet, ActiveValue::Set)
 }
 
+/// Selects the organization's applications that are not deleted.
 fn living(org_id: &str) -> Select<Entity> {
     Entity::find().filter(alive(org_id))
 }
 
-/// The application of its operational endpoints is no part of what an organization has.
+/// Returns the condition on an application that is not deleted. Leaves out the one that holds operational endpoints,
+/// whose id is the organization's: no list shows it, and no path reaches it.
 fn alive(org_id: &str) -> Condition {
     Condition::all()
         .add(Column::OrgId.eq(org_id))
@@ -171,6 +187,7 @@ fn alive(org_id: &str) -> Condition {
         .add(Column::DeletedAt.is_null())
 }
 
+/// Says of a conflict that the uid is taken: no other value of an application is unique.
 fn uid_taken(err: sea_orm::DbErr) -> Error {
     let err = Error::from(err);
     match err.kind {

@@ -1,5 +1,7 @@
-//! Attempts: reads, and the end of an answer's text. The settler writes them. Each function takes the application that
-//! they belong to. Called by api and service.
+//! Reads the recorded attempts, and removes the text of an answer on request.
+//!
+//! Each function takes the application, and never finds an attempt of another one. Must not insert attempts: the
+//! queue's settlement does.
 
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, EntityTrait, Iterable, QueryFilter, QuerySelect};
@@ -14,28 +16,32 @@ use crate::domain::identifier::check_identifier;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Result};
 
-/// Stands for an answer's text that was removed.
+/// Stored in place of an answer's text that was removed.
 const EXPUNGED: &str = "EXPUNGED";
 
-/// Whose attempts a list holds.
+/// The attempts that a list is about.
 #[derive(Clone, Copy, Debug)]
 pub enum Of<'a> {
-    /// All of a message; or those at one endpoint, by its id.
+    /// The attempts of a message, by its id: at all endpoints, or at the one with the second id.
     Message(&'a str, Option<&'a str>),
-    /// All at an endpoint.
+    /// The attempts at an endpoint, by its id.
     Endpoint(&'a str),
 }
 
-/// Which of them.
+/// The conditions that a listed attempt meets.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// By instant, and by their message.
+    /// The conditions on the attempt's message. Their bounds in time apply to the attempt itself.
     pub message: message::Filter,
+    /// Whether the attempt delivered the message; `None` means both.
     pub delivered: Option<bool>,
-    /// By the answer's status: the hundred that begins here; 0: no answer.
+    /// The first status of a hundred, such as 500: the answer has one of them. 0 means there was no answer, `None`
+    /// means any attempt.
     pub status_class: Option<i32>,
 }
 
+/// Returns an attempt by its application, message and id.
+///
 /// # Errors
 /// `NotFound`.
 pub async fn get(source: &impl Source, app_id: &str, message_id: &str, id: &str) -> Result<Model> {
@@ -45,7 +51,8 @@ pub async fn get(source: &impl Source, app_id: &str, message_id: &str, id: &str)
     found.ok_or_else(not_found)
 }
 
-/// Without `with_response` each row's is empty.
+/// Returns a page of attempts, in the order of their ids. Without `with_response` the answers' texts are not read, and
+/// `response` is empty; with it the page may end early, so that it takes no more than 4 MiB.
 pub async fn list(
     source: &impl Source,
     app_id: &str,
@@ -84,8 +91,8 @@ pub async fn list(
     fetch(source, narrow.expr_as(Expr::cust("''"), "response"), Column::Id, page).await
 }
 
-/// How many attempts at an endpoint from `since` on and before `until` were delivered, and how many failed. Reads the
-/// index over that time from end to end.
+/// Counts the attempts at an endpoint that began at or after `since` and before `until`: first those that delivered the
+/// message, then those that failed. Reads all of the index over that time, some 0.3 s per million attempts.
 pub async fn count(
     source: &impl Source,
     app_id: &str,
@@ -107,7 +114,7 @@ pub async fn count(
     Ok(counted.unwrap_or_default())
 }
 
-/// Removes for good what was answered.
+/// Removes the text of an attempt's answer for good.
 ///
 /// # Errors
 /// `NotFound`.

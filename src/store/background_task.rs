@@ -1,4 +1,8 @@
-//! Background tasks: rows. Called by service (starts them), api (reads) and the dispatcher's tasks (works them off).
+//! Reads and writes the rows of background tasks: each recovers or replays past messages of one endpoint.
+//!
+//! A task that has not ended has a `due_at`. Whichever process makes its next step locks its row until the step
+//! commits, so no two processes make the same step. Must not choose messages or queue deliveries: `queue/replay.rs`
+//! does.
 
 use sea_orm::sea_query::{LockBehavior, LockType};
 use sea_orm::{
@@ -18,7 +22,7 @@ use crate::domain::task::{ReplayFilter, TaskKind, TaskStatus, Window};
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Result};
 
-/// A task to be.
+/// A task that is to be started.
 #[derive(Clone, Debug)]
 pub struct NewTask<'a> {
     pub org_id: &'a str,
@@ -26,17 +30,19 @@ pub struct NewTask<'a> {
     pub endpoint_id: &'a str,
     pub kind: TaskKind,
     pub window: Window,
+    /// Set for a bulk replay only.
     pub filter: Option<ReplayFilter>,
 }
 
-/// Which tasks a list holds.
+/// The conditions that a listed task meets; `None` means any.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Filter {
     pub kind: Option<TaskKind>,
     pub status: Option<TaskStatus>,
 }
 
-/// What the ids of the rows begin with that a task of this kind looks at.
+/// Returns the prefix of the ids that a task of this kind walks through: a recovery looks at attempts, a replay at
+/// messages.
 pub(super) fn looks_at(kind: TaskKind) -> Prefix {
     match kind {
         TaskKind::Recover => Prefix::Attempt,
@@ -44,6 +50,8 @@ pub(super) fn looks_at(kind: TaskKind) -> Prefix {
     }
 }
 
+/// Returns a task of the organization.
+///
 /// # Errors
 /// `NotFound`.
 pub async fn get(source: &impl Source, org_id: &str, id: &str) -> Result<Model> {
@@ -53,6 +61,7 @@ pub async fn get(source: &impl Source, org_id: &str, id: &str) -> Result<Model> 
     found.one(source.source()).await?.ok_or_else(not_found)
 }
 
+/// Returns a page of the organization's tasks, in the order of their ids.
 pub async fn list(source: &impl Source, org_id: &str, filter: &Filter, page: &PageRequest) -> Result<Page<Model>> {
     let mut query = Entity::find().filter(Column::OrgId.eq(org_id));
     if let Some(kind) = filter.kind {
@@ -64,7 +73,7 @@ pub async fn list(source: &impl Source, org_id: &str, filter: &Filter, page: &Pa
     fetch(source, query, Column::Id, page).await
 }
 
-/// How many tasks of an application have not ended.
+/// Counts the tasks of an application that have not ended.
 pub async fn count_running(source: &impl Source, app_id: &str) -> Result<u64> {
     let running = Entity::find()
         .filter(Column::AppId.eq(app_id))
@@ -72,7 +81,7 @@ pub async fn count_running(source: &impl Source, app_id: &str) -> Result<u64> {
     Ok(running.count(source.source()).await?)
 }
 
-/// A task that is due at once.
+/// Inserts a task whose first step is due at once.
 pub async fn insert(tx: &Tx, new: NewTask<'_>) -> Result<Model> {
     let model = Model {
         id: tx.store().clock().new_id_at(Prefix::BackgroundTask, tx.now),
@@ -98,7 +107,7 @@ pub async fn insert(tx: &Tx, new: NewTask<'_>) -> Result<Model> {
     Ok(model)
 }
 
-/// When the next step of any task is due, if it is by `horizon`.
+/// Returns when the next step of any task is due; `None` if that is later than `horizon`.
 pub async fn find_next_due(store: &Store, horizon: Timestamp) -> Result<Option<Timestamp>> {
     let next = due_by(horizon).select_only().column(Column::DueAt);
     Ok(next.into_tuple().one(store.reader()).await?)
@@ -108,12 +117,12 @@ pub async fn find_next_due(store: &Store, horizon: Timestamp) -> Result<Option<T
 #[derive(Debug, FromQueryResult)]
 pub struct Turn {
     pub app_id: String,
-    /// When the first of its tasks is due.
+    /// When the next step of any of its tasks is due.
     pub due_at: Timestamp,
 }
 
-/// Returns up to `most` applications above `after` that have tasks, in the order of their ids. Jumps through the index from
-/// application to application, whatever the number of tasks.
+/// Returns up to `most` applications with tasks that have not ended, in the order of their ids, from the first id after
+/// `after`. Jumps through the index from application to application, so the number of tasks does not matter.
 pub async fn list_turns(store: &Store, after: &str, most: usize) -> Result<Vec<Turn>> {
     let sql = "with recursive jump(app_id) as (\
                select * from (select app_id from background_task where due_at is not null and app_id > $1 \
@@ -132,8 +141,8 @@ pub async fn list_turns(store: &Store, after: &str, most: usize) -> Result<Vec<T
         .collect::<Result<_, _>>()?)
 }
 
-/// The application's task whose step has been due the longest, held until this transaction ends; tasks that other
-/// processes hold are left out.
+/// Returns the application's task whose next step has been due longest, and locks its row until the transaction ends.
+/// Leaves out tasks that other processes have locked.
 pub async fn find_due_locked(tx: &Tx, app_id: &str) -> Result<Option<Model>> {
     let found = due_by(tx.now)
         .filter(Column::AppId.eq(app_id))
@@ -141,6 +150,7 @@ pub async fn find_due_locked(tx: &Tx, app_id: &str) -> Result<Option<Model>> {
     Ok(found.one(tx.conn()).await?)
 }
 
+/// Selects the task whose next step has been due longest at `at`.
 fn due_by(at: Timestamp) -> Select<Entity> {
     Entity::find()
         .filter(Column::DueAt.is_not_null())
@@ -150,7 +160,7 @@ fn due_by(at: Timestamp) -> Select<Entity> {
         .limit(1)
 }
 
-/// Keeps how far a task has come.
+/// Stores how far a task has come. The caller has locked the task's row.
 pub async fn update(tx: &Tx, task: &Model) -> Result<()> {
     let row = ActiveModel {
         status: Set(task.status),
@@ -168,7 +178,7 @@ pub async fn update(tx: &Tx, task: &Model) -> Result<()> {
     Ok(())
 }
 
-/// Puts a task's next step off. What has ended meanwhile stays as it is.
+/// Puts off the next step of a task until `until`. A task that has ended stays as it is.
 pub async fn postpone(tx: &Tx, id: &str, until: Timestamp) -> Result<()> {
     let row = ActiveModel {
         due_at: Set(Some(until)),
@@ -182,7 +192,7 @@ pub async fn postpone(tx: &Tx, id: &str, until: Timestamp) -> Result<()> {
     Ok(())
 }
 
-/// Removes up to `most` ended tasks that were started before `before`. Answers how many.
+/// Removes up to `most` tasks that have ended and were started before `before`. Returns how many.
 pub async fn prune(tx: &Tx, before: Timestamp, most: u64) -> Result<u64> {
     let lock = tx.backend().skip_locked();
     let sql = format!("select id from background_task where id < $1 and due_at is null order by id limit $2 {lock}");

@@ -1,5 +1,7 @@
-//! Removes the rows of deleted endpoints and applications when their history is gone. Finds them by indexes that hold
-//! nothing but deleted rows, so the cost does not depend on how many live. Must not decide when: the janitor does.
+//! Removes the rows of deleted endpoints and applications once their history is gone.
+//!
+//! Finds them by indexes that hold only deleted rows, so the cost does not depend on how many others there are. Must
+//! not decide when a row may go: the janitor does.
 
 use sea_orm::{ConnectionTrait, QueryResult, Statement};
 
@@ -15,8 +17,9 @@ pub async fn prune_endpoints(tx: &Tx, before: Timestamp, most: u64) -> Result<u6
     delete_found(tx, "endpoint", &["app_id", "id"], rows).await
 }
 
-/// Removes those of the first `most` applications deleted before `before` of which nothing else is left. Returns how many.
-/// One with endpoints or history stays until these have gone: only by its row is the history found.
+/// Looks at the first `most` applications that were deleted before `before`, and removes those that have neither
+/// endpoints nor history left. Returns how many. The others keep their rows, because an application's history is only
+/// found by way of its row.
 pub async fn prune_applications(tx: &Tx, before: Timestamp, most: u64) -> Result<u64> {
     let deleted = tx
         .conn()
@@ -29,7 +32,7 @@ pub async fn prune_applications(tx: &Tx, before: Timestamp, most: u64) -> Result
     }
     let rows = Rows::new([("id", Column::Text(ids.iter().map(String::as_str).collect()))]);
     let rest = HISTORY.map(|(table, key)| (table, key[1]));
-    // With an order and a limit: Postgres would rather read a table from end to end for a `not exists`.
+    // A subquery with an order and a limit: for a `not exists` Postgres would read a whole table.
     let has_none = rest.into_iter().chain([("endpoint", "id")]).map(|(table, id)| {
         format!("(select 1 from {table} where {table}.app_id = application.id order by {table}.{id} limit 1) is null")
     });
@@ -39,7 +42,8 @@ pub async fn prune_applications(tx: &Tx, before: Timestamp, most: u64) -> Result
     Ok(tx.conn().execute_raw(delete).await?.rows_affected())
 }
 
-/// The first rows that were deleted before `before`, locked, but for those that another transaction holds.
+/// Selects the first `most` rows that were deleted before `before`, and locks them. Leaves out rows that another
+/// transaction has locked.
 fn found(tx: &Tx, columns: &str, table: &str, before: Timestamp, most: u64) -> Statement {
     let lock = tx.backend().skip_locked();
     let sql = format!("select {columns} from {table} where deleted_at < $1 order by deleted_at limit $2 {lock}");

@@ -1,5 +1,7 @@
-//! The state of messages at endpoints: reads. The settler writes them, from a pair's first settled attempt on.
-//! Each function takes the application that they belong to. Called by api.
+//! Reads the results: the latest state of a message at an endpoint.
+//!
+//! A result exists from the first settled outcome of the message at that endpoint on. Each function takes the
+//! application, and never finds a result of another one. Must not write: the queue's settlement does.
 
 use sea_orm::sea_query::{Alias, Query, UnionType};
 use sea_orm::{
@@ -15,15 +17,19 @@ use crate::domain::delivery::ResultState;
 use crate::domain::id::Prefix;
 use crate::error::Result;
 
-/// Which messages at an endpoint a list holds.
+/// The conditions that a listed result meets.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
+    /// The conditions on the message.
     pub message: message::Filter,
+    /// The state that the result has; `None` means any.
     pub state: Option<ResultState>,
 }
 
-/// By message. The index leads from endpoint and state to messages, so each state is read by itself and the pages are
-/// merged: one that is rare is not searched for among all others.
+/// Returns a page of the results at an endpoint, in the order of the messages' ids.
+///
+/// The index begins with endpoint and state. So without a condition on the state, each state is read by itself and the
+/// parts are merged: results in a rare state need not be searched for among all others.
 pub async fn list_by_endpoint(
     source: &impl Source,
     app_id: &str,
@@ -56,6 +62,7 @@ pub async fn list_by_endpoint(
     Ok(request.page(rows.collect::<Result<_, _>>()?))
 }
 
+/// Selects the results at an endpoint that are in `state` and meet the filter.
 fn in_state(
     source: &impl Source,
     app_id: &str,
@@ -73,7 +80,7 @@ fn in_state(
     filter.between.apply(query, Column::MessageId, Prefix::Message)
 }
 
-/// By endpoint.
+/// Returns a page of a message's results, in the order of the endpoints' ids.
 pub async fn list_by_message(
     source: &impl Source,
     app_id: &str,

@@ -1,4 +1,8 @@
-//! Endpoints: rows. Each function takes the application that they belong to. Called by service and api.
+//! Reads and writes the rows of endpoints.
+//!
+//! Each function takes the application, and never finds an endpoint of another one. Secrets and custom headers come and
+//! go sealed. Must not remove rows: a deleted endpoint keeps its row, without secrets and headers, until its history is
+//! gone.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -19,24 +23,28 @@ use crate::domain::identifier::check_identifier;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Kind, Result};
 
-/// How many bytes are read of an endpoint that is shown, but for what is small in all.
+/// SQL for the bytes of an endpoint that are read to show it. Columns that are always small are left out.
 const SHOWN_BYTES: &str = "octet_length(description) + octet_length(url) + octet_length(metadata) \
     + coalesce(octet_length(event_types), 0) + coalesce(octet_length(channels), 0)";
 
-/// Everything that a caller may say of an endpoint and change later by a PUT.
+/// The fields of an endpoint that a caller can set, and replace later by a PUT.
 #[derive(Clone, Debug, Default)]
 pub struct Content {
     pub url: String,
     pub description: String,
+    /// The caller's own name for the endpoint, unique in its application.
     pub uid: Option<String>,
+    /// The most requests per second; `None` means no limit.
     pub throttle_rate: Option<i32>,
     pub disabled: bool,
+    /// The event types that the endpoint wants; `None` means all.
     pub event_types: Option<Vec<String>>,
+    /// The channels of which a message must have at least one; `None` means any message.
     pub channels: Option<Vec<String>>,
     pub metadata: BTreeMap<String, String>,
 }
 
-/// What changes; the rest is kept.
+/// A change of an endpoint: `None` keeps a field. Where a field is an `Option<Option<_>>`, `Some(None)` clears it.
 #[derive(Clone, Debug, Default)]
 pub struct Change {
     pub url: Option<String>,
@@ -47,8 +55,11 @@ pub struct Change {
     pub event_types: Option<Option<Vec<String>>>,
     pub channels: Option<Option<Vec<String>>>,
     pub metadata: Option<BTreeMap<String, String>>,
+    /// The custom headers.
     pub headers: Option<StoredHeaders>,
+    /// The secrets, newest first.
     pub secrets: Option<Vec<StoredSecret>>,
+    /// The instant since which the endpoint counts as failing; `Some(None)` means it works.
     pub failing_since: Option<Option<Timestamp>>,
 }
 
@@ -70,7 +81,7 @@ impl From<Content> for Change {
     }
 }
 
-/// The living endpoint with this id or uid.
+/// Returns the endpoint with this id or uid; `None` if there is none or it is deleted.
 pub async fn find(source: &impl Source, app_id: &str, id_or_uid: &str) -> Result<Option<Model>> {
     if check_identifier(id_or_uid).is_err() {
         return Ok(None);
@@ -78,17 +89,19 @@ pub async fn find(source: &impl Source, app_id: &str, id_or_uid: &str) -> Result
     Ok(named(app_id, id_or_uid).one(source.source()).await?)
 }
 
+/// Returns the endpoint with this id or uid.
+///
 /// # Errors
-/// `NotFound`.
+/// `NotFound` if there is none or it is deleted.
 pub async fn get(source: &impl Source, app_id: &str, id_or_uid: &str) -> Result<Model> {
     find(source, app_id, id_or_uid).await?.ok_or_else(not_found)
 }
 
-/// Returns the id of the endpoint with this id or uid. A deleted one has its id still, by which what it left is read; its row
-/// is there as long as that.
+/// Returns the id of the endpoint with this id or uid. By its id a deleted endpoint is found too, because its history
+/// can still be read; its row stays as long as the history does.
 ///
 /// # Errors
-/// `NotFound`.
+/// `NotFound` if there is none, or if a uid names a deleted one.
 pub async fn get_id(source: &impl Source, app_id: &str, id_or_uid: &str) -> Result<String> {
     check_identifier(id_or_uid).map_err(|_| not_found())?;
     let found = match Prefix::Endpoint.is_of(id_or_uid) {
@@ -99,22 +112,25 @@ pub async fn get_id(source: &impl Source, app_id: &str, id_or_uid: &str) -> Resu
     id.one(source.source()).await?.ok_or_else(not_found)
 }
 
-/// The same, held against other writers until this transaction ends.
+/// Returns the endpoint with this id or uid, and locks its row until the transaction ends, so that no other transaction
+/// changes it.
 ///
 /// # Errors
-/// `NotFound`.
+/// `NotFound` if there is none or it is deleted.
 pub async fn get_locked(tx: &Tx, app_id: &str, id_or_uid: &str) -> Result<Model> {
     check_identifier(id_or_uid).map_err(|_| not_found())?;
     let found = named(app_id, id_or_uid).lock_exclusive().one(tx.conn()).await?;
     found.ok_or_else(not_found)
 }
 
-/// As they are shown: without headers and secrets. A page ends early where they would take too much memory.
+/// Returns a page of the application's endpoints, in the order of their ids, without headers and secrets: the API does
+/// not show them in a list. The page may end early, so that it takes no more than 4 MiB.
 pub async fn list(source: &impl Source, app_id: &str, page: &PageRequest) -> Result<Page<Model>> {
     fetch_within(source, living(app_id), Column::Id, page, SHOWN_BYTES, shown).await
 }
 
-/// A page of rows and the endpoints of which `id` tells the id, by id, as [`list`] answers them, but deleted ones too.
+/// Returns the page together with the endpoints that its rows name, by id. `id` returns a row's endpoint id. The
+/// endpoints come as from [`list`], deleted ones too; the page is cut where they would take more than 4 MiB.
 pub async fn with_endpoints<T>(
     source: &impl Source,
     app_id: &str,
@@ -142,13 +158,15 @@ pub async fn with_endpoints<T>(
     Ok((page, rows.into_iter().map(|row| (row.id.clone(), row)).collect()))
 }
 
-/// How many the application has.
+/// Counts the application's endpoints that are not deleted.
 pub async fn count(source: &impl Source, app_id: &str) -> Result<u64> {
     Ok(living(app_id).count(source.source()).await?)
 }
 
+/// Inserts an endpoint with its first secret.
+///
 /// # Errors
-/// `Conflict` when the uid is taken.
+/// `Conflict` if the uid is taken.
 pub async fn insert(
     tx: &Tx,
     app_id: &str,
@@ -183,8 +201,10 @@ pub async fn insert(
     Ok(model)
 }
 
+/// Changes an endpoint.
+///
 /// # Errors
-/// `NotFound`; `Conflict` when the uid is taken.
+/// `NotFound` if there is none or it is deleted; `Conflict` if the uid is taken.
 pub async fn update(tx: &Tx, app_id: &str, id: &str, change: Change) -> Result<Model> {
     let row = ActiveModel {
         url: set(change.url),
@@ -211,11 +231,11 @@ pub async fn update(tx: &Tx, app_id: &str, id: &str, change: Change) -> Result<M
     updated.into_iter().next().ok_or_else(not_found)
 }
 
-/// Marks it as deleted and forgets its secrets and headers: what is on its way to it ends when it comes up, and its uid is
-/// free.
+/// Marks an endpoint as deleted and removes its secrets and headers. Its uid is free. Its waiting deliveries end when
+/// they are claimed.
 ///
 /// # Errors
-/// `NotFound`.
+/// `NotFound` if there is none or it is deleted already.
 pub async fn delete(tx: &Tx, app_id: &str, id: &str) -> Result<()> {
     let deleted = deleted(tx, app_id).filter(Column::Id.eq(id));
     match deleted.exec(tx.conn()).await?.rows_affected {
@@ -224,13 +244,14 @@ pub async fn delete(tx: &Tx, app_id: &str, id: &str) -> Result<()> {
     }
 }
 
-/// Does the same to all endpoints of an application.
+/// Deletes all endpoints of an application, as [`delete`] does one.
 pub async fn delete_all(tx: &Tx, app_id: &str) -> Result<()> {
     deleted(tx, app_id).exec(tx.conn()).await?;
     Ok(())
 }
 
-/// Holds all endpoints of an application against other writers until this transaction ends.
+/// Locks all endpoints of an application until the transaction ends, so that no other transaction changes them. Locks
+/// them in the order of their ids, as settlements do, so that the two cannot deadlock.
 pub async fn lock_all(tx: &Tx, app_id: &str) -> Result<()> {
     let all = living(app_id).select_only().column(Column::Id).order_by_asc(Column::Id);
     let all = all.lock(LockType::NoKeyUpdate).into_tuple::<String>();
@@ -238,6 +259,7 @@ pub async fn lock_all(tx: &Tx, app_id: &str) -> Result<()> {
     Ok(())
 }
 
+/// Builds the update that deletes endpoints.
 fn deleted(tx: &Tx, app_id: &str) -> UpdateMany<Entity> {
     let row = ActiveModel {
         deleted_at: ActiveValue::Set(Some(tx.now)),
@@ -248,7 +270,7 @@ fn deleted(tx: &Tx, app_id: &str) -> UpdateMany<Entity> {
     Entity::update_many().set(row).filter(alive(app_id))
 }
 
-/// Reads no headers and secrets: the rows look as if there were none.
+/// Selects all columns except headers and secrets, which come back empty.
 fn shown(query: Select<Entity>) -> Select<Entity> {
     let columns = Column::iter().filter(|column| !matches!(column, Column::Headers | Column::Secrets));
     query
@@ -258,6 +280,7 @@ fn shown(query: Select<Entity>) -> Select<Entity> {
         .expr_as(Expr::cust("'[]'"), "secrets")
 }
 
+/// Selects the endpoint with this id or uid, if it is not deleted.
 fn named(app_id: &str, id_or_uid: &str) -> Select<Entity> {
     let by_name = match Prefix::Endpoint.is_of(id_or_uid) {
         true => Column::Id.eq(id_or_uid),
@@ -276,6 +299,7 @@ fn alive(app_id: &str) -> Condition {
         .add(Column::DeletedAt.is_null())
 }
 
+/// Returns the error that the uid is taken.
 pub fn already_exists() -> Error {
     Error::new(Kind::Conflict, "an endpoint with this uid exists already")
 }

@@ -1,5 +1,7 @@
-//! Event ids: each is taken, for a time, by one message of its application. The message keeps its event id, and is found by
-//! it, after that time too; another one may then have the same.
+//! Keeps event ids unique for seven days: in that time only one message of an application can have an event id.
+//!
+//! The rows here are apart from the messages. A message keeps its event id, and is found by it, after the seven days
+//! too; a later message may then have the same event id.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -12,19 +14,20 @@ use super::retention::delete_found;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
 
-/// How long an event id is taken: the least time that a message may be kept (`POSTRIDER_HISTORY_RETENTION`), so that
-/// whoever is refused can read the message that has it. Long enough for a sender whose own queue stood still over a weekend.
+/// How long an event id is taken. It is the least time that history may be kept (`POSTRIDER_HISTORY_RETENTION`), so
+/// that a sender whose message is refused can read the message that has the event id. It is long enough for a sender
+/// whose own queue stood still over a weekend.
 pub const KEPT: Duration = Duration::from_hours(7 * 24);
 
-/// Takes event ids, each given once with its application, that are free or whose time is over. Returns those that it has
-/// taken. While another transaction takes one of them, this waits for its end.
+/// Takes those of `wanted` that are free or have expired, and returns them. Each is an application id with an event id,
+/// and none comes twice. If another transaction is taking one of them, this waits until that transaction ends.
 pub(super) async fn take(tx: &Tx, wanted: &[(&str, &str)]) -> Result<HashSet<(String, String)>> {
     if wanted.is_empty() {
         return Ok(HashSet::new());
     }
     let (apps, event_ids) = wanted.iter().copied().unzip();
     let rows = Rows::new([("app_id", Column::Text(apps)), ("event_id", Column::Text(event_ids))]);
-    // In one order, so that two batches never wait for each other.
+    // Sorted, so that two batches never wait for each other.
     let sql = "insert into taken_event_id (app_id, event_id, expires_at) \
                select app_id, event_id, $1 from {t} where true order by app_id, event_id \
                on conflict (app_id, event_id) do update set expires_at = excluded.expires_at \
@@ -38,7 +41,7 @@ pub(super) async fn take(tx: &Tx, wanted: &[(&str, &str)]) -> Result<HashSet<(St
     taken.iter().map(name).collect()
 }
 
-/// Frees up to `most` event ids whose time was over at `at`. Returns how many.
+/// Frees up to `most` event ids that had expired at `at`. Returns how many.
 pub async fn prune(tx: &Tx, at: Timestamp, most: u64) -> Result<u64> {
     let lock = tx.backend().skip_locked();
     let sql = format!(

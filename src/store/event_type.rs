@@ -1,4 +1,7 @@
-//! Event types: rows, by name within their organization. Called by service and api.
+//! Reads and writes the rows of event types, which are named within their organization.
+//!
+//! An event type with a feature flag is shown only to tokens that have the flag; the functions that take `flags` apply
+//! this, and `None` there means that all event types are shown. Must not check schemas or payloads: the domain does.
 
 use sea_orm::sea_query::Expr;
 use sea_orm::{
@@ -14,18 +17,19 @@ use crate::domain::id::Prefix;
 use crate::domain::identifier::check_identifier;
 use crate::error::{Error, Kind, Result};
 
-/// Everything that a caller may say of an event type, but its name.
+/// The fields of an event type that a caller can set, except its name.
 #[derive(Clone, Debug, Default)]
 pub struct Content {
     pub description: String,
     pub archived: bool,
     pub deprecated: bool,
-    /// Version to JSON Schema, as JSON.
+    /// A JSON object with a JSON Schema for each version, as text.
     pub schemas: Option<String>,
+    /// The flag that an application's token needs to see the event type; `None` means none.
     pub feature_flag: Option<String>,
 }
 
-/// What changes; the rest is kept.
+/// A change of an event type: `None` keeps a field. Where a field is an `Option<Option<_>>`, `Some(None)` clears it.
 #[derive(Clone, Debug, Default)]
 pub struct Change {
     pub description: Option<String>,
@@ -47,7 +51,7 @@ impl From<Content> for Change {
     }
 }
 
-/// The event type of this name, archived or not.
+/// Returns the event type of this name, archived or not, whatever its feature flag.
 pub async fn find(source: &impl Source, org_id: &str, name: &str) -> Result<Option<Model>> {
     if check_identifier(name).is_err() {
         return Ok(None);
@@ -56,10 +60,10 @@ pub async fn find(source: &impl Source, org_id: &str, name: &str) -> Result<Opti
     Ok(Entity::find_by_id(key).one(source.source()).await?)
 }
 
-/// The event type of this name, as one sees it who has these `flags`; `None` sees all.
+/// Returns the event type of this name, archived or not.
 ///
 /// # Errors
-/// `NotFound`.
+/// `NotFound` if there is none, or if `flags` do not show it.
 pub async fn get(source: &impl Source, org_id: &str, name: &str, flags: Option<&[String]>) -> Result<Model> {
     let found = find(source, org_id, name).await?;
     let is_seen = |row: &Model| match (&row.feature_flag, flags) {
@@ -69,7 +73,9 @@ pub async fn get(source: &impl Source, org_id: &str, name: &str, flags: Option<&
     found.filter(is_seen).ok_or_else(not_found)
 }
 
-/// Those that one sees who has these `flags`; `None` sees all. A page ends early where they would take too much memory.
+/// Returns a page of the organization's event types that `flags` show, in the order of their names. Without
+/// `with_schemas` the schemas are not read, and `schemas` is `None`. The page may end early, so that it takes no more
+/// than 4 MiB.
 pub async fn list(
     source: &impl Source,
     org_id: &str,
@@ -96,7 +102,7 @@ pub async fn list(
     fetch_within(source, query, Column::Name, page, described, narrow).await
 }
 
-/// Which of these names are no event type, or an archived one, or not to be seen with these `flags`; `None` sees all.
+/// Returns those of `names` that are no event type, or that are archived, or that `flags` do not show.
 pub async fn list_unknown(
     source: &impl Source,
     org_id: &str,
@@ -119,8 +125,10 @@ pub async fn list_unknown(
     Ok(names.iter().filter(|name| !known.contains(name)).cloned().collect())
 }
 
+/// Inserts an event type.
+///
 /// # Errors
-/// `EventTypeExists`.
+/// `EventTypeExists` if the name is taken.
 pub async fn insert(tx: &Tx, org_id: &str, name: String, content: Content) -> Result<Model> {
     let model = Model {
         org_id: org_id.to_owned(),
@@ -143,6 +151,8 @@ pub async fn insert(tx: &Tx, org_id: &str, name: String, content: Content) -> Re
     Ok(model)
 }
 
+/// Changes an event type.
+///
 /// # Errors
 /// `NotFound`.
 pub async fn update(tx: &Tx, org_id: &str, name: &str, change: Change) -> Result<Model> {
@@ -164,7 +174,7 @@ pub async fn update(tx: &Tx, org_id: &str, name: &str, change: Change) -> Result
     updated.into_iter().next().ok_or_else(not_found)
 }
 
-/// Removes it for good; endpoints that ask for it go on asking.
+/// Removes an event type for good. Endpoints keep its name in the event types that they want.
 ///
 /// # Errors
 /// `NotFound`.
@@ -180,10 +190,12 @@ pub async fn delete(tx: &Tx, org_id: &str, name: &str) -> Result<()> {
     }
 }
 
+/// Returns the error that the name is taken.
 pub fn already_exists() -> Error {
     Error::new(Kind::EventTypeExists, "an event type of this name exists already")
 }
 
+/// Returns the condition on an event type that `flags` show.
 fn seen_with(flags: Option<&[String]>) -> Condition {
     let without = Condition::any().add(Column::FeatureFlag.is_null());
     match flags {

@@ -1,5 +1,7 @@
-//! Replies to requests that carried an idempotency key: claimed and kept in the transaction of the effect, so that
-//! neither exists without the other. Called by service; the intake has a batch form of its own.
+//! Stores the replies to requests that carried an idempotency key.
+//!
+//! A key is claimed, and its reply stored, in the transaction of the request's effect, so that neither exists without
+//! the other. Messages are not claimed here: the intake claims the keys of a whole batch by one statement.
 
 use std::time::Duration;
 
@@ -14,35 +16,40 @@ use crate::domain::secret::{SEAL_VERSION, SealError};
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Kind, Result};
 
-/// How long a reply is replayed.
+/// How long a key counts as used: in this time a repeated request gets the stored reply.
 pub const KEPT: Duration = Duration::from_secs(12 * 3600);
 
-/// What makes two requests the same one. The same key with another body is refused rather than answered with the reply to the
-/// first: its sender would take for done what was never done. The published SDKs make a key for each call, and repeat the
-/// same body under it.
+/// Tells whether two requests are the same one.
+///
+/// The same key with another body is refused and not answered with the first reply: the caller would believe that
+/// something was done which was not. The published SDKs make a key for each call and repeat the same body under it.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Key {
-    /// The token's id.
+    /// The id of the request's token.
     pub scope: String,
-    /// SHA-256, in hex, of the URI, a line feed and the header's value.
+    /// SHA-256, in hex, of the URI, a line feed and the value of the key's header.
     pub key: String,
-    /// The body's. None: there is none, or the intake compares the message instead, so that accepting hashes nothing more.
+    /// The hash of the request's body. `None` means there is no body, or the request is a message: the intake compares
+    /// those with the stored message instead, so accepting need not hash the body.
     pub body_hash: Option<String>,
 }
 
-/// An answer as it went out.
+/// A response as it was sent.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Reply {
     pub status: u16,
     pub body: String,
 }
 
-/// Takes the key for this transaction, or answers the reply that another request with it was given.
-/// While that other one still runs, this waits for its end. On SQLite both may share one transaction: commit before the
-/// reply is answered, or what it tells may not be durable yet.
+/// Claims the key for this transaction; `None` means that the request is the first one with the key, or has no key. If
+/// another request has claimed the key, returns the reply to it. While that request is still running, this waits until
+/// it has ended.
+///
+/// On SQLite both requests may be in one shared transaction. So the caller commits before it sends the reply; otherwise
+/// the effect that the reply reports might not be durable yet.
 ///
 /// # Errors
-/// `Conflict` when that other request had another body.
+/// `Conflict` if the other request had another body.
 pub async fn claim(tx: &Tx, key: Option<&Key>) -> Result<Option<Reply>> {
     let Some(key) = key else { return Ok(None) };
     let row = ActiveModel {
@@ -67,7 +74,7 @@ pub async fn claim(tx: &Tx, key: Option<&Key>) -> Result<Option<Reply>> {
     }
 }
 
-/// Keeps the reply, sealed, to be committed with its effect.
+/// Stores the reply, sealed, under a key that this transaction has claimed. Does nothing without a key.
 pub async fn keep(tx: &Tx, key: Option<&Key>, reply: &Reply) -> Result<()> {
     let Some(key) = key else { return Ok(()) };
     let clear = format!("{} {}", reply.status, reply.body);
@@ -85,6 +92,11 @@ pub async fn keep(tx: &Tx, key: Option<&Key>, reply: &Reply) -> Result<()> {
     Ok(())
 }
 
+/// Opens the reply that is stored under a key.
+///
+/// # Errors
+/// `Conflict` if it belongs to another body; `Unavailable` if the key's row is gone, as after a rollback of the request
+/// that had claimed it.
 async fn stored(tx: &Tx, key: &Key) -> Result<Reply> {
     let row = Entity::find_by_id((key.scope.clone(), key.key.clone()))
         .one(tx.conn())
@@ -109,17 +121,19 @@ async fn stored(tx: &Tx, key: &Key) -> Result<Reply> {
         .ok_or_else(|| Error::internal("the stored reply of this idempotency key cannot be opened"))
 }
 
+/// Returns the error that the key came with another body before.
 pub(super) fn another_body() -> Error {
     let message = "this idempotency key came with another body before: what is not the same request needs another key";
     Error::new(Kind::Conflict, message)
 }
 
-/// A reply opens only where it was kept.
+/// Returns the context that a reply is sealed with, so that it opens under its own key only.
 fn context(key: &Key) -> String {
     format!("{}/{}", key.scope, key.key)
 }
 
-/// A kept reply sealed with the newest key; `None` when it is already, or is a message's, which lies in clear.
+/// Returns a stored reply sealed with the newest encryption key. `None` means that it is so already, or that it is the
+/// reply to a message, which is not sealed: it holds only ids and an instant.
 pub(super) fn resealed(keys: &EncryptionKeys, row: &Model) -> Result<Option<String>, SealError> {
     if !row.reply.starts_with(SEAL_VERSION) {
         return Ok(None);
@@ -132,7 +146,8 @@ pub(super) fn resealed(keys: &EncryptionKeys, row: &Model) -> Result<Option<Stri
     keys.reseal(&row.reply, &context(&key))
 }
 
-/// Removes up to `most` keys that had expired at `at`. Returns how many. One that another transaction claims stays.
+/// Removes up to `most` keys that had expired at `at`. Returns how many. A key that another transaction has locked
+/// stays.
 pub async fn prune(tx: &Tx, at: Timestamp, most: u64) -> Result<u64> {
     let lock = tx.backend().skip_locked();
     let sql = format!("select scope, key from idempotency where expires_at <= $1 order by expires_at limit $2 {lock}");

@@ -1,5 +1,8 @@
-//! What the database as a whole remembers: which encryption key seals, and which one it is replacing.
-//! Called by app and cli at start, by whatever seals, and by the rotation of the key.
+//! Knows which encryption key the database is written with, and which key that one is replacing.
+//!
+//! The table has one row, with check values of keys and never a key. A write that seals reads the check value of the
+//! current key and holds a shared lock on the row until it ends; a rotation changes the row, so it waits for all such
+//! writes, and later ones seal with the new key. Must not seal or open anything itself.
 
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 
@@ -10,30 +13,30 @@ use crate::domain::encryption_keys::EncryptionKeys;
 use crate::domain::secret::Encryptor;
 use crate::error::{Error, Result};
 
-/// Of the one row.
+/// The id of the only row.
 const ID: i32 = 1;
 
 impl Store {
-    /// Whether a key was ever taken into use.
+    /// Returns whether the database was ever given an encryption key.
     pub async fn is_keyed(&self) -> Result<bool> {
         Ok(get(self).await?.key_check.is_some())
     }
 
-    /// Takes the keys into use, once they are proven.
+    /// Proves the keys and uses them from then on.
     ///
     /// # Errors
-    /// As [`Store::prove`].
+    /// Those of [`Store::prove`].
     pub async fn unlock(&self, keys: EncryptionKeys) -> Result<()> {
         self.prove(&keys).await?;
         self.keep_keys(keys);
         Ok(())
     }
 
-    /// Proves that the keys are those that this database is written with. The first key ever given is remembered by its
-    /// check value.
+    /// Proves that the keys are those that the database is written with. If it has none yet, stores the check value of
+    /// the newest one.
     ///
     /// # Errors
-    /// `Config` when the key that seals is not among them, or the one before it while a rotation has not ended.
+    /// `Config` if the key that seals is not among them, or if a rotation has not ended and the former key is not.
     pub async fn prove(&self, keys: &EncryptionKeys) -> Result<()> {
         let tx = self.begin().await?;
         let first = ActiveModel {
@@ -66,33 +69,36 @@ impl Store {
 }
 
 impl Tx {
-    /// The key that seals what this transaction writes. It stays so until the transaction ends: a rotation waits.
+    /// Returns the key that seals what this transaction writes. A rotation waits until the transaction ends, so the key
+    /// remains the right one.
     ///
     /// # Errors
-    /// `Unavailable` when the key was rotated and this process, started before, does not hold the new one.
+    /// `Unavailable` if the key was rotated and this process, which started before, does not hold the new one.
     pub async fn sealing_key(&self) -> Result<&Encryptor> {
         let row = Entity::find_by_id(ID).lock_shared().one(self.conn()).await?;
         let check = row.and_then(|row| row.key_check).unwrap_or_default();
         self.store().keys()?.find(&check).ok_or_else(|| {
             tracing::error!(
                 "POSTRIDER_ENCRYPTION_KEY was rotated to a key that this process does not hold: start it again with the new \
-                 key; until then it refuses whatever is stored encrypted"
+                 key; until then it refuses every write that would be stored encrypted"
             );
             Error::unavailable("the encryption key was rotated, and this process does not hold the new one yet: try again")
         })
     }
 }
 
+/// Returns the only row.
 async fn get(source: &impl Source) -> Result<Model> {
     let row = Entity::find_by_id(ID).one(source.source()).await?;
     row.ok_or_else(|| Error::internal("the table installation has lost its row"))
 }
 
-/// From the commit on everything is sealed with `newest`, and whoever starts must hold `former` too, until
-/// [`end_key_rotation`]. Nothing changes where `newest` seals already; answers whether it did not.
+/// Begins a rotation from `former` to `newest`. From the commit on everything is sealed with `newest`, and until
+/// [`end_key_rotation`] a process that starts must hold both keys. Returns false, and changes nothing, if `newest`
+/// seals already.
 ///
 /// # Errors
-/// `Config` when a third key seals: another rotation has begun since the keys were proven.
+/// `Config` if a third key seals: another rotation has begun since the keys were proven.
 pub async fn begin_key_rotation(tx: &Tx, newest: &Encryptor, former: &Encryptor) -> Result<bool> {
     let begun = ActiveModel {
         key_check: Set(Some(newest.check_value())),
@@ -107,14 +113,15 @@ pub async fn begin_key_rotation(tx: &Tx, newest: &Encryptor, former: &Encryptor)
         .await?;
     if begun.rows_affected == 0 && get(tx).await?.key_check != Some(newest.check_value()) {
         return Err(Error::config(
-            "another rotation of POSTRIDER_ENCRYPTION_KEY has begun meanwhile, to another new key. Nothing was changed",
+            "another rotation of POSTRIDER_ENCRYPTION_KEY has begun in the meantime, to another new key. Nothing was changed",
         ));
     }
     Ok(begun.rows_affected > 0)
 }
 
-/// Nothing is sealed with another key than `newest` any more, in SQLite's log neither. Answers whether a rotation has ended by
-/// that.
+/// Ends a rotation, once nothing is sealed with another key than `newest`: the former key is not needed any more. On
+/// SQLite the commit cuts the log too, which may still hold texts sealed with the former key. Returns whether there was
+/// a rotation to end.
 pub async fn end_key_rotation(tx: &Tx, newest: &Encryptor) -> Result<bool> {
     let ended = ActiveModel {
         former_key_check: Set(None),

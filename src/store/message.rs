@@ -1,5 +1,7 @@
-//! Messages and their contents: reads, and the end of a content. The intake writes them. Each function takes the
-//! application that they belong to. Called by api and service.
+//! Reads messages and their payloads, and removes a payload on request.
+//!
+//! Payloads are in a table of their own, so that lists never read them unasked. Each function takes the application,
+//! and never finds a message of another one. Must not insert messages: the intake does.
 
 use std::collections::HashMap;
 
@@ -16,21 +18,21 @@ use crate::domain::id::Prefix;
 use crate::domain::identifier::check_identifier;
 use crate::error::{Error, Result};
 
-/// Which messages a list holds.
+/// The conditions that a listed message meets.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     pub between: Between,
-    /// Only those on this channel.
+    /// A channel that the message has; `None` means any message.
     pub channel: Option<String>,
-    /// Only those of these types; empty: of all.
+    /// The event types of which the message has one; empty means all.
     pub event_types: Vec<String>,
 }
 
 impl Filter {
-    /// The conditions on channel and type, for a query that has the message table in it.
+    /// Returns the conditions on channel and event type, for a query that contains the table of messages.
     pub(super) fn conditions(&self, backend: Backend) -> Vec<Expr> {
         let channel = self.channel.as_ref().map(|channel| {
-            // Channels are kept as a JSON list, and no channel has a quotation mark in it.
+            // Channels are stored as a JSON list, and no channel contains a quotation mark.
             let column = Expr::col((Entity, Column::Channels));
             contains(backend, column, &format!("\"{channel}\""))
         });
@@ -41,8 +43,8 @@ impl Filter {
         channel.into_iter().chain(types).collect()
     }
 
-    /// The same for a query that has none but only a message's application and id in these columns; none where there are
-    /// no conditions.
+    /// Returns the same conditions for a query that does not contain that table, but has a message's application and id
+    /// in these columns. `None` means there are no conditions.
     pub(super) fn of_message(
         &self,
         backend: Backend,
@@ -66,7 +68,7 @@ impl Filter {
     }
 }
 
-/// Returns the message with this id, or the newest with this eventId.
+/// Returns the message with this id, or the newest one with this event id; `None` if there is none.
 pub async fn find(source: &impl Source, app_id: &str, id_or_event_id: &str) -> Result<Option<Model>> {
     if check_identifier(id_or_event_id).is_err() {
         return Ok(None);
@@ -81,8 +83,11 @@ pub async fn find(source: &impl Source, app_id: &str, id_or_event_id: &str) -> R
     Ok(newest.one(source.source()).await?)
 }
 
-/// Steps through the application's stretches of 3.2 days by which the index is divided (`substr(id, 1, 8)`), and looks the
-/// event id up in each: some 60 in half a year. A stretch has it once at most, since it is taken for longer than that.
+/// Finds the newest message with an event id.
+///
+/// The index is divided into stretches of 3.2 days (`substr(id, 1, 8)`). The query steps through those of the
+/// application, some 60 in half a year, and looks the event id up in each. A stretch contains an event id once at most,
+/// because the event id is taken for seven days.
 const BY_EVENT_ID: &str = "
     with recursive stretch(start) as (
         select (select substr(id, 1, 8) from message where app_id = $1 and event_id is not null
@@ -97,6 +102,8 @@ const BY_EVENT_ID: &str = "
             as id from stretch
     ) as found)";
 
+/// Returns the message with this id, or the newest one with this event id.
+///
 /// # Errors
 /// `NotFound`.
 pub async fn get(source: &impl Source, app_id: &str, id_or_event_id: &str) -> Result<Model> {
@@ -104,6 +111,7 @@ pub async fn get(source: &impl Source, app_id: &str, id_or_event_id: &str) -> Re
     found.ok_or_else(|| Error::not_found("message"))
 }
 
+/// Returns a page of the application's messages, in the order of their ids.
 pub async fn list(source: &impl Source, app_id: &str, filter: &Filter, page: &PageRequest) -> Result<Page<Model>> {
     let mut query = Entity::find().filter(Column::AppId.eq(app_id));
     for condition in filter.conditions(source.dialect()) {
@@ -113,8 +121,8 @@ pub async fn list(source: &impl Source, app_id: &str, filter: &Filter, page: &Pa
     fetch(source, query, Column::Id, page).await
 }
 
-/// A page of rows and the payloads of their messages, of which `id` tells the id. It ends early where those would take too
-/// much memory.
+/// Returns the page together with the payloads of the messages that its rows name, by message id. `id` returns a row's
+/// message id. The page is cut where the payloads would take more than 4 MiB.
 pub async fn with_contents<T>(
     source: &impl Source,
     app_id: &str,
@@ -145,7 +153,7 @@ pub async fn with_contents<T>(
     Ok((page, contents))
 }
 
-/// The payloads of these messages, as far as they are kept, by message.
+/// Returns the payloads of these messages by message id. Leaves out those that have expired or were removed.
 pub async fn list_contents(
     source: &impl Source,
     app_id: &str,
@@ -159,7 +167,7 @@ pub async fn list_contents(
     Ok(rows.into_iter().map(|row| (row.message_id, row.body)).collect())
 }
 
-/// The messages with these ids, as far as they are kept, by id.
+/// Returns the messages with these ids, by id. Leaves out those that were removed after their retention.
 pub async fn list_by_id(
     source: &impl Source,
     app_id: &str,
@@ -173,7 +181,7 @@ pub async fn list_by_id(
     Ok(rows.into_iter().map(|row| (row.id.clone(), row)).collect())
 }
 
-/// Whether a message's payload is kept.
+/// Returns whether a message still has its payload.
 pub async fn has_content(source: &impl Source, app_id: &str, id: &str) -> Result<bool> {
     let kept: Option<String> = content::Entity::find_by_id((app_id.to_owned(), id.to_owned()))
         .select_only()
@@ -184,7 +192,7 @@ pub async fn has_content(source: &impl Source, app_id: &str, id: &str) -> Result
     Ok(kept.is_some())
 }
 
-/// Removes a message's payload for good: what is still to be sent of it ends as failed when it comes up.
+/// Removes a message's payload for good. Deliveries of it that still wait end as failed when they are claimed.
 pub async fn delete_content(tx: &Tx, app_id: &str, id: &str) -> Result<()> {
     let content = content::Entity::delete_by_id((app_id.to_owned(), id.to_owned()));
     content.exec(tx.conn()).await?;

@@ -1,5 +1,10 @@
-//! SQL: the only directory that queries. One file a resource, plus the queue (intake, claim, settle, process).
-//! Must not: know HTTP, decide rules (domain does). Called by service (writes), api (reads) and dispatcher (queue).
+//! All SQL: this is the only directory that queries the database.
+//!
+//! Each resource has a file. `database/` holds what concerns the connection and not the rows, `entity/` the shapes of
+//! the tables, `intake/` the storing of accepted messages, and `queue/` everything that happens to delivery rows after
+//! that.
+//!
+//! Must not know HTTP. Must not decide rules: the domain does.
 
 pub mod application;
 pub mod attempt;

@@ -1,5 +1,8 @@
-//! Operational events: who listens, and the messages that tell them, which are ordinary messages of the application that
-//! an organization has for them. Called by service and by settle, in the transaction of what an event tells about.
+//! Stores notices of operational events, and finds the operational endpoints that want them.
+//!
+//! A notice is an ordinary message. It belongs to the application that holds the organization's operational endpoints,
+//! and is stored in the transaction of the change that it reports, so that neither exists without the other. Must not
+//! decide which events are worth a notice: the domain does.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,16 +21,19 @@ use crate::domain::id::Prefix;
 use crate::domain::operational::Event;
 use crate::error::Result;
 
-/// How long the payload of an event is kept.
+/// How long the payload of a notice is kept.
 const RETENTION: Duration = Duration::from_hours(90 * 24);
 
-/// The application of an organization's operational endpoints, which has the organization's id.
+/// Returns the application that holds an organization's operational endpoints, and has the organization's id. `None`
+/// means that the organization never had such an endpoint.
 pub async fn find_application(source: &impl Source, org_id: &str) -> Result<Option<Model>> {
     Ok(Entity::find_by_id(org_id).one(source.source()).await?)
 }
 
+/// Inserts the application that holds an organization's operational endpoints.
+///
 /// # Errors
-/// `Conflict` when there is one.
+/// `Conflict` if there is one already.
 pub async fn insert_application(tx: &Tx, org_id: &str) -> Result<Model> {
     let content = application::Content {
         name: "Operational webhooks".to_owned(),
@@ -36,13 +42,15 @@ pub async fn insert_application(tx: &Tx, org_id: &str) -> Result<Model> {
     application::insert_as(tx, org_id.to_owned(), org_id, content).await
 }
 
-/// An operational endpoint that may be called.
+/// An operational endpoint that is neither deleted nor disabled.
 struct Listener {
     id: String,
+    /// The event types that it wants; `None` means all.
     event_types: Option<Vec<String>>,
 }
 
-/// Stores these events, each with its organization, for those operational endpoints that want them.
+/// Stores a notice of each event, with a delivery for each operational endpoint that wants it. An event that no
+/// endpoint wants is not stored. Each event comes with the id of its organization.
 pub async fn tell(tx: &Tx, events: &[(String, Event)]) -> Result<()> {
     let mut listeners: HashMap<&str, Vec<Listener>> = HashMap::new();
     for org_id in events.iter().map(|(org_id, _)| org_id.as_str()) {
@@ -88,6 +96,7 @@ pub async fn tell(tx: &Tx, events: &[(String, Event)]) -> Result<()> {
     Ok(())
 }
 
+/// Returns the operational endpoints of an organization that may be called.
 async fn list_listeners(tx: &Tx, org_id: &str) -> Result<Vec<Listener>> {
     let rows = endpoint::Entity::find()
         .filter(endpoint::Column::AppId.eq(org_id))
@@ -105,11 +114,12 @@ async fn list_listeners(tx: &Tx, org_id: &str) -> Result<Vec<Listener>> {
     Ok(rows.into_iter().map(listener).collect())
 }
 
-/// Message, organization, event type, body.
+/// A message's id, its organization, event type and body.
 type Message<'a> = (String, &'a str, &'static str, String);
-/// Delivery, organization, message, endpoint.
+/// A delivery's id, its organization, message and endpoint.
 type Delivery<'a> = (String, &'a str, String, &'a str);
 
+/// Builds the inserts of messages, their payloads and their deliveries.
 fn writes<'a>(tx: &Tx, messages: &'a [Message<'a>], deliveries: &'a [Delivery<'a>]) -> Vec<Write<'a>> {
     let text = |of: fn(&'a Message<'a>) -> &'a str| Column::Text(messages.iter().map(of).collect());
     let id = || text(|(id, ..)| id);

@@ -1,4 +1,6 @@
-//! Organizations: rows. Called by service and cli.
+//! Reads and writes the rows of organizations. An organization is the company that sends webhooks.
+//!
+//! Must not create what belongs to an organization, such as its tokens.
 
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
@@ -8,12 +10,13 @@ use super::entity::organization::{ActiveModel, Column, Entity, Model};
 use crate::domain::id::Prefix;
 use crate::error::Result;
 
+/// Returns the organization of this name; `None` if there is none.
 pub async fn find_by_name(source: &impl Source, name: &str) -> Result<Option<Model>> {
     let found = Entity::find().filter(Column::Name.eq(name)).one(source.source());
     Ok(found.await?)
 }
 
-/// The organizations after the one with the id `after`, oldest first, at most `most`.
+/// Returns up to `most` organizations with ids above `after`, oldest first.
 pub async fn list(source: &impl Source, after: &str, most: u64) -> Result<Vec<Model>> {
     let found = Entity::find()
         .filter(Column::Id.gt(after))
@@ -22,8 +25,10 @@ pub async fn list(source: &impl Source, after: &str, most: u64) -> Result<Vec<Mo
     Ok(found.all(source.source()).await?)
 }
 
+/// Inserts an organization.
+///
 /// # Errors
-/// `Conflict` when the name is taken.
+/// `Conflict` if the name is taken.
 pub async fn insert(tx: &Tx, name: &str) -> Result<Model> {
     let model = Model {
         id: tx.store().clock().new_id_at(Prefix::Organization, tx.now),

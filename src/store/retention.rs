@@ -1,7 +1,11 @@
-//! The end of what is kept no longer: payloads past their time, and messages past theirs with all that tells of them.
-//! In chunks, each found by an index, whatever the number of rows that stay; and whose turn it is to do that.
+//! Removes payloads that have expired, and history past its retention: messages with their attempts and results. Also
+//! holds the turn that one process at a time has to do so.
 //!
-//! Rows are deleted by their primary keys: a place (`ctid`) names a row in each partition of a table.
+//! Rows are removed in chunks. Each chunk is found by an index, so its cost does not depend on how many rows stay. Rows
+//! are deleted by their primary keys and not by their place: a `ctid` names a row in each partition of a table, so
+//! removing 300 expired payloads once removed 300 live ones too.
+//!
+//! Must not decide when something is to go: the janitor does.
 
 use std::time::Duration;
 
@@ -14,8 +18,8 @@ use super::database::tx::Tx;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
 
-/// What tells of a message: tables with their primary keys, of which the second column has the message's id. In the order
-/// in which it goes.
+/// The tables of the history, in the order in which their rows are removed, with their primary keys. The second column
+/// of each key is the message's id.
 pub(super) const HISTORY: [(&str, &[&str]); 4] = [
     ("message_content", &["app_id", "message_id"]),
     ("attempt", &["app_id", "message_id", "id"]),
@@ -23,15 +27,16 @@ pub(super) const HISTORY: [(&str, &[&str]); 4] = [
     ("message", &["app_id", "id"]),
 ];
 
-/// How long a process has the turn after it last said so: one and a half of the janitor's pauses.
+/// How long the turn lasts after it was taken or renewed: one and a half of the janitor's pauses.
 const TURN: Duration = Duration::from_secs(90);
 
-/// Takes the turn, or keeps it. Returns false if another process has it, which has said so in the last 90 s.
+/// Takes the turn, or renews it. Returns false if another process has it, having renewed it in the last 90 s.
 ///
-/// Nothing is wrong where two processes believe that they have it: each row is locked before it is deleted.
+/// Every janitor writes the row, and its lock orders them; a locked row is not waited for. If two processes still
+/// believe that they have the turn, no harm is done: each row is locked before it is deleted.
 pub async fn take_turn(tx: &Tx, owner: &str) -> Result<bool> {
     let lock = tx.backend().skip_locked();
-    // A turn that ends later than any that begins now was taken while a clock was wrong.
+    // A turn that ends more than 180 s from now was taken by a process whose clock was wrong.
     let sql = format!(
         "update janitor_turn set owner = $1, ends_at = $2 where id in (select id from janitor_turn \
          where id = 1 and (owner = $1 or ends_at <= $3 or ends_at > $4) {lock})"
@@ -47,7 +52,8 @@ pub async fn take_turn(tx: &Tx, owner: &str) -> Result<bool> {
     Ok(tx.conn().execute_raw(statement).await?.rows_affected() > 0)
 }
 
-/// Gives the turn back, so that the next process need not wait for its end. Waits for nobody.
+/// Gives the turn back, so that the next process need not wait for its end. If the row is locked, does nothing: the
+/// turn ends by itself.
 pub async fn give_turn_back(tx: &Tx, owner: &str) -> Result<()> {
     let lock = tx.backend().skip_locked();
     let sql = format!(
@@ -58,7 +64,7 @@ pub async fn give_turn_back(tx: &Tx, owner: &str) -> Result<()> {
     Ok(())
 }
 
-/// Removes up to `most` payloads whose time was over at `at`. Returns how many.
+/// Removes up to `most` payloads that had expired at `at`. Returns how many.
 pub async fn prune_contents(tx: &Tx, at: Timestamp, most: u64) -> Result<u64> {
     let lock = tx.backend().skip_locked();
     let sql = format!(
@@ -72,7 +78,7 @@ pub async fn prune_contents(tx: &Tx, at: Timestamp, most: u64) -> Result<u64> {
     Ok(removed)
 }
 
-/// The ids of the next `most` applications after `after`, deleted ones too.
+/// Returns the ids of the next `most` applications after `after`, deleted ones too.
 pub async fn list_applications(store: &Store, after: &str, most: u64) -> Result<Vec<String>> {
     let sql = "select id from application where id > $1 order by id limit $2";
     let statement = Statement::from_sql_and_values(store.backend().orm(), sql, [after.into(), limit(most)]);
@@ -80,10 +86,10 @@ pub async fn list_applications(store: &Store, after: &str, most: u64) -> Result<
     rows.iter().map(|row| Ok(row.try_get("", "id")?)).collect()
 }
 
-/// The oldest message id from `from` on and below `end` that is told of in each of these applications, with the
-/// application. Those without are left out.
+/// Returns, for each of these applications, the oldest message id in its history that is at least `from` and below
+/// `end`, with the application's id. Leaves out applications without one.
 pub async fn list_oldest(store: &Store, apps: &[String], from: &str, end: &str) -> Result<Vec<(String, String)>> {
-    // With an order and a limit: Postgres would rather read a table from end to end for a minimum.
+    // A subquery with an order and a limit: for a `min` Postgres would read a whole table.
     let oldest = HISTORY.map(|(table, key)| {
         let id = key[1];
         format!(
@@ -109,9 +115,9 @@ pub async fn list_oldest(store: &Store, apps: &[String], from: &str, end: &str) 
     Ok(found)
 }
 
-/// Removes up to `most` rows of these applications' messages with ids from `from` on and below `end`, beginning with the
-/// table number `first`. Returns how many, and the table to go on with; none if all are done. Rows that another
-/// transaction has locked stay.
+/// Removes up to `most` rows of history of these applications, of messages whose ids are at least `from` and below
+/// `end`. Begins with the table at index `first` of [`HISTORY`]. Returns how many rows were removed, and the index of
+/// the table to go on with; `None` means that all tables are done. Rows that another transaction has locked stay.
 pub async fn prune_history(
     tx: &Tx,
     apps: &[String],
@@ -122,7 +128,7 @@ pub async fn prune_history(
     let mut left = most;
     for (number, (table, key)) in HISTORY.into_iter().enumerate().skip(first) {
         let (id, order) = (key[1], key[1..].join(", "));
-        // Of the key alone: a payload may be large.
+        // Only the columns of the key are read: a payload may be large.
         let columns = key
             .iter()
             .map(|name| format!("r.{name}"))
@@ -131,7 +137,7 @@ pub async fn prune_history(
         let old = format!("r.app_id = t.app_id and r.{id} >= $1 and r.{id} < $2");
         let sql = match tx.backend() {
             Backend::Sqlite => format!("select {columns} from {{t}} cross join {table} r where {old} limit $3"),
-            // With an order and a limit for each application: Postgres might read the table from end to end.
+            // With an order and a limit for each application: otherwise Postgres might read the whole table.
             Backend::Postgres => format!(
                 "select {columns} from {{t}} cross join lateral (select {columns} from {table} r where {old} \
                  order by {order} limit $3 for update skip locked) r limit $3"
@@ -147,8 +153,8 @@ pub async fn prune_history(
     Ok((most - left, None))
 }
 
-/// Deletes the rows of `table` whose keys `found` selects, which locks them if there are other writers: what it found is
-/// still so when it is deleted. Returns how many.
+/// Deletes the rows of `table` whose primary keys `found` selects, and returns how many. On Postgres `found` must lock
+/// the rows, so that they still meet its conditions when they are deleted.
 pub(super) async fn delete_found(tx: &Tx, table: &str, key: &[&'static str], found: Statement) -> Result<u64> {
     let found = tx.conn().query_all_raw(found).await?;
     if found.is_empty() {
@@ -171,6 +177,7 @@ pub(super) async fn delete_found(tx: &Tx, table: &str, key: &[&'static str], fou
     Ok(tx.conn().execute_raw(delete).await?.rows_affected())
 }
 
+/// Binds application ids as a table.
 fn of_apps(apps: &[String]) -> Rows<'_> {
     Rows::new([("app_id", Column::Text(apps.iter().map(String::as_str).collect()))])
 }

@@ -1,5 +1,8 @@
-//! Whatever lies sealed in the database, a page at a time, to be sealed anew. Called by service while the encryption key
-//! is rotated: everything that is written meanwhile is sealed with the new key already.
+//! Seals everything in the database that is sealed with a former encryption key with the newest one, page by page.
+//!
+//! This runs during a rotation, when every other write is already sealed with the newest key, so one walk through each
+//! table is enough. A text that no key of this process opens is left as it is and reported. Must not begin or end a
+//! rotation.
 
 use sea_orm::sea_query::{Expr, ExprTrait, LockType};
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
@@ -10,29 +13,32 @@ use super::entity::{endpoint, idempotency};
 use super::idempotency::resealed;
 use crate::error::Result;
 
-/// Rows of a page: locked for no longer than a few milliseconds.
+/// Endpoints in a page. They are locked until the page commits, a few milliseconds.
 const ENDPOINTS: u64 = 100;
-/// Most of them are messages' replies, which are in clear and only read.
+/// Replies in a page. Most of them belong to messages; those are not sealed, and are only read.
 const REPLIES: u64 = 1_000;
 
-/// Where a page ends, as both columns of the primary key.
+/// The row at which a page ends, as both columns of its primary key. Two empty texts mean before the first row.
 pub type Place = (String, String);
 
-/// What was done to a page of rows.
+/// The result for a page of rows.
 #[derive(Debug, Default)]
 pub struct Page {
+    /// Rows that were sealed with the newest key.
     pub resealed: u64,
-    /// Rows in which something is sealed that no key of this process opens; that is left as it is.
+    /// Rows with a text that no key of this process opens. The text is left as it is.
     pub unreadable: Vec<Place>,
-    /// Where the next page begins; `None` after the last one.
+    /// The row after which the next page begins; `None` means that this page was the last one.
     pub next: Option<Place>,
 }
 
-/// Seals the secrets and own headers of the endpoints behind `after` with the newest key, deleted endpoints' too.
+/// Seals the secrets and custom headers of the next endpoints after `after` with the newest key, those of deleted
+/// endpoints too.
 pub async fn reseal_endpoints(tx: &Tx, after: &Place) -> Result<Page> {
     use endpoint::{ActiveModel, Column, Entity};
     let keys = tx.store().keys()?;
-    // Locked: another writer carries secrets that were sealed before over into the list that it writes.
+    // The rows are locked, because another writer reads the list of secrets and writes it back with one more: it would
+    // write back texts that are sealed with the former key.
     let rows = Entity::find()
         .filter(is_behind([Column::AppId, Column::Id], after))
         .order_by_asc(Column::AppId)
@@ -82,7 +88,7 @@ pub async fn reseal_endpoints(tx: &Tx, after: &Place) -> Result<Page> {
     Ok(page)
 }
 
-/// Seals the replies of idempotency keys behind `after` with the newest key.
+/// Seals the replies to the next idempotency keys after `after` with the newest key.
 pub async fn reseal_replies(tx: &Tx, after: &Place) -> Result<Page> {
     use idempotency::{ActiveModel, Column, Entity};
     let keys = tx.store().keys()?;
@@ -104,7 +110,8 @@ pub async fn reseal_replies(tx: &Tx, after: &Place) -> Result<Page> {
                     reply: Set(sealed),
                     ..Default::default()
                 };
-                // One that is another by now has expired and given way, to one that is sealed with the newest key.
+                // If the stored reply is another one by now, this one had expired, and the other one is sealed with the
+                // newest key.
                 let updated = Entity::update_many()
                     .set(anew)
                     .filter(Column::Scope.eq(row.scope))
@@ -121,11 +128,13 @@ pub async fn reseal_replies(tx: &Tx, after: &Place) -> Result<Page> {
     Ok(page)
 }
 
+/// Returns the condition that a row comes after `place` in the order of its primary key.
 fn is_behind(columns: [impl ColumnTrait; 2], place: &Place) -> Expr {
     let place = [&place.0, &place.1].map(Expr::val);
     Expr::tuple(columns.map(Expr::col)).gt(Expr::tuple(place))
 }
 
+/// Returns the row after which the next page begins; `None` if this page has fewer than `full` rows.
 fn next<R>(rows: &[R], full: u64, place: impl FnOnce(&R) -> Place) -> Option<Place> {
     let last = rows.last().filter(|_| rows.len() as u64 == full);
     last.map(place)

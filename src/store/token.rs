@@ -1,4 +1,7 @@
-//! API tokens: rows, by their hash. Called by service, api (the lookup of a request's token) and cli.
+//! Reads and writes the rows of API tokens.
+//!
+//! A token is stored only as its hash. Must not decide what a token may do, or whether it has expired: the domain and
+//! the API do.
 
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Statement};
@@ -13,28 +16,29 @@ use crate::domain::id::Prefix;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
 
-/// What a new token may do, and until when.
+/// A token that is to be stored.
 #[derive(Clone, Debug)]
 pub struct NewToken<'a> {
     pub org_id: &'a str,
-    /// Set: for this application only.
+    /// The application to which the token is limited; `None` means it acts for the whole organization.
     pub app_id: Option<&'a str>,
-    /// What `domain::token::hash` makes of it.
+    /// The token's hash, by `domain::token::hash`.
     pub hash: &'a str,
+    /// When the token expires; `None` means never.
     pub expires_at: Option<Timestamp>,
-    /// Of an application's token: the event types that it sees, besides those without a flag.
+    /// The feature flags of an application's token: it sees the event types with one of them, and those without a flag.
     pub feature_flags: Vec<String>,
-    /// Of an application's token: what it may do; none: everything that one may.
+    /// The capabilities of an application's token; `None` means all that such a token can have.
     pub capabilities: Option<Vec<Capability>>,
 }
 
-/// The token with this hash, be it revoked or expired.
+/// Returns the token with this hash, revoked and expired ones too; `None` if there is none.
 pub async fn find_by_hash(source: &impl Source, hash: &str) -> Result<Option<Model>> {
     let found = Entity::find().filter(Column::Hash.eq(hash)).one(source.source());
     Ok(found.await?)
 }
 
-/// An organization's tokens after the one with the id `after`, oldest first, at most `most`.
+/// Returns up to `most` tokens of the organization with ids above `after`, oldest first.
 pub async fn list(source: &impl Source, org_id: &str, after: &str, most: u64) -> Result<Vec<Model>> {
     let found = Entity::find()
         .filter(Column::OrgId.eq(org_id))
@@ -45,6 +49,7 @@ pub async fn list(source: &impl Source, org_id: &str, after: &str, most: u64) ->
     Ok(found.await?)
 }
 
+/// Inserts a token with a new id.
 pub async fn insert(tx: &Tx, new: NewToken<'_>) -> Result<Model> {
     let model = Model {
         id: tx.store().clock().new_id_at(Prefix::Token, tx.now),
@@ -62,7 +67,7 @@ pub async fn insert(tx: &Tx, new: NewToken<'_>) -> Result<Model> {
     Ok(model)
 }
 
-/// Revokes a token; answers whether there was one that still worked.
+/// Revokes a token. Returns false if there is none with this id or it was revoked before.
 pub async fn revoke(tx: &Tx, id: &str) -> Result<bool> {
     let revoked = Entity::update_many()
         .col_expr(Column::RevokedAt, Expr::value(tx.now))
@@ -73,7 +78,8 @@ pub async fn revoke(tx: &Tx, id: &str) -> Result<bool> {
     Ok(revoked.rows_affected > 0)
 }
 
-/// Removes up to `most` tokens of applications that ended before `before`. Answers how many.
+/// Removes up to `most` tokens of applications that had expired at `before`. Returns how many. Tokens of organizations
+/// stay.
 pub async fn prune(tx: &Tx, before: Timestamp, most: u64) -> Result<u64> {
     let lock = tx.backend().skip_locked();
     let sql = format!(

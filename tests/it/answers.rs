@@ -293,7 +293,7 @@ both!(an_endpoint_may_say_what_it_accepts, async |db| {
     .await;
     rig.accept(&app, "{}").await;
     rig.step().await;
-    let arrival = within(DEADLINE, "it arrives", async || receiver.arrivals().pop()).await;
+    let arrival = within(DEADLINE, "the message arrives", async || receiver.arrivals().pop()).await;
     let accepted: Vec<_> = arrival.headers.get_all("accept").iter().collect();
     assert_eq!(accepted, ["application/json"]);
 });

@@ -1,5 +1,7 @@
 //! The API as a caller sees it, for the tests of its resources: the whole poem endpoint with every layer, without a
-//! socket unless a test asks for one. Must not: test anything itself.
+//! socket unless a test needs one.
+//!
+//! Must not: test anything itself.
 
 use poem::endpoint::BoxEndpoint;
 use poem::http::{HeaderMap, Method, StatusCode};

@@ -128,6 +128,13 @@ fn files_of_more_than_400_lines_are_listed_with_a_reason() {
 }
 
 #[test]
+fn no_file_imports_through_others_a_file_that_imports_it() {
+    let files = Modules::read();
+    let circles = files.circles();
+    assert!(circles.is_empty(), "circles of imports:\n{}", circles.join("\n"));
+}
+
+#[test]
 fn every_file_says_what_it_is_responsible_for() {
     for file in sources().iter().filter(|file| file.text.lines().count() > 3) {
         assert!(
@@ -361,4 +368,202 @@ fn groups_and_aliases_of_imports_are_read() {
             "api::y"
         ]
     );
+}
+
+/// The modules of the crate, a file each, by their paths without `crate::`; the crate's root is the empty path.
+struct Modules(BTreeMap<String, Module>);
+
+struct Module {
+    path: PathBuf,
+    /// The code without comments, tests and re-exports.
+    code: String,
+    /// What the module exports of others: the name, and the path that it stands for.
+    exports: BTreeMap<String, String>,
+}
+
+impl Modules {
+    fn read() -> Self {
+        let mut modules = BTreeMap::new();
+        for file in sources() {
+            let inside = file.path.strip_prefix("src").unwrap_or(&file.path).with_extension("");
+            let mut parts: Vec<_> = inside.iter().filter_map(|part| part.to_str()).collect();
+            if parts == ["main"] {
+                continue;
+            }
+            if ["mod", "lib"].contains(&parts[parts.len() - 1]) {
+                parts.pop();
+            }
+            modules.insert(parts.join("::"), Module::new(file, &parts.join("::")));
+        }
+        Self(modules)
+    }
+
+    /// Returns the module that defines what `path` names, whoever exports it.
+    fn defines(&self, path: &str) -> String {
+        let parts: Vec<_> = path.split("::").collect();
+        let modules = (0..=parts.len()).rev().map(|count| parts[..count].join("::"));
+        let module = modules
+            .into_iter()
+            .find(|module| self.0.contains_key(module))
+            .unwrap_or_default();
+        let rest = path[module.len()..].trim_start_matches("::");
+        let (name, rest) = rest.split_once("::").unwrap_or((rest, ""));
+        let target = self.0[&module].exports.get(name);
+        let target = target.map(|target| format!("{target}::{rest}").trim_end_matches("::").to_owned());
+        match target {
+            // A macro is exported under its own name.
+            Some(target) if target != path => self.defines(&target),
+            _ => module,
+        }
+    }
+
+    /// Returns the modules that the code of `module` names.
+    fn imports(&self, module: &str) -> BTreeSet<String> {
+        let code = &self.0[module].code;
+        let mut paths = paths_from(code, module);
+        let prefix = if module.is_empty() {
+            String::new()
+        } else {
+            format!("{module}::")
+        };
+        let children = self.0.keys().filter_map(|child| child.strip_prefix(&prefix));
+        for child in children.filter(|child| !child.is_empty() && !child.contains("::")) {
+            let named = paths_after(code, &format!("{child}::"))
+                .into_iter()
+                .flat_map(|(_, paths)| paths);
+            paths.extend(named.map(|path| format!("{prefix}{child}::{path}")));
+        }
+        let found = paths.iter().map(|path| self.defines(path));
+        found.filter(|found| found != module && !found.is_empty()).collect()
+    }
+
+    /// Returns each circle of files as one line.
+    fn circles(&self) -> Vec<String> {
+        let imports: BTreeMap<&str, BTreeSet<String>> = self
+            .0
+            .keys()
+            .map(|module| (module.as_str(), self.imports(module)))
+            .collect();
+        let mut left: BTreeSet<&str> = imports.keys().copied().collect();
+        // A module that imports nothing of what is left, or that nothing left imports, is in no circle.
+        loop {
+            let is_in_none = |module: &&str| {
+                let imports_some = imports[*module].iter().any(|import| left.contains(import.as_str()));
+                let is_imported = left.iter().any(|other| imports[other].contains(*module));
+                !imports_some || !is_imported
+            };
+            let Some(module) = left.iter().copied().find(|module| is_in_none(module)) else {
+                break;
+            };
+            left.remove(module);
+        }
+        let line = |module: &&str| {
+            let named = imports[*module].iter().filter(|import| left.contains(import.as_str()));
+            let named: Vec<_> = named.map(|import| self.0[import].path.display().to_string()).collect();
+            format!("{} imports {}", self.0[*module].path.display(), named.join(", "))
+        };
+        left.iter().map(line).collect()
+    }
+}
+
+impl Module {
+    fn new(file: Source, module: &str) -> Self {
+        let code = without_comments(&file.text);
+        let code = code.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let mut exports = BTreeMap::new();
+        let mut own = String::new();
+        for statement in code.split_inclusive(';') {
+            let Some(at) = re_export(statement) else {
+                own += statement;
+                continue;
+            };
+            own += &statement[..at];
+            let (_, text) = statement[at..].split_once("use ").unwrap_or_default();
+            let mut paths = Vec::new();
+            unfold(text, "", &mut paths);
+            for path in paths {
+                let path = absolute(&path, module).unwrap_or_else(|| format!("{module}::{path}"));
+                let path = path.trim_end_matches("::self").to_owned();
+                let name = path.rsplit("::").next().unwrap_or_default().to_owned();
+                exports.insert(name, path);
+            }
+        }
+        Self {
+            path: file.path,
+            code: own,
+            exports,
+        }
+    }
+}
+
+/// Returns where a statement begins that exports something of another module.
+fn re_export(statement: &str) -> Option<usize> {
+    let mut at = 0;
+    for line in statement.split_inclusive('\n') {
+        if line.starts_with("pub use ") || line.starts_with("pub(") && line.contains(") use ") {
+            return Some(at);
+        }
+        at += line.len();
+    }
+    None
+}
+
+/// Returns every path in the code that begins with `crate`, `self` or `super`, from the crate's root.
+fn paths_from(code: &str, module: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for start in ["crate::", "self::", "super::"] {
+        for (_, paths) in paths_after(code, start) {
+            found.extend(
+                paths
+                    .iter()
+                    .filter_map(|path| absolute(&format!("{start}{path}"), module)),
+            );
+        }
+    }
+    found
+}
+
+/// Resolves a path that is written in `module`; `None` if it does not begin at the crate's root, the module or its parents.
+fn absolute(path: &str, module: &str) -> Option<String> {
+    if let Some(rest) = path.strip_prefix("crate::") {
+        return Some(rest.to_owned());
+    }
+    let mut parents: Vec<_> = module.split("::").filter(|part| !part.is_empty()).collect();
+    let mut rest = path.strip_prefix("self::").unwrap_or(path);
+    let is_relative = rest.len() < path.len() || rest.starts_with("super::");
+    while let Some(shorter) = rest.strip_prefix("super::") {
+        parents.pop();
+        rest = shorter;
+    }
+    parents.push(rest);
+    is_relative.then(|| parents.join("::"))
+}
+
+#[test]
+fn a_circle_is_found_through_what_a_module_exports() {
+    let module = |path: &str, text: &str| {
+        let file = Source {
+            path: path.into(),
+            text: text.to_owned(),
+        };
+        let name = path.trim_end_matches(".rs").trim_end_matches("/mod").replace('/', "::");
+        (name.clone(), Module::new(file, &name))
+    };
+    let files = [
+        ("lib.rs", ""),
+        ("a/mod.rs", "mod b;\nmod c;\npub use self::b::{B, Other};\n"),
+        ("a/b.rs", "use super::c;\npub struct B;\n"),
+        ("a/c.rs", "use crate::a::B;\n"),
+        (
+            "d.rs",
+            "use crate::a::B;\n#[cfg(test)]\nmod tests {\n    use crate::e;\n}\n",
+        ),
+        ("e.rs", "use crate::d;\n"),
+    ];
+    let files = files.into_iter().map(|(path, text)| match module(path, text) {
+        (name, module) if name == "lib" => (String::new(), module),
+        named => named,
+    });
+    let circles = Modules(files.collect()).circles();
+    assert_eq!(circles, ["a/b.rs imports a/c.rs", "a/c.rs imports a/b.rs"]);
 }

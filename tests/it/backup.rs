@@ -21,7 +21,11 @@ fn program() -> Program {
 }
 
 fn mode(path: &Path) -> u32 {
-    std::fs::metadata(path).expect("its state").permissions().mode() & 0o777
+    std::fs::metadata(path)
+        .expect("the file has a state")
+        .permissions()
+        .mode()
+        & 0o777
 }
 
 /// Returns the names in a folder, sorted.
@@ -38,9 +42,9 @@ fn names(folder: &Path) -> Vec<String> {
 fn restore(file: &Path, to: &Program) {
     let data = to.folder().join("data");
     std::fs::create_dir(&data).expect("a new folder");
-    std::fs::copy(file, data.join("postrider.sqlite")).expect("it is copied");
+    std::fs::copy(file, data.join("postrider.sqlite")).expect("the file is copied");
     let key = file.with_added_extension("key");
-    std::fs::copy(key, data.join("postrider.sqlite.key")).expect("it is copied");
+    std::fs::copy(key, data.join("postrider.sqlite.key")).expect("the file is copied");
 }
 
 #[tokio::test]
@@ -83,7 +87,7 @@ async fn a_backup_made_while_messages_come_in_is_restored_with_all_of_them_and_s
     let file = saved.join("now.sqlite");
     let key = saved.join("now.sqlite.key");
     assert_eq!((mode(&saved), mode(&file), mode(&key)), (0o700, 0o600, 0o600));
-    let size = std::fs::metadata(&file).expect("its state").len();
+    let size = std::fs::metadata(&file).expect("the file has a state").len();
     assert!(said.contains(&format!("saved/now.sqlite: {size} bytes")), "{said}");
     assert!(said.contains("saved/now.sqlite.key"), "{said}");
     let kept = original.folder().join("data/postrider.sqlite.key");
@@ -146,14 +150,14 @@ async fn nothing_is_written_over_and_nothing_is_left_by_a_backup_that_is_refused
     assert_eq!(program.serve().await.stop().await, Some(0));
     for taken in ["now.sqlite", "now.sqlite.key"] {
         let path = program.folder().join(taken);
-        std::fs::write(&path, "precious").expect("it is written");
+        std::fs::write(&path, "precious").expect("the file is written");
         let line = program.run(&["backup", "now.sqlite"]).await.failed(1);
         assert!(line.contains(&format!("{taken} exists")), "{line}");
-        assert_eq!(std::fs::read_to_string(&path).expect("it is there"), "precious");
+        assert_eq!(std::fs::read_to_string(&path).expect("the file exists"), "precious");
         assert_eq!(names(program.folder()), ["data", taken]);
-        std::fs::remove_file(path).expect("it can be removed");
+        std::fs::remove_file(path).expect("the file can be removed");
     }
-    std::fs::write(program.folder().join("now.sqlite.part"), "half").expect("it is written");
+    std::fs::write(program.folder().join("now.sqlite.part"), "half").expect("the file is written");
     let line = program.run(&["backup", "now.sqlite"]).await.failed(1);
     assert!(line.contains("now.sqlite.part is there"), "{line}");
     let line = program.run(&["backup", "no/such/now.sqlite"]).await.failed(1);
@@ -177,7 +181,7 @@ async fn an_interrupted_backup_leaves_nothing_behind() {
     let program = program();
     assert_eq!(program.serve().await.stop().await, Some(0));
     let url = format!("sqlite://{}", program.folder().join("data/postrider.sqlite").display());
-    let connection = connect(&url).await.expect("it opens");
+    let connection = connect(&url).await.expect("the database opens");
     rows(&connection, "pragma journal_mode = delete").await;
     rows(&connection, "begin exclusive").await;
     let mut command = program.start(&["backup", "now.sqlite"]);
@@ -189,17 +193,20 @@ async fn an_interrupted_backup_leaves_nothing_behind() {
     let interrupt = ["-INT", &command.id().to_string()].map(str::to_owned);
     let sent = std::process::Command::new("kill").args(interrupt).status();
     assert!(sent.expect("kill runs").success());
-    let status = within(DEADLINE, "it ends", async || command.try_wait().expect("its state")).await;
+    let status = within(DEADLINE, "the backup ends", async || {
+        command.try_wait().expect("the process has a state")
+    })
+    .await;
     assert_eq!(status.code(), Some(1));
     assert_eq!(names(program.folder()), ["data"]);
 }
 
 /// Runs `compose/backup.sh save` in subfolders of `scratch`, with a `pg_dump` that is this shell script.
 fn save_with(scratch: &Path, pg_dump: &str) -> Output {
-    let write = |name: &str, content: &str| std::fs::write(scratch.join(name), content).expect("it is written");
+    let write = |name: &str, content: &str| std::fs::write(scratch.join(name), content).expect("the file is written");
     write("bin/pg_dump", &format!("#!/bin/sh\nset -eu\n{pg_dump}\n"));
     let executable = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(scratch.join("bin/pg_dump"), executable).expect("its mode is set");
+    std::fs::set_permissions(scratch.join("bin/pg_dump"), executable).expect("the mode is set");
     let path = std::env::var("PATH").expect("a path");
     Command::new("bash")
         .args([concat!(env!("CARGO_MANIFEST_DIR"), "/compose/backup.sh"), "save"])
@@ -217,8 +224,8 @@ fn a_dump_of_the_stack_is_kept_only_with_the_key_that_was_there_from_its_beginni
     for folder in ["bin", "backups", "secrets", "secrets/app", "secrets/database"] {
         std::fs::create_dir(scratch.join(folder)).expect("a new folder");
     }
-    std::fs::write(scratch.join("secrets/database/password"), "secret").expect("it is written");
-    std::fs::write(scratch.join("secrets/app/encryption_key"), "newest\nformer\n").expect("it is written");
+    std::fs::write(scratch.join("secrets/database/password"), "secret").expect("the file is written");
+    std::fs::write(scratch.join("secrets/app/encryption_key"), "newest\nformer\n").expect("the file is written");
     let backups = scratch.join("backups");
     let dump = r#"echo dumped >"${2#--file=}""#;
 
@@ -241,7 +248,7 @@ fn a_dump_of_the_stack_is_kept_only_with_the_key_that_was_there_from_its_beginni
         let path = backups.join(name);
         assert_eq!(
             (
-                std::fs::read_to_string(&path).expect("it is there").as_str(),
+                std::fs::read_to_string(&path).expect("the file exists").as_str(),
                 mode(&path)
             ),
             (content, 0o600)

@@ -151,14 +151,17 @@ async fn secrets_writes_what_is_missing_and_never_changes_what_is_there() {
     let key = std::fs::read_to_string(folder.join("app/encryption_key")).expect("a key");
     assert!(password.len() >= 32 && key.len() >= 32 && password != key);
     let mode = std::fs::metadata(folder.join("database/password"))
-        .expect("its state")
+        .expect("the file has a state")
         .permissions()
         .mode();
     assert_eq!(mode & 0o777, 0o444);
-    let mode = std::fs::metadata(&folder).expect("its state").permissions().mode();
+    let mode = std::fs::metadata(&folder)
+        .expect("the file has a state")
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o700, "no other user can reach the secrets");
 
-    std::fs::remove_file(folder.join("database/password")).expect("it can be removed");
+    std::fs::remove_file(folder.join("database/password")).expect("the file can be removed");
     program.run(&["secrets", "made"]).await.ok();
     let other = std::fs::read_to_string(folder.join("database/password")).expect("a password");
     assert_ne!(other, password);
@@ -175,13 +178,13 @@ async fn secrets_leaves_a_folder_that_is_there_as_it_is() {
     let program = Program::bare();
     for (folder, mode) in [("there", 0o755), ("there/database", 0o750), ("there/app", 0o711)] {
         let folder = program.folder().join(folder);
-        std::fs::create_dir(&folder).expect("it is made");
-        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(mode)).expect("its mode");
+        std::fs::create_dir(&folder).expect("the folder is made");
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(mode)).expect("the mode is set");
     }
     program.run(&["secrets", "there"]).await.ok();
     program.run(&["secrets", "there"]).await.ok();
     for (folder, mode) in [("there", 0o755), ("there/database", 0o750), ("there/app", 0o711)] {
-        let state = std::fs::metadata(program.folder().join(folder)).expect("its state");
+        let state = std::fs::metadata(program.folder().join(folder)).expect("the file has a state");
         assert_eq!(state.permissions().mode() & 0o777, mode, "{folder}");
     }
 }
@@ -190,7 +193,7 @@ async fn secrets_leaves_a_folder_that_is_there_as_it_is() {
 async fn secrets_makes_its_folder_below_others_that_are_missing() {
     let program = Program::bare();
     program.run(&["secrets", "not/yet/there/"]).await.ok();
-    let state = std::fs::metadata(program.folder().join("not/yet/there")).expect("its state");
+    let state = std::fs::metadata(program.folder().join("not/yet/there")).expect("the file has a state");
     assert_eq!(state.permissions().mode() & 0o777, 0o700);
 }
 
@@ -218,7 +221,10 @@ async fn secrets_puts_a_new_encryption_key_above_the_former_one_and_drops_that()
     assert_eq!(read(), both, "without an option both keys are kept");
     program.run(&drop).await.ok();
     assert_eq!(read(), made);
-    let mode = std::fs::metadata(&key).expect("its state").permissions().mode();
+    let mode = std::fs::metadata(&key)
+        .expect("the file has a state")
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o444);
     let left = std::fs::read_dir(key.parent().expect("a folder"))
         .expect("a folder")
@@ -233,7 +239,7 @@ async fn secrets_written_by_many_at_once_are_whole_and_the_same_for_all() {
     let commands: Vec<_> = (0..8).map(|_| program.start(&["secrets", "made"])).collect();
     let mut written = 0;
     for command in commands {
-        let output = command.wait_with_output().expect("its output");
+        let output = command.wait_with_output().expect("the command has output");
         assert!(output.status.success());
         written += String::from_utf8_lossy(&output.stdout).matches(": written").count();
     }

@@ -282,7 +282,7 @@ async fn an_empty_variable_counts_as_not_set() {
 #[tokio::test]
 async fn the_database_url_is_read_from_a_file_whose_line_end_is_cut() {
     let program = Program::bare().env("DATABASE_URL_FILE", "url");
-    std::fs::write(program.folder().join("url"), "sqlite://from-file.sqlite\n").expect("it is written");
+    std::fs::write(program.folder().join("url"), "sqlite://from-file.sqlite\n").expect("the file is written");
     program.run(&["migrate"]).await.ok();
     assert!(program.folder().join("from-file.sqlite").exists());
 }

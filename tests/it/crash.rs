@@ -21,7 +21,7 @@ use crate::harness::{
 
 pub const TOKEN: &str = "a-token-for-tests-of-the-operator's-own";
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-/// Points at which a debug build can be told to die, each with the number of the pass at which it does.
+/// Points at which a debug build can be made to die, each with the number of the pass at which it does.
 const POINTS: [&str; 6] = [
     "accepted.before_commit:3",
     "accepted.after_commit:2",
@@ -362,7 +362,12 @@ both!(
             for point in POINTS {
                 let mut serving = program.clone().env("POSTRIDER_CRASH_POINT", point).serve().await;
                 load.serve_at([&serving]);
-                assert_eq!(serving.end().await, None, "it died at {point}: {}", serving.stderr());
+                assert_eq!(
+                    serving.end().await,
+                    None,
+                    "the process died at {point}: {}",
+                    serving.stderr()
+                );
             }
             for _ in 0..RANDOM_KILLS {
                 let mut serving = program.serve().await;
@@ -439,7 +444,7 @@ impl Timed {
 
 impl Drop for Timed {
     fn drop(&mut self) {
-        println!("it took {:?}", self.0.elapsed());
+        println!("the test took {:?}", self.0.elapsed());
     }
 }
 
@@ -506,7 +511,7 @@ both!(
             serving = program.serve().await;
             let served = restarted.elapsed();
             let wait = sent_again(&receiver, before, restarted).await;
-            println!("it served after {served:?}, and had sent all again after {wait:?}");
+            println!("the process served after {served:?} and had sent everything again after {wait:?}");
             wait
         })
         .await;
@@ -542,8 +547,8 @@ async fn a_sleeper_wakes(
 }
 
 async fn becomes(connection: &DatabaseConnection, from: &str, wanted: i64) {
-    let what = format!("{wanted} rows of {from}");
-    within(DEADLINE, &what, async || {
+    let goal = format!("{wanted} rows of {from}");
+    within(DEADLINE, &goal, async || {
         (count(connection, from).await == wanted).then_some(())
     })
     .await;

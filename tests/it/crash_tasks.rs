@@ -102,7 +102,12 @@ both!(
                 recover(&serving, &connection).await;
                 connection.close().await.expect("the connection closes");
             }
-            assert_eq!(serving.end().await, None, "it died at {point}: {}", serving.stderr());
+            assert_eq!(
+                serving.end().await,
+                None,
+                "the process died at {point}: {}",
+                serving.stderr()
+            );
             held.extend(in_flight(db).await);
         }
         let mut serving = program.serve().await;

@@ -217,7 +217,7 @@ both!(a_header_value_has_up_to_4096_bytes_without_line_breaks, async |db| {
     assert_eq!(sent, [Some(&*most), Some(""), Some("a\tb")]);
 });
 
-/// Returns four custom headers that have 16384 bytes together, and `more` bytes in the last one.
+/// Returns four custom headers that have 16384 bytes together, plus `more` bytes in the last one.
 fn headers_at_the_limit(more: usize) -> Value {
     let header = |n: usize| {
         let more = if n == 3 { more } else { 0 };

@@ -1,5 +1,5 @@
-//! A database that has lost its last writes, as after a failover to an asynchronous standby or after a restore. What a
-//! process remembers of the lost writes must decide nothing.
+//! A database that has lost its last writes, as after a failover to an asynchronous standby or after a restore. A
+//! process must not rely on anything that it remembers of the lost writes.
 
 use sea_orm::ConnectionTrait;
 use serde_json::json;

@@ -8,7 +8,7 @@ use postrider::clock::Clock;
 use crate::harness::{Answer, DEADLINE, Gate, Proxy, Receiver, Rig, START, Shape, TestDatabase, within};
 use crate::intake::{lock, wait_for_blocked};
 
-/// Starts two processes, each with a test clock, and with an attempt deadline that no test reaches.
+/// Starts two processes with the same test clock, and with an attempt deadline that no test reaches.
 async fn two(db: &TestDatabase) -> (Rig, Rig) {
     let shape = Shape {
         attempt_timeout: DEADLINE,

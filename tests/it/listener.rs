@@ -94,7 +94,7 @@ async fn handled(address: SocketAddr) -> TcpStream {
     client
 }
 
-/// Sends the body of a client of [`handled`] and returns the response.
+/// Sends the body for a client that [`handled`] returned, and returns the response.
 async fn finished(mut client: TcpStream) -> String {
     client.write_all(b"{}").await.unwrap();
     let (mut heard, mut piece) = (Vec::new(), [0; 1024]);
@@ -239,7 +239,7 @@ async fn requests_of_a_client_that_does_not_read_wait_until_it_does() {
 // already.
 #[tokio::test]
 async fn a_reset_ends_a_connection_while_its_request_is_being_handled() {
-    let one = Limits {
+    let single = Limits {
         connections: 1,
         ..LIMITS
     };
@@ -249,7 +249,7 @@ async fn a_reset_ends_a_connection_while_its_request_is_being_handled() {
         begins.notify_one();
         answer(request)
     });
-    let address = listen(one, endpoint.map_to_response()).await;
+    let address = listen(single, endpoint.map_to_response()).await;
     let client = saying(address, &b"GET /never HTTP/1.1\r\nhost: x\r\n\r\n".repeat(2)).await;
     let handled = tokio::time::timeout(DEADLINE, begun.notified());
     handled.await.expect("the request is being handled");
@@ -282,11 +282,11 @@ async fn at_the_limit_those_that_have_waited_longest_for_their_clients_make_room
 
 #[tokio::test]
 async fn at_the_limit_a_client_that_does_not_read_its_response_makes_room() {
-    let one = Limits {
+    let single = Limits {
         connections: 1,
         ..LIMITS
     };
-    let address = serve(one).await;
+    let address = serve(single).await;
     let _unread = saying(address, b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await;
     answered(address).await;
 }

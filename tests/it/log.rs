@@ -69,7 +69,7 @@ impl Unheard {
     async fn stop(&mut self) -> Option<i32> {
         let sent = Command::new("kill").arg(self.child.id().to_string()).status();
         assert!(sent.expect("kill runs").success());
-        let ended = async || self.child.try_wait().expect("its state can be asked for");
+        let ended = async || self.child.try_wait().expect("the process has a state");
         within(DEADLINE, "serve ends", ended).await.code()
     }
 }
@@ -171,11 +171,13 @@ both!(
         .await;
         receiver.wait_for(number).await;
 
-        let (told, heard) = std::sync::mpsc::channel();
+        let (reported, heard) = std::sync::mpsc::channel();
         let (reading, read_on) = std::sync::mpsc::channel::<()>();
         let hearing = std::thread::spawn(move || {
             let mut lines = BufReader::new(reader).lines().map_while(Result::ok);
-            told.send(lines.find(|line| line.contains("log lines were lost"))).ok();
+            reported
+                .send(lines.find(|line| line.contains("log lines were lost")))
+                .ok();
             // From here on the pipe stays open and fills again.
             read_on.recv().ok();
         });

@@ -14,17 +14,21 @@ async fn described(db: &TestDatabase) -> Vec<String> {
              where tbl_name <> 'seaql_migrations' order by 1"
         }
         Kind::Postgres => {
-            "with relation as (select oid, relname, relkind, (select array_agg(option order by option) from unnest(reloptions) as option) as reloptions,
+            "with relation as (select oid, relname, relkind,
+                         (select array_agg(option order by option) from unnest(reloptions) as option) as reloptions,
                          reltoastrelid from pg_class
                          where relnamespace = 'public'::regnamespace and relname not like 'seaql_migrations%')
              select table_name || '.' || column_name || ' ' || data_type || ' ' || is_nullable || ' '
                     || coalesce(collation_name, '') || coalesce(' default ' || column_default, '') as line
              from information_schema.columns where table_schema = 'public' and table_name <> 'seaql_migrations'
              union all select indexdef from pg_indexes where schemaname = 'public' and tablename <> 'seaql_migrations'
-             union all select relkind::text || ' ' || relname || coalesce(' with ' || reloptions::text, '') from relation
+             union all select relkind::text || ' ' || relname || coalesce(' with ' || reloptions::text, '')
+                 from relation
              union all select 'toast of ' || relation.relname || ' with ' || toast.reloptions::text
-                 from relation join pg_class toast on toast.oid = relation.reltoastrelid where toast.reloptions is not null
-             union all select relation.relname || ' constraint ' || conname || ' ' || pg_get_constraintdef(pg_constraint.oid)
+                 from relation join pg_class toast on toast.oid = relation.reltoastrelid
+                 where toast.reloptions is not null
+             union all select relation.relname || ' constraint ' || conname || ' '
+                 || pg_get_constraintdef(pg_constraint.oid)
                  from relation join pg_constraint on conrelid = relation.oid
              union all select tgenabled::text || ' ' || pg_get_triggerdef(pg_trigger.oid)
                  from relation join pg_trigger on tgrelid = relation.oid where not tgisinternal

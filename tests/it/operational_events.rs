@@ -48,7 +48,7 @@ impl Prepared {
         sent.field("id")
     }
 
-    /// Lets every retry within the next `times` times ten seconds happen.
+    /// Drains the queue, then advances ten seconds and drains it again, `times` times.
     async fn again(&mut self, times: usize) {
         for _ in 0..times {
             self.api.rig.drain().await;
@@ -247,7 +247,12 @@ both!(
             let listener = caller.make(&server, "/operational-webhook/endpoint", wanted).await;
             let message = json!({"eventType": "order.paid", "payload": {}});
             let _ = caller.post(&server, &format!("/app/{app}/msg"), point, &message).await;
-            assert_eq!(serving.end().await, None, "it died at {point}: {}", serving.stderr());
+            assert_eq!(
+                serving.end().await,
+                None,
+                "the process died at {point}: {}",
+                serving.stderr()
+            );
 
             let connection = db.connect().await;
             let count = async |from: String| {

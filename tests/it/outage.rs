@@ -375,7 +375,7 @@ postgres_only!(
         let own =
             "told m where by = 'message' and not exists (select 1 from told where by <> 'message' and pid = m.pid)";
         assert_eq!(api.rig.count(own).await, 1, "an intake worker's own connection");
-        // The API's statements end sooner, because its callers do not wait longer.
+        // The API's statements end sooner, because its callers wait only for a short time.
         let wanted = "case by when 'application' then '4s' else '30s' end";
         let others = format!("told where statement <> {wanted} or idle <> '10s'");
         assert_eq!(api.rig.count(&others).await, 0);

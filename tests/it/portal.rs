@@ -180,8 +180,8 @@ both!(
         let flagless = api.token_of(&app).await;
         let body = |name: &str| json!({"url": "http://127.0.0.1:1/", "eventTypes": [name]}).to_string();
         let all = format!("/app/{app}/endpoint");
-        let one = format!("{all}/e");
-        for (method, path, expected) in [("POST", &all, 201), ("PUT", &one, 200), ("PATCH", &one, 200)] {
+        let item = format!("{all}/e");
+        for (method, path, expected) in [("POST", &all, 201), ("PUT", &item, 200), ("PATCH", &item, 200)] {
             for blind in [&without, &flagless] {
                 let answer = api.call(blind, method, path, &[], &body("hidden")).await;
                 answer.breaks_rule_at("body.eventTypes");
@@ -193,7 +193,7 @@ both!(
                     .await
                     .expect(expected);
                 let anew = json!({"url": "http://127.0.0.1:1/", "uid": "e"});
-                api.put(&one, anew).await;
+                api.put(&item, anew).await;
             }
         }
     }

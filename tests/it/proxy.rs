@@ -55,7 +55,7 @@ postgres_only!(a_stalled_connection_goes_on_where_it_stood, async |db| {
     let mut asking = Box::pin(rows(&through, "select 1"));
     assert!(
         tokio::time::timeout(SHORT, &mut asking).await.is_err(),
-        "nothing passes while it stalls"
+        "nothing passes during the stall"
     );
     proxy.resume();
     assert_eq!(asking.await.len(), 1);

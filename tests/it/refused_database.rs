@@ -27,7 +27,7 @@ const NO_ENTRY: &[u8] = b"SFATAL\0VFATAL\0C28000\0Mno pg_hba.conf entry for host
 /// 54), over TLS if it has a certificate. Returns its address.
 fn refuse(fields: &'static [u8], tls: Option<Arc<ServerConfig>>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = listener.local_addr().expect("its address");
+    let address = listener.local_addr().expect("the listener has an address");
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.expect("a connection");
@@ -36,7 +36,9 @@ fn refuse(fields: &'static [u8], tls: Option<Arc<ServerConfig>>) -> SocketAddr {
                 continue;
             }
             let answer: &[u8] = if tls.is_some() { b"S" } else { b"N" };
-            stream.write_all(answer).expect("whether it speaks TLS");
+            stream
+                .write_all(answer)
+                .expect("the client reads whether TLS is spoken");
             let _ = match &tls {
                 None => refuse_one(&mut stream, fields),
                 Some(config) => {
@@ -101,7 +103,7 @@ fn certificate(folder: &Path, name: &str) -> (PathBuf, PathBuf) {
     let (config, certificate, key) = (file("cnf"), file("pem"), file("key"));
     let text = "[req]\ndistinguished_name = dn\nx509_extensions = ext\nprompt = no\n[dn]\nCN = postgres.example\n\
                 [ext]\nbasicConstraints = critical,CA:FALSE\nsubjectAltName = DNS:postgres.example\n";
-    fs::write(&config, text).expect("it is written");
+    fs::write(&config, text).expect("the file is written");
     let made = Command::new("openssl")
         .args([
             "req",
@@ -206,7 +208,7 @@ async fn a_file_of_certificates_that_is_missing_or_holds_none_is_named_at_once()
     ] {
         for (name, command) in [("DATABASE_URL", "serve"), ("MIGRATE_DATABASE_URL", "migrate")] {
             let program = Program::bare().env(name, &format!("{url}&{parameters}"));
-            fs::write(program.folder().join("empty.pem"), "no certificate\n").expect("it is written");
+            fs::write(program.folder().join("empty.pem"), "no certificate\n").expect("the file is written");
             certificate(program.folder(), "own");
             let line = program.run(&[command]).await.failed(1);
             let path = program.folder().join(file);
@@ -244,7 +246,7 @@ async fn an_sqlite_url_may_say_that_the_file_is_to_be_made() {
 async fn a_file_that_cannot_be_made_is_named_by_its_whole_path_and_its_setting() {
     let program = Program::bare().env("DATABASE_URL", "sqlite://taken/x.sqlite");
     let taken = program.folder().join("taken");
-    fs::write(&taken, "").expect("it is written");
+    fs::write(&taken, "").expect("the file is written");
     for command in ["serve", "migrate"] {
         let line = program.run(&[command]).await.failed(1);
         assert!(
@@ -294,7 +296,10 @@ postgres_only!(
     the_wait_for_a_database_that_is_not_there_yet_is_two_lines_of_the_log,
     async |db| {
         let closed = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let nowhere = format!("postgresql://{}/nowhere", closed.local_addr().expect("its address"));
+        let nowhere = format!(
+            "postgresql://{}/nowhere",
+            closed.local_addr().expect("the listener has an address")
+        );
         let tries = Arc::new(AtomicUsize::new(0));
         let counted = tries.clone();
         std::thread::spawn(move || {

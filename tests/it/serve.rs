@@ -142,7 +142,7 @@ both!(of_two_admin_tokens_both_are_valid, async |db| {
         program.folder().join("token"),
         "the-new-token-of-the-operator\nthe-former-token-of-the-operator\n",
     )
-    .expect("it is written");
+    .expect("the file is written");
     let serving = program.env("POSTRIDER_ADMIN_TOKEN_FILE", "token").serve().await;
     let call = async |token: &str| {
         let body = json!({"name": "Shop", "uid": token});
@@ -219,7 +219,7 @@ async fn the_key_file_is_made_once_for_the_owner_alone_and_needed_from_then_on()
     let program = Program::bare().env("POSTRIDER_LISTEN", "127.0.0.1:0");
     let path = program.folder().join("data/postrider.sqlite.key");
     let mode_of = |name: &str| {
-        let state = std::fs::metadata(program.folder().join(name)).expect("its state");
+        let state = std::fs::metadata(program.folder().join(name)).expect("the file has a state");
         state.permissions().mode() & 0o777
     };
     let mut serving = program.serve().await;
@@ -231,7 +231,7 @@ async fn the_key_file_is_made_once_for_the_owner_alone_and_needed_from_then_on()
     let key = std::fs::read_to_string(&path).expect("a key file");
     // The mode that an earlier version left.
     let lock = program.folder().join("data/postrider.sqlite.lock");
-    std::fs::set_permissions(&lock, std::fs::Permissions::from_mode(0o644)).expect("it is ours");
+    std::fs::set_permissions(&lock, std::fs::Permissions::from_mode(0o644)).expect("the file belongs to this user");
     assert_eq!(program.serve().await.stop().await, Some(0));
     assert_eq!(mode_of("data/postrider.sqlite.lock"), 0o600);
     assert_eq!(
@@ -240,7 +240,7 @@ async fn the_key_file_is_made_once_for_the_owner_alone_and_needed_from_then_on()
         "the key is kept"
     );
 
-    std::fs::remove_file(&path).expect("it can be removed");
+    std::fs::remove_file(&path).expect("the file can be removed");
     let line = program.run(&["serve"]).await.failed(1);
     assert!(line.contains("data/postrider.sqlite.key is gone"), "{line}");
     assert!(!path.exists(), "no other key is written in its place");
@@ -406,7 +406,7 @@ both!(
 
 both!(a_port_that_is_taken_is_named, async |db| {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = taken.local_addr().expect("its address").to_string();
+    let address = taken.local_addr().expect("the listener has an address").to_string();
     let line = Program::on(db.url())
         .env("POSTRIDER_LISTEN", &address)
         .run(&["serve"])
@@ -417,15 +417,15 @@ both!(a_port_that_is_taken_is_named, async |db| {
 
 #[tokio::test]
 async fn serve_waits_for_a_database_that_is_not_there_yet_and_can_be_stopped_meanwhile() {
-    let nobody = TcpListener::bind("127.0.0.1:0")
+    let absent = TcpListener::bind("127.0.0.1:0")
         .and_then(|listener| listener.local_addr())
         .expect("a free port");
-    let url = format!("postgresql://postrider:do-not-show@{nobody}/postrider");
+    let url = format!("postgresql://postrider:do-not-show@{absent}/postrider");
     let mut child = Program::on(&url).start(&["serve"]);
     let mut stderr = child.stderr.take().expect("a pipe");
     let mut said = String::new();
     let mut piece = [0; 512];
-    while !said.contains("waiting for the database") || !said.contains(&nobody.port().to_string()) {
+    while !said.contains("waiting for the database") || !said.contains(&absent.port().to_string()) {
         let count = stderr.read(&mut piece).expect("the pipe can be read");
         assert!(count > 0, "the process ended: {said}");
         said.push_str(&String::from_utf8_lossy(&piece[..count]));
@@ -437,7 +437,7 @@ async fn serve_waits_for_a_database_that_is_not_there_yet_and_can_be_stopped_mea
         .status();
     assert!(sent.expect("kill runs").success());
     let status = within(DEADLINE, "the process ends", async || {
-        child.try_wait().expect("its state")
+        child.try_wait().expect("the process has a state")
     })
     .await;
     assert_eq!(status.code(), Some(0));

@@ -42,12 +42,12 @@ sqlite_only!(
         let lock = original.with_added_extension("lock");
         type Spoil<'a> = (&'a Path, &'a dyn Fn());
         let spoils: [Spoil; 3] = [
-            (&lock, &|| fs::remove_file(&lock).expect("it is there")),
+            (&lock, &|| fs::remove_file(&lock).expect("the file exists")),
             (&original, &|| {
-                fs::copy(&original, &copy).expect("it is copied");
-                fs::rename(&copy, &original).expect("it is replaced");
+                fs::copy(&original, &copy).expect("the file is copied");
+                fs::rename(&copy, &original).expect("the file is replaced");
             }),
-            (&original, &|| fs::remove_file(&original).expect("it is there")),
+            (&original, &|| fs::remove_file(&original).expect("the file exists")),
         ];
         for (named, spoil) in spoils {
             let (mut serving, _) = served(&original).await;
@@ -80,10 +80,10 @@ sqlite_only!(no_message_is_accepted_into_a_file_that_was_removed, async |db| {
             }
         }
     });
-    fs::remove_file(&original).expect("it is there");
+    fs::remove_file(&original).expect("the file exists");
     removed.store(true, Ordering::SeqCst);
     assert_eq!(serving.end().await, Some(1), "{}", serving.stderr());
-    posting.await.expect("nothing is accepted once it is gone");
+    posting.await.expect("nothing is accepted once the file is gone");
 });
 
 sqlite_only!(
@@ -92,7 +92,7 @@ sqlite_only!(
         let api = Api::on(db).await;
         assert_eq!(api.fetch("/readyz", &[]).await.status, 200);
         let open = api.rig.store.begin().await.expect("a transaction begins");
-        fs::remove_file(path(db)).expect("it is there");
+        fs::remove_file(path(db)).expect("the file exists");
         let refused = open.commit().await.expect_err("the file of the commit is gone");
         assert!(refused.to_string().contains("was removed or replaced"), "{refused}");
         let refused = api.post("/app", json!({"name": "Shop"})).await;
@@ -126,7 +126,7 @@ sqlite_only!(a_second_serve_by_another_name_of_the_file_is_refused, async |db| {
         let line = program(&hard).run(&command).await.failed(1);
         assert!(line.contains("has more than one name"), "{line}");
     }
-    fs::remove_file(&hard).expect("it is there");
+    fs::remove_file(&hard).expect("the file exists");
     assert_eq!(serving.stop().await, Some(0), "{}", serving.stderr());
     let mut names: Vec<_> = fs::read_dir(&links)
         .expect("a folder")

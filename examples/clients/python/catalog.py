@@ -1,4 +1,4 @@
-"""Applications, event types, pages and refusals."""
+"""Shows applications, event types, pages and refusals."""
 
 from svix.api import ApplicationListOptions, EndpointListOptions, EventTypeDeleteOptions, EventTypeListOptions
 from svix.exceptions import HttpError, HTTPValidationError
@@ -43,7 +43,7 @@ def event_type(run: Run) -> None:
 
     def listed(**options: bool) -> dict:
         page = api.list(EventTypeListOptions(limit=250, **options))
-        return {one.name: one.schemas for one in page.data}
+        return {entry.name: entry.schemas for entry in page.data}
 
     assert listed()[name] is None and listed(with_content=True)[name] == schemas
     api.delete(name)
@@ -62,14 +62,14 @@ def paging(run: Run) -> None:
     while not done:
         options = EndpointListOptions(limit=2, iterator=iterator, order=Ordering.ASCENDING)
         page = run.svix.endpoint.list(app, options)
-        pages.append([one.id for one in page.data])
+        pages.append([endpoint.id for endpoint in page.data])
         iterator, done = page.iterator, page.done
     assert pages == [created[0:2], created[2:4], created[4:]], pages
 
     back = EndpointListOptions(limit=2, iterator=page.prev_iterator, order=Ordering.ASCENDING)
-    assert [one.id for one in run.svix.endpoint.list(app, back).data] == created[2:4]
+    assert [endpoint.id for endpoint in run.svix.endpoint.list(app, back).data] == created[2:4]
     newest_first = run.svix.endpoint.list(app)
-    assert [one.id for one in newest_first.data] == created[::-1] and newest_first.done
+    assert [endpoint.id for endpoint in newest_first.data] == created[::-1] and newest_first.done
     empty = run.svix.endpoint.list(run.application("No pages"))
     assert (empty.data, empty.iterator, empty.done) == ([], None, True), empty
 
@@ -94,7 +94,7 @@ def refusals(run: Run) -> None:
 
 
 def cloud_only(run: Run) -> None:
-    """what only the hosted service has is refused as an error that the SDK can read"""
+    """a feature that only the hosted service has is refused with an error that the SDK can read"""
     connectors = run.svix.integration.list if IS_1 else run.svix.connector.list
     refusal = refused(HttpError, lambda: connectors("app_of_nobody") if IS_1 else connectors())
     assert refusal.status_code in (404, 501) and refusal.code and refusal.detail, refusal

@@ -1,4 +1,4 @@
-"""An endpoint, the headers that its deliveries carry, its secrets, an example for it, and its statistics."""
+"""Shows endpoints, their custom headers, their secrets, example messages and statistics."""
 
 from datetime import timedelta
 
@@ -31,7 +31,7 @@ def endpoint(run: Run) -> None:
 
 
 def headers(run: Run) -> None:
-    """own headers are given at creation, read, patched and replaced, and go with each delivery"""
+    """custom headers are set at creation, read, patched and replaced, and sent with each delivery"""
     api, app = run.svix.endpoint, run.application("Headers")
     created, inbox = run.endpoint(app, headers={"X-Region": "eu", "X-Old": "1", "Authorization": "Basic secret"})
     given = api.get_headers(app, created.id)

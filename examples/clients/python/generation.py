@@ -1,4 +1,4 @@
-"""What the 1.x and the 2.x SDK call otherwise. A program of yours uses one of them and needs none of this."""
+"""Makes the calls that differ between the 1.x and the 2.x SDK. A program of yours uses only one and does not need this."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from svix import Svix, models
 IS_1 = svix.__version__.startswith("1.")
 NAME = f"svix {svix.__version__} (Python)"
 
-# The event types that an endpoint wants, in what is sent and in what is answered.
+# The name of an endpoint's field for its event types, in requests and in responses.
 EVENT_TYPES = "filter_types" if IS_1 else "event_types"
 
 
@@ -37,7 +37,7 @@ def replace_headers(client: Svix, app: str, endpoint: str, headers: dict[str, st
 
 
 def rotate_secret(client: Svix, app: str, endpoint: str, body: models.EndpointSecretRotateIn) -> str:
-    """The new secret: 2.x answers it, 1.x is asked for it."""
+    """Rotates a secret and returns the new one: 2.x returns it itself, with 1.x it is read afterwards."""
     answer = client.endpoint.rotate_secret(app, endpoint, body)
     return client.endpoint.get_secret(app, endpoint).key if IS_1 else answer.key
 

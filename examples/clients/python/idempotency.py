@@ -1,4 +1,4 @@
-"""What is asked twice is done once."""
+"""Shows that a repeated request is carried out once."""
 
 import httpx
 from svix.api import MessageCreateOptions
@@ -20,26 +20,26 @@ def taken_event_id(run: Run) -> None:
 
 
 def lost_answer(run: Run) -> None:
-    """an answer that a gateway loses makes the SDK ask again with the same key, and one message exists"""
+    """if a gateway loses the response, the SDK repeats the request with the same key, and one message exists"""
     app, proxy = run.application("Lost answer"), LossyProxy(run.url, BAD_GATEWAY)
     sent = run.client(run.token, proxy.url).message.create(app, MessageIn(event_type="order.paid", payload={"n": 1}))
     assert len(proxy.keys) == 2 and proxy.keys[0] == proxy.keys[1], proxy.keys
     assert proxy.keys[0].startswith("auto_"), proxy.keys
-    assert [one.id for one in run.svix.message.list(app).data] == [sent.id]
+    assert [message.id for message in run.svix.message.list(app).data] == [sent.id]
 
 
 def broken_connection(run: Run) -> None:
-    """a connection that breaks before the answer: asked again with the same key, and one message exists"""
+    """if the connection breaks before the response, the request is repeated with its key, and one message exists"""
     app, proxy = run.application("Broken connection"), LossyProxy(run.url, BROKEN_CONNECTION)
     client, body = run.client(run.token, proxy.url), MessageIn(event_type="order.paid", payload={"n": 1})
-    if IS_1:  # 1.x leaves it to its caller, who then needs a key of their own
+    if IS_1:  # 1.x leaves the repetition to its caller, which then needs a key of its own
         key = MessageCreateOptions(idempotency_key=new("order"))
         refused(httpx.RemoteProtocolError, lambda: client.message.create(app, body, key))
         sent = client.message.create(app, body, key)
     else:
         sent = client.message.create(app, body)
     assert len(proxy.keys) == 2 and proxy.keys[0] == proxy.keys[1], proxy.keys
-    assert [one.id for one in run.svix.message.list(app).data] == [sent.id]
+    assert [message.id for message in run.svix.message.list(app).data] == [sent.id]
 
 
 SHOWN = [taken_event_id, lost_answer, broken_connection]

@@ -1,4 +1,4 @@
-"""A TCP proxy that loses the first answer: the server has done its work, the client never hears of it."""
+"""A TCP proxy that loses the first response: the server has done its work, but the client never hears of it."""
 
 import socket
 import threading
@@ -10,7 +10,7 @@ BAD_GATEWAY = b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n"
 
 class LossyProxy:
     def __init__(self, server_url: str, instead: bytes) -> None:
-        """`instead` is what the client gets in place of the first answer."""
+        """Starts the proxy. The client gets `instead` in place of the first response."""
         server = urlsplit(server_url)
         self._server = (server.hostname, server.port or 80)
         self._instead: bytes | None = instead
@@ -26,7 +26,7 @@ class LossyProxy:
                 self._exchange(client, server)
 
     def _exchange(self, client: socket.socket, server: socket.socket) -> None:
-        """One request and its answer. The first answer is read to its end before it is lost."""
+        """Passes on one request and its response. The first response is read to its end before it is lost."""
         request = read_message(client)
         self.keys.append(header(request, "idempotency-key"))
         server.sendall(request)
@@ -37,7 +37,7 @@ class LossyProxy:
 
 
 def read_message(connection: socket.socket) -> bytes:
-    """One HTTP message whose body, if any, has a content-length."""
+    """Reads one HTTP message whose body, if any, has a content-length."""
     read, length = b"", None
     while length is None or len(read) < length:
         part = connection.recv(65536)

@@ -1,4 +1,4 @@
-"""Postrider through the published `svix` SDK, 1.x or 2.x: each function shows one thing and says it on a line.
+"""Uses Postrider through the published `svix` SDK, 1.x or 2.x. Each function shows one thing; its docstring is printed.
 
     POSTRIDER_URL=http://127.0.0.1:8080 POSTRIDER_TOKEN=... python main.py
 """

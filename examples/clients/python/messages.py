@@ -1,4 +1,4 @@
-"""A message, its delivery, its attempts and its contents."""
+"""Shows messages, their deliveries, attempts and contents."""
 
 from svix.api import (
     MessageAttemptListAttemptedMessagesOptions,
@@ -41,7 +41,7 @@ def delivery(run: Run) -> None:
 
 
 def matching(run: Run) -> None:
-    """a message reaches the endpoints whose event types and channels fit it"""
+    """a message reaches the endpoints whose event types and channels match it"""
     app, paid, shipped = run.application("Matching"), new("order.paid"), new("order.shipped")
     for name in (paid, shipped):
         run.svix.event_type.create(EventTypeIn(name=name, description=""))
@@ -57,6 +57,7 @@ def matching(run: Run) -> None:
 
 
 def attempts_of(run: Run, app: str, message: str, count: int) -> list[MessageAttemptOut]:
+    """Returns the message's attempts with the receivers' answers, as soon as there are `count` of them."""
     options = MessageAttemptListByMsgOptions(with_content=True)
     page = eventually(
         lambda: run.svix.message_attempt.list_by_msg(app, message, options), lambda page: len(page.data) >= count
@@ -71,25 +72,26 @@ def attempts(run: Run) -> None:
     created, inbox = run.endpoint(app)
     inbox.status = 200
     message = run.send(app, {"n": 1})
-    [one] = attempts_of(run, app, message.id, 1)
-    assert (one.msg_id, one.endpoint_id, one.url) == (message.id, created.id, inbox.url), one
-    assert (one.status, one.status_text, one.response_status_code) == (MessageStatus.SUCCESS, "success", 200), one
-    assert one.trigger_type == MessageAttemptTriggerType.SCHEDULED, one
-    assert api.get(app, message.id, one.id).id == one.id
+    [first] = attempts_of(run, app, message.id, 1)
+    assert (first.msg_id, first.endpoint_id, first.url) == (message.id, created.id, inbox.url), first
+    assert (first.status, first.status_text) == (MessageStatus.SUCCESS, "success"), first
+    assert first.response_status_code == 200, first
+    assert first.trigger_type == MessageAttemptTriggerType.SCHEDULED, first
+    assert api.get(app, message.id, first.id).id == first.id
 
     def of_endpoint(**options: object) -> list[str]:
         page = api.list_by_endpoint(app, created.id, MessageAttemptListByEndpointOptions(**options))
         return [attempt.id for attempt in page.data]
 
-    assert of_endpoint(status_code_class=StatusCodeClass.CODE2XX, event_types=["order.paid"]) == [one.id]
+    assert of_endpoint(status_code_class=StatusCodeClass.CODE2XX, event_types=["order.paid"]) == [first.id]
     assert of_endpoint(status=MessageStatus.FAIL) == []
-    assert of_endpoint(before=one.timestamp) == []
+    assert of_endpoint(before=first.timestamp) == []
     of_message = MessageAttemptListByMsgOptions(endpoint_id=created.id, status=MessageStatus.SUCCESS)
-    assert [attempt.id for attempt in api.list_by_msg(app, message.id, of_message).data] == [one.id]
+    assert [attempt.id for attempt in api.list_by_msg(app, message.id, of_message).data] == [first.id]
 
 
 def attempted(run: Run) -> None:
-    """which messages an endpoint was sent, and which endpoints a message was sent to, each with its state"""
+    """the messages of an endpoint and the endpoints of a message are listed, each with its state"""
     app, api = run.application("Attempted"), run.svix.message_attempt
     created, _ = run.endpoint(app)
     message = run.send(app, {"n": 1})
@@ -103,17 +105,17 @@ def attempted(run: Run) -> None:
 
 
 def content(run: Run) -> None:
-    """payloads and answers are left out where the SDK leaves them out, and come when they are asked for"""
+    """payloads and answers are left out or returned, as the SDK asks"""
     app, api = run.application("Content"), run.svix.message
     run.endpoint(app)
     payload = {"n": 1}
     message = api.create(app, MessageIn(event_type="order.paid", payload=payload))
-    [one] = attempts_of(run, app, message.id, 1)
-    left_out = payload if IS_1 else {}  # 1.x asks for contents unless told otherwise, 2.x does not
+    [attempt] = attempts_of(run, app, message.id, 1)
+    left_out = payload if IS_1 else {}  # 1.x asks for contents by default, 2.x does not
     assert api.get(app, message.id).payload == left_out
     assert [listed.payload for listed in api.list(app).data] == [left_out]
     [without] = run.svix.message_attempt.list_by_msg(app, message.id).data
-    assert without.response == (one.response if IS_1 else "{}"), without
+    assert without.response == (attempt.response if IS_1 else "{}"), without
 
     assert api.get(app, message.id, MessageGetOptions(with_content=True)).payload == payload
     [listed] = api.list(app, MessageListOptions(with_content=True, event_types=["order.paid"])).data
@@ -125,7 +127,7 @@ def content(run: Run) -> None:
 
 
 def expunge(run: Run) -> None:
-    """a payload and an answer can be removed; the message is then not sent again"""
+    """a payload and an answer can be removed; the message can then not be sent again"""
     app = run.application("Expunge")
     endpoint, _ = run.endpoint(app)
     message = run.send(app, {"name": "Ada"})
@@ -150,11 +152,11 @@ def raw_body(run: Run) -> None:
 
 
 def application_on_the_way(run: Run) -> None:
-    """a message can bring the application that it is for"""
+    """a message can create the application that it is for"""
     uid = new("customer")
     message = run.send(uid, {"n": 1}, application=ApplicationIn(name="New customer", uid=uid))
     assert run.svix.application.get(uid).name == "New customer"
-    assert [one.id for one in run.svix.message.list(uid).data] == [message.id]
+    assert [listed.id for listed in run.svix.message.list(uid).data] == [message.id]
 
 
 SHOWN = [delivery, matching, attempts, attempted, content, expunge, raw_body, application_on_the_way]

@@ -1,4 +1,4 @@
-"""Webhooks about the webhooks: the organization is told what happens to endpoints and messages."""
+"""Shows operational webhooks, which notify the organization of what happens to endpoints and messages."""
 
 from svix.exceptions import HttpError
 from svix.models import OperationalWebhookEndpointIn, OperationalWebhookEndpointSecretIn
@@ -8,15 +8,15 @@ from run import Run, new, refused
 
 
 def operational_webhooks(run: Run) -> None:
-    """the organization is told by webhook that an endpoint was created"""
+    """the organization is notified by webhook that an endpoint was created"""
     inbox = run.receiver.inbox()
     body = OperationalWebhookEndpointIn(url=inbox.url, **{EVENT_TYPES: ["endpoint.created"]})
-    told = run.svix.operational_webhook.endpoint.create(body)
-    secret = run.svix.operational_webhook.endpoint.get_secret(told.id).key
-    app = run.application("Told about")
+    operational = run.svix.operational_webhook.endpoint.create(body)
+    secret = run.svix.operational_webhook.endpoint.get_secret(operational.id).key
+    app = run.application("Operational webhooks")
     created, _ = run.endpoint(app, uid=new("endpoint"))
     event = inbox.take().verified(secret)
-    run.svix.operational_webhook.endpoint.delete(told.id)
+    run.svix.operational_webhook.endpoint.delete(operational.id)
     assert event["type"] == "endpoint.created", event
     data = event["data"]
     assert (data["appId"], data["endpointId"], data["endpointUid"]) == (app, created.id, created.uid), data
@@ -27,7 +27,7 @@ def operational_endpoint(run: Run) -> None:
     api, uid, inbox = run.svix.operational_webhook.endpoint, new("operations"), run.receiver.inbox()
     body = OperationalWebhookEndpointIn(url=inbox.url, uid=uid, description="Operations", metadata={"team": "a"})
     created = api.create(body)
-    assert api.get(uid) == created and created.id in [one.id for one in api.list().data]
+    assert api.get(uid) == created and created.id in [endpoint.id for endpoint in api.list().data]
     wanted = {EVENT_TYPES: ["endpoint.deleted"]}
     replaced = replace_operational_endpoint(run.svix, created.id, url=inbox.url, **wanted)
     assert (replaced.id, getattr(replaced, EVENT_TYPES)) == (created.id, ["endpoint.deleted"]), replaced
@@ -39,7 +39,7 @@ def operational_endpoint(run: Run) -> None:
     api.rotate_secret(created.id, OperationalWebhookEndpointSecretIn())
     current = api.get_secret(created.id).key
     assert current.startswith("whsec_") and current != old
-    app = run.application("Told about")
+    app = run.application("Operational endpoint")
     endpoint, _ = run.endpoint(app)
     run.svix.endpoint.delete(app, endpoint.id)
     arrived = inbox.take()

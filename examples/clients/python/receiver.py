@@ -1,4 +1,4 @@
-"""A receiver of webhooks on 127.0.0.1: each inbox is a URL that keeps what arrives there."""
+"""A receiver of webhooks on 127.0.0.1. Each inbox is a URL that keeps the deliveries that arrive there."""
 
 import json
 import queue
@@ -18,7 +18,7 @@ class Delivery:
     body: bytes
 
     def verified(self, secret: str) -> dict:
-        """The payload, once the SDK has verified the signature; else WebhookVerificationError."""
+        """Verifies the signature with the SDK and returns the payload, or raises WebhookVerificationError."""
         Webhook(secret).verify(self.body, self.headers)
         return json.loads(self.body)
 
@@ -26,14 +26,14 @@ class Delivery:
 class Inbox:
     def __init__(self, url: str) -> None:
         self.url = url
-        self.status = 204  # what the sender is answered
+        self.status = 204  # the answer to every delivery
         self._arrived: queue.Queue[Delivery] = queue.Queue()
 
     def put(self, delivery: Delivery) -> None:
         self._arrived.put(delivery)
 
     def take(self) -> Delivery:
-        """The next delivery; raises queue.Empty when none comes within the deadline."""
+        """Returns the next delivery; raises queue.Empty if none arrives within the deadline."""
         return self._arrived.get(timeout=DEADLINE)
 
     def is_empty(self) -> bool:

@@ -1,4 +1,4 @@
-"""What each function works with: a client of the server, and a receiver."""
+"""Provides a client of the server and a receiver to each function."""
 
 import time
 import uuid
@@ -36,12 +36,12 @@ class Run:
 
 
 def new(prefix: str) -> str:
-    """A name that nobody has taken."""
+    """Returns a name that is not in use."""
     return f"{prefix}-{uuid.uuid4().hex[:12]}"
 
 
 def eventually(read: Callable[[], T], holds: Callable[[T], bool]) -> T:
-    """What `read` answers, as soon as it holds."""
+    """Calls `read` until `holds` is true for its result, and returns that; raises TimeoutError after the deadline."""
     end = time.monotonic() + DEADLINE
     while not holds(answer := read()):
         if time.monotonic() > end:
@@ -51,7 +51,7 @@ def eventually(read: Callable[[], T], holds: Callable[[T], bool]) -> T:
 
 
 def refused(error: type[E], call: Callable[[], object]) -> E:
-    """The SDK's error for this call; AssertionError when it succeeds."""
+    """Returns the SDK's error for this call; raises AssertionError if the call succeeds."""
     try:
         answer = call()
     except error as refusal:

@@ -1,4 +1,4 @@
-"""Resend, recover and replay."""
+"""Shows resend, recover and replay."""
 
 from datetime import datetime, timedelta, timezone
 
@@ -23,7 +23,7 @@ def an_hour_ago() -> datetime:
 
 
 def resend(run: Run) -> None:
-    """a message is sent to an endpoint again, also one that was delivered"""
+    """a message is sent to an endpoint again, even if it was delivered"""
     app = run.application("Resend")
     endpoint, inbox = run.endpoint(app)
     secret = run.svix.endpoint.get_secret(app, endpoint.id).key
@@ -37,11 +37,14 @@ def resend(run: Run) -> None:
 
 
 def finished(run: Run, task: str) -> BackgroundTaskOut:
-    return eventually(lambda: run.svix.background_task.get(task), lambda it: it.status == BackgroundTaskStatus.FINISHED)
+    """Waits until the task is finished, and returns it."""
+    return eventually(
+        lambda: run.svix.background_task.get(task), lambda found: found.status == BackgroundTaskStatus.FINISHED
+    )
 
 
 def recover(run: Run) -> None:
-    """recover sends again what failed, and only that, in a background task that can be watched"""
+    """recover sends failed messages again, and only those, in a background task that can be watched"""
     app = run.application("Recover")
     endpoint, inbox = run.endpoint(app)
     delivered = run.send(app, {"n": 0})
@@ -64,11 +67,11 @@ def recover(run: Run) -> None:
         assert (latest.status, latest.trigger_type) == (MessageStatus.SUCCESS, MessageAttemptTriggerType.MANUAL), latest
     assert len(attempts_of(run, app, delivered.id, 1)) == 1 and inbox.is_empty()
     options = BackgroundTaskListOptions(status=BackgroundTaskStatus.FINISHED, task=BackgroundTaskType.ENDPOINT_RECOVER)
-    assert task.id in [one.id for one in run.svix.background_task.list(options).data]
+    assert task.id in [listed.id for listed in run.svix.background_task.list(options).data]
 
 
 def replay_missing(run: Run) -> None:
-    """replay-missing sends what an endpoint never got"""
+    """replay-missing sends the messages that an endpoint never got"""
     app = run.application("Replay missing")
     missed = [run.send(app, {"n": n}).id for n in range(2)]
     endpoint, inbox = run.endpoint(app)
@@ -81,7 +84,7 @@ def replay_missing(run: Run) -> None:
 
 
 def bulk_replay(run: Run) -> None:
-    """bulk replay sends all that fits its filter again, delivered or not"""
+    """bulk replay sends all messages that match its filter again, delivered or not"""
     app = run.application("Bulk replay")
     endpoint, inbox = run.endpoint(app)
     wanted = run.send(app, {"n": 1}, event_type="order.paid")

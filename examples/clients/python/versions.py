@@ -1,7 +1,7 @@
-"""Some fifty calls through whatever version of the `svix` SDK is installed, 0.70 to 2.x: each must succeed.
+"""Makes some fifty calls with the version of the `svix` SDK that is installed, 0.70 to 2.x. Each must succeed.
 
-What a version does not have is left out. The parts that main.py shows are looked at there; here it counts that a version takes
-what it is answered.
+Calls that a version does not have are left out. main.py shows what the calls do; this program only shows that a version
+can read the responses.
 
     POSTRIDER_URL=http://127.0.0.1:8080 POSTRIDER_TOKEN=... python versions.py
 """
@@ -22,11 +22,11 @@ from receiver import DEADLINE, Receiver
 
 try:
     from svix import models
-except ImportError:  # older ones have them beside the calls
+except ImportError:  # older versions have the models beside the calls
     models = svix.api
 
 VERSION = getattr(svix, "__version__", "unknown")
-# A version that has fewer calls than this has lost some of this program's.
+# Every version has at least so many of the calls below: fewer means that this program misses some.
 LEAST = 45
 
 
@@ -37,7 +37,8 @@ class Calls:
         self.made: list[str] = []
 
     def __call__(self, resource: Any, names: str, *arguments: Any) -> Any:
-        """What the first of the methods answers that this version has; None if it has none of them, or an argument is missing."""
+        """Calls the first of the methods that this version has, and returns its result. None means that this version has
+        none of them, or lacks an argument."""
         method = next((getattr(resource, name) for name in names.split() if hasattr(resource, name)), None)
         if method is None or any(argument is MISSING for argument in arguments):
             return None
@@ -55,23 +56,24 @@ MISSING = object()
 
 
 def model(names: str, **fields: Any) -> Any:
-    """The first of the models that this version has, MISSING if it has none."""
+    """Returns the first of the models that this version has; MISSING if it has none."""
     known = next((getattr(models, name) for name in names.split() if hasattr(models, name)), None)
     return known(**fields) if known else MISSING
 
 
 def options(name: str, **fields: Any) -> Any:
+    """Returns the options of a call; MISSING if this version does not have them."""
     known = getattr(svix.api, name, None)
     return known(**fields) if known else MISSING
 
 
 def new(prefix: str) -> str:
-    """A name that nobody has taken."""
+    """Returns a name that is not in use."""
     return f"{prefix}-{uuid.uuid4().hex[:12]}"
 
 
 def attempts(resource: Any, app: str, message: str) -> list:
-    """The attempts of a message that is sent to two endpoints."""
+    """Waits for the two attempts of a message that is sent to two endpoints, and returns them."""
     listed, end = getattr(resource, "list_by_msg", None) or resource.list, time.monotonic() + DEADLINE
     while len(found := listed(app, message).data) < 2:
         if time.monotonic() > end:
@@ -85,7 +87,7 @@ def main() -> None:
         url, token = os.environ["POSTRIDER_URL"], os.environ["POSTRIDER_TOKEN"]
     except KeyError as missing:
         sys.exit(f"set {missing.args[0]}")
-    # With a slash at its end, which older versions do not cut.
+    # With a trailing slash, which older versions do not remove.
     client, call, receiver = Svix(token, SvixOptions(server_url=f"{url}/")), Calls(), Receiver()
     inbox, other = receiver.inbox(), receiver.inbox()
     since = datetime.now(timezone.utc) - timedelta(hours=1)
@@ -164,7 +166,7 @@ def main() -> None:
     call(attempt, "list_attempts_for_endpoint", app, message, endpoint)
     call(attempt, "resend", app, message, endpoint)
     call(attempt, "list_attempted_messages", app, endpoint, options("MessageAttemptListOptions", **filters))
-    if not VERSION.startswith("0."):  # whose RecoverOut is typing.Dict, which nothing can be read into
+    if not VERSION.startswith("0."):  # there RecoverOut is typing.Dict, into which nothing can be read
         call(client.endpoint, "recover", app, endpoint, model("RecoverIn", since=since))
     task = call(client.endpoint, "replay_missing replay", app, endpoint, model("ReplayIn", since=since))
     call(client.endpoint, "bulk_replay", app, endpoint, model("BulkReplayIn", since=since))
@@ -185,17 +187,17 @@ def main() -> None:
     operational = operational or getattr(getattr(client, "operational_webhook", None), "endpoint", None)
     if operational:
         body = model("OperationalWebhookEndpointIn", url=inbox.url, uid=new("operations"))
-        told = call(operational, "create", body).id
-        call(operational, "get", told)
+        created = call(operational, "create", body).id
+        call(operational, "get", created)
         call(operational, "list")
         body = model("OperationalWebhookEndpointUpsertIn OperationalWebhookEndpointUpdate", url=inbox.url)
-        call(operational, "update upsert", told, body)
-        call(operational, "get_secret", told)
-        call(operational, "rotate_secret", told, model("OperationalWebhookEndpointSecretIn"))
+        call(operational, "update upsert", created, body)
+        call(operational, "get_secret", created)
+        call(operational, "rotate_secret", created, model("OperationalWebhookEndpointSecretIn"))
         body = model("OperationalWebhookEndpointHeadersIn", headers={"X-Region": "eu"})
-        call(operational, "update_headers set_headers", told, body)
-        call(operational, "get_headers", told)
-        call(operational, "delete", told)
+        call(operational, "update_headers set_headers", created, body)
+        call(operational, "get_headers", created)
+        call(operational, "delete", created)
     if hasattr(client, "health"):
         call(client.health, "get")
 

@@ -1,4 +1,4 @@
-"""A receiver to watch: prints one line for each webhook whose signature is right; with FAILS_ONE_IN=N it answers about one in N with 500."""
+"""A receiver to watch: prints a line for each webhook. With FAILS_ONE_IN=N it answers about one in N with 500."""
 
 import base64
 import hashlib
@@ -18,17 +18,17 @@ with open(os.environ["SECRET_FILE"], encoding="ascii") as file:
 
 
 def say(text: str) -> None:
-    print(f"{NAME}: {text}\n", end="")  # line and end at once: each request has a thread
+    print(f"{NAME}: {text}\n", end="")  # one write, because each request has a thread
 
 
 def is_signed(headers: Message, body: bytes) -> bool:
-    """By https://www.standardwebhooks.com; examples/receivers does it with a library."""
+    """Verifies a signature as https://www.standardwebhooks.com says; examples/receivers does it with a library."""
     stamp = headers.get("webhook-timestamp", "")
     if not stamp.isdecimal() or abs(time.time() - int(stamp)) > OLDEST_SECONDS:
         return False
     digest = hmac.digest(KEY, f"{headers.get('webhook-id', '')}.{stamp}.".encode() + body, hashlib.sha256)
     right = "v1," + base64.b64encode(digest).decode()
-    return any(hmac.compare_digest(right, each) for each in headers.get("webhook-signature", "").split())
+    return any(hmac.compare_digest(right, signature) for signature in headers.get("webhook-signature", "").split())
 
 
 class Receiver(BaseHTTPRequestHandler):

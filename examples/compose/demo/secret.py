@@ -1,4 +1,4 @@
-"""Writes what is missing: a token for the API to the first file that is named, a secret to sign with to the second."""
+"""Writes an API token to the first of the files that are named, and a signing secret to the second, if they are missing."""
 
 import base64
 import os

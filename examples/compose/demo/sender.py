@@ -1,4 +1,4 @@
-"""A company's backend in small: sets up an application with two endpoints, then sends a message every few seconds."""
+"""A small backend of a company: sets up an application with two endpoints, then sends a message every few seconds."""
 
 import itertools
 import json
@@ -29,7 +29,7 @@ def set_up() -> None:
         try:
             post("/app/demo/endpoint", {"uid": name, "url": f"http://{name}:9000/", "secret": SECRET})
         except urllib.error.HTTPError as refusal:
-            if refusal.code != 409:  # there from an earlier start
+            if refusal.code != 409:  # 409: made by an earlier start
                 raise
 
 

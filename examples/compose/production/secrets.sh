@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Writes the secrets that production needs to ./secrets where they are missing, and never changes one that is there.
-#   secrets.sh [FOLDER]     put your database's password into FOLDER/database_password first if it has one already
-# The certificate is self-signed, for SERVER_NAME (localhost), to start with: replace tls_certificate and tls_key by your own.
+# Writes the secrets that production needs and that are missing, to FOLDER or ./secrets. It never changes an existing
+# one.
+#   secrets.sh [FOLDER]     if your database has a password already, write it to FOLDER/database_password first
+# The certificate is self-signed for SERVER_NAME (localhost), to start with: replace tls_certificate and tls_key by
+# yours.
 set -euo pipefail
 folder=${1:-$(dirname "$0")/secrets}
 mkdir -p "$folder"
 chmod 700 "$folder"
-write() { # NAME COMMAND...: what the command prints, unless the file is there
+write() { # NAME COMMAND...: writes what the command prints to the file, unless the file exists
   local file=$folder/$1; shift
   if [ ! -e "$file" ]; then
     "$@" >"$file.part"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Starts Postrider on the backup backups/NAME and the key beside it, backups/NAME.key, in place of a database that is gone. In this folder:
+# Restores the backup backups/NAME and the key backups/NAME.key into an empty volume, and starts Postrider. Run it in
+# this folder, after `docker compose down --volumes`:
 #   ./restore.sh NAME
 set -euo pipefail
 die() { echo "restore: $*" >&2; exit 1; }

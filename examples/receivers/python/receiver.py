@@ -28,7 +28,7 @@ class Receiver(BaseHTTPRequestHandler):
         except (WebhookVerificationError, ValueError) as refusal:
             print(f"refused: {refusal}", flush=True)
             return self.answer(400)
-        # A message comes at least once: a real receiver drops a webhook-id that it has handled before.
+        # A message may arrive more than once: a real receiver ignores a webhook-id that it has handled before.
         print(f"verified {self.headers['webhook-id']} {body.decode()}", flush=True)
         self.answer(204)
 

@@ -1,5 +1,10 @@
-//! Everything that differs between SQLite and Postgres, apart from opening them (connect.rs) and from how a
-//! transaction begins and ends (tx.rs). Called by the rest of store only.
+//! Holds what differs between SQLite and Postgres: pieces of SQL, and the meaning of their errors.
+//!
+//! `From<DbErr>` sorts each error of a driver into a conflict, a failure that may pass (`Kind::Database`) or a fault of
+//! ours (`Kind::Internal`). The other functions say more of an error: whether the work took too long, whether the
+//! database was away.
+//!
+//! Must not open a database (connect.rs, postgres.rs and sqlite.rs do), or begin or end a transaction (tx.rs does).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,6 +17,7 @@ use super::turns::BUSY;
 use crate::error::{Error, Kind};
 use crate::telemetry::metrics::{DATABASE_REFUSALS, DATABASE_TIMEOUTS};
 
+/// The kind of database.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Backend {
     Sqlite,
@@ -33,7 +39,8 @@ impl Backend {
         }
     }
 
-    /// Ends a query whose rows this transaction is going to change, others' locked rows left out.
+    /// Returns the end of a query for rows that the transaction is going to change: Postgres locks them, and leaves out
+    /// rows that other transactions have locked. SQLite has a single writer and needs neither.
     pub(crate) fn skip_locked(self) -> &'static str {
         match self {
             Backend::Sqlite => "",
@@ -41,8 +48,8 @@ impl Backend {
         }
     }
 
-    /// Whether `column` is among what `query` finds. Postgres gets an array: it would plan a join with a query that ends
-    /// in a limit by reading the whole table.
+    /// Returns the SQL condition that `column` is among the results of `query`.
+    // An array for Postgres, which plans `in` as a join, and reads the whole table for it if the query ends in a limit.
     pub(crate) fn is_among(self, column: &str, query: &str) -> String {
         match self {
             Backend::Sqlite => format!("{column} in ({query})"),
@@ -51,7 +58,8 @@ impl Backend {
     }
 }
 
-/// Whether a text column contains a text, letter for letter. (`like` takes `_` for any character, and on SQLite `A` for `a`.)
+/// Returns the condition that a text column contains `text`, letter for letter.
+// Not `like`: it takes `_` for any character, and on SQLite `A` for `a`.
 pub(crate) fn contains(backend: Backend, column: Expr, text: &str) -> Expr {
     let find = match backend {
         Backend::Sqlite => "instr",
@@ -60,13 +68,14 @@ pub(crate) fn contains(backend: Backend, column: Expr, text: &str) -> Expr {
     Expr::expr(Func::cust(find).arg(column).arg(text)).gt(0)
 }
 
-/// SQLSTATE classes and codes that say "not now", not "not so": connection, resources, operator intervention,
-/// rollback by conflict, an idle or a long transaction ended, a lock not to be had, a server that is read-only while another
-/// takes over. (PostgreSQL documentation, appendix A.)
+/// SQLSTATE classes and codes of failures that may pass, so that the same work can be tried again: connection (08),
+/// resources (53), operator intervention (57), rollback by a conflict (40), an idle or a long transaction that was
+/// ended (25P03, 25P04), a lock that was not available (55P03), a server that is read-only while another one takes
+/// over, and errors of the system below Postgres (58). PostgreSQL documentation, appendix A.
 const TRANSIENT: [&str; 9] = ["08", "53", "57", "40", "25P03", "25P04", "55P03", READ_ONLY, "58"];
-/// Postgres's code for a write over a session that can only read.
+/// Postgres' code for a write in a session that can only read.
 const READ_ONLY: &str = "25006";
-/// SQLite result codes: busy, locked, interrupted at its deadline, I/O error, disk full.
+/// SQLite's result codes of failures that may pass: busy, locked, interrupted at its deadline, I/O error, disk full.
 const TRANSIENT_SQLITE: [i32; 5] = [5, 6, 9, 10, 13];
 
 impl From<DbErr> for Error {
@@ -90,7 +99,7 @@ impl From<DbErr> for Error {
     }
 }
 
-/// The driver's error, as the source of ours.
+/// The driver's error, as the source of an [`Error`].
 #[derive(Debug)]
 struct Cause(DbErr);
 
@@ -108,7 +117,7 @@ impl std::error::Error for Cause {
     }
 }
 
-/// Removes from the text of an error of Postgres what the driver adds: the line in the server's own source.
+/// Removes the line in the server's own source code, which the driver appends, from the text of a Postgres error.
 pub(crate) fn without_line<'t>(text: &'t str, err: &sqlx::Error) -> &'t str {
     let database = err.as_database_error();
     let postgres = database.and_then(|err| err.try_downcast_ref::<PgDatabaseError>());
@@ -117,45 +126,47 @@ pub(crate) fn without_line<'t>(text: &'t str, err: &sqlx::Error) -> &'t str {
         .unwrap_or(text)
 }
 
-/// Postgres's codes for work that it has ended as it took too long: a statement, a transaction, the wait for a lock.
+/// Postgres' codes for work that it ended because it took too long: a statement, a transaction, the wait for a lock.
 const TOO_LONG: [&str; 3] = ["57014", "25P04", "55P03"];
 
-/// Whether Postgres ended a statement that has run for too long.
+/// Returns whether Postgres ended a statement that ran for too long.
 pub fn ran_too_long(err: &Error) -> bool {
     code(err).is_some_and(|code| code == TOO_LONG[0])
 }
 
-/// The class of Postgres's codes for what the system below it cannot do, such as reading a block that is damaged.
+/// The class of Postgres' codes for failures of the system below it, such as a damaged block that cannot be read.
 const SYSTEM_ERROR: &str = "58";
 
-/// Whether the database ended what was asked as it took too long: what is asked next should be less.
+/// Returns whether the database ended the work because it took too long. The next try should be for less at once.
 pub fn took_too_long(err: &Error) -> bool {
     code(err).is_some_and(|code| TOO_LONG.contains(&&*code))
 }
 
-/// Whether the system below Postgres failed. If that is one damaged block, a statement that leaves its rows alone succeeds.
+/// Returns whether the system below Postgres failed. If the reason is one damaged block, statements that do not touch
+/// its rows still succeed.
 pub fn is_system_error(err: &Error) -> bool {
     code(err).is_some_and(|code| code.starts_with(SYSTEM_ERROR))
 }
 
-/// SQLSTATE classes and codes that say that the server starts, stops, has no connection or no room left, or is read-only.
+/// SQLSTATE classes and codes of a server that is away: it starts or stops, has no connection, memory or disk left, or
+/// is read-only.
 const ABSENT: [&str; 4] = ["08", "57P", "53", READ_ONLY];
-/// Result codes of SQLite that say that its disk fails, or is full.
+/// SQLite's result codes of a disk that fails or is full.
 const ABSENT_SQLITE: [i32; 2] = [10, 13];
 
-/// Whether the database itself was away, and not what was asked is to blame. `None` if that cannot be told: the wait for a
-/// connection ended, as all were busy or none could be had.
+/// Returns whether the work failed because the database was away, and not because of the work itself. `None` means that
+/// the error does not show it: no connection was available in time, because all were busy or none could be opened.
 pub(crate) fn is_absent(err: &Error) -> Option<bool> {
     if err.kind != Kind::Database {
         return Some(false);
     }
     let Some(cause) = cause(err) else {
-        // The transaction that SQLite's writers share was lost.
+        // The error is not a driver's: the transaction that SQLite's writers share was lost.
         return Some(true);
     };
     match cause {
         DbErr::ConnectionAcquire(ConnAcquireErr::Timeout) => None,
-        // Whatever the reason, connecting was refused.
+        // Connecting failed, whatever the reason.
         DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => Some(true),
         _ => Some(match driver_error(cause) {
             Some(sqlx::Error::Database(database)) => is_coded(&**database, &ABSENT, &ABSENT_SQLITE),
@@ -169,14 +180,15 @@ fn cause(err: &Error) -> Option<&DbErr> {
     Some(&cause.0)
 }
 
-/// Postgres's code for an error; SQLite's are numbers of other meanings.
+/// Returns the SQLSTATE of a Postgres error. `None` for SQLite, whose codes are numbers with other meanings.
 fn code(err: &Error) -> Option<Cow<'_, str>> {
     let database = cause(err).and_then(driver_error)?.as_database_error()?;
     database.try_downcast_ref::<PgDatabaseError>()?;
     database.code()
 }
 
-/// Whether an error's code begins with one of these, or on SQLite is one of those.
+/// Returns whether the code of a Postgres error begins with one of `classes`, or that of an SQLite error is in
+/// `sqlite`.
 fn is_coded(database: &dyn sqlx::error::DatabaseError, classes: &[&str], sqlite: &[i32]) -> bool {
     let code = database.code().unwrap_or_default();
     match database.try_downcast_ref::<PgDatabaseError>() {
@@ -185,7 +197,7 @@ fn is_coded(database: &dyn sqlx::error::DatabaseError, classes: &[&str], sqlite:
     }
 }
 
-/// Whether this session of Postgres can only read.
+/// Returns whether the error says that the Postgres session can only read.
 pub(crate) fn is_read_only(err: &DbErr) -> bool {
     let database = driver_error(err).and_then(sqlx::Error::as_database_error);
     database
@@ -203,7 +215,7 @@ fn driver_error(err: &DbErr) -> Option<&sqlx::Error> {
 }
 
 fn is_transient(err: &DbErr) -> bool {
-    // Whatever the reason, a connection that could not be had says nothing of what was asked.
+    // If there was no connection, the work itself was not refused, whatever the reason.
     if matches!(err, DbErr::ConnectionAcquire(_) | DbErr::Conn(_)) {
         return true;
     }

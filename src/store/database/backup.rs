@@ -1,4 +1,4 @@
-//! A copy of an SQLite database while others write to it. Must not decide where it goes or who may read it. Called by cli.
+//! Copies an SQLite database while it is written to. Must not decide where the copy goes or who may read it.
 
 use std::path::Path;
 
@@ -8,10 +8,10 @@ use super::store::Pools;
 use crate::error::{Error, Result};
 use crate::store::{Backend, Store};
 
-/// Writes the database as it is at one instant to `file`, which is empty or not there. Holds up no writer.
+/// Writes the database as it is at one instant to `file`, which must be empty or missing. Writers go on meanwhile.
 ///
 /// # Errors
-/// `Config` on Postgres, `Internal` when the file cannot be written.
+/// `Config` on Postgres and for a name that is not UTF-8; `Database` or `Internal` if the copy fails.
 pub async fn copy(store: &Store, file: &Path) -> Result<()> {
     let (Pools::Sqlite { own, .. }, Some(name)) = (store.pools(), file.to_str()) else {
         return Err(Error::config(

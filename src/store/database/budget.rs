@@ -1,11 +1,14 @@
 //! Limits the bytes of request bodies and pages that a process holds at once, and shares them out between customers.
 //!
-//! Whoever is about to hold such bytes reserves them first, and gives them back when the memory is free again. A customer may
-//! have no more than it leaves free: alone it gets half, and a second one half of the rest, so there is always room for those
-//! who have little. What does not fit waits for a moment, in the hope that others give something back, and is refused then.
+//! A task reserves such bytes before it holds them, and gives them back when the memory is free again. A customer may
+//! have no more than it leaves free: alone it gets half, the next one half of the rest, and so on. So a customer with
+//! small needs always finds room. A reservation that does not fit waits for up to two seconds for others to give bytes
+//! back, and is then refused.
 //!
-//! Any task reserves and gives back. Two counters decide, one of all and the customer's own; a reservation is an atomic addition
-//! to each, made under no lock. Must not know what the bytes are.
+//! Any task reserves and gives back. Two counters decide: that of all bytes, and the customer's own. A reservation is
+//! an atomic addition to each of them, without a lock.
+//!
+//! Must not know what the bytes are used for.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,39 +22,44 @@ use tokio::sync::Notify;
 use crate::error::{Error, Result};
 use crate::telemetry::series::{Counter, Page};
 
-/// Bytes of all customers. With what reading, parsing and storing copies of it for a moment a process stays below 200 MB, and
-/// has room enough in a container of 512 MB; one customer gets 16 bodies of 2 MB, reads 4 pages of 4 MiB
-/// at once, or leaves 7 unread.
+/// The most bytes of all customers together. Reading, parsing and storing copy them for a moment; with these copies a
+/// process stays below 200 MB, which a container of 512 MB has room for. One customer gets 16 bodies of 2 MB, or reads
+/// 4 pages of 4 MiB at once, or leaves 7 of them unread.
 const BYTES: usize = 64 << 20;
-/// How long a reservation waits: longer than a batch of large messages takes to be stored, shorter than clients wait.
+/// How long a reservation waits: longer than it takes to store a batch of large messages, shorter than clients wait.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Reservations of one customer that may wait; more are refused at once. All that wait are woken by each that ends.
+/// How many reservations of one customer may wait; further ones are refused at once. Bytes that are given back wake all
+/// of them, so their number must be small.
 const SEATS: usize = 32;
-/// Customers that are remembered before those that are gone are looked for.
+/// How many customers are remembered before those without requests are looked for and forgotten.
 const MANY: usize = 256;
 
 /// A limit on the bytes that a process holds for requests.
 pub struct Budget {
+    /// In bytes.
     limit: usize,
+    /// Bytes that are reserved.
     used: AtomicUsize,
-    /// Reservations that wait.
+    /// The number of reservations that wait.
     waiting: AtomicUsize,
-    /// Told whenever something is given back while some wait.
+    /// Notified when bytes are given back while reservations wait.
     freed: Notify,
     refusals: Counter,
-    /// By name, so that the tokens of an application share one.
+    /// By name, so that all tokens of an application are one customer.
     customers: Mutex<HashMap<String, Weak<Customer>>>,
 }
 
-/// Whose requests share limits: an application, or a token of an organization.
+/// An application, or a token of an organization: its requests share limits.
 pub struct Customer {
     name: String,
     budget: Arc<Budget>,
+    /// Bytes that the customer has reserved.
     used: AtomicUsize,
+    /// The number of its reservations that wait.
     waiting: AtomicUsize,
 }
 
-/// Bytes that are reserved until this is dropped.
+/// A reservation, which gives its bytes back when it is dropped.
 pub struct Reserved {
     customer: Arc<Customer>,
     bytes: usize,
@@ -75,7 +83,7 @@ impl Budget {
         }
     }
 
-    /// Returns the customer of this name, the same one as long as anyone has it.
+    /// Returns the customer of this name. As long as it is in use, it is the same one for every caller.
     pub fn customer(self: &Arc<Self>, name: &str) -> Arc<Customer> {
         let mut customers = self.customers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = customers.get(name).and_then(Weak::upgrade) {
@@ -94,12 +102,12 @@ impl Budget {
         new
     }
 
-    /// Returns how many bytes are reserved.
+    /// Returns how many bytes are reserved by all customers.
     pub fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Adds what is reserved to the page of metrics.
+    /// Adds the reserved bytes, their limit and the refusals to the page of metrics.
     pub fn write(&self, page: &mut Page) {
         page.gauge(
             "postrider_request_bytes",
@@ -113,7 +121,7 @@ impl Budget {
         );
         page.counter(
             "postrider_request_bytes_refusals_total",
-            "Requests that were answered 503 as too many bytes of their customer, or of all, were reserved.",
+            "Requests answered with 503 because too many bytes of their customer, or of all, were reserved.",
             &self.refusals,
         );
     }
@@ -130,10 +138,10 @@ impl Customer {
         &self.name
     }
 
-    /// Reserves so many bytes more; waits for a moment if there is no room.
+    /// Reserves `bytes` more. If there is no room, waits for up to two seconds.
     ///
     /// # Errors
-    /// `Unavailable` when there is no room in time, or too much of this customer waits already.
+    /// `Unavailable` if there is no room in time, or if too many reservations of this customer wait already.
     pub async fn reserve(&self, bytes: usize) -> Result<()> {
         if self.take(bytes) {
             return Ok(());
@@ -144,7 +152,7 @@ impl Customer {
         let room = async {
             loop {
                 let mut freed = pin!(self.budget.freed.notified());
-                // Before the next look, so that nothing that is given back after it is missed.
+                // Before the next try: bytes that are given back after it then end the wait.
                 freed.as_mut().enable();
                 if self.take(bytes) {
                     return;
@@ -155,10 +163,10 @@ impl Customer {
         tokio::time::timeout(PATIENCE, room).await.map_err(|_| self.refuse())
     }
 
-    /// Reserves so many bytes more if there is room now.
+    /// Reserves `bytes` more if there is room now.
     ///
     /// # Errors
-    /// `Unavailable` when there is none.
+    /// `Unavailable` if there is no room.
     pub fn reserve_now(&self, bytes: usize) -> Result<()> {
         match self.take(bytes) {
             true => Ok(()),
@@ -166,13 +174,15 @@ impl Customer {
         }
     }
 
-    /// Reserves so many bytes more whether or not there is room.
+    /// Reserves `bytes` more, whether or not there is room.
     pub fn reserve_anyway(&self, bytes: usize) {
         self.budget.used.fetch_add(bytes, Ordering::SeqCst);
         self.used.fetch_add(bytes, Ordering::SeqCst);
     }
 
-    /// Two of one customer at the same instant may get a little more than its share, never more than there is.
+    /// Reserves `bytes` more if the customer then has no more than it leaves free. Returns whether it did.
+    // Two reservations of one customer may both read its own count before either is added to it. Together they can get
+    // a little more than the customer may have, but never more than the limit of all, which one atomic update checks.
     fn take(&self, bytes: usize) -> bool {
         if bytes == 0 {
             return true;
@@ -187,13 +197,15 @@ impl Customer {
         taken.is_ok()
     }
 
-    /// Gives back what was reserved.
+    /// Gives reserved bytes back and wakes the reservations that wait.
     pub fn give_back(&self, bytes: usize) {
         if bytes == 0 {
             return;
         }
         self.used.fetch_sub(bytes, Ordering::SeqCst);
         self.budget.used.fetch_sub(bytes, Ordering::SeqCst);
+        // Read after the subtraction, while a reservation adds itself to `waiting` before it reads `used` again. In one
+        // order of all these accesses (`SeqCst`) either it finds the bytes, or it is seen here and woken.
         if self.budget.waiting.load(Ordering::SeqCst) > 0 {
             self.budget.freed.notify_waiters();
         }
@@ -201,12 +213,12 @@ impl Customer {
 
     fn refuse(&self) -> Error {
         self.budget.refusals.add(1);
-        Error::unavailable("too many large requests and pages of yours or of others are under way; try again")
+        Error::unavailable("too many large requests and pages, yours or others', are in progress; try again")
     }
 }
 
 impl Reserved {
-    /// Bytes that are reserved already, to be given back when this is dropped.
+    /// Wraps bytes of `customer` that are reserved already, so that dropping the result gives them back.
     pub fn of(customer: Arc<Customer>, bytes: usize) -> Self {
         Self { customer, bytes }
     }
@@ -218,10 +230,11 @@ impl Drop for Reserved {
     }
 }
 
-/// A reservation's place among those that wait.
+/// Counts a reservation among those that wait, until it is dropped.
 struct Seat<'a>(&'a Customer);
 
 impl<'a> Seat<'a> {
+    /// Returns `None` if too many reservations of the customer wait already.
     fn take(customer: &'a Customer) -> Option<Self> {
         customer.budget.waiting.fetch_add(1, Ordering::SeqCst);
         let before = customer.waiting.fetch_add(1, Ordering::SeqCst);
@@ -290,8 +303,8 @@ mod tests {
         let (budget, a, b) = customers(100);
         a.reserve_now(50).unwrap();
         let mut waiting: Vec<_> = (0..SEATS).map(|_| Box::pin(a.reserve(20))).collect();
-        for one in &mut waiting {
-            assert!(poll!(one).is_pending());
+        for reservation in &mut waiting {
+            assert!(poll!(reservation).is_pending());
         }
         assert!(a.reserve(20).await.is_err());
         assert_eq!(budget.refusals.get(), 1);

@@ -1,4 +1,5 @@
-//! Opens the database that a URL names, and makes the handle on it. Must not decide how a process holds its file.
+//! Opens the database that a URL names, and makes the [`Store`] for it. Must not decide how a process holds an SQLite
+//! file.
 
 use super::options::{ConnectOptions, Hold};
 use super::sqlite_file::sqlite_path;
@@ -8,18 +9,19 @@ use crate::clock::Clock;
 use crate::error::Result;
 
 impl Store {
-    /// Opens the pools, an SQLite file alone; Postgres connects at the first use.
+    /// Opens the database for a process that serves it: an SQLite file is held by this process alone. Postgres is
+    /// connected to at the first use.
     ///
     /// # Errors
-    /// `Config` when the URL is of no kind that we know, or another process serves this SQLite file.
+    /// `Config` if the URL is of an unknown kind, or if the SQLite file cannot be opened or is held by another process.
     pub async fn open(options: &ConnectOptions, clock: Clock) -> Result<Self> {
         Self::open_as(Hold::Alone, options, clock).await
     }
 
-    /// As [`Store::open`], holding an SQLite file as `hold` says.
+    /// Opens the database as [`Store::open`] does, but holds an SQLite file as `hold` says.
     ///
     /// # Errors
-    /// `Config` as for [`Store::open`], and when there is no file to work beside another process on.
+    /// `Config` as [`Store::open`], and if `hold` is [`Hold::Beside`] and the file does not exist.
     pub async fn open_as(hold: Hold, options: &ConnectOptions, clock: Clock) -> Result<Self> {
         let pools = match sqlite_path(&options.url) {
             Some(path) => sqlite::open(&path, hold, options.full_sync).await?,

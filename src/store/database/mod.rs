@@ -1,5 +1,8 @@
-//! How the store talks to the database: connections, transactions, what differs between SQLite and Postgres, and how
-//! pages and many rows are read and written. Must not know what is in the tables.
+//! How the store talks to the database: connections, transactions, the differences between SQLite and Postgres, and how
+//! pages of lists are read and many rows are written at once.
+//!
+//! Must not know what is in the tables, but for the migrations' list (schema.rs) and the table `installation`, which
+//! says whether a schema is there and which programs it allows.
 
 pub mod backend;
 pub mod backup;

@@ -1,28 +1,32 @@
-//! What a database is opened with. Must not open it.
+//! The options with which a database is opened. Must not open it.
 
 use std::time::Duration;
 
+/// The database and how a process connects to it.
 #[derive(Clone)]
 pub struct ConnectOptions {
     /// `sqlite://PATH` or `postgresql://user:password@host:port/name`.
     pub url: String,
-    /// Instead of the password in `url`.
+    /// The password to use in place of the one in `url`. `None` means that of `url`.
     pub password: Option<String>,
-    /// Postgres connections of this process.
+    /// The most connections to Postgres that this process may have.
     pub max_connections: u32,
-    /// SQLite: flush at every commit (`FULL`); without it the last commits may be lost with the power.
+    /// Whether SQLite flushes to the disk at every commit (`synchronous = full`). If not, a power failure may lose the
+    /// last commits.
     pub full_sync: bool,
-    /// How long Postgres may take over an answer; then it is connected to anew.
+    /// How long Postgres may take for one answer. After that its connections are replaced.
     pub answer_deadline: Duration,
 }
 
-/// How a process holds an SQLite file. On Postgres every process is a guest, whatever it asks for.
+/// How a process holds an SQLite file. Without meaning on Postgres, where any number of processes work side by side.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Hold {
-    /// For `serve`: no other holder at all, or an error at once.
+    /// Takes the file's lock, or fails at once if another process holds it. For `serve`.
     Alone,
-    /// To change the schema: waits this long for another holder to end, as several migrators at once must.
+    /// Takes the file's lock, and waits this long for another process to release it. For changes of the schema: several
+    /// migrators may start at once, and each must wait for the one before it.
     AloneWithin(Duration),
-    /// For an operator's command: works beside a holder, on a file that exists. Its writes wait their turn.
+    /// Works beside a process that holds the lock, as a guest, on a file that must exist. Writes wait for their turn.
+    /// For an operator's commands.
     Beside,
 }

@@ -1,10 +1,14 @@
-//! Whether the database is away, as this process sees it. An outage is two lines of the log, whoever meets it and however
-//! often it is tried again: the database is gone, and it is back.
+//! Decides whether the database is away, as this process sees it, so that an outage is two lines of the log: the
+//! database is gone, and it is back. The failures of all loops and requests meanwhile are logged at `debug`.
 //!
-//! Loops and the API report their failures here, and each commit reports that there was an answer. On Postgres the heartbeat
-//! decides: as long as it goes on, single connections have broken, which are found one by one as each is used next. So an
-//! outage also lasts until there were answers, and no such failure, for some seconds. Of the process, as its log is. Must
-//! not decide what a loop does meanwhile.
+//! Loops and the API report their failures here, and each commit reports that there was an answer. On Postgres the
+//! heartbeat decides: as long as it goes on, only single connections have broken. Each of these is found when it is
+//! used next, so an outage ends only after three seconds with answers and without such a failure.
+//!
+//! The state is a static, because the log belongs to the process too. Any task writes it, under a lock; commits first
+//! read the flag `is_on` without the lock, so that they pay nothing while all is well.
+//!
+//! Must not decide what a loop does during an outage.
 
 use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,10 +19,12 @@ use super::backend::is_absent;
 use super::pool::TURN_DEADLINE;
 use crate::error::Error;
 
-/// Failures that are further apart than this have nothing to do with each other. The queue uses an idle connection at least
-/// once a second, and has four.
+/// Failures that are further apart than this are separate, and answers that go on for this long end an outage. The
+/// queue usually has four connections and uses an idle one at least once a second, so it finds broken ones at shorter
+/// intervals.
 const QUIET: Duration = Duration::from_secs(3);
-/// Failures that go on for so long are an outage, whatever the heartbeat says: it has a connection of its own.
+/// Failures that go on for this long are an outage even if heartbeats succeed: the heartbeat has a connection of its
+/// own.
 const LONG: Duration = Duration::from_secs(5);
 
 static OUTAGE: Outage = Outage {
@@ -32,29 +38,32 @@ static OUTAGE: Outage = Outage {
 };
 
 struct Outage {
-    /// Whether there is one: looked at by every commit, without the lock.
+    /// Whether there is an outage. Written under the lock of `seen`, read by every commit without it. `Relaxed`: a
+    /// commit that reads an old value only reports its answer a moment too late, or for nothing.
     is_on: AtomicBool,
     seen: Mutex<Seen>,
 }
 
+/// What was reported so far.
 #[derive(Default)]
 struct Seen {
-    /// When the first one came of the failures that go on.
+    /// When the present series of failures began. `None` means that there is none.
     failing_since: Option<Instant>,
+    /// When the last failure came.
     failed_at: Option<Instant>,
-    /// When the first answer came after the last failure.
+    /// When the first answer after the last failure came. `None` means that there was none yet.
     answered_at: Option<Instant>,
-    /// When the last heartbeat was answered; `None` before the first, and on SQLite.
+    /// When the last heartbeat was answered. `None` before the first one, and on SQLite.
     beat_at: Option<Instant>,
 }
 
-/// Logs that something failed that will be tried again. What an outage explains, or a connection that broke, is worth a line
-/// only at `debug`.
+/// Logs a failure of work that will be tried again: at `debug` if an outage or a broken connection explains it, else as
+/// a warning.
 pub fn note_failure(err: &Error, what: impl Display) {
     log(err, what, OUTAGE.explains(err, false, Instant::now()));
 }
 
-/// The same, of a heartbeat.
+/// Logs a failed heartbeat, as [`note_failure`] does.
 pub fn note_missed_beat(err: &Error, what: impl Display) {
     log(err, what, OUTAGE.explains(err, true, Instant::now()));
 }
@@ -67,7 +76,7 @@ fn log(err: &Error, what: impl Display, is_explained: bool) {
     }
 }
 
-/// Whether there is an outage, or was one a moment ago.
+/// Returns whether there is an outage. It is still on for three seconds after answers have returned.
 pub fn is_on() -> bool {
     OUTAGE.is_on.load(Ordering::Relaxed)
 }
@@ -86,8 +95,8 @@ pub(crate) fn note_beat() {
 }
 
 impl Seen {
-    /// Whether there was no beat for as long as a connection is waited for: then that wait tells of more than of busy
-    /// connections.
+    /// Returns whether no beat was answered for as long as a statement waits for a connection. If so, a wait that ended
+    /// without a connection means more than that all connections were busy.
     fn is_silent(&self, now: Instant) -> bool {
         self.beat_at
             .is_some_and(|at| now.saturating_duration_since(at) > TURN_DEADLINE)
@@ -95,8 +104,8 @@ impl Seen {
 }
 
 impl Outage {
-    /// Whether the database's absence, or that of a single connection, explains a failure that came at `now`. Begins the
-    /// outage if need be.
+    /// Returns whether an outage or a broken connection explains a failure that came at `now`. Begins an outage if the
+    /// failure shows one.
     fn explains(&self, err: &Error, is_beat: bool, now: Instant) -> bool {
         let mut seen = self.seen();
         let is_on = self.is_on.load(Ordering::Relaxed);
@@ -118,7 +127,7 @@ impl Outage {
         true
     }
 
-    /// Ends the outage if the answers have gone on for long enough.
+    /// Notes an answer, and ends the outage if there were answers and no failures for long enough.
     fn answered(&self, now: Instant) {
         let mut seen = self.seen();
         let Some(since) = seen.failing_since else { return };
@@ -143,11 +152,11 @@ mod tests {
 
     use super::*;
 
-    /// An outage of its own, and its time in seconds.
+    /// An outage apart from the process's, and the instant from which its times are counted in seconds.
     struct Watch(Outage, Instant);
 
     impl Watch {
-        /// On Postgres, whose first beat comes at 0.
+        /// Makes one for Postgres, with the first beat at 0.
         fn new() -> Self {
             let watch = Self::of_sqlite();
             watch.beat(0);
@@ -168,7 +177,7 @@ mod tests {
             self.0.answered(self.at(seconds));
         }
 
-        /// Whether a failure that came then has an explanation, and whether there is an outage now.
+        /// Returns whether a failure at this time is explained, and whether there is an outage after it.
         fn fails(&self, err: DbErr, is_beat: bool, seconds: u64) -> (bool, bool) {
             let is_explained = self.0.explains(&err.into(), is_beat, self.at(seconds));
             (is_explained, self.is_on())

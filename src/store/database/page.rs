@@ -1,5 +1,9 @@
-//! A page of a list: where it begins, which way it goes, how much it holds. Called by every `list_` of store;
-//! api makes the request from the query and the answer from the page.
+//! Reads one page of a list: from a key onwards, in either direction, up to a number of rows and of bytes.
+//!
+//! Every list is in the order of a unique column. A query reads one row more than the page holds, which shows whether
+//! the list goes on. Lists with large rows read the sizes first, so that no more than 4 MiB are read.
+//!
+//! Must not know the parameters of the API's queries, or what its responses look like.
 
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, Select};
@@ -10,23 +14,25 @@ use crate::domain::id::Prefix;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
 
-/// Bytes of one page, as it is read and again as it is written, whatever its `limit`. Some ten pages at once must fit into a
-/// container of 512 MB beside all else, and a client that reads 70 kB/s gets one in a minute.
+/// The most bytes of one page, as it is read and again as it is written, whatever its `limit`. Some ten pages at once
+/// must fit into a container of 512 MB beside everything else, and a client that reads 70 kB/s gets one in a minute.
 const PAGE_BYTES: usize = 4 << 20;
 
-/// Which part of a list is asked for.
+/// The part of a list that is asked for.
 #[derive(Clone, Debug)]
 pub struct PageRequest {
+    /// The most rows of the page.
     pub limit: u64,
-    /// The key to go on after; none: from the start, or, backwards, from the end.
+    /// The key after which the page begins. `None` means the start of the list, or its end if `backwards`.
     pub after: Option<String>,
-    /// Away from the list's end, towards its start; the page is in the list's order all the same.
+    /// Whether the list is read towards its start. The rows of the page are in the list's order all the same.
     pub backwards: bool,
-    /// The order of the list itself.
+    /// Whether the list is in ascending order of its keys.
     pub ascending: bool,
 }
 
-/// Bounds of a list by instants, both exclusive. A row's instant is the one that its id begins with.
+/// Bounds of a list in time, both exclusive; `None` means no bound. The instant of a row is the one with which its id
+/// begins.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Between {
     pub after: Option<Timestamp>,
@@ -34,7 +40,7 @@ pub struct Between {
 }
 
 impl Between {
-    /// Keeps what lies within, for a list by ids of this kind.
+    /// Limits `query` to rows within the bounds. `key` is the column of the ids, `prefix` their kind.
     pub(crate) fn apply<E: EntityTrait>(
         &self,
         mut query: Select<E>,
@@ -51,16 +57,16 @@ impl Between {
     }
 }
 
-/// Some rows in the list's order.
+/// One page: rows in the order of their list.
 #[derive(Clone, Debug)]
 pub struct Page<T> {
     pub rows: Vec<T>,
-    /// Nothing further in the direction that was asked for.
+    /// Whether the list has nothing more in the direction that was asked for.
     pub done: bool,
 }
 
 impl<T> Page<T> {
-    /// Of a list that holds nothing.
+    /// Returns the page of an empty list.
     pub fn empty() -> Self {
         Self {
             rows: Vec::new(),
@@ -68,11 +74,11 @@ impl<T> Page<T> {
         }
     }
 
-    /// The part next to where reading began that is no larger than 4 MiB; one row at least. `f` makes of each row
-    /// what the page is to hold, and tells its bytes.
+    /// Cuts the page to 4 MiB, counted from where reading began; at least one row stays. `f` turns each row into what
+    /// the page is to hold, and returns its size in bytes too.
     ///
     /// # Errors
-    /// What `f` answers for the first row that it refuses.
+    /// The error of `f` for the first row that it refuses.
     pub fn within<U>(self, request: &PageRequest, mut f: impl FnMut(T) -> Result<(U, usize)>) -> Result<Page<U>> {
         let mut page = Page {
             rows: Vec::with_capacity(self.rows.len()),
@@ -98,7 +104,7 @@ impl<T> Page<T> {
         Ok(page)
     }
 
-    /// Without the rows that `f` leaves out.
+    /// Turns each row into what `f` returns, and leaves out the rows for which that is `None`.
     pub fn filter_map<U>(self, f: impl FnMut(T) -> Option<U>) -> Page<U> {
         Page {
             rows: self.rows.into_iter().filter_map(f).collect(),
@@ -108,17 +114,17 @@ impl<T> Page<T> {
 }
 
 impl PageRequest {
-    /// Whether keys grow in the direction that is read.
+    /// Returns whether keys grow in the direction of reading.
     pub(crate) fn reads_upwards(&self) -> bool {
         self.ascending != self.backwards
     }
 
-    /// The order of keys in the direction that is read.
+    /// Returns the order of keys in the direction of reading.
     pub(crate) fn order(&self) -> Order {
         if self.reads_upwards() { Order::Asc } else { Order::Desc }
     }
 
-    /// Keeps what lies beyond the key that the page begins after.
+    /// Limits `query` to rows beyond the key after which the page begins.
     pub(crate) fn begin<E: EntityTrait>(&self, query: Select<E>, key: impl ColumnTrait) -> Select<E> {
         match &self.after {
             Some(after) if self.reads_upwards() => query.filter(key.gt(after)),
@@ -127,7 +133,7 @@ impl PageRequest {
         }
     }
 
-    /// The page from what a query with one row more than `limit` found, in the direction of reading.
+    /// Makes the page of `rows`, which a query for one row more than `limit` found, in the direction of reading.
     pub(crate) fn page<T>(&self, mut rows: Vec<T>) -> Page<T> {
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         let done = rows.len() <= limit;
@@ -139,7 +145,7 @@ impl PageRequest {
     }
 }
 
-/// One page of `query`, by the unique column `key`.
+/// Reads one page of `query`, in the order of the unique column `key`.
 pub(crate) async fn fetch<E, C>(
     source: &impl Source,
     query: Select<E>,
@@ -154,8 +160,8 @@ where
     Ok(request.page(rows))
 }
 
-/// The same, but no more than 4 MiB are read. `size` is SQL for the bytes that are read of a row; `columns` narrows
-/// what that is.
+/// Reads one page of `query` as [`fetch`] does, but no more than 4 MiB of it, for which it waits for room in the
+/// budget. `size` is the SQL for the bytes that are read of a row, and `columns` selects the columns that are read.
 pub(crate) async fn fetch_within<E, C>(
     source: &impl Source,
     query: Select<E>,
@@ -192,12 +198,12 @@ where
     })
 }
 
-/// Reserves what a page of so many bytes takes: once as it is read, once as it is written.
+/// Reserves memory for a page of `bytes`, twice its size: the page is held as rows, and then as the response too.
 pub(crate) async fn reserve(bytes: usize) -> Result<()> {
     request::reserve(2 * bytes).await
 }
 
-/// The condition, order and size that make a query one page.
+/// Adds the condition, the order and the limit of a page to `query`. The limit is one row more than the page holds.
 pub(crate) fn window<E: EntityTrait, C: ColumnTrait>(query: Select<E>, key: C, request: &PageRequest) -> Select<E> {
     let query = request.begin(query, key);
     query.order_by(key, request.order()).limit(request.limit + 1)

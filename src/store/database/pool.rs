@@ -1,7 +1,10 @@
-//! Where statements go: a pool, or a transaction on one of its connections. Every answer of Postgres has a deadline. A host
-//! that has vanished says nothing, and TCP would wait for it for a quarter of an hour; so the pool in which one answer is
-//! overdue is replaced as a whole. So is one with a session that can only read: the server takes it for healthy, and a new
-//! one may be able to write. Must not know what is asked.
+//! Runs statements: on a connection of a pool, or in a transaction on one of them.
+//!
+//! Every answer of Postgres has a deadline. A host that has vanished sends nothing more, and TCP would wait for it for
+//! a quarter of an hour; so if one answer is overdue, the whole pool is replaced. A pool in which a session can only
+//! read is replaced too: the server takes such a session for healthy, but a new one may be able to write.
+//!
+//! Must not know the statements.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -17,72 +20,79 @@ use super::budget::Customer;
 use super::request;
 use super::turns::{Turn, Turns};
 
-/// How long a write may wait for its turn, or for a connection: as long as a sender is kept waiting (wire contract: 503).
+/// How long a write may wait for its turn or for a connection: as long as a caller of the API waits, before 503.
 pub(crate) const TURN_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Longer than a statement of ours may run.
+/// How long Postgres may take for an answer: longer than any of our statements may run.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(35);
-/// How long background work waits for other background work, which has statements of up to 30 s.
+/// How long background work waits for other background work, whose statements may run for 30 s.
 const BACKGROUND_PATIENCE: Duration = Duration::from_secs(60);
-/// A read-only session is a reason to connect anew this seldom: the new ones may be read-only, too, and for long.
+/// The least time between two replacements of a pool because of a read-only session: new sessions may be read-only too,
+/// and for long.
 const READ_ONLY_PAUSE: Duration = Duration::from_secs(3);
 
-/// Cheap to clone.
+/// A pool of connections with its limits. Cheap to clone; clones share the connections.
 #[derive(Clone)]
 pub struct Pool {
     shared: Arc<Shared>,
     limit: Limit,
 }
 
-/// What waits before it takes a connection.
+/// What has to wait for a turn before it takes a connection.
 #[derive(Clone)]
 enum Limit {
     Nothing,
-    /// A customer's request, for a turn to read or to begin a transaction.
+    /// Requests of customers: a statement for a turn in `reads`, a transaction for one in `writes`.
     Customers {
         reads: Arc<Turns>,
         writes: Arc<Turns>,
     },
-    /// Every statement and transaction, for the one before it.
+    /// Every statement and transaction: only one runs at a time.
     All(Arc<Turns>),
 }
 
+/// What the clones of a pool share.
 struct Shared {
     name: &'static str,
     current: RwLock<Current>,
-    /// None: SQLite, whose file does not vanish.
+    /// `None` for SQLite, whose file does not vanish as a host does.
     renewal: Option<Renewal>,
 }
 
+/// The connections in use now.
 #[derive(Clone)]
 struct Current {
     pool: DatabaseConnection,
-    /// How many came before it.
+    /// How many pools this one has replaced. An answer that is overdue replaces only the pool that it came over.
     number: u64,
+    /// When the pool was opened.
     since: Instant,
 }
 
+/// When and how a pool is replaced.
 struct Renewal {
+    /// For each answer.
     deadline: Duration,
     open: Box<dyn Fn() -> DatabaseConnection + Send + Sync>,
 }
 
-/// A transaction; dropped without [`Transaction::commit`] it is rolled back.
+/// A transaction. If it is dropped without [`Transaction::commit`], it is rolled back.
 pub struct Transaction {
     inner: DatabaseTransaction,
     pool: Arc<Shared>,
+    /// The [`Current::number`] of the pool that its connection belongs to.
     number: u64,
     _turn: Option<Turn>,
 }
 
 impl Pool {
-    /// Without deadlines.
+    /// Makes a pool without a deadline for answers, which is never replaced.
     pub fn lasting(name: &'static str, pool: DatabaseConnection) -> Self {
         Self::new(name, pool, None)
     }
 
-    /// What `open` makes, and makes again whenever an answer takes longer than `deadline`, or tells of a session that can
-    /// only read.
+    /// Makes a pool by `open`, and replaces it by a new one of `open` if an answer takes longer than `deadline` or
+    /// shows that a session can only read.
     pub fn renewed(
         name: &'static str,
         deadline: Duration,
@@ -107,30 +117,32 @@ impl Pool {
         }
     }
 
-    /// The same connections for requests, which wait for their customer's turn. A statement whose caller has left keeps its
-    /// turn until it has ended, as it keeps its connection.
+    /// Returns the same connections with turns for customers: statements of requests wait in `reads`, their
+    /// transactions in `writes`. A statement whose caller has left keeps its turn until it has ended, as it keeps its
+    /// connection.
     pub(crate) fn in_turns(self, reads: Arc<Turns>, writes: Arc<Turns>) -> Self {
         let limit = Limit::Customers { reads, writes };
         Self { limit, ..self }
     }
 
-    /// The same connections for work that takes only one of them at a time.
+    /// Returns the same connections for work that takes only one of them at a time.
     pub fn one_at_once(&self) -> Self {
         let limit = Limit::All(Turns::new(1, 1, BACKGROUND_PATIENCE));
         Self { limit, ..self.clone() }
     }
 
-    /// What metrics call it.
+    /// Returns the name of the pool in metrics.
     pub fn name(&self) -> &'static str {
         self.shared.name
     }
 
-    /// The pool itself, as it is now.
+    /// Returns SeaORM's pool that is in use now. It may be replaced later.
     pub fn inner(&self) -> DatabaseConnection {
         self.shared.current().pool
     }
 
-    /// Waits for the turn of the customer whose request this task serves; `None` if it serves none.
+    /// Waits for a turn to write of the customer whose request this task serves. Returns `None` without waiting if the
+    /// task serves no request, or the pool has no turns for customers.
     pub(crate) async fn turn_to_write(&self) -> Result<Option<Turn>, DbErr> {
         match (&self.limit, request::customer()) {
             (Limit::Customers { writes, .. }, Some(customer)) => writes.enter(name(customer.as_ref())).await.map(Some),
@@ -138,8 +150,10 @@ impl Pool {
         }
     }
 
+    /// Begins a transaction, after a turn if the pool has turns.
+    ///
     /// # Errors
-    /// As a statement's, and when no connection could be had.
+    /// The database's, or that of a turn or a connection that did not come in time.
     pub async fn begin(&self, options: TransactionOptions) -> Result<Transaction, DbErr> {
         let turn = match &self.limit {
             Limit::All(turns) => Some(turns.enter("").await?),
@@ -155,7 +169,7 @@ impl Pool {
         })
     }
 
-    /// Runs one statement outside a transaction.
+    /// Runs one statement outside a transaction, after a turn if the pool has turns.
     async fn run<T, F>(&self, statement: impl FnOnce(DatabaseConnection) -> F + Send) -> Result<T, DbErr>
     where
         T: Send + 'static,
@@ -171,7 +185,8 @@ impl Pool {
         };
         let Current { pool, number, .. } = self.shared.current();
         let (shared, statement) = (self.shared.clone(), statement(pool));
-        // A caller that leaves drops its future, and the connection works on.
+        // A task of its own: if the caller leaves, this future is dropped, but the connection is busy until the
+        // statement ends, and so the turn must be taken until then.
         let running = tokio::spawn(async move {
             let answer = shared.answer(number, statement).await;
             drop(turn);
@@ -182,7 +197,7 @@ impl Pool {
     }
 }
 
-/// The name by which a customer takes turns; that of those who are not known yet is empty.
+/// Returns the name by which a customer takes turns. It is empty as long as the request's customer is not known.
 fn name(customer: Option<&Arc<Customer>>) -> &str {
     customer.map_or("", |customer| customer.name())
 }
@@ -192,7 +207,8 @@ impl Shared {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits for an answer over a connection of the pool of this `number`, but not for ever.
+    /// Waits for an answer over a connection of the pool with this `number`, no longer than the deadline. Replaces the
+    /// pool if the answer is overdue or shows that the session can only read.
     async fn answer<T>(&self, number: u64, answer: impl Future<Output = Result<T, DbErr>>) -> Result<T, DbErr> {
         let Some(renewal) = &self.renewal else {
             return answer.await;
@@ -210,25 +226,28 @@ impl Shared {
         }
     }
 
-    /// Replaces the pool of this `number` as a whole, unless that has been done, or was done less than `pause` ago.
+    /// Replaces the pool with this `number`. Does nothing if it is replaced already, or is younger than `pause`.
     fn renew(&self, renewal: &Renewal, number: u64, pause: Duration, reason: &str) {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         if current.number != number || current.since.elapsed() < pause {
             return;
         }
         tracing::debug!(pool = self.name, reason, "connecting anew");
+        // The whole pool: sqlx goes on counting a connection that it pings in vain, so a silent host would use up all
+        // of them. Rejected: a maximum age of connections, which starts sqlx's maintenance task; that can spin without
+        // end.
         let next = Current {
             pool: (renewal.open)(),
             number: number + 1,
             since: Instant::now(),
         };
         let former = std::mem::replace(&mut *current, next).pool;
-        // What still works there goes on to its end; the rest ends when TCP gives up.
+        // Statements that are still answered go on to their end; the others end when TCP gives up.
         tokio::spawn(former.close());
     }
 }
 
-/// The error for an answer that did not come.
+/// Returns the error for an answer that did not come within `deadline`.
 pub(crate) fn silent(deadline: Duration) -> DbErr {
     DbErr::Conn(RuntimeErr::Internal(format!(
         "the database has not answered in {deadline:?}"
@@ -236,8 +255,10 @@ pub(crate) fn silent(deadline: Duration) -> DbErr {
 }
 
 impl Transaction {
+    /// Commits the transaction.
+    ///
     /// # Errors
-    /// When the answer is lost or overdue: it may have committed all the same.
+    /// The database's. If the answer was lost or is overdue, the transaction may have committed all the same.
     pub async fn commit(self) -> Result<(), DbErr> {
         self.pool.answer(self.number, self.inner.commit()).await
     }

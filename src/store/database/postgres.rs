@@ -1,5 +1,5 @@
-//! Opens Postgres: how many connections a process has, how they are split, and what their sessions are set to. Each is opened
-//! when it is first used. Must not query.
+//! Opens Postgres: decides how many connections each part of the process gets, and the settings of their sessions. Each
+//! connection is opened when it is first used. Must not query.
 
 use std::str::FromStr;
 
@@ -12,31 +12,34 @@ use super::store::Pools;
 use super::turns::{API_PATIENCE, Turns};
 use crate::error::{Error, Result};
 
-/// A statement of ours that runs longer than this has lost its caller long ago.
+/// A statement that runs longer than this lost its caller long ago.
 const STATEMENT_TIMEOUT: &str = "30s";
-/// The same of the API, which answers 503 after 5 s: a statement ends before its caller is gone.
+/// The same for the API, which responds with 503 after 5 s: a statement ends before its caller is gone.
 const API_STATEMENT_TIMEOUT: &str = "4s";
-/// Accepts, settles and writes hold a row for milliseconds; a write of the API that waits longer would only hold a connection.
+/// Batches, settlements and API writes lock a row for milliseconds. An API write that waits much longer only occupies a
+/// connection.
 const API_LOCK_TIMEOUT: &str = "2s";
-/// A settle that waits for a row holds up the outcomes of all others: it is ended soon, and what is locked waits apart. Claims
-/// wait for no row.
+/// A settlement that waits for a locked row delays the outcomes of all other applications, so it is ended soon, and
+/// outcomes whose rows are locked wait apart. Claims never wait for a row.
 const QUEUE_LOCK_TIMEOUT: &str = "1s";
-/// A transaction of ours never waits for anything but the database; one that idles belongs to a stopped process.
+/// Our transactions never wait for anything but the database. One that idles belongs to a process that hangs.
 const IDLE_IN_TRANSACTION_TIMEOUT: &str = "10s";
 
-/// It hears that another process has left deliveries due.
+/// The connection that listens for notices of other processes that deliveries are due.
 const LISTENER: u32 = 1;
-/// Only the heartbeat has it: without a beat in time, the other processes declare this one dead.
+/// The heartbeat's own connection: without a beat in time, the other processes declare this one dead.
 const BEAT: u32 = 1;
-/// Batches under way: one is filled while the other commits. Three accepted no more and cost the database a fifth more
-/// processor time.
+/// Connections of the intake, one for each batch in flight: one batch is filled while the other commits. With three no
+/// more was accepted, and the database needed a fifth more processor time.
 const INTAKE: u32 = 2;
-/// Of fewer connections than this the intake takes one.
+/// With fewer connections than this, the intake gets only one.
 const ENOUGH: u32 = 10;
-/// A claim, three settles, two batches that take steps, and three look-ups of tokens are all that the queue does at once.
+/// The most connections of the queue. Its usual work at once is a claim, three settlements, two batches that take steps
+/// and three lookups of tokens; if all nine come together, one waits for a moment.
 const QUEUE_MOST: u32 = 8;
 
-/// What each part of a process may have of the connections. Together they are never more than the setting says.
+/// How many connections each part of a process may have. Together with the listener and the heartbeat they are as many
+/// as the setting says.
 #[derive(Debug, Eq, PartialEq)]
 struct Split {
     intake: u32,
@@ -45,7 +48,7 @@ struct Split {
 }
 
 impl Split {
-    /// Half of what is left beside listener, beat and intake is the queue's, the rest the API's.
+    /// Splits `connections`: what listener, heartbeat and intake leave goes half to the queue and half to the API.
     fn of(connections: u32) -> Self {
         let intake = if connections < ENOUGH { 1 } else { INTAKE };
         let left = connections.saturating_sub(LISTENER + BEAT + intake);
@@ -58,6 +61,10 @@ impl Split {
     }
 }
 
+/// Makes the pools for Postgres. Nothing is connected yet.
+///
+/// # Errors
+/// `Config` if the URL is not a valid Postgres URL.
 pub(crate) fn open(options: &ConnectOptions) -> Result<Pools> {
     if !options.url.starts_with("postgres://") && !options.url.starts_with("postgresql://") {
         return Err(Error::config("DATABASE_URL must start with sqlite:// or postgresql://"));
@@ -80,7 +87,7 @@ pub(crate) fn open(options: &ConnectOptions) -> Result<Pools> {
             SqlxPostgresConnector::from_sqlx_postgres_pool(sized(connections).connect_lazy_with(connect.clone()))
         })
     };
-    // The later of two options of one name counts.
+    // If an option is given twice, Postgres takes the later one: `statement_timeout` is set above already.
     let short = connect.clone().options([
         ("statement_timeout", API_STATEMENT_TIMEOUT),
         ("lock_timeout", API_LOCK_TIMEOUT),
@@ -104,7 +111,8 @@ fn sized(connections: u32) -> PgPoolOptions {
         .max_connections(connections)
         .acquire_timeout(TURN_DEADLINE)
         .test_before_acquire(false)
-        // Either would start sqlx's maintenance task, which may spin for ever (sqlx issue 3645; not released yet).
+        // Either one would start sqlx's maintenance task, which can spin without end (sqlx issue 3645; not released
+        // yet).
         .idle_timeout(None)
         .max_lifetime(None)
 }

@@ -1,5 +1,8 @@
-//! Which connections a store handle takes. The queue, the API, the heartbeat and background work each have a handle on the one
-//! store, so that none of them waits for a connection that another holds. Must not open a connection.
+//! Selects the connections that a handle on the store takes. The queue, the API, the heartbeat and background work each
+//! have a handle of their own on the same store, so the queue and the heartbeat never wait for a connection that the
+//! API holds. On SQLite that is true of reads: all writes go over one connection.
+//!
+//! Must not open a connection.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,13 +12,14 @@ use super::pool::Pool;
 use super::store::{Pools, Purpose, Store};
 use crate::store::Backend;
 
-/// A pool's connections.
+/// How many connections a pool has.
 #[derive(Clone, Copy, Debug)]
 pub struct Connections {
+    /// The name of the pool.
     pub pool: &'static str,
     pub in_use: usize,
     pub idle: usize,
-    /// Both together, at most.
+    /// The most that `in_use` and `idle` may be together.
     pub most: usize,
 }
 
@@ -27,28 +31,29 @@ impl Store {
         }
     }
 
-    /// The same database over the API's connections: a statement ends after 4 s, a wait for a lock after 2 s, and within
-    /// [`serve`](super::request::serve) customers take turns.
+    /// Returns a handle that takes the API's connections. There a statement ends after 4 s (on SQLite a read), a wait
+    /// for a lock after 2 s (on Postgres), and within [`serve`](super::request::serve) customers take turns.
     pub fn for_api(&self) -> Self {
         self.with(Purpose::Api)
     }
 
-    /// The same database over the connection that nothing but the heartbeat takes.
+    /// Returns a handle that takes the heartbeat's connection, which nothing else uses. SQLite has no heartbeat, and
+    /// takes the queue's connections.
     pub fn for_beat(&self) -> Self {
         self.with(Purpose::Beat)
     }
 
-    /// The same database over the queue's connections, of which all background work together takes one at once.
+    /// Returns a handle that takes the queue's connections, but of all background work together only one at a time.
     pub fn for_background(&self) -> Self {
         self.with(Purpose::Background)
     }
 
-    /// The same database over the queue's connections, whatever this one takes.
+    /// Returns a handle that takes the queue's connections.
     pub fn for_queue(&self) -> Self {
         self.with(Purpose::Queue)
     }
 
-    /// The pools' connections as they are now.
+    /// Counts the connections of each pool as they are now.
     pub fn connections(&self) -> Vec<Connections> {
         let count = |pool: &&Pool| {
             let inner = pool.inner();
@@ -81,7 +86,7 @@ impl Store {
         }
     }
 
-    /// Where this store's statements outside a transaction go, and on Postgres its transactions.
+    /// Returns the pool for this handle's statements outside a transaction, and on Postgres for its transactions too.
     pub(crate) fn pool(&self) -> &Pool {
         match (&self.inner.pools, self.purpose) {
             (Pools::Sqlite { readers, .. }, Purpose::Api) => readers,
@@ -93,12 +98,12 @@ impl Store {
         }
     }
 
-    /// For reads outside a transaction.
+    /// Returns the pool for reads outside a transaction.
     pub(crate) fn reader(&self) -> &Pool {
         self.pool()
     }
 
-    /// Notes that a beat of this process, asked for at `asked_at` of the clock's monotonic time, has committed.
+    /// Notes that a heartbeat of this process has committed. `asked_at` is when it was sent, by the monotonic clock.
     pub(crate) fn note_beat(&self, asked_at: Duration) {
         self.inner
             .beat_at
@@ -106,13 +111,13 @@ impl Store {
         outage::note_beat();
     }
 
-    /// How old the last beat is that committed; `None` before the first.
+    /// Returns the time since the last heartbeat that committed was sent. `None` means that none has committed yet.
     pub fn beat_age(&self) -> Option<Duration> {
         let at = self.inner.beat_at.load(Ordering::Relaxed).checked_sub(1)?;
         Some(self.clock().monotonic().saturating_sub(Duration::from_micros(at)))
     }
 
-    /// Closes every connection of the pools, after what runs on them has ended.
+    /// Closes all connections of the pools, after the statements on them have ended.
     pub async fn close(&self) {
         for pool in self.all_pools() {
             let _ = pool.inner().close().await;

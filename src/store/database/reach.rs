@@ -1,5 +1,7 @@
-//! One try at the database, with an error that tells an operator what to do. A pool's own errors only tell that time
-//! ran out. Must not wait or repeat: app does. Called by app and cli before anything else.
+//! Tries once to reach the database, and explains a failure so that an operator knows what to do. A pool's own errors
+//! only say that the time was up.
+//!
+//! Must not wait and try again: app does.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -13,16 +15,18 @@ use super::store::Pools;
 use crate::error::{Error, Kind, Result};
 use crate::store::{Backend, Store};
 
+/// For the connection and the question for the version together.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// Texts of any language are stored, and what is shortened is cut between two characters.
+/// The encoding that a Postgres database must have: texts of any language are stored, and texts that are too long are
+/// cut between two characters.
 const ENCODING: &str = "UTF8";
 
 impl Store {
-    /// Connects to Postgres once; an SQLite file that is open has been reached. Returns which database it is, with its
-    /// version.
+    /// Connects to Postgres once, over a connection apart from the pools; an SQLite file is open already. Returns a
+    /// text that names the database and its version.
     ///
     /// # Errors
-    /// `Database` when it may be worth another try, `Config` when it will not be.
+    /// `Database` if another try may succeed, `Config` if an operator has to change something first.
     pub async fn reach(&self) -> Result<String> {
         match self.pools() {
             Pools::Postgres { options, .. } => {
@@ -72,7 +76,7 @@ fn address(options: &PgConnectOptions) -> String {
     }
 }
 
-/// SQLSTATE codes: PostgreSQL documentation, appendix A.
+/// Turns an error of connecting into one that says what to do. SQLSTATE codes: PostgreSQL documentation, appendix A.
 fn explain(options: &PgConnectOptions, err: &sqlx::Error) -> Error {
     let code = err
         .as_database_error()
@@ -101,8 +105,8 @@ fn plain(err: &sqlx::Error) -> String {
     without_line(&err.to_string(), err).to_owned()
 }
 
-/// Whether the server speaks no TLS, a file of certificates is missing, or the server's certificate or ours is refused:
-/// another try would end in the same way.
+/// Returns whether TLS failed: the server does not speak it, a file of certificates is missing, or the server's
+/// certificate or ours was refused. Another try would end in the same way.
 fn is_refusal_of_tls(options: &PgConnectOptions, err: &sqlx::Error) -> bool {
     let is_socket = options.get_socket().is_some() || options.get_host().starts_with('/');
     match err {

@@ -1,8 +1,11 @@
-//! The request that a task serves: which customer it is from, and which bytes are reserved for it.
+//! Knows the request that a task serves: its customer, and the bytes that are reserved for it.
 //!
-//! Statements find here whose turn they wait for (turns), and whoever holds a body or a page reserves its bytes here (budget),
-//! so that nothing has to be passed along. What is reserved is given back when the request has been handled, but for what is
-//! taken along: by a message that waits to be stored, by a response that waits to be read.
+//! They are a task-local value, so that no function has to pass them along: statements find the customer whose turn
+//! they wait for (turns.rs), and code that holds a body or a page reserves its bytes (budget.rs). At the end of the
+//! request its bytes are given back, except for those that were split off: for a message that waits to be stored, or a
+//! response that waits to be read.
+//!
+//! Must not know what a request asks for.
 
 use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
@@ -12,20 +15,21 @@ use bytes::Bytes;
 use super::budget::{Customer, Reserved};
 use crate::error::Result;
 
-/// A response as large as this is in memory for as long as its client likes; smaller ones are as many as connections, at most.
+/// From this size on, in bytes, a response reserves its memory until its client has read it, which may take long.
+/// Smaller responses need no reservation: there is one for each connection at most.
 const LARGE: usize = 16 << 10;
 
 tokio::task_local! {
     static REQUEST: Request;
 }
 
-/// Used by the one task that serves the request.
+/// A request. Only the task that serves it reads and writes it.
 struct Request {
-    /// It changes nothing, so it may be refused though its response is there.
+    /// Whether the request changes nothing, so that it may be refused even when its response is ready.
     is_read: bool,
     /// Set once, when the token is proven.
     customer: OnceLock<Arc<Customer>>,
-    /// Bytes that are given back at the end.
+    /// Bytes that are reserved and will be given back at the end of the request.
     reserved: Cell<usize>,
 }
 
@@ -37,7 +41,8 @@ impl Drop for Request {
     }
 }
 
-/// Runs a request whose statements wait for their customer's turn. Outside of it no statement waits, and nothing is reserved.
+/// Runs `request` so that its statements wait for turns of its customer, and its bytes are reserved. Outside of this
+/// scope no statement waits for a turn, and nothing is reserved.
 pub fn serve<F: Future>(is_read: bool, request: F) -> impl Future<Output = F::Output> {
     let scope = Request {
         is_read,
@@ -47,20 +52,22 @@ pub fn serve<F: Future>(is_read: bool, request: F) -> impl Future<Output = F::Ou
     REQUEST.scope(scope, request)
 }
 
-/// Sets the customer whose request the current task serves. Until then it counts as one of an unnamed customer.
+/// Sets the customer of the request that the current task serves. Until then its statements take the turns of a
+/// customer without a name, and nothing is reserved.
 pub fn set_customer(customer: &Arc<Customer>) {
     let _ = REQUEST.try_with(|request| request.customer.set(customer.clone()).is_ok());
 }
 
-/// `None` outside of a request; the customer is `None` until it is known.
+/// Returns the customer of the request that the current task serves. `None` means that the task serves none,
+/// `Some(None)` that the customer is not known yet.
 pub(crate) fn customer() -> Option<Option<Arc<Customer>>> {
     REQUEST.try_with(|request| request.customer.get().cloned()).ok()
 }
 
-/// Reserves so many bytes more for the current request, before they are held.
+/// Reserves `bytes` more for the current request, before they are held. Does nothing outside of a request.
 ///
 /// # Errors
-/// `Unavailable` when there is no room in time.
+/// `Unavailable` if there is no room in time.
 pub async fn reserve(bytes: usize) -> Result<()> {
     let Some(customer) = customer().flatten() else {
         return Ok(());
@@ -70,7 +77,8 @@ pub async fn reserve(bytes: usize) -> Result<()> {
     Ok(())
 }
 
-/// The same for what is held beside something that is no smaller and reserved: a little is not worth it.
+/// Reserves `bytes` as [`reserve`] does, but nothing for less than 16 KiB. For memory that is held beside something
+/// that is reserved and no smaller: then a little more does not matter.
 ///
 /// # Errors
 /// As [`reserve`].
@@ -81,11 +89,11 @@ pub async fn reserve_large(bytes: usize) -> Result<()> {
     }
 }
 
-/// Takes so many bytes along, beyond the end of the request: of those that are reserved for it, and more where they are
-/// not enough. `None` outside of a request.
+/// Splits off a reservation of `bytes` that lasts beyond the end of the request. It takes them from those of the
+/// request, and reserves more if these do not suffice. Returns `None` outside of a request.
 ///
 /// # Errors
-/// `Unavailable` when there is no room in time.
+/// `Unavailable` if there is no room in time.
 pub(crate) async fn take_along(bytes: usize) -> Result<Option<Reserved>> {
     let Some(customer) = customer().flatten() else {
         return Ok(None);
@@ -98,11 +106,11 @@ pub(crate) async fn take_along(bytes: usize) -> Result<Option<Reserved>> {
     Ok(Some(split_off(customer, bytes)))
 }
 
-/// Returns a response's body whose bytes are reserved until it has been sent. That of a write is never refused: its caller
-/// would take what is stored for undone.
+/// Returns the body of a response with a reservation that lasts until its memory is freed, which is when the socket has
+/// taken all of it. The response to a write is never refused: its caller would believe that nothing was stored.
 ///
 /// # Errors
-/// `Unavailable` when there is no room now for the response to a read.
+/// `Unavailable` if there is no room now for the response to a read.
 pub fn keep(body: Vec<u8>) -> Result<Bytes> {
     if body.len() < LARGE {
         return Ok(body.into());
@@ -125,7 +133,7 @@ pub fn keep(body: Vec<u8>) -> Result<Bytes> {
     }))
 }
 
-/// A body whose bytes are reserved as long as it is there.
+/// A body and the reservation of its memory.
 struct Kept {
     body: Vec<u8>,
     _reserved: Reserved,
@@ -145,6 +153,7 @@ fn add(bytes: usize) {
     let _ = REQUEST.try_with(|request| request.reserved.set(request.reserved.get() + bytes));
 }
 
+/// Moves `bytes` from the request's reservation into one of their own.
 fn split_off(customer: Arc<Customer>, bytes: usize) -> Reserved {
     let _ = REQUEST.try_with(|request| request.reserved.set(request.reserved.get().saturating_sub(bytes)));
     Reserved::of(customer, bytes)

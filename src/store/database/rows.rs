@@ -1,6 +1,8 @@
-//! Many rows as one bound table: one statement text, and one parameter a column (Postgres) or one in all (SQLite),
-//! whatever the number of rows. So a statement is prepared once and no batch meets a parameter limit.
-//! Called by the store's batch statements.
+//! Binds many rows to a statement as one table: one parameter per column on Postgres, a single one on SQLite, whatever
+//! the number of rows. So the statement's text is always the same and is prepared once, and no batch meets the limit on
+//! parameters.
+//!
+//! Must not know the tables of the database.
 
 use sea_orm::sea_query::ArrayType;
 use sea_orm::{ConnectionTrait, Statement, Value};
@@ -10,6 +12,7 @@ use serde::ser::SerializeSeq;
 use super::backend::Backend;
 use super::source::Source;
 
+/// The values of one column, in the order of the rows.
 pub(crate) enum Column<'a> {
     Text(Vec<&'a str>),
     MaybeText(Vec<Option<&'a str>>),
@@ -25,7 +28,7 @@ impl<'a> Rows<'a> {
         Self(columns.into_iter().collect())
     }
 
-    /// Appends the rows' parameters to `values` and answers the table's text, named `name`.
+    /// Appends the parameters to `values`. Returns the SQL of the table, which is called `name`.
     pub fn bind(&self, backend: Backend, name: &str, values: &mut Vec<Value>) -> String {
         match backend {
             Backend::Postgres => {
@@ -65,13 +68,15 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// A write over the bound table `t`.
+/// A write with its bound table.
 pub(crate) struct Write<'a> {
+    /// Contains `{t}` where the bound table `t` stands.
     pub sql: &'static str,
     pub rows: Rows<'a>,
 }
 
-/// Runs writes that do not see one another: in one round trip on Postgres, one by one on SQLite, which has none to save.
+/// Runs writes of which none depends on what another one changes. On Postgres they are one statement, and so one round
+/// trip; on SQLite they run one by one, as there is no round trip to save.
 pub(crate) async fn execute_all(on: &impl Source, writes: Vec<Write<'_>>) -> crate::error::Result<()> {
     let backend = on.dialect();
     match backend {
@@ -104,14 +109,15 @@ pub(crate) async fn execute_all(on: &impl Source, writes: Vec<Write<'_>>) -> cra
     Ok(())
 }
 
-/// A statement over several bound tables; `{name}` in the text is replaced by the table called `name`.
+/// Makes a statement with several bound tables: `{name}` in `sql` is replaced by the table called `name`. `rest` are
+/// the values of the plain parameters.
 pub(crate) fn statement(
     backend: Backend,
     sql: &str,
     tables: &[(&str, &Rows)],
     rest: impl IntoIterator<Item = Value>,
 ) -> Statement {
-    // The plain parameters come first, so that the text can name them $1, $2, …
+    // The plain parameters come first, so that `sql` can call them $1, $2, …
     let mut values: Vec<Value> = rest.into_iter().collect();
     let mut sql = sql.to_owned();
     for (name, rows) in tables {
@@ -129,8 +135,8 @@ impl Column<'_> {
         }
     }
 
-    /// SeaORM binds no null inside an array, so these stand for it: no text of ours is empty where it may be null,
-    /// and no integer the least there is.
+    /// Returns the SQL that selects the column. SeaORM binds no null inside an array, so an empty text and the least
+    /// integer stand for it: a text of ours that may be null is never empty, and no integer of ours is that low.
     fn selected(&self, name: &str) -> String {
         match self {
             Column::Text(_) | Column::Int(_) => name.to_owned(),
@@ -146,12 +152,12 @@ impl Column<'_> {
             Column::Text(values) => (ArrayType::String, text(&mut values.iter().copied())),
             Column::MaybeText(values) => (
                 ArrayType::String,
-                text(&mut values.iter().map(|one| one.unwrap_or_default())),
+                text(&mut values.iter().map(|value| value.unwrap_or_default())),
             ),
             Column::Int(values) => (ArrayType::BigInt, int(&mut values.iter().copied())),
             Column::MaybeInt(values) => (
                 ArrayType::BigInt,
-                int(&mut values.iter().map(|one| one.unwrap_or(i64::MIN))),
+                int(&mut values.iter().map(|value| value.unwrap_or(i64::MIN))),
             ),
         };
         Value::Array(kind, Some(Box::new(values)))
@@ -160,6 +166,7 @@ impl Column<'_> {
 
 /// The rows as a JSON array of arrays.
 struct ByRow<'r, 'a>(&'r Rows<'a>);
+/// The row with this index.
 struct Row<'r, 'a>(&'r Rows<'a>, usize);
 
 impl Serialize for ByRow<'_, '_> {

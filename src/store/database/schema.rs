@@ -1,5 +1,7 @@
-//! Which schema the database has, and the only way to change it: migrations one at a time under a lock.
-//! Must not hold a migration (the crate `migration` does) or decide when to migrate. Called by app and cli.
+//! Compares the database's schema with this program, and changes it: by migrations, under a lock, so that of several
+//! processes one migrates and the others wait.
+//!
+//! Must not contain a migration (the crate `migration` does) or decide when to migrate.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -17,53 +19,56 @@ use crate::error::{Error, Result};
 use crate::store::Store;
 use crate::store::entity::installation;
 
-/// Names our advisory lock among those of others in the same database: "postride" in ASCII.
+/// The number of our advisory lock, apart from those of other programs in the same database: "postride" in ASCII.
 const LOCK: i64 = 0x706f_7374_7269_6465;
-/// Between two tries for the lock. Waiting inside Postgres would deadlock with `create index concurrently`.
+/// The pause between two tries for the lock. Waiting inside Postgres would deadlock with `create index concurrently`.
 const LOCK_POLL: Duration = Duration::from_millis(100);
+/// The table in which sea-orm-migration lists the applied migrations.
 const TABLE: &str = "seaql_migrations";
 
-/// One migration that this program or the database knows, in the order in which they are applied.
+/// A migration that this program or the database knows.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Step {
     pub name: String,
     pub state: StepState,
 }
 
+/// Whether a migration was applied.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum StepState {
     Applied,
     Pending,
-    /// Applied by a newer program; this one does not know it.
+    /// The migration was applied by a newer program and is unknown to this one.
     Unknown,
 }
 
 /// A change of the schema.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Change {
-    /// Everything that is pending.
+    /// Applies all pending migrations.
     Up,
-    /// The last so many applied ones.
+    /// Reverts this many migrations, beginning with the one that was applied last.
     Down(u32),
-    /// Drops every table of the schema, also those that are not ours, and migrates up.
+    /// Drops every table of the schema, even those of other programs, and applies all migrations.
     Fresh,
-    /// All down and all up again.
+    /// Reverts all migrations and applies them again.
     Refresh,
 }
 
-/// Applies everything that is pending. Safe to call from any number of processes at once: one migrates, the others
-/// wait for it. Answers whether it changed anything.
+/// Applies all pending migrations. Returns whether there were any. Any number of processes may call it at once: one
+/// migrates, and the others wait for it.
 ///
 /// # Errors
-/// `Config` when the database knows migrations that this program does not know and lacks others that it does.
+/// `Config` if the database has a migration that this program does not know, and lacks one that it knows.
 pub async fn up(store: &Store) -> Result<bool> {
     change(store, Change::Up).await
 }
 
-/// Changes the schema under the migration lock; answers whether it changed anything.
+/// Changes the schema under the migration lock. Returns whether there was anything to change.
 ///
 /// # Errors
-/// `Config` when the schema was made by a newer program, which alone knows how to change it.
+/// `Config` if the database has a migration that this program does not know: only the program that applied it can
+/// change the schema, unless the change is [`Change::Fresh`], or [`Change::Up`] and nothing is pending.
 pub async fn change(store: &Store, change: Change) -> Result<bool> {
     match store.pools() {
         Pools::Sqlite { writer, .. } => {
@@ -88,18 +93,18 @@ pub async fn change(store: &Store, change: Change) -> Result<bool> {
     }
 }
 
-/// What stands where, oldest first.
+/// Lists the migrations: first those of this program in the order in which they are applied, then unknown ones.
 pub async fn status(store: &Store) -> Result<Vec<Step>> {
     steps(store.reader()).await
 }
 
-/// Proves that this program can work on the schema as it is.
+/// Checks that this program can work with the schema as it is.
 ///
-/// A newer schema is fine as long as `installation.compatible_since`, the oldest migration that a program must
-/// know, is one of ours: that is what lets replicas be replaced one by one.
+/// A newer schema is accepted if this program knows the migration in `installation.compatible_since`, which is the one
+/// that a program must know at least. So replicas can be replaced one by one.
 ///
 /// # Errors
-/// `Config` when the schema is older than this program, or needs a newer one.
+/// `Config` if the schema is older than this program, or needs a newer program.
 pub async fn check(store: &Store) -> Result<()> {
     let steps = status(store).await?;
     let pending = named(&steps, StepState::Pending);
@@ -128,6 +133,7 @@ pub async fn check(store: &Store) -> Result<()> {
     )))
 }
 
+/// Returns the names of the steps in this state.
 fn named(steps: &[Step], state: StepState) -> Vec<&str> {
     steps
         .iter()
@@ -168,7 +174,8 @@ async fn steps(db: &impl ConnectionTrait) -> Result<Vec<Step>> {
         .collect())
 }
 
-/// The names in the database's own list. Not sea-orm-migration's `status`, which fails on a name it does not know.
+/// Returns the names of the migrations that the database lists as applied, in order.
+// Not by sea-orm-migration's `status`, which fails on a name that it does not know.
 async fn applied(db: &impl ConnectionTrait) -> Result<Vec<String>> {
     let backend = db.get_database_backend();
     let exists = match backend {
@@ -190,7 +197,7 @@ async fn applied(db: &impl ConnectionTrait) -> Result<Vec<String>> {
         .collect()
 }
 
-/// Whether `change` would do anything, and may.
+/// Returns whether there is anything to do for `change`. Fails if this program must not do it.
 async fn has_work(db: &impl ConnectionTrait, change: Change) -> Result<bool> {
     let steps = steps(db).await?;
     let pending = steps.iter().any(|step| step.state == StepState::Pending);
@@ -207,7 +214,8 @@ async fn has_work(db: &impl ConnectionTrait, change: Change) -> Result<bool> {
     }
 }
 
-/// A pool of exactly one connection, so that the lock's session is the one that migrates; no statement timeout.
+/// Makes a pool of exactly one connection, so that the session that takes the lock is the one that migrates. Its
+/// statements may run for any time.
 async fn lone_session(options: PgConnectOptions) -> Result<DatabaseConnection> {
     let pool = PgPoolOptions::new()
         .max_connections(1)
@@ -234,7 +242,7 @@ async fn change_locked(session: &DatabaseConnection, change: Change) -> Result<b
         }
         tokio::time::sleep(LOCK_POLL).await;
     }
-    // Another process may have done the work between the look and the lock.
+    // Looked at again, because another process may have migrated before this one got the lock.
     let changed = match has_work(session, change).await {
         Ok(true) => apply(session, change).await.map(|()| true),
         other => other,
@@ -256,6 +264,7 @@ async fn apply<'c>(db: impl IntoSchemaManagerConnection<'c>, change: Change) -> 
     Ok(())
 }
 
+/// Returns whether this session got the migration lock.
 async fn try_lock(session: &DatabaseConnection) -> Result<bool> {
     let statement = format!("select pg_try_advisory_lock({LOCK})");
     let row = session

@@ -1,8 +1,12 @@
-//! SQLite's one connection that writes, and the transaction that all who write share.
+//! Shares one transaction between all writers of an SQLite database, over the one connection that writes.
 //!
-//! All members share one `BEGIN IMMEDIATE`, and so one fsync. Each works inside a savepoint while it holds the turn, a fair
-//! lock. At its end it queues for the turn again, behind those who were waiting; the first one that gets it commits for all
-//! members before it. There is no timer and no task. Knows the pool, the lock and the file, but no store.
+//! The writes that join the transaction are its members: one `BEGIN IMMEDIATE` and so one fsync serves all of them. A
+//! member works inside a savepoint while it holds the turn, which is a fair lock. At its end it queues for the turn
+//! again, behind the writes that were waiting. The first member that gets the turn back commits for all members, and
+//! each of them then reads the outcome. So the transaction grows as long as writes wait, and a lone write is committed
+//! at once, without a timer or a task.
+//!
+//! Must not know the store: only the pool, the lock and the file.
 
 use std::sync::{Arc, OnceLock};
 
@@ -14,7 +18,7 @@ use super::sqlite_file::SqliteFile;
 use crate::error::{Error, Kind, Result};
 use crate::telemetry::metrics::DATABASE_TIMEOUTS;
 
-/// The connection that writes, and the transaction on it.
+/// The connection that writes, and the transaction that its users share.
 pub(crate) struct Writer {
     pool: Pool,
     file: Arc<SqliteFile>,
@@ -24,9 +28,11 @@ pub(crate) struct Writer {
 /// The transaction that SQLite's writers share.
 #[derive(Default)]
 pub(crate) struct Shared {
+    /// `None` means that no transaction has begun, or that it has ended.
     open: Option<Transaction>,
-    /// How the shared transaction ended. Written once, by the member that ends it, before it gives up the turn; read by all
-    /// members.
+    /// How the transaction ended; empty while it is open. The member that ends the transaction writes it, once, while
+    /// it holds the turn. Each member keeps the `Arc` and reads it when it has had the turn again. Each transaction
+    /// gets a new one.
     outcome: Arc<OnceLock<Result<(), String>>>,
 }
 
@@ -34,17 +40,18 @@ pub(crate) struct Shared {
 pub(crate) type SharedTurn = OwnedMutexGuard<Shared>;
 
 impl Shared {
-    /// Returns the open transaction, which is there as long as a member holds the turn.
+    /// Returns the open transaction. There is one whenever a member holds the turn.
     pub fn transaction(&self) -> &Transaction {
         self.open.as_ref().expect("a turn holds the open transaction")
     }
 }
 
+/// Returns the error of members whose transaction was lost.
 pub(crate) fn lost() -> Error {
     Error::new(Kind::Database, "the shared transaction was lost")
 }
 
-/// Runs a step of the shared transaction as a task of its own: a caller that leaves half-way leaves nothing half done.
+/// Runs a step of the shared transaction as a task of its own, so that it is completed even if the caller is cancelled.
 pub(crate) async fn to_its_end<T: Send + 'static>(step: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
     tokio::spawn(step).await.map_err(|err| lost().because(err))?
 }
@@ -71,10 +78,10 @@ impl Writer {
             })
     }
 
-    /// Becomes a member of the shared transaction, and begins one if there is none.
+    /// Waits for the turn and makes its holder a member of the shared transaction. Begins one if none is open.
     ///
     /// # Errors
-    /// `Unavailable` if the file is known to be gone, or no turn came in 5 s.
+    /// `Unavailable` if the file is known to be gone, or the turn did not come within 5 s; else the database's.
     pub async fn begin(&self) -> Result<SharedTurn> {
         self.file.check_known()?;
         let mut turn = self.lock().await?;
@@ -89,20 +96,22 @@ impl Writer {
         self.run(turn, "savepoint member").await
     }
 
-    /// Ends this member's part, lets those who wait do theirs, and commits for all unless one of them has.
+    /// Ends this member's part, lets the writes that wait do theirs, and then commits for all members unless one of
+    /// them has done so.
     pub async fn commit(&self, turn: SharedTurn) -> Result<()> {
         let turn = self.run(turn, "release member").await?;
         self.end_turn(turn).await
     }
 
-    /// Undoes this member's part, and then as [`Writer::commit`]: a shared transaction must not take its other members with it.
+    /// Undoes this member's part, and then ends it as [`Writer::commit`] does: the transaction also holds the writes of
+    /// other members, which must be committed.
     pub async fn leave(&self, turn: SharedTurn) -> Result<()> {
         let turn = self.run(turn, "rollback to member").await?;
         let turn = self.run(turn, "release member").await?;
         self.end_turn(turn).await
     }
 
-    /// Takes the turn, and commits for all members before it: as long as the turn is held no transaction is open.
+    /// Takes the turn and commits the open transaction for its members. As long as the turn is held, none is open.
     pub async fn pause(&self) -> Result<SharedTurn> {
         let mut turn = self.lock().await?;
         if turn.open.is_some() {
@@ -111,8 +120,8 @@ impl Writer {
         Ok(turn)
     }
 
-    /// Runs `sql` in the shared transaction. If that fails the transaction is over, because SQLite has rolled it back (a full
-    /// disk does that): all its members get the error, and the next one begins on a new connection.
+    /// Runs `sql` in the shared transaction. If it fails, SQLite has rolled back the transaction (for example because
+    /// the disk is full): all members get the error, and the next transaction begins on a new connection.
     async fn run(&self, mut turn: SharedTurn, sql: &str) -> Result<SharedTurn> {
         let open = turn.open.as_ref().ok_or_else(lost)?;
         let Err(err) = open.execute_unprepared(sql).await else {
@@ -124,15 +133,15 @@ impl Writer {
         Err(lost().because(err))
     }
 
-    /// Closes the connection. The driver goes on counting a transaction that SQLite has ended by itself, so its connection
-    /// is of no more use.
+    /// Closes the connection, so that the pool opens a new one. The driver goes on counting a transaction that SQLite
+    /// has ended by itself, so the connection cannot be used again.
     async fn reconnect(&self) {
         if let Ok(connection) = self.pool.inner().get_sqlite_connection_pool().acquire().await {
             let _ = connection.close().await;
         }
     }
 
-    /// Commits the open transaction, and tells its members how it ended.
+    /// Commits the open transaction, and sets the outcome for its members.
     async fn commit_open(&self, turn: &mut Shared) {
         let ended = match turn.open.take() {
             // After the commit and before anything is answered: SQLite goes on writing into a file that was removed or
@@ -149,10 +158,11 @@ impl Writer {
         let _ = turn.outcome.set(ended);
     }
 
+    /// Gives up the turn and takes it again behind the writes that wait, and commits if no other member has done so.
     async fn end_turn(&self, turn: SharedTurn) -> Result<()> {
         let outcome = turn.outcome.clone();
         drop(turn);
-        // Without a deadline: the transaction must be ended by one of its members.
+        // Without a deadline: one of its members must end the transaction.
         let mut turn = self.shared.clone().lock_owned().await;
         if outcome.get().is_none() {
             self.commit_open(&mut turn).await;

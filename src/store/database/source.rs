@@ -1,5 +1,7 @@
-//! What a query can read from: the store's readers, or a transaction that must see its own writes.
-//! So that each `find_` and `list_` is written once. Implemented by `Store` and `Tx` only.
+//! Abstracts what a query reads from: the store's readers, or a transaction that must see its own writes. So each
+//! `find_` and `list_` function is written once.
+//!
+//! Must not be implemented by anything but `Store` and `Tx`.
 
 use sea_orm::{ConnectionTrait, Statement};
 
@@ -9,6 +11,7 @@ use super::store::Store;
 use super::tx::Tx;
 use crate::error::Result;
 
+/// A store or a transaction, as far as a query needs to know it.
 pub trait Source: Sync {
     #[doc(hidden)]
     type Conn: ConnectionTrait;
@@ -42,21 +45,21 @@ impl Source for Tx {
     }
 }
 
-/// Asks the database for nothing.
+/// Runs a statement that reads nothing, to see whether the database answers.
 ///
 /// # Errors
-/// `Database` when it does not answer.
+/// `Database` if it does not answer.
 pub async fn ping(source: &impl Source) -> Result<()> {
     source.source().execute_unprepared("select 1").await?;
     Ok(())
 }
 
-/// Whether the database has a schema of ours, whatever its version: what a probe asks again and again.
+/// Returns whether the database has a schema of ours, of any version. Cheap, because probes ask it again and again.
 ///
 /// # Errors
-/// `Database` when it does not answer.
+/// `Database` if it does not answer, `Internal` if the schema is missing altogether.
 pub async fn is_prepared(source: &impl Source) -> Result<bool> {
-    let one = "select 1 from installation where id = 1";
-    let statement = Statement::from_string(source.dialect().orm(), one);
+    let sql = "select 1 from installation where id = 1";
+    let statement = Statement::from_string(source.dialect().orm(), sql);
     Ok(source.source().query_one_raw(statement).await?.is_some())
 }

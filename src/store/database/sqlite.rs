@@ -1,5 +1,5 @@
-//! Opens SQLite: one connection that writes, readers for the API and for all else, and what their sessions are set to. Must
-//! not query.
+//! Opens SQLite: one connection that writes, readers for the API, readers for everything else, and the settings of
+//! their sessions. Must not query.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,17 +17,21 @@ use super::store::Pools;
 use super::turns::{API_PATIENCE, Turns};
 use crate::error::{Error, Result};
 
-/// The API's readers beside SQLite's one writer.
+/// The API's connections to read, beside the one connection that writes.
 const SQLITE_READERS: u32 = 4;
-/// Readers for the queue, look-ups of tokens and an operator's commands; background work has one of them at once.
+/// Connections to read for the queue, lookups of tokens and an operator's commands. Background work takes one of them
+/// at a time.
 const SQLITE_OWN_READERS: u32 = 2;
-/// How long a read of the API may take on SQLite: its caller is answered 503 after 5 s.
+/// How long a read of the API may take: after 5 s its caller gets a 503.
 const SQLITE_READ_DEADLINE: Duration = Duration::from_secs(4);
-/// Instructions of SQLite's machine, some tenth of a millisecond, between two looks at that deadline.
+/// How many instructions SQLite's virtual machine executes between two checks of that deadline: about a tenth of a
+/// millisecond.
 const SQLITE_LOOK: i32 = 10_000;
-/// A guest gets the file's lock only between two transactions of a holder that hardly ever pauses.
+/// How long a guest waits for SQLite's lock to write: it gets it only between two transactions of a holder that hardly
+/// ever pauses.
 const GUEST_PATIENCE: Duration = Duration::from_secs(30);
-/// SQLite's log shrinks to this size after the readers that made it grow are gone. With short reads it stays at 9 MB.
+/// The size, in bytes, to which SQLite's log shrinks when the readers that made it grow have ended. While reads are
+/// short it stays at 9 MB.
 const LOG_BYTES: u32 = 64 << 20;
 
 /// Opens the pools of an SQLite file, and takes its lock as `hold` says.
@@ -38,7 +42,8 @@ pub(crate) async fn open(path: &Path, hold: Hold, full_sync: bool) -> Result<Poo
     let file = Arc::new(SqliteFile::hold(path, hold).await?);
     let mut options = SqliteConnectOptions::new().filename(path);
     if file.is_held() {
-        // The file keeps the mode; switching to it cannot wait for others, so only who is alone does it.
+        // The file keeps the mode. A switch to it cannot wait for other processes, so only the holder of the lock makes
+        // it.
         options = options.create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
     }
     let options = options
@@ -53,7 +58,7 @@ pub(crate) async fn open(path: &Path, hold: Hold, full_sync: bool) -> Result<Poo
             TURN_DEADLINE
         })
         .pragma("cache_size", "-32768")
-        // What is deleted is zeroed where it stood: payloads lie there in clear.
+        // Deleted bytes are overwritten with zeros in the file, because payloads are stored in clear.
         .pragma("secure_delete", "on")
         .pragma("journal_size_limit", LOG_BYTES.to_string())
         .pragma("temp_store", "memory");
@@ -91,7 +96,8 @@ pub(crate) async fn open(path: &Path, hold: Hold, full_sync: bool) -> Result<Poo
     })
 }
 
-/// From now on the connection has so long for what it reads: an interrupted read fails, and holds up no checkpoint.
+/// Gives the connection four seconds from now for its reads. A read that takes longer is interrupted and fails, so that
+/// it no longer keeps a checkpoint from shrinking the log.
 async fn end_reads_in_time(connection: &mut SqliteConnection) -> sqlx::Result<()> {
     let deadline = Instant::now() + SQLITE_READ_DEADLINE;
     let mut handle = connection.lock_handle().await?;

@@ -1,5 +1,5 @@
-//! The SQLite file on disk: which file a URL names, the lock that keeps a second process out, and whether the file is still
-//! there. Must not open it: connect does.
+//! Looks after the SQLite file on disk: finds the file that a URL names, takes the lock that keeps a second process
+//! out, and checks that the file is still there. Must not open the database: sqlite.rs does.
 
 use std::fs::{self, DirBuilder, File, Metadata, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
@@ -11,13 +11,16 @@ use std::time::{Duration, Instant};
 use super::options::Hold;
 use crate::error::{Error, Result};
 
+/// The pause between two tries for the lock.
 const LOCK_POLL: Duration = Duration::from_millis(50);
-/// For its owner alone, whatever the umask.
+/// The permissions of files: for their owner alone, whatever the umask is.
 const PRIVATE: u32 = 0o600;
+/// The permissions of folders.
 const PRIVATE_FOLDER: u32 = 0o700;
-/// As many links as Linux follows.
+/// How many symbolic links are followed: as many as Linux follows.
 const MOST_LINKS: usize = 40;
-/// File systems by their names in /proc, on which another machine sees neither SQLite's locks nor its shared memory.
+/// Network file systems, by their names in /proc. Other machines see neither SQLite's locks nor its shared memory
+/// there.
 const NETWORK_FILE_SYSTEMS: [&str; 8] = [
     "9p",
     "ceph",
@@ -29,16 +32,16 @@ const NETWORK_FILE_SYSTEMS: [&str; 8] = [
     "smb3",
 ];
 
-/// A file that is open, and the lock on it.
+/// The file of an open database, and the lock on it.
 pub(crate) struct SqliteFile {
     database: Named,
-    /// `None` for a guest.
+    /// The lock file, which is locked as long as it is open. `None` for a guest.
     lock: Option<(Named, File)>,
-    /// What was found to be gone. Set once, by whoever looks first.
+    /// The file that was found to be gone, the database or the lock. Any task sets it, once: it stays gone.
     lost: OnceLock<PathBuf>,
 }
 
-/// A file as it was when it was opened.
+/// A path, and the file that it led to when it was opened.
 struct Named {
     path: PathBuf,
     device: u64,
@@ -54,7 +57,8 @@ impl Named {
         }
     }
 
-    /// Whether the path leads to the same file still. If the file system does not tell, it does.
+    /// Returns whether the path still leads to the same file. If the file system gives an error other than that there
+    /// is no such file, assumes that it does.
     fn is_there(&self) -> bool {
         match fs::metadata(&self.path) {
             Ok(found) => (found.dev(), found.ino()) == (self.device, self.inode),
@@ -64,15 +68,17 @@ impl Named {
 }
 
 impl SqliteFile {
-    /// Takes the lock that `hold` asks for, and makes a file that is missing. A guest's file must be there.
+    /// Takes the lock as `hold` says, and creates the file if it is missing. A guest takes no lock, and its file must
+    /// exist.
     ///
     /// # Errors
-    /// `Config` when another process holds the lock, the file cannot be made, or it has a second name.
+    /// `Config` if another process holds the lock, if the file is missing or cannot be created, or if it has a second
+    /// name.
     pub async fn hold(path: &Path, hold: Hold) -> Result<Self> {
         if fs::metadata(path).is_ok_and(|found| found.nlink() > 1) {
             return Err(Error::config(format!(
-                "the SQLite file {} has more than one name (a hard link): its log lies beside the name by which it is \
-                 opened, so two names can spoil it. Remove the others",
+                "the SQLite file {} has more than one name (a hard link): SQLite keeps its log beside the name by which \
+                 the file is opened, so two names can damage the database. Remove the other names",
                 path.display()
             )));
         }
@@ -105,12 +111,12 @@ impl SqliteFile {
         &self.database.path
     }
 
-    /// Whether a lock is held.
+    /// Returns whether this process holds the lock.
     pub fn is_held(&self) -> bool {
         self.lock.is_some()
     }
 
-    /// Looks at nothing: fails once it is known that the file is gone.
+    /// Fails if an earlier check found that a file is gone. Costs nothing, because it does not look at the disk.
     ///
     /// # Errors
     /// `Unavailable`, with the reason.
@@ -124,7 +130,7 @@ impl SqliteFile {
         }
     }
 
-    /// Looks whether the database is still there.
+    /// Checks that the database's file is still there.
     ///
     /// # Errors
     /// As [`SqliteFile::check_known`], which fails from then on.
@@ -132,7 +138,7 @@ impl SqliteFile {
         self.look_at(&self.database)
     }
 
-    /// Looks at the lock as well: without it another process may come.
+    /// Checks the lock file too: if it is gone, another process can lock a new one.
     ///
     /// # Errors
     /// As [`SqliteFile::check_database`].
@@ -149,12 +155,12 @@ impl SqliteFile {
     }
 }
 
-/// The file of an SQLite URL as an absolute path, `None` for any other URL. Symbolic links are followed, as SQLite does: by
-/// whatever name the file is opened, its lock, its key and its log lie beside the file itself.
+/// Returns the absolute path of the file that an SQLite URL names, or `None` for any other URL. Follows symbolic links,
+/// as SQLite does: by whatever name the file is opened, its lock, its key and its log then lie beside the file itself.
 pub fn sqlite_path(url: &str) -> Option<PathBuf> {
     let path = url.strip_prefix("sqlite:")?;
     let path = Path::new(path.strip_prefix("//").unwrap_or(path));
-    // Fails where the present folder is gone, or the path is empty: then opening it will say so.
+    // Fails if the current directory is gone or the path is empty; opening the file then gives an error that says so.
     let mut path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     for _ in 0..MOST_LINKS {
         let Ok(target) = fs::read_link(&path) else { break };
@@ -163,7 +169,8 @@ pub fn sqlite_path(url: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-/// An empty file is an empty database. Its owner alone may read it: payloads and own headers lie in it in clear.
+/// Creates the file if it is missing; an empty file is an empty database. Only its owner may read it, because payloads
+/// are stored in clear.
 fn create_private(path: &Path) -> Result<()> {
     let created = File::options().write(true).create_new(true).mode(PRIVATE).open(path);
     match created {
@@ -176,10 +183,13 @@ fn create_private(path: &Path) -> Result<()> {
     }
 }
 
-/// One process a file: two would each believe that the other's leases are a dead predecessor's. The lock is on a file of its
-/// own, because closing any handle of the database itself drops the locks that SQLite has on it in this process. It is the
-/// owner's alone, also where an earlier version made it: whoever may open it may hold the lock. So is each folder that is
-/// missing: keys and backups are put there, too.
+/// Takes the lock of the database at `path`, and waits up to `patience` for it. Only one process may serve a file: of
+/// two, each would take the other's leases for those of a dead predecessor.
+///
+/// The lock is on a file of its own, because closing any handle on the database itself drops the locks that SQLite has
+/// on it in this process. Only the owner may open the lock file, even if an earlier version created it with other
+/// permissions: every program that can open it can hold the lock. Missing folders are created for the owner alone too,
+/// because keys and backups are put there.
 async fn lock(path: &Path, patience: Duration) -> Result<(Named, File)> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         DirBuilder::new()
@@ -200,7 +210,7 @@ async fn lock(path: &Path, patience: Duration) -> Result<(Named, File)> {
         .mode(PRIVATE)
         .open(&name)
         .map_err(cannot_lock)?;
-    // Of a file that somebody else has made, who may be root, it stays as it is.
+    // This fails if the file belongs to another user, such as root; then its permissions stay as they are.
     let _ = file.set_permissions(Permissions::from_mode(PRIVATE));
     let deadline = Instant::now() + patience;
     loop {
@@ -220,7 +230,8 @@ async fn lock(path: &Path, patience: Duration) -> Result<(Named, File)> {
     Ok((Named::new(&name, &metadata), file))
 }
 
-/// Only a warning: with one process on one machine it mostly works.
+/// Warns if the file is on a network file system. This is no error, because with one process on one machine it mostly
+/// works.
 fn warn_of_network(path: &Path, device: u64) {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     if let Some(kind) = network_file_system(&mounts, device) {
@@ -232,10 +243,10 @@ fn warn_of_network(path: &Path, device: u64) {
     }
 }
 
-/// The kind of file system that is mounted from `device`, if it is one of the network. `mounts` is Linux' mountinfo (proc(5)):
-/// the third field is the device, the first after ` - ` the kind.
+/// Returns the kind of the file system on `device` if it is a network file system, else `None`. `mounts` is the text of
+/// Linux' mountinfo (proc(5)): the third field is the device, and the first one after ` - ` is the kind.
 fn network_file_system(mounts: &str, device: u64) -> Option<&'static str> {
-    // As the C library packs them into one number (gnu_dev_makedev).
+    // The C library packs both numbers into one (gnu_dev_makedev).
     let major = (device >> 8 & 0xfff) | (device >> 32 & !0xfff);
     let minor = (device & 0xff) | (device >> 12 & 0xffff_ff00);
     let number = format!("{major}:{minor}");

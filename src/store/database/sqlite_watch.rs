@@ -1,4 +1,4 @@
-//! Looks after the SQLite file while it is served: that it is still there, and that its log is cut after something was
+//! Watches the SQLite file while it is served: checks that it is still there, and has its log cut after data was
 //! removed for good. Must not open the file.
 
 use std::time::Duration;
@@ -6,11 +6,12 @@ use std::time::Duration;
 use super::store::{Pools, Store};
 use crate::error::Result;
 
-/// How often a process makes sure that its file is there. What it accepts is proved by each commit besides.
+/// How often a process checks that its file is still there. Each commit checks the database too (shared.rs).
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
 
 impl Store {
-    /// Fails if what is written now would be lost, since the SQLite file is not the one that was opened. Never on Postgres.
+    /// Fails if the SQLite file or its lock is no longer the one that was opened, so that new data would be lost. Never
+    /// fails on Postgres.
     ///
     /// # Errors
     /// `Unavailable`, with the reason.
@@ -21,11 +22,11 @@ impl Store {
         }
     }
 
-    /// Looks after the SQLite file once a second, and cuts its log where that was not possible before. On Postgres it waits for
-    /// ever.
+    /// Checks the SQLite file once a second, and cuts its log if an earlier cut was not possible. On Postgres waits
+    /// without end.
     ///
     /// # Errors
-    /// As [`Store::check_file`]; it never ends otherwise.
+    /// As [`Store::check_file`]; it ends in no other way.
     pub async fn watch_file(&self) -> Result<()> {
         if let Pools::Postgres { .. } = self.pools() {
             return std::future::pending().await;
@@ -37,8 +38,8 @@ impl Store {
         }
     }
 
-    /// Cuts the log, because it holds what a committed transaction removed for good. If that is not possible now, or was done
-    /// less than a second ago, [`Store::watch_file`] does it.
+    /// Cuts the log after a transaction that removed data for good has committed. If that is not possible now, or the
+    /// last cut was less than a second ago, [`Store::watch_file`] does it later.
     pub(crate) async fn forget(&self) {
         if let Pools::Sqlite { log, .. } = self.pools() {
             log.mark();
@@ -59,7 +60,7 @@ impl Store {
             }
         });
         if let Ok(Err(err)) = cut.await {
-            tracing::warn!(%err, "SQLite's log was not cut after something was removed for good; it is tried again");
+            tracing::warn!(%err, "SQLite's log could not be cut after data was removed for good; trying again");
         }
     }
 }

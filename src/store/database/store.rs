@@ -1,4 +1,6 @@
-//! The handle on an open database: its pools, and what belongs to them in this process (clock, keys, metrics, budget, wake-ups).
+//! The handle on an open database: its pools, and what goes with them in this process (clock, encryption keys, metrics,
+//! budget of request bytes, wake-ups, floors of claims).
+//!
 //! Must not open a connection or run a statement.
 
 use std::sync::atomic::AtomicU64;
@@ -20,45 +22,49 @@ use crate::error::{Error, Result};
 use crate::store::queue::floors::Floors;
 use crate::telemetry::metrics::Metrics;
 
-/// What a [`Store`] is used for, which decides the connections that it takes.
+/// The purpose of a [`Store`] handle, which decides the connections that it takes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Purpose {
-    /// The queue, look-ups of tokens, and an operator's commands: never waits for what the API does.
+    /// The queue, lookups of tokens, and an operator's commands: never waits for connections of the API.
     Queue,
-    /// Requests, whose statements end soon and are limited by customer.
+    /// Requests: their statements end soon and are limited for each customer.
     Api,
     /// The heartbeat alone.
     Beat,
-    /// What can wait: one statement or transaction at once, of the queue's connections.
+    /// Work that can wait: one statement or transaction at a time, over the queue's connections.
     Background,
 }
 
+/// The pools of connections, and what goes with them on each kind of database.
 pub(crate) enum Pools {
     Sqlite {
         writer: Arc<Writer>,
-        /// For the API, with a deadline.
+        /// Connections for reads of the API, which have a deadline.
         readers: Pool,
-        /// For all else that reads.
+        /// Connections for all other reads.
         own: Pool,
+        /// The connections of `own`, one at a time.
         background: Pool,
         log: Log,
-        /// Its lock is held as long as the pools are open.
+        /// The open file. It holds the lock as long as the pools exist.
         file: Arc<SqliteFile>,
     },
     Postgres {
         api: Pool,
         queue: Pool,
         beat: Pool,
+        /// The connections of `queue`, one at a time.
         background: Pool,
-        /// For connections beside the pools.
+        /// The options for connections outside the pools.
         options: Box<PgConnectOptions>,
+        /// How long Postgres may take for one answer.
         answer_deadline: Duration,
-        /// Connections beside the pools that the intake may have.
+        /// How many connections outside the pools the intake may have.
         intake: u32,
     },
 }
 
-/// The database, open. Cheap to clone.
+/// A handle on the open database. Cheap to clone; clones share everything.
 #[derive(Clone)]
 pub struct Store {
     pub(crate) inner: Arc<Inner>,
@@ -68,19 +74,22 @@ pub struct Store {
 pub(crate) struct Inner {
     pub(crate) pools: Pools,
     clock: Clock,
+    /// Notified by [`Store::wake`].
     due: Arc<Notify>,
+    /// Notified by [`Store::announce`].
     announced: Notify,
+    /// Set once, by [`Store::unlock`].
     keys: OnceLock<EncryptionKeys>,
     metrics: Arc<Metrics>,
     budget: Arc<Budget>,
-    /// When the last own beat was asked for that committed, in microseconds of the clock's monotonic time, and one; 0: none
-    /// has. Written by the heartbeat, read by the probes.
+    /// When the last heartbeat that committed was sent: microseconds of the monotonic clock, plus 1. 0 means that none
+    /// has committed. The heartbeat writes it, the probes read it; `Relaxed`, as no other memory depends on it.
     pub(crate) beat_at: AtomicU64,
     floors: Floors,
 }
 
 impl Store {
-    /// Makes the handle on pools that were just opened. It takes the queue's connections.
+    /// Makes the first handle on pools that were just opened. It takes the queue's connections.
     pub(crate) fn new(pools: Pools, clock: Clock) -> Self {
         let inner = Arc::new(Inner {
             pools,
@@ -110,17 +119,17 @@ impl Store {
         &self.inner.clock
     }
 
-    /// What is counted of the work on this database.
+    /// Returns the counters of the work on this database.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.inner.metrics
     }
 
-    /// What requests of this process may hold in memory.
+    /// Returns the budget of the bytes that requests of this process may hold.
     pub fn budget(&self) -> &Arc<Budget> {
         &self.inner.budget
     }
 
-    /// Where the claims of this process begin to read.
+    /// Returns the floors, from which the claims of this process begin to read.
     pub fn floors(&self) -> &Floors {
         &self.inner.floors
     }
@@ -129,7 +138,7 @@ impl Store {
         &self.inner.pools
     }
 
-    /// What opens secrets at rest; [`Tx::sealing_key`](crate::store::Tx::sealing_key) seals them.
+    /// Returns the keys that open sealed secrets; to seal, use [`Tx::sealing_key`](crate::store::Tx::sealing_key).
     ///
     /// # Errors
     /// `Config` before [`Store::unlock`].
@@ -140,36 +149,38 @@ impl Store {
             .ok_or_else(|| Error::config("the encryption key is not set: POSTRIDER_ENCRYPTION_KEY"))
     }
 
+    /// Sets the keys, unless they are set already.
     pub(crate) fn keep_keys(&self, keys: EncryptionKeys) {
         let _ = self.inner.keys.set(keys);
     }
 
-    /// Tells the dispatcher of this process that deliveries are due.
+    /// Wakes the claimer of this process, because deliveries are due.
     pub fn wake(&self) {
         self.inner.due.notify_one();
     }
 
-    /// Returns what [`Store::wake`] notifies.
+    /// Returns the `Notify` of [`Store::wake`].
     pub fn due(&self) -> &Arc<Notify> {
         &self.inner.due
     }
 
-    /// Waits for the next [`Store::wake`]; one that came while nobody waited counts.
+    /// Waits for the next [`Store::wake`]. Returns at once if there was one since the last wait.
     pub async fn woken(&self) {
         self.inner.due.notified().await;
     }
 
-    /// Tells the other processes, at their next chance, that deliveries are due which this one does not send itself.
+    /// Has the other processes woken soon, because deliveries are due that this process does not send itself.
     pub fn announce(&self) {
         self.inner.announced.notify_one();
     }
 
-    /// Waits for the next [`Store::announce`]; one that came while nobody waited counts.
+    /// Waits for the next [`Store::announce`]. Returns at once if there was one since the last wait.
     pub async fn announced(&self) {
         self.inner.announced.notified().await;
     }
 
-    /// How many batches of messages may be under way: SQLite has one writer; on Postgres one is filled while others commit.
+    /// Returns how many batches of messages may be in flight. SQLite has one writer; on Postgres one batch is filled
+    /// while another one commits.
     pub(crate) fn intake_workers(&self) -> usize {
         match self.inner.pools {
             Pools::Sqlite { .. } => 1,

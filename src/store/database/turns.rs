@@ -1,8 +1,11 @@
 //! Limits how many statements of the API run at once, and shares them out between customers.
 //!
-//! Fewer run than the pool has connections, and fewer of one customer than of all. A statement first waits within its
-//! customer's limit, then in one line with those of all others. So each customer has no more than a few in that line, and a
-//! newcomer waits for those few, however many requests one customer has sent. Must not know what is asked.
+//! Fewer statements run than the pool has connections, and a single customer has at most about half of them. A
+//! statement waits first within its customer's limit, and then in one line with the statements of all customers. So
+//! each customer has only a few statements in that line, and a new customer waits for those few, however many requests
+//! another customer has sent.
+//!
+//! Must not know the statements.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,30 +14,38 @@ use std::time::Duration;
 use sea_orm::DbErr;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How long the API's work waits for its turn; what comes after that could not end in time.
+/// How long a statement of the API waits for its turn. If the turn came later, the statement could not end in time.
 pub(crate) const API_PATIENCE: Duration = Duration::from_secs(3);
 
-/// Statements of one customer that may run and wait. More of them are refused at once.
+/// How many statements of one customer may run or wait. Further ones are refused at once.
 const SEATS: usize = 256;
-/// Customers that are remembered before those with nothing to do are looked for.
+/// How many customers are remembered before those without statements are looked for and forgotten.
 const MANY: usize = 256;
-/// The refusal when a turn does not come in time. It becomes `Unavailable`, not a fault of the database.
-pub(crate) const BUSY: &str = "too many requests of yours or of others are at the database; try again";
+/// The error if a turn does not come in time. `From<DbErr>` turns it into `Unavailable`, as it is no fault of the
+/// database.
+pub(crate) const BUSY: &str = "too many requests, yours or others', are waiting for the database; try again";
 
-/// A limit on what runs at once, shared fairly between customers.
+/// A limit on the statements that run at once, shared fairly between customers.
+// Rejected: a queue of our own in the order of turns. Two semaphores, which serve in order, do the same.
 pub(crate) struct Turns {
+    /// The line of all customers: a permit for each statement that may run.
     all: Arc<Semaphore>,
+    /// How many statements of one customer may run at once.
     of_one: usize,
+    /// How long a statement waits for its turn.
     patience: Duration,
+    /// By name.
     customers: Mutex<HashMap<String, Customer>>,
 }
 
 struct Customer {
+    /// A permit for each statement that may run or wait.
     seats: Arc<Semaphore>,
+    /// A permit for each statement that may run.
     running: Arc<Semaphore>,
 }
 
-/// The right to take a connection, until it is dropped.
+/// The right to take a connection. It ends when this is dropped.
 pub(crate) struct Turn {
     _all: OwnedSemaphorePermit,
     _own: OwnedSemaphorePermit,
@@ -42,7 +53,8 @@ pub(crate) struct Turn {
 }
 
 impl Turns {
-    /// `most` at once, `of_one` customer at once; a turn that has not come after `patience` is refused.
+    /// Makes turns for `most` statements at once, of which one customer has at most `of_one`. A statement whose turn
+    /// has not come after `patience` is refused.
     pub fn new(most: u32, of_one: u32, patience: Duration) -> Arc<Self> {
         Arc::new(Self {
             all: Arc::new(Semaphore::new(most as usize)),
@@ -52,7 +64,7 @@ impl Turns {
         })
     }
 
-    /// For a pool of `connections`: all but one at once, and half of those for one customer.
+    /// Makes turns for a pool of `connections`: all but one may be taken at once, and half of these by one customer.
     pub fn within(connections: u32, patience: Duration) -> Arc<Self> {
         let most = connections.saturating_sub(1).max(1);
         Self::new(most, most.div_ceil(2), patience)
@@ -61,12 +73,12 @@ impl Turns {
     /// Waits for a turn of `customer`.
     ///
     /// # Errors
-    /// [`BUSY`], when it has not come in time, or too many of this customer wait already.
+    /// [`BUSY`] if the turn does not come in time, or too many statements of this customer run and wait already.
     pub async fn enter(&self, customer: &str) -> Result<Turn, DbErr> {
         let busy = || DbErr::Custom(BUSY.to_owned());
         let (seat, running) = self.sit(customer).ok_or_else(busy)?;
         let turn = async {
-            // The customer's own limit first, so that few of one customer stand in the line of all.
+            // The customer's own limit first, so that only a few statements of one customer stand in the line of all.
             let own = running.acquire_owned().await.ok()?;
             let all = self.all.clone().acquire_owned().await.ok()?;
             Some((own, all))
@@ -80,11 +92,14 @@ impl Turns {
         })
     }
 
+    /// Takes a seat of `customer`. Returns it with the semaphore of the customer's running statements, or `None` if all
+    /// its seats are taken.
     fn sit(&self, customer: &str) -> Option<(OwnedSemaphorePermit, Arc<Semaphore>)> {
         let mut customers = self.customers.lock().unwrap_or_else(PoisonError::into_inner);
         if customers.len() >= MANY {
-            // Seats are taken under this lock only, so a customer with all seats free has nothing running or waiting.
-            customers.retain(|_, one| one.seats.available_permits() < SEATS);
+            // Seats are taken only under this lock, so a customer whose seats are all free has no statement that runs
+            // or waits, and cannot get one meanwhile.
+            customers.retain(|_, known| known.seats.available_permits() < SEATS);
         }
         if !customers.contains_key(customer) {
             let new = Customer {
@@ -107,7 +122,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
-    /// Polls once whether `customer` gets a turn now.
+    /// Polls a wait for a turn once. `None` means that the turn has not come.
     macro_rules! now {
         ($waiting:expr) => {
             match poll!(&mut $waiting) {
@@ -158,8 +173,8 @@ mod tests {
         let turns = Turns::new(1, 1, PATIENCE);
         let _held = turns.enter("a").await.unwrap();
         let mut waiting: Vec<_> = (1..SEATS).map(|_| Box::pin(turns.enter("a"))).collect();
-        for one in &mut waiting {
-            assert!(poll!(one).is_pending());
+        for turn in &mut waiting {
+            assert!(poll!(turn).is_pending());
         }
         assert!(turns.enter("a").await.is_err(), "its seats are taken");
         assert!(poll!(Box::pin(turns.enter("b"))).is_pending(), "others have theirs");

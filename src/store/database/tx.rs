@@ -1,8 +1,11 @@
-//! A write transaction. Only [`Store::begin`] makes one, and every writing store function takes it.
+//! The write transaction. [`Store::begin`] makes it, and every store function that writes takes it, so that a caller
+//! decides which writes belong together.
 //!
-//! On Postgres it is a transaction of its own. On SQLite, which has one writer, all that wait share one
-//! `BEGIN IMMEDIATE` and so one fsync: each member works inside a savepoint while it holds the turn, then queues for
-//! the turn again, behind those who were waiting; whoever gets it first commits for all. No timer, no task.
+//! On Postgres it is a transaction of its own. On SQLite, which has one writer, it is a savepoint in the transaction
+//! that all waiting writers share (shared.rs). After the commit it wakes the dispatcher and cuts SQLite's log, if its
+//! writes have asked for that.
+//!
+//! Must not know what is written.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,22 +21,28 @@ use super::{outage, turns};
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
 
+/// The transaction in the database.
 enum Turn {
     Own(Transaction),
     Shared(Arc<Writer>, SharedTurn),
 }
 
-/// A write transaction; dropped without [`Tx::commit`] it leaves nothing behind.
+/// A write transaction. If it is dropped without [`Tx::commit`], it leaves nothing behind.
 pub struct Tx {
+    /// `None` only once the transaction has ended.
     turn: Option<Turn>,
     store: Store,
+    /// Set by [`Tx::wake_on_commit`].
     wakes: AtomicBool,
+    /// Set by [`Tx::forget_on_commit`].
     forgets: AtomicBool,
-    /// On SQLite: the customer's, so that the writes of one do not stand before those of all others and of the queue.
+    /// The customer's turn to write, on SQLite only: so the writes of one customer do not stand before those of all
+    /// others and of the queue. On Postgres the pool's transaction holds it.
     _customer: Option<turns::Turn>,
-    /// The instant of everything that this transaction writes.
+    /// The instant of everything that this transaction writes, by the database's clock.
     pub now: Timestamp,
-    /// The same instant by [`crate::clock::Clock::monotonic`]: leases made here end by it, however long the commit takes.
+    /// The same instant by [`crate::clock::Clock::monotonic`]. The ends of leases that are made here are counted from
+    /// it, however long the commit takes.
     pub(crate) began: Duration,
 }
 
@@ -41,7 +50,8 @@ impl Store {
     /// Begins a write transaction.
     ///
     /// # Errors
-    /// `Database` when no connection, or no turn, could be had in 5 s.
+    /// `Database` if no connection was available within 5 s; `Unavailable` if a turn did not come in time, or the
+    /// SQLite file is known to be gone.
     pub async fn begin(&self) -> Result<Tx> {
         let _waiting = self.metrics().database_waiting.enter();
         match self.pools() {
@@ -83,7 +93,7 @@ impl Tx {
         self.store.backend()
     }
 
-    /// The connection that this transaction's statements run on.
+    /// Returns the connection for the statements of this transaction.
     pub(crate) fn conn(&self) -> &Transaction {
         match &self.turn {
             Some(Turn::Own(transaction)) => transaction,
@@ -92,20 +102,22 @@ impl Tx {
         }
     }
 
-    /// Marks that this transaction leaves deliveries due: its commit wakes the dispatcher.
+    /// Notes that this transaction leaves deliveries due, so that its commit wakes the claimer.
     pub(crate) fn wake_on_commit(&self) {
         self.wakes.store(true, Ordering::Relaxed);
     }
 
-    /// Marks that this transaction removes something for good: on SQLite its commit cuts the log, too.
+    /// Notes that this transaction removes data for good, so that on SQLite its commit cuts the log.
+    // Not for each removal of sealed secrets and headers: without the key they cannot be read. The end of a key
+    // rotation counts, because it takes the former key's texts out of use.
     pub(crate) fn forget_on_commit(&self) {
         self.forgets.store(true, Ordering::Relaxed);
     }
 
-    /// Makes everything durable, or nothing of it.
+    /// Commits: makes all writes durable, or none of them.
     ///
     /// # Errors
-    /// `Database` when the answer is lost: the transaction may have committed all the same.
+    /// The database's. If the answer was lost, the transaction may have committed all the same.
     pub async fn commit(mut self) -> Result<()> {
         match self.turn.take() {
             Some(Turn::Own(transaction)) => transaction.commit().await?,
@@ -118,7 +130,7 @@ impl Tx {
         }
         if self.forgets.load(Ordering::Relaxed) {
             let store = self.store.clone();
-            // The customer's turn is not needed any more.
+            // Gives back the customer's turn, which the cut does not need.
             drop(self);
             store.forget().await;
         }
@@ -128,13 +140,13 @@ impl Tx {
 
 impl Drop for Tx {
     fn drop(&mut self) {
-        // An own transaction rolls back by itself. A shared one must not take its other members with it.
+        // A transaction of its own is rolled back by the driver. In a shared one only this member's part may be undone.
         if let Some(Turn::Shared(writer, turn)) = self.turn.take()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             runtime.spawn(async move {
                 if let Err(err) = writer.leave(turn).await {
-                    outage::note_failure(&err, "a rolled-back write took its shared transaction with it");
+                    outage::note_failure(&err, "a write could not be rolled back; its shared transaction is lost");
                 }
             });
         }

@@ -1,4 +1,5 @@
-//! A bearer token, stored as its hash: of an organization, or of one application.
+//! The table of API tokens. A bearer token belongs to an organization or to one of its applications, and is stored as
+//! its hash.
 
 use sea_orm::entity::prelude::*;
 
@@ -12,19 +13,22 @@ pub struct Model {
     pub id: String,
     #[sea_orm(column_type = "Text")]
     pub org_id: String,
-    /// Set: the token may act for this application only.
+    /// The application to which the token is limited; `None` means it acts for the whole organization.
     #[sea_orm(column_type = "Text", nullable)]
     pub app_id: Option<String>,
     /// SHA-256 of the token, in hex.
     #[sea_orm(column_type = "Text", unique)]
     pub hash: String,
     pub created_at: Timestamp,
+    /// When the token expires; `None` means never.
     pub expires_at: Option<Timestamp>,
+    /// When the token was revoked; `None` means it was not.
     pub revoked_at: Option<Timestamp>,
-    /// The flags of event types that an application's token sees.
+    /// The feature flags of an application's token: it sees the event types with one of them, and those without a flag.
+    /// `None` means no flags.
     #[sea_orm(column_type = "Text", nullable)]
     pub feature_flags: Option<JsonText<Vec<String>>>,
-    /// What an application's token may do; null: everything that one may.
+    /// The capabilities of an application's token; `None` means all that such a token can have.
     #[sea_orm(column_type = "Text", nullable)]
     pub capabilities: Option<JsonText<Vec<Capability>>>,
 }

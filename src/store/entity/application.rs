@@ -1,4 +1,4 @@
-//! An application: one customer of the organization.
+//! The table of applications. An application is one customer of the organization.
 
 use sea_orm::entity::prelude::*;
 
@@ -13,18 +13,21 @@ pub struct Model {
     pub id: String,
     #[sea_orm(column_type = "Text")]
     pub org_id: String,
+    /// The organization's own name for the application, unique among those that are not deleted.
     #[sea_orm(column_type = "Text", nullable)]
     pub uid: Option<String>,
     #[sea_orm(column_type = "Text")]
     pub name: String,
-    /// Requests a second.
+    /// The most requests per second to all endpoints together; `None` means no limit.
     pub throttle_rate: Option<i32>,
     #[sea_orm(column_type = "Text")]
     pub metadata: JsonText<BTreeMap<String, String>>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+    /// When the application was deleted; `None` means it was not.
     pub deleted_at: Option<Timestamp>,
-    /// On Postgres: changes with each write of this row or of one of its endpoints.
+    /// A random number that Postgres changes with each write of this row or of one of its endpoints. The intake
+    /// compares it to know whether what it remembers still holds. Not used on SQLite.
     pub revision: i64,
 }
 

@@ -1,4 +1,5 @@
-//! One HTTP try: append-only.
+//! The table of attempts. An attempt is one HTTP request to an endpoint; rows are only added, and removed when their
+//! retention ends. The answer's text can be removed before.
 
 use sea_orm::entity::prelude::*;
 
@@ -15,17 +16,20 @@ pub struct Model {
     pub id: String,
     #[sea_orm(column_type = "Text")]
     pub endpoint_id: String,
+    /// The URL that was called.
     #[sea_orm(column_type = "Text")]
     pub url: String,
     pub trigger: Trigger,
     pub delivered: bool,
-    /// 0: no answer.
+    /// The status of the answer; 0 means there was no answer.
     pub response_status: i32,
-    /// The answer's body, capped, or why there was none.
+    /// The answer's body, cut to a maximum, or the reason why there was no answer.
     #[sea_orm(column_type = "Text")]
     pub response: String,
     pub duration_ms: i64,
+    /// When the attempt began.
     pub created_at: Timestamp,
+    /// When the next attempt of the delivery is due; `None` means there is none.
     pub next_at: Option<Timestamp>,
 }
 

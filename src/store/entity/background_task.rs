@@ -1,4 +1,5 @@
-//! A recover or replay: what it is to queue again, and how far it has come.
+//! The table of background tasks. A task recovers or replays past messages of one endpoint; its row holds the choice of
+//! messages and how far the task has come.
 
 use sea_orm::entity::prelude::*;
 
@@ -19,23 +20,26 @@ pub struct Model {
     pub endpoint_id: String,
     pub kind: TaskKind,
     pub status: TaskStatus,
+    /// The start of the task's window, inclusive.
     pub since_at: Timestamp,
-    /// Exclusive.
+    /// The end of the task's window, exclusive.
     pub until_at: Timestamp,
+    /// The filter of a bulk replay; `None` for other kinds.
     #[sea_orm(column_type = "Text", nullable)]
     pub filter: Option<JsonText<ReplayFilter>>,
-    /// The id of the last attempt (recover) or message that was looked at.
+    /// The id of the last attempt (of a recovery) or message (of a replay) that was looked at. At the start the first
+    /// id that the window can have.
     #[sea_orm(column_type = "Text")]
     pub reached: String,
-    /// Its instant.
+    /// The instant of that attempt or message.
     pub reached_at: Timestamp,
-    /// How many were looked at.
+    /// The number of attempts or messages that were looked at.
     pub looked: i64,
-    /// How many messages were queued.
+    /// The number of messages that were queued.
     pub queued: i64,
-    /// When the next step is due; none: the task has ended.
+    /// When the next step is due; `None` means the task has ended.
     pub due_at: Option<Timestamp>,
-    /// Why it failed.
+    /// Why the task failed; `None` means it did not.
     #[sea_orm(column_type = "Text", nullable)]
     pub failure: Option<String>,
     pub created_at: Timestamp,

@@ -1,4 +1,8 @@
-//! One message for one endpoint, as long as there is something left to do: the queue.
+//! The table of deliveries, which is the queue. A delivery is one message for one endpoint; its row exists as long as
+//! there is something left to do.
+//!
+//! The intake, notices, resends and background tasks insert rows. Claims lease or park them, releases and take-overs make
+//! them due again, and settlements move them to their next attempt or delete them.
 
 use sea_orm::entity::prelude::*;
 
@@ -16,14 +20,16 @@ pub struct Model {
     #[sea_orm(column_type = "Text")]
     pub endpoint_id: String,
     pub trigger: Trigger,
-    /// Attempts made; raised by settle.
+    /// The number of attempts made so far. The settlement that schedules a retry raises it.
     pub attempt: i32,
-    /// When to send, or when the lease ends; none: parked.
+    /// When the next attempt is due or, while the row is leased, when the lease ends. `None` means the row is parked:
+    /// its endpoint has no free slot.
     pub due_at: Option<Timestamp>,
-    /// The process that holds the lease.
+    /// The owner id of the process that holds the lease; `None` means the row is not leased.
     #[sea_orm(column_type = "Text", nullable)]
     pub owner: Option<String>,
-    /// Fences a settle: another lease, another number.
+    /// The number of the lease; `None` means the row is not leased. Each lease has another number, so a settlement
+    /// under a lease that was lost does not move the schedule.
     pub lease_id: Option<i64>,
 }
 

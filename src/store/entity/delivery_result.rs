@@ -1,4 +1,5 @@
-//! The latest state of a message at an endpoint, from the first settled attempt on.
+//! The table of results. A result is the latest state of a message at an endpoint; its row exists from the first
+//! settled outcome on.
 
 use sea_orm::entity::prelude::*;
 
@@ -14,6 +15,7 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
     pub endpoint_id: String,
     pub state: ResultState,
+    /// When the next attempt is due; `None` means that none is scheduled.
     pub next_at: Option<Timestamp>,
     pub updated_at: Timestamp,
 }

@@ -1,4 +1,5 @@
-//! An endpoint: where an application receives its webhooks.
+//! The table of endpoints, and the sealed forms of their secrets and custom headers. An endpoint is a URL at which an
+//! application receives its webhooks.
 
 use sea_orm::entity::prelude::*;
 
@@ -12,26 +13,32 @@ use crate::domain::secret::{Encryptor, SealError};
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Result};
 
-/// A signing secret, sealed with the endpoint's id as context.
+/// A signing secret, sealed.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct StoredSecret {
+    /// The secret, sealed with the endpoint's id as context.
     pub sealed: String,
-    /// UTC microseconds; a rotated secret signs until then.
+    /// The instant until which a rotated secret still signs, in microseconds since 1970; `None` means the secret was
+    /// not rotated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<i64>,
 }
 
-/// Own headers, names as written: sealed, for they often hold credentials. Rows that an earlier version wrote are in clear
-/// until they are changed.
+/// Custom headers with their names as written, sealed, because they often hold credentials. A row that an earlier
+/// version wrote has them in clear until it is changed.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct StoredHeaders(BTreeMap<String, String>);
 
-/// Sealed headers are one entry with this name, which no header has. An earlier version of the program can read such a
-/// row, and its attempts fail instead of going out without their headers.
+/// The name of the one entry that holds the sealed headers. No header has an empty name. An earlier version of the
+/// program can read such a row, and its attempts fail instead of being sent without the headers.
 const SEALED: &str = "";
 
 impl StoredHeaders {
+    /// Seals headers for the endpoint with this id.
+    ///
+    /// # Errors
+    /// `Internal` if they cannot be written as JSON.
     pub fn seal(headers: &BTreeMap<String, String>, encryptor: &Encryptor, endpoint_id: &str) -> Result<Self> {
         if headers.is_empty() {
             return Ok(Self::default());
@@ -41,7 +48,11 @@ impl StoredHeaders {
         Ok(Self([(SEALED.to_owned(), sealed)].into()))
     }
 
-    /// The same, sealed with the newest key; `None` when they are already, or in clear.
+    /// Returns the headers sealed with the newest key. `None` means that they are so already, that there are none, or
+    /// that they are in clear.
+    ///
+    /// # Errors
+    /// If no key opens them.
     pub fn reseal(&self, keys: &EncryptionKeys, endpoint_id: &str) -> Result<Option<Self>, SealError> {
         let Some(sealed) = self.0.get(SEALED) else {
             return Ok(None);
@@ -50,8 +61,10 @@ impl StoredHeaders {
         Ok(anew.map(|sealed| Self([(SEALED.to_owned(), sealed)].into())))
     }
 
+    /// Returns the headers in clear.
+    ///
     /// # Errors
-    /// `Internal` when they cannot be opened.
+    /// `Internal` if no key opens them.
     pub fn open(&self, keys: &EncryptionKeys, endpoint_id: &str) -> Result<BTreeMap<String, String>> {
         let Some(sealed) = self.0.get(SEALED) else {
             return Ok(self.0.clone());
@@ -63,7 +76,7 @@ impl StoredHeaders {
     }
 }
 
-/// What is sealed as headers opens neither as a secret nor at another endpoint.
+/// Returns the context that headers are sealed with: they open neither as a secret nor at another endpoint.
 fn headers_context(endpoint_id: &str) -> String {
     format!("{endpoint_id}/headers")
 }
@@ -75,6 +88,7 @@ pub struct Model {
     pub app_id: String,
     #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
     pub id: String,
+    /// The caller's own name for the endpoint, unique among the application's endpoints that are not deleted.
     #[sea_orm(column_type = "Text", nullable)]
     pub uid: Option<String>,
     #[sea_orm(column_type = "Text")]
@@ -82,24 +96,27 @@ pub struct Model {
     #[sea_orm(column_type = "Text")]
     pub description: String,
     pub disabled: bool,
-    /// Event types it wants; none: all.
+    /// The event types that the endpoint wants; `None` means all.
     #[sea_orm(column_type = "Text", nullable)]
     pub event_types: Option<JsonText<Vec<String>>>,
+    /// The channels of which a message must have at least one; `None` means any message.
     #[sea_orm(column_type = "Text", nullable)]
     pub channels: Option<JsonText<Vec<String>>>,
-    /// Requests a second.
+    /// The most requests per second; `None` means no limit of its own.
     pub throttle_rate: Option<i32>,
     #[sea_orm(column_type = "Text")]
     pub metadata: JsonText<BTreeMap<String, String>>,
+    /// The custom headers.
     #[sea_orm(column_type = "Text")]
     pub headers: JsonText<StoredHeaders>,
-    /// Newest first.
+    /// The signing secrets, newest first.
     #[sea_orm(column_type = "Text")]
     pub secrets: JsonText<Vec<StoredSecret>>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+    /// When the endpoint was deleted; `None` means it was not.
     pub deleted_at: Option<Timestamp>,
-    /// Since when it counts as failing, with no success in between.
+    /// The instant since which the endpoint counts as failing, without a success in between; `None` means it works.
     pub failing_since: Option<Timestamp>,
 }
 

@@ -1,4 +1,4 @@
-//! An event type, by name within its organization.
+//! The table of event types, which are named within their organization.
 
 use sea_orm::entity::prelude::*;
 
@@ -16,9 +16,10 @@ pub struct Model {
     pub description: String,
     pub archived: bool,
     pub deprecated: bool,
-    /// Version to JSON Schema, as JSON: many of them parsed would take forty times their bytes.
+    /// A JSON object with a JSON Schema for each version, as text: parsed schemas take forty times their bytes.
     #[sea_orm(column_type = "Text", nullable)]
     pub schemas: Option<String>,
+    /// The flag that an application's token needs to see the event type; `None` means none.
     #[sea_orm(column_type = "Text", nullable)]
     pub feature_flag: Option<String>,
     pub created_at: Timestamp,

@@ -1,4 +1,4 @@
-//! One row: what the database as a whole must remember.
+//! The table with one row for what concerns the database as a whole.
 
 use sea_orm::entity::prelude::*;
 
@@ -7,13 +7,14 @@ use sea_orm::entity::prelude::*;
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: i32,
-    /// The check value of the encryption key that seals; set by the first process that has one.
+    /// The check value of the encryption key that seals; `None` until the first process with a key has started.
     #[sea_orm(column_type = "Text", nullable)]
     pub key_check: Option<String>,
-    /// That of the key before it, while something may still be sealed with that one.
+    /// The check value of the former key, as long as something may still be sealed with it; `None` if no rotation is
+    /// under way.
     #[sea_orm(column_type = "Text", nullable)]
     pub former_key_check: Option<String>,
-    /// The newest migration that a program must know to work on this schema.
+    /// The name of the newest migration that a program must know to work on this schema.
     #[sea_orm(column_type = "Text")]
     pub compatible_since: String,
 }

@@ -1,4 +1,4 @@
-//! Whose turn it is to remove what is kept no longer. One row.
+//! The table with one row for the turn: the one process that removes what is past its retention.
 
 use sea_orm::entity::prelude::*;
 
@@ -9,9 +9,10 @@ use crate::domain::timestamp::Timestamp;
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: i32,
-    /// A name that the process's janitor gave itself; empty before the first turn.
+    /// The random name of the process' janitor; empty before the first turn.
     #[sea_orm(column_type = "Text")]
     pub owner: String,
+    /// When the turn ends unless it is renewed.
     pub ends_at: Timestamp,
 }
 

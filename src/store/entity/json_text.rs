@@ -1,16 +1,18 @@
-//! A value kept as JSON in a text column: the same bytes on both databases, where `jsonb` would re-order keys.
+//! Stores a value as JSON in a text column. Both databases then return the bytes that were stored; `jsonb` would
+//! reorder the keys.
 
 use sea_orm::sea_query::{ArrayType, ColumnType, Nullable, ValueType, ValueTypeErr};
 use sea_orm::{DbErr, QueryResult, TryGetError, TryGetable, Value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+/// A value that its column holds as JSON text.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct JsonText<T>(pub T);
 
 impl<T: Serialize> From<JsonText<T>> for Value {
     fn from(json: JsonText<T>) -> Self {
-        Value::from(serde_json::to_string(&json.0).expect("what we store has text keys"))
+        Value::from(serde_json::to_string(&json.0).expect("stored values have text keys"))
     }
 }
 

@@ -1,4 +1,5 @@
-//! A message: append-only.
+//! The table of messages. Rows are only added, and removed when their retention ends. The payload is in
+//! `message_content`.
 
 use sea_orm::entity::prelude::*;
 
@@ -13,12 +14,14 @@ pub struct Model {
     pub id: String,
     #[sea_orm(column_type = "Text")]
     pub event_type: String,
+    /// The sender's own name for the message; no other message of the application has it for seven days.
     #[sea_orm(column_type = "Text", nullable)]
     pub event_id: Option<String>,
+    /// The channels that the message is on; `None` means none.
     #[sea_orm(column_type = "Text", nullable)]
     pub channels: Option<JsonText<Vec<String>>>,
     pub created_at: Timestamp,
-    /// When its content may be removed.
+    /// When its payload may be removed.
     pub expires_at: Timestamp,
 }
 

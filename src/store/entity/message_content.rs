@@ -1,4 +1,4 @@
-//! A message's payload, byte for byte, apart from the message so that hot reads never touch it.
+//! The table of payloads. It is apart from the messages, so that frequent reads never touch a payload.
 
 use sea_orm::entity::prelude::*;
 
@@ -11,12 +11,13 @@ pub struct Model {
     pub app_id: String,
     #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
     pub message_id: String,
+    /// The payload, byte for byte.
     #[sea_orm(column_type = "Text")]
     pub body: String,
-    /// Null: `application/json`.
+    /// The payload's media type; `None` means `application/json`.
     #[sea_orm(column_type = "Text", nullable)]
     pub content_type: Option<String>,
-    /// When it may be removed: its message's `expires_at`.
+    /// When the payload may be removed: the message's `expires_at`.
     pub expires_at: Timestamp,
 }
 

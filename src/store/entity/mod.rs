@@ -1,4 +1,6 @@
-//! One table a file, as SeaORM entities: shapes only. A test compares them with the migrations.
+//! The tables as SeaORM entities, one table per file. A test compares them with the migrations.
+//!
+//! Must not contain queries or rules: these are shapes only.
 
 pub mod api_token;
 pub mod application;

@@ -1,4 +1,4 @@
-//! An organization: the company that sends webhooks.
+//! The table of organizations. An organization is the company that sends webhooks.
 
 use sea_orm::entity::prelude::*;
 

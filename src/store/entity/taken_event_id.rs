@@ -1,4 +1,4 @@
-//! An event id that no other message of its application may have for now.
+//! The table of event ids that no other message of their application may have until they expire.
 
 use sea_orm::entity::prelude::*;
 

@@ -1,5 +1,6 @@
-//! The applications that messages name, with the endpoints that may be called, as the database has them now. Must not
-//! remember them.
+//! Reads the applications that messages name, with those of their endpoints that may be called.
+//!
+//! Must not remember them: `known.rs` does.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,36 +13,41 @@ use crate::store::database::source::Source;
 use crate::store::entity::json_text::JsonText;
 use crate::store::queue::{TARGET_BUT_HEADERS, Target, TargetRow};
 
-/// Bytes of an endpoint's headers as they are stored. Larger ones are read when they are to be sent: a thousand endpoints
-/// with all the headers that they may have would hold up whatever else is to be accepted.
+/// The most bytes of an endpoint's custom headers, as they are stored, that are read here. Deliveries to an endpoint
+/// with more are not sent over the fast path, and the claim reads the headers: a thousand endpoints with all the
+/// headers that they may have would delay every other message.
 const LARGE_HEADERS: i32 = 4096;
 
-/// The applications that messages name, by (organization, id or uid).
+/// The applications that messages name, by organization and by id or uid.
 pub(super) type Named<'a> = HashMap<(&'a str, &'a str), Arc<App>>;
 
-/// An application and its endpoints that may be called.
+/// An application, with its endpoints that may be called.
 pub(super) struct App {
     pub id: String,
-    /// On Postgres: what changes with it and with its endpoints.
+    /// A number that Postgres changes with each write of the application or of its endpoints. Not used on SQLite.
     pub revision: i64,
     pub endpoints: Vec<Arc<Endpoint>>,
 }
 
+/// An endpoint that is neither deleted nor disabled.
 pub(super) struct Endpoint {
     pub id: Arc<str>,
+    /// The event types that it wants; `None` means all.
     pub event_types: Option<Vec<String>>,
+    /// The channels of which a message must have at least one; `None` means any message.
     pub channels: Option<Vec<String>>,
-    /// None: with its large headers it was not read.
+    /// What sending needs; `None` means that it was not read, because the custom headers are large.
     pub target: Option<Arc<Target>>,
-    /// Of its texts that were read, as they are stored.
+    /// The bytes of the texts that were read, as they are stored.
     pub bytes: usize,
 }
 
-/// The applications called so by id or uid, each with its endpoints, by (organization, name).
+/// Returns the applications with these names, each an organization with an id or uid. Leaves out names without an
+/// application.
 pub(super) async fn find_apps<'a>(source: &impl Source, mut names: Vec<(&'a str, &'a str)>) -> Result<Named<'a>> {
     names.sort_unstable();
     names.dedup();
-    // A uid never begins with `app_`, so a name says which of the two it is.
+    // A uid never begins with `app_`, so the name tells whether it is an id.
     let (ids, uids): (Vec<_>, Vec<_>) = names.into_iter().partition(|(_, name)| name.starts_with("app_"));
     let mut found = HashMap::new();
     for (names, matches) in [(ids, "a.id = t.name"), (uids, "a.uid = t.name")] {
@@ -90,6 +96,7 @@ pub(super) async fn find_apps<'a>(source: &impl Source, mut names: Vec<(&'a str,
     Ok(found)
 }
 
+/// Builds an endpoint from a row of [`find_apps`].
 fn endpoint(id: String, row: &QueryResult) -> Result<Endpoint> {
     let list = |column| {
         Ok::<_, sea_orm::DbErr>(
@@ -104,7 +111,7 @@ fn endpoint(id: String, row: &QueryResult) -> Result<Endpoint> {
     };
     let bytes = others + target.as_ref().map_or(0, |_| headers);
     Ok(Endpoint {
-        id: target.as_ref().map_or_else(|| id.into(), |it| it.endpoint_id.clone()),
+        id: target.as_ref().map_or_else(|| id.into(), |target| target.endpoint_id.clone()),
         event_types: list("event_types")?,
         channels: list("channels")?,
         target: target.map(Arc::new),

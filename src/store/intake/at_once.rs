@@ -1,8 +1,10 @@
-//! Postgres: a usual batch as one statement, which is a transaction by itself, over a connection that a worker keeps.
+//! Stores a usual batch on Postgres by one statement, which is a transaction of its own and costs one round trip.
 //!
-//! The statement first proves that the applications are as they are remembered; else it stores nothing. It is bound and
-//! sent by SeaORM's driver itself: SeaORM copies every value twice, and its pool asks the server, each time that a
-//! connection comes back, whether it still lives. Must not decide what is stored. Called by batch.rs.
+//! The statement first compares the revisions of the applications with those that are remembered. If one differs, it
+//! stores nothing. Each worker sends it over a connection of its own, directly through sqlx: SeaORM copies every value
+//! twice, and its pool pings the server whenever a connection comes back.
+//!
+//! Must not decide what is stored.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -21,33 +23,42 @@ use crate::store::database::pool::silent;
 use crate::store::database::store::Pools;
 use crate::store::idempotency::{KEPT, Key};
 
-/// A worker's own connection, opened at its first batch and again after each failure.
+/// One worker's connection. It is opened at the first batch, and again after each failure.
 pub(super) struct WorkerConnection {
     options: PgConnectOptions,
+    /// `None` before the first batch, and after a failure.
     open: Option<PgConnection>,
+    /// Whether there was a connection before.
     was_open: bool,
+    /// How long opening a connection, and an answer on it, may take.
     deadline: Duration,
 }
 
-/// What a statement that succeeded has done.
+/// The result of a statement that succeeded.
 pub(super) enum Stored {
-    /// So many messages, and all that is theirs; those whose key has a reply already are left out.
+    /// This many messages were stored, each with its payload, deliveries and reply. Messages whose idempotency key has
+    /// a reply already were left out.
     Messages(usize),
-    /// Nothing: these applications, by their ids, are not as they are remembered.
+    /// Nothing was stored, because these applications, given by their ids, have changed.
     Stale(Vec<String>),
 }
 
-/// Messages without event ids that no earlier try has stored. Each brings a key of its own, or none does.
+/// A batch that one statement can store: no message has an event id, no earlier try may have stored one, and either
+/// each has an idempotency key of its own or none has a key.
 pub(super) struct UsualBatch<'a> {
+    /// The instant by which keys expire.
     pub now: Timestamp,
+    /// The remembered applications of all messages.
     pub apps: &'a HashMap<(&'a str, &'a str), Arc<App>>,
+    /// The keys, with the replies that they are to have.
     pub keyed: &'a [(&'a Key, String)],
+    /// The messages to store.
     pub fresh: &'a [Fresh<'a>],
     pub deliveries: &'a [DeliveryRow],
 }
 
 impl WorkerConnection {
-    /// `None` on SQLite.
+    /// Prepares a connection, and opens none yet. `None` on SQLite.
     pub fn new(store: &Store) -> Option<Self> {
         match store.pools() {
             Pools::Postgres {
@@ -64,13 +75,15 @@ impl WorkerConnection {
         }
     }
 
-    /// Whether the last connection has failed, so that the next batch opens another.
+    /// Returns whether the connection has failed, so that the next batch opens another one.
     pub fn is_lost(&self) -> bool {
         self.was_open && self.open.is_none()
     }
 
+    /// Stores a batch. The connection is dropped unless the statement succeeds.
+    ///
     /// # Errors
-    /// `Database`: the statement may have committed all the same, unless the connection could not be opened.
+    /// `Database`. The statement may have committed all the same, unless the connection could not be opened.
     pub async fn store(&mut self, batch: &UsualBatch<'_>) -> Result<Stored> {
         let mut connection = match self.open.take() {
             Some(open) => open,
@@ -91,16 +104,18 @@ impl WorkerConnection {
     }
 }
 
+/// Turns an error of the driver into one of the store.
 fn failed(err: sea_orm::sqlx::Error) -> Error {
     DbErr::Query(RuntimeErr::SqlxError(Arc::new(err))).into()
 }
 
+/// Sends the statement. The order of the values is that of [`text`].
 async fn insert(connection: &mut PgConnection, batch: &UsualBatch<'_>) -> sea_orm::sqlx::Result<PgRow> {
     let (has_keys, has_deliveries) = (!batch.keyed.is_empty(), !batch.deliveries.is_empty());
     let text = &TEXTS[usize::from(has_keys) * 2 + usize::from(has_deliveries)];
     let (apps, fresh) = (batch.apps, batch.fresh);
-    let messages = || fresh.iter().map(|one| (one.member, &one.member.message));
-    let app_ids: Vec<_> = fresh.iter().map(|one| one.app_id).collect();
+    let messages = || fresh.iter().map(|row| (row.member, &row.member.message));
+    let app_ids: Vec<_> = fresh.iter().map(|row| row.app_id).collect();
     let ids: Vec<_> = messages().map(|(member, _)| member.id.as_str()).collect();
     let expires_at = messages().map(|(member, message)| member.created_at.plus(message.retention).0);
     let channels = messages().map(|(_, message)| match message.channels.as_slice() {
@@ -162,7 +177,8 @@ async fn insert(connection: &mut PgConnection, batch: &UsualBatch<'_>) -> sea_or
     query.fetch_one(connection).await
 }
 
-/// Plain, with deliveries, with keys, with both. `stale` has a row when an application has changed.
+/// The four texts of the statement: plain, with deliveries, with keys, with both. Each is made once, so that Postgres
+/// prepares at most four statements per connection.
 static TEXTS: LazyLock<[String; 4]> = LazyLock::new(|| {
     [
         text(false, false),
@@ -172,6 +188,8 @@ static TEXTS: LazyLock<[String; 4]> = LazyLock::new(|| {
     ]
 });
 
+/// Builds the text of the statement. Its part `stale` finds the applications that have changed, and all others insert
+/// only if it finds none.
 fn text(has_keys: bool, has_deliveries: bool) -> String {
     const STALE: &str = "with stale as (select t.id \
         from unnest($1::text[], $2::text[], $3::text[], $4::int8[]) as t(id, org_id, uid, revision) \

@@ -1,4 +1,12 @@
-//! One batch: reads what its members need, plans their deliveries, writes everything, commits, hands over.
+//! Stores one batch: reads the applications of its members, plans their deliveries, writes everything in one
+//! transaction, and hands the leased deliveries to the sender.
+//!
+//! There are two ways. A usual batch on Postgres is one statement over the worker's connection, with applications that
+//! are remembered (`at_once.rs`). All other batches go step by step in an ordinary transaction: all on SQLite, and on
+//! Postgres those with event ids, with a key that has a reply already, with keys on only some of the messages, with
+//! more than 5,000 deliveries, and those that were tried before.
+//!
+//! Must not take messages out of the queue or try again: the worker does.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -23,34 +31,41 @@ use crate::store::Store;
 use crate::store::idempotency::another_body;
 use crate::store::queue::{Content, LARGE_BODY, Lease, Target};
 
-/// Delivery rows in one batch, and in one statement of a message that alone has more.
+/// The most deliveries in one batch, and in one statement if a single message has more.
 const BATCH_DELIVERIES: usize = 5_000;
 
+/// The state of a batch across its tries.
 #[derive(Clone)]
 pub(super) struct Batch {
     store: Store,
     slots: Arc<Slots>,
     leases: mpsc::Sender<Lease>,
+    /// How long a lease lasts.
     lease: Duration,
-    /// Lease ids of tries whose commit may have been lost with its answer.
+    /// The lease ids of all tries. If the commit of an earlier one was not answered, its leases may be in the database.
     tried: Vec<i64>,
-    /// A commit was not answered: the members may be stored.
+    /// Whether a try has got as far as its commit: the members may be stored.
     uncertain: bool,
 }
 
-/// A member, the application it goes to and those of its endpoints that want it.
+/// A member with its application and the endpoints that get it.
 struct Plan<'a> {
     member: &'a Member,
+    /// `None` means the application does not exist.
     app: Option<Arc<App>>,
     endpoints: Vec<Arc<Endpoint>>,
 }
 
-/// What a batch leaves to do once it is durable.
+/// The deliveries of a batch, and what is to be done once they are durable.
 #[derive(Default)]
 struct Placed {
+    /// The rows to insert.
     rows: Vec<DeliveryRow>,
+    /// The leases to hand to the sender.
     leases: Vec<Lease>,
+    /// The endpoints of parked rows.
     parked: HashSet<Arc<str>>,
+    /// Whether some rows are due, so that a claimer has to be woken.
     due: bool,
 }
 
@@ -66,13 +81,14 @@ impl Batch {
         }
     }
 
-    /// Whether an earlier try may have stored the members.
+    /// Returns whether an earlier try may have stored the members.
     pub fn is_uncertain(&self) -> bool {
         self.uncertain
     }
 
-    /// Stores a prefix of `members` and answers it, in order. Called again after a failure it finds what an earlier try
-    /// had committed. With a `line` (Postgres) it tries the short way first.
+    /// Stores the first of `members`, as many as fit, and returns their results in order. May be called again after a
+    /// failure: it then finds what an earlier try has committed. With a `line`, which is there on Postgres, a first try
+    /// goes by one statement if it can.
     pub async fn store(
         &mut self,
         members: &[Member],
@@ -90,15 +106,16 @@ impl Batch {
         self.store_by_steps(members).await
     }
 
-    /// The usual batch in one round trip, or three where an application has changed. `None` when it is not a usual one,
-    /// or some key has a reply already: the steps find that out, and what this has stored.
+    /// Stores a usual batch in one round trip, or in three if an application has changed. `None` means that the batch
+    /// is not a usual one, that some key has a reply already, or that an application has changed twice. The caller then
+    /// goes step by step, which also finds what this has stored.
     async fn store_at_once(
         &mut self,
         members: &[Member],
         known: &Known,
         line: &mut WorkerConnection,
     ) -> Result<Option<Vec<Result<Accepted>>>> {
-        // A new connection may lead to another server, which has not got the last writes of the one before.
+        // A new connection may lead to another server, after a failover, that lacks the last writes of the former one.
         if line.is_lost() {
             known.clear();
         }
@@ -150,8 +167,11 @@ impl Batch {
         Ok(None)
     }
 
+    /// Stores the first of `members` in an ordinary transaction, a statement per table.
     async fn store_by_steps(&mut self, members: &[Member]) -> Result<Vec<Result<Accepted>>> {
         let tx = self.store.begin().await?;
+        // Before the keys are claimed: the batch is cut to 5,000 deliveries while nothing is written yet, and a request
+        // for an unknown application leaves no key behind.
         let apps = find_apps(&tx, members.iter().map(Member::app_name).collect()).await?;
         let plans = plan(&apps, members);
         let replies = keys::claim_keys(&tx, &keyed(&plans)).await?;
@@ -165,8 +185,8 @@ impl Batch {
             .collect();
         let committed = insert::find_committed(&tx, &missing).await?;
         insert::release_lost(&tx, &committed, &self.tried).await?;
-        let refused = missing.iter().filter(|one| !committed.contains(&one.member.id));
-        keys::delete_keys(&tx, refused.filter_map(|one| one.member.message.key.as_ref())).await?;
+        let refused = missing.iter().filter(|row| !committed.contains(&row.member.id));
+        keys::delete_keys(&tx, refused.filter_map(|row| row.member.message.key.as_ref())).await?;
 
         let placed = self.place(
             tx.now,
@@ -189,7 +209,9 @@ impl Batch {
         Ok(answers(&plans, &replies, is_stored, &different))
     }
 
-    /// Gives each new delivery its place: this process's sender, the due index, or parked.
+    /// Decides for each new delivery whether it is inserted leased to this process, due or parked. It is leased if
+    /// there is a free slot, the body is small and the endpoint was read as a whole; it is parked if its endpoint has
+    /// no free slot. Each try takes a lease id and slots of its own.
     fn place<'a>(&mut self, now: Timestamp, began: Duration, plans: impl Iterator<Item = &'a &'a Plan<'a>>) -> Placed {
         let clock = self.store.clock();
         let owner = self.slots.owner();
@@ -236,10 +258,12 @@ impl Batch {
         placed
     }
 
+    /// Does what is left to do once the batch is durable: gives leases to the sender, remembers parked endpoints,
+    /// announces due rows to other processes.
     fn hand_over(&self, placed: Placed) {
         for lease in placed.leases {
             if let Err(err) = self.leases.try_send(lease) {
-                tracing::warn!(%err, "a lease could not be handed over; it will be claimed when it ends");
+                tracing::warn!(%err, "a lease could not be handed to the sender; its delivery is claimed when it ends");
             }
         }
         if self.slots.set_parked(&placed.parked) {
@@ -251,6 +275,7 @@ impl Batch {
     }
 }
 
+/// Builds the lease of a row that is about to be inserted.
 fn lease(
     row: &DeliveryRow,
     target: Option<Arc<Target>>,
@@ -288,13 +313,13 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// What the member's key is answered with from now on.
+    /// Returns the reply that the member's key is to have: the ids of application and message, and the instant.
     fn reply(&self) -> String {
         format!("{}/{}/{}", self.app_id(), self.member.id, self.member.created_at.0)
     }
 }
 
-/// Plans a prefix of the members that has at most 5,000 deliveries (or one member).
+/// Plans the first of the members, as many as have at most 5,000 deliveries together, and at least one.
 fn plan<'a>(apps: &Named<'_>, members: &'a [Member]) -> Vec<Plan<'a>> {
     let mut deliveries = 0;
     let mut plans = Vec::with_capacity(members.len());
@@ -322,7 +347,8 @@ fn plan<'a>(apps: &Named<'_>, members: &'a [Member]) -> Vec<Plan<'a>> {
     plans
 }
 
-/// The members that bring a key, the first of each key only, with the reply that the key is to have.
+/// Returns the members' keys, each with the reply that it is to have. If several members bring the same key, the reply
+/// is that of the first one. Leaves out members whose application does not exist.
 fn keyed<'a>(plans: &'a [Plan<'a>]) -> Vec<(&'a crate::store::idempotency::Key, String)> {
     let mut seen = HashSet::new();
     let known = plans.iter().filter(|plan| plan.app.is_some());
@@ -330,17 +356,18 @@ fn keyed<'a>(plans: &'a [Plan<'a>]) -> Vec<(&'a crate::store::idempotency::Key, 
     keyed.filter(|(key, _)| seen.insert(*key)).collect()
 }
 
-/// A member is stored unless its application is unknown or its key has another message's reply.
+/// Returns whether a member is to be stored: its application exists, and its key does not have another message's reply.
 fn stores(plan: &Plan, replies: &HashMap<(String, String), String>) -> bool {
     plan.app.is_some() && reply_of(plan, replies).is_none_or(|reply| *reply == plan.reply())
 }
 
+/// Returns the stored reply of the member's key; `None` if it has no key, or the key has no reply.
 fn reply_of<'r>(plan: &Plan, replies: &'r HashMap<(String, String), String>) -> Option<&'r String> {
     let key = plan.member.message.key.as_ref()?;
     replies.get(&(key.scope.clone(), key.key.clone()))
 }
 
-/// The members whose key has another message's reply.
+/// Returns the members whose key has another message's reply.
 fn repeats<'a>(plans: &'a [Plan<'a>], replies: &'a HashMap<(String, String), String>) -> Vec<Repeat<'a>> {
     let known = plans.iter().filter(|plan| plan.app.is_some());
     let repeated = known.filter_map(|plan| {
@@ -351,10 +378,13 @@ fn repeats<'a>(plans: &'a [Plan<'a>], replies: &'a HashMap<(String, String), Str
             member: plan.member,
         })
     });
-    repeated.filter(|one| one.message_id != one.member.id).collect()
+    repeated
+        .filter(|repeat| repeat.message_id != repeat.member.id)
+        .collect()
 }
 
-/// The answer to each plan. `different` are the members, by their ids, that are another message than the one with their key.
+/// Returns the result for each plan. `different` are the ids of the members that differ from the message that has their
+/// key.
 fn answers(
     plans: &[Plan],
     replies: &HashMap<(String, String), String>,
@@ -380,7 +410,7 @@ fn answers(
         if different.contains(&plan.member.id) {
             return Err(another_body());
         }
-        // The same key twice in this batch: the later one shares the first's fate.
+        // If the same key comes twice in a batch, the later member gets the result of the first one.
         if refused.contains(message_id) {
             return Err(conflict());
         }
@@ -394,7 +424,7 @@ fn answers(
     plans.iter().map(answer).collect()
 }
 
-/// Application, message and the instant at which it was created.
+/// Parses a message's reply: its application, its id and the instant at which it was created.
 fn read_reply(reply: &str) -> Option<(&str, &str, Timestamp)> {
     let (app_id, rest) = reply.split_once('/')?;
     let (message_id, created_at) = rest.split_once('/')?;

@@ -1,4 +1,7 @@
-//! The statements of a batch, one a table, rows sorted by their unique keys so that two batches never cross.
+//! The statements that store a batch step by step, one statement per table.
+//!
+//! Rows are sorted by their unique keys, so that two batches never wait for each other. A usual batch on Postgres does
+//! not pass here: `at_once.rs` stores it by one statement. Must not decide what is stored.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -12,51 +15,55 @@ use crate::store::Tx;
 use crate::store::database::rows::{Column, Rows, Write, execute_all, statement};
 use crate::store::event_id;
 
-/// A member that is to be stored, and where.
+/// A member that is to be stored, with its application.
 pub(super) struct Fresh<'a> {
     pub app_id: &'a str,
     pub member: &'a Member,
 }
 
 impl<'a> Fresh<'a> {
-    /// The application and the event id in it.
+    /// Returns the member's event id with its application; `None` if it has none.
     fn event_id(&self) -> Option<(&'a str, &'a str)> {
         Some((self.app_id, self.member.message.event_id.as_deref()?))
     }
 }
 
+/// A row of `delivery` that is to be inserted.
 pub(super) struct DeliveryRow {
     pub id: String,
     pub app_id: String,
     pub message_id: String,
     pub endpoint_id: Arc<str>,
+    /// When the row is due or its lease ends; `None` means it is parked.
     pub due_at: Option<Timestamp>,
+    /// The owner id and the lease id; `None` means the row is not leased.
     pub lease: Option<(Arc<str>, i64)>,
 }
 
-/// Takes the members' event ids, each for the first that brings it. Returns those members that have theirs now, or bring none.
+/// Takes the members' event ids, each for the first member that brings it. Returns the members that have got theirs,
+/// and those without an event id.
 pub(super) async fn take_event_ids<'a>(tx: &Tx, fresh: Vec<Fresh<'a>>) -> Result<Vec<Fresh<'a>>> {
     let mut firsts: HashMap<(&str, &str), &str> = HashMap::new();
-    for one in &fresh {
-        if let Some(name) = one.event_id() {
-            firsts.entry(name).or_insert(&one.member.id);
+    for row in &fresh {
+        if let Some(name) = row.event_id() {
+            firsts.entry(name).or_insert(&row.member.id);
         }
     }
     let wanted: Vec<_> = firsts.keys().copied().collect();
     let taken = event_id::take(tx, &wanted).await?;
-    let has_its_own = |one: &Fresh| match one.event_id() {
+    let has_its_own = |row: &Fresh| match row.event_id() {
         None => true,
-        Some(name) => firsts[&name] == one.member.id && taken.contains(&(name.0.to_owned(), name.1.to_owned())),
+        Some(name) => firsts[&name] == row.member.id && taken.contains(&(name.0.to_owned(), name.1.to_owned())),
     };
     Ok(fresh.into_iter().filter(has_its_own).collect())
 }
 
-/// Inserts messages; one that is there already is left out. Answers the ids inserted.
+/// Inserts messages. Leaves out those that exist already. Returns the ids that were inserted.
 pub(super) async fn insert_messages(tx: &Tx, fresh: &[Fresh<'_>]) -> Result<HashSet<String>> {
     if fresh.is_empty() {
         return Ok(HashSet::new());
     }
-    let channels = channels(fresh.iter().map(|one| one.member));
+    let channels = channels(fresh.iter().map(|row| row.member));
     let Write { sql, rows } = messages(fresh, &channels);
     let sql = format!("{sql} on conflict do nothing returning id");
     let inserted = tx
@@ -66,7 +73,7 @@ pub(super) async fn insert_messages(tx: &Tx, fresh: &[Fresh<'_>]) -> Result<Hash
     inserted.iter().map(|row| Ok(row.try_get("", "id")?)).collect()
 }
 
-/// The channels of each message as the column has them.
+/// Returns the channels of each message as JSON text, by message id. Leaves out messages without channels.
 pub(super) fn channels<'a>(members: impl Iterator<Item = &'a Member>) -> HashMap<String, String> {
     let some = members.filter(|member| !member.message.channels.is_empty());
     some.map(|member| {
@@ -76,21 +83,22 @@ pub(super) fn channels<'a>(members: impl Iterator<Item = &'a Member>) -> HashMap
     .collect()
 }
 
+/// Builds the insert of messages.
 fn messages<'a>(fresh: &[Fresh<'a>], channels: &'a HashMap<String, String>) -> Write<'a> {
     let mut sorted: Vec<_> = fresh.iter().collect();
-    sorted.sort_by_key(|one| (one.app_id, &one.member.id));
+    sorted.sort_by_key(|row| (row.app_id, &row.member.id));
     let rows = Rows::new([
-        ("app_id", Column::Text(sorted.iter().map(|one| one.app_id).collect())),
+        ("app_id", Column::Text(sorted.iter().map(|row| row.app_id).collect())),
         (
             "id",
-            Column::Text(sorted.iter().map(|one| one.member.id.as_str()).collect()),
+            Column::Text(sorted.iter().map(|row| row.member.id.as_str()).collect()),
         ),
         (
             "event_type",
             Column::Text(
                 sorted
                     .iter()
-                    .map(|one| one.member.message.event_type.as_str())
+                    .map(|row| row.member.message.event_type.as_str())
                     .collect(),
             ),
         ),
@@ -99,7 +107,7 @@ fn messages<'a>(fresh: &[Fresh<'a>], channels: &'a HashMap<String, String>) -> W
             Column::MaybeText(
                 sorted
                     .iter()
-                    .map(|one| one.member.message.event_id.as_deref())
+                    .map(|row| row.member.message.event_id.as_deref())
                     .collect(),
             ),
         ),
@@ -108,17 +116,17 @@ fn messages<'a>(fresh: &[Fresh<'a>], channels: &'a HashMap<String, String>) -> W
             Column::MaybeText(
                 sorted
                     .iter()
-                    .map(|one| channels.get(&one.member.id).map(String::as_str))
+                    .map(|row| channels.get(&row.member.id).map(String::as_str))
                     .collect(),
             ),
         ),
         (
             "created_at",
-            Column::Int(sorted.iter().map(|one| one.member.created_at.0).collect()),
+            Column::Int(sorted.iter().map(|row| row.member.created_at.0).collect()),
         ),
         (
             "expires_at",
-            Column::Int(sorted.iter().map(|one| expires_at(one)).collect()),
+            Column::Int(sorted.iter().map(|row| expires_at(row)).collect()),
         ),
     ]);
     let sql = "insert into message (app_id, id, event_type, event_id, channels, created_at, expires_at) \
@@ -126,16 +134,16 @@ fn messages<'a>(fresh: &[Fresh<'a>], channels: &'a HashMap<String, String>) -> W
     Write { sql, rows }
 }
 
-/// Those of `missing` that an earlier try had committed: their ids are there.
+/// Returns the ids of those messages of `missing` that exist: an earlier try of the batch has committed them.
 pub(super) async fn find_committed(tx: &Tx, missing: &[Fresh<'_>]) -> Result<HashSet<String>> {
     if missing.is_empty() {
         return Ok(HashSet::new());
     }
     let rows = Rows::new([
-        ("app_id", Column::Text(missing.iter().map(|one| one.app_id).collect())),
+        ("app_id", Column::Text(missing.iter().map(|row| row.app_id).collect())),
         (
             "id",
-            Column::Text(missing.iter().map(|one| one.member.id.as_str()).collect()),
+            Column::Text(missing.iter().map(|row| row.member.id.as_str()).collect()),
         ),
     ]);
     let sql = "select m.id from {t} join message m on m.app_id = t.app_id and m.id = t.id";
@@ -146,7 +154,8 @@ pub(super) async fn find_committed(tx: &Tx, missing: &[Fresh<'_>]) -> Result<Has
     found.iter().map(|row| Ok(row.try_get("", "id")?)).collect()
 }
 
-/// Makes due what a try had leased whose commit succeeded unheard: nobody is sending it.
+/// Makes the deliveries of `committed` due that an earlier try has leased. Its commit succeeded without an answer, so
+/// they were never handed to the sender. `tried` are the lease ids of the earlier tries.
 pub(super) async fn release_lost(tx: &Tx, committed: &HashSet<String>, tried: &[i64]) -> Result<()> {
     if committed.is_empty() || tried.is_empty() {
         return Ok(());
@@ -166,23 +175,24 @@ pub(super) async fn release_lost(tx: &Tx, committed: &HashSet<String>, tried: &[
     Ok(())
 }
 
+/// Builds the insert of payloads.
 fn contents<'a>(stored: &[Fresh<'a>]) -> Write<'a> {
     let rows = Rows::new([
-        ("app_id", Column::Text(stored.iter().map(|one| one.app_id).collect())),
+        ("app_id", Column::Text(stored.iter().map(|row| row.app_id).collect())),
         (
             "message_id",
-            Column::Text(stored.iter().map(|one| one.member.id.as_str()).collect()),
+            Column::Text(stored.iter().map(|row| row.member.id.as_str()).collect()),
         ),
         (
             "body",
-            Column::Text(stored.iter().map(|one| one.member.message.body.as_str()).collect()),
+            Column::Text(stored.iter().map(|row| row.member.message.body.as_str()).collect()),
         ),
         (
             "content_type",
             Column::MaybeText(
                 stored
                     .iter()
-                    .map(|one| one.member.message.content_type.as_deref())
+                    .map(|row| row.member.message.content_type.as_deref())
                     .collect(),
             ),
         ),
@@ -193,11 +203,12 @@ fn contents<'a>(stored: &[Fresh<'a>]) -> Write<'a> {
     Write { sql, rows }
 }
 
-/// When the payload may be removed.
-fn expires_at(one: &Fresh<'_>) -> i64 {
-    one.member.created_at.plus(one.member.message.retention).0
+/// Returns when the payload may be removed, in microseconds.
+fn expires_at(row: &Fresh<'_>) -> i64 {
+    row.member.created_at.plus(row.member.message.retention).0
 }
 
+/// Builds the insert of deliveries.
 fn deliveries(rows: &[DeliveryRow]) -> Write<'_> {
     let rows = Rows::new([
         ("id", Column::Text(rows.iter().map(|row| row.id.as_str()).collect())),
@@ -235,7 +246,7 @@ fn deliveries(rows: &[DeliveryRow]) -> Write<'_> {
     Write { sql, rows }
 }
 
-/// Inserts the contents of stored messages and their deliveries, these in chunks.
+/// Inserts the payloads of stored messages, and their deliveries in statements of at most `chunk` rows.
 pub(super) async fn insert_rest(tx: &Tx, stored: &[Fresh<'_>], rows: &[DeliveryRow], chunk: usize) -> Result<()> {
     if stored.is_empty() {
         return Ok(());

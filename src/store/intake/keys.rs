@@ -1,5 +1,8 @@
-//! The batch form of idempotency keys: claimed with the message's id as the reply, all of a batch at once; and whether a
-//! message that comes again is the same.
+//! Claims the idempotency keys of a batch, and compares repeated messages with the stored ones.
+//!
+//! All keys of a batch are claimed by one statement, with their replies: the reply to a message is known before it is
+//! stored, because it holds only ids and an instant. No hash of the message is stored with its key. If a key comes
+//! again, the message itself is compared, so accepting hashes nothing. Must not decide what a caller is answered.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,8 +15,8 @@ use crate::store::Tx;
 use crate::store::database::rows::{Column, Rows, Write, statement};
 use crate::store::idempotency::{KEPT, Key};
 
-/// Claims the keys with their replies; an expired key counts as absent. Answers the keys that have a reply already,
-/// from an earlier request or from an earlier try of this one.
+/// Claims the keys that are absent or have expired, with their replies. Returns the stored reply of every key, by scope
+/// and key. It differs from the given one if an earlier request has the key.
 pub(super) async fn claim_keys(tx: &Tx, keyed: &[(&Key, String)]) -> Result<HashMap<(String, String), String>> {
     let mut replies = HashMap::new();
     if keyed.is_empty() {
@@ -28,7 +31,7 @@ pub(super) async fn claim_keys(tx: &Tx, keyed: &[(&Key, String)]) -> Result<Hash
         .await?
         .len();
     let read = "select i.scope, i.key, i.reply from {t} join idempotency i on i.scope = t.scope and i.key = t.key";
-    // A key that this batch claimed has the own reply, which `keyed` knows; only others' must be read.
+    // If the batch has claimed all keys, their replies are those in `keyed`; only others have to be read.
     if claimed == keyed.len() {
         replies.extend(
             keyed
@@ -50,7 +53,8 @@ pub(super) async fn claim_keys(tx: &Tx, keyed: &[(&Key, String)]) -> Result<Hash
     Ok(replies)
 }
 
-/// Claims keys that are absent or have expired at $2, until $1.
+/// Builds the statement that claims keys that are absent or had expired at $2. They expire at $1. The rows are sorted,
+/// so that two batches never wait for each other.
 pub(super) fn keys<'a>(keyed: &'a [(&Key, String)]) -> Write<'a> {
     let mut sorted: Vec<_> = keyed.iter().collect();
     sorted.sort_by_key(|(key, _)| (&key.scope, &key.key));
@@ -75,52 +79,62 @@ pub(super) fn keys<'a>(keyed: &'a [(&Key, String)]) -> Write<'a> {
     Write { sql, rows }
 }
 
-/// A member whose key another message has already.
+/// A member whose key has the reply of another message.
 pub(super) struct Repeat<'a> {
-    /// The message that has it, and its application.
+    /// The application of the message that has the key.
     pub app_id: &'a str,
+    /// The message that has the key.
     pub message_id: &'a str,
     pub member: &'a Member,
 }
 
-/// Returns the ids of the members that are not the message that has their key. A payload that is gone is equal to any. The
-/// database compares: there may be as many bytes of them as in a batch.
+/// Returns the ids of the members that differ from the message that has their key. A payload that was removed counts as
+/// equal. The database compares, because the stored payloads may be as large as a whole batch.
 pub(super) async fn find_different(tx: &Tx, repeats: &[Repeat<'_>]) -> Result<HashSet<String>> {
     if repeats.is_empty() {
         return Ok(HashSet::new());
     }
-    let channels = channels(repeats.iter().map(|one| one.member));
-    let messages = || repeats.iter().map(|one| &*one.member.message);
-    let retention = messages().map(|one| i64::try_from(one.retention.as_micros()).unwrap_or(i64::MAX));
+    let channels = channels(repeats.iter().map(|repeat| repeat.member));
+    let messages = || repeats.iter().map(|repeat| &*repeat.member.message);
+    let retention = messages().map(|message| i64::try_from(message.retention.as_micros()).unwrap_or(i64::MAX));
     let rows = Rows::new([
-        ("app_id", Column::Text(repeats.iter().map(|one| one.app_id).collect())),
-        ("id", Column::Text(repeats.iter().map(|one| one.message_id).collect())),
+        (
+            "app_id",
+            Column::Text(repeats.iter().map(|repeat| repeat.app_id).collect()),
+        ),
+        (
+            "id",
+            Column::Text(repeats.iter().map(|repeat| repeat.message_id).collect()),
+        ),
         (
             "member",
-            Column::Text(repeats.iter().map(|one| one.member.id.as_str()).collect()),
+            Column::Text(repeats.iter().map(|repeat| repeat.member.id.as_str()).collect()),
         ),
         (
             "event_type",
-            Column::Text(messages().map(|one| one.event_type.as_str()).collect()),
+            Column::Text(messages().map(|message| message.event_type.as_str()).collect()),
         ),
         (
             "event_id",
-            Column::MaybeText(messages().map(|one| one.event_id.as_deref()).collect()),
+            Column::MaybeText(messages().map(|message| message.event_id.as_deref()).collect()),
         ),
         (
             "channels",
             Column::MaybeText(
                 repeats
                     .iter()
-                    .map(|one| channels.get(&one.member.id).map(String::as_str))
+                    .map(|repeat| channels.get(&repeat.member.id).map(String::as_str))
                     .collect(),
             ),
         ),
         ("retention", Column::Int(retention.collect())),
-        ("body", Column::Text(messages().map(|one| one.body.as_str()).collect())),
+        (
+            "body",
+            Column::Text(messages().map(|message| message.body.as_str()).collect()),
+        ),
         (
             "content_type",
-            Column::MaybeText(messages().map(|one| one.content_type.as_deref()).collect()),
+            Column::MaybeText(messages().map(|message| message.content_type.as_deref()).collect()),
         ),
     ]);
     let sql = "select t.member from {t} join message m on m.app_id = t.app_id and m.id = t.id \
@@ -135,7 +149,7 @@ pub(super) async fn find_different(tx: &Tx, repeats: &[Repeat<'_>]) -> Result<Ha
     found.iter().map(|row| Ok(row.try_get("", "member")?)).collect()
 }
 
-/// A refused request leaves no key behind.
+/// Deletes keys that were claimed for members which are refused: a refused request leaves no key behind.
 pub(super) async fn delete_keys(tx: &Tx, keys: impl Iterator<Item = &Key>) -> Result<()> {
     let (scopes, keys): (Vec<_>, Vec<_>) = keys.map(|key| (key.scope.as_str(), key.key.as_str())).unzip();
     if scopes.is_empty() {

@@ -1,7 +1,10 @@
-//! What the intake remembers of applications and their endpoints, so that a batch on Postgres need not read them first.
-//! It may be of any age: the statement that stores the batch proves by the revision that it still holds, or stores nothing.
-//! A revision never comes twice, not even in a database that has lost its last writes and goes on from an earlier state.
-//! Must not be believed without that proof. Called by batch.rs.
+//! Remembers applications and their endpoints, so that a usual batch on Postgres need not read them first.
+//!
+//! An entry may be of any age. The statement that stores a batch compares the revision of each application, and stores
+//! nothing if one differs; the application is then forgotten and read afresh. A revision never comes twice, because it
+//! is random: not even in a database that has lost its last writes and goes on from an earlier state.
+//!
+//! All workers read and write the entries; a mutex orders them. Must not be believed without the comparison.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,20 +14,22 @@ use super::member::Member;
 use crate::error::Result;
 use crate::store::Store;
 
-/// Bytes, roughly; when there would be more, all are forgotten.
+/// The most bytes that all entries take, roughly. If they would take more, all older ones are forgotten.
 const MOST: usize = 32 << 20;
-/// Bytes of one application; a larger one is read with each batch.
+/// The most bytes of one application. A larger one is not remembered, and read for each batch.
 const MOST_OF_ONE: usize = 1 << 20;
-/// What an application or endpoint takes beside its texts.
+/// Bytes that an application or endpoint takes beside its texts, roughly.
 const OVERHEAD: usize = 512;
 
+/// The remembered applications.
 #[derive(Default)]
 pub(super) struct Known(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// By organization, then by id or uid.
+    /// By organization, then by the id or uid that messages name.
     apps: HashMap<String, HashMap<String, Arc<App>>>,
+    /// The bytes that the entries take, roughly.
     size: usize,
 }
 
@@ -33,7 +38,8 @@ impl Known {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The members' applications, read only where they are not remembered; unknown ones are left out.
+    /// Returns the members' applications. Reads those that are not remembered, and remembers them. Leaves out
+    /// applications that do not exist.
     pub async fn find<'a>(&self, store: &Store, members: &'a [Member]) -> Result<Named<'a>> {
         let mut found = Named::new();
         let mut missing = Vec::new();
@@ -63,7 +69,7 @@ impl Known {
         Ok(found)
     }
 
-    /// These have changed.
+    /// Forgets these applications, because they have changed.
     pub fn forget<'a>(&self, names: impl IntoIterator<Item = &'a (&'a str, &'a str)>) {
         let mut state = self.state();
         for (org_id, name) in names {
@@ -97,6 +103,7 @@ impl State {
 }
 
 impl App {
+    /// Returns how many bytes the application takes with its endpoints, roughly.
     fn size(&self) -> usize {
         let endpoints = self.endpoints.iter();
         OVERHEAD + endpoints.map(|endpoint| OVERHEAD + endpoint.bytes).sum::<usize>()

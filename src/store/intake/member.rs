@@ -1,5 +1,7 @@
-//! A message on its way through the intake: as the service checked it, as a member of a batch, and as it was stored. Must not
-//! know how it is stored.
+//! The data of a message on its way through the intake: as the service checked it, as a member of a batch, and the
+//! result that its caller gets.
+//!
+//! Must not know how messages are stored.
 
 use std::time::Duration;
 
@@ -10,31 +12,34 @@ use crate::error::Result;
 use crate::store::database::budget::Reserved;
 use crate::store::idempotency::Key;
 
+/// The limits of the intake.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Messages in one batch.
+    /// The most messages in one batch.
     pub members: usize,
-    /// How long a delivery row handed to the own sender is leased.
+    /// How long a delivery is leased that goes to this process' sender over the fast path.
     pub lease: Duration,
 }
 
-/// A message as the service checked it.
+/// A message that the service has checked.
 #[derive(Clone, Debug)]
 pub struct NewMessage {
     pub org_id: String,
     /// The application's id or uid.
     pub app: String,
     pub event_type: String,
+    /// The sender's own name for the message, unique in the application for seven days.
     pub event_id: Option<String>,
     pub channels: Vec<String>,
     /// The payload, byte for byte.
     pub body: String,
-    /// None: `application/json`.
+    /// The payload's media type; `None` means `application/json`.
     pub content_type: Option<String>,
-    /// Goes to this endpoint alone, by its id, whatever that one filters.
+    /// The id of the only endpoint that gets the message, whatever its filter; `None` means all endpoints that want it.
     pub only_to: Option<String>,
     /// How long the payload is kept.
     pub retention: Duration,
+    /// The idempotency key of the request, without a hash of the body.
     pub key: Option<Key>,
 }
 
@@ -44,22 +49,24 @@ pub struct Accepted {
     pub app_id: String,
     pub message_id: String,
     pub created_at: Timestamp,
-    /// An earlier request with the same idempotency key had stored it.
+    /// Whether an earlier request with the same idempotency key has stored it.
     pub replayed: bool,
 }
 
-/// One message on its way through a batch. Its ids are made once, so that a batch can be tried again.
+/// A message of a batch. Its id and instant are made once, before the first try, so that the batch can be tried again.
 pub(crate) struct Member {
     pub message: Box<NewMessage>,
     pub id: String,
     pub created_at: Timestamp,
+    /// Carries the result to the caller; closed if the caller has hung up.
     pub reply: oneshot::Sender<Result<Accepted>>,
-    /// The payload's bytes, which it takes along from its request.
+    /// The reservation for the payload's bytes. The message has taken it over from its request, because it stays in
+    /// memory even if the request ends.
     pub _bytes: Option<Reserved>,
 }
 
 impl Member {
-    /// The application as the sender named it, in its organization.
+    /// Returns the organization, and the id or uid by which the sender named the application.
     pub fn app_name(&self) -> (&str, &str) {
         (&self.message.org_id, &self.message.app)
     }

@@ -1,6 +1,15 @@
-//! Group commit: many accepted messages, one transaction. What waits while a commit runs is the next batch; there is
-//! no timer. Each caller waits for its own answer. Must not decide which endpoint wants a message (domain does).
-//! Called by service/message; hands freshly leased rows to the dispatcher through slots.rs.
+//! Stores accepted messages, many in one transaction (group commit).
+//!
+//! A caller puts its message into a bounded queue and waits for the result. The workers, one on SQLite and by default
+//! two on Postgres, take batches out of the queue: the messages that arrive while a commit runs are the next batch, so
+//! no timer is needed. A batch stores each message with its deliveries and the reply to its idempotency key. Deliveries
+//! for which this process has a free slot are inserted leased to it, and go to the sender right after the commit (the
+//! fast path).
+//!
+//! If a commit is not answered, the messages may be stored or not. The batch is then tried again and finds out: ids are
+//! made before the first try.
+//!
+//! Must not decide which endpoint wants a message: the domain does.
 
 mod apps;
 mod at_once;
@@ -31,29 +40,29 @@ use crate::loops::Loops;
 use crate::slots::{Caps, Slots};
 use crate::store::queue::Lease;
 
-/// Messages that may wait for a batch; more is overload.
+/// Messages that may wait for a batch. Further ones are refused with 503.
 const WAITING_CAP: usize = 4_096;
-/// How long a sender is kept waiting for a commit (wire contract: 503).
+/// How long a caller waits for the commit. After that it gets a 503, as the contract with the SDKs says.
 const COMMIT_DEADLINE: Duration = Duration::from_secs(5);
-/// Pauses between tries of a batch that the database did not take.
+/// The pauses between tries of a batch that the database did not take, in milliseconds. The last one is repeated.
 const RETRY_PAUSES_MS: [u64; 5] = [10, 50, 100, 250, 500];
 
-/// The way in. Cheap to clone; the intake ends when every clone is gone.
+/// Accepts messages. Cheap to clone; the workers end when every clone is dropped and the queue is empty.
 #[derive(Clone)]
 pub struct Intake {
     queue: mpsc::Sender<Member>,
     store: Store,
 }
 
-/// Makes the way from the intake to the sender that passes through no claim. It holds as many leases as there are slots, so
-/// it is never full.
+/// Makes the channel of the fast path, on which leases go from the intake to the sender without a claim. It holds as
+/// many leases as the process has slots, so it is never full.
 pub fn fast_path(caps: &Caps) -> (mpsc::Sender<Lease>, mpsc::Receiver<Lease>) {
     mpsc::channel(caps.process)
 }
 
 impl Intake {
-    /// Starts the intake's workers as `loops`: two on Postgres, where one batch is filled while the other commits; one on
-    /// SQLite, which has one writer.
+    /// Starts the workers among `loops`: by default two on Postgres, so that one batch fills while another commits; one
+    /// on SQLite, which has one writer.
     pub fn start(
         store: &Store,
         slots: &Arc<Slots>,
@@ -88,9 +97,10 @@ impl Intake {
     /// Stores a message durably, with its deliveries and the reply to its idempotency key.
     ///
     /// # Errors
-    /// `NotFound`: no such application. `Conflict`: the event id is taken. `Unavailable`: too much is waiting, or the
-    /// database did not commit in 5 s; the message may have been stored all the same, a repeat with the same
-    /// idempotency key tells.
+    /// `NotFound` if there is no such application; `Conflict` if the event id is taken, or if the idempotency key came
+    /// with another message before; `Unavailable` if too many messages wait, or if the database did not commit within 5
+    /// s. In the last case the message may have been stored all the same; a repetition with the same idempotency key
+    /// finds out.
     pub async fn accept(&self, message: impl Into<Box<NewMessage>>) -> Result<Accepted> {
         let began = Instant::now();
         let message = message.into();
@@ -120,20 +130,27 @@ impl Intake {
     }
 }
 
+/// A task that stores one batch after the other.
 struct Worker {
+    /// The index of this worker's entry in `under_way`.
     number: usize,
     store: Store,
     slots: Arc<Slots>,
     leases: mpsc::Sender<Lease>,
     limits: Limits,
+    /// Held by one worker at a time, while it waits for its next batch; the others wait for the lock.
     waiting: Arc<Mutex<Waiting>>,
-    /// By the workers' numbers.
+    /// The batch of each worker, by the worker's number; `None` means that it has none. Each worker writes its own
+    /// entry: the start of a batch while it holds the lock of `waiting`, the end without it. The holder of that lock
+    /// reads all.
     under_way: watch::Sender<Vec<Option<UnderWay>>>,
     known: Arc<Known>,
+    /// `None` on SQLite.
     line: Option<WorkerConnection>,
 }
 
 impl Worker {
+    /// Stores batches until the intake ends.
     async fn run(mut self) {
         loop {
             let mut waiting = self.waiting.lock().await;
@@ -162,11 +179,13 @@ impl Worker {
         )
     }
 
-    /// Stores as many of `members` as fit in one transaction and answers them; returns the rest.
+    /// Stores as many of `members` as fit in one transaction and sends each its result. Returns the rest. Tries again
+    /// as long as the database cannot be reached; if it refuses the batch, stores the members one by one.
     async fn store_some(&mut self, mut members: Vec<Member>, mut batch: Batch) -> Vec<Member> {
         let mut pauses = RETRY_PAUSES_MS.into_iter();
         loop {
-            // Those whose caller has left: nobody was promised anything. But what may be stored must also be sent.
+            // Drop members whose caller hung up: nothing was promised. Not after an unanswered commit: they may be
+            // stored already, and then must be sent.
             if !batch.is_uncertain() {
                 members.retain(|member| !member.reply.is_closed());
             }
@@ -206,6 +225,7 @@ impl Worker {
         }
     }
 
+    /// Counts a stored batch in the metrics.
     fn count(&self, answers: &[Result<Accepted>], took: Duration) {
         let metrics = self.store.metrics();
         let accepted = answers.iter().flatten().filter(|answer| !answer.replayed);
@@ -214,6 +234,7 @@ impl Worker {
         metrics.commit.observe_time(took);
     }
 
+    /// Stores members one by one, so that one that the database refuses cannot fail the others.
     async fn store_singly(&mut self, members: Vec<Member>, batch: Batch) -> Vec<Member> {
         for member in members {
             Box::pin(self.store_some(vec![member], batch.clone())).await;

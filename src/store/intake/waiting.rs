@@ -1,4 +1,6 @@
-//! The messages that wait to be stored, and how they are divided into batches. Must not store them.
+//! Divides the messages that wait to be stored into batches.
+//!
+//! Must not store them.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -9,26 +11,29 @@ use tokio::time::{Instant, Sleep};
 
 use super::member::{Limits, Member};
 
-/// Bytes of payload in one batch.
+/// Bytes of payload in one batch. A batch always has at least one message.
 const BATCH_BYTES: usize = 4 << 20;
-/// A crowd is divided among workers into batches of no fewer: the least for which another statement's cost is worth its time.
+/// If many messages wait, the workers divide them, but into batches of at least this many: with fewer, the cost of
+/// another statement is more than the time that it saves.
 const LEAST_SHARE: usize = 8;
-/// How long a batch is waited for; one that takes longer holds nobody up. Usual ones take a few milliseconds.
+/// How long the next batch waits for the one in flight, from the start of that one. Most batches take a few
+/// milliseconds; a batch that takes longer does not delay the next one.
 const USUAL_TIME: Duration = Duration::from_millis(10);
 
-/// A batch under way.
+/// A batch in flight.
 #[derive(Clone, Copy)]
 pub(super) struct UnderWay {
     pub members: usize,
     pub began: Instant,
 }
 
+/// The messages that wait. One worker at a time has it.
 pub(super) struct Waiting {
     queue: mpsc::Receiver<Member>,
-    /// From the queue, and not yet in a batch.
+    /// Messages that are out of the queue and not in a batch yet. They come before those in the queue.
     taken: VecDeque<Member>,
-    /// The end of patience with the batch under way. One for all: it is put off for next to nothing, while a new one would
-    /// wake a thread to look at the clock.
+    /// When we stop waiting for the batch in flight. One reusable timer: resetting it is cheap, a new `Sleep` per batch
+    /// would wake the timer thread.
     patience: Pin<Box<Sleep>>,
 }
 
@@ -41,12 +46,13 @@ impl Waiting {
         }
     }
 
+    /// Returns how many messages wait.
     fn len(&self) -> usize {
         self.taken.len() + self.queue.len()
     }
 
-    /// The next batch: of what waits an equal share for each worker that has none, up to the limits. `None` when every
-    /// `Intake` is gone and the queue is empty.
+    /// Waits for messages and takes the next batch: an equal part of those that wait for each worker without a batch,
+    /// up to the limits. `None` means that every `Intake` is dropped and the queue is empty.
     pub async fn take(
         &mut self,
         limits: &Limits,
@@ -74,10 +80,12 @@ impl Waiting {
         Some(members)
     }
 
-    /// Those who were just answered come back one by one, and a batch of the first of them would make all the rest wait
-    /// for its round trip. So a batch is taken when it is no smaller than the other one under way, or that has ended.
-    /// Where none is under way it gives way as long as others use that to get in line, which costs
-    /// nothing where nobody comes.
+    /// Waits until it is time to take a batch.
+    ///
+    /// After a commit its callers return one at a time. A batch of the first few would make all others wait for another
+    /// round trip. So this waits until the batch is no smaller than the one in flight, or until that one has ended or
+    /// has taken longer than usual. With none in flight it only yields, as long as more messages come in meanwhile; if
+    /// none comes, that costs nothing.
     async fn gather(&mut self, most: usize, under_way: &mut watch::Receiver<Vec<Option<UnderWay>>>) {
         let other = |batches: &mut watch::Receiver<Vec<Option<UnderWay>>>| {
             let batches = batches.borrow_and_update();
@@ -101,6 +109,7 @@ impl Waiting {
         }
     }
 
+    /// Yields to the other tasks until that brings no more messages, or `most` wait.
     async fn give_way(&self, most: usize) {
         let mut waiting = self.len();
         loop {
@@ -137,7 +146,7 @@ mod tests {
         under_way: watch::Sender<Vec<Option<UnderWay>>>,
     }
 
-    /// Two workers, of which these have a batch.
+    /// Returns what two workers share, of which these have a batch.
     fn line(under_way: [Option<UnderWay>; 2]) -> Line {
         let (sender, queue) = mpsc::channel(1_000);
         Line {
@@ -157,7 +166,7 @@ mod tests {
         Some(UnderWay { members, began })
     }
 
-    /// So late that nothing in a test takes unusually long beside it.
+    /// Returns a start in the future, so that no batch in a test takes unusually long.
     fn fresh() -> Instant {
         Instant::now() + Duration::from_secs(3_600)
     }
@@ -218,7 +227,7 @@ mod tests {
         let mut line = line([batch(200, Instant::now()), None]);
         come(&line.sender, 1);
         assert_eq!(line.take().await.map(|members| members.len()), Some(1));
-        // Nor does it when messages come one after another.
+        // Messages that come one after another do not wait for it either.
         come(&line.sender, 1);
         assert_eq!(size(poll!(&mut line.take())), Poll::Ready(Some(1)));
     }

@@ -32,28 +32,31 @@ async fn find_attempt_events(
     batch: &[&Settlement],
     is_news: impl Fn(&Settlement) -> bool,
 ) -> Result<Vec<Telling>> {
-    let worth = batch.iter().filter(|one| !is_operational(&one.app_id) && is_news(one));
+    let worth = batch
+        .iter()
+        .filter(|settlement| !is_operational(&settlement.app_id) && is_news(settlement));
     let worth: Vec<(&Settlement, &AttemptRow, Told)> = worth
-        .filter_map(|one| {
-            let told = tells(one.decision, one.trigger, one.attempts_made)?;
-            Some((*one, one.attempt.as_ref()?, told))
+        .filter_map(|settlement| {
+            let told = tells(settlement.decision, settlement.trigger, settlement.attempts_made)?;
+            Some((*settlement, settlement.attempt.as_ref()?, told))
         })
         .collect();
     if worth.is_empty() {
         return Ok(Vec::new());
     }
-    let text = |of: fn(&Settlement) -> &str| Column::Text(worth.iter().map(|(one, ..)| of(one)).collect());
+    let text =
+        |of: fn(&Settlement) -> &str| Column::Text(worth.iter().map(|(settlement, ..)| of(settlement)).collect());
     let rows = Rows::new([
         ("place", Column::Int((0..worth.len() as i64).collect())),
-        ("app_id", text(|one| &one.app_id)),
-        ("message_id", text(|one| &one.message_id)),
-        ("endpoint_id", text(|one| &one.endpoint_id)),
+        ("app_id", text(|settlement| &settlement.app_id)),
+        ("message_id", text(|settlement| &settlement.message_id)),
+        ("endpoint_id", text(|settlement| &settlement.endpoint_id)),
         (
             "manual",
             Column::Int(
                 worth
                     .iter()
-                    .map(|(one, ..)| i64::from(one.trigger == Trigger::Manual))
+                    .map(|(settlement, ..)| i64::from(settlement.trigger == Trigger::Manual))
                     .collect(),
             ),
         ),
@@ -65,18 +68,18 @@ async fn find_attempt_events(
     let mut events = Vec::new();
     for row in &found {
         let place: i64 = row.try_get("", "place")?;
-        let (one, attempt, told) = &worth[usize::try_from(place).unwrap_or(0)];
+        let (settlement, attempt, told) = &worth[usize::try_from(place).unwrap_or(0)];
         let state: Option<ResultState> = row.try_get("", "state")?;
         let untold = *told == Told::Recovered && row.try_get::<i32>("", "told_before")? == 0;
         if state == Some(ResultState::Delivered) || untold {
             continue;
         }
         let about = AboutAttempt {
-            app_id: one.app_id.clone(),
+            app_id: settlement.app_id.clone(),
             app_uid: row.try_get("", "uid")?,
-            msg_id: one.message_id.clone(),
+            msg_id: settlement.message_id.clone(),
             msg_event_id: row.try_get("", "event_id")?,
-            endpoint_id: one.endpoint_id.clone(),
+            endpoint_id: settlement.endpoint_id.clone(),
             last_attempt: LastAttempt {
                 id: attempt.id.clone(),
                 response_status_code: attempt.response_status,
@@ -102,16 +105,19 @@ const FACTS: &str = "select t.place, a.org_id, a.uid, m.event_id, r.state, \
 
 async fn find_endpoint_events(tx: &Tx, disabled: Vec<&Changed>) -> Result<Vec<Telling>> {
     let mut events = Vec::new();
-    for one in disabled.into_iter().filter(|one| !is_operational(&one.app_id)) {
-        let Some(app) = application::Entity::find_by_id(&one.app_id).one(tx.conn()).await? else {
+    for endpoint in disabled
+        .into_iter()
+        .filter(|endpoint| !is_operational(&endpoint.app_id))
+    {
+        let Some(app) = application::Entity::find_by_id(&endpoint.app_id).one(tx.conn()).await? else {
             continue;
         };
         let about = AboutEndpoint {
-            app_id: one.app_id.clone(),
+            app_id: endpoint.app_id.clone(),
             app_uid: app.uid,
-            endpoint_id: one.endpoint_id.clone(),
-            endpoint_uid: one.uid.clone(),
-            fail_since: one.failing_since.map(|at| at.to_rfc3339()),
+            endpoint_id: endpoint.endpoint_id.clone(),
+            endpoint_uid: endpoint.uid.clone(),
+            fail_since: endpoint.failing_since.map(|at| at.to_rfc3339()),
         };
         events.push((app.org_id, Event::EndpointDisabled(about)));
     }

@@ -25,21 +25,24 @@ pub(super) async fn change_health(
     if changes.is_empty() {
         return Ok(Vec::new());
     }
-    let text = |of: fn(&Settlement) -> &str| Column::Text(changes.iter().map(|one| of(one)).collect());
-    let tries = || changes.iter().filter_map(|one| one.attempt.as_ref());
-    let judged_by = changes.iter().map(|one| match one.health {
+    let text = |of: fn(&Settlement) -> &str| Column::Text(changes.iter().map(|settlement| of(settlement)).collect());
+    let tries = || changes.iter().filter_map(|settlement| settlement.attempt.as_ref());
+    let judged_by = changes.iter().map(|settlement| match settlement.health {
         Health::Exhausted { since } => Some(since.0),
         _ => None,
     });
     let rows = Rows::new([
-        ("app_id", text(|one| &one.app_id)),
-        ("endpoint_id", text(|one| &one.endpoint_id)),
-        ("url", Column::Text(tries().map(|one| one.url.as_str()).collect())),
-        ("at", Column::Int(tries().map(|one| one.created_at.0).collect())),
+        ("app_id", text(|settlement| &settlement.app_id)),
+        ("endpoint_id", text(|settlement| &settlement.endpoint_id)),
+        (
+            "url",
+            Column::Text(tries().map(|attempt| attempt.url.as_str()).collect()),
+        ),
+        ("at", Column::Int(tries().map(|attempt| attempt.created_at.0).collect())),
         ("judged_by", Column::MaybeInt(judged_by.collect())),
         (
             "change",
-            Column::Int(changes.iter().map(|one| code(one.health)).collect()),
+            Column::Int(changes.iter().map(|settlement| code(settlement.health)).collect()),
         ),
     ]);
     let found = tx
@@ -56,8 +59,8 @@ pub(super) async fn change_health(
         let (app_id, endpoint_id): (String, String) = (row.try_get("", "app_id")?, row.try_get("", "id")?);
         let by = changes
             .iter()
-            .find(|one| one.app_id == app_id && one.endpoint_id == endpoint_id);
-        let attempt = by.and_then(|one| one.attempt.as_ref());
+            .find(|settlement| settlement.app_id == app_id && settlement.endpoint_id == endpoint_id);
+        let attempt = by.and_then(|settlement| settlement.attempt.as_ref());
         changed.push(Changed {
             app_id,
             endpoint_id,
@@ -72,29 +75,38 @@ pub(super) async fn change_health(
 
 /// One change an endpoint, in the order of their ids. A success in the same batch outweighs every failure but a 410.
 fn changes<'a>(batch: &[&'a Settlement], is_held: impl Fn(&Settlement) -> bool) -> Vec<&'a Settlement> {
-    let weight = |one: &Settlement| match one.health {
+    let weight = |settlement: &Settlement| match settlement.health {
         Health::Gone410 => 4,
-        _ if one.decision == Decision::Delivered => 3,
+        _ if settlement.decision == Decision::Delivered => 3,
         Health::Exhausted { .. } => 2,
         Health::Failing => 1,
         Health::Restored | Health::Unchanged => 0,
     };
-    let earlier = |one: &Settlement| Reverse(one.attempt.as_ref().map_or(0, |it| it.created_at.0));
+    let earlier =
+        |settlement: &Settlement| Reverse(settlement.attempt.as_ref().map_or(0, |attempt| attempt.created_at.0));
     let mut chosen: BTreeMap<(&str, &str), &Settlement> = BTreeMap::new();
-    for one in batch {
-        if one.decision != Decision::Delivered && !is_held(one) {
+    for settlement in batch {
+        if settlement.decision != Decision::Delivered && !is_held(settlement) {
             continue;
         }
-        let known = chosen.entry((&one.app_id, &one.endpoint_id)).or_insert(one);
+        let known = chosen
+            .entry((&settlement.app_id, &settlement.endpoint_id))
+            .or_insert(settlement);
         // Among successes one that changes something comes first.
-        let rank = |one: &Settlement| (weight(one), one.health != Health::Unchanged, earlier(one));
-        if rank(one) > rank(known) {
-            *known = one;
+        let rank = |settlement: &Settlement| {
+            (
+                weight(settlement),
+                settlement.health != Health::Unchanged,
+                earlier(settlement),
+            )
+        };
+        if rank(settlement) > rank(known) {
+            *known = settlement;
         }
     }
     let changing = chosen
         .into_values()
-        .filter(|one| one.health != Health::Unchanged && one.attempt.is_some());
+        .filter(|settlement| settlement.health != Health::Unchanged && settlement.attempt.is_some());
     changing.collect()
 }
 

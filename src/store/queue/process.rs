@@ -62,7 +62,7 @@ pub async fn beats_without_key(source: &impl Source, check_value: &str) -> Resul
     let rows = process::Entity::find().all(source.source()).await?;
     let lacks = |row: &process::Model| {
         let held = row.key_checks.as_deref().unwrap_or_default();
-        !held.split(' ').any(|one| one == check_value)
+        !held.split(' ').any(|check| check == check_value)
     };
     Ok(rows
         .into_iter()

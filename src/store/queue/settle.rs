@@ -19,40 +19,47 @@ use crate::store::{Backend, Tx};
 pub async fn settle<'a>(tx: &Tx, mut batch: Vec<&'a Settlement>) -> Result<Settled<'a>> {
     batch.sort_by(|a, b| a.delivery_id.cmp(&b.delivery_id));
     let held = find_held(tx, &batch).await?;
-    let is_held = |one: &Settlement| held.contains(one.delivery_id.as_str());
-    let counted = |one: &&&Settlement| is_held(one) || one.decision == Decision::Delivered;
-    let delivered_meanwhile = find_delivered(tx, batch.iter().filter(|one| is_held(one)).copied()).await?;
+    let is_held = |settlement: &Settlement| held.contains(settlement.delivery_id.as_str());
+    let counted = |settlement: &&&Settlement| is_held(settlement) || settlement.decision == Decision::Delivered;
+    let delivered_meanwhile =
+        find_delivered(tx, batch.iter().filter(|settlement| is_held(settlement)).copied()).await?;
 
-    let retried = |one: &Settlement| {
-        matches!(one.decision, Decision::Retry { .. })
-            && is_held(one)
-            && !delivered_meanwhile.contains(one.delivery_id.as_str())
+    let retried = |settlement: &Settlement| {
+        matches!(settlement.decision, Decision::Retry { .. })
+            && is_held(settlement)
+            && !delivered_meanwhile.contains(settlement.delivery_id.as_str())
     };
     let endpoints = change_health(tx, &batch, is_held).await?;
     let disabled: Vec<&Changed> = endpoints.iter().filter(|endpoint| endpoint.disabled).collect();
     tx.store().metrics().endpoints_disabled.add(disabled.len() as u64);
-    let is_news = |one: &Settlement| match one.decision {
+    let is_news = |settlement: &Settlement| match settlement.decision {
         Decision::Delivered => true,
-        _ => is_held(one) && !delivered_meanwhile.contains(one.delivery_id.as_str()),
+        _ => is_held(settlement) && !delivered_meanwhile.contains(settlement.delivery_id.as_str()),
     };
     let events = find_events(tx, &batch, is_news, disabled).await?;
     let mut statements = vec![
         attempts(&batch, retried),
         results(tx.now, batch.iter().filter(counted).copied()),
     ];
-    statements.push(reschedule(batch.iter().filter(|one| retried(one)).copied()));
+    statements.push(reschedule(
+        batch.iter().filter(|settlement| retried(settlement)).copied(),
+    ));
     statements.push(finish(
-        batch.iter().filter(|one| is_held(one) && !retried(one)).copied(),
+        batch
+            .iter()
+            .filter(|settlement| is_held(settlement) && !retried(settlement))
+            .copied(),
     ));
     execute_all(tx, statements.into_iter().flatten().collect()).await?;
-    let rivals = batch
-        .iter()
-        .filter(|one| one.decision == Decision::Delivered && (!is_held(one) || one.trigger == Trigger::Manual));
+    let rivals = batch.iter().filter(|settlement| {
+        settlement.decision == Decision::Delivered && (!is_held(settlement) || settlement.trigger == Trigger::Manual)
+    });
     drop_rivals(tx, rivals.copied()).await?;
     operational::tell(tx, &events).await?;
-    let is_given_up = |one: &&Settlement| one.decision == Decision::Failed && one.trigger == Trigger::Scheduled;
+    let is_given_up =
+        |settlement: &&Settlement| settlement.decision == Decision::Failed && settlement.trigger == Trigger::Scheduled;
     let given_up = batch.iter().copied().filter(is_given_up);
-    let given_up = given_up.filter(|one| one.attempt.is_some() && is_news(one));
+    let given_up = given_up.filter(|settlement| settlement.attempt.is_some() && is_news(settlement));
     Ok(Settled {
         given_up: given_up.collect(),
         endpoints,
@@ -60,14 +67,17 @@ pub async fn settle<'a>(tx: &Tx, mut batch: Vec<&'a Settlement>) -> Result<Settl
 }
 
 fn text<'a>(batch: &[&'a Settlement], of: impl Fn(&'a Settlement) -> &'a str) -> Column<'a> {
-    Column::Text(batch.iter().map(|one| of(one)).collect())
+    Column::Text(batch.iter().map(|settlement| of(settlement)).collect())
 }
 
 /// Those whose lease still holds, locked in the order of their ids.
 async fn find_held(tx: &Tx, batch: &[&Settlement]) -> Result<HashSet<String>> {
     let rows = Rows::new([
-        ("id", text(batch, |one| &one.delivery_id)),
-        ("lease", Column::Int(batch.iter().map(|one| one.lease_id).collect())),
+        ("id", text(batch, |settlement| &settlement.delivery_id)),
+        (
+            "lease",
+            Column::Int(batch.iter().map(|settlement| settlement.lease_id).collect()),
+        ),
     ]);
     let sql = match tx.backend() {
         Backend::Postgres => {
@@ -83,15 +93,17 @@ async fn find_held(tx: &Tx, batch: &[&Settlement]) -> Result<HashSet<String>> {
 
 /// Returns those of `batch` that would be tried again, or given up, although another row delivered the pair meanwhile.
 async fn find_delivered<'a>(tx: &Tx, batch: impl Iterator<Item = &'a Settlement>) -> Result<HashSet<String>> {
-    let batch: Vec<_> = batch.filter(|one| one.decision != Decision::Delivered).collect();
+    let batch: Vec<_> = batch
+        .filter(|settlement| settlement.decision != Decision::Delivered)
+        .collect();
     if batch.is_empty() {
         return Ok(HashSet::new());
     }
     let rows = Rows::new([
-        ("id", text(&batch, |one| &one.delivery_id)),
-        ("app_id", text(&batch, |one| &one.app_id)),
-        ("message_id", text(&batch, |one| &one.message_id)),
-        ("endpoint_id", text(&batch, |one| &one.endpoint_id)),
+        ("id", text(&batch, |settlement| &settlement.delivery_id)),
+        ("app_id", text(&batch, |settlement| &settlement.app_id)),
+        ("message_id", text(&batch, |settlement| &settlement.message_id)),
+        ("endpoint_id", text(&batch, |settlement| &settlement.endpoint_id)),
     ]);
     let sql = "select t.id from {t} join delivery_result result on result.app_id = t.app_id \
                and result.message_id = t.message_id and result.endpoint_id = t.endpoint_id where result.state = $1";
@@ -109,19 +121,19 @@ async fn ids(tx: &Tx, sql: &str, rows: &Rows<'_>, values: impl IntoIterator<Item
 fn attempts<'a>(batch: &[&'a Settlement], retried: impl Fn(&Settlement) -> bool) -> Option<Write<'a>> {
     let (batch, made): (Vec<_>, Vec<_>) = batch
         .iter()
-        .filter_map(|one| one.attempt.as_ref().map(|attempt| (*one, attempt)))
+        .filter_map(|settlement| settlement.attempt.as_ref().map(|attempt| (*settlement, attempt)))
         .unzip();
     if batch.is_empty() {
         return None;
     }
-    let next_at = |one: &&Settlement| match one.decision {
-        Decision::Retry { at } if retried(one) => Some(at.0),
+    let next_at = |settlement: &&Settlement| match settlement.decision {
+        Decision::Retry { at } if retried(settlement) => Some(at.0),
         _ => None,
     };
     let rows = Rows::new([
-        ("app_id", text(&batch, |one| &one.app_id)),
-        ("message_id", text(&batch, |one| &one.message_id)),
-        ("endpoint_id", text(&batch, |one| &one.endpoint_id)),
+        ("app_id", text(&batch, |settlement| &settlement.app_id)),
+        ("message_id", text(&batch, |settlement| &settlement.message_id)),
+        ("endpoint_id", text(&batch, |settlement| &settlement.endpoint_id)),
         (
             "id",
             Column::Text(made.iter().map(|attempt| attempt.id.as_str()).collect()),
@@ -136,14 +148,14 @@ fn attempts<'a>(batch: &[&'a Settlement], retried: impl Fn(&Settlement) -> bool)
         ),
         (
             "trigger",
-            Column::Int(batch.iter().map(|one| one.trigger as i64).collect()),
+            Column::Int(batch.iter().map(|settlement| settlement.trigger as i64).collect()),
         ),
         (
             "delivered",
             Column::Int(
                 batch
                     .iter()
-                    .map(|one| i64::from(one.decision == Decision::Delivered))
+                    .map(|settlement| i64::from(settlement.decision == Decision::Delivered))
                     .collect(),
             ),
         ),
@@ -172,23 +184,28 @@ fn attempts<'a>(batch: &[&'a Settlement], retried: impl Fn(&Settlement) -> bool)
 fn results<'a>(now: Timestamp, batch: impl Iterator<Item = &'a Settlement>) -> Option<Write<'a>> {
     // One row a pair: an upsert refuses to touch a row twice. A success goes before a failure, a wait before an end.
     let mut batch: Vec<_> = batch.collect();
-    let key = |one: &&'a Settlement| (&one.app_id, &one.message_id, &one.endpoint_id);
-    batch.sort_by_key(|one| (key(one), state(one.decision).0 as i16));
-    batch.dedup_by_key(|one| key(one));
+    let key = |settlement: &&'a Settlement| (&settlement.app_id, &settlement.message_id, &settlement.endpoint_id);
+    batch.sort_by_key(|settlement| (key(settlement), state(settlement.decision).0 as i16));
+    batch.dedup_by_key(|settlement| key(settlement));
     if batch.is_empty() {
         return None;
     }
     let rows = Rows::new([
-        ("app_id", text(&batch, |one| &one.app_id)),
-        ("message_id", text(&batch, |one| &one.message_id)),
-        ("endpoint_id", text(&batch, |one| &one.endpoint_id)),
+        ("app_id", text(&batch, |settlement| &settlement.app_id)),
+        ("message_id", text(&batch, |settlement| &settlement.message_id)),
+        ("endpoint_id", text(&batch, |settlement| &settlement.endpoint_id)),
         (
             "state",
-            Column::Int(batch.iter().map(|one| state(one.decision).0 as i64).collect()),
+            Column::Int(
+                batch
+                    .iter()
+                    .map(|settlement| state(settlement.decision).0 as i64)
+                    .collect(),
+            ),
         ),
         (
             "next_at",
-            Column::MaybeInt(batch.iter().map(|one| state(one.decision).1).collect()),
+            Column::MaybeInt(batch.iter().map(|settlement| state(settlement.decision).1).collect()),
         ),
         ("updated_at", Column::Int(vec![now.0; batch.len()])),
         (
@@ -196,7 +213,7 @@ fn results<'a>(now: Timestamp, batch: impl Iterator<Item = &'a Settlement>) -> O
             Column::Int(
                 batch
                     .iter()
-                    .map(|one| i64::from(one.trigger == Trigger::Manual))
+                    .map(|settlement| i64::from(settlement.trigger == Trigger::Manual))
                     .collect(),
             ),
         ),
@@ -221,8 +238,8 @@ fn state(decision: Decision) -> (ResultState, Option<i64>) {
 
 fn reschedule<'a>(batch: impl Iterator<Item = &'a Settlement>) -> Option<Write<'a>> {
     let (ids, due): (Vec<_>, Vec<_>) = batch
-        .filter_map(|one| match one.decision {
-            Decision::Retry { at } => Some((one.delivery_id.as_str(), at.0)),
+        .filter_map(|settlement| match settlement.decision {
+            Decision::Retry { at } => Some((settlement.delivery_id.as_str(), at.0)),
             _ => None,
         })
         .unzip();
@@ -235,7 +252,7 @@ fn reschedule<'a>(batch: impl Iterator<Item = &'a Settlement>) -> Option<Write<'
 }
 
 fn finish<'a>(batch: impl Iterator<Item = &'a Settlement>) -> Option<Write<'a>> {
-    let ids: Vec<_> = batch.map(|one| one.delivery_id.as_str()).collect();
+    let ids: Vec<_> = batch.map(|settlement| settlement.delivery_id.as_str()).collect();
     let sql = "delete from delivery where id in (select id from {t})";
     (!ids.is_empty()).then(|| Write {
         sql,
@@ -250,8 +267,8 @@ async fn drop_rivals<'a>(tx: &Tx, delivered: impl Iterator<Item = &'a Settlement
         return Ok(());
     }
     let rows = Rows::new([
-        ("message_id", text(&batch, |one| &one.message_id)),
-        ("endpoint_id", text(&batch, |one| &one.endpoint_id)),
+        ("message_id", text(&batch, |settlement| &settlement.message_id)),
+        ("endpoint_id", text(&batch, |settlement| &settlement.endpoint_id)),
     ]);
     let sql = "delete from delivery where owner is null and (message_id, endpoint_id) in (select message_id, endpoint_id from {t})";
     tx.conn()

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
-/// What the server answers for a name and for all names that end in it.
+/// The server's answer for a name and for all names that end in it.
 #[derive(Clone, Copy, Debug)]
 pub enum Zone {
     /// This address, with a time to live in seconds.

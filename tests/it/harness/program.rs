@@ -127,7 +127,7 @@ impl Program {
         let stderr = collect(child.stderr.take().expect("a pipe"));
         let address = within(DEADLINE, "serve says where it listens", async || {
             let said = stderr.lock().expect("no panic").clone();
-            if let Some(ended) = child.try_wait().expect("its state can be asked for") {
+            if let Some(ended) = child.try_wait().expect("the process has a state") {
                 panic!("serve ended with {ended}: {said}");
             }
             let after = said.split("serving address=").nth(1)?;
@@ -209,7 +209,7 @@ impl Serving {
         within(DEADLINE, "serve ends", async || {
             self.child
                 .try_wait()
-                .expect("its state can be asked for")
+                .expect("the process has a state")
                 .map(|status| status.code())
         })
         .await

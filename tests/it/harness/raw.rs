@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-/// What the receiver does with a connection after it has sent its answer.
+/// The end of a connection, after the receiver has sent its answer.
 #[derive(Clone, Copy, Debug)]
 pub enum Then {
     Close,

@@ -38,7 +38,7 @@ pub struct Shape {
     pub attempt_timeout: Duration,
     pub schedule: &'static str,
     pub batch: usize,
-    /// Networks to which webhooks may go besides the public ones.
+    /// Networks to which webhooks may go in addition to the public ones.
     pub targets: &'static str,
     pub svix_headers: bool,
     /// The limit of endpoints per application.
@@ -299,13 +299,13 @@ impl Rig {
     /// Runs one turn of the janitor.
     pub async fn prune(&mut self) {
         let dispatcher = self.dispatcher.as_mut().expect("the dispatcher does not run by itself");
-        dispatcher.prune().await.expect("the janitor does its turn");
+        dispatcher.prune().await.expect("the janitor's turn succeeds");
     }
 
     /// Lets the dispatcher run by itself from now on.
     pub fn run(&mut self) -> Running {
         let (stop, grace_over) = (CancellationToken::new(), CancellationToken::new());
-        let dispatcher = self.dispatcher.take().expect("it does not run yet");
+        let dispatcher = self.dispatcher.take().expect("the dispatcher does not run yet");
         Running {
             ended: tokio::spawn(dispatcher.run(stop.clone(), grace_over.clone(), self.loops.group())),
             stop,

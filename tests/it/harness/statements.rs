@@ -144,7 +144,7 @@ async fn postgres_plan(on: &DatabaseConnection, sql: &str) -> Vec<String> {
     let explained = rows(on, &format!("explain (format json, costs off) execute planned{values}")).await;
     on.execute_unprepared("deallocate planned")
         .await
-        .expect("it was prepared");
+        .expect("the statement was prepared");
     let json: Value = explained[0].try_get_by_index(0).expect("a plan");
     let mut steps = Vec::new();
     walk(&json[0]["Plan"], 0, &mut steps);

@@ -1,4 +1,4 @@
-//! Waiting in tests: polls a condition until it holds or a deadline ends. No test sleeps for a fixed time.
+//! Waiting in tests: polls a condition until it holds or a deadline ends, instead of sleeping for a fixed time.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Applications, event types, pages and refusals.
+//! Shows applications, event types, pages and refusals.
 
 use std::collections::BTreeMap;
 
@@ -106,14 +106,14 @@ pub async fn event_type(run: &Run) -> Shown {
     Ok("an event type is created, listed with and without its schemas, replaced, archived and brought back")
 }
 
-/// The schemas of the event type `name`, if it is listed.
+/// Returns the schemas of the event type `name`; `None` means that it is not listed.
 async fn listed(run: &Run, options: EventTypeListOptions, name: &str) -> Outcome<Option<Option<Value>>> {
     let page = run.svix.event_type().list(Some(options)).await?;
     Ok(page
         .data
         .into_iter()
-        .find(|one| one.name == name)
-        .map(|one| one.schemas))
+        .find(|event_type| event_type.name == name)
+        .map(|event_type| event_type.schemas))
 }
 
 pub async fn paging(run: &Run) -> Shown {
@@ -131,7 +131,7 @@ pub async fn paging(run: &Run) -> Shown {
     let (mut pages, mut iterator) = (Vec::new(), None);
     let last = loop {
         let page = api.list(app.clone(), Some(options(iterator))).await?;
-        pages.push(page.data.iter().map(|one| one.id.clone()).collect::<Vec<_>>());
+        pages.push(page.data.iter().map(|endpoint| endpoint.id.clone()).collect::<Vec<_>>());
         if page.done {
             break page;
         }
@@ -141,11 +141,18 @@ pub async fn paging(run: &Run) -> Shown {
 
     let back = api.list(app.clone(), Some(options(last.prev_iterator))).await?;
     assert_eq!(
-        back.data.iter().map(|one| &one.id).collect::<Vec<_>>(),
+        back.data.iter().map(|endpoint| &endpoint.id).collect::<Vec<_>>(),
         [&created[2], &created[3]]
     );
     let newest_first = api.list(app, None).await?;
-    assert!(newest_first.data.iter().map(|one| &one.id).eq(created.iter().rev()) && newest_first.done);
+    assert!(
+        newest_first
+            .data
+            .iter()
+            .map(|endpoint| &endpoint.id)
+            .eq(created.iter().rev())
+            && newest_first.done
+    );
     let empty = api.list(run.application("No pages").await?, None).await?;
     assert_eq!((empty.data.len(), empty.iterator, empty.done), (0, None, true));
     Ok("a list is read page by page, forwards and backwards, in the order that was asked for")
@@ -188,5 +195,5 @@ pub async fn cloud_only(run: &Run) -> Shown {
         matches!(status, 404 | 501) && !body.code.is_empty() && !body.detail.is_empty(),
         "{status} {body:?}"
     );
-    Ok("what only the hosted service has is refused as an error that the SDK can read")
+    Ok("a feature that only the hosted service has is refused with an error that the SDK can read")
 }

@@ -1,4 +1,4 @@
-//! An endpoint, the headers that its deliveries carry, its secrets, an example for it, and its statistics.
+//! Shows endpoints, their custom headers, their secrets, example messages and statistics.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -79,9 +79,9 @@ pub async fn headers(run: &Run) -> Shown {
         run.application("Headers").await?,
         run.receiver.inbox(),
     );
-    let own = map([("X-Region", "eu"), ("X-Old", "1"), ("Authorization", "Basic secret")]);
+    let custom = map([("X-Region", "eu"), ("X-Old", "1"), ("Authorization", "Basic secret")]);
     let body = EndpointIn {
-        headers: Some(own),
+        headers: Some(custom),
         ..EndpointIn::new(inbox.url.clone())
     };
     let id = api.create(app.clone(), body, None).await?.id;
@@ -109,7 +109,7 @@ pub async fn headers(run: &Run) -> Shown {
         .await?;
     let replaced = api.get_headers(app, id).await?;
     assert_eq!((replaced.headers, replaced.sensitive.len()), (only, 0));
-    Ok("own headers are given at creation, read, patched and replaced, and go with each delivery")
+    Ok("custom headers are set at creation, read, patched and replaced, and sent with each delivery")
 }
 
 pub async fn secret_rotation(run: &Run) -> Shown {

@@ -1,4 +1,4 @@
-//! What is asked twice is done once.
+//! Shows that a repeated request is carried out once.
 
 use serde_json::json;
 use svix::models::MessageIn;
@@ -25,14 +25,15 @@ pub async fn taken_event_id(run: &Run) -> Shown {
 
 pub async fn lost_answer(run: &Run) -> Shown {
     answer_is_lost_as(BAD_GATEWAY, run).await?;
-    Ok("an answer that a gateway loses makes the SDK ask again with the same key, and one message exists")
+    Ok("if a gateway loses the response, the SDK repeats the request with the same key, and one message exists")
 }
 
 pub async fn broken_connection(run: &Run) -> Shown {
     answer_is_lost_as(BROKEN_CONNECTION, run).await?;
-    Ok("a connection that breaks before the answer: asked again with the same key, and one message exists")
+    Ok("if the connection breaks before the response, the request is repeated with its key, and one message exists")
 }
 
+/// Sends a message through a proxy that replaces the first response by `instead`.
 async fn answer_is_lost_as(instead: &'static [u8], run: &Run) -> Outcome {
     let (app, proxy) = (
         run.application("Lost answer").await?,
@@ -49,6 +50,9 @@ async fn answer_is_lost_as(instead: &'static [u8], run: &Run) -> Outcome {
         "{keys:?}"
     );
     let listed = run.svix.message().list(app, None).await?;
-    assert!(listed.data.iter().map(|one| &one.id).eq([&sent.id]), "{listed:?}");
+    assert!(
+        listed.data.iter().map(|message| &message.id).eq([&sent.id]),
+        "{listed:?}"
+    );
     Ok(())
 }

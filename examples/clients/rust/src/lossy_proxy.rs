@@ -1,4 +1,4 @@
-//! A TCP proxy that loses the first answer: the server has done its work, the client never hears of it.
+//! A TCP proxy that loses the first response: the server has done its work, but the client never hears of it.
 
 use std::io::{Error, Read, Result, Write};
 use std::net::{TcpListener, TcpStream};
@@ -14,7 +14,7 @@ pub struct LossyProxy {
 }
 
 impl LossyProxy {
-    /// `instead` is what the client gets in place of the first answer.
+    /// Starts the proxy. The client gets `instead` in place of the first response.
     pub fn start(server_url: &str, instead: &'static [u8]) -> Result<Self> {
         let server = server_url.trim_start_matches("http://").to_owned();
         let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -24,20 +24,20 @@ impl LossyProxy {
         thread::spawn(move || {
             let mut instead = Some(instead);
             for client in listener.incoming() {
-                // A connection on which no request comes is the client's affair.
+                // A client may open a connection and send no request on it: that is no failure of this program.
                 let _ = client.and_then(|client| exchange(client, &server, &mut instead, &seen));
             }
         });
         Ok(Self { url, keys })
     }
 
-    /// The idempotency key of each request.
+    /// Returns the idempotency key of each request.
     pub fn keys(&self) -> Vec<String> {
         self.keys.lock().expect("no thread panics with it").clone()
     }
 }
 
-/// One request and its answer. The first answer is read to its end before it is lost.
+/// Passes on one request and its response. The first response is read to its end before it is lost.
 fn exchange(
     mut client: TcpStream,
     server: &str,
@@ -53,7 +53,7 @@ fn exchange(
     client.write_all(instead.take().unwrap_or(&answer))
 }
 
-/// One HTTP message whose body, if any, has a content-length.
+/// Reads one HTTP message whose body, if any, has a content-length.
 fn read_message(connection: &mut TcpStream) -> Result<Vec<u8>> {
     let (mut read, mut part) = (Vec::new(), [0; 65536]);
     let mut length = None;

@@ -1,4 +1,4 @@
-//! Postrider through the published `svix` crate: each function shows one thing and says it on a line.
+//! Uses Postrider through the published `svix` crate. Each function shows one thing, and prints it on a line.
 //!
 //!     POSTRIDER_URL=http://127.0.0.1:8080 POSTRIDER_TOKEN=... cargo run
 
@@ -54,6 +54,7 @@ async fn main() -> Outcome {
     Ok(())
 }
 
+/// Runs a function and prints what it has shown.
 async fn say(name: &str, shown: impl Future<Output = Shown>) -> Outcome {
     let claim = shown.await.map_err(|err| format!("{name} is not shown: {err}"))?;
     println!("svix 2.x (Rust): {claim}");

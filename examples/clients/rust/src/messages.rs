@@ -1,4 +1,4 @@
-//! A message, its delivery, its attempts and its contents.
+//! Shows messages, their deliveries, attempts and contents.
 
 use std::collections::BTreeSet;
 
@@ -77,10 +77,10 @@ pub async fn matching(run: &Run) -> Shown {
     assert_eq!(paid_only.take().await?.message()?, second.id);
     assert_eq!(in_europe.take().await?.message()?, second.id);
     assert!(paid_only.is_empty() && in_europe.is_empty());
-    Ok("a message reaches the endpoints whose event types and channels fit it")
+    Ok("a message reaches the endpoints whose event types and channels match it")
 }
 
-/// The message's attempts with their answers, once there are as many as that.
+/// Returns the message's attempts with the receivers' answers, as soon as there are `count` of them.
 pub async fn attempts_of(run: &Run, app: &str, message: &str, count: usize) -> Outcome<Vec<MessageAttemptOut>> {
     let read = async || {
         let options = MessageAttemptListByMsgOptions {
@@ -104,22 +104,24 @@ pub async fn attempts(run: &Run) -> Shown {
     let (created, inbox) = run.endpoint(&app).await?;
     inbox.answer(200);
     let message = run.send(&app, json!({"n": 1})).await?;
-    let one = attempts_of(run, &app, &message.id, 1).await?.remove(0);
+    let first = attempts_of(run, &app, &message.id, 1).await?.remove(0);
     assert_eq!(
-        (&one.msg_id, &one.endpoint_id, &one.url),
+        (&first.msg_id, &first.endpoint_id, &first.url),
         (&message.id, &created.id, &inbox.url)
     );
     assert_eq!(
-        (one.status, one.status_text),
+        (first.status, first.status_text),
         (MessageStatus::Success, MessageStatusText::Success)
     );
     assert_eq!(
-        (one.response_status_code, one.trigger_type),
+        (first.response_status_code, first.trigger_type),
         (200, MessageAttemptTriggerType::Scheduled)
     );
     assert_eq!(
-        api.get(app.clone(), message.id.clone(), one.id.clone(), None).await?.id,
-        one.id
+        api.get(app.clone(), message.id.clone(), first.id.clone(), None)
+            .await?
+            .id,
+        first.id
     );
 
     let of_endpoint = async |options| -> Outcome<Vec<String>> {
@@ -133,14 +135,14 @@ pub async fn attempts(run: &Run) -> Shown {
         event_types: Some(["order.paid".to_owned()].into()),
         ..Default::default()
     };
-    assert_eq!(of_endpoint(delivered).await?, [one.id.as_str()]);
+    assert_eq!(of_endpoint(delivered).await?, [first.id.as_str()]);
     let failed = MessageAttemptListByEndpointOptions {
         status: Some(MessageStatus::Fail),
         ..Default::default()
     };
     assert!(of_endpoint(failed).await?.is_empty());
     let earlier = MessageAttemptListByEndpointOptions {
-        before: Some(one.timestamp),
+        before: Some(first.timestamp),
         ..Default::default()
     };
     assert!(of_endpoint(earlier).await?.is_empty());
@@ -169,7 +171,7 @@ pub async fn attempted(run: &Run) -> Shown {
     let destinations = api.list_attempted_destinations(app, message, None).await?.data;
     assert_eq!((destinations.len(), &destinations[0].id), (1, &endpoint));
     assert_eq!(destinations[0].status, MessageStatus::Success);
-    Ok("which messages an endpoint was sent, and which endpoints a message was sent to, each with its state")
+    Ok("the messages of an endpoint and the endpoints of a message are listed, each with its state")
 }
 
 pub async fn content(run: &Run) -> Shown {
@@ -203,7 +205,7 @@ pub async fn content(run: &Run) -> Shown {
     };
     let body = MessageIn::new("order.paid".to_owned(), payload.clone());
     assert_eq!(api.create(app, body, Some(options)).await?.payload, payload);
-    Ok("payloads and answers are left out where the SDK leaves them out, and come when they are asked for")
+    Ok("payloads and answers are left out or returned, as the SDK asks")
 }
 
 pub async fn expunge(run: &Run) -> Shown {
@@ -225,7 +227,7 @@ pub async fn expunge(run: &Run) -> Shown {
     assert_eq!(left.payload, json!({"expired": true}));
     let (status, gone) = refused(api.resend(app, message, endpoint.id, None).await)?;
     assert_eq!((status, gone.code.as_str()), (400, "missing_payload"));
-    Ok("a payload and an answer can be removed; the message is then not sent again")
+    Ok("a payload and an answer can be removed; the message can then not be sent again")
 }
 
 pub async fn raw_body(run: &Run) -> Shown {
@@ -263,5 +265,5 @@ pub async fn application_on_the_way(run: &Run) -> Shown {
     let message = run.svix.message().create(uid.clone(), body, None).await?;
     assert_eq!(run.svix.application().get(uid.clone()).await?.name, "New customer");
     assert_eq!(run.svix.message().list(uid, None).await?.data[0].id, message.id);
-    Ok("a message can bring the application that it is for")
+    Ok("a message can create the application that it is for")
 }

@@ -1,4 +1,4 @@
-//! Webhooks about the webhooks: the organization is told what happens to endpoints and messages.
+//! Shows operational webhooks, which notify the organization of what happens to endpoints and messages.
 
 use std::collections::BTreeMap;
 
@@ -16,18 +16,18 @@ pub async fn operational_webhooks(run: &Run) -> Shown {
         event_types: Some(["endpoint.created".to_owned()].into()),
         ..OperationalWebhookEndpointIn::new(inbox.url.clone())
     };
-    let told = api.create(body, None).await?.id;
-    let secret = api.get_secret(told.clone()).await?.key;
-    let app = run.application("Told about").await?;
+    let operational = api.create(body, None).await?.id;
+    let secret = api.get_secret(operational.clone()).await?.key;
+    let app = run.application("Operational webhooks").await?;
     let created = run.endpoint(&app).await?.0.id;
     let event = inbox.take().await?.verified(&secret)?;
-    api.delete(told).await?;
+    api.delete(operational).await?;
     assert_eq!(event["type"], "endpoint.created");
     assert_eq!(
         (&event["data"]["appId"], &event["data"]["endpointId"]),
         (&app.into(), &created.into())
     );
-    Ok("the organization is told by webhook that an endpoint was created")
+    Ok("the organization is notified by webhook that an endpoint was created")
 }
 
 pub async fn operational_endpoint(run: &Run) -> Shown {
@@ -63,7 +63,7 @@ pub async fn operational_endpoint(run: &Run) -> Shown {
         .await?;
     let current = api.get_secret(created.id.clone()).await?.key;
     assert_ne!(current, old);
-    let app = run.application("Told about").await?;
+    let app = run.application("Operational endpoint").await?;
     let endpoint = run.endpoint(&app).await?.0.id;
     run.svix.endpoint().delete(app, endpoint).await?;
     let arrived = inbox.take().await?;

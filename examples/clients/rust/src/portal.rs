@@ -1,4 +1,4 @@
-//! A customer's access to their own application.
+//! Shows a customer's access to its own application.
 
 use svix::models::{AppPortalAccessIn, ApplicationIn, EndpointIn};
 
@@ -34,7 +34,7 @@ pub async fn portal_access(run: &Run) -> Shown {
         .await?
         .ok_or("the token still opens")?;
     assert_eq!(status, 401);
-    Ok("a customer's token opens their application alone, until they log out")
+    Ok("a customer's token opens only the customer's own application, until it logs out")
 }
 
 pub async fn portal_application(run: &Run) -> Shown {
@@ -56,5 +56,5 @@ pub async fn portal_application(run: &Run) -> Shown {
         client(&run.url, &access.token).application().get(uid).await?.name,
         "New customer"
     );
-    Ok("portal access makes an application that is not there yet")
+    Ok("portal access creates an application that does not exist yet")
 }

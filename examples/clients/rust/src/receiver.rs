@@ -1,4 +1,4 @@
-//! A receiver of webhooks on 127.0.0.1: each inbox is a URL that keeps what arrives there.
+//! A receiver of webhooks on 127.0.0.1. Each inbox is a URL that keeps the deliveries that arrive there.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -20,18 +20,18 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Whether the SDK finds the signature right.
+    /// Verifies the signature with the SDK.
     pub fn verify(&self, secret: &str) -> Result<(), WebhookError> {
         Webhook::new(secret)?.verify(&self.body, &self.headers)
     }
 
-    /// The payload, once the signature is verified.
+    /// Verifies the signature and returns the payload.
     pub fn verified(&self, secret: &str) -> Outcome<Value> {
         self.verify(secret)?;
         Ok(serde_json::from_slice(&self.body)?)
     }
 
-    /// The id of the message.
+    /// Returns the id of the message.
     pub fn message(&self) -> Outcome<String> {
         Ok(self.header("webhook-id").ok_or("no webhook-id")?.to_owned())
     }
@@ -47,12 +47,15 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// What the sender is answered from now on; 204 at first.
+    /// Sets the status of the answers from now on; at first it is 204.
     pub fn answer(&self, status: u16) {
         self.slot.lock().expect("no thread panics with it").status = status;
     }
 
-    /// The next delivery; an error when none comes within the deadline.
+    /// Returns the next delivery.
+    ///
+    /// # Errors
+    /// If none arrives within the deadline.
     pub async fn take(&self) -> Outcome<Delivery> {
         let end = Instant::now() + DEADLINE;
         while Instant::now() < end {
@@ -69,7 +72,8 @@ impl Inbox {
     }
 }
 
-/// What the receiver keeps of an inbox: the answer to give, and what arrived.
+/// An inbox as the receiver and its user share it. The receiver's thread reads the status and adds deliveries, the user
+/// sets the status and takes deliveries; both lock it.
 type Slot = Arc<Mutex<Kept>>;
 
 struct Kept {
@@ -131,7 +135,7 @@ fn keep(mut request: Request, slots: &Mutex<HashMap<String, Slot>>) -> Outcome {
         .expect("no thread panics with it")
         .get(request.url())
         .cloned();
-    let slot = slot.ok_or("nobody waits at this path")?;
+    let slot = slot.ok_or("there is no inbox at this path")?;
     let status = {
         let mut kept = slot.lock().expect("no thread panics with it");
         kept.arrived.push_back(Delivery { headers, body });

@@ -1,4 +1,4 @@
-//! What each function works with: a client of the server, and a receiver.
+//! Provides a client of the server and a receiver to each function.
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant, SystemTime};
@@ -12,7 +12,7 @@ use crate::receiver::{DEADLINE, Inbox, Receiver};
 
 pub type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// What a function has shown, in a sentence.
+/// The result of a function: what it has shown, in a sentence.
 pub type Shown = Outcome<&'static str>;
 
 pub struct Run {
@@ -59,13 +59,16 @@ pub fn client(url: &str, token: &str) -> Svix {
     Svix::new(token.to_owned(), Some(options))
 }
 
-/// A name that nobody has taken.
+/// Returns a name that is not in use.
 pub fn new_name(prefix: &str) -> String {
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     format!("{prefix}-{:x}", now.as_nanos())
 }
 
-/// What `read` answers, as soon as it holds.
+/// Calls `read` until `holds` is true for its result, and returns that.
+///
+/// # Errors
+/// If `read` fails, or `holds` is still false at the deadline.
 pub async fn eventually<T: Debug>(mut read: impl AsyncFnMut() -> Outcome<T>, holds: impl Fn(&T) -> bool) -> Outcome<T> {
     let end = Instant::now() + DEADLINE;
     loop {
@@ -80,7 +83,10 @@ pub async fn eventually<T: Debug>(mut read: impl AsyncFnMut() -> Outcome<T>, hol
     }
 }
 
-/// Status and body of a refusal, as the SDK gives it; an error when the call was not refused.
+/// Returns status and body of a refusal as the SDK gives them.
+///
+/// # Errors
+/// If the call was not refused, or the SDK could not read the body.
 pub fn refused<T: Debug>(answer: Result<T, Error>) -> Outcome<(u16, HttpErrorOut)> {
     match answer {
         Err(Error::Http(refusal)) => {
@@ -91,7 +97,10 @@ pub fn refused<T: Debug>(answer: Result<T, Error>) -> Outcome<(u16, HttpErrorOut
     }
 }
 
-/// The fields that a 422 names.
+/// Returns the fields that a 422 names.
+///
+/// # Errors
+/// If the response was not a 422, or the SDK could not read the body.
 pub fn invalid<T: Debug>(answer: Result<T, Error>) -> Outcome<Vec<ValidationError>> {
     match answer {
         Err(Error::Validation(refusal)) => {

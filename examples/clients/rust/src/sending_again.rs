@@ -1,4 +1,4 @@
-//! Resend, recover and replay.
+//! Shows resend, recover and replay.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
@@ -39,15 +39,16 @@ pub async fn resend(run: &Run) -> Shown {
         .into_iter()
         .map(|attempt| attempt.trigger_type);
     assert!(triggers.any(|trigger| trigger == MessageAttemptTriggerType::Manual));
-    Ok("a message is sent to an endpoint again, also one that was delivered")
+    Ok("a message is sent to an endpoint again, even if it was delivered")
 }
 
+/// Waits until the task is finished, and returns it.
 async fn finished(run: &Run, task: &str) -> Outcome<BackgroundTaskOut> {
     let read = async || Ok(run.svix.background_task().get(task.to_owned()).await?);
     eventually(read, |task| task.status == BackgroundTaskStatus::Finished).await
 }
 
-/// The next deliveries' messages, sorted.
+/// Takes the next `count` deliveries and returns the ids of their messages, sorted.
 async fn taken(inbox: &Inbox, count: usize) -> Outcome<Vec<String>> {
     let mut messages = Vec::new();
     for _ in 0..count {
@@ -108,10 +109,10 @@ pub async fn recover(run: &Run) -> Shown {
     };
     let listed = run.svix.background_task().list(Some(options)).await?;
     assert!(
-        inbox.is_empty() && listed.data.iter().any(|one| one.id == task.id),
+        inbox.is_empty() && listed.data.iter().any(|entry| entry.id == task.id),
         "{listed:?}"
     );
-    Ok("recover sends again what failed, and only that, in a background task that can be watched")
+    Ok("recover sends failed messages again, and only those, in a background task that can be watched")
 }
 
 pub async fn replay_missing(run: &Run) -> Shown {
@@ -130,7 +131,7 @@ pub async fn replay_missing(run: &Run) -> Shown {
     assert_eq!(taken(&inbox, 2).await?, missed);
     assert_eq!(finished(run, &task.id).await?.data["messagesSent"], 2);
     assert!(inbox.is_empty());
-    Ok("replay-missing sends what an endpoint never got")
+    Ok("replay-missing sends the messages that an endpoint never got")
 }
 
 pub async fn bulk_replay(run: &Run) -> Shown {
@@ -152,5 +153,5 @@ pub async fn bulk_replay(run: &Run) -> Shown {
     assert_eq!(inbox.take().await?.message()?, wanted.id);
     assert_eq!(finished(run, &task.id).await?.data["messagesSent"], 1);
     assert!(inbox.is_empty());
-    Ok("bulk replay sends all that fits its filter again, delivered or not")
+    Ok("bulk replay sends all messages that match its filter again, delivered or not")
 }

@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     println!("listening on http://{host}:{port}");
     for mut request in server.incoming_requests() {
         let status = match verify(&webhook, &mut request) {
-            // A message comes at least once: a real receiver drops a webhook-id that it has handled before.
+            // A message may arrive more than once: a real receiver ignores a webhook-id that it has handled before.
             Ok(line) => {
                 println!("verified {line}");
                 204
@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     Ok(())
 }
 
-/// The message's id and payload, if the signature is right.
+/// Returns the message's id and payload if the signature is right.
 fn verify(webhook: &Webhook, request: &mut Request) -> Result<String, Box<dyn Error + Send + Sync>> {
     let mut body = Vec::new();
     request.as_reader().take(LARGEST_BODY).read_to_end(&mut body)?;
@@ -59,7 +59,7 @@ fn verify(webhook: &Webhook, request: &mut Request) -> Result<String, Box<dyn Er
     ))
 }
 
-/// `--name value` pairs of the command line.
+/// Reads the `--name value` pairs of the command line.
 fn flags() -> Result<HashMap<String, String>, String> {
     let given: Vec<String> = std::env::args().skip(1).collect();
     given
