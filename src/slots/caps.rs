@@ -1,19 +1,22 @@
-//! How many deliveries may be in flight, as configured, and how many of these slots are kept for first attempts. Must not
-//! count what is in flight: state does.
+//! The caps: how many deliveries may be in flight, as configured, and how many of these slots are kept for first
+//! attempts.
+//!
+//! Must not count what is in flight: state.rs does.
 
-/// Of four slots, one is kept for first attempts: retries of a broken endpoint cannot hold up a new message.
+/// One of four slots is kept for first attempts, so that retries of broken endpoints do not delay new messages.
 const KEPT_FOR_FIRST: (usize, usize) = (1, 4);
 
+/// The configured caps.
 #[derive(Clone, Copy, Debug)]
 pub struct Caps {
-    /// Deliveries in flight in this process.
+    /// The most deliveries in flight in this process.
     pub process: usize,
-    /// Deliveries in flight to one endpoint.
+    /// The most deliveries in flight to one endpoint.
     pub endpoint: usize,
 }
 
 impl Caps {
-    /// The slots of a lane.
+    /// Returns how many slots a lane can have.
     pub(super) fn of(&self, lane: Lane) -> usize {
         let (kept, of) = KEPT_FOR_FIRST;
         match lane {
@@ -22,7 +25,7 @@ impl Caps {
         }
     }
 
-    /// Returns how many slots of `lane` are free if so many are taken, and so many of them by retries.
+    /// Returns how many slots of `lane` are free if `in_flight` are taken, and `retries` of these by retries.
     pub(super) fn free(&self, in_flight: usize, retries: usize, lane: Lane) -> usize {
         let free = self.process.saturating_sub(in_flight);
         match lane {
@@ -32,9 +35,11 @@ impl Caps {
     }
 }
 
-/// First attempts of scheduled deliveries, or all others: each has a claim and an index of its own.
+/// One of two kinds of deliveries. Each has a claim and an index of its own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Lane {
+    /// First attempts of scheduled deliveries.
     First,
+    /// All others: retries, manual deliveries, and parked rows of any kind.
     Retry,
 }

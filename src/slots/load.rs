@@ -1,5 +1,7 @@
-//! What is known of one endpoint: what it has in flight, its rates, its trouble, and where it stands if rows of it are parked.
-//! Must not know other endpoints: the state does.
+//! What this process knows of one endpoint: the deliveries in flight to it, its rates, its trouble, and where it stands
+//! if it has parked rows.
+//!
+//! Must not know other endpoints: state.rs does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,52 +11,61 @@ use super::rates::Rates;
 use super::trouble::Trouble;
 use super::turns::Stand;
 
+/// What is known of an endpoint.
 #[derive(Default)]
 pub(super) struct Load {
+    /// The number of deliveries in flight.
     pub in_flight: usize,
-    /// `None` until a row of the endpoint was seen.
+    /// The endpoint's application. `None` until a row of the endpoint was seen.
     pub app: Option<Arc<str>>,
-    /// Rows of this endpoint are known to be parked.
+    /// Whether the endpoint is known to have parked rows.
     pub parked: bool,
-    /// That was noticed after its last turn.
+    /// Whether rows were seen to be parked after its last turn.
     pub noticed: bool,
-    /// It is among those that the sweep comes to.
+    /// Whether the endpoint is in the list of idle endpoints that the sweep goes through.
     pub swept: bool,
-    /// Its last turn to have parked rows brought back.
+    /// The number of its last turn to have parked rows claimed. The lower it is, the longer the endpoint has waited.
     pub turn: u64,
+    /// Where it stands among the endpoints with parked rows. `None` means nowhere.
     pub stand: Option<Stand>,
-    /// The endpoint's rate and its application's, as they were last read.
+    /// The endpoint's own rate per second as it was last read. `None` means no rate.
     pub own_rate: Option<u32>,
+    /// The rate of its application, likewise.
     pub app_rate: Option<u32>,
+    /// `None` means that the endpoint is not in trouble.
     pub trouble: Option<Box<Trouble>>,
 }
 
 impl Load {
+    /// Returns whether the endpoint has nothing in flight and no parked rows.
     pub fn is_idle(&self) -> bool {
         self.in_flight == 0 && !self.parked
     }
 
-    /// Whether neither rates nor a rest hold anything back.
+    /// Returns whether neither a rate nor a rest can delay deliveries. The limit is the configured cap then.
     pub fn is_unpaced(&self) -> bool {
         self.own_rate.is_none() && self.app_rate.is_none() && self.trouble.is_none()
     }
 
-    /// In flight at most, if there are slots enough.
+    /// Returns how many deliveries may be in flight to the endpoint if slots are not short: the cap, or what was
+    /// learned.
     pub fn limit(&self, caps: &Caps) -> usize {
         self.trouble.as_ref().map_or(caps.endpoint, |trouble| trouble.limit)
     }
 
-    /// The line in which it stands when it stands in one.
+    /// Returns the line in which the endpoint stands if it stands in one: its application, or the empty id if that is
+    /// not known yet.
     pub fn line(&self) -> Arc<str> {
         self.app.clone().unwrap_or_default()
     }
 
+    /// Returns until when the endpoint rests, by the monotonic clock. 0 means that it does not rest.
     pub fn rests_until(&self) -> Duration {
         let trouble = self.trouble.as_ref();
         trouble.map_or(Duration::ZERO, |trouble| trouble.rests_until)
     }
 
-    /// Returns until when the endpoint's own rate or rest, and its application's rate, let it wait.
+    /// Returns until when the endpoint waits for its own rate or rest, and until when for its application's rate.
     pub fn paced_until(&self, endpoint: &str, rates: &Rates) -> (Duration, Duration) {
         let own = self.own_rate.map(|rate| rates.ready_at(endpoint, rate));
         let of_app = self.app.as_ref().zip(self.app_rate);
@@ -65,14 +76,16 @@ impl Load {
         )
     }
 
-    /// Returns where an endpoint with parked rows has to stand.
+    /// Returns where the endpoint has to stand. `None` means nowhere: it has no parked rows, or as much in flight as it
+    /// may.
     pub fn stands(&self, endpoint: &str, caps: &Caps, rates: &Rates, now: Duration) -> Option<Stand> {
         if !self.parked || self.in_flight >= self.limit(caps) {
             return None;
         }
         let (own, of_app) = self.paced_until(endpoint, rates);
         Some(match self.in_flight {
-            // Its line waits for the application's rate anyway: it takes a place there if it need not wait longer.
+            // If its application's rate makes it wait at least as long, it stands in the application's line, which
+            // waits for that rate as a whole.
             0 if own > now && own > of_app => Stand::Paced(own),
             0 => Stand::InLine,
             _ if own.max(of_app) > now => Stand::Paced(own.max(of_app)),

@@ -1,7 +1,17 @@
-//! What this process may send at once, and the way from accept to the sender that does not pass through a claim.
-//! The caps are counted here: deliveries in flight, those of one endpoint, slots kept for first attempts, the rates, and
-//! what is sent and not yet settled.
-//! Must not query. Called by the intake (takes slots before it inserts leased rows) and by the dispatcher.
+//! Decides what this process may send at once. A delivery in flight holds a [`Slot`].
+//!
+//! The intake asks for a slot before it inserts a delivery. If it gets one, the row is inserted leased to this process
+//! and goes to the sender right after the commit, without a claim. The claimer asks for a slot for each row that it has
+//! claimed, and here it learns which endpoints with parked rows have free slots again.
+//!
+//! A slot depends on the cap of the process, the cap of the endpoint and the limit that was learned from its failures,
+//! the slots that are kept for first attempts and for other applications, the rates, and how much was sent and is not
+//! yet settled.
+//!
+//! All counts are behind one lock (state.rs), which the intake, the claimer and every send take. It is never held while
+//! a task waits, and work under it must be short.
+//!
+//! Must not query.
 
 mod caps;
 mod load;
@@ -32,25 +42,28 @@ use crate::domain::delivery::Outcome;
 use crate::domain::throttle::Throttle;
 use crate::telemetry::metrics::Metrics;
 
-/// Endpoints that one hold of the lock notes as parked: a quarter of a millisecond, for accepting and sending wait.
+/// How many endpoints are noted as parked before the lock is given up: a quarter of a millisecond, as accepting and
+/// sending wait for the lock.
 const NOTED_AT_ONCE: usize = 256;
 
 /// What becomes of a new delivery row.
 pub enum Admission {
-    /// Sent by this process right after the commit.
+    /// The row is leased to this process and sent right after the commit.
     Leased(Slot),
-    /// Due: whoever claims it first.
+    /// The row is due: the first process that claims it sends it.
     Due,
-    /// Its endpoint is saturated: out of the due index until the endpoint has room.
+    /// The endpoint is saturated. The row stays out of the index of due rows until the endpoint has free slots.
     Parked,
 }
 
+/// The slots of this process, shared by all its tasks.
 pub struct Slots {
     caps: Caps,
     state: Mutex<State>,
     next_lease_id: AtomicI64,
+    /// Set once, by [`Slots::stop`]: from then on nothing is leased.
     stopping: AtomicBool,
-    /// An endpoint's rate allows parked rows earlier than the claimer knows.
+    /// Notified when a rate or rest allows parked rows earlier than [`Slots::paced`] waits for.
     earlier: Notify,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -58,7 +71,7 @@ pub struct Slots {
     due: Arc<Notify>,
 }
 
-/// Room for one delivery in flight; dropped, it is free again.
+/// The right to have one delivery in flight. It is free again when this is dropped.
 pub struct Slot {
     slots: Arc<Slots>,
     endpoint: Arc<str>,
@@ -66,16 +79,16 @@ pub struct Slot {
     lane: Lane,
 }
 
-/// An outcome that waits to be settled; it counts until this is dropped.
+/// Counts an outcome that waits to be settled, until it is dropped.
 pub struct Unsettled {
     slots: Arc<Slots>,
     app: Arc<str>,
-    /// Of its texts.
+    /// The bytes of the outcome's texts.
     bytes: usize,
 }
 
 impl Slots {
-    /// `due` is notified when the claimer may find something to claim.
+    /// Makes the slots. `due` is notified when there may be something to claim.
     pub fn new(caps: Caps, clock: Clock, metrics: Arc<Metrics>, due: Arc<Notify>) -> Arc<Self> {
         Arc::new(Self {
             caps,
@@ -93,7 +106,7 @@ impl Slots {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Where a new first attempt goes: to this process's sender as far as the caps and rates allow.
+    /// Decides what becomes of a new delivery: this process sends it if caps and rates allow.
     pub fn admit(self: &Arc<Self>, endpoint: &Arc<str>, app: &Arc<str>, throttle: &Throttle) -> Admission {
         let mut state = self.state();
         let load = state.endpoints.get(endpoint);
@@ -110,7 +123,8 @@ impl Slots {
         Admission::Leased(self.occupy(&mut state, endpoint, app, Lane::First))
     }
 
-    /// A slot for a claimed row; `None` when its endpoint or application is saturated, or its rate used up.
+    /// Takes a slot for a claimed row. Returns `None` if its endpoint or application is saturated, or a rate is used
+    /// up.
     pub fn take(
         self: &Arc<Self>,
         endpoint: &Arc<str>,
@@ -123,7 +137,8 @@ impl Slots {
             .then(|| self.occupy(&mut state, endpoint, app, lane))
     }
 
-    /// The endpoint is disabled or deleted: what waits for it ends unsent, as fast as it can be claimed.
+    /// Notes that the endpoint is disabled or deleted. What waits for it ends without being sent, so no rate and no
+    /// rest delays it any longer.
     pub fn set_gone(&self, endpoint: &str) {
         let now = self.clock.monotonic();
         self.state().set_gone(endpoint, &self.caps, now);
@@ -133,6 +148,7 @@ impl Slots {
         state.admits(target, throttle, lane, &self.caps, || self.clock.monotonic())
     }
 
+    /// Counts one more delivery in flight and returns its slot.
     fn occupy(self: &Arc<Self>, state: &mut State, endpoint: &Arc<str>, app: &Arc<str>, lane: Lane) -> Slot {
         state.occupy(endpoint, app, lane, &self.caps, || self.clock.monotonic());
         self.metrics.in_flight.add(1);
@@ -144,7 +160,7 @@ impl Slots {
         }
     }
 
-    /// How many rows of `lane` a claim may take now.
+    /// Returns how many rows of `lane` a claim may take now.
     pub fn free(&self, lane: Lane) -> usize {
         let state = self.state();
         if state.unsettled.is_full(&self.caps) {
@@ -153,7 +169,7 @@ impl Slots {
         self.caps.free(state.in_flight, state.retries_in_flight, lane)
     }
 
-    /// Remembers that these endpoints have parked rows. Answers whether any of them could have some back at once.
+    /// Notes that these endpoints have parked rows. Returns whether rows of any of them may be claimed at once.
     pub fn set_parked<'a>(&self, endpoints: impl IntoIterator<Item = &'a Arc<str>>) -> bool {
         let now = self.clock.monotonic();
         let mut endpoints = endpoints.into_iter().peekable();
@@ -161,9 +177,9 @@ impl Slots {
         while endpoints.peek().is_some() {
             let mut state = self.state();
             for endpoint in endpoints.by_ref().take(NOTED_AT_ONCE) {
-                let one = state.set_parked(endpoint, &self.caps, now);
-                wake.claimer |= one.claimer;
-                wake.earlier |= one.earlier;
+                let endpoint_wake = state.set_parked(endpoint, &self.caps, now);
+                wake.claimer |= endpoint_wake.claimer;
+                wake.earlier |= endpoint_wake.earlier;
             }
         }
         if wake.earlier {
@@ -172,7 +188,8 @@ impl Slots {
         wake.claimer
     }
 
-    /// These endpoints had no parked rows left at their last turn; what was parked since then is remembered.
+    /// Notes that a claim found no more parked rows of these endpoints at their last turn. An endpoint with rows that
+    /// were parked since then stays noted as parked.
     pub fn unset_parked<'a>(&self, endpoints: impl IntoIterator<Item = &'a Arc<str>>) {
         let now = self.clock.monotonic();
         let mut endpoints = endpoints.into_iter().peekable();
@@ -188,8 +205,9 @@ impl Slots {
         }
     }
 
-    /// At most `most` endpoints that have parked rows and room, each with the number of rows it may have now: equal
-    /// shares, and whoever has waited longest comes first. Their rows count as [`Lane::Retry`], whatever they are.
+    /// Gives their turn to up to `most` endpoints that have parked rows and free slots. Returns each with the number of
+    /// its rows that may be claimed now. The free slots are divided equally, and the endpoint that has waited longest
+    /// comes first. The rows count as [`Lane::Retry`], even if they are first attempts.
     pub fn parked_with_room(&self, most: usize) -> Vec<(Arc<str>, usize)> {
         let now = self.clock.monotonic();
         let mut state = self.state();
@@ -204,7 +222,8 @@ impl Slots {
         found
     }
 
-    /// Returns when an endpoint with parked rows that waits for its rate may have some of them.
+    /// Waits until the rate or rest of an endpoint with parked rows allows some of them. Only one task, the claimer,
+    /// may wait here.
     pub async fn paced(&self) {
         loop {
             let at = self.state().ready_at;
@@ -224,18 +243,20 @@ impl Slots {
         }
     }
 
-    /// How many processes send, this one included: each has an equal share of every rate.
+    /// Sets how many processes send, this one included. Each of them uses an equal part of every rate.
     pub fn set_processes(&self, count: usize) {
         self.state().rates.processes = u32::try_from(count).unwrap_or(u32::MAX);
     }
 
-    /// Forgets rates and troubles that are long past. Called now and then, so that memory follows what is in use.
+    /// Forgets the use of rates and the trouble of endpoints that are long past. To be called now and then, so that the
+    /// memory follows what is in use.
     pub fn forget_unused(&self) {
         let now = self.clock.monotonic();
         self.state().forget_unused(now);
     }
 
-    /// The owner id to lease with; `None` while this process might be taken for dead, or is stopping.
+    /// Returns the owner id for new leases. `None` means that this process must not lease: it has no owner id yet, may
+    /// have been declared dead, or is stopping.
     pub fn owner(&self) -> Option<Arc<str>> {
         if self.stopping.load(Ordering::Relaxed) {
             return None;
@@ -246,34 +267,40 @@ impl Slots {
         owner.may_lease(now).then(|| owner.id.clone())
     }
 
-    /// Sets who leases from now on.
+    /// Sets the owner id for leases from now on. `beat_at` is when its last committed beat was sent, by the monotonic
+    /// clock; `None` means that it needs no beats (SQLite).
     pub fn set_owner(&self, id: &str, beat_at: Option<Duration>) {
         self.state().owner = Some(Owner { id: id.into(), beat_at });
     }
 
-    /// A number that no other lease of a row carries.
+    /// Returns a lease id that no other lease of the same row has.
+    // It counts from a random number: processes, and one process before and after a restart, do not repeat each
+    // other's.
     pub fn new_lease_id(&self) -> i64 {
         self.next_lease_id.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// From now on nothing is leased.
+    /// Stops leasing: from now on [`Slots::owner`] returns `None`, and new deliveries are not sent by this process.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
+    /// Returns whether nothing is in flight.
     pub fn is_idle(&self) -> bool {
         self.state().in_flight == 0
     }
 }
 
 impl Slot {
-    /// Takes in how an attempt ended: it decides how many may be in flight to the endpoint from now on.
+    /// Learns from the outcome of an attempt how many deliveries may be in flight to the endpoint, and whether it
+    /// rests.
     pub fn learn(&self, outcome: &Outcome) {
         let now = self.slots.clock.monotonic();
         self.slots.state().learn(&self.endpoint, outcome, &self.slots.caps, now);
     }
 
-    /// Frees the slot. From now on the outcome counts, with texts of so many bytes, until it is settled.
+    /// Frees the slot. The attempt's outcome, whose texts have this many `bytes`, counts as unsettled until the
+    /// returned value is dropped.
     pub fn settles(self, bytes: usize) -> Unsettled {
         self.slots.state().unsettled.add(&self.app, bytes);
         self.slots.metrics.unsettled.add(1);

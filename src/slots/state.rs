@@ -1,5 +1,10 @@
-//! The counts behind the slots: what is in flight, who has parked rows, and who may have some of them back.
-//! Must not lock or wait: the slots does.
+//! The counts behind the slots: what is in flight to each endpoint and for each application, and which endpoints have
+//! parked rows.
+//!
+//! Decides whether one more delivery may be sent, and what to look for when a slot becomes free. Each change says what
+//! it makes worth doing ([`Wake`]), so that the claimer is woken when parked rows can be claimed, and not otherwise.
+//!
+//! Must not lock or wait: mod.rs does.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -15,61 +20,74 @@ use super::unsettled::Unsettled;
 use crate::domain::delivery::Outcome;
 use crate::domain::throttle::Throttle;
 
-/// The last quarter of the slots is for endpoints that have nothing in flight.
+/// Slots are short when less than a quarter (one in this many) is free. That quarter is kept for endpoints with nothing
+/// in flight.
 const KEPT_FOR_IDLE: usize = 4;
-/// An application that has half of the slots gets one more for each of its endpoints that has none in flight.
+/// An application that has half of the slots (one in this many) gets only one more for each of its endpoints that has
+/// nothing in flight.
 const OF_ONE_APPLICATION: usize = 2;
-/// An endpoint's trouble is remembered for this long, and of no more than so many that are idle.
+/// How long the trouble of an idle endpoint is remembered, and of how many idle endpoints at most.
 const REMEMBERED: (Duration, usize) = (Duration::from_secs(600), 65_536);
-/// Idle endpoints, and rates, of which each sweep looks at the next ones: below a millisecond under the lock.
+/// How many idle endpoints, and how many rates, each sweep looks at: less than a millisecond under the lock.
 const SWEPT: usize = 2_048;
-/// Idle endpoints that each new one makes the sweep look at: more than one, so that the limit above holds.
+/// How many idle endpoints each new one makes the sweep look at: more than one, so that [`REMEMBERED`] is not exceeded.
 const SWEPT_BY_NEW: usize = 2;
 
+/// The counts. All times are by the monotonic clock.
 #[derive(Default)]
 pub(super) struct State {
+    /// The number of deliveries in flight.
     pub in_flight: usize,
+    /// How many of them are of [`Lane::Retry`].
     pub retries_in_flight: usize,
+    /// The endpoints that have something in flight, parked rows, trouble, or a rate that was used up.
     pub endpoints: HashMap<Arc<str>, Load>,
-    /// What is sent and not yet settled.
+    /// What was sent and is not yet settled.
     pub unsettled: Unsettled,
-    /// Those with deliveries in flight.
+    /// The applications that have deliveries in flight.
     applications: HashMap<Arc<str>, Application>,
+    /// `None` until the first owner id is taken.
     pub owner: Option<Owner>,
     pub rates: Rates,
-    /// The first instant at which an endpoint with parked rows that waits for its rate may have some of them.
+    /// The first instant at which a rate or rest allows parked rows. `None` means that no endpoint waits for one.
     pub ready_at: Option<Duration>,
     pub turns: Turns,
-    /// Endpoints that have parked rows.
+    /// The number of endpoints that have parked rows.
     pub parked: usize,
-    /// The last look gave less than endpoints had room for, as slots were short: what is left unused is worth another look.
+    /// Whether slots were too few in the last look to give every endpoint as many as it could use. If some of the slots
+    /// that it gave stay unused, another look is worth its cost.
     pub cut_short: bool,
-    /// What that application had in flight that had least, of those that were held back by their share.
+    /// The smallest number of deliveries in flight for an application when it was held back: as soon as more slots than
+    /// that are free, it may have one. `None` means that none was held back since the claimer was last woken for this.
     least_held_back: Option<usize>,
     /// Idle endpoints that are remembered, in the order in which the sweep comes to them.
     idle: VecDeque<Arc<str>>,
+    /// How many endpoints and waits the looks have examined.
     #[cfg(test)]
     pub examined: usize,
 }
 
+/// An application with deliveries in flight.
 #[derive(Default)]
 struct Application {
+    /// Their number.
     in_flight: usize,
-    /// Endpoints of it went without a slot because it has its share.
+    /// Whether an endpoint with nothing in flight went without a slot because the application has as many as it may.
     held_back: bool,
 }
 
-/// Whom a change lets look again.
+/// What a change makes worth doing.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Wake {
-    /// Parked rows may be claimed at once.
+    /// To wake the claimer: parked rows may be claimed at once.
     pub claimer: bool,
-    /// A rate or rest ends before all that were known.
+    /// To wait anew for [`State::ready_at`]: a rate or rest ends earlier than was known.
     pub earlier: bool,
 }
 
 impl State {
-    /// Returns whether caps, rest and rates allow one more request now; it counts in the rates as sent then.
+    /// Returns whether caps, rests and rates allow one more delivery to `endpoint` now. If so, it is counted in the
+    /// rates. `now` is called only if rates or rests matter.
     pub fn admits(
         &mut self,
         (endpoint, app): (&Arc<str>, &Arc<str>),
@@ -111,7 +129,8 @@ impl State {
         true
     }
 
-    /// Notes whose the endpoint is. It may stand in the line of those of which that is not known.
+    /// Notes the application of an endpoint. If that was not known before, takes the endpoint out of the line for
+    /// unknown applications; the caller puts it where it has to stand.
     fn know_app(&mut self, endpoint: &Arc<str>, app: &Arc<str>) -> &mut Load {
         let load = self.endpoints.entry(endpoint.clone()).or_default();
         if load.app.is_none() {
@@ -123,7 +142,7 @@ impl State {
         load
     }
 
-    /// Counts one more in flight to `endpoint` of `app`.
+    /// Counts one more delivery in flight to `endpoint` of `app`.
     pub fn occupy(&mut self, endpoint: &Arc<str>, app: &Arc<str>, lane: Lane, caps: &Caps, now: impl Fn() -> Duration) {
         self.in_flight += 1;
         self.retries_in_flight += usize::from(lane == Lane::Retry);
@@ -137,7 +156,7 @@ impl State {
         }
     }
 
-    /// Counts one less in flight.
+    /// Counts one delivery less in flight. Returns what the free slot makes worth doing.
     pub fn release(
         &mut self,
         endpoint: &Arc<str>,
@@ -183,8 +202,8 @@ impl State {
         wake
     }
 
-    /// Counts one less in flight for `app`. Returns whether endpoints of it were held back by its share, and whether it
-    /// had half of the slots until now.
+    /// Counts one delivery less in flight for `app`. Returns whether endpoints of the application were held back, and
+    /// whether it has just come below half of the slots.
     fn leave(&mut self, app: &str, caps: &Caps) -> (bool, bool) {
         let Some(application) = self.applications.get_mut(app) else {
             return (false, false);
@@ -198,14 +217,19 @@ impl State {
         (held_back, below_half)
     }
 
+    /// Returns whether slots of `lane` are short.
     pub fn is_short(&self, caps: &Caps, lane: Lane) -> bool {
         caps.free(self.in_flight, self.retries_in_flight, lane) < caps.of(lane) / KEPT_FOR_IDLE
     }
 
-    /// How many may be in flight to an endpoint of `app`: its `limit`, and one where slots are short or the application
-    /// has half of them. So endpoints that hang, however many slots each of them could have, leave some for all others.
-    /// None where slots are short and the application has as many as are free: whoever comes next finds as many. None, too,
-    /// while too much of what was sent for the application is not settled.
+    /// Returns how many deliveries may be in flight to an endpoint of `app` now:
+    ///
+    /// - usually its `limit`;
+    /// - one, if the application has half of all slots, or slots are short. So endpoints that hang leave slots to all
+    ///   others, however many each of them could have;
+    /// - none, if slots are short and the application has at least as many in flight as are free: the next application
+    ///   then finds as many. Its first slot it gets in any case;
+    /// - none, while too much of what was sent for the application is not settled.
     pub fn cap(&self, limit: usize, app: Option<&Arc<str>>, caps: &Caps, lane: Lane) -> usize {
         if app.is_some_and(|app| self.unsettled.has_its_share(app, caps)) {
             return 0;
@@ -221,7 +245,8 @@ impl State {
         0
     }
 
-    /// Notes that an endpoint of `app` with nothing in flight goes without a slot: its application has its share.
+    /// Notes that an endpoint of `app` with nothing in flight goes without a slot because its application has as many
+    /// as it may. The application's next free slot then wakes the claimer.
     pub fn hold_back(&mut self, app: &str) {
         if let Some(application) = self.applications.get_mut(app) {
             application.held_back = true;
@@ -230,7 +255,7 @@ impl State {
         }
     }
 
-    /// Takes in how an attempt ended.
+    /// Learns from the outcome of an attempt.
     pub fn learn(&mut self, endpoint: &Arc<str>, outcome: &Outcome, caps: &Caps, now: Duration) {
         let Some(load) = self.endpoints.get_mut(endpoint) else {
             return;
@@ -241,13 +266,13 @@ impl State {
         }
     }
 
-    /// Forgets what says no more than nothing would.
+    /// Looks at the next rates and idle endpoints, and forgets those whose memory has no effect any more.
     pub fn forget_unused(&mut self, now: Duration) {
         self.rates.forget_unused(now, SWEPT);
         self.sweep(now, SWEPT);
     }
 
-    /// Forgets an idle endpoint at once, or later if it is in trouble.
+    /// Forgets the endpoint if it is idle: at once, or by the sweep if it is in trouble.
     pub fn forget_if_idle(&mut self, endpoint: &Arc<str>, now: Duration) {
         let Some(load) = self.endpoints.get(endpoint).filter(|load| load.is_idle()) else {
             return;
@@ -262,7 +287,7 @@ impl State {
         }
     }
 
-    /// Lets the sweep come to an endpoint that is idle.
+    /// Adds the endpoint to those that the sweep goes through, if it is idle.
     fn remember(&mut self, endpoint: &Arc<str>) {
         let load = self.endpoints.get_mut(endpoint).filter(|load| load.is_idle());
         if load.is_some_and(|load| !std::mem::replace(&mut load.swept, true)) {
@@ -270,7 +295,8 @@ impl State {
         }
     }
 
-    /// Looks at the next `count` idle endpoints and forgets those whose trouble is long past, or past if there are many.
+    /// Looks at the next `count` idle endpoints. Forgets those whose trouble is long past; if too many are remembered,
+    /// those that do not rest.
     fn sweep(&mut self, now: Duration, count: usize) {
         for _ in 0..count.min(self.idle.len()) {
             let Some(endpoint) = self.idle.pop_front() else { return };
@@ -293,6 +319,7 @@ impl State {
     }
 }
 
+/// Returns half of the slots.
 fn half(caps: &Caps) -> usize {
     caps.process.div_ceil(OF_ONE_APPLICATION)
 }

@@ -1,25 +1,32 @@
-//! What is known of an endpoint that answered 429, 5xx, or not at all: how many tries it gets at a time, and its rest.
-//! Must not count what is in flight.
+//! Learns from the failures of an endpoint (an answer of 429 or 5xx, or none) how many deliveries may be in flight to
+//! it, and how long it rests.
+//!
+//! Must not count what is in flight: state.rs does.
 
 use std::time::Duration;
 
 use crate::domain::delivery::Outcome;
 
-/// A Retry-After makes an endpoint rest no longer than this: whoever recovers must not wait until tomorrow.
+/// The longest rest that a Retry-After gives. An endpoint that recovers early must not wait until tomorrow.
 const LONGEST_REST: Duration = Duration::from_secs(60);
 
+/// What was learned of an endpoint that fails. Times are by the monotonic clock.
 pub(super) struct Trouble {
-    /// In flight at most.
+    /// The most deliveries in flight.
     pub limit: usize,
+    /// Until then nothing is sent. A time in the past means that the endpoint does not rest.
     pub rests_until: Duration,
+    /// When the last failure came.
     pub learned_at: Duration,
-    /// Failures since the last success.
+    /// The number of failures since the last success.
     in_a_row: usize,
 }
 
 impl Trouble {
-    /// Takes in how an attempt ended. Each success allows one more in flight. Each failure allows one less, the second
-    /// in a row two less, the third three: sixteen in a row leave one try at a time, and now and then one changes nothing.
+    /// Learns from the outcome of an attempt; `cap` is the configured cap, and `None` as `trouble` means that the
+    /// endpoint is not in trouble. A success raises the limit by one, up to the cap, where the trouble ends with the
+    /// rest. A failure lowers it by one, the second in a row by two, the third by three: with a cap of 128 sixteen in a
+    /// row leave one delivery at a time, while a rare failure has no effect for long.
     pub fn learn(trouble: &mut Option<Box<Self>>, outcome: &Outcome, cap: usize, now: Duration) {
         if outcome.is_borne() {
             let Some(known) = trouble else { return };
@@ -40,6 +47,9 @@ impl Trouble {
         });
         let rest = outcome.asked_rest().unwrap_or_default().min(LONGEST_REST);
         known.in_a_row += 1;
+        // Rejected: halving the limit at each failure, which held back endpoints that fail a quarter of the time;
+        // counting down from what is in flight, which punished the last attempts of a burst. A success gives one back,
+        // so recovery doubles the limit with every round.
         known.limit = known.limit.saturating_sub(known.in_a_row).max(1);
         known.rests_until = known.rests_until.max(now + rest);
         known.learned_at = now;

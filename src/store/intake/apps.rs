@@ -111,7 +111,9 @@ fn endpoint(id: String, row: &QueryResult) -> Result<Endpoint> {
     };
     let bytes = others + target.as_ref().map_or(0, |_| headers);
     Ok(Endpoint {
-        id: target.as_ref().map_or_else(|| id.into(), |target| target.endpoint_id.clone()),
+        id: target
+            .as_ref()
+            .map_or_else(|| id.into(), |target| target.endpoint_id.clone()),
         event_types: list("event_types")?,
         channels: list("channels")?,
         target: target.map(Arc::new),

@@ -209,9 +209,9 @@ impl Batch {
         Ok(answers(&plans, &replies, is_stored, &different))
     }
 
-    /// Decides for each new delivery whether it is inserted leased to this process, due or parked. It is leased if
-    /// there is a free slot, the body is small and the endpoint was read as a whole; it is parked if its endpoint has
-    /// no free slot. Each try takes a lease id and slots of its own.
+    /// Decides for each new delivery whether its row is leased to this process, parked, or due. It is leased if the
+    /// process and the endpoint have a free slot; parked if only the endpoint has none; due in all other cases, such as
+    /// a large body or large custom headers. Each try takes a lease id and slots of its own.
     fn place<'a>(&mut self, now: Timestamp, began: Duration, plans: impl Iterator<Item = &'a &'a Plan<'a>>) -> Placed {
         let clock = self.store.clock();
         let owner = self.slots.owner();

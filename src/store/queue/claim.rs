@@ -1,4 +1,10 @@
-//! Claim: due rows become leases of this process, in batches, first attempts and all others apart.
+//! Claims deliveries: leases due and parked rows to this process, in batches.
+//!
+//! First attempts and retries (with resends and replays) are claimed apart, each lane by its own partial index. Every
+//! leased row takes a slot; a row for which there is none is parked, so that no claim reads it again until its endpoint
+//! has a free slot. Rows that other processes are claiming are skipped.
+//!
+//! Must not send, and must not decide how much to claim: the claimer does.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +22,7 @@ use crate::slots::{Lane, Slot, Slots};
 use crate::store::database::rows::{Column, Rows, statement};
 use crate::store::{Backend, Tx};
 
-/// What a claim answers with.
+/// A row that a claim has leased.
 #[derive(FromQueryResult)]
 struct Claimed {
     id: String,
@@ -27,17 +33,18 @@ struct Claimed {
     attempt: i32,
 }
 
-/// What [`claim`] has found.
+/// The result of [`claim`].
 pub struct DueClaim {
     pub leases: Vec<Lease>,
-    /// Due rows, parked ones included.
+    /// The number of due rows that were found, with those that were parked for want of a slot.
     pub found: usize,
-    /// Until when everything that was due is taken, once the transaction commits. `None`: unknown.
+    /// The due time up to which all rows of the lane are taken, once the transaction commits. `None` on SQLite, which
+    /// needs no floors.
     pub drained: Option<Timestamp>,
 }
 
-/// Leases up to `most` due rows of `lane`, oldest first, and gives each a slot. Rows of an endpoint without room are
-/// parked.
+/// Leases up to `most` due rows of `lane`, oldest first, and gives each a slot. Parks rows of endpoints that have no
+/// free slot.
 pub async fn claim(tx: &Tx, slots: &Arc<Slots>, terms: &LeaseTerms, lane: Lane, most: usize) -> Result<DueClaim> {
     let floor = tx.store().floors().of(lane, tx.now);
     let rows = tx
@@ -46,7 +53,7 @@ pub async fn claim(tx: &Tx, slots: &Arc<Slots>, terms: &LeaseTerms, lane: Lane, 
         .await?;
     let found = rows.len();
     let drained = match (tx.backend(), rows.first()) {
-        // SQLite leaves nothing deleted in an index, so it needs no floor.
+        // SQLite leaves no deleted entries in an index, so it needs no floor.
         (Backend::Sqlite, _) => None,
         (Backend::Postgres, Some(row)) if found == most => Some(Timestamp(row.try_get("", "last_due")?)),
         (Backend::Postgres, _) => Some(tx.now),
@@ -62,9 +69,9 @@ pub async fn claim(tx: &Tx, slots: &Arc<Slots>, terms: &LeaseTerms, lane: Lane, 
     Ok(DueClaim { leases, found, drained })
 }
 
-/// Leases parked rows: of each endpoint, oldest first, as many as it has room for. Returns the leases and the
-/// endpoints that have no parked rows left. If the transaction does not commit, the floors of `endpoints` are to be
-/// forgotten.
+/// Leases parked rows, oldest first: of each endpoint at most the given number. Returns the leases, and the endpoints
+/// that have no parked rows left. Raises the floors of `endpoints`, so the caller must forget these if the transaction
+/// does not commit.
 pub async fn claim_parked(
     tx: &Tx,
     slots: &Arc<Slots>,
@@ -108,7 +115,7 @@ pub async fn claim_parked(
     Ok((leases, empty))
 }
 
-/// Claims due rows of `lane` above the first of the two instants, up to the second.
+/// Builds the claim of due rows of `lane` with a due time above the first of the two instants and not above the second.
 pub fn claim_statement(
     backend: Backend,
     terms: &LeaseTerms,
@@ -133,8 +140,8 @@ pub fn claim_statement(
     Statement::from_sql_and_values(backend.orm(), sql, values)
 }
 
-/// Claims parked rows of many endpoints in one round trip: of each, in the order of ids, from the id in `from`, as many as
-/// it has room for.
+/// Builds the claim of parked rows of many endpoints in one round trip: of each at most the given number, in the order
+/// of their ids, from its id in `from` on.
 pub fn claim_parked_statement(
     backend: Backend,
     terms: &LeaseTerms,
@@ -154,7 +161,7 @@ pub fn claim_parked_statement(
         ),
     ]);
     let found = match backend {
-        // SQLite takes no limit from a row, so it goes from one id to the next.
+        // In SQLite a limit cannot come from a row, so the query goes from one id to the next.
         Backend::Sqlite => {
             "with recursive parked(endpoint_id, room, id) as (\
              select wanted.endpoint_id, wanted.room, (select d.id from delivery d where d.due_at is null \
@@ -177,6 +184,7 @@ pub fn claim_parked_statement(
 const LEASE: &str = "update delivery set due_at = $1, owner = $2, lease_id = $3";
 const ROW: &str = "id, app_id, message_id, endpoint_id, trigger, attempt";
 
+/// Returns the values of [`LEASE`].
 fn lease_values(terms: &LeaseTerms, now: Timestamp) -> [Value; 3] {
     [
         now.plus(terms.lasts).0.into(),
@@ -185,8 +193,8 @@ fn lease_values(terms: &LeaseTerms, now: Timestamp) -> [Value; 3] {
     ]
 }
 
-/// Gives claimed rows their slots, targets and contents, in the order of their ids; parks those without a slot. Returns the
-/// leases, and the endpoints of what it has parked.
+/// Gives claimed rows their slots, targets and contents, in the order of their ids. Parks rows for which there is no
+/// slot. Returns the leases, and the endpoints of the rows that it has parked.
 async fn lease_all(
     tx: &Tx,
     slots: &Arc<Slots>,
@@ -235,6 +243,7 @@ async fn lease_all(
     Ok((fill(tx, terms, placed, &targets, &names).await?, endpoints))
 }
 
+/// Makes the leases of rows that have a slot.
 async fn fill(
     tx: &Tx,
     terms: &LeaseTerms,
@@ -270,7 +279,8 @@ async fn fill(
     Ok(leases.collect())
 }
 
-/// The endpoints of `rows` that may be called, as they are now.
+/// Returns the endpoints of `rows` as they are now, by id. Leaves out those that are deleted or disabled, or whose
+/// application is deleted.
 async fn find_targets(
     tx: &Tx,
     rows: &[Claimed],
@@ -305,17 +315,22 @@ async fn find_targets(
     Ok(targets)
 }
 
+/// The content of a delivery's message, and its result at the endpoint.
 #[derive(FromQueryResult)]
 struct Found {
+    /// The delivery's id.
     id: String,
+    /// `None` if the body is large or gone.
     body: Option<String>,
+    /// The size of the body; `None` if it is gone.
     bytes: Option<i64>,
     content_type: Option<String>,
+    /// `None` if there is no result yet.
     state: Option<ResultState>,
 }
 
 impl Found {
-    /// The content with its type.
+    /// Returns the content with its media type.
     fn content(self) -> (Content, Option<Arc<str>>) {
         let content = match (self.body, self.bytes) {
             (Some(body), _) => Content::Body(body.into()),
@@ -330,7 +345,7 @@ impl Found {
     }
 }
 
-/// The contents and results of `rows`, by delivery id.
+/// Returns the contents and results of `rows`, by delivery id.
 async fn find_contents(tx: &Tx, rows: &[(Claimed, Slot)]) -> Result<HashMap<String, Found>> {
     let wanted = Rows::new([
         (
@@ -370,8 +385,8 @@ async fn find_contents(tx: &Tx, rows: &[(Claimed, Slot)]) -> Result<HashMap<Stri
         .collect()
 }
 
-/// Makes due again what a claim had leased whose commit was not answered: nobody sends it. Rows that another transaction
-/// has locked are left out; returns those that still carry their lease, by delivery id and lease id.
+/// Makes rows due again that a claim has leased whose commit was not answered: no process sends them. Leaves out rows
+/// that another transaction has locked. Returns the leases that are still in the database, by delivery id and lease id.
 pub async fn release_lost(tx: &Tx, leases: impl IntoIterator<Item = (&str, i64)>) -> Result<Vec<(String, i64)>> {
     const JOINED: &str = "from {lost} join delivery d on d.id = lost.id and d.lease_id = lost.lease";
     let (ids, lease_ids): (Vec<_>, Vec<_>) = leases.into_iter().unzip();

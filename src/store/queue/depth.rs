@@ -1,5 +1,6 @@
-//! How much waits, and for how long: what an operator watches. Bounded however long the queue is. Called when asked for
-//! metrics.
+//! Counts the deliveries that wait and finds out for how long, for the metrics.
+//!
+//! Each count ends at a maximum, so its cost does not grow with the queue. Must not change anything.
 
 use sea_orm::{ConnectionTrait, Statement};
 
@@ -9,20 +10,22 @@ use crate::error::Result;
 use crate::slots::Lane;
 use crate::store::{Backend, Store};
 
-/// Nothing is counted beyond this.
+/// The number of rows at which each count ends.
 pub const DEPTH_MOST: i64 = 10_000;
 
+/// The deliveries that are due.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Depth {
-    /// Due first attempts, at most [`DEPTH_MOST`], as all of these.
+    /// The number of due first attempts, at most [`DEPTH_MOST`].
     pub first: i64,
-    /// Due retries and resends.
+    /// The number of due retries and resends, at most [`DEPTH_MOST`].
     pub again: i64,
-    /// Since when the oldest due one is due.
+    /// The instant since which the oldest of them is due; `None` means that none is due.
     pub due_since: Option<Timestamp>,
 }
 
-/// Returns what is due now, counted in the due indexes alone, from where the claims of this process begin.
+/// Counts the deliveries that are due now. Reads only the due indexes, and only above the floors at which the claims of
+/// this process begin.
 pub async fn find_depth(store: &Store) -> Result<Depth> {
     let lanes = [(Lane::First, "$2"), (Lane::Retry, "$3")];
     let [first, again] = lanes.map(|(lane, floor)| {
@@ -54,10 +57,10 @@ pub async fn find_depth(store: &Store) -> Result<Depth> {
     })
 }
 
-/// Returns how many deliveries wait for their endpoint to have room, at most [`DEPTH_MOST`]. Reads what a held snapshot
-/// keeps of those that no longer wait, so it can take long.
+/// Counts the parked deliveries, at most [`DEPTH_MOST`]. This can take long: it reads the index entries of rows that
+/// are no longer parked too, if a held snapshot keeps them.
 pub async fn find_parked_depth(store: &Store) -> Result<i64> {
-    // With a condition that every row meets: the index begins with the endpoint.
+    // The condition on the endpoint is true for every row. It is there because the index begins with the endpoint.
     let sql = format!(
         "select {} as parked",
         count("from delivery where due_at is null and endpoint_id > ''")
@@ -70,13 +73,14 @@ pub async fn find_parked_depth(store: &Store) -> Result<i64> {
         .unwrap_or_default())
 }
 
+/// Returns SQL that counts these rows, up to the maximum.
 fn count(rows: &str) -> String {
     format!("(select count(*) from (select 1 {rows} limit {DEPTH_MOST}) as counted)")
 }
 
-/// Returns the oldest transaction that a snapshot, a replication slot or a prepared transaction may still ask for; Postgres
-/// keeps everything that was deleted since. The same text at two looks means that it has been held all the while.
-/// `None` on SQLite, and if nothing is held.
+/// Returns the id of the oldest transaction whose state a snapshot, a replication slot or a prepared transaction still
+/// holds: Postgres keeps everything that was deleted since. If two calls return the same text, it was held all the time
+/// between them. `None` on SQLite, and if nothing is held.
 pub async fn find_oldest_snapshot(store: &Store) -> Result<Option<String>> {
     if store.backend() == Backend::Sqlite {
         return Ok(None);

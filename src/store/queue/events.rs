@@ -1,5 +1,9 @@
-//! What a batch of outcomes has to tell the organization: one statement, and only for outcomes that are worth telling.
-//! Called by settle, before it writes the pairs' results: what was told before follows from those.
+//! Finds the events of a batch of outcomes that the organization is notified of: deliveries that begin to fail, are
+//! given up or recover, and endpoints that were disabled.
+//!
+//! Outcomes that are worth no notice cost nothing. For all others one statement reads what the notices say. It must run
+//! before the batch's results are written, because the former result tells whether the message was delivered before.
+//! Must not store the notices: `store/operational.rs` does.
 
 use sea_orm::{ConnectionTrait, EntityTrait};
 
@@ -11,11 +15,11 @@ use crate::store::Tx;
 use crate::store::database::rows::{Column, Rows, statement};
 use crate::store::entity::application;
 
-/// An event and the organization that it is for.
+/// An event, behind the id of the organization that it is for.
 type Telling = (String, Event);
 
-/// What the attempts of `batch` tell, as far as anybody listens, and that these endpoints are disabled. `is_news` says whose
-/// outcome counts.
+/// Returns the events of the batch's attempts, and those of the endpoints that it has disabled. `is_news` returns
+/// whether an outcome counts.
 pub(super) async fn find_events(
     tx: &Tx,
     batch: &[&Settlement],
@@ -27,6 +31,7 @@ pub(super) async fn find_events(
     Ok(events)
 }
 
+/// Returns the events of attempts, for organizations with an operational endpoint that may be called.
 async fn find_attempt_events(
     tx: &Tx,
     batch: &[&Settlement],
@@ -91,8 +96,12 @@ async fn find_attempt_events(
     Ok(events)
 }
 
-/// Where somebody listens. A manual success is a recovery when the schedule's failures were told: the fourth, or the last
-/// one. The attempts of one message are few, those of an endpoint are not: only the former's index is open to the planner.
+/// Reads what the notices of attempts say, for organizations with an operational endpoint that may be called.
+///
+/// `told_before` is 1 if the organization was notified of the delivery's failures: a scheduled delivery has failed four
+/// times, or its last attempt has. It is counted for manual attempts only, because a manual success is a recovery only
+/// then. A message has few attempts and an endpoint may have many, so `x.endpoint_id || ''` keeps the planner from the
+/// index that begins with the endpoint.
 const FACTS: &str = "select t.place, a.org_id, a.uid, m.event_id, r.state, \
     case when t.manual = 0 then 1 else (select case when count(*) >= 4 or count(*) > count(x.next_at) then 1 else 0 end \
     from attempt x where x.app_id = t.app_id and x.message_id = t.message_id and x.endpoint_id || '' = t.endpoint_id \
@@ -103,6 +112,7 @@ const FACTS: &str = "select t.place, a.org_id, a.uid, m.event_id, r.state, \
     where (select l.id from endpoint l where l.app_id = a.org_id and l.deleted_at is null and not l.disabled \
     order by l.id limit 1) is not null";
 
+/// Returns the events of disabled endpoints. The notice is stored only if an operational endpoint wants it.
 async fn find_endpoint_events(tx: &Tx, disabled: Vec<&Changed>) -> Result<Vec<Telling>> {
     let mut events = Vec::new();
     for endpoint in disabled

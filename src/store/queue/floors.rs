@@ -1,17 +1,19 @@
-//! Floors: where a claim begins to read.
+//! Remembers the floors: the places in the indexes at which the claims of this process begin to read.
 //!
-//! While a snapshot is held (a dump, a replication slot, an abandoned report), Postgres keeps every index entry that was
-//! deleted since. A claim that began at the start of its index would read all of them: 200 ms after a million deliveries.
-//! So each process remembers, for each lane, up to which due time its claims have taken everything, and for each endpoint,
-//! up to which id its parked rows have been brought back; the next claim begins a little below.
+//! While a snapshot is held (a dump, a replication slot, an abandoned report), Postgres keeps every index entry that
+//! was deleted since. A claim that began at the start of its index would read all of them: 200 ms after a million
+//! deliveries. So each process remembers for each lane the due time up to which its claims have taken all rows, and for
+//! each endpoint the id up to which they have leased its parked rows. The next claim begins a little below.
 //!
-//! A row can still appear below a floor: its transaction committed late, another process held it locked and rolled back,
-//! or a clock stepped. [`lift`](super::lift) finds such rows without locks, beside the claims, and makes them due now. Parked rows below
-//! a floor are found by a claim without one, every 30 s for each endpoint. SQLite leaves nothing deleted in an index: there
-//! the floors stay where they begin.
+//! A row can still appear below a floor: its transaction committed late, another process had locked it and rolled back,
+//! or a clock stepped. [`lift`](super::lift) finds such due rows beside the claims and makes them due now. Parked rows
+//! below a floor are found by a claim without one, every 30 s for each endpoint. SQLite leaves no deleted entries in an
+//! index: there the floors stay at the start.
 //!
-//! The claimer writes the floors after its commits; claims, parking and the depth read them. Nothing depends on the order:
-//! a floor that is too low costs time, and one that is too high is what `lift` is for.
+//! The claimer's task writes the floors: those of lanes after its commit, those of parked rows before it, and it
+//! forgets them if the commit fails. The look's task forgets unused ones. Claims, parking, `lift` and the depth read
+//! them. No order among these is needed: a floor that is too low costs time, and rows below one that is too high are
+//! found as described.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -22,25 +24,26 @@ use crate::domain::id::Prefix;
 use crate::domain::timestamp::Timestamp;
 use crate::slots::Lane;
 
-/// How far below what has been drained a claim begins: for commits that come after their instant, and for clocks that
-/// differ by some milliseconds. A claim reads what was deleted in that time: at 4,000 deliveries a second 4,000 entries,
-/// in 1 ms. With five seconds it took 5 ms, and commits that come later than either are rare and left to [`lift`](super::lift).
+/// How far below the last claimed row the next claim begins, in microseconds: for transactions that commit some time
+/// after their rows are due, and for clocks that differ by some milliseconds. A claim reads the entries that were
+/// deleted in this time: at 4,000 deliveries a second 4,000 of them, in 1 ms. With five seconds it took 5 ms; commits
+/// that come later than that are rare too, and left to [`lift`](super::lift).
 const TOLERANCE_US: i64 = 1_000_000;
-/// Each endpoint's parked rows are claimed without a floor so often.
+/// How often the parked rows of an endpoint are claimed without a floor.
 const WITHOUT_FLOOR: Duration = Duration::from_secs(30);
 
-/// Where the claims of one process begin.
+/// The floors of one process.
 pub struct Floors {
-    /// In microseconds, by lane.
+    /// The due times above which claims look, in microseconds, by lane.
     lanes: [AtomicI64; 2],
     parked: Mutex<HashMap<Arc<str>, Brought>>,
 }
 
-/// What is known of an endpoint's parked rows.
+/// The floor of an endpoint's parked rows.
 struct Brought {
-    /// Those with ids of before this instant have been brought back.
+    /// Rows with ids from before this instant have been leased: ids begin with the instant at which they were made.
     until: Timestamp,
-    /// When they were last claimed without a floor, by the monotonic clock.
+    /// When the rows were last claimed without a floor, by the monotonic clock.
     looked_at: Duration,
 }
 
@@ -54,9 +57,9 @@ impl Default for Floors {
 }
 
 impl Floors {
-    /// The due time above which a claim of `lane` looks.
+    /// Returns the due time above which a claim of `lane` looks.
     pub fn of(&self, lane: Lane, now: Timestamp) -> Timestamp {
-        // If the clock has stepped back, what is due now lies below the floor that was remembered.
+        // If the clock has stepped back, rows that are due now lie below the remembered floor.
         let floor = self.lanes[lane as usize].load(Ordering::Relaxed);
         Timestamp(floor.min(now.0.saturating_sub(TOLERANCE_US)))
     }
@@ -67,8 +70,8 @@ impl Floors {
         self.lanes[lane as usize].store(floor, Ordering::Relaxed);
     }
 
-    /// Begins all claims at `now`, because they read for so long that Postgres ended one of them. What lies below is left
-    /// to [`lift`](super::lift).
+    /// Raises all floors to `now`, because a claim read for so long that Postgres ended it. Due rows below are left to
+    /// [`lift`](super::lift), parked ones to the next claim without a floor.
     pub fn begin_at(&self, now: Timestamp) {
         for lane in [Lane::First, Lane::Retry] {
             self.raise(lane, now);
@@ -78,7 +81,8 @@ impl Floors {
         }
     }
 
-    /// The id from which a claim of the endpoint's parked rows looks; empty: from the first one.
+    /// Returns the id from which a claim of the endpoint's parked rows looks; empty means from the first one. Once in
+    /// 30 s it is empty, and this notes the instant.
     pub(crate) fn first_parked(&self, endpoint: &Arc<str>, now: Duration) -> String {
         let mut parked = self.parked();
         match parked.get_mut(endpoint) {
@@ -97,7 +101,7 @@ impl Floors {
         String::new()
     }
 
-    /// Remembers that the endpoint's parked rows up to the id `last` are leased, once the claim commits.
+    /// Remembers that the endpoint's parked rows up to the id `last` are leased. Called before the claim commits.
     pub(crate) fn raise_parked(&self, endpoint: &str, last: &str) {
         if let Some(brought) = self.parked().get_mut(endpoint)
             && let Some(at) = Prefix::Delivery.instant_of(last)
@@ -106,7 +110,8 @@ impl Floors {
         }
     }
 
-    /// Forgets the floors of endpoints: rows with old ids are parked, or the claim that raised them did not commit.
+    /// Forgets the floors of endpoints, because rows with old ids were parked, or because the claim that raised the
+    /// floors did not commit.
     pub fn forget_parked<'a>(&self, endpoints: impl IntoIterator<Item = &'a Arc<str>>) {
         let mut parked = self.parked();
         for endpoint in endpoints {
@@ -114,7 +119,8 @@ impl Floors {
         }
     }
 
-    /// Forgets floors that hold no longer, so that memory follows what is in use.
+    /// Forgets the floors of endpoints that are due for a claim without one anyway, so that memory follows what is in
+    /// use.
     pub fn forget_unused(&self, now: Duration) {
         self.parked()
             .retain(|_, brought| now.saturating_sub(brought.looked_at) < WITHOUT_FLOOR);

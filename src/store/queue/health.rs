@@ -1,5 +1,8 @@
-//! What a batch of outcomes changes of its endpoints: since when they fail, and that they are disabled. One statement, and
-//! only when something changes. Called by settle.
+//! Writes what a batch of outcomes changes of its endpoints' health: the instant since which an endpoint fails, and
+//! whether it is disabled.
+//!
+//! One statement for the whole batch, and none if nothing changes, which is usual. Must not judge an attempt: the
+//! domain has done so.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -13,9 +16,9 @@ use crate::error::Result;
 use crate::store::database::rows::{Column, Rows, statement};
 use crate::store::{Backend, Tx};
 
-/// Changes the endpoints of `batch`; returns those that it has changed. Failures count only where
-/// `is_held`, and where the endpoint has the URL that was called; that it has failed for too long only where it still
-/// fails since the instant by which that was judged.
+/// Changes the endpoints of `batch`, and returns those that it has changed. A failure counts only if `is_held` returns
+/// true for its lease, and if the endpoint still has the URL that was called. An exhausted endpoint is disabled only if
+/// it still fails since the instant by which it was judged: if that has changed, it has worked in the meantime.
 pub(super) async fn change_health(
     tx: &Tx,
     batch: &[&Settlement],
@@ -73,7 +76,8 @@ pub(super) async fn change_health(
     Ok(changed)
 }
 
-/// One change an endpoint, in the order of their ids. A success in the same batch outweighs every failure but a 410.
+/// Chooses one settlement for each endpoint whose health changes, in the order of the endpoints' ids. A success in the
+/// batch outweighs every failure except a 410. Among equal ones the earliest attempt is chosen.
 fn changes<'a>(batch: &[&'a Settlement], is_held: impl Fn(&Settlement) -> bool) -> Vec<&'a Settlement> {
     let weight = |settlement: &Settlement| match settlement.health {
         Health::Gone410 => 4,
@@ -92,7 +96,7 @@ fn changes<'a>(batch: &[&'a Settlement], is_held: impl Fn(&Settlement) -> bool) 
         let known = chosen
             .entry((&settlement.app_id, &settlement.endpoint_id))
             .or_insert(settlement);
-        // Among successes one that changes something comes first.
+        // Among successes, one that changes the health comes first.
         let rank = |settlement: &Settlement| {
             (
                 weight(settlement),
@@ -115,6 +119,7 @@ const FAILING: i64 = 1;
 const EXHAUSTED: i64 = 2;
 const RETIRED: i64 = 3;
 
+/// Returns the number by which the statement knows a change.
 fn code(health: Health) -> i64 {
     match health {
         Health::Restored | Health::Unchanged => RESTORED,
@@ -124,7 +129,8 @@ fn code(health: Health) -> i64 {
     }
 }
 
-/// Rows that change nothing are not locked, and those that do in the order of their ids, or two settles could deadlock.
+/// Builds the statement. It locks only endpoints that change, in the order of their ids: otherwise two settlements
+/// could deadlock.
 fn sql(backend: Backend) -> String {
     let lock = match backend {
         Backend::Postgres => "for update of e",

@@ -1,4 +1,7 @@
-//! A lease: one delivery that this process may send until the lease ends, with all that sending needs.
+//! Leases: the right of one process to send a delivery until an instant, with everything that sending needs.
+//!
+//! Releases and extends leases by the owner's process. Must not make them: claims and the intake do. Must not free
+//! those of dead processes: `process.rs` does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,25 +18,27 @@ use crate::store::entity::endpoint::{StoredHeaders, StoredSecret};
 use crate::store::entity::json_text::JsonText;
 use crate::store::{Backend, Store, Tx};
 
-/// Where to send: the endpoint as it was when the lease was made.
+/// The endpoint that a delivery goes to, as it was when the lease was made.
 #[derive(Debug)]
 pub struct Target {
     pub endpoint_id: Arc<str>,
     pub app_id: Arc<str>,
     pub url: String,
+    /// The custom headers.
     pub headers: StoredHeaders,
-    /// Newest first.
+    /// The signing secrets, newest first.
     pub secrets: Vec<StoredSecret>,
+    /// The rates of the endpoint and of its application.
     pub throttle: Throttle,
-    /// Since when the endpoint counts as failing.
+    /// The instant since which the endpoint counts as failing; `None` means it works.
     pub failing_since: Option<Timestamp>,
 }
 
-/// The columns of a [`TargetRow`] but `headers`, of the endpoint `e` and its application `a`.
+/// The columns of a [`TargetRow`] without `headers`, of the endpoint `e` and its application `a`.
 pub const TARGET_BUT_HEADERS: &str =
     "e.id, e.app_id, e.url, e.secrets, e.failing_since, e.throttle_rate, a.throttle_rate as app_throttle_rate";
 
-/// An endpoint, as far as sending needs it.
+/// The columns of an endpoint that sending needs.
 #[derive(FromQueryResult)]
 pub struct TargetRow {
     id: String,
@@ -63,25 +68,28 @@ impl From<TargetRow> for Target {
     }
 }
 
+/// A delivery that this process may send.
 pub struct Lease {
     pub delivery_id: String,
     pub app_id: String,
     pub message_id: String,
     pub endpoint_id: Arc<str>,
     pub trigger: Trigger,
-    /// Attempts made before this one.
+    /// The number of attempts made so far.
     pub attempt: i32,
+    /// The number that tells this lease of the row from all others.
     pub lease_id: i64,
     /// When the lease ends, by [`crate::clock::Clock::monotonic`].
     pub ends_at: Duration,
-    /// None: endpoint or application is deleted or disabled.
+    /// `None` means that the endpoint is deleted or disabled, or its application is deleted.
     pub target: Option<Arc<Target>>,
     pub content: Content,
-    /// None: `application/json`.
+    /// The payload's media type; `None` means `application/json`.
     pub content_type: Option<Arc<str>>,
-    /// The pair has been delivered by another row meanwhile: there is nothing left to send.
+    /// Whether another row has delivered the message to the endpoint in the meantime: there is nothing left to send.
+    /// Always false for a manual delivery.
     pub delivered_already: bool,
-    /// Frees the place in flight when it is dropped.
+    /// The slot that this delivery takes; it is free again when this is dropped.
     pub slot: Slot,
 }
 
@@ -89,26 +97,30 @@ pub struct Lease {
 #[derive(Clone, Debug)]
 pub enum Content {
     Body(Arc<str>),
-    /// Larger than [`LARGE_BODY`], in bytes: the sender reads it just before it sends.
+    /// A body of this many bytes, more than [`LARGE_BODY`]: the sender reads it just before it sends.
     Large(usize),
-    /// Expired or expunged.
+    /// The payload has expired or was removed.
     Gone,
 }
 
-/// Bytes. Bodies up to here travel with their lease; larger ones stay in the database until they are sent, so that
-/// what is in flight fits in memory.
+/// The most bytes of a body that is read with its lease. Larger ones stay in the database until they are sent, so that
+/// the deliveries in flight fit in memory.
 pub const LARGE_BODY: usize = 64 * 1024;
 
-/// Who leases, and until when.
+/// The terms of new leases.
 #[derive(Clone, Debug)]
 pub struct LeaseTerms {
+    /// The owner id of this process.
     pub owner: Arc<str>,
+    /// The number of the leases; all of one claim have the same.
     pub lease_id: i64,
-    /// How long the lease lasts: the whole attempt's deadline and what may pass before it begins.
+    /// How long a lease lasts: the deadline of an attempt, and the time that may pass before it begins and until it is
+    /// settled.
     pub lasts: Duration,
 }
 
-/// Gives leases back unsent: due now, attempts not counted. Rows whose lease has changed hands are left alone.
+/// Gives back leases that were not sent: their rows are due now, and no attempt is counted. Each comes as delivery id
+/// and lease id; leaves out rows that have another lease by now.
 pub async fn release(tx: &Tx, leases: impl IntoIterator<Item = (&str, i64)>) -> Result<()> {
     let (ids, lease_ids): (Vec<_>, Vec<_>) = leases.into_iter().unzip();
     let given = Rows::new([("id", Column::Text(ids)), ("lease", Column::Int(lease_ids))]);
@@ -122,9 +134,9 @@ pub async fn release(tx: &Tx, leases: impl IntoIterator<Item = (&str, i64)>) -> 
     Ok(())
 }
 
-/// Puts the end of leases off: they last as long as if they were made now, by `owner`; `None` leaves the one that they have.
-/// Leaves out rows that are locked, such as those of a settle that is under way, and rows whose lease has changed hands.
-/// Returns the ids of the others.
+/// Extends leases: they end `lasts` from now. Their owner becomes `owner`; `None` leaves it as it is. Leaves out rows
+/// that are locked, such as those of a running settlement, and rows that have another lease by now. Returns the
+/// delivery ids of the leases that were extended.
 pub async fn extend(tx: &Tx, leases: &[(String, i64)], owner: Option<&str>, lasts: Duration) -> Result<Vec<String>> {
     let held = Rows::new([
         ("id", Column::Text(leases.iter().map(|(id, _)| id.as_str()).collect())),
@@ -149,7 +161,7 @@ pub async fn extend(tx: &Tx, leases: &[(String, i64)], owner: Option<&str>, last
     rows.iter().map(|row| Ok(row.try_get("", "id")?)).collect()
 }
 
-/// The payload of a message, `None` when it has expired or was expunged.
+/// Returns the payload of a message; `None` means that it has expired or was removed.
 pub async fn find_body(store: &Store, app_id: &str, message_id: &str) -> Result<Option<String>> {
     use sea_orm::EntityTrait;
 

@@ -1,5 +1,6 @@
-//! Finds due rows that lie below the floors, where no claim of this process looks, and makes them due now. Runs beside the
-//! claimer, which must never wait for it.
+//! Finds due rows below the floors, where no claim of this process looks, and makes them due now.
+//!
+//! Runs beside the claimer, which must never wait for it. On SQLite there are no floors, and nothing to do.
 
 use sea_orm::{ConnectionTrait, Statement};
 
@@ -7,10 +8,11 @@ use crate::error::Result;
 use crate::slots::Lane;
 use crate::store::{Backend, Store};
 
-/// Rows of a lane that one [`lift`] makes due.
+/// The most rows of a lane that one [`lift`] makes due.
 const LIFTED: i64 = 1_000;
 
-/// The rows that are in the due index of `lane`. Literals, because Postgres matches partial indexes against constants only.
+/// Returns the condition on rows that are in the due index of `lane`. It is written with literals because Postgres
+/// matches partial indexes against constants only.
 pub(super) fn in_index(lane: Lane) -> &'static str {
     match lane {
         Lane::First => "due_at is not null and attempt = 0 and trigger = 0",
@@ -18,15 +20,14 @@ pub(super) fn in_index(lane: Lane) -> &'static str {
     }
 }
 
-/// Makes rows due now that lie below the floors, where no claim of this process would find them. Returns whether there
-/// may be more of them.
+/// Makes rows due now that lie below the floors. Returns whether there may be more of them.
 pub async fn lift(store: &Store) -> Result<bool> {
     if store.backend() == Backend::Sqlite {
         return Ok(false);
     }
     let now = store.clock().now();
     let lanes = [Lane::First, Lane::Retry].map(|lane| (lane, store.floors().of(lane, now)));
-    // Usually nothing is there: one read without a transaction tells.
+    // Usually there is nothing to lift: one read without a transaction finds that out.
     let [first, again] = [Lane::First, Lane::Retry].map(in_index);
     let sql = format!(
         "select (select due_at from delivery where {first} and due_at <= $1 order by due_at, id limit 1) as first, \

@@ -1,4 +1,9 @@
-//! The queue's statements: claim, settle, release, park, take over, resend, and how deep it is. Rules: delivery-queue in ARCHITECTURE.md.
+//! The statements of the queue, which is the table `delivery`: claim, settle, release, park, take over, replay, resend,
+//! and how many deliveries wait.
+//!
+//! A row is due, leased or parked. `due_at` is the instant at which it is due or at which its lease ends, so a lease
+//! that ends makes its row due without a further step; null means parked. Must not send, and must not decide what an
+//! outcome means.
 
 mod claim;
 mod depth;

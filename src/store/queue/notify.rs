@@ -1,5 +1,7 @@
-//! Wake-ups between replicas, by Postgres' LISTEN and NOTIFY, outside every hot transaction. A hint and no more:
-//! the poll finds what a lost one would have told. Called by the dispatcher.
+//! Wakes the claimers of other processes when this one leaves deliveries due, by Postgres' LISTEN and NOTIFY.
+//!
+//! An announcement is only a hint. If one is lost, the other processes find the deliveries when they poll. It is never
+//! part of a transaction that accepts or settles. Does nothing on SQLite, which has one process.
 
 use std::time::Duration;
 
@@ -14,13 +16,14 @@ use crate::store::Store;
 use crate::store::database::store::Pools;
 
 const CHANNEL: &str = "postrider_due";
-/// At most ten announcements a second, however many messages.
+/// The pause after an announcement, so that there are at most ten in a second, however many messages come.
 const DEBOUNCE: Duration = Duration::from_millis(100);
+/// The pause before a connection that has failed is opened again.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
-/// A listener that has heard nothing for so long asks whether anybody is there.
+/// How long a listener hears nothing before it checks that the server still answers.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// Announces what this process leaves due, and hears what others announce, until `ended`.
+/// Announces that this process leaves deliveries due, and wakes the claimer when another process does, until `ended`.
 pub async fn run(store: Store, ended: CancellationToken) {
     if let Pools::Postgres { .. } = store.pools() {
         tokio::select! {
@@ -31,17 +34,19 @@ pub async fn run(store: Store, ended: CancellationToken) {
     }
 }
 
+/// Announces whenever [`Store::announce`] was called.
 async fn announce(store: &Store) {
     loop {
         store.announced().await;
         let notify = Statement::from_string(store.backend().orm(), format!("select pg_notify('{CHANNEL}', '')"));
         if let Err(err) = store.reader().execute_raw(notify).await {
-            tracing::debug!(%err, "due deliveries were not announced; the others' polls will find them");
+            tracing::debug!(%err, "due deliveries could not be announced; other processes find them when they poll");
         }
         store.clock().sleep(DEBOUNCE).await;
     }
 }
 
+/// Listens for announcements, and connects again after each failure.
 async fn listen(store: &Store) {
     loop {
         if let Err(err) = listen_once(store).await {
@@ -51,6 +56,7 @@ async fn listen(store: &Store) {
     }
 }
 
+/// Listens until the connection fails. Returns at once on SQLite.
 async fn listen_once(store: &Store) -> Result<(), sqlx::Error> {
     let Pools::Postgres {
         options,
@@ -70,7 +76,7 @@ async fn listen_once(store: &Store) -> Result<(), sqlx::Error> {
                 heard?;
                 store.wake();
             }
-            // A host that has vanished is as quiet as one that has nothing to tell.
+            // A host that has vanished is as quiet as one without announcements.
             () = store.clock().sleep(QUIET) => {
                 timeout(*answer_deadline, listener.execute("select 1")).await.map_err(answered)??;
             }
@@ -78,7 +84,7 @@ async fn listen_once(store: &Store) -> Result<(), sqlx::Error> {
     }
 }
 
-/// On a connection of its own: a listener keeps the one it has for good.
+/// Opens a listener on a connection of its own, because it never gives its connection back.
 async fn subscribe(options: PgConnectOptions) -> Result<PgListener, sqlx::Error> {
     let pool = PgPoolOptions::new()
         .max_connections(1)

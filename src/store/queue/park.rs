@@ -1,5 +1,7 @@
-//! Parking: rows of an endpoint that has no room leave the due index, so that a claim never reads past them.
-//! `claim_parked` brings them back, as many at a time as the endpoint has room for.
+//! Parks rows of endpoints that have no free slot: they leave the due index, so that a claim never reads past them.
+//!
+//! A parked row has no `due_at`. `claim_parked` leases parked rows when their endpoint has free slots again. Must not
+//! decide which endpoints are saturated: the slots do.
 
 use std::sync::Arc;
 
@@ -11,10 +13,10 @@ use crate::slots::Lane;
 use crate::store::database::rows::{Column, Rows, statement};
 use crate::store::{Store, Tx};
 
-/// How many due rows, oldest first, one claim looks through for more rows of saturated endpoints.
+/// The number of due rows, oldest first, that one [`park`] looks through.
 const LOOK_AHEAD: i64 = 5_000;
 
-/// Parks the claimed rows `ids`.
+/// Parks rows that this transaction has claimed, given by their ids.
 pub(super) async fn park_rows(tx: &Tx, ids: Vec<&str>) -> Result<()> {
     let claimed = Rows::new([("id", Column::Text(ids))]);
     let sql = "update delivery set due_at = null, owner = null, lease_id = null where id in (select id from {claimed})";
@@ -24,9 +26,9 @@ pub(super) async fn park_rows(tx: &Tx, ids: Vec<&str>) -> Result<()> {
     Ok(())
 }
 
-/// Parks due rows of `endpoints` among the 5,000 oldest due rows of `lane`: a long backlog of one endpoint leaves the due
-/// index in steps of thousands, not of one claim. Rows of other endpoints are read, but not locked: locked ones would be
-/// left out by the claims of other processes.
+/// Parks the rows of `endpoints` that are among the 5,000 oldest due rows of `lane`. So a long backlog of one endpoint
+/// leaves the due index in steps of thousands of rows and not of one claim. The rows of other endpoints are read but
+/// not locked, because the claims of other processes would skip them.
 pub async fn park(tx: &Tx, lane: Lane, endpoints: &[Arc<str>]) -> Result<()> {
     let backend = tx.backend();
     let saturated = Rows::new([("endpoint_id", Column::Text(endpoints.iter().map(|id| &**id).collect()))]);
@@ -35,7 +37,7 @@ pub async fn park(tx: &Tx, lane: Lane, endpoints: &[Arc<str>]) -> Result<()> {
          order by due_at, id limit $3) as oldest where endpoint_id in (select endpoint_id from {{saturated}})",
         in_index(lane)
     );
-    // Another process may have leased some of them meanwhile: those are due later.
+    // Another process may have leased some of these rows in the meantime. They are then due later, and are left out.
     let due = format!(
         "select id from delivery where {} and due_at <= $2 order by id {}",
         backend.is_among("id", &found),
@@ -53,8 +55,8 @@ pub async fn park(tx: &Tx, lane: Lane, endpoints: &[Arc<str>]) -> Result<()> {
     Ok(())
 }
 
-/// Up to `most` endpoints above `after` that have parked rows, in the order of their ids. Jumps through the index from
-/// endpoint to endpoint, whatever the number of rows.
+/// Returns up to `most` endpoints with parked rows, in the order of their ids, from the first id after `after`. Jumps
+/// through the index from endpoint to endpoint, so the number of rows does not matter.
 pub async fn list_parked(store: &Store, after: &str, most: usize) -> Result<Vec<Arc<str>>> {
     let sql = "with recursive jump(endpoint_id) as (\
                select * from (select endpoint_id from delivery where due_at is null and endpoint_id > $1 order by endpoint_id limit 1) as first \

@@ -1,19 +1,21 @@
-//! What Postgres believes of the queue's size. The queue is empty most of the time, and statements that were planned then
-//! read it from end to end: claims of a burst took 50 ms each until autovacuum had noticed it, up to a minute later.
-//! Called by the dispatcher.
+//! Refreshes Postgres' planner statistics of the table `delivery`.
+//!
+//! The queue is empty most of the time, and a statement that was planned then reads the whole table: claims of a burst
+//! took 50 ms each until autovacuum noticed it, up to a minute later. Must not make a claim wait.
 
 use sea_orm::{ConnectionTrait, Statement};
 
 use crate::error::Result;
 use crate::store::{Backend, Store};
 
-/// Pages of 8 kB that are read from end to end in no time.
+/// The number of pages, of 8 kB each, up to which reading the whole table is cheap anyway.
 const SMALL: i64 = 16;
-/// How many times larger than believed the table may be: plans for a quarter of it are still good ones.
+/// How many times as large as the statistics say the table may be: a plan for a quarter of it is still a good one.
 const GROWTH: i64 = 4;
 
-/// Renews the statistics once the table has outgrown them, and with them every session's plans. Nothing on SQLite, which
-/// plans without. Answers whether they fit now: a role that does not own the table is only warned.
+/// Refreshes the statistics if the table has outgrown them; every session then plans afresh. Returns whether they fit
+/// now: if the role does not own the table, Postgres only warns. Does nothing on SQLite, which plans without such
+/// statistics.
 pub async fn renew_statistics(store: &Store) -> Result<bool> {
     if store.backend() == Backend::Sqlite || !has_outgrown(store).await? {
         return Ok(true);
@@ -25,6 +27,7 @@ pub async fn renew_statistics(store: &Store) -> Result<bool> {
     Ok(!has_outgrown(store).await?)
 }
 
+/// Returns whether the table is more than [`GROWTH`] times as large as the statistics say.
 async fn has_outgrown(store: &Store) -> Result<bool> {
     let sql = format!(
         "select pg_relation_size(oid) / current_setting('block_size')::int8 > {GROWTH} * greatest(relpages, {SMALL}) as grown \

@@ -1,5 +1,9 @@
-//! Heartbeats: who lives, who is dead, and whose leases are free again. Postgres only; SQLite has one process.
-//! Called by the dispatcher's heartbeat and by app at start and stop.
+//! Keeps the table of running processes: raises and reads heartbeats, and frees the leases of processes that have
+//! ended.
+//!
+//! Every process writes its own row and reads those of the others. A row's beat only rises, so a process whose beat
+//! stands still is dead. Postgres only, except [`free_all`]: SQLite has one process. Must not decide that a process is
+//! dead: the dispatcher's heartbeat does.
 
 use std::collections::HashMap;
 
@@ -13,22 +17,22 @@ use crate::store::database::source::Source;
 use crate::store::entity::process;
 use crate::store::{Backend, Store, Tx};
 
-/// Rows a take-over frees in one transaction.
+/// The most rows that a take-over frees in one transaction.
 pub const TAKE_OVER_CHUNK: u64 = 1_000;
 
-/// What one heartbeat saw.
+/// The result of one heartbeat.
 pub struct Beat {
-    /// False: this process had been declared dead, and its owner id with it.
+    /// Whether the owner id of this process was still in the table. If not, another process has declared it dead.
     pub alive: bool,
-    /// The own beat before this one.
+    /// The beat of this process before this heartbeat.
     pub own: i64,
-    /// The beats of the others, by owner; without those that are forgotten.
+    /// The beats of the other processes by owner id. Leaves out those that are no longer in the table.
     pub peers: HashMap<String, i64>,
-    /// The database's clock.
+    /// The time by the database's clock.
     pub database_now: Timestamp,
 }
 
-/// A random name for one run of one process.
+/// Returns a random owner id.
 pub fn new_owner() -> String {
     let mut bytes = [0; 12];
     SystemRandom::new()
@@ -38,11 +42,11 @@ pub fn new_owner() -> String {
     format!("proc_{}", digits.collect::<String>())
 }
 
-/// Makes a new owner known, so that its peers watch it.
+/// Inserts an owner id, so that the other processes watch it.
 ///
 /// # Errors
-/// `Unavailable` as [`Tx::sealing_key`]: who does not hold the key that seals could sign no delivery. A rotation that begins
-/// waits for this transaction, and sees the owner.
+/// `Unavailable` if this process does not hold the key that seals: it could sign no delivery. The key's row stays
+/// locked, so a rotation that begins waits for this transaction and then sees the owner.
 pub async fn insert_process(tx: &Tx, owner: &str) -> Result<()> {
     tx.sealing_key().await?;
     let sql = "insert into process (owner, beat, started_at, key_checks) values ($1, 0, $2, $3)";
@@ -57,7 +61,7 @@ pub async fn insert_process(tx: &Tx, owner: &str) -> Result<()> {
     Ok(())
 }
 
-/// The beats, by owner, of those that do not hold the encryption key with this check value.
+/// Returns the beats of the processes that do not hold the encryption key with this check value, by owner id.
 pub async fn beats_without_key(source: &impl Source, check_value: &str) -> Result<HashMap<String, i64>> {
     let rows = process::Entity::find().all(source.source()).await?;
     let lacks = |row: &process::Model| {
@@ -71,8 +75,7 @@ pub async fn beats_without_key(source: &impl Source, check_value: &str) -> Resul
         .collect())
 }
 
-/// Raises the beat of `owner` and reads those of `peers`: one statement, one commit. Each comes with a beat that it had
-/// before.
+/// Raises the beat of `owner` and reads those of `peers`, in one statement. Each comes with its last known beat.
 pub async fn beat(store: &Store, owner: (&str, i64), peers: &[(&str, i64)]) -> Result<Beat> {
     let asked_at = store.clock().monotonic();
     let mut beat = Beat {
@@ -100,10 +103,11 @@ pub async fn beat(store: &Store, owner: (&str, i64), peers: &[(&str, i64)]) -> R
     Ok(beat)
 }
 
-/// Beats only rise. So it asks for those that are no lower than the last known ones, and reads none of the dead versions
-/// below them that a held snapshot keeps: each process leaves four a second.
+/// Builds the statement of [`beat`]. Beats only rise, so it asks for beats that are at least the last known ones. It
+/// then reads none of the dead row versions below them, of which each process leaves four a second while a snapshot is
+/// held.
 pub fn beat_statement(backend: Backend, owner: (&str, i64), peers: &[(&str, i64)]) -> Statement {
-    // With the own row, so that there is an answer if there are no peers.
+    // The own row is among the watched ones, so that there is a row even without peers.
     let (owners, beats) = peers.iter().chain([&owner]).copied().unzip();
     let watched = Rows::new([("owner", Column::Text(owners)), ("beat", Column::Int(beats))]);
     let sql = "with own as (update process set beat = beat + 1 where owner = $1 and beat >= $2 returning owner) \
@@ -113,15 +117,17 @@ pub fn beat_statement(backend: Backend, owner: (&str, i64), peers: &[(&str, i64)
     statement(backend, sql, &[("watched", &watched)], [owner.0.into(), owner.1.into()])
 }
 
-/// Returns the beats of all processes by owner. Reads the whole table, with all that a held snapshot keeps of it.
+/// Returns the beats of all processes by owner id. Reads the whole table, with all dead row versions that a held
+/// snapshot keeps.
 pub async fn find_beats(store: &Store) -> Result<HashMap<String, i64>> {
     let rows = process::Entity::find().all(store.reader()).await?;
     Ok(rows.into_iter().map(|row| (row.owner, row.beat)).collect())
 }
 
-/// Frees a first chunk of a dead owner's leases: due now, attempts not counted. Rows that another transaction has locked
-/// are left out. Returns how many were freed. The owner is forgotten once it has no rows left; until then it is to be
-/// asked for again. Does nothing if `beat` has moved on, for then the owner lives, and if its own row is locked.
+/// Frees up to [`TAKE_OVER_CHUNK`] leases of a dead owner: their rows are due now, and no attempt is counted. Leaves
+/// out rows that another transaction has locked. Returns how many were freed. Deletes the owner once it has no rows
+/// left; until then the caller must call this again. Does nothing if the owner's beat is not `beat` any more, because
+/// then it lives, or if its row is locked.
 pub async fn take_over(tx: &Tx, owner: &str, beat: i64) -> Result<u64> {
     let guard = "select owner from process where owner = $1 and beat = $2 for update skip locked";
     let guard = Statement::from_sql_and_values(tx.backend().orm(), guard, [owner.into(), beat.into()]);
@@ -138,7 +144,7 @@ pub async fn take_over(tx: &Tx, owner: &str, beat: i64) -> Result<u64> {
     Ok(freed)
 }
 
-/// Frees a first chunk of the leases of an owner that is in no table; as [`take_over`].
+/// Frees leases as [`take_over`] does, for an owner id that is not in the table of processes.
 pub async fn free_chunk(tx: &Tx, owner: &str) -> Result<u64> {
     let freed = tx
         .conn()
@@ -151,6 +157,7 @@ pub async fn free_chunk(tx: &Tx, owner: &str) -> Result<u64> {
     Ok(freed)
 }
 
+/// Builds the statement that frees up to [`TAKE_OVER_CHUNK`] rows of an owner.
 fn take_over_statement(backend: Backend, owner: &str, now: Timestamp) -> Statement {
     let lock = backend.skip_locked();
     let held = format!(
@@ -161,8 +168,8 @@ fn take_over_statement(backend: Backend, owner: &str, now: Timestamp) -> Stateme
     Statement::from_sql_and_values(backend.orm(), sql, [now.0.into(), owner.into()])
 }
 
-/// Returns the owners of leases that are in no table: a transaction that was begun under an owner id has committed after
-/// the owner took another one, or signed off. Jumps through the index from owner to owner.
+/// Returns the owner ids of leases that are not in the table of processes: a transaction that began under an owner id
+/// has committed after the process took another one or signed off. Jumps through the index from owner to owner.
 pub async fn list_unknown_owners(store: &Store) -> Result<Vec<String>> {
     let sql = "with recursive jump(owner) as (\
                select * from (select owner from delivery where owner is not null and owner > '' order by owner limit 1) as first \
@@ -175,14 +182,15 @@ pub async fn list_unknown_owners(store: &Store) -> Result<Vec<String>> {
     rows.iter().map(|row| Ok(row.try_get("", "owner")?)).collect()
 }
 
-/// SQLite at start: whoever held a lease is dead, for this process is alone. Answers how many were freed.
+/// Frees all leases and returns how many. Only for the start on SQLite: this process is the only one, so the process
+/// that held them has ended.
 pub async fn free_all(tx: &Tx) -> Result<u64> {
     let sql = "update delivery set due_at = $1, owner = null, lease_id = null where owner is not null";
     let statement = Statement::from_sql_and_values(tx.backend().orm(), sql, [tx.now.0.into()]);
     Ok(tx.conn().execute_raw(statement).await?.rows_affected())
 }
 
-/// Signs `owner` off: what it still holds is due now, attempts not counted, and it is forgotten.
+/// Signs `owner` off: frees its leases, without counting an attempt, and deletes it.
 pub async fn sign_off(tx: &Tx, owner: &str) -> Result<()> {
     let sql = "update delivery set due_at = $1, owner = null, lease_id = null where owner is not null and owner = $2";
     let values = [tx.now.0.into(), owner.into()];
@@ -192,7 +200,7 @@ pub async fn sign_off(tx: &Tx, owner: &str) -> Result<()> {
     delete_process(tx, owner).await
 }
 
-/// Forgets an owner that has no leases left, or has taken another name.
+/// Deletes an owner id that has no leases left, or whose process has taken another one.
 async fn delete_process(tx: &Tx, owner: &str) -> Result<()> {
     let sql = "delete from process where owner = $1";
     tx.conn()
@@ -201,15 +209,15 @@ async fn delete_process(tx: &Tx, owner: &str) -> Result<()> {
     Ok(())
 }
 
-/// Gives the leases of `old` to `new`, and forgets `old`: both are this process.
+/// Moves the leases of `old` to `new`, and deletes `old`. Both are owner ids of this process.
 pub async fn rename(tx: &Tx, old: &str, new: &str) -> Result<()> {
     adopt(tx, old, new).await?;
     delete_process(tx, old).await
 }
 
-/// Gives the leases of `old`, a former owner id of this process, to `new`, its present one. Rows that are locked are left
-/// out: a settle of this process may hold them for as long as somebody keeps it waiting, and beats must not wait for that.
-/// [`extend`](super::extend), or the next sweep, brings along those that are not settled then.
+/// Moves the leases of `old`, a former owner id of this process, to `new`, its present one. Leaves out rows that are
+/// locked: a settlement of this process may hold them while it waits for another session's lock, and beats must not
+/// wait for that. If they are not settled then, [`extend`](super::extend) or the next sweep moves them.
 pub async fn adopt(tx: &Tx, old: &str, new: &str) -> Result<()> {
     let lock = tx.backend().skip_locked();
     let held = format!("select id from delivery where owner is not null and owner = $2 {lock}");

@@ -1,5 +1,8 @@
-//! A step of a background task: the next rows of its window, and a manual delivery for each message that is wanted.
-//! Must not decide when: the dispatcher's tasks does, which calls this inside a transaction that holds the task's row.
+//! Makes one step of a background task: looks at the next rows of its window, and queues a manual delivery for each
+//! message that is wanted.
+//!
+//! The caller's transaction has locked the task's row, so no other process makes the same step. Must not decide when a
+//! step is made: the dispatcher's tasks do.
 
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement, Value};
 
@@ -15,17 +18,18 @@ use crate::store::entity::endpoint::Model as Endpoint;
 use crate::store::entity::{attempt, message};
 use crate::store::{Tx, endpoint};
 
-/// A row of the window.
+/// An attempt or a message of the window.
 struct Found {
-    /// Of the attempt or the message.
+    /// The id of the attempt or message.
     id: String,
     message_id: String,
+    /// The instant of the attempt or message.
     at: Timestamp,
-    /// By its type and channels.
+    /// Whether the message's event type and channels are wanted. Always true for an attempt.
     passes: bool,
 }
 
-/// The endpoint that a task is for; none when it or its application is deleted.
+/// Returns the endpoint that a task is for; `None` means that it or its application is deleted.
 pub async fn find_replay_target(tx: &Tx, task: &Task) -> Result<Option<Endpoint>> {
     let app = crate::store::application::find(tx, &task.org_id, &task.app_id).await?;
     match app {
@@ -34,7 +38,7 @@ pub async fn find_replay_target(tx: &Tx, task: &Task) -> Result<Option<Endpoint>
     }
 }
 
-/// How many rows are parked for an endpoint, counted up to `most`.
+/// Counts the parked rows of an endpoint, up to `most`.
 pub async fn count_parked(tx: &Tx, endpoint_id: &str, most: usize) -> Result<usize> {
     let sql = "select count(*) as n from (select 1 from delivery where due_at is null and endpoint_id = $1 limit $2) as parked";
     let values = [endpoint_id.into(), (most as i64).into()];
@@ -44,9 +48,9 @@ pub async fn count_parked(tx: &Tx, endpoint_id: &str, most: usize) -> Result<usi
     Ok(usize::try_from(count).unwrap_or_default())
 }
 
-/// Looks at the next `most` rows of the task's window and queues what is wanted, parked. Moves the task on and answers
-/// whether there may be more rows. A message is queued once a task, as the task never looks at a row twice and a message
-/// with several attempts in the window counts at the first of them.
+/// Looks at the next `most` rows of the task's window, and queues the messages that are wanted, as parked rows. Moves
+/// the task on. Returns whether there may be more rows. A task queues a message only once: it never looks at a row
+/// twice, and a message with several attempts in the window counts at the first of them.
 pub async fn replay_next(tx: &Tx, task: &mut Task, endpoint: &Endpoint, most: usize) -> Result<bool> {
     let found = match task.kind {
         TaskKind::Recover => find_attempts(tx, task, most).await?,
@@ -64,11 +68,12 @@ pub async fn replay_next(tx: &Tx, task: &mut Task, endpoint: &Endpoint, most: us
     Ok(found.len() == most)
 }
 
-/// The id at which the task's window ends.
+/// Returns the id at which the task's window ends, exclusive.
 fn end(task: &Task) -> String {
     looks_at(task.kind).first_id_at(task.until_at)
 }
 
+/// Returns the next attempts at the task's endpoint.
 async fn find_attempts(tx: &Tx, task: &Task, most: usize) -> Result<Vec<Found>> {
     use attempt::{Column, Entity};
     let rows: Vec<(String, String, Timestamp)> = Entity::find()
@@ -92,6 +97,7 @@ async fn find_attempts(tx: &Tx, task: &Task, most: usize) -> Result<Vec<Found>> 
     Ok(found.collect())
 }
 
+/// Returns the next messages of the task's application.
 async fn find_messages(tx: &Tx, task: &Task, endpoint: &Endpoint, most: usize) -> Result<Vec<Found>> {
     use message::{Column, Entity};
     let rows = Entity::find()
@@ -122,8 +128,8 @@ async fn find_messages(tx: &Tx, task: &Task, endpoint: &Endpoint, most: usize) -
     Ok(found.collect())
 }
 
-/// Inserts a parked manual row for each message whose content is kept and whose history at the endpoint is as the task
-/// wants it. Answers how many.
+/// Inserts a parked row with a manual attempt for each message that still has its payload and whose history at the
+/// endpoint is as the task wants it. Returns how many.
 async fn queue(tx: &Tx, task: &Task, passing: &[&Found]) -> Result<u64> {
     let clock = tx.store().clock();
     let ids: Vec<_> = passing
@@ -143,6 +149,7 @@ async fn queue(tx: &Tx, task: &Task, passing: &[&Found]) -> Result<u64> {
     ]);
     let mut values: Vec<Value> = vec![task.app_id.as_str().into(), task.endpoint_id.as_str().into()];
     let wanted = wanted(task, &mut values);
+    // Parked (`due_at` is null), not due: as due rows they would stand before the retries of all other endpoints.
     let sql = format!(
         "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at) \
          select t.id, $1, t.message_id, $2, 1, 0, null from {{t}} where exists (select 1 from message_content c \
@@ -152,7 +159,7 @@ async fn queue(tx: &Tx, task: &Task, passing: &[&Found]) -> Result<u64> {
     Ok(tx.conn().execute_raw(insert).await?.rows_affected())
 }
 
-/// The condition on a message's history at the endpoint.
+/// Returns the condition on a message's history at the endpoint. Appends its parameters to `values`.
 fn wanted(task: &Task, values: &mut Vec<Value>) -> String {
     let result = |and: &str| {
         format!(
@@ -160,7 +167,8 @@ fn wanted(task: &Task, values: &mut Vec<Value>) -> String {
              and endpoint_id = $2 and {and})"
         )
     };
-    // Found by the message, of which there are few attempts: the term on the endpoint is written so that no index has it.
+    // The attempts are found by their message, which has few; an endpoint may have many. So the term on the endpoint is
+    // written in a way that no index matches.
     let attempt = |and: &str| {
         format!(
             "exists (select 1 from attempt where app_id = $1 and message_id = t.message_id \
@@ -174,7 +182,8 @@ fn wanted(task: &Task, values: &mut Vec<Value>) -> String {
             format!("not {delivered} and not {earlier}")
         }
         TaskKind::ReplayMissing => {
-            // A pair that ended without an attempt was not sent either; what waits in the queue will be.
+            // A delivery that has failed without an attempt was not sent either. One that still waits in the queue will
+            // be.
             let (sent, tried) = (result("state <> 2"), attempt("true"));
             let queued = "exists (select 1 from delivery where message_id = t.message_id and endpoint_id = $2)";
             format!("not {sent} and not {tried} and not {queued}")

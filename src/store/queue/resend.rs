@@ -1,4 +1,6 @@
-//! A delivery that somebody asks for: a row of its own, due at once, tried once.
+//! Queues a resend: a delivery that a caller asks for. It gets a row of its own, is due at once and is tried once.
+//!
+//! Must not check that message and endpoint exist: the service does.
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::EntityTrait;
@@ -9,7 +11,7 @@ use crate::error::Result;
 use crate::store::Tx;
 use crate::store::entity::delivery::{ActiveModel, Entity};
 
-/// Queues one manual attempt of a message at an endpoint, both of this application.
+/// Queues one manual attempt to send a message to an endpoint, both of this application.
 pub async fn insert_manual(tx: &Tx, app_id: &str, message_id: &str, endpoint_id: &str) -> Result<()> {
     let row = ActiveModel {
         id: Set(tx.store().clock().new_id_at(Prefix::Delivery, tx.now)),

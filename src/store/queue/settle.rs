@@ -1,5 +1,11 @@
-//! Settle: what became of a batch of leases, in one transaction. An attempt is always recorded; the queue row and the
-//! pair's result follow only where the lease still holds, except that a late success also counts.
+//! Settles a batch of outcomes in the settler's transaction: records the attempts, writes the results, and ends or
+//! reschedules the delivery rows.
+//!
+//! An attempt is always recorded, because it happened. A failure changes the row and the result only if its lease still
+//! holds; a success changes the result even if another process has taken the delivery over, because the receiver has
+//! the message. The rows are locked in the order of their ids, so that two settlements cannot deadlock.
+//!
+//! Must not decide what an outcome means: the domain has done so.
 
 use std::collections::HashSet;
 
@@ -15,11 +21,13 @@ use crate::store::database::rows::{Column, Rows, Write, execute_all, statement};
 use crate::store::operational;
 use crate::store::{Backend, Tx};
 
-/// Records `batch`. Doing it twice, after a commit whose answer was lost, changes nothing, and then there is nothing to know.
+/// Settles `batch`. Returns what an operator should know. If a former try has committed without an answer, this changes
+/// nothing, and there is nothing to report.
 pub async fn settle<'a>(tx: &Tx, mut batch: Vec<&'a Settlement>) -> Result<Settled<'a>> {
     batch.sort_by(|a, b| a.delivery_id.cmp(&b.delivery_id));
     let held = find_held(tx, &batch).await?;
     let is_held = |settlement: &Settlement| held.contains(settlement.delivery_id.as_str());
+    // A success counts even if its lease was lost: the receiver has the message.
     let counted = |settlement: &&&Settlement| is_held(settlement) || settlement.decision == Decision::Delivered;
     let delivered_meanwhile =
         find_delivered(tx, batch.iter().filter(|settlement| is_held(settlement)).copied()).await?;
@@ -36,6 +44,7 @@ pub async fn settle<'a>(tx: &Tx, mut batch: Vec<&'a Settlement>) -> Result<Settl
         Decision::Delivered => true,
         _ => is_held(settlement) && !delivered_meanwhile.contains(settlement.delivery_id.as_str()),
     };
+    // Before the results are written: the former result tells whether the message was delivered before.
     let events = find_events(tx, &batch, is_news, disabled).await?;
     let mut statements = vec![
         attempts(&batch, retried),
@@ -51,6 +60,7 @@ pub async fn settle<'a>(tx: &Tx, mut batch: Vec<&'a Settlement>) -> Result<Settl
             .copied(),
     ));
     execute_all(tx, statements.into_iter().flatten().collect()).await?;
+    // After a success under a lost lease, or a manual one, a row may be left whose message is delivered now.
     let rivals = batch.iter().filter(|settlement| {
         settlement.decision == Decision::Delivered && (!is_held(settlement) || settlement.trigger == Trigger::Manual)
     });
@@ -66,11 +76,12 @@ pub async fn settle<'a>(tx: &Tx, mut batch: Vec<&'a Settlement>) -> Result<Settl
     })
 }
 
+/// Makes a column of a text of each settlement.
 fn text<'a>(batch: &[&'a Settlement], of: impl Fn(&'a Settlement) -> &'a str) -> Column<'a> {
     Column::Text(batch.iter().map(|settlement| of(settlement)).collect())
 }
 
-/// Those whose lease still holds, locked in the order of their ids.
+/// Returns the ids of the deliveries whose lease still holds. Locks their rows, in the order of their ids.
 async fn find_held(tx: &Tx, batch: &[&Settlement]) -> Result<HashSet<String>> {
     let rows = Rows::new([
         ("id", text(batch, |settlement| &settlement.delivery_id)),
@@ -91,7 +102,8 @@ async fn find_held(tx: &Tx, batch: &[&Settlement]) -> Result<HashSet<String>> {
     ids(tx, sql, &rows, []).await
 }
 
-/// Returns those of `batch` that would be tried again, or given up, although another row delivered the pair meanwhile.
+/// Returns the ids of the deliveries of `batch` that have failed although another row has delivered the message to the
+/// endpoint in the meantime. They need no retry.
 async fn find_delivered<'a>(tx: &Tx, batch: impl Iterator<Item = &'a Settlement>) -> Result<HashSet<String>> {
     let batch: Vec<_> = batch
         .filter(|settlement| settlement.decision != Decision::Delivered)
@@ -110,6 +122,7 @@ async fn find_delivered<'a>(tx: &Tx, batch: impl Iterator<Item = &'a Settlement>
     ids(tx, sql, &rows, [Value::from(ResultState::Delivered as i16)]).await
 }
 
+/// Runs a query over the table `t` and returns the ids that it finds.
 async fn ids(tx: &Tx, sql: &str, rows: &Rows<'_>, values: impl IntoIterator<Item = Value>) -> Result<HashSet<String>> {
     let found = tx
         .conn()
@@ -118,6 +131,7 @@ async fn ids(tx: &Tx, sql: &str, rows: &Rows<'_>, values: impl IntoIterator<Item
     found.iter().map(|row| Ok(row.try_get("", "id")?)).collect()
 }
 
+/// Builds the insert of attempts; `None` if none was made. `retried` returns whether a delivery is tried again.
 fn attempts<'a>(batch: &[&'a Settlement], retried: impl Fn(&Settlement) -> bool) -> Option<Write<'a>> {
     let (batch, made): (Vec<_>, Vec<_>) = batch
         .iter()
@@ -180,9 +194,11 @@ fn attempts<'a>(batch: &[&'a Settlement], retried: impl Fn(&Settlement) -> bool)
     Some(Write { sql, rows })
 }
 
-/// The pairs' results. Delivered stays; a failed manual try does not end a retry that waits.
+/// Builds the upsert of results; `None` if there is none to write. A message that was delivered stays so, and a manual
+/// attempt that failed does not replace the state of a retry that waits.
 fn results<'a>(now: Timestamp, batch: impl Iterator<Item = &'a Settlement>) -> Option<Write<'a>> {
-    // One row a pair: an upsert refuses to touch a row twice. A success goes before a failure, a wait before an end.
+    // One row for each message and endpoint, because an upsert cannot touch a row twice. A success comes before a
+    // waiting retry, and that before a failure.
     let mut batch: Vec<_> = batch.collect();
     let key = |settlement: &&'a Settlement| (&settlement.app_id, &settlement.message_id, &settlement.endpoint_id);
     batch.sort_by_key(|settlement| (key(settlement), state(settlement.decision).0 as i16));
@@ -228,6 +244,7 @@ fn results<'a>(now: Timestamp, batch: impl Iterator<Item = &'a Settlement>) -> O
     Some(Write { sql, rows })
 }
 
+/// Returns the state of a result, and when the next attempt is due.
 fn state(decision: Decision) -> (ResultState, Option<i64>) {
     match decision {
         Decision::Delivered => (ResultState::Delivered, None),
@@ -236,6 +253,7 @@ fn state(decision: Decision) -> (ResultState, Option<i64>) {
     }
 }
 
+/// Builds the update that makes deliveries due for their next attempt; `None` if there are none.
 fn reschedule<'a>(batch: impl Iterator<Item = &'a Settlement>) -> Option<Write<'a>> {
     let (ids, due): (Vec<_>, Vec<_>) = batch
         .filter_map(|settlement| match settlement.decision {
@@ -251,6 +269,7 @@ fn reschedule<'a>(batch: impl Iterator<Item = &'a Settlement>) -> Option<Write<'
     })
 }
 
+/// Builds the deletion of deliveries that have ended; `None` if there are none.
 fn finish<'a>(batch: impl Iterator<Item = &'a Settlement>) -> Option<Write<'a>> {
     let ids: Vec<_> = batch.map(|settlement| settlement.delivery_id.as_str()).collect();
     let sql = "delete from delivery where id in (select id from {t})";
@@ -260,7 +279,8 @@ fn finish<'a>(batch: impl Iterator<Item = &'a Settlement>) -> Option<Write<'a>> 
     })
 }
 
-/// The pair is delivered: its other rows that nobody is sending have nothing left to do.
+/// Deletes the other rows of messages that were delivered to their endpoints. Rows that a process has leased stay: they
+/// end when they are settled.
 async fn drop_rivals<'a>(tx: &Tx, delivered: impl Iterator<Item = &'a Settlement>) -> Result<()> {
     let batch: Vec<_> = delivered.collect();
     if batch.is_empty() {

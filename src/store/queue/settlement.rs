@@ -1,26 +1,31 @@
-//! The outcomes of delivery attempts, as the sender hands them to the settler, and what changed once they are recorded.
+//! The data of a settlement: the outcome of a lease, as the sender hands it to the settler, and the changes that
+//! recording it has made.
+//!
 //! Must not query.
 
 use crate::domain::delivery::{Decision, Trigger};
 use crate::domain::health::Health;
 use crate::domain::timestamp::Timestamp;
 
-/// One HTTP try, as it is recorded.
+/// An attempt as it is recorded.
 #[derive(Clone, Debug)]
 pub struct AttemptRow {
-    /// Made when the try began, with the instant `created_at`.
+    /// The attempt's id, which begins with the instant `created_at`.
     pub id: String,
+    /// When the attempt began.
     pub created_at: Timestamp,
+    /// The URL that was called.
     pub url: String,
-    /// 0: no answer.
+    /// The status of the answer; 0 means there was no answer.
     pub response_status: i32,
-    /// Capped, and without U+0000.
+    /// The answer's body, cut to a maximum and without U+0000, or the reason why there was no answer.
     pub response: String,
     pub duration_ms: i64,
 }
 
 impl AttemptRow {
-    /// What the receiver answered, in short, or why there was no answer. Nothing of the answer's body.
+    /// Returns the status of the answer in words, or the reason why there was none. Contains nothing of the answer's
+    /// body, because it is logged.
     pub fn summary(&self) -> String {
         match self.response_status {
             0 => self.response.clone(),
@@ -29,7 +34,7 @@ impl AttemptRow {
     }
 }
 
-/// What became of one lease.
+/// The outcome of one lease.
 #[derive(Clone, Debug)]
 pub struct Settlement {
     pub delivery_id: String,
@@ -38,30 +43,31 @@ pub struct Settlement {
     pub message_id: String,
     pub endpoint_id: String,
     pub trigger: Trigger,
-    /// None: nothing was sent, as target or content is gone.
+    /// `None` means that nothing was sent: the target or the payload is gone, or another row has delivered the message.
     pub attempt: Option<AttemptRow>,
     pub decision: Decision,
-    /// Attempts that its delivery had made before.
+    /// The number of attempts of the delivery before this one.
     pub attempts_made: i32,
-    /// What the attempt says of its endpoint.
+    /// How the attempt changes the health of its endpoint.
     pub health: Health,
 }
 
-/// What an operator should know of, once a settle has committed.
+/// The changes of a settlement that an operator should know of, once it has committed.
 pub struct Settled<'a> {
+    /// The endpoints whose health has changed.
     pub endpoints: Vec<Changed>,
-    /// Whose schedule has ended without success.
+    /// The outcomes after which a delivery has used up its schedule without success.
     pub given_up: Vec<&'a Settlement>,
 }
 
-/// An endpoint that begins to fail, works again, or has just been disabled.
+/// An endpoint that begins to fail, works again or was disabled.
 pub struct Changed {
     pub app_id: String,
     pub endpoint_id: String,
     pub uid: Option<String>,
     pub disabled: bool,
-    /// `None`: it works.
+    /// The instant since which the endpoint fails; `None` means it works.
     pub failing_since: Option<Timestamp>,
-    /// How the attempt ended that has changed it.
+    /// The summary of the attempt that has changed the endpoint.
     pub summary: String,
 }
