@@ -11,7 +11,7 @@ use super::rates::Rates;
 use super::trouble::Trouble;
 use super::turns::Stand;
 
-/// What is known of an endpoint.
+/// The state of one endpoint.
 #[derive(Default)]
 pub(super) struct Load {
     /// The number of deliveries in flight.
@@ -26,7 +26,7 @@ pub(super) struct Load {
     pub swept: bool,
     /// The number of its last turn to have parked rows claimed. The lower it is, the longer the endpoint has waited.
     pub turn: u64,
-    /// Where it stands among the endpoints with parked rows. `None` means nowhere.
+    /// Its position among the endpoints with parked rows. `None` means nowhere.
     pub stand: Option<Stand>,
     /// The endpoint's own rate per second as it was last read. `None` means no rate.
     pub own_rate: Option<u32>,

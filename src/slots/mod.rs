@@ -4,9 +4,9 @@
 //! and goes to the sender right after the commit, without a claim. The claimer asks for a slot for each row that it has
 //! claimed, and here it learns which endpoints with parked rows have free slots again.
 //!
-//! A slot depends on the cap of the process, the cap of the endpoint and the limit that was learned from its failures,
-//! the slots that are kept for first attempts and for other applications, the rates, and how much was sent and is not
-//! yet settled.
+//! Whether there is a slot depends on the cap of the process, the cap of the endpoint and the limit that was learned
+//! from its failures, the slots that are kept for first attempts and for other applications, the rates, and how much
+//! was sent and is not yet settled.
 //!
 //! All counts are behind one lock (state.rs), which the intake, the claimer and every send take. It is never held while
 //! a task waits, and work under it must be short.
@@ -46,7 +46,7 @@ use crate::telemetry::metrics::Metrics;
 /// sending wait for the lock.
 const NOTED_AT_ONCE: usize = 256;
 
-/// What becomes of a new delivery row.
+/// The decision on a new delivery row.
 pub enum Admission {
     /// The row is leased to this process and sent right after the commit.
     Leased(Slot),

@@ -1,5 +1,10 @@
-//! Endpoints with parked rows: they are put into lines as they become known, and the claimer's look goes along these: whose
-//! turn it is, and how much each may have. Must not walk through all that wait.
+//! Decides which endpoints with parked rows have their turn, and how many of their rows may be claimed.
+//!
+//! Each endpoint with parked rows is put where it has to stand (turns.rs) whenever something about it changes: rows are
+//! parked, a slot is taken or freed, a rate or rest ends. A look of the claimer then goes along the lines, from the
+//! endpoint that has waited longest, until the free slots are given away.
+//!
+//! Must not walk through all endpoints that wait.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,22 +16,22 @@ use super::load::Load;
 use super::state::{State, Wake};
 use super::turns::{Next, Passed, Stand, Waiter};
 
-/// Waits that one look ends at most, so that a hundred thousand that end at once hold the lock for a millisecond at a
-/// time. The next look is due at once then.
+/// How many waits for a rate or rest one look ends at most. If a hundred thousand of them end at once, each look holds
+/// the lock for a millisecond, and the next look is due at once.
 const WAITS_ENDED: usize = 512;
 
-/// How much an endpoint with parked rows may have now.
+/// How many rows of an endpoint with parked rows may be claimed now. Instants are by the monotonic clock.
 pub(super) enum Room {
-    /// Of its cap.
+    /// As many as caps and limits leave; its rates are not looked at.
     Slots(usize),
-    /// None until then, by its own rate or rest.
+    /// None until this instant, because of its own rate or rest.
     Paced(Duration),
-    /// None until then, by its application's rate.
+    /// None until this instant, because of its application's rate.
     LinePaced(Duration),
 }
 
 impl State {
-    /// Forgets trouble and rates: nothing will be sent.
+    /// Forgets the endpoint's trouble and rates: nothing is sent to it any more, so they must not delay its rows.
     pub fn set_gone(&mut self, endpoint: &str, caps: &Caps, now: Duration) {
         let Some((name, load)) = self.endpoints.get_key_value(endpoint) else {
             return;
@@ -41,9 +46,10 @@ impl State {
         self.put_in_place(&name, caps, now);
     }
 
-    /// Remembers that the endpoint has parked rows.
+    /// Notes that the endpoint has parked rows. Returns what should be done after that.
     pub fn set_parked(&mut self, endpoint: &Arc<str>, caps: &Caps, now: Duration) -> Wake {
-        // A new one enters as if it had waited a whole round: ahead of most, yet newcomers cannot stay ahead of the others.
+        // A new endpoint enters as if it had waited for a whole round: ahead of most others. But with each turn that is
+        // given, later ones enter further behind, so endpoints that come anew again and again do not starve the others.
         let turn = self.turns.last.saturating_sub(self.parked as u64);
         let load = self.endpoints.entry(endpoint.clone()).or_default();
         load.noticed = true;
@@ -58,8 +64,8 @@ impl State {
         wake
     }
 
-    /// The endpoint had no parked rows left at its last turn; what was parked since then is remembered. Returns whether
-    /// others may have what it left.
+    /// Notes that a claim found no more parked rows of the endpoint at its last turn, unless rows were parked since
+    /// then. Returns whether other endpoints may have the slots that it left.
     pub fn unset_parked(&mut self, endpoint: &Arc<str>, caps: &Caps, now: Duration) -> bool {
         if let Some(load) = self.endpoints.get_mut(endpoint)
             && load.parked
@@ -73,15 +79,16 @@ impl State {
         self.looks_again(caps)
     }
 
-    /// Returns whether to look again: slots that the last look gave away were left unused, and others got less than they
-    /// had room for.
+    /// Returns whether another look is worth its cost: in the last one slots were too few for all, and now some are
+    /// free, because slots that it gave away were not used.
     fn looks_again(&mut self, caps: &Caps) -> bool {
         self.cut_short
             && caps.free(self.in_flight, self.retries_in_flight, Lane::Retry) > 0
             && std::mem::take(&mut self.cut_short)
     }
 
-    /// Returns what an endpoint with parked rows makes worth doing: a claim now, or a look when its rate or rest allows.
+    /// Returns what should be done for an endpoint with parked rows: a claim now, or a look when its rate or rest
+    /// allows one.
     pub fn wake_for(&mut self, endpoint: &str, caps: &Caps, now: Duration) -> Wake {
         match self.room(endpoint, caps, now) {
             Room::Slots(0) => {
@@ -102,7 +109,7 @@ impl State {
         }
     }
 
-    /// Notes when to look next. Returns whether that is earlier than it was.
+    /// Notes that a look at `at` is worth its cost. Returns whether that is earlier than the look that was known.
     pub fn look_at(&mut self, at: Duration) -> bool {
         let earlier = self.ready_at.is_none_or(|was| at < was);
         if earlier {
@@ -111,7 +118,8 @@ impl State {
         earlier
     }
 
-    /// Returns how many parked rows of `endpoint` may go now by its cap, or until when it waits for a rate or rest.
+    /// Returns how many parked rows of `endpoint` may be claimed now by its caps, or until when it waits for a rate or
+    /// rest.
     pub fn room(&self, endpoint: &str, caps: &Caps, now: Duration) -> Room {
         let Some(load) = self.endpoints.get(endpoint) else {
             return Room::Slots(caps.endpoint);
@@ -127,12 +135,14 @@ impl State {
         }
     }
 
-    /// Puts an endpoint where it has to stand now. Returns when its rates allow half a burst, if it has any.
+    /// Puts the endpoint where it has to stand now. Returns when its rates allow half a burst, or `None` if it has no
+    /// rate.
     pub fn put_in_place(&mut self, endpoint: &Arc<str>, caps: &Caps, now: Duration) -> Option<Duration> {
         let Entry::Occupied(mut entry) = self.endpoints.entry(endpoint.clone()) else {
             return None;
         };
-        // The map's own: a lease's would be kept as long as the endpoint stands there.
+        // The key of the map, and not `endpoint`: that may be a lease's own copy of the text, which the line would keep
+        // alive.
         let name = entry.key().clone();
         let load = entry.get_mut();
         let (was, stand) = (load.stand, load.stands(endpoint, caps, &self.rates, now));
@@ -150,8 +160,10 @@ impl State {
         load.own_rate.or(load.app_rate).map(|_| own.max(of_app))
     }
 
-    /// Returns at most `most` endpoints that have parked rows and room, each with the number of rows it may have now: equal
-    /// shares, and the one that has waited longest comes first. And whether equal shares left slots for more of their rows.
+    /// Gives their turn to up to `most` endpoints that have parked rows and free slots, beginning with the one that has
+    /// waited longest. Returns each with the number of its rows that may be claimed now, for which the free slots are
+    /// divided equally. The flag says that slots are left although an endpoint got fewer than it could use: then the
+    /// next look is due at once.
     pub fn take_turns(&mut self, caps: &Caps, most: usize, now: Duration) -> (Vec<(Arc<str>, usize)>, bool) {
         self.end_waits(caps, now);
         let mut free = caps.free(self.in_flight, self.retries_in_flight, Lane::Retry);
@@ -169,7 +181,7 @@ impl State {
             found.push((endpoint, share));
         }
         self.cut_short |= unequal;
-        // Whoever got the larger share comes later next time.
+        // An endpoint that got more slots comes later the next time.
         let mut served: Vec<_> = found.iter().collect();
         served.sort_by_key(|(_, share)| *share);
         for (endpoint, _) in served {
@@ -184,7 +196,7 @@ impl State {
         (found, left_over)
     }
 
-    /// Puts those whose wait for a rate or rest is over among the others.
+    /// Puts endpoints and lines whose wait for a rate or rest is over back among the others.
     fn end_waits(&mut self, caps: &Caps, now: Duration) {
         for _ in 0..WAITS_ENDED {
             #[cfg(test)]
@@ -204,15 +216,16 @@ impl State {
         }
     }
 
-    /// The first `most` endpoints with room, by turn; they stand nowhere then. And when those may go for which an
+    /// Finds the first `most` endpoints, by turn, whose rows may be claimed, and takes them from where they stand.
+    /// Returns each with the number of its rows. The instant is when to look again for endpoints for which their
     /// application's rate did not suffice.
     fn find_waiting(&mut self, caps: &Caps, most: usize, now: Duration) -> (Vec<(Arc<str>, usize)>, Option<Duration>) {
         let mut found = Vec::with_capacity(most);
         let mut passed = Passed::default();
         let mut next_at = None::<Duration>;
-        // What an application's rate allows is shared out once, though many endpoints may wait for it.
+        // How many rows the rates of applications still allow in this look: many endpoints may wait for the same rate.
         let mut left: HashMap<Arc<str>, usize> = HashMap::new();
-        // Where slots are short nobody has a second one.
+        // If slots are short, no endpoint gets a second one.
         let with_busy = !self.is_short(caps, Lane::Retry);
         while found.len() < most {
             let Some(next) = self.turns.next(&passed, with_busy) else {
@@ -266,6 +279,7 @@ impl State {
         (found, next_at)
     }
 
+    /// Takes the endpoint from where it stands.
     fn take_out(&mut self, next: &Next) {
         if let Some(load) = self.endpoints.get_mut(&next.endpoint) {
             load.stand = None;

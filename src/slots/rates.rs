@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::domain::throttle::{Bucket, interval};
 
-/// From this number of buckets on, each new one makes the sweep look at [`SWEPT_BY_NEW`] others: else their number
+/// From this number of buckets on, each new one makes the sweep look at [`SWEPT_BY_NEW`] others. Otherwise their number
 /// could grow faster than the sweep comes round.
 const MANY: usize = 65_536;
 const SWEPT_BY_NEW: usize = 2;

@@ -1,8 +1,9 @@
 //! The counts behind the slots: what is in flight to each endpoint and for each application, and which endpoints have
 //! parked rows.
 //!
-//! Decides whether one more delivery may be sent, and what to look for when a slot becomes free. Each change says what
-//! it makes worth doing ([`Wake`]), so that the claimer is woken when parked rows can be claimed, and not otherwise.
+//! Decides whether one more delivery may be sent, and what to look for when a slot becomes free. Each change returns
+//! what should be done after it ([`Wake`]), so that the claimer is woken when parked rows can be claimed, and not
+//! otherwise.
 //!
 //! Must not lock or wait: mod.rs does.
 
@@ -20,8 +21,8 @@ use super::unsettled::Unsettled;
 use crate::domain::delivery::Outcome;
 use crate::domain::throttle::Throttle;
 
-/// Slots are short when less than a quarter (one in this many) is free. That quarter is kept for endpoints with nothing
-/// in flight.
+/// Slots of a lane are short when less than a quarter of them (one in this many) is free. That quarter is kept for
+/// endpoints with nothing in flight.
 const KEPT_FOR_IDLE: usize = 4;
 /// An application that has half of the slots (one in this many) gets only one more for each of its endpoints that has
 /// nothing in flight.
@@ -42,7 +43,7 @@ pub(super) struct State {
     pub retries_in_flight: usize,
     /// The endpoints that have something in flight, parked rows, trouble, or a rate that was used up.
     pub endpoints: HashMap<Arc<str>, Load>,
-    /// What was sent and is not yet settled.
+    /// The outcomes that are not settled yet.
     pub unsettled: Unsettled,
     /// The applications that have deliveries in flight.
     applications: HashMap<Arc<str>, Application>,
@@ -76,12 +77,12 @@ struct Application {
     held_back: bool,
 }
 
-/// What a change makes worth doing.
+/// The work that a change makes necessary.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Wake {
-    /// To wake the claimer: parked rows may be claimed at once.
+    /// Wake the claimer: parked rows may be claimed at once.
     pub claimer: bool,
-    /// To wait anew for [`State::ready_at`]: a rate or rest ends earlier than was known.
+    /// Wait anew for [`State::ready_at`]: a rate or rest ends earlier than was known.
     pub earlier: bool,
 }
 
@@ -156,7 +157,7 @@ impl State {
         }
     }
 
-    /// Counts one delivery less in flight. Returns what the free slot makes worth doing.
+    /// Counts one delivery fewer in flight. Returns what should be done with the free slot.
     pub fn release(
         &mut self,
         endpoint: &Arc<str>,
@@ -171,7 +172,11 @@ impl State {
         self.retries_in_flight -= usize::from(lane == Lane::Retry);
         let (held_back, below_half) = self.leave(app, caps);
         let is_short = self.is_short(caps, Lane::Retry);
+        // Busy endpoints may have more than one slot again: slots are no longer short, or the application is below
+        // half.
         let more_for_busy = self.turns.has_busy() && (was_short && !is_short || below_half);
+        // An application that was held back may have a slot again: slots are no longer short, or enough are free for
+        // it.
         let least = self.least_held_back;
         let more_for_held_back =
             least.is_some_and(|has| !is_short || has < caps.free(self.in_flight, self.retries_in_flight, Lane::First));
@@ -202,7 +207,7 @@ impl State {
         wake
     }
 
-    /// Counts one delivery less in flight for `app`. Returns whether endpoints of the application were held back, and
+    /// Counts one delivery fewer in flight for `app`. Returns whether endpoints of the application were held back, and
     /// whether it has just come below half of the slots.
     fn leave(&mut self, app: &str, caps: &Caps) -> (bool, bool) {
         let Some(application) = self.applications.get_mut(app) else {
@@ -228,7 +233,7 @@ impl State {
     /// - one, if the application has half of all slots, or slots are short. So endpoints that hang leave slots to all
     ///   others, however many each of them could have;
     /// - none, if slots are short and the application has at least as many in flight as are free: the next application
-    ///   then finds as many. Its first slot it gets in any case;
+    ///   then finds as many. An application with nothing in flight may have one in any case;
     /// - none, while too much of what was sent for the application is not settled.
     pub fn cap(&self, limit: usize, app: Option<&Arc<str>>, caps: &Caps, lane: Lane) -> usize {
         if app.is_some_and(|app| self.unsettled.has_its_share(app, caps)) {
@@ -246,7 +251,7 @@ impl State {
     }
 
     /// Notes that an endpoint of `app` with nothing in flight goes without a slot because its application has as many
-    /// as it may. The application's next free slot then wakes the claimer.
+    /// as it may. The claimer is then woken when a slot of the application becomes free, or enough slots of others.
     pub fn hold_back(&mut self, app: &str) {
         if let Some(application) = self.applications.get_mut(app) {
             application.held_back = true;
@@ -266,7 +271,7 @@ impl State {
         }
     }
 
-    /// Looks at the next rates and idle endpoints, and forgets those whose memory has no effect any more.
+    /// Looks at the next rates and idle endpoints, and forgets those that have no effect any more.
     pub fn forget_unused(&mut self, now: Duration) {
         self.rates.forget_unused(now, SWEPT);
         self.sweep(now, SWEPT);

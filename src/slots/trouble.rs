@@ -10,7 +10,7 @@ use crate::domain::delivery::Outcome;
 /// The longest rest that a Retry-After gives. An endpoint that recovers early must not wait until tomorrow.
 const LONGEST_REST: Duration = Duration::from_secs(60);
 
-/// What was learned of an endpoint that fails. Times are by the monotonic clock.
+/// The limit and the rest of an endpoint that fails. Times are by the monotonic clock.
 pub(super) struct Trouble {
     /// The most deliveries in flight.
     pub limit: usize,
@@ -24,9 +24,9 @@ pub(super) struct Trouble {
 
 impl Trouble {
     /// Learns from the outcome of an attempt; `cap` is the configured cap, and `None` as `trouble` means that the
-    /// endpoint is not in trouble. A success raises the limit by one, up to the cap, where the trouble ends with the
-    /// rest. A failure lowers it by one, the second in a row by two, the third by three: with a cap of 128 sixteen in a
-    /// row leave one delivery at a time, while a rare failure has no effect for long.
+    /// endpoint is not in trouble. A success raises the limit by one; when it has reached the cap and no rest is left,
+    /// the trouble ends. A failure lowers it by one, the second in a row by two, the third by three: with a cap of 128
+    /// sixteen in a row leave one delivery at a time, while a rare failure has no effect for long.
     pub fn learn(trouble: &mut Option<Box<Self>>, outcome: &Outcome, cap: usize, now: Duration) {
         if outcome.is_borne() {
             let Some(known) = trouble else { return };

@@ -1,4 +1,4 @@
-//! Who gets back which parked rows, compared with a walk through all that wait.
+//! Compares which parked rows may be claimed with a simple model: a walk through all endpoints that wait.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ fn answer(status: u16) -> Outcome {
     })
 }
 
-/// Endpoints, their rows that are parked, and a claimer that looks only when it is woken.
+/// Endpoints, their parked rows, and a claimer that looks only when it is woken.
 struct World {
     state: State,
     caps: Caps,
@@ -37,7 +37,8 @@ struct World {
 }
 
 impl World {
-    /// Of every three applications one has a rate, of every four endpoints one.
+    /// Makes 30 endpoints of 6 applications. Every fourth endpoint has a rate, and every third has an application with
+    /// one.
     fn new(seed: u64, caps: Caps) -> Self {
         let endpoints = (0..30).map(|at: u32| {
             let (endpoint, app) = (Arc::from(format!("ep_{at}")), Arc::from(format!("app_{}", at % 6)));
@@ -85,7 +86,7 @@ impl World {
         taken
     }
 
-    /// As the slots places a new delivery.
+    /// Accepts a delivery as `Slots::admit` does.
     fn accept(&mut self, at: usize) {
         let load = self.state.endpoints.get(&self.endpoints[at].0);
         let parked = load.is_some_and(|load| load.parked || load.in_flight >= load.limit(&self.caps));
@@ -106,7 +107,7 @@ impl World {
         self.wake(wake);
     }
 
-    /// The clock goes on, and the claimer is woken when it is time.
+    /// Advances the clock, and wakes the claimer if a rate or rest has ended.
     fn pass(&mut self, ms: usize) {
         self.now += Duration::from_millis(ms as u64);
         if self.state.ready_at.is_some_and(|at| at <= self.now) {
@@ -115,7 +116,7 @@ impl World {
         }
     }
 
-    /// What a walk through all endpoints gives: the rule, as simple as it can be said.
+    /// Returns what a walk through all endpoints gives: the rule, in its simplest form.
     fn expected(&self) -> Vec<(Arc<str>, usize)> {
         let mut waiting = Vec::new();
         for (endpoint, load) in self.state.endpoints.iter().filter(|(_, load)| load.parked) {
@@ -158,10 +159,10 @@ impl World {
         found
     }
 
-    /// A look, and the claim that follows.
+    /// Makes a look and the claim that follows it.
     fn claim(&mut self) {
         self.awake = false;
-        // Only what is over is among the others; nothing else of the look changes who gets what.
+        // Computed before the look, which only ends waits that are over: that does not change the result.
         let expected = self.expected();
         let (found, left_over) = self.state.take_turns(&self.caps, MOST, self.now);
         assert_eq!(found, expected);
@@ -186,7 +187,7 @@ impl World {
         }
     }
 
-    /// Whoever has rows and could go is going to be looked for.
+    /// Checks that the claimer will look for every endpoint with rows that could be claimed.
     fn nobody_is_forgotten(&self) {
         if self.awake
             || self
@@ -211,7 +212,7 @@ impl World {
                 ),
                 Room::Paced(at) | Room::LinePaced(at) => assert!(
                     self.state.ready_at.is_some_and(|ready| ready <= at),
-                    "{endpoint} waits until {at:?}, and nobody looks before {:?}",
+                    "{endpoint} waits until {at:?}, and the next look is at {:?}",
                     self.state.ready_at
                 ),
             }

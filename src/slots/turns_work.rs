@@ -1,4 +1,4 @@
-//! How many of a hundred thousand endpoints with parked rows a look has to examine.
+//! Tests how many of a hundred thousand endpoints with parked rows one look examines.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,8 @@ fn failure() -> Outcome {
     Outcome::NoAnswer { error: String::new() }
 }
 
-/// So many endpoints with parked rows that are in trouble, or over a rate; of so many applications.
+/// Returns the state with [`MANY`] endpoints with parked rows, of this many applications. Each endpoint is in trouble,
+/// or over a rate if `throttle` gives one.
 fn many(apps: usize, throttle: impl Fn(&Arc<str>, &Arc<str>) -> Throttle, now: Duration) -> State {
     let caps = Caps {
         process: 1_024,
@@ -39,7 +40,7 @@ fn many(apps: usize, throttle: impl Fn(&Arc<str>, &Arc<str>) -> Throttle, now: D
     state
 }
 
-/// How many endpoints and waits one look for 256 examines, and how many it finds.
+/// Returns how many endpoints and waits one look for 256 endpoints examines, and how many endpoints it finds.
 fn look(state: &mut State, now: Duration) -> (usize, usize) {
     let caps = Caps {
         process: 1_024,
@@ -79,10 +80,10 @@ fn a_hundred_thousand_endpoints_over_their_rates_cost_nothing_until_they_are_rea
     assert_eq!(look(&mut state, now), (1, 0));
     let later = now + Duration::from_secs(1);
     for _ in 0..MANY / 512 + 1 {
-        let (one, of_them) = look(&mut state, later);
-        assert!(one <= 512 + 256, "{one} at once");
-        examined += one;
-        found += of_them;
+        let (examined_now, found_now) = look(&mut state, later);
+        assert!(examined_now <= 512 + 256, "{examined_now} at once");
+        examined += examined_now;
+        found += found_now;
     }
     assert!(examined <= MANY + found + 1, "{examined} for {found}");
 }

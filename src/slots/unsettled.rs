@@ -1,5 +1,10 @@
-//! Counts what this process has sent and not yet settled, in all and by application, in outcomes and in bytes. While there
-//! is too much of it nothing more is sent: the database is the overflow. Must not lock or wait: the slots does.
+//! Counts the outcomes that this process has not settled yet, with their bytes: in all, and for each application.
+//!
+//! A slot is free as soon as an exchange ends, so without a limit outcomes would fill the memory while the database
+//! cannot store them. If there are too many, nothing more is sent: deliveries stay in the database. An application may
+//! have no more of them than it leaves free.
+//!
+//! Must not lock or wait: mod.rs does.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -7,22 +12,26 @@ use std::sync::Arc;
 
 use super::caps::Caps;
 
-/// Outcomes that may wait in any case: about a third of a second at the fastest that one process has delivered.
+/// How many outcomes may wait in any case: as many as come in about a third of a second, at the fastest that one
+/// process has delivered.
 const FEWEST: usize = 4_096;
-/// Outcomes that may wait, for each slot. All slots may belong to one application and be answered after it has reached its
-/// share, which is half: a quarter is left to others then.
+/// How many outcomes may wait for each slot. In the worst case one application has all slots, and all of them end after
+/// it has reached its limit, which is half of the outcomes: then a quarter is left to others.
 const FOR_EACH_SLOT: usize = 4;
-/// Bytes for each outcome that may wait, 48 MiB in all with the usual 1,024 slots. An answer has up to 20 kB.
+/// How many bytes may wait for each outcome that may wait: 48 MiB in all with the usual 1,024 slots. The text of one
+/// answer has up to 20 kB.
 const BYTES_EACH: usize = 12 * 1024;
-/// Bytes of an outcome beside its texts: ids, and its entries in maps and queues.
+/// The bytes of an outcome apart from its texts: ids, and entries in maps and queues.
 const OVERHEAD: usize = 1_024;
 
+/// The outcomes that are not settled yet.
 #[derive(Default)]
 pub(super) struct Unsettled {
     all: Amount,
     applications: HashMap<Arc<str>, Application>,
 }
 
+/// A number of outcomes, and their bytes together.
 #[derive(Clone, Copy, Default)]
 struct Amount {
     outcomes: usize,
@@ -32,11 +41,13 @@ struct Amount {
 #[derive(Default)]
 struct Application {
     amount: Amount,
-    /// Deliveries of it went without a slot because it has its share.
+    /// Whether a delivery went without a slot because the application has as much as it may. Set by a check that only
+    /// reads otherwise, hence the `Cell`.
     held_back: Cell<bool>,
 }
 
 impl Amount {
+    /// Returns the limit for all applications together.
     fn most(caps: &Caps) -> Self {
         let outcomes = FEWEST.max(caps.process * FOR_EACH_SLOT);
         Self {
@@ -45,6 +56,7 @@ impl Amount {
         }
     }
 
+    /// Returns whether there are as many outcomes as in `most`, or as many bytes.
     fn reaches(self, most: Self) -> bool {
         self.outcomes >= most.outcomes || self.bytes >= most.bytes
     }
@@ -58,7 +70,7 @@ impl Amount {
 }
 
 impl Unsettled {
-    /// Counts an outcome with texts of so many bytes.
+    /// Counts an outcome of `app` whose texts have this many `bytes`.
     pub fn add(&mut self, app: &Arc<str>, bytes: usize) {
         let application = self.applications.entry(app.clone()).or_default();
         for amount in [&mut self.all, &mut application.amount] {
@@ -67,7 +79,7 @@ impl Unsettled {
         }
     }
 
-    /// Ends the counting of an outcome. Returns whether deliveries may have waited for that.
+    /// Stops counting an outcome, because it is settled. Returns whether deliveries may have waited for that.
     pub fn remove(&mut self, app: &str, bytes: usize, caps: &Caps) -> bool {
         let was_full = self.is_full(caps);
         let Some(application) = self.applications.get_mut(app) else {
@@ -84,16 +96,17 @@ impl Unsettled {
         was_full || was_held_back
     }
 
-    /// Whether nothing more may be sent, to whatever endpoint.
+    /// Returns whether nothing more may be sent to any endpoint.
     pub fn is_full(&self, caps: &Caps) -> bool {
         self.all.reaches(Amount::most(caps))
     }
 
-    /// Whether `app` has as much as it leaves free: nothing more is sent for it then, and others have room.
+    /// Returns whether `app` has at least as much as it leaves free. Nothing more is sent for it then, and other
+    /// applications find as much. If so, notes that the application was held back.
     pub fn has_its_share(&self, app: &str, caps: &Caps) -> bool {
         let most = Amount::most(caps);
         let free = most.less(self.all);
-        // No application has more than there is in all.
+        // If all applications together have less than is free, each of them has. This saves a lookup in the usual case.
         if !self.all.reaches(free) {
             return false;
         }
@@ -117,7 +130,7 @@ mod tests {
         endpoint: 16,
     };
 
-    /// Adds outcomes of `app` until it has its share; returns how many.
+    /// Adds outcomes of `app` until it has as many as it may. Returns how many.
     fn fill(unsettled: &mut Unsettled, app: &Arc<str>, bytes: usize) -> usize {
         let mut count = 0;
         while !unsettled.is_full(&CAPS) && !unsettled.has_its_share(app, &CAPS) {

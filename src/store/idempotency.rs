@@ -19,7 +19,7 @@ use crate::error::{Error, Kind, Result};
 /// How long a key counts as used: in this time a repeated request gets the stored reply.
 pub const KEPT: Duration = Duration::from_secs(12 * 3600);
 
-/// Tells whether two requests are the same one.
+/// An idempotency key, which decides whether two requests are the same one.
 ///
 /// The same key with another body is refused and not answered with the first reply: the caller would believe that
 /// something was done which was not. The published SDKs make a key for each call and repeat the same body under it.
@@ -96,7 +96,7 @@ pub async fn keep(tx: &Tx, key: Option<&Key>, reply: &Reply) -> Result<()> {
 ///
 /// # Errors
 /// `Conflict` if it belongs to another body; `Unavailable` if the key's row is gone, as after a rollback of the request
-/// that had claimed it.
+/// that had claimed it; `Internal` if no encryption key opens it.
 async fn stored(tx: &Tx, key: &Key) -> Result<Reply> {
     let row = Entity::find_by_id((key.scope.clone(), key.key.clone()))
         .one(tx.conn())

@@ -116,7 +116,7 @@ pub async fn list_oldest(store: &Store, apps: &[String], from: &str, end: &str) 
 }
 
 /// Removes up to `most` rows of history of these applications, of messages whose ids are at least `from` and below
-/// `end`. Begins with the table at index `first` of [`HISTORY`]. Returns how many rows were removed, and the index of
+/// `end`. Begins with the table at index `first` of `HISTORY`. Returns how many rows were removed, and the index of
 /// the table to go on with; `None` means that all tables are done. Rows that another transaction has locked stay.
 pub async fn prune_history(
     tx: &Tx,

@@ -44,7 +44,7 @@ struct Outage {
     seen: Mutex<Seen>,
 }
 
-/// What was reported so far.
+/// The failures and answers that were reported so far.
 #[derive(Default)]
 struct Seen {
     /// When the present series of failures began. `None` means that there is none.

@@ -1,7 +1,8 @@
 //! Reads one page of a list: from a key onwards, in either direction, up to a number of rows and of bytes.
 //!
 //! Every list is in the order of a unique column. A query reads one row more than the page holds, which shows whether
-//! the list goes on. Lists with large rows read the sizes first, so that no more than 4 MiB are read.
+//! the list goes on. A list with large rows reads their sizes first ([`fetch_within`]), so that no more than 4 MiB are
+//! read.
 //!
 //! Must not know the parameters of the API's queries, or what its responses look like.
 
@@ -160,8 +161,9 @@ where
     Ok(request.page(rows))
 }
 
-/// Reads one page of `query` as [`fetch`] does, but no more than 4 MiB of it, for which it waits for room in the
-/// budget. `size` is the SQL for the bytes that are read of a row, and `columns` selects the columns that are read.
+/// Reads one page of `query` as [`fetch`] does, but no more than 4 MiB of it (and at least one row), for which it waits
+/// for room in the budget. `size` is the SQL for the bytes that are read of a row, and `columns` selects the columns
+/// that are read.
 pub(crate) async fn fetch_within<E, C>(
     source: &impl Source,
     query: Select<E>,

@@ -2,7 +2,7 @@
 //!
 //! Every answer of Postgres has a deadline. A host that has vanished sends nothing more, and TCP would wait for it for
 //! a quarter of an hour; so if one answer is overdue, the whole pool is replaced. A pool in which a session can only
-//! read is replaced too: the server takes such a session for healthy, but a new one may be able to write.
+//! read is replaced too: the server considers such a session healthy, but a new one may be able to write.
 //!
 //! Must not know the statements.
 
@@ -38,7 +38,7 @@ pub struct Pool {
     limit: Limit,
 }
 
-/// What has to wait for a turn before it takes a connection.
+/// The work that has to wait for a turn before it takes a connection.
 #[derive(Clone)]
 enum Limit {
     Nothing,
@@ -51,7 +51,7 @@ enum Limit {
     All(Arc<Turns>),
 }
 
-/// What the clones of a pool share.
+/// The state that all clones of a pool share.
 struct Shared {
     name: &'static str,
     current: RwLock<Current>,
@@ -63,7 +63,7 @@ struct Shared {
 #[derive(Clone)]
 struct Current {
     pool: DatabaseConnection,
-    /// How many pools this one has replaced. An answer that is overdue replaces only the pool that it came over.
+    /// How many pools this one has replaced. An overdue answer replaces only the pool over which it was expected.
     number: u64,
     /// When the pool was opened.
     since: Instant,

@@ -48,7 +48,8 @@ struct Split {
 }
 
 impl Split {
-    /// Splits `connections`: what listener, heartbeat and intake leave goes half to the queue and half to the API.
+    /// Splits `connections`. Half of what listener, heartbeat and intake leave goes to the queue, up to [`QUEUE_MOST`],
+    /// and the rest to the API.
     fn of(connections: u32) -> Self {
         let intake = if connections < ENOUGH { 1 } else { INTAKE };
         let left = connections.saturating_sub(LISTENER + BEAT + intake);

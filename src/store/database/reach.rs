@@ -15,7 +15,7 @@ use super::store::Pools;
 use crate::error::{Error, Kind, Result};
 use crate::store::{Backend, Store};
 
-/// For the connection and the question for the version together.
+/// How long the connection and the query for the version may take together.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// The encoding that a Postgres database must have: texts of any language are stored, and texts that are too long are
 /// cut between two characters.

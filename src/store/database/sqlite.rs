@@ -27,8 +27,8 @@ const SQLITE_READ_DEADLINE: Duration = Duration::from_secs(4);
 /// How many instructions SQLite's virtual machine executes between two checks of that deadline: about a tenth of a
 /// millisecond.
 const SQLITE_LOOK: i32 = 10_000;
-/// How long a guest waits for SQLite's lock to write: it gets it only between two transactions of a holder that hardly
-/// ever pauses.
+/// How long a guest waits for SQLite's lock to write: it gets the lock only between two transactions of a holder that
+/// hardly ever pauses.
 const GUEST_PATIENCE: Duration = Duration::from_secs(30);
 /// The size, in bytes, to which SQLite's log shrinks when the readers that made it grow have ended. While reads are
 /// short it stays at 9 MB.

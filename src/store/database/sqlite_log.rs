@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// many messages does not slow other writes.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// What is known of the log.
+/// The state of the log.
 pub(crate) struct Log {
     /// Whether the log may hold data that was removed for good. Set after the commit of a removal, by its task. A cut
     /// clears it while it holds the turn to write, before it begins, so a removal that commits later marks the log

@@ -169,7 +169,8 @@ impl Store {
         self.inner.due.notified().await;
     }
 
-    /// Has the other processes woken soon, because deliveries are due that this process does not send itself.
+    /// Has the other processes notified (queue/notify.rs) that deliveries are due which this process does not send
+    /// itself.
     pub fn announce(&self) {
         self.inner.announced.notify_one();
     }

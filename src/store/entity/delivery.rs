@@ -1,8 +1,8 @@
 //! The table of deliveries, which is the queue. A delivery is one message for one endpoint; its row exists as long as
 //! there is something left to do.
 //!
-//! The intake, notices, resends and background tasks insert rows. Claims lease or park them, releases and take-overs make
-//! them due again, and settlements move them to their next attempt or delete them.
+//! The intake, notices, resends and background tasks insert rows. Claims lease or park them, releases and take-overs
+//! make them due again, and settlements move them to their next attempt or delete them.
 
 use sea_orm::entity::prelude::*;
 

@@ -177,8 +177,8 @@ async fn insert(connection: &mut PgConnection, batch: &UsualBatch<'_>) -> sea_or
     query.fetch_one(connection).await
 }
 
-/// The four texts of the statement: plain, with deliveries, with keys, with both. Each is made once, so that Postgres
-/// prepares at most four statements per connection.
+/// The four texts of the statement: plain, with deliveries, with keys, with both. They do not depend on the number of
+/// rows, so a connection prepares each of them only once.
 static TEXTS: LazyLock<[String; 4]> = LazyLock::new(|| {
     [
         text(false, false),

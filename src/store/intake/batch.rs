@@ -209,9 +209,10 @@ impl Batch {
         Ok(answers(&plans, &replies, is_stored, &different))
     }
 
-    /// Decides for each new delivery whether its row is leased to this process, parked, or due. It is leased if the
-    /// process and the endpoint have a free slot; parked if only the endpoint has none; due in all other cases, such as
-    /// a large body or large custom headers. Each try takes a lease id and slots of its own.
+    /// Decides for each new delivery whether its row is leased to this process, parked or due. A delivery with a large
+    /// body, or to an endpoint with large custom headers, is due. Any other one is parked if its endpoint has no free
+    /// slot or a rate is used up, and leased if the process has a free slot; otherwise it is due. Each try takes a
+    /// lease id and slots of its own.
     fn place<'a>(&mut self, now: Timestamp, began: Duration, plans: impl Iterator<Item = &'a &'a Plan<'a>>) -> Placed {
         let clock = self.store.clock();
         let owner = self.slots.owner();

@@ -2,7 +2,7 @@
 //!
 //! All keys of a batch are claimed by one statement, with their replies: the reply to a message is known before it is
 //! stored, because it holds only ids and an instant. No hash of the message is stored with its key. If a key comes
-//! again, the message itself is compared, so accepting hashes nothing. Must not decide what a caller is answered.
+//! again, the message itself is compared, so accepting hashes nothing. Must not decide which result a caller gets.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,8 +1,8 @@
 //! Remembers applications and their endpoints, so that a usual batch on Postgres need not read them first.
 //!
 //! An entry may be of any age. The statement that stores a batch compares the revision of each application, and stores
-//! nothing if one differs; the application is then forgotten and read afresh. A revision never comes twice, because it
-//! is random: not even in a database that has lost its last writes and goes on from an earlier state.
+//! nothing if one differs; the application is then forgotten and read afresh. A revision is random and
+//! never comes twice, not even in a database that has lost its last writes and goes on from an earlier state.
 //!
 //! All workers read and write the entries; a mutex orders them. Must not be believed without the comparison.
 

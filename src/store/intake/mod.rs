@@ -98,9 +98,9 @@ impl Intake {
     ///
     /// # Errors
     /// `NotFound` if there is no such application; `Conflict` if the event id is taken, or if the idempotency key came
-    /// with another message before; `Unavailable` if too many messages wait, or if the database did not commit within 5
-    /// s. In the last case the message may have been stored all the same; a repetition with the same idempotency key
-    /// finds out.
+    /// with another message before; `Unavailable` if too many messages wait, or if the database did not commit within
+    /// five seconds. In the last case the message may have been stored all the same; a repetition with the same
+    /// idempotency key finds out.
     pub async fn accept(&self, message: impl Into<Box<NewMessage>>) -> Result<Accepted> {
         let began = Instant::now();
         let message = message.into();

@@ -146,7 +146,7 @@ mod tests {
         under_way: watch::Sender<Vec<Option<UnderWay>>>,
     }
 
-    /// Returns what two workers share, of which these have a batch.
+    /// Returns what two workers share. `under_way` holds their batches.
     fn line(under_way: [Option<UnderWay>; 2]) -> Line {
         let (sender, queue) = mpsc::channel(1_000);
         Line {

@@ -36,7 +36,7 @@ struct Claimed {
 /// The result of [`claim`].
 pub struct DueClaim {
     pub leases: Vec<Lease>,
-    /// The number of due rows that were found, with those that were parked for want of a slot.
+    /// The number of due rows that were found, with those that were parked because they got no slot.
     pub found: usize,
     /// The due time up to which all rows of the lane are taken, once the transaction commits. `None` on SQLite, which
     /// needs no floors.

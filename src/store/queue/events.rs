@@ -1,9 +1,9 @@
 //! Finds the events of a batch of outcomes that the organization is notified of: deliveries that begin to fail, are
 //! given up or recover, and endpoints that were disabled.
 //!
-//! Outcomes that are worth no notice cost nothing. For all others one statement reads what the notices say. It must run
-//! before the batch's results are written, because the former result tells whether the message was delivered before.
-//! Must not store the notices: `store/operational.rs` does.
+//! Outcomes that are worth no notice cost nothing. For all other attempts one statement reads what the notices say, and
+//! for each disabled endpoint another one. They must run before the batch's results are written, because the former
+//! result tells whether the message was delivered before. Must not store the notices: `store/operational.rs` does.
 
 use sea_orm::{ConnectionTrait, EntityTrait};
 
@@ -98,10 +98,10 @@ async fn find_attempt_events(
 
 /// Reads what the notices of attempts say, for organizations with an operational endpoint that may be called.
 ///
-/// `told_before` is 1 if the organization was notified of the delivery's failures: a scheduled delivery has failed four
-/// times, or its last attempt has. It is counted for manual attempts only, because a manual success is a recovery only
-/// then. A message has few attempts and an endpoint may have many, so `x.endpoint_id || ''` keeps the planner from the
-/// index that begins with the endpoint.
+/// `told_before` is 1 if the organization was notified of the delivery's failures: four scheduled attempts have failed,
+/// or one after which no other was scheduled. It is counted for manual attempts only, because a manual success is a
+/// recovery only then. A message has few attempts and an endpoint may have many, so `x.endpoint_id || ''` keeps the
+/// planner from the index that begins with the endpoint.
 const FACTS: &str = "select t.place, a.org_id, a.uid, m.event_id, r.state, \
     case when t.manual = 0 then 1 else (select case when count(*) >= 4 or count(*) > count(x.next_at) then 1 else 0 end \
     from attempt x where x.app_id = t.app_id and x.message_id = t.message_id and x.endpoint_id || '' = t.endpoint_id \

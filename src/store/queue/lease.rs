@@ -1,7 +1,7 @@
 //! Leases: the right of one process to send a delivery until an instant, with everything that sending needs.
 //!
-//! Releases and extends leases by the owner's process. Must not make them: claims and the intake do. Must not free
-//! those of dead processes: `process.rs` does.
+//! Releases and extends leases of this process. Must not make them: claims and the intake do. Must not free those of
+//! dead processes: `process.rs` does.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -28,7 +28,7 @@ pub(super) async fn park_rows(tx: &Tx, ids: Vec<&str>) -> Result<()> {
 
 /// Parks the rows of `endpoints` that are among the 5,000 oldest due rows of `lane`. So a long backlog of one endpoint
 /// leaves the due index in steps of thousands of rows and not of one claim. The rows of other endpoints are read but
-/// not locked, because the claims of other processes would skip them.
+/// not locked, because the claims of other processes skip locked rows.
 pub async fn park(tx: &Tx, lane: Lane, endpoints: &[Arc<str>]) -> Result<()> {
     let backend = tx.backend();
     let saturated = Rows::new([("endpoint_id", Column::Text(endpoints.iter().map(|id| &**id).collect()))]);

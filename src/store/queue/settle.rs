@@ -76,7 +76,7 @@ pub async fn settle<'a>(tx: &Tx, mut batch: Vec<&'a Settlement>) -> Result<Settl
     })
 }
 
-/// Makes a column of a text of each settlement.
+/// Makes a column with one text per settlement.
 fn text<'a>(batch: &[&'a Settlement], of: impl Fn(&'a Settlement) -> &'a str) -> Column<'a> {
     Column::Text(batch.iter().map(|settlement| of(settlement)).collect())
 }
