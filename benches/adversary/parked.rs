@@ -116,7 +116,7 @@ async fn fill(site: &Site<'_>, url: &str, endpoints: u64, rows: u64, rate: Optio
     );
     let endpoint = made(Prefix::Endpoint, &format!("{of_endpoint} + 1"));
     let parked = format!(
-        "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at) \
+        "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempts_made, due_at) \
          select {delivery}, {app}, {message}, {endpoint}, 0, 0, null"
     );
     site.execute(&numbered(endpoints * rows, &parked)).await?;

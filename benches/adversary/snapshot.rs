@@ -78,7 +78,7 @@ fn passing_rows(from: u64, count: u64, lease: Duration) -> String {
     let message = id(Database::Postgres, Prefix::Message, now, &number);
     let bound = |number: u64| id(Database::Postgres, Prefix::Delivery, now, &number.to_string());
     format!(
-        "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at, owner, lease_id) \
+        "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempts_made, due_at, owner, lease_id) \
          select {delivery}, 'app_passing', {message}, 'ep_passing', 0, 0, {until}, 'proc_passing', 1 \
          from generate_series(1, {count}) as n; \
          delete from delivery where id >= {} and id <= {}",

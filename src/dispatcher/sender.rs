@@ -155,7 +155,7 @@ impl Sender {
             app_id = lease.app_id,
             endpoint_id = &*lease.endpoint_id,
             message_id = lease.message_id,
-            attempt = lease.attempt + 1,
+            attempt = lease.attempts_made + 1,
             status = response_status,
             error = (response_status == 0).then_some(response.as_str()),
             duration_ms,
@@ -181,7 +181,7 @@ impl Sender {
     /// nothing was sent.
     fn settlement(&self, lease: Lease, attempt: Option<AttemptRow>, outcome: &Outcome) -> (Done, Unsettled) {
         let failing_since = lease.target.as_ref().and_then(|target| target.failing_since);
-        let failed = u32::try_from(lease.attempt).unwrap_or(0) + 1;
+        let failed = u32::try_from(lease.attempts_made).unwrap_or(0) + 1;
         let now = self.store.clock().now();
         let decision = match outcome {
             Outcome::NotSent => Decision::Failed,
@@ -199,12 +199,12 @@ impl Sender {
             trigger: lease.trigger,
             attempt,
             decision,
-            attempts_made: lease.attempt,
+            attempts_made: lease.attempts_made,
             health: judge(
                 outcome,
                 decision,
                 lease.trigger,
-                lease.attempt,
+                lease.attempts_made,
                 failing_since,
                 self.disable_after,
                 now,

@@ -159,7 +159,7 @@ fn writes<'a>(tx: &Tx, messages: &'a [Message<'a>], deliveries: &'a [Delivery<'a
             content,
         ),
         write(
-            "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at) \
+            "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempts_made, due_at) \
              select id, app_id, message_id, endpoint_id, 0, 0, due_at from {t}",
             delivery,
         ),

@@ -572,7 +572,7 @@ postgres_only!(a_late_failure_uses_up_no_retry, async |db| {
     let late = Answer::status(500);
     let (_receiver, _servings, connection) = a_sleeper_wakes(db, late, Answer::status(500), 1).await;
     assert_eq!(
-        count(&connection, "delivery where attempt = 1 and owner is null").await,
+        count(&connection, "delivery where attempts_made = 1 and owner is null").await,
         1,
         "one attempt counts"
     );
@@ -588,7 +588,7 @@ postgres_only!(a_late_failure_leaves_the_other_process_its_lease, async |db| {
     let meanwhile = Answer::ok().behind(&sending);
     let (receiver, _servings, connection) = a_sleeper_wakes(db, Answer::status(500), meanwhile, 0).await;
     assert_eq!(
-        count(&connection, "delivery where attempt = 0 and owner is not null").await,
+        count(&connection, "delivery where attempts_made = 0 and owner is not null").await,
         1,
         "the delivery is still leased"
     );

@@ -31,7 +31,7 @@ pub async fn backlog(rig: &Rig, app: &str, endpoint: &str, count: i64, attempt: 
     );
     rig.sql(&content, values[..3].to_vec()).await;
     let delivery = format!(
-        "{each} insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at) \
+        "{each} insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempts_made, due_at) \
          select 'dlv_' || $3 || n, $2, 'msg_' || $3 || n, $3, 0, {attempt}, $4 + n from n"
     );
     rig.sql(&delivery, values).await;

@@ -62,7 +62,7 @@ fn first_id(rig: &Rig, seconds: i64) -> String {
 async fn gone_by(rig: &Rig, count: i64, due_at: Option<i64>) {
     let id = first_id(rig, 100);
     let kept = id.len() - 8;
-    let sql = "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at) \
+    let sql = "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempts_made, due_at) \
                select $1 || lpad(cast(i as text), 8, '0'), 'app_a', 'msg_gone' || i, 'ep_e', 0, 0, $2 \
                from generate_series(1, $3) as i";
     rig.sql(sql, [id[..kept].into(), due_at.into(), count.into()]).await;
@@ -117,7 +117,7 @@ postgres_only!(a_backlog_is_drained_without_reading_what_was_drained, async |db|
     gone_by(&rig, 20_000, Some(now.0 - 50_000_000)).await;
     // More rows than one claim takes.
     for seconds in 1..=40 {
-        let sql = "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at) \
+        let sql = "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempts_made, due_at) \
                    values ($1, 'app_a', 'msg_1', 'ep_e', 0, 3, $2)";
         let due_at = now.0 - seconds * 1_000_000;
         rig.sql(sql, [first_id(&rig, seconds).into(), due_at.into()]).await;
@@ -144,7 +144,7 @@ postgres_only!(what_is_committed_late_is_found_within_a_second, async |db| {
     rig.endpoint(&app, "e", &receiver.url()).await;
     rig.step().await;
     let running = rig.run();
-    let sql = "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at) \
+    let sql = "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempts_made, due_at) \
                values ($1, 'app_a', 'msg_1', 'ep_e', 0, $2, $3)";
     let late = rig.clock.now().0 - 20_000_000;
     for attempt in [0, 3] {
@@ -168,7 +168,7 @@ postgres_only!(
         let endpoint: Arc<str> = rig.endpoint(&app, "e", &receiver.url()).await.into();
         let held = snapshot(db).await;
         gone_by(&rig, 100_000, None).await;
-        let parked = "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at) \
+        let parked = "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempts_made, due_at) \
                   values ($1, 'app_a', 'msg_1', 'ep_e', 0, 0, null)";
         rig.sql(parked, [first_id(&rig, 10).into()]).await;
         let claim = |from: String| {

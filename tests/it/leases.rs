@@ -84,7 +84,7 @@ postgres_only!(a_settle_whose_commit_is_lost_counts_once, async |db| {
     assert_eq!(rig.count("attempt where next_at is not null").await, 1);
     assert_eq!(rig.count("delivery_result where state = 0").await, 1);
     assert_eq!(rig.count("delivery_result where state = 1").await, 1);
-    assert_eq!(rig.count("delivery where attempt = 1 and owner is null").await, 1);
+    assert_eq!(rig.count("delivery where attempts_made = 1 and owner is null").await, 1);
     assert_eq!(rig.count("delivery").await, 1);
 });
 
@@ -173,7 +173,7 @@ postgres_only!(a_late_failure_is_recorded_and_overwrites_nothing, async |db| {
         a.endpoint(&app, state, &receiver.url()).await;
         b.step().await;
         let id = a.accept(&app, "{}").await.message_id;
-        let row = format!("delivery where message_id = '{id}' and attempt = 1 and owner is null");
+        let row = format!("delivery where message_id = '{id}' and attempts_made = 1 and owner is null");
         let mut rows = 0;
         tokio::join!(a.step(), async {
             receiver.wait_for(1).await;
@@ -244,7 +244,7 @@ postgres_only!(replicas_whose_clocks_are_60_s_apart_agree, async |db| {
         assert_eq!(a.step().await.sent, 0, "the delivery is leased");
         rig.step().await;
         let retry = format!(
-            "delivery where attempt = 1 and due_at - {now} between {} and {}",
+            "delivery where attempts_made = 1 and due_at - {now} between {} and {}",
             475 * second,
             725 * second
         );
@@ -274,7 +274,7 @@ both!(
             0,
             "9 s of lease do not cover an attempt of 5 s and the margin of 5 s"
         );
-        assert_eq!(rig.count("delivery where owner is null and attempt = 0").await, 1);
+        assert_eq!(rig.count("delivery where owner is null and attempts_made = 0").await, 1);
         assert_eq!(rig.drain().await, 1);
         assert_eq!(receiver.count(), 1);
         assert_eq!(rig.count("attempt").await, 1);
@@ -307,7 +307,7 @@ both!(an_orderly_stop_gives_unfinished_leases_back_uncounted, async |db| {
     rig.accept(&app, "{}").await;
     receiver.wait_for(1).await;
     running.stop(false).await;
-    let given_back = "delivery where owner is null and attempt = 0 and due_at is not null";
+    let given_back = "delivery where owner is null and attempts_made = 0 and due_at is not null";
     assert_eq!(rig.count(given_back).await, 1);
     assert_eq!(rig.count("attempt").await, 0);
     assert_eq!(rig.count("process").await, 0, "the process has signed off");
@@ -342,7 +342,7 @@ postgres_only!(a_lease_counts_from_before_its_transaction, async |db| {
         blocked.commit().await.expect("the lock ends");
     });
     assert_eq!(receiver.count(), 0, "the lease ended before the claim did");
-    assert_eq!(rig.count("delivery where attempt = 0").await, 1);
+    assert_eq!(rig.count("delivery where attempts_made = 0").await, 1);
     rig.drain().await;
     assert_eq!(receiver.count(), 1);
 });
@@ -441,7 +441,7 @@ both!(
             assert_eq!(receiver.count(), 1);
             assert_eq!(rig.state(&id).await, state);
             assert_eq!(rig.count(&format!("attempt where message_id = '{id}'")).await, 1);
-            let waiting = format!("delivery where message_id = '{id}' and attempt = 1 and owner is null");
+            let waiting = format!("delivery where message_id = '{id}' and attempts_made = 1 and owner is null");
             assert_eq!(rig.count(&waiting).await, left);
             rig.kill().await;
         }

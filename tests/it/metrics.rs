@@ -82,14 +82,14 @@ both!(what_waits_is_counted_by_lane_with_the_age_of_the_oldest, async |db| {
         ("e", 0, None),
     ];
     for (id, attempt, due_at) in rows {
-        let sql = "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at) \
+        let sql = "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempts_made, due_at) \
                    values ($1, 'app', $1, 'ep', 0, $2, $3)";
         rig.sql(sql, [id.into(), attempt.into(), due_at.into()]).await;
     }
     let depth = find_depth(&rig.store).await.expect("the database answers");
     let expected = Depth {
         first: 1,
-        again: 2,
+        retry: 2,
         due_since: Some(Timestamp(now - 90_000_000)),
     };
     assert_eq!(depth, expected);
@@ -98,7 +98,7 @@ both!(what_waits_is_counted_by_lane_with_the_age_of_the_oldest, async |db| {
     let page = ask(&probes, "/metrics").await.1;
     assert_eq!(value(&page, "postrider_queue_age_seconds"), 90.0);
     assert_eq!(value(&page, r#"postrider_deliveries_due{lane="first"}"#), 1.0);
-    assert_eq!(value(&page, r#"postrider_deliveries_due{lane="again"}"#), 2.0);
+    assert_eq!(value(&page, r#"postrider_deliveries_due{lane="retry"}"#), 2.0);
     assert_eq!(value(&page, "postrider_deliveries_parked"), 1.0);
 
     rig.sql("delete from delivery", []).await;

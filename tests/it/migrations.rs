@@ -90,42 +90,6 @@ both!(each_migration_can_be_taken_back_by_itself, async |db| {
     }
 });
 
-both!(
-    what_was_deleted_before_loses_its_secrets_with_the_migration,
-    async |db| {
-        let store = db.open(Clock::system()).await;
-        let steps = schema::status(&store).await.expect("a status");
-        let from = steps.iter().position(|step| step.name.ends_with("_living_endpoints"));
-        let down = u32::try_from(steps.len() - from.expect("the migration is in the list")).expect("not so many");
-        assert!(schema::change(&store, Change::Down(down)).await.expect("down runs"));
-        let connection = db.connect().await;
-        for (app, app_deleted, endpoint, deleted) in [
-            ("app_1", "null", "ep_1", "null"),
-            ("app_1", "null", "ep_2", "5"),
-            ("app_2", "7", "ep_3", "null"),
-        ] {
-            let sql = format!(
-                "insert into application (id, org_id, name, metadata, created_at, updated_at, deleted_at) \
-             values ('{app}', 'org', '', '{{}}', 0, 0, {app_deleted}) on conflict do nothing; \
-             insert into endpoint (app_id, id, url, description, disabled, metadata, headers, secrets, created_at, \
-             updated_at, deleted_at) values ('{app}', '{endpoint}', '', '', false, '{{}}', '{{\"a\":\"b\"}}', \
-             '[{{\"sealed\":\"s\"}}]', 0, 0, {deleted})"
-            );
-            connection.execute_unprepared(&sql).await.expect(&sql);
-        }
-        assert!(schema::up(&store).await.expect("up runs"));
-        let sql = "select id || ' ' || coalesce(deleted_at, 0) || ' ' || secrets || headers as line from endpoint order by id";
-        let found = rows(&connection, sql).await;
-        let lines = found
-            .iter()
-            .map(|row| row.try_get::<String>("", "line").expect("a text"));
-        assert_eq!(
-            lines.collect::<Vec<_>>(),
-            [r#"ep_1 0 [{"sealed":"s"}]{"a":"b"}"#, "ep_2 5 []{}", "ep_3 7 []{}"]
-        );
-    }
-);
-
 postgres_only!(triggers_functions_defaults_and_storage_are_compared, async |db| {
     let connection = db.connect().await;
     for (change, back) in [
@@ -175,37 +139,6 @@ postgres_only!(five_migrators_at_once_migrate_once, async |db| {
     assert_eq!(changed, 1, "one migrates, four find it done");
     assert!(is_ready(&empty.connect().await).await);
     assert_eq!(described(&empty).await, described(db).await);
-});
-
-both!(event_ids_of_the_newest_messages_seven_days_stay_taken, async |db| {
-    let store = db.open(Clock::system()).await;
-    let steps = schema::status(&store).await.expect("a status");
-    let step = steps.iter().position(|step| step.name.ends_with("_taken_event_id"));
-    let down =
-        Change::Down(u32::try_from(steps.len() - step.expect("the migration is in the list")).expect("not so many"));
-    assert!(schema::change(&store, down).await.expect("down runs"));
-    let connection = db.connect().await;
-    let insert = async |name: &str, day: i64| {
-        let sql = format!(
-            "insert into message (app_id, id, event_type, event_id, created_at, expires_at) \
-                 values ('app', 'msg_{day:026}', 't', '{name}', {}, 0)",
-            day * 86_400_000_000
-        );
-        connection.execute_unprepared(&sql).await.expect("a message");
-    };
-    for (name, day) in [("ended", 1), ("taken", 4), ("newest", 10)] {
-        insert(name, day).await;
-    }
-    assert!(schema::up(&store).await.expect("up runs"));
-    let taken = rows(&connection, "select event_id from taken_event_id order by expires_at").await;
-    let taken: Vec<String> = taken.iter().map(|row| row.try_get("", "event_id").unwrap()).collect();
-    assert_eq!(taken, ["taken", "newest"]);
-    // After a step down, an event id that was used twice belongs to the newest message.
-    insert("ended", 11).await;
-    assert!(schema::change(&store, down).await.expect("down runs"));
-    let named = rows(&connection, "select id from message where event_id = 'ended'").await;
-    let named: Vec<String> = named.iter().map(|row| row.try_get("", "id").unwrap()).collect();
-    assert_eq!(named, [format!("msg_{:026}", 11)]);
 });
 
 postgres_only!(history_is_vacuumed_before_much_of_it_is_new_or_gone, async |db| {

@@ -43,7 +43,7 @@ const FILL: [&str; 13] = [
         select 'app_' || (1000000 + i % 10), 'msg_' || i, 'type.' || i, 'event' || i, i, 4000000000000000",
     "message_content (app_id, message_id, body, expires_at)
         select 'app_' || (1000000 + i % 10), 'msg_' || i, '{\"a\": 1}', 4000000000000000",
-    "delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at, owner, lease_id)
+    "delivery (id, app_id, message_id, endpoint_id, trigger, attempts_made, due_at, owner, lease_id)
         select 'dlv_' || i, 'app_' || (1000000 + i % 10), 'msg_' || i,
         case when i % 10 between 7 and 8 then 'ep_' || 1000000 else 'ep_' || i end, 0,
         case when i % 10 between 4 and 6 then 1 else 0 end,
@@ -184,7 +184,8 @@ async fn assert_read_by_index(db: &TestDatabase, statements: &[String]) {
 /// is a part of.
 const SORTS: [&str; 2] = ["Sort ", "TEMP B-TREE FOR ORDER BY"];
 
-const REPLAY: &str = "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at) select t.id";
+const REPLAY: &str =
+    "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempts_made, due_at) select t.id";
 
 /// The beginning of the statement with which a settlement asks what the notices of a batch of outcomes need.
 const FACTS: &str = "select t.place, a.org_id, a.uid";

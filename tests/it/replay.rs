@@ -137,7 +137,10 @@ both!(
         let task = shop.ask("recover", json!({"since": an_hour_ago()})).await;
         assert_eq!(shop.end(&task).await.1, ["m"]);
         assert_eq!(
-            shop.api.rig.count("delivery where trigger = 0 and attempt = 1").await,
+            shop.api
+                .rig
+                .count("delivery where trigger = 0 and attempts_made = 1")
+                .await,
             1
         );
         assert_eq!(shop.api.rig.count("delivery").await, 1);

@@ -391,7 +391,7 @@ both!(
         receiver.wait_for(1).await;
         assert_eq!(serving.stop().await, Some(0));
         let connection = db.connect().await;
-        let free = "select 1 from delivery where owner is null and attempt = 0";
+        let free = "select 1 from delivery where owner is null and attempts_made = 0";
         assert_eq!(rows(&connection, free).await.len(), 1, "not counted as an attempt");
         let again = Program::on(db.url()).env("POSTRIDER_ALLOW_TARGETS", "127.0.0.0/8");
         let mut serving = again.serve().await;

@@ -16,7 +16,7 @@ both!(
         rig.resend(&app, &id, &endpoint).await;
         assert_eq!(rig.step().await.sent, 1);
         assert_eq!(rig.count("delivery where trigger = 1").await, 0);
-        assert_eq!(rig.count("delivery where trigger = 0 and attempt = 1").await, 1);
+        assert_eq!(rig.count("delivery where trigger = 0 and attempts_made = 1").await, 1);
         assert_eq!(
             rig.state(&id).await,
             "waiting",
@@ -256,7 +256,7 @@ both!(a_delivered_message_is_not_sent_again_by_a_waiting_row, async |db| {
     let id = rig.accept(&app, "{}").await.message_id;
     rig.step().await;
     rig.resend(&app, &id, &endpoint).await;
-    rig.sql("update delivery set trigger = 0, attempt = 1", []).await;
+    rig.sql("update delivery set trigger = 0, attempts_made = 1", []).await;
     rig.drain().await;
     assert_eq!(receiver.count(), 1);
     assert_eq!(rig.state(&id).await, "delivered");

@@ -39,7 +39,11 @@ both!(
             assert_eq!(steps(&mut rig, 5).await, [16, 1, 1, 1, 1]);
             receiver.answer(Answer::ok());
             assert_eq!(steps(&mut rig, 6).await, [1, 2, 4, 8, 16, 9]);
-            assert_eq!(rig.count("delivery where attempt = 1 and due_at is not null").await, 20);
+            assert_eq!(
+                rig.count("delivery where attempts_made = 1 and due_at is not null")
+                    .await,
+                20
+            );
             assert_eq!(
                 rig.count("delivery").await,
                 20,
@@ -115,7 +119,7 @@ both!(the_end_of_a_rest_needs_no_poll, async |db| {
     let running = rig.run();
     rig.accept(&app, "{}").await;
     crate::harness::within(DEADLINE, "the first try is settled", async || {
-        (rig.count("delivery where attempt = 1").await == 1).then_some(())
+        (rig.count("delivery where attempts_made = 1").await == 1).then_some(())
     })
     .await;
     rig.accept(&app, "{}").await;

@@ -103,7 +103,7 @@ postgres_only!(what_an_unknown_owner_holds_is_due_again_within_20_s, async |db| 
     live(&mut rig, 1).await;
     rig.slots.stop();
     // The row of a batch that committed after its process had signed off.
-    let sql = "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at, owner, lease_id) \
+    let sql = "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempts_made, due_at, owner, lease_id) \
                values ('dlv_1', $1, 'msg_1', 'ep_e', 0, 0, 9000000000000000, 'proc_gone', 1)";
     rig.sql(sql, [app.into()]).await;
     let held = hold(db, "select id from delivery").await;

@@ -264,7 +264,7 @@ impl Probes {
         let help = format!("Due deliveries that no process has claimed yet, {DEPTH_MOST} at most, by lane.");
         page.head(name, "gauge", &help);
         page.sample(name, &[("lane", "first")], depth.first as f64);
-        page.sample(name, &[("lane", "again")], depth.again as f64);
+        page.sample(name, &[("lane", "retry")], depth.retry as f64);
     }
 }
 

@@ -21,7 +21,7 @@ pub struct Model {
     pub endpoint_id: String,
     pub trigger: Trigger,
     /// The number of attempts made so far. The settlement that schedules a retry raises it.
-    pub attempt: i32,
+    pub attempts_made: i32,
     /// When the next attempt is due or, while the row is leased, when the lease ends. `None` means the row is parked:
     /// its endpoint has no free slot.
     pub due_at: Option<Timestamp>,

@@ -226,7 +226,7 @@ fn text(has_keys: bool, has_deliveries: bool) -> String {
     if has_deliveries {
         let at = |n: u32| n + if has_keys { 18 } else { 13 };
         text += &format!(
-            ", d as (insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at, owner, lease_id) \
+            ", d as (insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempts_made, due_at, owner, lease_id) \
              select id, app_id, message_id, endpoint_id, 0, 0, due_at, owner, lease_id \
              from unnest(${}::text[], ${}::text[], ${}::text[], ${}::text[], ${}::int8[], ${}::text[], ${}::int8[]) \
              as t(id, app_id, message_id, endpoint_id, due_at, owner, lease_id) where {stored})",

@@ -291,7 +291,7 @@ fn lease(
         message_id: row.message_id.clone(),
         endpoint_id: row.endpoint_id.clone(),
         trigger: Trigger::Scheduled,
-        attempt: 0,
+        attempts_made: 0,
         lease_id,
         ends_at,
         target,

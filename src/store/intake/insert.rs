@@ -241,7 +241,7 @@ fn deliveries(rows: &[DeliveryRow]) -> Write<'_> {
             Column::MaybeInt(rows.iter().map(|row| row.lease.as_ref().map(|(_, id)| *id)).collect()),
         ),
     ]);
-    let sql = "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at, owner, lease_id) \
+    let sql = "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempts_made, due_at, owner, lease_id) \
                select id, app_id, message_id, endpoint_id, 0, 0, due_at, owner, lease_id from {t}";
     Write { sql, rows }
 }

@@ -30,7 +30,7 @@ struct Claimed {
     message_id: String,
     endpoint_id: String,
     trigger: Trigger,
-    attempt: i32,
+    attempts_made: i32,
 }
 
 /// The result of [`claim`].
@@ -182,7 +182,7 @@ pub fn claim_parked_statement(
 }
 
 const LEASE: &str = "update delivery set due_at = $1, owner = $2, lease_id = $3";
-const ROW: &str = "id, app_id, message_id, endpoint_id, trigger, attempt";
+const ROW: &str = "id, app_id, message_id, endpoint_id, trigger, attempts_made";
 
 /// Returns the values of [`LEASE`].
 fn lease_values(terms: &LeaseTerms, now: Timestamp) -> [Value; 3] {
@@ -268,7 +268,7 @@ async fn fill(
             message_id: row.message_id,
             delivered_already: delivered_already && row.trigger == Trigger::Scheduled,
             trigger: row.trigger,
-            attempt: row.attempt,
+            attempts_made: row.attempts_made,
             lease_id: terms.lease_id,
             ends_at,
             content,

@@ -19,7 +19,7 @@ pub struct Depth {
     /// The number of due first attempts, at most [`DEPTH_MOST`].
     pub first: i64,
     /// The number of due retries and resends, at most [`DEPTH_MOST`].
-    pub again: i64,
+    pub retry: i64,
     /// The instant since which the oldest of them is due; `None` means that none is due.
     pub due_since: Option<Timestamp>,
 }
@@ -28,7 +28,7 @@ pub struct Depth {
 /// this process begin.
 pub async fn find_depth(store: &Store) -> Result<Depth> {
     let lanes = [(Lane::First, "$2"), (Lane::Retry, "$3")];
-    let [first, again] = lanes.map(|(lane, floor)| {
+    let [first, retry] = lanes.map(|(lane, floor)| {
         format!(
             "from delivery where {} and due_at > {floor} and due_at <= $1",
             in_index(lane)
@@ -36,11 +36,11 @@ pub async fn find_depth(store: &Store) -> Result<Depth> {
     });
     let oldest = |rows: &str| format!("(select due_at {rows} order by due_at, id limit 1)");
     let sql = format!(
-        "select {} as first, {} as again, {} as first_since, {} as again_since",
+        "select {} as first, {} as retry, {} as first_since, {} as retry_since",
         count(&first),
-        count(&again),
+        count(&retry),
         oldest(&first),
-        oldest(&again),
+        oldest(&retry),
     );
     let now = store.clock().now();
     let floors = lanes.map(|(lane, _)| store.floors().of(lane, now).0.into());
@@ -49,10 +49,10 @@ pub async fn find_depth(store: &Store) -> Result<Depth> {
     let Some(row) = store.reader().query_one_raw(statement).await? else {
         return Ok(Depth::default());
     };
-    let since: [Option<i64>; 2] = [row.try_get("", "first_since")?, row.try_get("", "again_since")?];
+    let since: [Option<i64>; 2] = [row.try_get("", "first_since")?, row.try_get("", "retry_since")?];
     Ok(Depth {
         first: row.try_get("", "first")?,
-        again: row.try_get("", "again")?,
+        retry: row.try_get("", "retry")?,
         due_since: since.into_iter().flatten().min().map(Timestamp),
     })
 }

@@ -76,7 +76,7 @@ pub struct Lease {
     pub endpoint_id: Arc<str>,
     pub trigger: Trigger,
     /// The number of attempts made so far.
-    pub attempt: i32,
+    pub attempts_made: i32,
     /// The number that tells this lease of the row from all others.
     pub lease_id: i64,
     /// When the lease ends, by [`crate::clock::Clock::monotonic`].

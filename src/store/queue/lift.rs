@@ -15,8 +15,8 @@ const LIFTED: i64 = 1_000;
 /// matches partial indexes against constants only.
 pub(super) fn in_index(lane: Lane) -> &'static str {
     match lane {
-        Lane::First => "due_at is not null and attempt = 0 and trigger = 0",
-        Lane::Retry => "due_at is not null and (attempt > 0 or trigger <> 0)",
+        Lane::First => "due_at is not null and attempts_made = 0 and trigger = 0",
+        Lane::Retry => "due_at is not null and (attempts_made > 0 or trigger <> 0)",
     }
 }
 
@@ -28,16 +28,16 @@ pub async fn lift(store: &Store) -> Result<bool> {
     let now = store.clock().now();
     let lanes = [Lane::First, Lane::Retry].map(|lane| (lane, store.floors().of(lane, now)));
     // Usually there is nothing to lift: one read without a transaction finds that out.
-    let [first, again] = [Lane::First, Lane::Retry].map(in_index);
+    let [first, retry] = [Lane::First, Lane::Retry].map(in_index);
     let sql = format!(
         "select (select due_at from delivery where {first} and due_at <= $1 order by due_at, id limit 1) as first, \
-         (select due_at from delivery where {again} and due_at <= $2 order by due_at, id limit 1) as again"
+         (select due_at from delivery where {retry} and due_at <= $2 order by due_at, id limit 1) as retry"
     );
     let values = lanes.map(|(_, floor)| floor.0.into());
     let statement = Statement::from_sql_and_values(store.backend().orm(), sql, values);
     let row = store.reader().query_one_raw(statement).await?;
     let Some(row) = row else { return Ok(false) };
-    let found: [Option<i64>; 2] = [row.try_get("", "first")?, row.try_get("", "again")?];
+    let found: [Option<i64>; 2] = [row.try_get("", "first")?, row.try_get("", "retry")?];
     let mut more = false;
     for ((lane, floor), _) in lanes.into_iter().zip(found).filter(|(_, found)| found.is_some()) {
         let tx = store.begin().await?;

@@ -151,7 +151,7 @@ async fn queue(tx: &Tx, task: &Task, passing: &[&Found]) -> Result<u64> {
     let wanted = wanted(task, &mut values);
     // Parked (`due_at` is null), not due: as due rows they would stand before the retries of all other endpoints.
     let sql = format!(
-        "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at) \
+        "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempts_made, due_at) \
          select t.id, $1, t.message_id, $2, 1, 0, null from {{t}} where exists (select 1 from message_content c \
          where c.app_id = $1 and c.message_id = t.message_id) and {wanted}"
     );

@@ -19,7 +19,7 @@ pub async fn insert_manual(tx: &Tx, app_id: &str, message_id: &str, endpoint_id:
         message_id: Set(message_id.to_owned()),
         endpoint_id: Set(endpoint_id.to_owned()),
         trigger: Set(Trigger::Manual),
-        attempt: Set(0),
+        attempts_made: Set(0),
         due_at: Set(Some(tx.now)),
         owner: Set(None),
         lease_id: Set(None),

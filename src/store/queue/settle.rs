@@ -261,7 +261,7 @@ fn reschedule<'a>(batch: impl Iterator<Item = &'a Settlement>) -> Option<Write<'
             _ => None,
         })
         .unzip();
-    let sql = "update delivery set attempt = attempt + 1, due_at = t.due, owner = null, lease_id = null from {t} \
+    let sql = "update delivery set attempts_made = attempts_made + 1, due_at = t.due, owner = null, lease_id = null from {t} \
                where delivery.id = t.id";
     (!ids.is_empty()).then(|| Write {
         sql,

@@ -260,7 +260,7 @@ impl Rig {
     /// Queues one more attempt of a message, as a resend does, and returns the delivery's id.
     pub async fn resend(&self, app: &str, message: &str, endpoint: &str) -> String {
         let id = self.clock.new_id(Prefix::Delivery);
-        let sql = "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempt, due_at) \
+        let sql = "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempts_made, due_at) \
                    values ($1, $2, $3, $4, 1, 0, $5)";
         let now = self.clock.now().0;
         self.sql(
