@@ -23,7 +23,7 @@ use super::exchange::{NoAnswer, exchange};
 use super::names::{PublicNames, asked_by};
 use super::settings::Settings;
 use super::shares::Shares;
-use crate::domain::delivery::{Decision, Outcome, answer_text, decide};
+use crate::domain::delivery::{Outcome, answer_text, decide};
 use crate::domain::health::judge;
 use crate::domain::id::Prefix;
 use crate::domain::retry::RetrySchedule;
@@ -183,10 +183,8 @@ impl Sender {
         let failing_since = lease.target.as_ref().and_then(|target| target.failing_since);
         let failed = u32::try_from(lease.attempts_made).unwrap_or(0) + 1;
         let now = self.store.clock().now();
-        let decision = match outcome {
-            Outcome::NotSent => Decision::Failed,
-            outcome => decide(outcome, lease.trigger, failed, &self.schedule, now, self.jitter()),
-        };
+        let jitter = || self.jitter();
+        let decision = decide(outcome, lease.trigger, failed, &self.schedule, now, jitter);
         let texts = attempt
             .as_ref()
             .map_or(0, |attempt| attempt.response.len() + attempt.url.len());

@@ -101,14 +101,14 @@ pub enum Decision {
 /// Decides what becomes of a delivery after an attempt that ended at `now`.
 ///
 /// Only an answer of 2xx is a success. A 410 ends the delivery, because it disables the endpoint. `failed_attempts`
-/// counts this attempt too, as if it had failed. `jitter` is from -1 to 1.
+/// counts this attempt too, as if it had failed. `jitter` returns a number from -1 to 1; only a retry asks for it.
 pub fn decide(
     outcome: &Outcome,
     trigger: Trigger,
     failed_attempts: u32,
     schedule: &RetrySchedule,
     now: Timestamp,
-    jitter: f64,
+    jitter: impl FnOnce() -> f64,
 ) -> Decision {
     let retry_after = match outcome {
         Outcome::Answered(answer) if (200..300).contains(&answer.status) => {
@@ -123,7 +123,7 @@ pub fn decide(
         return Decision::Failed;
     }
     schedule
-        .next_delay(failed_attempts, retry_after, jitter)
+        .next_delay(failed_attempts, retry_after, jitter())
         .map_or(Decision::Failed, |delay| Decision::Retry { at: now.plus(delay) })
 }
 
@@ -179,7 +179,7 @@ mod tests {
     }
 
     fn decided(outcome: &Outcome, trigger: Trigger, failed_attempts: u32) -> Decision {
-        decide(outcome, trigger, failed_attempts, &"5, 300".parse().unwrap(), NOW, 0.0)
+        decide(outcome, trigger, failed_attempts, &"5, 300".parse().unwrap(), NOW, || 0.0)
     }
 
     fn retry_in(seconds: u64) -> Decision {
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(decided(&no_answer(), Trigger::Scheduled, 3), Decision::Failed);
         let one_attempt = "".parse().unwrap();
         assert_eq!(
-            decide(&no_answer(), Trigger::Scheduled, 1, &one_attempt, NOW, 0.0),
+            decide(&no_answer(), Trigger::Scheduled, 1, &one_attempt, NOW, || 0.0),
             Decision::Failed
         );
     }
