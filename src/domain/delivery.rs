@@ -179,7 +179,14 @@ mod tests {
     }
 
     fn decided(outcome: &Outcome, trigger: Trigger, failed_attempts: u32) -> Decision {
-        decide(outcome, trigger, failed_attempts, &"5, 300".parse().unwrap(), NOW, || 0.0)
+        decide(
+            outcome,
+            trigger,
+            failed_attempts,
+            &"5, 300".parse().unwrap(),
+            NOW,
+            || 0.0,
+        )
     }
 
     fn retry_in(seconds: u64) -> Decision {

@@ -35,8 +35,8 @@ async fn failed(rig: &Rig, app: &str, endpoint: &str, count: i64) {
              select $1, {message}, 'a' || substr($2, 1, 0), 0, 4000000000000000 from n"
         ),
         format!(
-            "insert into message_content (app_id, message_id, body) {numbers} \
-             select $1, {message}, '{{\"n\":' || i || substr($2, 1, 0) || '}}' from n"
+            "insert into message_content (app_id, message_id, body, expires_at) {numbers} \
+             select $1, {message}, '{{\"n\":' || i || substr($2, 1, 0) || '}}', 4000000000000000 from n"
         ),
         format!(
             "insert into delivery_result (app_id, message_id, endpoint_id, state, updated_at) {numbers} \

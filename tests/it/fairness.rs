@@ -27,7 +27,8 @@ pub async fn backlog(rig: &Rig, app: &str, endpoint: &str, count: i64, attempt: 
     let values = [count.into(), app.into(), endpoint.into(), due.into()];
     rig.sql(&message, values.clone()).await;
     let content = format!(
-        "{each} insert into message_content (app_id, message_id, body) select $2, 'msg_' || $3 || n, '{{}}' from n"
+        "{each} insert into message_content (app_id, message_id, body, expires_at) \
+         select $2, 'msg_' || $3 || n, '{{}}', 9000000000000000000 from n"
     );
     rig.sql(&content, values[..3].to_vec()).await;
     let delivery = format!(
