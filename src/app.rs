@@ -249,8 +249,8 @@ fn connection_limits() -> ConnectionLimits {
     }
 }
 
-/// Returns when `stop` ends, and starts the grace period then: one period for requests and deliveries together, at
-/// whose end `grace_over` is cancelled.
+/// Waits until `stop` ends, and then starts the grace period: one period for requests and deliveries together, at whose
+/// end `grace_over` is cancelled.
 async fn begin_stop(stop: impl Future<Output = ()>, grace: Duration, grace_over: CancellationToken) {
     stop.await;
     tokio::spawn(async move {

@@ -42,12 +42,13 @@ enum Source {
 }
 
 impl Clock {
-    /// Returns the system's clock.
+    /// Makes a clock that shows the system's time. Its monotonic time begins now, and its source of ids is its own;
+    /// only clones share both.
     pub fn system() -> Self {
         Self::system_with_skew(0)
     }
 
-    /// Returns a system clock that is ahead by `skew` microseconds, as on a machine whose clock is wrong.
+    /// Makes a system clock that is ahead by `skew` microseconds, as on a machine whose clock is wrong.
     pub fn system_with_skew(skew: i64) -> Self {
         Self::with(Source::System {
             start: Instant::now(),
@@ -55,7 +56,7 @@ impl Clock {
         })
     }
 
-    /// Returns a test clock that shows `origin` until [`Clock::advance`] moves it.
+    /// Makes a test clock that shows `origin` until [`Clock::advance`] moves it.
     pub fn test(origin: Timestamp) -> Self {
         Self::with(Source::Test {
             origin,

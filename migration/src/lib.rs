@@ -1,5 +1,5 @@
-//! Every step of the schema, for SQLite and Postgres from the same code. Must not know the program's types.
-//! Called by store/schema.rs, which holds the lock and decides what may run.
+//! Every step of the schema, for SQLite and Postgres from the same code. Must not know the program's types, hold the
+//! migration lock or decide which steps may run: src/store/database/schema.rs of the program does both.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{ConnectionTrait, DatabaseBackend};

@@ -1,4 +1,6 @@
 //! Applications over REST, one for each customer of an organization. Reads go to the store, writes to the service.
+//!
+//! Must not decide which applications a token may name: auth.rs does.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

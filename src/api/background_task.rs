@@ -1,6 +1,8 @@
 //! Background tasks over REST: their state and their progress.
 //!
 //! Reads only: `endpoint/replay.rs` starts tasks, and the dispatcher works on them.
+//!
+//! Must not start or change a task.
 
 use std::sync::Arc;
 
@@ -108,7 +110,8 @@ impl From<Model> for BackgroundTaskOut {
             TaskKind::ReplayMissing => BackgroundTaskType::Replay,
             TaskKind::BulkReplay => BackgroundTaskType::BulkReplay,
         };
-        // A finished task is done with its whole period, even if the last row of it lies before the end.
+        // A finished task is done with its whole period, even if the last row of the period lies before its end. The
+        // end lies before the start if the caller named a start in the future: no period ends later than now.
         let reached = match row.status {
             TaskStatus::Finished => row.until_at.max(row.since_at),
             _ => row.reached_at,

@@ -1,6 +1,8 @@
 //! Event types over REST. Reads go to the store, writes to the service.
 //!
 //! Schemas are documentation: they are checked to be JSON Schemas, and no message is ever checked against one.
+//!
+//! Must not decide what a JSON Schema is: domain/json_schema.rs does.
 
 use std::sync::Arc;
 

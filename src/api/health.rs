@@ -2,6 +2,8 @@
 //!
 //! Takes no token, so that probes and load balancers can ask. `http/probes.rs` has the probes that are not in the API
 //! document.
+//!
+//! Must not decide whether this process may be sent requests: the probes do.
 
 use std::sync::Arc;
 use std::time::Duration;

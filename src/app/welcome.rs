@@ -12,11 +12,13 @@ use crate::service;
 use crate::store::entity::organization;
 use crate::store::{self, Backend, PageRequest, Store};
 
-/// Makes a token and prints it once, with the commands that send a first webhook, if the database is a new SQLite file,
-/// no token is configured and standard output is a terminal.
+/// Tells the operator how to begin, if the database is new and no token is configured.
 ///
-/// In all other cases it logs how a token is made: output that is not a terminal is kept, as in the log of a container,
-/// and on Postgres several processes may start at once.
+/// On SQLite, if a person sees standard output, makes a token and prints it once, with the commands that send a first
+/// webhook. Otherwise logs the command that makes a token: output that is not a terminal is kept, as in the log of a
+/// container, and on Postgres several processes may start at once.
+///
+/// At every start at which it prints no greeting, logs the address of the API and its documentation.
 pub async fn greet(
     store: &Store,
     organization: &organization::Model,

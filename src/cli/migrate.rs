@@ -85,8 +85,9 @@ pub async fn run(arguments: Arguments) -> Result<()> {
 
 /// Opens the database to change its schema.
 ///
-/// `None` means that there is nothing to do. On SQLite that is found out beside a running `serve`, which holds the
-/// file, so that `migrate` succeeds on a database that is up to date and served.
+/// `None` means that nothing is to be done; only a migration up of an SQLite file returns it. A running `serve` holds
+/// the lock of that file. So this looks for pending migrations without the lock first, and `migrate` succeeds if the
+/// database is up to date and served.
 async fn open_to_change(options: &ConnectOptions, change: Change) -> Result<Option<Store>> {
     if change == Change::Up && sqlite_path(&options.url).is_some_and(|path| path.exists()) {
         let store = Store::open_as(Hold::Beside, options, Clock::system()).await?;

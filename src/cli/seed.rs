@@ -1,7 +1,7 @@
 //! `app seed`: fills in believable demo data, through the same services and the same intake that the API uses.
 //!
-//! Everything in the demo data has a name, uid or event id of its own. What is found by it is left as it is, so a
-//! second run changes nothing. Must not send anything: a running `serve` finds the deliveries that are due.
+//! Everything in the demo data has a name, uid or event id of its own. An object that exists already is left as it is,
+//! so a second run changes nothing. Must not send anything: a running `serve` finds the deliveries that are due.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -2,6 +2,8 @@
 //!
 //! A `Secret` never shows its content in logs or errors. A file gets its name only when it is complete and on the disk,
 //! so a process that is killed leaves either the old content or the new one.
+//!
+//! Must not know single settings: config.rs does.
 
 use std::fmt;
 use std::fs;

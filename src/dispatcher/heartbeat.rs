@@ -167,7 +167,8 @@ impl Heartbeat {
         Ok(())
     }
 
-    /// Adds new processes to the peers, at most once a second.
+    /// Adds new processes to the peers. Does so at most once a second, and less often if it takes long: it reads the
+    /// whole table of processes, with all dead row versions that a held snapshot keeps.
     async fn look_for_peers(&mut self) -> Result<()> {
         let now = self.store.clock().monotonic();
         if now < self.next_look {
@@ -185,7 +186,7 @@ impl Heartbeat {
         Ok(())
     }
 
-    /// Signs off: gives up the owner id, and makes due again what was leased under it too late to be sent.
+    /// Signs off: makes every row due that is still leased under the owner id, and deletes the id.
     pub async fn stop(self) {
         if !super::shared::has_replicas(&self.store) {
             return;

@@ -21,7 +21,7 @@ use crate::store::database::outage;
 use crate::store::queue::process;
 use crate::store::{Store, Tx, background_task, deleted, event_id, idempotency, retention, token};
 
-/// The pause between two turns, and how long one turn removes history.
+/// The pause between two rounds, and how long one round removes history.
 const PERIOD: Duration = Duration::from_secs(60);
 /// Rows that one call of the store removes at most. On SQLite other writers wait for that, some 10 ms.
 const CHUNK: u64 = 1_000;
@@ -42,7 +42,7 @@ const WINDOW_LEAST: Duration = Duration::from_secs(1);
 const WINDOW_MOST: Duration = Duration::from_secs(3600);
 /// Rows of a window above which the next one is shorter: 20 MB of pages, which stay in memory until all are removed.
 const WINDOW_ROWS: u64 = 20_000;
-/// How often history is looked for from its beginning, and not from where the last turn ended: rows may have been
+/// How often history is looked for from its beginning, and not from where the last round ended: rows may have been
 /// locked then, and attempts may have been written late. Such a look steps over all that was removed and not vacuumed
 /// yet.
 const FULL_LOOK: Duration = Duration::from_secs(3600);
@@ -82,7 +82,8 @@ impl Janitor {
         }
     }
 
-    /// Makes one turn after the other: at once if there is more to remove, else after a minute.
+    /// Makes one round after the other: at once if history is left, else after a minute, and after a minute if a round
+    /// has failed.
     async fn turns(&mut self) {
         loop {
             let turn = self.turn().await;
@@ -105,8 +106,8 @@ impl Janitor {
         tx.commit().await
     }
 
-    /// Removes all that has expired, and as much history as it can in a minute. Returns false if there is more. Returns
-    /// true and does nothing while another process has the turn.
+    /// Makes one round: removes everything that has expired, then history past its retention for about a minute.
+    /// Returns false if history is left. Stops and returns true if another process has the turn.
     pub async fn turn(&mut self) -> Result<bool> {
         let now = self.store.clock().agreed_now();
         let mut pruned = CHUNK;

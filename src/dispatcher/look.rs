@@ -76,7 +76,7 @@ impl Look {
         }
     }
 
-    /// Makes both looks. Returns whether there is more to find soon.
+    /// Makes one round, which is both looks. Returns whether there is more to find soon.
     pub async fn turn(&mut self) -> Result<bool> {
         let discovered = self.discover().await;
         // Even if `discover` has failed: nothing else finds rows below the floors.

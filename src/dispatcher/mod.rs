@@ -124,7 +124,7 @@ impl Dispatcher {
         self.heartbeat.start().await
     }
 
-    /// Runs one turn of everything, in order: heartbeat, take-over, a background task's step, fast path, look, claim,
+    /// Runs one round of every loop, in order: heartbeat, take-over, a background task's step, fast path, look, claim,
     /// send, settle.
     pub async fn step(&mut self) -> Result<Step> {
         self.heartbeat.tick().await?;

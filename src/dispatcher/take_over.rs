@@ -70,7 +70,8 @@ impl TakeOver {
         }
     }
 
-    /// Frees the rows of dead owners and, if a sweep is due, those of unknown ones. Returns how many rows were freed.
+    /// Makes one round: frees the rows of dead owners and, if a sweep is due, those of unknown ones. Returns how many
+    /// rows were freed.
     ///
     /// # Errors
     /// The error of the sweep, or the last error of an owner; the other owners were tried all the same.

@@ -1,6 +1,7 @@
-//! Holds the encryption keys of a process: a single key, or two while the new key replaces the former one.
+//! Holds the encryption keys of a process: one key, or two while a new key replaces the former one.
 //!
-//! Opens with either key. Must not decide which key seals: the database does, so that all processes agree.
+//! Opens with either key. Seals only texts that a rotation seals again, always with the newest key. Must not decide
+//! which key seals other texts: the row of the table `installation` does, so that all processes agree.
 
 use super::secret::{Encryptor, SealError};
 
@@ -23,7 +24,7 @@ impl EncryptionKeys {
         &self.newest
     }
 
-    /// Returns the key that the newest one replaces.
+    /// Returns the key that the newest one replaces. `None` means that this process has only one key.
     pub fn former(&self) -> Option<&Encryptor> {
         self.former.as_ref()
     }
@@ -53,7 +54,7 @@ impl EncryptionKeys {
     /// Returns the text sealed again with the newest key. `None` means the newest key has sealed it already.
     ///
     /// # Errors
-    /// Fails as [`Self::open`].
+    /// As [`Self::open`].
     pub fn reseal(&self, sealed: &str, context: &str) -> Result<Option<String>, SealError> {
         if self.newest.open(sealed, context).is_ok() {
             return Ok(None);

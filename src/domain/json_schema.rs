@@ -2,6 +2,8 @@
 //!
 //! Only the form is checked, so that a typing error in an event type's schema is reported when the schema comes in.
 //! Messages are never validated against schemas.
+//!
+//! Must not resolve references or compile patterns.
 
 use serde_json::{Map, Value};
 

@@ -2,6 +2,8 @@
 //! ([`Bucket`]).
 //!
 //! Pure: the caller gives the time and keeps the buckets.
+//!
+//! Must not wait, or decide what waits.
 
 use std::sync::Arc;
 use std::time::Duration;

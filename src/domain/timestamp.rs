@@ -28,12 +28,12 @@ impl Timestamp {
         self.0.div_euclid(1_000_000)
     }
 
-    /// Returns a later instant, or the last representable instant if that would overflow.
+    /// Returns the instant that is `duration` later, or the last representable instant if that would overflow.
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(whole_micros(duration)))
     }
 
-    /// Returns an earlier instant, or the first representable instant if that would overflow.
+    /// Returns the instant that is `duration` earlier, or the first representable instant if that would overflow.
     pub fn minus(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(whole_micros(duration)))
     }

@@ -137,8 +137,8 @@ impl Slots {
             .then(|| self.occupy(&mut state, endpoint, app, lane))
     }
 
-    /// Notes that the endpoint is disabled or deleted. What waits for it ends without being sent, so no rate and no
-    /// rest delays it any longer.
+    /// Notes that the endpoint is disabled or deleted. Its rows end without being sent, so no rate and no rest delays
+    /// them any longer.
     pub fn set_gone(&self, endpoint: &str) {
         let now = self.clock.monotonic();
         self.state().set_gone(endpoint, &self.caps, now);

@@ -135,8 +135,8 @@ impl State {
         }
     }
 
-    /// Puts the endpoint where it has to stand now. Returns when its rates allow half a burst, or `None` if it has no
-    /// rate.
+    /// Puts the endpoint where it has to stand now. Returns the instant at which its rates allow half a burst, or
+    /// `None` if it has no rate.
     pub fn put_in_place(&mut self, endpoint: &Arc<str>, caps: &Caps, now: Duration) -> Option<Duration> {
         let Entry::Occupied(mut entry) = self.endpoints.entry(endpoint.clone()) else {
             return None;

@@ -34,7 +34,8 @@ impl Rates {
         self.bucket(id).free(self.interval(per_second), now)
     }
 
-    /// Returns when a look for rows that wait for this rate is worth its cost: when it allows half a burst.
+    /// Returns the instant at which a look for rows that wait for this rate is worth its cost: when it allows half a
+    /// burst.
     pub fn ready_at(&self, id: &str, per_second: u32) -> Duration {
         self.bucket(id).ready_at(self.interval(per_second))
     }

@@ -58,8 +58,9 @@ pub(super) struct State {
     /// Whether slots were too few in the last look to give every endpoint as many as it could use. If some of the slots
     /// that it gave stay unused, another look is worth its cost.
     pub cut_short: bool,
-    /// The smallest number of deliveries in flight for an application when it was held back: as soon as more slots than
-    /// that are free, it may have one. `None` means that none was held back since the claimer was last woken for this.
+    /// Of all applications that were held back, the smallest number of deliveries in flight that one had then. If more
+    /// slots than this are free, or slots are no longer short, that application may have one, so the claimer is woken.
+    /// `None` means that none was held back since the claimer was last woken for this.
     least_held_back: Option<usize>,
     /// Idle endpoints that are remembered, in the order in which the sweep comes to them.
     idle: VecDeque<Arc<str>>,
@@ -271,7 +272,8 @@ impl State {
         }
     }
 
-    /// Looks at the next rates and idle endpoints, and forgets those that have no effect any more.
+    /// Forgets rates and idle endpoints that have no effect any more. Each call goes through the next [`SWEPT`] of
+    /// each, so that it holds the lock only briefly.
     pub fn forget_unused(&mut self, now: Duration) {
         self.rates.forget_unused(now, SWEPT);
         self.sweep(now, SWEPT);

@@ -3,8 +3,8 @@
 //!
 //! An endpoint stands in at most one of these places:
 //!
-//! - In the line of its application, if it has nothing in flight. What delays a whole application (that it has as many
-//!   slots as it may, or its rate) is then met once, and not once for each endpoint.
+//! - In the line of its application, if it has nothing in flight. A delay of the whole application (it has as many
+//!   slots as it may, or its rate is used up) is then met once, and not once for each endpoint.
 //! - Among the busy endpoints, if it has something in flight. There are never more of these than slots.
 //! - Among the paced ones, if it waits for its own rate or rest; if it has something in flight, for its application's
 //!   rate too.
@@ -64,7 +64,7 @@ struct Line {
     paced: Option<Duration>,
 }
 
-/// How far one look has come. What it passed over stays where it stands.
+/// How far one look has come. Lines and endpoints that it passed over stay where they stand.
 #[derive(Default)]
 pub(super) struct Passed {
     heads: Option<Place>,
@@ -130,7 +130,7 @@ impl Turns {
         Some(waiter)
     }
 
-    /// Returns when the first wait for a rate or rest ends. `None` means that nothing waits for one.
+    /// Returns the instant at which the first wait for a rate or rest ends. `None` means that nothing waits for one.
     pub fn paced_until(&self) -> Option<Duration> {
         self.paced.first().map(|(at, _)| *at)
     }

@@ -1,4 +1,6 @@
 //! Compares which parked rows may be claimed with a simple model: a walk through all endpoints that wait.
+//!
+//! Must not use the lines of turns.rs for the expected result: the model must not share a mistake with them.
 
 use std::collections::HashMap;
 use std::sync::Arc;

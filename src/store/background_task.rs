@@ -53,7 +53,7 @@ pub(super) fn looks_at(kind: TaskKind) -> Prefix {
 /// Returns a task of the organization.
 ///
 /// # Errors
-/// `NotFound`.
+/// `NotFound` if the organization has no such task.
 pub async fn get(source: &impl Source, org_id: &str, id: &str) -> Result<Model> {
     let not_found = || Error::not_found("background task");
     check_identifier(id).map_err(|_| not_found())?;
@@ -107,7 +107,8 @@ pub async fn insert(tx: &Tx, new: NewTask<'_>) -> Result<Model> {
     Ok(model)
 }
 
-/// Returns when the next step of any task is due; `None` if that is later than `horizon`.
+/// Returns the instant at which the next step of any task is due. `None` means that it is later than `horizon`, or that
+/// there is none.
 pub async fn find_next_due(store: &Store, horizon: Timestamp) -> Result<Option<Timestamp>> {
     let next = due_by(horizon).select_only().column(Column::DueAt);
     Ok(next.into_tuple().one(store.reader()).await?)

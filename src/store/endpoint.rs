@@ -44,7 +44,7 @@ pub struct Content {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// A change of an endpoint: `None` keeps a field. Where a field is an `Option<Option<_>>`, `Some(None)` clears it.
+/// A change of an endpoint: `None` keeps a field. If a field is an `Option<Option<_>>`, `Some(None)` clears it.
 #[derive(Clone, Debug, Default)]
 pub struct Change {
     pub url: Option<String>,

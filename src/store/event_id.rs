@@ -2,6 +2,8 @@
 //!
 //! The rows here are apart from the messages. A message keeps its event id, and is found by it, after the seven days
 //! too; a later message may then have the same event id.
+//!
+//! Must not read or write messages.
 
 use std::collections::HashSet;
 use std::time::Duration;

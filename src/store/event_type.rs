@@ -29,7 +29,7 @@ pub struct Content {
     pub feature_flag: Option<String>,
 }
 
-/// A change of an event type: `None` keeps a field. Where a field is an `Option<Option<_>>`, `Some(None)` clears it.
+/// A change of an event type: `None` keeps a field. If a field is an `Option<Option<_>>`, `Some(None)` clears it.
 #[derive(Clone, Debug, Default)]
 pub struct Change {
     pub description: Option<String>,

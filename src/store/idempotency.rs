@@ -2,6 +2,8 @@
 //!
 //! A key is claimed, and its reply stored, in the transaction of the request's effect, so that neither exists without
 //! the other. Messages are not claimed here: the intake claims the keys of a whole batch by one statement.
+//!
+//! Must not hash requests: the API does.
 
 use std::time::Duration;
 

@@ -22,17 +22,18 @@ impl Store {
         Ok(get(self).await?.key_check.is_some())
     }
 
-    /// Proves the keys and uses them from then on.
+    /// Checks that these are the keys that the database is written with, and keeps them: from then on [`Store::keys`]
+    /// returns them.
     ///
     /// # Errors
-    /// Those of [`Store::prove`].
+    /// As [`Store::prove`].
     pub async fn unlock(&self, keys: EncryptionKeys) -> Result<()> {
         self.prove(&keys).await?;
         self.keep_keys(keys);
         Ok(())
     }
 
-    /// Proves that the keys are those that the database is written with. If it has none yet, stores the check value of
+    /// Checks that these are the keys that the database is written with. If it has none yet, stores the check value of
     /// the newest one.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
-//! All SQL: this is the only directory that queries the database.
+//! Queries the database: no other directory of `src/` contains SQL.
 //!
-//! Each resource has a file. `database/` holds what concerns the connection and not the rows, `entity/` the shapes of
-//! the tables, `intake/` the storing of accepted messages, and `queue/` everything that happens to delivery rows after
-//! that.
+//! There is a file for each table that the API knows, and one for each other subject, such as `retention`. `database/`
+//! holds how the store talks to the database, whatever is in it. `entity/` holds the shapes of the tables. `intake/`
+//! stores accepted messages with their deliveries, and `queue/` does everything that happens to delivery rows later.
 //!
 //! Must not know HTTP. Must not decide rules: the domain does.
 

@@ -1,8 +1,8 @@
-//! Seals everything in the database that is sealed with a former encryption key with the newest one, page by page.
+//! Seals the database again during a key rotation, page by page: each text that the former key has sealed is sealed
+//! with the newest key.
 //!
-//! This runs during a rotation, when every other write is already sealed with the newest key, so one walk through each
-//! table is enough. A text that no key of this process opens is left as it is and reported. Must not begin or end a
-//! rotation.
+//! All other writes seal with the newest key by then, so one walk through each table is enough. A text that no key of
+//! this process opens is left as it is and reported. Must not begin or end a rotation.
 
 use sea_orm::sea_query::{Expr, ExprTrait, LockType};
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};

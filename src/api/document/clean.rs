@@ -1,4 +1,6 @@
 //! Rewrites those parts of the API document at which generators of clients fail.
+//!
+//! Must not add or remove operations or fields.
 
 use serde_json::{Map, Value};
 

@@ -2,6 +2,8 @@
 //!
 //! Each operation has a request that succeeds after `app seed`, and the response to it; each refusal has a body. A test
 //! makes every one of these requests.
+//!
+//! Must not contain an example: examples.json does.
 
 use serde_json::{Map, Value};
 

@@ -3,6 +3,8 @@
 //! poem-openapi writes it from the resources. Then `clean` rewrites what generators of clients cannot read, `refusals`
 //! removes errors that an operation cannot return, and `examples` adds examples. A test compares the result with
 //! `openapi/openapi.json`.
+//!
+//! Must not describe a single operation: the resources do.
 
 use poem_openapi::{LicenseObject, OpenApiService};
 use serde_json::Value;

@@ -2,6 +2,8 @@
 //!
 //! Two fields have an older name beside the newer one: `filterTypes` for `eventTypes`, `rateLimit` for `throttleRate`.
 //! Requests may use either name, and a rule holds for both; responses have both.
+//!
+//! Must not know the rules of single fields: the domain has them.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,8 @@
 //! Examples over REST: sends an example of an event type to one endpoint.
 //!
 //! The example becomes an ordinary message of the application, for this endpoint alone.
+//!
+//! Must not call the endpoint itself: the example waits in the queue as any message does.
 
 use std::sync::Arc;
 

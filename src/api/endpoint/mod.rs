@@ -1,5 +1,7 @@
 //! Endpoints over REST: the URLs at which an application receives messages. Reads go to the store, writes to the
 //! service.
+//!
+//! Must not show secrets or custom headers: secret.rs does.
 
 pub mod body;
 pub mod example;

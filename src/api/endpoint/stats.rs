@@ -1,4 +1,6 @@
 //! Statistics of an endpoint over REST: the number of its attempts, by how they ended. Reads only.
+//!
+//! Must not list attempts: `attempt/` does.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -39,8 +39,9 @@ pub(crate) struct Connection {
     /// The state and the instant at which it began. Written by the connection's task, read by the listener. Both are in
     /// one value: a state read together with the instant of an older one could look overdue.
     state: AtomicU64,
-    /// When the client last took a part of an unread response, in milliseconds as `now`. Written by the connection's
-    /// task before it enters `Unread`, read by the listener after it has seen that state.
+    /// The instant at which the client last took bytes of a response, or at which the state became `Unread`, in
+    /// milliseconds as `now`. Written by the connection's task before it enters `Unread` and while it is in that state,
+    /// read by the listener after it has seen that state.
     progress: AtomicU64,
     /// Whether a request is being handled. Written by the connection's task, read by the listener.
     handling: AtomicBool,
@@ -67,7 +68,7 @@ impl Connection {
         Arc::new(connection)
     }
 
-    /// Returns when there is something to read.
+    /// Waits until there is something to read.
     ///
     /// # Errors
     /// If the socket cannot become readable any more.
@@ -75,7 +76,7 @@ impl Connection {
         self.stream.readable().await
     }
 
-    /// Returns when the socket has failed, for example by a reset. hyper notices that only while it reads or writes.
+    /// Waits until the socket has failed, for example by a reset. hyper notices that only while it reads or writes.
     pub async fn failed(&self) {
         // If waiting itself fails, the socket is just as unusable.
         let _ = self.stream.ready(Interest::ERROR).await;
@@ -92,7 +93,9 @@ impl Connection {
         (state, packed >> STATE_BITS)
     }
 
-    /// Returns when the client last took a part of an unread response, in milliseconds since the listener's start.
+    /// Returns the instant at which the client last took bytes of a response, or at which the state became `Unread` if
+    /// it took none since; in milliseconds since the listener's start. It is kept up to date only in the state
+    /// `Unread`.
     pub fn progress(&self) -> u64 {
         self.progress.load(Ordering::Relaxed)
     }
@@ -108,8 +111,8 @@ impl Connection {
         Handling(self)
     }
 
-    /// Returns when the client has taken the previous response. A client that sends requests and reads nothing thus
-    /// gets no further requests handled.
+    /// Waits until the client has taken the previous response. A client that sends requests and reads nothing thus gets
+    /// no further requests handled.
     pub async fn response_taken(&self) {
         std::future::poll_fn(|_| match self.state().0 {
             State::Unread => {
@@ -121,7 +124,9 @@ impl Connection {
         .await;
     }
 
-    /// Sets the state, as of now. The release pairs with the acquire in `state()`.
+    /// Sets the state, with the present instant. After `new` only the connection's task calls it; the listener reads
+    /// the state. The release pairs with the acquire in `state()`: if the listener sees `Unread`, it also sees the
+    /// `progress` that was stored before.
     fn enter(&self, state: State) {
         let now = self.now.load(Ordering::Relaxed);
         self.state.store((now << STATE_BITS) | state as u64, Ordering::Release);

@@ -330,7 +330,7 @@ impl Connections {
         }
     }
 
-    /// Returns when no connection is open.
+    /// Waits until no connection is open.
     async fn ended(&self) {
         let all = u32::try_from(self.limits.connections).unwrap_or(u32::MAX);
         let _ = self.room.acquire_many(all).await;

@@ -1,7 +1,9 @@
-//! Serves the pages: Swagger UI under /docs, the API document as JSON and YAML, and the portal page.
+//! Serves the pages: Swagger UI under /docs, the API document as JSON, and the portal page.
 //!
-//! poem-openapi embeds Swagger UI as one HTML text. It is cut into separate files here, so that the content security
+//! poem-openapi embeds Swagger UI as one HTML text. This file cuts it into separate files, so that the content security
 //! policy can forbid inline scripts and styles. The pages fetch nothing from other servers.
+//!
+//! Must not serve anything that depends on the caller: the files are the same for all, and need no token.
 
 use std::io::Write;
 use std::sync::LazyLock;

@@ -4,6 +4,8 @@
 //! All three are on the metrics listener, and the first two on the API's listener as well. They ask for no token and
 //! are not in the API document. The figures of /metrics that come from the database are read at most every three
 //! seconds, however often the page is asked for.
+//!
+//! Must not show anything of a customer: the metrics listener asks for no token.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};

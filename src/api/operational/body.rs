@@ -1,6 +1,8 @@
 //! The bodies of operational endpoints in requests and responses.
 //!
 //! They are the bodies of ordinary endpoints without channels, and the same code checks them.
+//!
+//! Must not check fields by itself.
 
 use std::collections::BTreeMap;
 

@@ -3,6 +3,8 @@
 //!
 //! Operational endpoints belong to an application that has the organization's id, so a handler passes that id where
 //! the handlers of ordinary endpoints pass an application's. Writes create the application if it does not exist yet.
+//!
+//! Must not send notices: the service and settlements do, in the transaction of the event that they report.
 
 pub mod body;
 

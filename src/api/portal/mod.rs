@@ -2,6 +2,8 @@
 //!
 //! The organization makes a token; each token can end itself. Writes go to the service. The page itself is in
 //! `page.html`, `page.js` and `page.css`, which `http/pages.rs` serves.
+//!
+//! Must not decide which requests a limited token may make: domain/capability.rs does.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,8 +3,8 @@
 //! The error for a body that is refused names the place of the fault and never contains the value, which may be a
 //! secret.
 //!
-//! The validators on the types of bodies only describe them in the API document and never run; the rules are in
-//! fields.rs.
+//! Must not check fields: the resources do, most of them with the checks in fields.rs. The validators on the types of
+//! bodies describe these rules in the API document, and never run.
 
 use std::io;
 use std::sync::Arc;

@@ -2,6 +2,8 @@
 //!
 //! All of them have one body, `{code, detail}`, which follows from the error's kind. No other file may make error
 //! responses.
+//!
+//! Must not show an error's source to the caller: that goes to the log.
 
 use std::marker::PhantomData;
 

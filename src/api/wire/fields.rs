@@ -1,6 +1,8 @@
 //! Checks single fields of request bodies. The rules are in `domain`; this file adds the field's name to the error.
 //!
 //! All errors are `Invalid` with the place of the field.
+//!
+//! Must not know the types of bodies: each resource reads its own.
 
 use std::collections::{BTreeMap, HashSet};
 

@@ -1,4 +1,6 @@
 //! Reads the filters that lists of messages and of attempts share from the query string.
+//!
+//! Must not apply the filters: the store does.
 
 use poem::{Request, RequestBody};
 use poem_openapi::param::Query;

@@ -1,4 +1,6 @@
 //! Reads the `idempotency-key` header of a POST, and hashes the key and the body for comparison with a repetition.
+//!
+//! Must not claim a key: the service and the intake do, in the transaction of the effect.
 
 use poem::http::uri::PathAndQuery;
 use poem::{Request, RequestBody};

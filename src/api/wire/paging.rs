@@ -2,6 +2,8 @@
 //! `prevIterator`, `done`).
 //!
 //! An iterator is the key of a row, an id or a name. A prefix says in which direction the list goes on from there.
+//!
+//! Must not read rows: the store does.
 
 use std::borrow::Cow;
 use std::marker::PhantomData;

@@ -1,4 +1,6 @@
 //! Makes responses of requests that succeed: their status, and their body as JSON directly from serde.
+//!
+//! Must not make the response to a failure: error.rs does.
 
 use std::marker::PhantomData;
 
@@ -62,7 +64,7 @@ impl<T: Serialize, S> Answer<T, S> {
     /// Makes a 200 with this body.
     ///
     /// # Errors
-    /// The same as [`Answer::new`].
+    /// As [`Answer::new`].
     pub fn ok(body: &T) -> Result<Self> {
         Self::new(StatusCode::OK, body)
     }
@@ -92,7 +94,7 @@ impl<T, S> From<Reply> for Answer<T, S> {
 /// Makes a reply that can be stored under an idempotency key.
 ///
 /// # Errors
-/// The same as [`Answer::new`].
+/// As [`Answer::new`].
 pub(crate) fn reply(status: u16, body: &impl Serialize) -> Result<Reply> {
     let body = serde_json::to_string(body).map_err(not_json)?;
     Ok(Reply { status, body })

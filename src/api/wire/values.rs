@@ -2,6 +2,8 @@
 //! fields that are always present but may be null.
 //!
 //! serde reads and writes them; poem-openapi only describes them in the API document.
+//!
+//! Must not check lengths or ranges: fields.rs does.
 
 use std::borrow::Cow;
 use std::fmt;

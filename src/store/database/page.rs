@@ -161,9 +161,12 @@ where
     Ok(request.page(rows))
 }
 
-/// Reads one page of `query` as [`fetch`] does, but no more than 4 MiB of it (and at least one row), for which it waits
-/// for room in the budget. `size` is the SQL for the bytes that are read of a row, and `columns` selects the columns
-/// that are read.
+/// Reads one page of `query` as [`fetch`] does, but ends it at 4 MiB; at least one row stays. Reads the sizes of the
+/// rows first, and waits for room in the budget before it reads the rows. `size` is the SQL for the bytes that are read
+/// of a row; `columns` selects the columns that are read.
+///
+/// # Errors
+/// `Unavailable` if there is no room in time.
 pub(crate) async fn fetch_within<E, C>(
     source: &impl Source,
     query: Select<E>,

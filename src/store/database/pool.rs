@@ -153,7 +153,8 @@ impl Pool {
     /// Begins a transaction, after a turn if the pool has turns.
     ///
     /// # Errors
-    /// The database's, or that of a turn or a connection that did not come in time.
+    /// As `Turns::enter` if the pool has turns; `ConnectionAcquire` if no connection was available in time, `Conn` if
+    /// Postgres did not answer in time, and any other error of the database.
     pub async fn begin(&self, options: TransactionOptions) -> Result<Transaction, DbErr> {
         let turn = match &self.limit {
             Limit::All(turns) => Some(turns.enter("").await?),
@@ -258,7 +259,8 @@ impl Transaction {
     /// Commits the transaction.
     ///
     /// # Errors
-    /// The database's. If the answer was lost or is overdue, the transaction may have committed all the same.
+    /// `Conn` if Postgres did not answer in time, and any other error of the database. If the answer was lost or is
+    /// overdue, the transaction may have committed all the same.
     pub async fn commit(self) -> Result<(), DbErr> {
         self.pool.answer(self.number, self.inner.commit()).await
     }

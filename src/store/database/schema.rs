@@ -1,7 +1,7 @@
-//! Compares the database's schema with this program, and changes it: by migrations, under a lock, so that of several
-//! processes one migrates and the others wait.
+//! Compares the database's schema with this program, and changes the schema by migrations. A lock lets one process
+//! migrate while the others wait.
 //!
-//! Must not contain a migration (the crate `migration` does) or decide when to migrate.
+//! Must not contain a migration: the crate `migration` does. Must not decide when to migrate: `app` and `cli` do.
 
 use std::collections::HashSet;
 use std::time::Duration;

@@ -15,8 +15,10 @@ use crate::error::Result;
 pub trait Source: Sync {
     #[doc(hidden)]
     type Conn: ConnectionTrait;
+    /// Returns the pool or the transaction that runs the query's statements.
     #[doc(hidden)]
     fn source(&self) -> &Self::Conn;
+    /// Returns the kind of database, for SQL that differs.
     #[doc(hidden)]
     fn dialect(&self) -> Backend;
 }

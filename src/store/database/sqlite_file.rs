@@ -130,10 +130,10 @@ impl SqliteFile {
         }
     }
 
-    /// Checks that the database's file is still there.
+    /// Checks that the database's path still leads to the file that was opened. Remembers if it does not.
     ///
     /// # Errors
-    /// As [`SqliteFile::check_known`], which fails from then on.
+    /// `Unavailable` if this check or an earlier one has found a file removed or replaced.
     pub fn check_database(&self) -> Result<()> {
         self.look_at(&self.database)
     }

@@ -6,8 +6,8 @@
 //! is copied into the database and truncated to nothing.
 //!
 //! This happens between two write transactions, under their turn. A reader that still needs the log prevents it: the
-//! cut waits for readers only briefly, and sqlite_watch.rs tries again every second. What a killed process left in the
-//! log is cut when the next process begins to watch the file.
+//! cut waits for readers only briefly, and sqlite_watch.rs tries again every second. The log that a killed process left
+//! is cut when the next process begins to watch the file.
 //!
 //! Must not decide which removals are for good.
 

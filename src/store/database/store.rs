@@ -169,8 +169,7 @@ impl Store {
         self.inner.due.notified().await;
     }
 
-    /// Has the other processes notified (queue/notify.rs) that deliveries are due which this process does not send
-    /// itself.
+    /// Asks queue/notify.rs to announce to the other processes that deliveries are due.
     pub fn announce(&self) {
         self.inner.announced.notify_one();
     }

@@ -73,7 +73,7 @@ impl Turns {
     /// Waits for a turn of `customer`.
     ///
     /// # Errors
-    /// [`BUSY`] if the turn does not come in time, or too many statements of this customer run and wait already.
+    /// [`BUSY`] if the turn does not come in time, or too many statements of this customer run or wait already.
     pub async fn enter(&self, customer: &str) -> Result<Turn, DbErr> {
         let busy = || DbErr::Custom(BUSY.to_owned());
         let (seat, running) = self.sit(customer).ok_or_else(busy)?;

@@ -117,7 +117,8 @@ impl Tx {
     /// Commits: makes all writes durable, or none of them.
     ///
     /// # Errors
-    /// The database's. If the answer was lost, the transaction may have committed all the same.
+    /// `Database` if the database or the connection to it fails, `Internal` if the database refuses for another reason.
+    /// If the answer was lost, the transaction may have committed all the same.
     pub async fn commit(mut self) -> Result<()> {
         match self.turn.take() {
             Some(Turn::Own(transaction)) => transaction.commit().await?,

@@ -1,5 +1,7 @@
 //! The table of API tokens. A bearer token belongs to an organization or to one of its applications, and is stored as
 //! its hash.
+//!
+//! Must not contain queries or rules.
 
 use sea_orm::entity::prelude::*;
 

@@ -1,4 +1,5 @@
-//! The table of applications. An application is one customer of the organization.
+//! Describes the table of applications. An application is one customer of an organization.
+//! Must not contain queries or rules.
 
 use sea_orm::entity::prelude::*;
 

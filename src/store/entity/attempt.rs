@@ -1,5 +1,7 @@
 //! The table of attempts. An attempt is one HTTP request to an endpoint; rows are only added, and removed when their
 //! retention ends. The answer's text can be removed before.
+//!
+//! Must not contain queries or rules.
 
 use sea_orm::entity::prelude::*;
 

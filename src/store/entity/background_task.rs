@@ -1,5 +1,7 @@
 //! The table of background tasks. A task recovers or replays past messages of one endpoint; its row holds the choice of
 //! messages and how far the task has come.
+//!
+//! Must not contain queries or rules.
 
 use sea_orm::entity::prelude::*;
 

@@ -3,6 +3,8 @@
 //!
 //! The intake, notices, resends and background tasks insert rows. Claims lease or park them, releases and take-overs
 //! make them due again, and settlements move them to their next attempt or delete them.
+//!
+//! Must not contain queries or rules.
 
 use sea_orm::entity::prelude::*;
 

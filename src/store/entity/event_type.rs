@@ -1,4 +1,5 @@
-//! The table of event types, which are named within their organization.
+//! Describes the table of event types. Within an organization each name is unique.
+//! Must not contain queries or rules.
 
 use sea_orm::entity::prelude::*;
 

@@ -1,4 +1,6 @@
-//! The table with one row for the turn: the one process that removes what is past its retention.
+//! Describes the table of the janitor's turn. Its only row names the janitor that may remove what is past its
+//! retention, and says when its turn ends.
+//! Must not contain queries or rules.
 
 use sea_orm::entity::prelude::*;
 

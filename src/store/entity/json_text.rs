@@ -1,5 +1,7 @@
 //! Stores a value as JSON in a text column. Both databases then return the bytes that were stored; `jsonb` would
 //! reorder the keys.
+//!
+//! Must not know what the values mean.
 
 use sea_orm::sea_query::{ArrayType, ColumnType, Nullable, ValueType, ValueTypeErr};
 use sea_orm::{DbErr, QueryResult, TryGetError, TryGetable, Value};

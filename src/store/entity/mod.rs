@@ -1,6 +1,6 @@
 //! The tables as SeaORM entities, one table per file. A test compares them with the migrations.
 //!
-//! Must not contain queries or rules: these are shapes only.
+//! Must not contain queries or rules. Stored forms of values, such as sealed headers, are here too.
 
 pub mod api_token;
 pub mod application;

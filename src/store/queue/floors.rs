@@ -14,6 +14,8 @@
 //! forgets them if the commit fails. The look's task forgets unused ones. Claims, parking, `lift` and the depth read
 //! them. No order among these is needed: a floor that is too low costs time, and rows below one that is too high are
 //! found as described.
+//!
+//! Must not query: claims and looks do.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};

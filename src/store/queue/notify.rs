@@ -1,7 +1,10 @@
-//! Wakes the claimers of other processes when this one leaves deliveries due, by Postgres' LISTEN and NOTIFY.
+//! Wakes claimers across processes by Postgres' LISTEN and NOTIFY. A process announces that it leaves deliveries due;
+//! each process listens, and wakes its claimer.
 //!
-//! An announcement is only a hint. If one is lost, the other processes find the deliveries when they poll. It is never
-//! part of a transaction that accepts or settles. Does nothing on SQLite, which has one process.
+//! An announcement is only a hint: if one is lost, the next poll of a claimer finds the deliveries. Does nothing on
+//! SQLite, which has one process.
+//!
+//! Must not announce within a transaction that accepts or settles.
 
 use std::time::Duration;
 
