@@ -26,7 +26,7 @@ const SEED_LEN: usize = 32;
 /// Characters.
 const KEY_TEXT_MIN: usize = 32;
 /// The beginning of every sealed text.
-pub const SEAL_VERSION: &str = "v1:";
+const SEAL_VERSION: &str = "v1:";
 const NONCE_LEN: usize = 24;
 
 /// Standard base64 that reads secrets with and without padding.

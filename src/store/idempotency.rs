@@ -12,9 +12,10 @@ use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, Statement
 
 use super::database::tx::Tx;
 use super::entity::idempotency::{ActiveModel, Column, Entity, Model};
+use super::message_reply::MessageReply;
 use super::retention::delete_found;
 use crate::domain::encryption_keys::EncryptionKeys;
-use crate::domain::secret::{SEAL_VERSION, SealError};
+use crate::domain::secret::SealError;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Kind, Result};
 
@@ -135,9 +136,9 @@ fn context(key: &Key) -> String {
 }
 
 /// Returns a stored reply sealed with the newest encryption key. `None` means that it is so already, or that it is the
-/// reply to a message, which is not sealed: it holds only ids and an instant.
+/// reply to a message, which is not sealed.
 pub(super) fn resealed(keys: &EncryptionKeys, row: &Model) -> Result<Option<String>, SealError> {
-    if !row.reply.starts_with(SEAL_VERSION) {
+    if MessageReply::try_from(&*row.reply).is_ok() {
         return Ok(None);
     }
     let key = Key {

@@ -20,6 +20,7 @@ pub mod idempotency;
 pub mod installation;
 pub mod intake;
 pub mod message;
+mod message_reply;
 pub mod operational;
 pub mod organization;
 pub mod queue;

@@ -22,6 +22,7 @@ use crate::store::Store;
 use crate::store::database::pool::silent;
 use crate::store::database::store::Pools;
 use crate::store::idempotency::{KEPT, Key};
+use crate::store::message_reply::MessageReply;
 
 /// One worker's connection. It is opened at the first batch, and again after each failure.
 pub(super) struct WorkerConnection {
@@ -218,9 +219,9 @@ fn text(has_keys: bool, has_deliveries: bool) -> String {
         text += KEYS;
     }
     text += MESSAGES;
-    text += match has_keys {
-        true => "app_id || '/' || id || '/' || created_at in (select reply from k) returning id)",
-        false => "not exists (select from stale))",
+    text += &match has_keys {
+        true => format!("{} in (select reply from k) returning id)", MessageReply::SQL),
+        false => format!("{FRESH})"),
     };
     text = text + CONTENTS + stored + ")";
     if has_deliveries {

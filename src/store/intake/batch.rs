@@ -29,6 +29,7 @@ use crate::error::{Error, Kind, Result};
 use crate::slots::{Admission, Slot, Slots};
 use crate::store::Store;
 use crate::store::idempotency::another_body;
+use crate::store::message_reply::{Malformed, MessageReply};
 use crate::store::queue::{Content, LARGE_BODY, Lease, Target};
 
 /// The most deliveries in one batch, and in one statement if a single message has more.
@@ -314,9 +315,13 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Returns the reply that the member's key is to have: the ids of application and message, and the instant.
-    fn reply(&self) -> String {
-        format!("{}/{}/{}", self.app_id(), self.member.id, self.member.created_at.0)
+    /// Returns the reply that the member gets if it is stored, and that its key is to have.
+    fn reply(&self) -> MessageReply<'_> {
+        MessageReply {
+            app_id: self.app_id(),
+            message_id: &self.member.id,
+            created_at: self.member.created_at,
+        }
     }
 }
 
@@ -353,34 +358,37 @@ fn plan<'a>(apps: &Named<'_>, members: &'a [Member]) -> Vec<Plan<'a>> {
 fn keyed<'a>(plans: &'a [Plan<'a>]) -> Vec<(&'a crate::store::idempotency::Key, String)> {
     let mut seen = HashSet::new();
     let known = plans.iter().filter(|plan| plan.app.is_some());
-    let keyed = known.filter_map(|plan| Some((plan.member.message.key.as_ref()?, plan.reply())));
+    let keyed = known.filter_map(|plan| Some((plan.member.message.key.as_ref()?, plan.reply().to_string())));
     keyed.filter(|(key, _)| seen.insert(*key)).collect()
 }
 
 /// Returns whether a member is to be stored: its application exists, and its key does not have another message's reply.
 fn stores(plan: &Plan, replies: &HashMap<(String, String), String>) -> bool {
-    plan.app.is_some() && reply_of(plan, replies).is_none_or(|reply| *reply == plan.reply())
+    plan.app.is_some() && reply_of(plan, replies).is_none_or(|reply| reply == Ok(plan.reply()))
 }
 
 /// Returns the stored reply of the member's key; `None` if it has no key, or the key has no reply.
-fn reply_of<'r>(plan: &Plan, replies: &'r HashMap<(String, String), String>) -> Option<&'r String> {
+fn reply_of<'r>(
+    plan: &Plan,
+    replies: &'r HashMap<(String, String), String>,
+) -> Option<std::result::Result<MessageReply<'r>, Malformed>> {
     let key = plan.member.message.key.as_ref()?;
-    replies.get(&(key.scope.clone(), key.key.clone()))
+    let reply = replies.get(&(key.scope.clone(), key.key.clone()))?;
+    Some(MessageReply::try_from(reply.as_str()))
 }
 
 /// Returns the members whose key has another message's reply.
 fn repeats<'a>(plans: &'a [Plan<'a>], replies: &'a HashMap<(String, String), String>) -> Vec<Repeat<'a>> {
     let known = plans.iter().filter(|plan| plan.app.is_some());
     let repeated = known.filter_map(|plan| {
-        let (app_id, message_id, _) = read_reply(reply_of(plan, replies)?)?;
+        let reply = reply_of(plan, replies)?.ok()?;
         Some(Repeat {
-            app_id,
-            message_id,
+            reply,
             member: plan.member,
         })
     });
     repeated
-        .filter(|repeat| repeat.message_id != repeat.member.id)
+        .filter(|repeat| repeat.reply.message_id != repeat.member.id)
         .collect()
 }
 
@@ -404,30 +412,21 @@ fn answers(
         if plan.app.is_none() {
             return Err(Error::not_found("application"));
         }
-        let own = plan.reply();
-        let reply = reply_of(plan, replies).unwrap_or(&own);
-        let (app_id, message_id, created_at) =
-            read_reply(reply).ok_or_else(|| Error::internal("a stored reply is no message's"))?;
+        let reply = reply_of(plan, replies).unwrap_or_else(|| Ok(plan.reply()));
+        let reply = reply.map_err(|Malformed| Error::internal("a stored reply is no message's"))?;
         if different.contains(&plan.member.id) {
             return Err(another_body());
         }
         // If the same key comes twice in a batch, the later member gets the result of the first one.
-        if refused.contains(message_id) {
+        if refused.contains(reply.message_id) {
             return Err(conflict());
         }
         Ok(Accepted {
-            app_id: app_id.to_owned(),
-            message_id: message_id.to_owned(),
-            created_at,
-            replayed: message_id != plan.member.id,
+            app_id: reply.app_id.to_owned(),
+            message_id: reply.message_id.to_owned(),
+            created_at: reply.created_at,
+            replayed: reply.message_id != plan.member.id,
         })
     };
     plans.iter().map(answer).collect()
-}
-
-/// Parses a message's reply: its application, its id and the instant at which it was created.
-fn read_reply(reply: &str) -> Option<(&str, &str, Timestamp)> {
-    let (app_id, rest) = reply.split_once('/')?;
-    let (message_id, created_at) = rest.split_once('/')?;
-    Some((app_id, message_id, Timestamp(created_at.parse().ok()?)))
 }

@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::store::Tx;
 use crate::store::database::rows::{Column, Rows, Write, statement};
 use crate::store::idempotency::{KEPT, Key};
+use crate::store::message_reply::MessageReply;
 
 /// Claims the keys that are absent or have expired, with their replies. Returns the stored reply of every key, by scope
 /// and key. It differs from the given one if an earlier request has the key.
@@ -81,10 +82,8 @@ pub(super) fn keys<'a>(keyed: &'a [(&Key, String)]) -> Write<'a> {
 
 /// A member whose key has the reply of another message.
 pub(super) struct Repeat<'a> {
-    /// The application of the message that has the key.
-    pub app_id: &'a str,
-    /// The message that has the key.
-    pub message_id: &'a str,
+    /// The reply of the message that has the key.
+    pub reply: MessageReply<'a>,
     pub member: &'a Member,
 }
 
@@ -100,11 +99,11 @@ pub(super) async fn find_different(tx: &Tx, repeats: &[Repeat<'_>]) -> Result<Ha
     let rows = Rows::new([
         (
             "app_id",
-            Column::Text(repeats.iter().map(|repeat| repeat.app_id).collect()),
+            Column::Text(repeats.iter().map(|repeat| repeat.reply.app_id).collect()),
         ),
         (
             "id",
-            Column::Text(repeats.iter().map(|repeat| repeat.message_id).collect()),
+            Column::Text(repeats.iter().map(|repeat| repeat.reply.message_id).collect()),
         ),
         (
             "member",
