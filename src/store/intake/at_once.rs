@@ -15,7 +15,8 @@ use sea_orm::sqlx::{AssertSqlSafe, ConnectOptions, Row, query};
 use sea_orm::{DbErr, RuntimeErr};
 
 use super::apps::App;
-use super::insert::{DeliveryRow, Fresh};
+use super::insert::DeliveryRow;
+use super::plan::Plan;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Result};
 use crate::store::Store;
@@ -54,7 +55,7 @@ pub(super) struct UsualBatch<'a> {
     /// The keys, with the replies that they are to have.
     pub keyed: &'a [(&'a Key, String)],
     /// The messages to store.
-    pub fresh: &'a [Fresh<'a>],
+    pub fresh: &'a [&'a Plan<'a>],
     pub deliveries: &'a [DeliveryRow],
 }
 
@@ -116,13 +117,10 @@ async fn insert(connection: &mut PgConnection, batch: &UsualBatch<'_>) -> sea_or
     let text = &TEXTS[usize::from(has_keys) * 2 + usize::from(has_deliveries)];
     let (apps, fresh) = (batch.apps, batch.fresh);
     let messages = || fresh.iter().map(|row| (row.member, &row.member.message));
-    let app_ids: Vec<_> = fresh.iter().map(|row| row.app_id).collect();
+    let app_ids: Vec<_> = fresh.iter().map(|plan| plan.app.id.as_str()).collect();
     let ids: Vec<_> = messages().map(|(member, _)| member.id.as_str()).collect();
-    let expires_at = messages().map(|(member, message)| member.created_at.plus(message.retention).0);
-    let channels = messages().map(|(_, message)| match message.channels.as_slice() {
-        [] => None,
-        some => Some(serde_json::to_string(some).expect("text is JSON")),
-    });
+    let expires_at = fresh.iter().map(|plan| plan.expires_at());
+    let channels = fresh.iter().map(|plan| plan.channels.as_deref());
     let is_uid = |name: &str, app: &App| name != app.id;
     let mut query = query(AssertSqlSafe(text.as_str()))
         .bind(apps.values().map(|app| app.id.as_str()).collect::<Vec<_>>())

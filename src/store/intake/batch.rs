@@ -8,32 +8,28 @@
 //!
 //! Must not take messages out of the queue or try again: the worker does.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::apps::{App, Endpoint, Named, find_apps};
+use super::apps::find_apps;
 use super::at_once::{Stored, UsualBatch, WorkerConnection};
-use super::insert::{self, DeliveryRow, Fresh};
-use super::keys::{self, Repeat};
+use super::insert::{self, DeliveryRow};
+use super::keys;
 use super::known::Known;
 use super::member::{Accepted, Member};
+use super::plan::{BATCH_DELIVERIES, Plan, plan};
+use super::replies::{Replies, is_fresh, keyed, repeats, results};
 use tokio::sync::mpsc;
 
 use crate::crash_point;
 use crate::domain::delivery::Trigger;
-use crate::domain::filter::{self, EndpointFilter};
 use crate::domain::id::Prefix;
 use crate::domain::timestamp::Timestamp;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::slots::{Admission, Slot, Slots};
 use crate::store::Store;
-use crate::store::idempotency::another_body;
-use crate::store::message_reply::{Malformed, MessageReply};
 use crate::store::queue::{Content, LARGE_BODY, Lease, Target};
-
-/// The most deliveries in one batch, and in one statement if a single message has more.
-const BATCH_DELIVERIES: usize = 5_000;
 
 /// The state of a batch across its tries.
 #[derive(Clone)]
@@ -47,14 +43,6 @@ pub(super) struct Batch {
     tried: Vec<i64>,
     /// Whether a try has got as far as its commit: the members may be stored.
     uncertain: bool,
-}
-
-/// A member with its application and the endpoints that get it.
-struct Plan<'a> {
-    member: &'a Member,
-    /// `None` means the application does not exist.
-    app: Option<Arc<App>>,
-    endpoints: Vec<Arc<Endpoint>>,
 }
 
 /// The deliveries of a batch, and what is to be done once they are durable.
@@ -100,9 +88,9 @@ impl Batch {
         if self.tried.is_empty()
             && let Some(line) = line
             && members.iter().all(is_plain)
-            && let Some(answers) = self.store_at_once(members, known, line).await?
+            && let Some(results) = self.store_at_once(members, known, line).await?
         {
-            return Ok(answers);
+            return Ok(results);
         }
         self.store_by_steps(members).await
     }
@@ -125,14 +113,15 @@ impl Batch {
             let apps = known.find(&self.store, members).await?;
             let plans = plan(&apps, members);
             let keyed = keyed(&plans);
-            let fresh: Vec<&Plan> = plans.iter().filter(|plan| plan.app.is_some()).collect();
+            let fresh: Vec<&Plan> = plans.iter().flatten().collect();
+            let stored_with = |replies| results(&plans, &replies, |_| true, &HashSet::new());
             if fresh.is_empty() {
-                return Ok(Some(answers(&plans, &HashMap::new(), |_| true, &HashSet::new())));
+                return Ok(Some(stored_with(Replies::new())));
             }
             if !keyed.is_empty() && keyed.len() < fresh.len() {
                 return Ok(None);
             }
-            let placed = self.place(now, began, fresh.iter());
+            let placed = self.place(now, began, &fresh);
             if placed.rows.len() > BATCH_DELIVERIES {
                 return Ok(None);
             }
@@ -140,7 +129,7 @@ impl Batch {
                 now,
                 apps: &apps,
                 keyed: &keyed,
-                fresh: &fresh.iter().map(|plan| plan.fresh()).collect::<Vec<_>>(),
+                fresh: &fresh,
                 deliveries: &placed.rows,
             };
             crash_point::pass("accepted.before_commit");
@@ -158,10 +147,7 @@ impl Batch {
                         self.store.wake();
                     }
                     self.hand_over(placed);
-                    let replies = keyed
-                        .into_iter()
-                        .map(|(key, reply)| ((key.scope.clone(), key.key.clone()), reply));
-                    return Ok(Some(answers(&plans, &replies.collect(), |_| true, &HashSet::new())));
+                    return Ok(Some(stored_with(keyed.into_iter().collect())));
                 }
             }
         }
@@ -175,28 +161,18 @@ impl Batch {
         // for an unknown application leaves no key behind.
         let apps = find_apps(&tx, members.iter().map(Member::app_name).collect()).await?;
         let plans = plan(&apps, members);
-        let replies = keys::claim_keys(&tx, &keyed(&plans)).await?;
-        let fresh: Vec<&Plan> = plans.iter().filter(|plan| stores(plan, &replies)).collect();
-        let free = insert::take_event_ids(&tx, fresh.iter().map(|plan| plan.fresh()).collect()).await?;
+        let replies = keys::claim_keys(&tx, keyed(&plans)).await?;
+        let fresh: Vec<&Plan> = plans.iter().flatten().filter(|plan| is_fresh(plan, &replies)).collect();
+        let free = insert::take_event_ids(&tx, &fresh).await?;
         let stored = insert::insert_messages(&tx, &free).await?;
-        let missing: Vec<_> = fresh
-            .iter()
-            .filter(|plan| !stored.contains(&plan.member.id))
-            .map(|plan| plan.fresh())
-            .collect();
+        let (new, missing): (Vec<&Plan>, Vec<&Plan>) = fresh.iter().partition(|plan| stored.contains(&plan.member.id));
         let committed = insert::find_committed(&tx, &missing).await?;
         insert::release_lost(&tx, &committed, &self.tried).await?;
-        let refused = missing.iter().filter(|row| !committed.contains(&row.member.id));
-        keys::delete_keys(&tx, refused.filter_map(|row| row.member.message.key.as_ref())).await?;
+        let refused = missing.iter().filter(|plan| !committed.contains(&plan.member.id));
+        keys::delete_keys(&tx, refused.filter_map(|plan| plan.member.message.key.as_ref())).await?;
 
-        let placed = self.place(
-            tx.now,
-            tx.began,
-            fresh.iter().filter(|plan| stored.contains(&plan.member.id)),
-        );
-        let is_new = |plan: &&&Plan| stored.contains(&plan.member.id);
-        let contents: Vec<_> = fresh.iter().filter(is_new).map(|plan| plan.fresh()).collect();
-        insert::insert_rest(&tx, &contents, &placed.rows, BATCH_DELIVERIES).await?;
+        let placed = self.place(tx.now, tx.began, &new);
+        insert::insert_rest(&tx, &new, &placed.rows, BATCH_DELIVERIES).await?;
         if placed.due {
             tx.wake_on_commit();
         }
@@ -207,14 +183,14 @@ impl Batch {
         crash_point::pass("accepted.after_commit");
         self.hand_over(placed);
         let is_stored = |id: &str| stored.contains(id) || committed.contains(id);
-        Ok(answers(&plans, &replies, is_stored, &different))
+        Ok(results(&plans, &replies, is_stored, &different))
     }
 
     /// Decides for each new delivery whether its row is leased to this process, parked or due. A delivery with a large
     /// body, or to an endpoint with large custom headers, is due. Any other one is parked if its endpoint has no free
     /// slot or a rate is used up, and leased if the process has a free slot; otherwise it is due. Each try takes a
     /// lease id and slots of its own.
-    fn place<'a>(&mut self, now: Timestamp, began: Duration, plans: impl Iterator<Item = &'a &'a Plan<'a>>) -> Placed {
+    fn place(&mut self, now: Timestamp, began: Duration, plans: &[&Plan]) -> Placed {
         let clock = self.store.clock();
         let owner = self.slots.owner();
         let lease_id = self.slots.new_lease_id();
@@ -233,7 +209,7 @@ impl Batch {
                 };
                 let mut row = DeliveryRow {
                     id: clock.new_id(Prefix::Delivery),
-                    app_id: plan.app_id().to_owned(),
+                    app_id: plan.app.id.clone(),
                     message_id: plan.member.id.clone(),
                     endpoint_id: endpoint.id.clone(),
                     due_at: Some(now),
@@ -301,132 +277,4 @@ fn lease(
         delivered_already: false,
         slot,
     }
-}
-
-impl<'a> Plan<'a> {
-    fn app_id(&self) -> &str {
-        self.app.as_ref().map_or("", |app| &app.id)
-    }
-
-    fn fresh(&self) -> Fresh<'_> {
-        Fresh {
-            app_id: self.app_id(),
-            member: self.member,
-        }
-    }
-
-    /// Returns the reply that the member gets if it is stored, and that its key is to have.
-    fn reply(&self) -> MessageReply<'_> {
-        MessageReply {
-            app_id: self.app_id(),
-            message_id: &self.member.id,
-            created_at: self.member.created_at,
-        }
-    }
-}
-
-/// Plans the first of the members, as many as have at most 5,000 deliveries together, and at least one.
-fn plan<'a>(apps: &Named<'_>, members: &'a [Member]) -> Vec<Plan<'a>> {
-    let mut deliveries = 0;
-    let mut plans = Vec::with_capacity(members.len());
-    for member in members {
-        let message = &member.message;
-        let app = apps.get(&member.app_name()).cloned();
-        let all = app.iter().flat_map(|app| &app.endpoints);
-        let wanting = all.filter(|endpoint| {
-            if let Some(only) = &message.only_to {
-                return *endpoint.id == **only;
-            }
-            let filter = EndpointFilter {
-                event_types: endpoint.event_types.as_deref(),
-                channels: endpoint.channels.as_deref(),
-            };
-            filter::accepts(&filter, &message.event_type, &message.channels)
-        });
-        let endpoints: Vec<_> = wanting.cloned().collect();
-        deliveries += endpoints.len();
-        if deliveries > BATCH_DELIVERIES && !plans.is_empty() {
-            break;
-        }
-        plans.push(Plan { member, app, endpoints });
-    }
-    plans
-}
-
-/// Returns the members' keys, each with the reply that it is to have. If several members bring the same key, the reply
-/// is that of the first one. Leaves out members whose application does not exist.
-fn keyed<'a>(plans: &'a [Plan<'a>]) -> Vec<(&'a crate::store::idempotency::Key, String)> {
-    let mut seen = HashSet::new();
-    let known = plans.iter().filter(|plan| plan.app.is_some());
-    let keyed = known.filter_map(|plan| Some((plan.member.message.key.as_ref()?, plan.reply().to_string())));
-    keyed.filter(|(key, _)| seen.insert(*key)).collect()
-}
-
-/// Returns whether a member is to be stored: its application exists, and its key does not have another message's reply.
-fn stores(plan: &Plan, replies: &HashMap<(String, String), String>) -> bool {
-    plan.app.is_some() && reply_of(plan, replies).is_none_or(|reply| reply == Ok(plan.reply()))
-}
-
-/// Returns the stored reply of the member's key; `None` if it has no key, or the key has no reply.
-fn reply_of<'r>(
-    plan: &Plan,
-    replies: &'r HashMap<(String, String), String>,
-) -> Option<std::result::Result<MessageReply<'r>, Malformed>> {
-    let key = plan.member.message.key.as_ref()?;
-    let reply = replies.get(&(key.scope.clone(), key.key.clone()))?;
-    Some(MessageReply::try_from(reply.as_str()))
-}
-
-/// Returns the members whose key has another message's reply.
-fn repeats<'a>(plans: &'a [Plan<'a>], replies: &'a HashMap<(String, String), String>) -> Vec<Repeat<'a>> {
-    let known = plans.iter().filter(|plan| plan.app.is_some());
-    let repeated = known.filter_map(|plan| {
-        let reply = reply_of(plan, replies)?.ok()?;
-        Some(Repeat {
-            reply,
-            member: plan.member,
-        })
-    });
-    repeated
-        .filter(|repeat| repeat.reply.message_id != repeat.member.id)
-        .collect()
-}
-
-/// Returns the result for each plan. `different` are the ids of the members that differ from the message that has their
-/// key.
-fn answers(
-    plans: &[Plan],
-    replies: &HashMap<(String, String), String>,
-    is_stored: impl Fn(&str) -> bool,
-    different: &HashSet<String>,
-) -> Vec<Result<Accepted>> {
-    let conflict = || Error::new(Kind::Conflict, "eventId: a message of this application has it already");
-    let mut refused: HashSet<&str> = HashSet::new();
-    for plan in plans
-        .iter()
-        .filter(|plan| stores(plan, replies) && !is_stored(&plan.member.id))
-    {
-        refused.insert(&plan.member.id);
-    }
-    let answer = |plan: &Plan| {
-        if plan.app.is_none() {
-            return Err(Error::not_found("application"));
-        }
-        let reply = reply_of(plan, replies).unwrap_or_else(|| Ok(plan.reply()));
-        let reply = reply.map_err(|Malformed| Error::internal("a stored reply is no message's"))?;
-        if different.contains(&plan.member.id) {
-            return Err(another_body());
-        }
-        // If the same key comes twice in a batch, the later member gets the result of the first one.
-        if refused.contains(reply.message_id) {
-            return Err(conflict());
-        }
-        Ok(Accepted {
-            app_id: reply.app_id.to_owned(),
-            message_id: reply.message_id.to_owned(),
-            created_at: reply.created_at,
-            replayed: reply.message_id != plan.member.id,
-        })
-    };
-    plans.iter().map(answer).collect()
 }

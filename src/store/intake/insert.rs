@@ -8,25 +8,12 @@ use std::sync::Arc;
 
 use sea_orm::ConnectionTrait;
 
-use super::member::Member;
+use super::plan::Plan;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
 use crate::store::Tx;
 use crate::store::database::rows::{Column, Rows, Write, execute_all, statement};
 use crate::store::event_id;
-
-/// A member that is to be stored, with its application.
-pub(super) struct Fresh<'a> {
-    pub app_id: &'a str,
-    pub member: &'a Member,
-}
-
-impl<'a> Fresh<'a> {
-    /// Returns the member's event id with its application; `None` if it has none.
-    fn event_id(&self) -> Option<(&'a str, &'a str)> {
-        Some((self.app_id, self.member.message.event_id.as_deref()?))
-    }
-}
 
 /// A row of `delivery` that is to be inserted.
 pub(super) struct DeliveryRow {
@@ -42,29 +29,28 @@ pub(super) struct DeliveryRow {
 
 /// Takes the members' event ids, each for the first member that brings it. Returns the members that have got theirs,
 /// and those without an event id.
-pub(super) async fn take_event_ids<'a>(tx: &Tx, fresh: Vec<Fresh<'a>>) -> Result<Vec<Fresh<'a>>> {
+pub(super) async fn take_event_ids<'p, 'a>(tx: &Tx, fresh: &[&'p Plan<'a>]) -> Result<Vec<&'p Plan<'a>>> {
     let mut firsts: HashMap<(&str, &str), &str> = HashMap::new();
-    for row in &fresh {
-        if let Some(name) = row.event_id() {
-            firsts.entry(name).or_insert(&row.member.id);
+    for plan in fresh {
+        if let Some(name) = plan.event_id() {
+            firsts.entry(name).or_insert(&plan.member.id);
         }
     }
     let wanted: Vec<_> = firsts.keys().copied().collect();
     let taken = event_id::take(tx, &wanted).await?;
-    let has_its_own = |row: &Fresh| match row.event_id() {
+    let has_its_own = |plan: &&Plan| match plan.event_id() {
         None => true,
-        Some(name) => firsts[&name] == row.member.id && taken.contains(&(name.0.to_owned(), name.1.to_owned())),
+        Some(name) => firsts[&name] == plan.member.id && taken.contains(&(name.0.to_owned(), name.1.to_owned())),
     };
-    Ok(fresh.into_iter().filter(has_its_own).collect())
+    Ok(fresh.iter().copied().filter(has_its_own).collect())
 }
 
 /// Inserts messages. Leaves out those that exist already. Returns the ids that were inserted.
-pub(super) async fn insert_messages(tx: &Tx, fresh: &[Fresh<'_>]) -> Result<HashSet<String>> {
+pub(super) async fn insert_messages(tx: &Tx, fresh: &[&Plan<'_>]) -> Result<HashSet<String>> {
     if fresh.is_empty() {
         return Ok(HashSet::new());
     }
-    let channels = channels(fresh.iter().map(|row| row.member));
-    let Write { sql, rows } = messages(fresh, &channels);
+    let Write { sql, rows } = messages(fresh);
     let sql = format!("{sql} on conflict do nothing returning id");
     let inserted = tx
         .conn()
@@ -73,22 +59,15 @@ pub(super) async fn insert_messages(tx: &Tx, fresh: &[Fresh<'_>]) -> Result<Hash
     inserted.iter().map(|row| Ok(row.try_get("", "id")?)).collect()
 }
 
-/// Returns the channels of each message as JSON text, by message id. Leaves out messages without channels.
-pub(super) fn channels<'a>(members: impl Iterator<Item = &'a Member>) -> HashMap<String, String> {
-    let some = members.filter(|member| !member.message.channels.is_empty());
-    some.map(|member| {
-        let text = serde_json::to_string(&member.message.channels).expect("text is JSON");
-        (member.id.clone(), text)
-    })
-    .collect()
-}
-
 /// Builds the insert of messages.
-fn messages<'a>(fresh: &[Fresh<'a>], channels: &'a HashMap<String, String>) -> Write<'a> {
-    let mut sorted: Vec<_> = fresh.iter().collect();
-    sorted.sort_by_key(|row| (row.app_id, &row.member.id));
+fn messages<'a>(fresh: &[&'a Plan<'_>]) -> Write<'a> {
+    let mut sorted = fresh.to_vec();
+    sorted.sort_by_key(|plan| (&plan.app.id, &plan.member.id));
     let rows = Rows::new([
-        ("app_id", Column::Text(sorted.iter().map(|row| row.app_id).collect())),
+        (
+            "app_id",
+            Column::Text(sorted.iter().map(|row| row.app.id.as_str()).collect()),
+        ),
         (
             "id",
             Column::Text(sorted.iter().map(|row| row.member.id.as_str()).collect()),
@@ -113,12 +92,7 @@ fn messages<'a>(fresh: &[Fresh<'a>], channels: &'a HashMap<String, String>) -> W
         ),
         (
             "channels",
-            Column::MaybeText(
-                sorted
-                    .iter()
-                    .map(|row| channels.get(&row.member.id).map(String::as_str))
-                    .collect(),
-            ),
+            Column::MaybeText(sorted.iter().map(|row| row.channels.as_deref()).collect()),
         ),
         (
             "created_at",
@@ -126,7 +100,7 @@ fn messages<'a>(fresh: &[Fresh<'a>], channels: &'a HashMap<String, String>) -> W
         ),
         (
             "expires_at",
-            Column::Int(sorted.iter().map(|row| expires_at(row)).collect()),
+            Column::Int(sorted.iter().map(|row| row.expires_at()).collect()),
         ),
     ]);
     let sql = "insert into message (app_id, id, event_type, event_id, channels, created_at, expires_at) \
@@ -135,12 +109,15 @@ fn messages<'a>(fresh: &[Fresh<'a>], channels: &'a HashMap<String, String>) -> W
 }
 
 /// Returns the ids of those messages of `missing` that exist: an earlier try of the batch has committed them.
-pub(super) async fn find_committed(tx: &Tx, missing: &[Fresh<'_>]) -> Result<HashSet<String>> {
+pub(super) async fn find_committed(tx: &Tx, missing: &[&Plan<'_>]) -> Result<HashSet<String>> {
     if missing.is_empty() {
         return Ok(HashSet::new());
     }
     let rows = Rows::new([
-        ("app_id", Column::Text(missing.iter().map(|row| row.app_id).collect())),
+        (
+            "app_id",
+            Column::Text(missing.iter().map(|row| row.app.id.as_str()).collect()),
+        ),
         (
             "id",
             Column::Text(missing.iter().map(|row| row.member.id.as_str()).collect()),
@@ -176,9 +153,12 @@ pub(super) async fn release_lost(tx: &Tx, committed: &HashSet<String>, tried: &[
 }
 
 /// Builds the insert of payloads.
-fn contents<'a>(stored: &[Fresh<'a>]) -> Write<'a> {
+fn contents<'a>(stored: &[&'a Plan<'_>]) -> Write<'a> {
     let rows = Rows::new([
-        ("app_id", Column::Text(stored.iter().map(|row| row.app_id).collect())),
+        (
+            "app_id",
+            Column::Text(stored.iter().map(|row| row.app.id.as_str()).collect()),
+        ),
         (
             "message_id",
             Column::Text(stored.iter().map(|row| row.member.id.as_str()).collect()),
@@ -196,16 +176,14 @@ fn contents<'a>(stored: &[Fresh<'a>]) -> Write<'a> {
                     .collect(),
             ),
         ),
-        ("expires_at", Column::Int(stored.iter().map(expires_at).collect())),
+        (
+            "expires_at",
+            Column::Int(stored.iter().map(|row| row.expires_at()).collect()),
+        ),
     ]);
     let sql = "insert into message_content (app_id, message_id, body, content_type, expires_at) \
                select app_id, message_id, body, content_type, expires_at from {t}";
     Write { sql, rows }
-}
-
-/// Returns when the payload may be removed, in microseconds.
-fn expires_at(row: &Fresh<'_>) -> i64 {
-    row.member.created_at.plus(row.member.message.retention).0
 }
 
 /// Builds the insert of deliveries.
@@ -247,7 +225,7 @@ fn deliveries(rows: &[DeliveryRow]) -> Write<'_> {
 }
 
 /// Inserts the payloads of stored messages, and their deliveries in statements of at most `chunk` rows.
-pub(super) async fn insert_rest(tx: &Tx, stored: &[Fresh<'_>], rows: &[DeliveryRow], chunk: usize) -> Result<()> {
+pub(super) async fn insert_rest(tx: &Tx, stored: &[&Plan<'_>], rows: &[DeliveryRow], chunk: usize) -> Result<()> {
     if stored.is_empty() {
         return Ok(());
     }

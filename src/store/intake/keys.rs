@@ -8,22 +8,19 @@ use std::collections::{HashMap, HashSet};
 
 use sea_orm::ConnectionTrait;
 
-use super::insert::channels;
-use super::member::Member;
+use super::replies::{Repeat, Replies};
 use crate::error::Result;
 use crate::store::Tx;
 use crate::store::database::rows::{Column, Rows, Write, statement};
 use crate::store::idempotency::{KEPT, Key};
-use crate::store::message_reply::MessageReply;
 
-/// Claims the keys that are absent or have expired, with their replies. Returns the stored reply of every key, by scope
-/// and key. It differs from the given one if an earlier request has the key.
-pub(super) async fn claim_keys(tx: &Tx, keyed: &[(&Key, String)]) -> Result<HashMap<(String, String), String>> {
-    let mut replies = HashMap::new();
+/// Claims the keys that are absent or have expired, with their replies. Returns the stored reply of every key. It
+/// differs from the given one if an earlier request has the key.
+pub(super) async fn claim_keys<'a>(tx: &Tx, keyed: Vec<(&'a Key, String)>) -> Result<Replies<'a>> {
     if keyed.is_empty() {
-        return Ok(replies);
+        return Ok(Replies::new());
     }
-    let Write { sql, rows } = keys(keyed);
+    let Write { sql, rows } = keys(&keyed);
     let claim = format!("{sql} returning scope, key");
     let times = [tx.now.plus(KEPT).0.into(), tx.now.0.into()];
     let claimed = tx
@@ -31,25 +28,20 @@ pub(super) async fn claim_keys(tx: &Tx, keyed: &[(&Key, String)]) -> Result<Hash
         .query_all_raw(statement(tx.backend(), &claim, &[("t", &rows)], times))
         .await?
         .len();
-    let read = "select i.scope, i.key, i.reply from {t} join idempotency i on i.scope = t.scope and i.key = t.key";
     // If the batch has claimed all keys, their replies are those in `keyed`; only others have to be read.
     if claimed == keyed.len() {
-        replies.extend(
-            keyed
-                .iter()
-                .map(|(key, reply)| ((key.scope.clone(), key.key.clone()), reply.clone())),
-        );
-        return Ok(replies);
+        return Ok(keyed.into_iter().collect());
     }
-    for row in tx
+    let read = "select i.scope, i.key, i.reply from {t} join idempotency i on i.scope = t.scope and i.key = t.key";
+    let stored = tx
         .conn()
         .query_all_raw(statement(tx.backend(), read, &[("t", &rows)], []))
-        .await?
-    {
-        replies.insert(
-            (row.try_get("", "scope")?, row.try_get("", "key")?),
-            row.try_get("", "reply")?,
-        );
+        .await?;
+    let given: HashMap<_, _> = keyed.iter().map(|(key, _)| ((&*key.scope, &*key.key), *key)).collect();
+    let mut replies = Replies::new();
+    for row in stored {
+        let (scope, key): (String, String) = (row.try_get("", "scope")?, row.try_get("", "key")?);
+        replies.insert(given[&(&*scope, &*key)], row.try_get("", "reply")?);
     }
     Ok(replies)
 }
@@ -80,21 +72,13 @@ pub(super) fn keys<'a>(keyed: &'a [(&Key, String)]) -> Write<'a> {
     Write { sql, rows }
 }
 
-/// A member whose key has the reply of another message.
-pub(super) struct Repeat<'a> {
-    /// The reply of the message that has the key.
-    pub reply: MessageReply<'a>,
-    pub member: &'a Member,
-}
-
 /// Returns the ids of the members that differ from the message that has their key. A payload that was removed counts as
 /// equal. The database compares, because the stored payloads may be as large as a whole batch.
 pub(super) async fn find_different(tx: &Tx, repeats: &[Repeat<'_>]) -> Result<HashSet<String>> {
     if repeats.is_empty() {
         return Ok(HashSet::new());
     }
-    let channels = channels(repeats.iter().map(|repeat| repeat.member));
-    let messages = || repeats.iter().map(|repeat| &*repeat.member.message);
+    let messages = || repeats.iter().map(|repeat| &*repeat.plan.member.message);
     let retention = messages().map(|message| i64::try_from(message.retention.as_micros()).unwrap_or(i64::MAX));
     let rows = Rows::new([
         (
@@ -107,7 +91,7 @@ pub(super) async fn find_different(tx: &Tx, repeats: &[Repeat<'_>]) -> Result<Ha
         ),
         (
             "member",
-            Column::Text(repeats.iter().map(|repeat| repeat.member.id.as_str()).collect()),
+            Column::Text(repeats.iter().map(|repeat| repeat.plan.member.id.as_str()).collect()),
         ),
         (
             "event_type",
@@ -119,12 +103,7 @@ pub(super) async fn find_different(tx: &Tx, repeats: &[Repeat<'_>]) -> Result<Ha
         ),
         (
             "channels",
-            Column::MaybeText(
-                repeats
-                    .iter()
-                    .map(|repeat| channels.get(&repeat.member.id).map(String::as_str))
-                    .collect(),
-            ),
+            Column::MaybeText(repeats.iter().map(|repeat| repeat.plan.channels.as_deref()).collect()),
         ),
         ("retention", Column::Int(retention.collect())),
         (

@@ -18,6 +18,8 @@ mod insert;
 mod keys;
 mod known;
 mod member;
+mod plan;
+mod replies;
 mod waiting;
 
 use std::sync::Arc;

@@ -1,0 +1,88 @@
+//! Plans a batch: which of its members fit in, and which endpoints each of them goes to.
+//!
+//! Must not query the database. Must not decide whether an endpoint wants a message: the domain does.
+
+use std::sync::Arc;
+
+use super::apps::{App, Endpoint, Named};
+use super::member::Member;
+use crate::domain::filter::{self, EndpointFilter};
+use crate::store::message_reply::MessageReply;
+
+/// The most deliveries in one batch, and in one statement if a single message has more.
+pub(super) const BATCH_DELIVERIES: usize = 5_000;
+
+/// A member whose application exists, with the endpoints that get it.
+pub(super) struct Plan<'a> {
+    pub member: &'a Member,
+    pub app: Arc<App>,
+    pub endpoints: Vec<Arc<Endpoint>>,
+    /// The message's channels as they are stored: a JSON array, or `None` if it has none.
+    pub channels: Option<String>,
+}
+
+impl Plan<'_> {
+    /// Returns the member's event id with its application; `None` if it has none.
+    pub fn event_id(&self) -> Option<(&str, &str)> {
+        Some((&self.app.id, self.member.message.event_id.as_deref()?))
+    }
+
+    /// Returns when the payload may be removed, in microseconds.
+    pub fn expires_at(&self) -> i64 {
+        self.member.created_at.plus(self.member.message.retention).0
+    }
+
+    /// Returns the reply that the member gets if it is stored, and that its key is to have.
+    pub fn reply(&self) -> MessageReply<'_> {
+        MessageReply {
+            app_id: &self.app.id,
+            message_id: &self.member.id,
+            created_at: self.member.created_at,
+        }
+    }
+}
+
+/// Plans the first of the members, as many as have at most 5,000 deliveries together, and at least one. `None` stands
+/// for a member whose application does not exist.
+pub(super) fn plan<'a>(apps: &Named<'_>, members: &'a [Member]) -> Vec<Option<Plan<'a>>> {
+    let mut deliveries = 0;
+    let mut plans = Vec::with_capacity(members.len());
+    for member in members {
+        let plan = apps.get(&member.app_name()).map(|app| Plan {
+            member,
+            app: app.clone(),
+            endpoints: wanting(member, app),
+            channels: channels(member),
+        });
+        deliveries += plan.as_ref().map_or(0, |plan| plan.endpoints.len());
+        if deliveries > BATCH_DELIVERIES && !plans.is_empty() {
+            break;
+        }
+        plans.push(plan);
+    }
+    plans
+}
+
+/// Returns the endpoints of `app` that get the member.
+fn wanting(member: &Member, app: &App) -> Vec<Arc<Endpoint>> {
+    let message = &member.message;
+    let wanting = app.endpoints.iter().filter(|endpoint| {
+        if let Some(only) = &message.only_to {
+            return *endpoint.id == **only;
+        }
+        let filter = EndpointFilter {
+            event_types: endpoint.event_types.as_deref(),
+            channels: endpoint.channels.as_deref(),
+        };
+        filter::accepts(&filter, &message.event_type, &message.channels)
+    });
+    wanting.cloned().collect()
+}
+
+/// Returns the member's channels as JSON text; `None` if it has none.
+fn channels(member: &Member) -> Option<String> {
+    match member.message.channels.as_slice() {
+        [] => None,
+        some => Some(serde_json::to_string(some).expect("text is JSON")),
+    }
+}
