@@ -15,7 +15,7 @@ use sea_orm::sqlx::{AssertSqlSafe, ConnectOptions, Row, query};
 use sea_orm::{DbErr, RuntimeErr};
 
 use super::apps::App;
-use super::insert::DeliveryRow;
+use super::place::DeliveryRow;
 use super::plan::Plan;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Result};

@@ -12,24 +12,22 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::apps::find_apps;
-use super::at_once::{Stored, UsualBatch, WorkerConnection};
-use super::insert::{self, DeliveryRow};
-use super::keys;
-use super::known::Known;
-use super::member::{Accepted, Member};
-use super::plan::{BATCH_DELIVERIES, Plan, plan};
-use super::replies::{Replies, is_fresh, keyed, repeats, results};
 use tokio::sync::mpsc;
 
+use super::apps::find_apps;
+use super::at_once::{Stored, UsualBatch, WorkerConnection};
+use super::known::Known;
+use super::member::{Accepted, Member};
+use super::place::{Placed, Terms, place};
+use super::plan::{BATCH_DELIVERIES, Plan, plan};
+use super::replies::{Replies, is_fresh, keyed, repeats, results};
+use super::{insert, keys};
 use crate::crash_point;
-use crate::domain::delivery::Trigger;
-use crate::domain::id::Prefix;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
-use crate::slots::{Admission, Slot, Slots};
+use crate::slots::Slots;
 use crate::store::Store;
-use crate::store::queue::{Content, LARGE_BODY, Lease, Target};
+use crate::store::queue::Lease;
 
 /// The state of a batch across its tries.
 #[derive(Clone)]
@@ -43,19 +41,6 @@ pub(super) struct Batch {
     tried: Vec<i64>,
     /// Whether a try has got as far as its commit: the members may be stored.
     uncertain: bool,
-}
-
-/// The deliveries of a batch, and what is to be done once they are durable.
-#[derive(Default)]
-struct Placed {
-    /// The rows to insert.
-    rows: Vec<DeliveryRow>,
-    /// The leases to hand to the sender.
-    leases: Vec<Lease>,
-    /// The endpoints of parked rows.
-    parked: HashSet<Arc<str>>,
-    /// Whether some rows are due, so that a claimer has to be woken.
-    due: bool,
 }
 
 impl Batch {
@@ -186,54 +171,16 @@ impl Batch {
         Ok(results(&plans, &replies, is_stored, &different))
     }
 
-    /// Decides for each new delivery whether its row is leased to this process, parked or due. A delivery with a large
-    /// body, or to an endpoint with large custom headers, is due. Any other one is parked if its endpoint has no free
-    /// slot or a rate is used up, and leased if the process has a free slot; otherwise it is due. Each try takes a
-    /// lease id and slots of its own.
+    /// Places the deliveries of `plans`. Each try takes a lease id and slots of its own.
     fn place(&mut self, now: Timestamp, began: Duration, plans: &[&Plan]) -> Placed {
-        let clock = self.store.clock();
-        let owner = self.slots.owner();
-        let lease_id = self.slots.new_lease_id();
-        self.tried.push(lease_id);
-        let ends_at = began + self.lease;
-        let mut placed = Placed::default();
-        for plan in plans {
-            let message = &plan.member.message;
-            let body: Arc<str> = message.body.as_str().into();
-            let content_type: Option<Arc<str>> = message.content_type.as_deref().map(Into::into);
-            for endpoint in &plan.endpoints {
-                let target = endpoint.target.as_ref().filter(|_| body.len() <= LARGE_BODY);
-                let admission = match (target, &owner) {
-                    (Some(target), Some(_)) => self.slots.admit(&target.endpoint_id, &target.app_id, &target.throttle),
-                    _ => Admission::Due,
-                };
-                let mut row = DeliveryRow {
-                    id: clock.new_id(Prefix::Delivery),
-                    app_id: plan.app.id.clone(),
-                    message_id: plan.member.id.clone(),
-                    endpoint_id: endpoint.id.clone(),
-                    due_at: Some(now),
-                    lease: None,
-                };
-                match (admission, &owner) {
-                    (Admission::Leased(slot), Some(owner)) => {
-                        row.due_at = Some(now.plus(self.lease));
-                        row.lease = Some((owner.clone(), lease_id));
-                        let content = Content::Body(body.clone());
-                        let mut lease = lease(&row, target.cloned(), content, lease_id, ends_at, slot);
-                        lease.content_type.clone_from(&content_type);
-                        placed.leases.push(lease);
-                    }
-                    (Admission::Parked, _) => {
-                        row.due_at = None;
-                        placed.parked.insert(endpoint.id.clone());
-                    }
-                    _ => placed.due = true,
-                }
-                placed.rows.push(row);
-            }
-        }
-        placed
+        let terms = Terms {
+            now,
+            began,
+            lease_id: self.slots.new_lease_id(),
+            lasts: self.lease,
+        };
+        self.tried.push(terms.lease_id);
+        place(self.store.clock(), &self.slots, &terms, plans)
     }
 
     /// Does what is left to do once the batch is durable: gives leases to the sender, remembers parked endpoints,
@@ -250,31 +197,5 @@ impl Batch {
         if placed.due {
             self.store.announce();
         }
-    }
-}
-
-/// Builds the lease of a row that is about to be inserted.
-fn lease(
-    row: &DeliveryRow,
-    target: Option<Arc<Target>>,
-    content: Content,
-    lease_id: i64,
-    ends_at: Duration,
-    slot: Slot,
-) -> Lease {
-    Lease {
-        delivery_id: row.id.clone(),
-        app_id: row.app_id.clone(),
-        message_id: row.message_id.clone(),
-        endpoint_id: row.endpoint_id.clone(),
-        trigger: Trigger::Scheduled,
-        attempts_made: 0,
-        lease_id,
-        ends_at,
-        target,
-        content,
-        content_type: None,
-        delivered_already: false,
-        slot,
     }
 }

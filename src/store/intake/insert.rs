@@ -4,28 +4,15 @@
 //! not pass here: `at_once.rs` stores it by one statement. Must not decide what is stored.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use sea_orm::ConnectionTrait;
 
+use super::place::DeliveryRow;
 use super::plan::Plan;
-use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
 use crate::store::Tx;
 use crate::store::database::rows::{Column, Rows, Write, execute_all, statement};
 use crate::store::event_id;
-
-/// A row of `delivery` that is to be inserted.
-pub(super) struct DeliveryRow {
-    pub id: String,
-    pub app_id: String,
-    pub message_id: String,
-    pub endpoint_id: Arc<str>,
-    /// When the row is due or its lease ends; `None` means it is parked.
-    pub due_at: Option<Timestamp>,
-    /// The owner id and the lease id; `None` means the row is not leased.
-    pub lease: Option<(Arc<str>, i64)>,
-}
 
 /// Takes the members' event ids, each for the first member that brings it. Returns the members that have got theirs,
 /// and those without an event id.

@@ -18,6 +18,7 @@ mod insert;
 mod keys;
 mod known;
 mod member;
+mod place;
 mod plan;
 mod replies;
 mod waiting;

@@ -1,0 +1,117 @@
+//! Decides for each new delivery whether its row is leased to this process, parked or due.
+//!
+//! Takes slots, and makes the leases of the fast path. Must not query the database, and must not hand leases to the
+//! sender: the batch does, once they are durable.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::apps::Endpoint;
+use super::plan::Plan;
+use crate::clock::Clock;
+use crate::domain::delivery::Trigger;
+use crate::domain::id::Prefix;
+use crate::domain::timestamp::Timestamp;
+use crate::slots::{Admission, Slots};
+use crate::store::queue::{Content, LARGE_BODY, Lease};
+
+/// A row of `delivery` that is to be inserted.
+pub(super) struct DeliveryRow {
+    pub id: String,
+    pub app_id: String,
+    pub message_id: String,
+    pub endpoint_id: Arc<str>,
+    /// When the row is due or its lease ends; `None` means it is parked.
+    pub due_at: Option<Timestamp>,
+    /// The owner id and the lease id; `None` means the row is not leased.
+    pub lease: Option<(Arc<str>, i64)>,
+}
+
+/// The deliveries of a batch, and what is to be done once they are durable.
+#[derive(Default)]
+pub(super) struct Placed {
+    /// The rows to insert.
+    pub rows: Vec<DeliveryRow>,
+    /// The leases to hand to the sender.
+    pub leases: Vec<Lease>,
+    /// The endpoints of parked rows.
+    pub parked: HashSet<Arc<str>>,
+    /// Whether some rows are due, so that a claimer has to be woken.
+    pub due: bool,
+}
+
+/// The terms of the deliveries of one try.
+pub(super) struct Terms {
+    /// The instant of the try, which is the due time of rows that are not leased or parked.
+    pub now: Timestamp,
+    /// When it began, by [`Clock::monotonic`].
+    pub began: Duration,
+    /// The number of the leases. Each try has another one.
+    pub lease_id: i64,
+    /// How long a lease lasts.
+    pub lasts: Duration,
+}
+
+/// Places the deliveries of `plans`. A delivery with a large body, or to an endpoint with large custom headers, is due.
+/// Any other one is parked if its endpoint has no free slot or a rate is used up, and leased if the process has a free
+/// slot; otherwise it is due.
+pub(super) fn place(clock: &Clock, slots: &Arc<Slots>, terms: &Terms, plans: &[&Plan]) -> Placed {
+    let owner = slots.owner();
+    let mut placed = Placed::default();
+    for plan in plans {
+        let message = &plan.member.message;
+        let body: Arc<str> = message.body.as_str().into();
+        let content_type: Option<Arc<str>> = message.content_type.as_deref().map(Into::into);
+        for endpoint in &plan.endpoints {
+            let mut row = DeliveryRow {
+                id: clock.new_id(Prefix::Delivery),
+                app_id: plan.app.id.clone(),
+                message_id: plan.member.id.clone(),
+                endpoint_id: endpoint.id.clone(),
+                due_at: Some(terms.now),
+                lease: None,
+            };
+            let admission = match &owner {
+                Some(_) if body.len() <= LARGE_BODY => admit(slots, endpoint),
+                _ => Admission::Due,
+            };
+            match (admission, &owner) {
+                (Admission::Leased(slot), Some(owner)) => {
+                    row.due_at = Some(terms.now.plus(terms.lasts));
+                    row.lease = Some((owner.clone(), terms.lease_id));
+                    placed.leases.push(Lease {
+                        delivery_id: row.id.clone(),
+                        app_id: row.app_id.clone(),
+                        message_id: row.message_id.clone(),
+                        endpoint_id: row.endpoint_id.clone(),
+                        trigger: Trigger::Scheduled,
+                        attempts_made: 0,
+                        lease_id: terms.lease_id,
+                        ends_at: terms.began + terms.lasts,
+                        target: endpoint.target.clone(),
+                        content: Content::Body(body.clone()),
+                        content_type: content_type.clone(),
+                        delivered_already: false,
+                        slot,
+                    });
+                }
+                (Admission::Parked, _) => {
+                    row.due_at = None;
+                    placed.parked.insert(endpoint.id.clone());
+                }
+                _ => placed.due = true,
+            }
+            placed.rows.push(row);
+        }
+    }
+    placed
+}
+
+/// Asks for a slot for a delivery to this endpoint.
+fn admit(slots: &Arc<Slots>, endpoint: &Endpoint) -> Admission {
+    match &endpoint.target {
+        Some(target) => slots.admit(&target.endpoint_id, &target.app_id, &target.throttle),
+        None => Admission::Due,
+    }
+}
