@@ -128,7 +128,8 @@ pub(crate) fn statement(
 }
 
 impl Column<'_> {
-    fn postgres_type(&self) -> &'static str {
+    /// Returns the type of a value on Postgres.
+    pub fn postgres_type(&self) -> &'static str {
         match self {
             Column::Text(_) | Column::MaybeText(_) => "text",
             Column::Int(_) | Column::MaybeInt(_) => "int8",

@@ -7,6 +7,7 @@
 //! Must not decide what is stored.
 
 use std::collections::HashMap;
+use std::ops::RangeFrom;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -15,12 +16,14 @@ use sea_orm::sqlx::{AssertSqlSafe, ConnectOptions, Row, query};
 use sea_orm::{DbErr, RuntimeErr};
 
 use super::apps::App;
+use super::columns::{self, EVENT_ID, Field, NamedColumn, Table};
 use super::place::DeliveryRow;
 use super::plan::Plan;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Result};
 use crate::store::Store;
 use crate::store::database::pool::silent;
+use crate::store::database::rows::Column;
 use crate::store::database::store::Pools;
 use crate::store::idempotency::{KEPT, Key};
 use crate::store::message_reply::MessageReply;
@@ -115,65 +118,37 @@ fn failed(err: sea_orm::sqlx::Error) -> Error {
 async fn insert(connection: &mut PgConnection, batch: &UsualBatch<'_>) -> sea_orm::sqlx::Result<PgRow> {
     let (has_keys, has_deliveries) = (!batch.keyed.is_empty(), !batch.deliveries.is_empty());
     let text = &TEXTS[usize::from(has_keys) * 2 + usize::from(has_deliveries)];
-    let (apps, fresh) = (batch.apps, batch.fresh);
-    let messages = || fresh.iter().map(|row| (row.member, &row.member.message));
-    let app_ids: Vec<_> = fresh.iter().map(|plan| plan.app.id.as_str()).collect();
-    let ids: Vec<_> = messages().map(|(member, _)| member.id.as_str()).collect();
-    let expires_at = fresh.iter().map(|plan| plan.expires_at());
-    let channels = fresh.iter().map(|plan| plan.channels.as_deref());
-    let is_uid = |name: &str, app: &App| name != app.id;
+    let apps = batch.apps;
+    let uids = apps.iter().map(|((_, name), app)| (*name != app.id).then_some(*name));
     let mut query = query(AssertSqlSafe(text.as_str()))
         .bind(apps.values().map(|app| app.id.as_str()).collect::<Vec<_>>())
         .bind(apps.keys().map(|(org_id, _)| *org_id).collect::<Vec<_>>())
-        .bind(
-            apps.iter()
-                .map(|((_, name), app)| is_uid(name, app).then_some(*name))
-                .collect::<Vec<_>>(),
-        )
+        .bind(uids.collect::<Vec<_>>())
         .bind(apps.values().map(|app| app.revision).collect::<Vec<_>>())
-        .bind(app_ids)
-        .bind(ids)
-        .bind(
-            messages()
-                .map(|(_, message)| message.event_type.as_str())
-                .collect::<Vec<_>>(),
-        )
-        .bind(channels.collect::<Vec<_>>())
-        .bind(messages().map(|(member, _)| member.created_at.0).collect::<Vec<_>>())
-        .bind(expires_at.collect::<Vec<_>>())
-        .bind(messages().map(|(_, message)| message.body.as_str()).collect::<Vec<_>>())
-        .bind(
-            messages()
-                .map(|(_, message)| message.content_type.as_deref())
-                .collect::<Vec<_>>(),
-        );
+        .bind(batch.now.0)
+        .bind(batch.now.plus(KEPT).0);
+    let mut columns: Vec<Column> = fields(batch.fresh).map(|field| field.values).collect();
     if has_keys {
-        let mut sorted: Vec<_> = batch.keyed.iter().collect();
-        sorted.sort_by_key(|(key, _)| (&key.scope, &key.key));
-        query = query
-            .bind(batch.now.0)
-            .bind(batch.now.plus(KEPT).0)
-            .bind(sorted.iter().map(|(key, _)| key.scope.as_str()).collect::<Vec<_>>())
-            .bind(sorted.iter().map(|(key, _)| key.key.as_str()).collect::<Vec<_>>())
-            .bind(sorted.iter().map(|(_, reply)| reply.as_str()).collect::<Vec<_>>());
+        columns.extend(columns::of_keys(batch.keyed).map(|(_, values)| values));
     }
     if has_deliveries {
-        let rows = batch.deliveries;
-        let lease = |row: &DeliveryRow| row.lease.as_ref().map(|(_, id)| *id);
-        query = query
-            .bind(rows.iter().map(|row| row.id.as_str()).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| row.app_id.as_str()).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| row.message_id.as_str()).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| &*row.endpoint_id).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| row.due_at.map(|at| at.0)).collect::<Vec<_>>())
-            .bind(
-                rows.iter()
-                    .map(|row| row.lease.as_ref().map(|(owner, _)| &**owner))
-                    .collect::<Vec<_>>(),
-            )
-            .bind(rows.iter().map(lease).collect::<Vec<_>>());
+        columns.extend(columns::of_deliveries(batch.deliveries).map(|(_, values)| values));
+    }
+    for column in columns {
+        query = match column {
+            Column::Text(values) => query.bind(values),
+            Column::MaybeText(values) => query.bind(values),
+            Column::Int(values) => query.bind(values),
+            Column::MaybeInt(values) => query.bind(values),
+        };
     }
     query.fetch_one(connection).await
+}
+
+/// Returns the columns of a usual batch's messages.
+fn fields<'a>(plans: &'a [&Plan<'_>]) -> impl Iterator<Item = Field<'a>> {
+    let fields = columns::of_messages(plans).into_iter();
+    fields.filter(|field| field.message != Some(EVENT_ID))
 }
 
 /// The four texts of the statement: plain, with deliveries, with keys, with both. They do not depend on the number of
@@ -188,59 +163,80 @@ static TEXTS: LazyLock<[String; 4]> = LazyLock::new(|| {
 });
 
 /// Builds the text of the statement. Its part `stale` finds the applications that have changed, and all others insert
-/// only if it finds none.
+/// only if it finds none. $5 and $6 are used with keys only.
 fn text(has_keys: bool, has_deliveries: bool) -> String {
     const STALE: &str = "with stale as (select t.id \
         from unnest($1::text[], $2::text[], $3::text[], $4::int8[]) as t(id, org_id, uid, revision) \
         left join application a on a.id = t.id and a.org_id = t.org_id and a.revision = t.revision \
         and a.deleted_at is null and (t.uid is null or a.uid = t.uid) where a.id is null)";
-    const KEYS: &str = ", k as (insert into idempotency (scope, key, reply, expires_at) \
-        select scope, key, reply, $14 from unnest($15::text[], $16::text[], $17::text[]) as t(scope, key, reply) \
-        where not exists (select from stale) order by scope, key \
-        on conflict (scope, key) do update set reply = excluded.reply, expires_at = excluded.expires_at \
-        where idempotency.expires_at <= $13 returning reply)";
-    const MESSAGES: &str = ", m as (insert into message (app_id, id, event_type, channels, created_at, expires_at) \
-        select app_id, id, event_type, channels, created_at, expires_at \
-        from unnest($5::text[], $6::text[], $7::text[], $8::text[], $9::int8[], $10::int8[]) \
-        as t(app_id, id, event_type, channels, created_at, expires_at) where ";
-    const CONTENTS: &str = ", c as (insert into message_content (app_id, message_id, body, content_type, expires_at) \
-        select app_id, message_id, body, content_type, expires_at \
-        from unnest($5::text[], $6::text[], $11::text[], $12::text[], $10::int8[]) \
-        as t(app_id, message_id, body, content_type, expires_at) where ";
     const FRESH: &str = "not exists (select from stale)";
-    let stored = match has_keys {
-        true => "message_id in (select id from m)",
-        false => FRESH,
-    };
-    let mut text = STALE.to_owned();
-    if has_keys {
-        text += KEYS;
+    let mut numbers = 7..;
+    let (mut in_message, mut in_content) = (Arrays::default(), Arrays::default());
+    for (field, number) in fields(&[]).zip(&mut numbers) {
+        field
+            .message
+            .iter()
+            .for_each(|name| in_message.push(name, number, &field.values));
+        field
+            .content
+            .iter()
+            .for_each(|name| in_content.push(name, number, &field.values));
     }
-    text += MESSAGES;
-    text += &match has_keys {
-        true => format!("{} in (select reply from k) returning id)", MessageReply::SQL),
-        false => format!("{FRESH})"),
+    let mut text = STALE.to_owned();
+    let (messages, others) = match has_keys {
+        true => {
+            let keys = Arrays::of(columns::of_keys(&[]), &mut numbers);
+            text += &format!(
+                ", k as ({} returning reply)",
+                columns::claim_of_keys(&keys.table(), FRESH, "$6", "$5")
+            );
+            let claimed = format!("{} in (select reply from k) returning id", MessageReply::SQL);
+            (claimed, "message_id in (select id from m)")
+        }
+        false => (FRESH.to_owned(), FRESH),
     };
-    text = text + CONTENTS + stored + ")";
+    text += &format!(", m as ({} where {messages})", in_message.insert(Table::Message));
+    text += &format!(", c as ({} where {others})", in_content.insert(Table::Content));
     if has_deliveries {
-        let at = |n: u32| n + if has_keys { 18 } else { 13 };
-        text += &format!(
-            ", d as (insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempts_made, due_at, owner, lease_id) \
-             select id, app_id, message_id, endpoint_id, 0, 0, due_at, owner, lease_id \
-             from unnest(${}::text[], ${}::text[], ${}::text[], ${}::text[], ${}::int8[], ${}::text[], ${}::int8[]) \
-             as t(id, app_id, message_id, endpoint_id, due_at, owner, lease_id) where {stored})",
-            at(0),
-            at(1),
-            at(2),
-            at(3),
-            at(4),
-            at(5),
-            at(6)
-        );
+        let deliveries = Arrays::of(columns::of_deliveries(&[]), &mut numbers);
+        text += &format!(", d as ({} where {others})", deliveries.insert(Table::Delivery));
     }
     let count = match has_keys {
-        true => "(select count(*) from m)",
-        false => "cardinality($6::text[])::int8",
+        true => "(select count(*) from m)".to_owned(),
+        false => format!("cardinality({})::int8", in_message.arrays[0]),
     };
-    text + " select case when " + FRESH + " then " + count + " end, (select array_agg(id) from stale)"
+    text + &format!(" select case when {FRESH} then {count} end, (select array_agg(id) from stale)")
+}
+
+/// Columns that are bound as an array each.
+#[derive(Default)]
+struct Arrays {
+    names: Vec<&'static str>,
+    /// The parameters with their types.
+    arrays: Vec<String>,
+}
+
+impl Arrays {
+    /// Takes a number for each of the columns.
+    fn of<'a>(columns: impl IntoIterator<Item = NamedColumn<'a>>, numbers: &mut RangeFrom<usize>) -> Self {
+        let mut arrays = Self::default();
+        for ((name, values), number) in columns.into_iter().zip(numbers) {
+            arrays.push(name, number, &values);
+        }
+        arrays
+    }
+
+    fn push(&mut self, name: &'static str, number: usize, values: &Column) {
+        self.names.push(name);
+        self.arrays.push(format!("${number}::{}[]", values.postgres_type()));
+    }
+
+    /// Returns the SQL of the arrays as one table.
+    fn table(&self) -> String {
+        format!("unnest({}) as t({})", self.arrays.join(", "), self.names.join(", "))
+    }
+
+    fn insert(&self, table: Table) -> String {
+        table.insert(&self.names, &self.table())
+    }
 }

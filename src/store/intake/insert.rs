@@ -4,9 +4,11 @@
 //! not pass here: `at_once.rs` stores it by one statement. Must not decide what is stored.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
 
 use sea_orm::ConnectionTrait;
 
+use super::columns::{self, NamedColumn, Table};
 use super::place::DeliveryRow;
 use super::plan::Plan;
 use crate::error::Result;
@@ -37,62 +39,19 @@ pub(super) async fn insert_messages(tx: &Tx, fresh: &[&Plan<'_>]) -> Result<Hash
     if fresh.is_empty() {
         return Ok(HashSet::new());
     }
-    let Write { sql, rows } = messages(fresh);
-    let sql = format!("{sql} on conflict do nothing returning id");
-    let inserted = tx
-        .conn()
-        .query_all_raw(statement(tx.backend(), &sql, &[("t", &rows)], []))
-        .await?;
-    inserted.iter().map(|row| Ok(row.try_get("", "id")?)).collect()
-}
-
-/// Builds the insert of messages.
-fn messages<'a>(fresh: &[&'a Plan<'_>]) -> Write<'a> {
+    static INSERT: LazyLock<String> = LazyLock::new(|| {
+        let sql = insert(Table::Message, in_message(&[]));
+        // SQLite would read `on conflict` as the condition of a join.
+        sql + " where true on conflict do nothing returning id"
+    });
     let mut sorted = fresh.to_vec();
     sorted.sort_by_key(|plan| (&plan.app.id, &plan.member.id));
-    let rows = Rows::new([
-        (
-            "app_id",
-            Column::Text(sorted.iter().map(|row| row.app.id.as_str()).collect()),
-        ),
-        (
-            "id",
-            Column::Text(sorted.iter().map(|row| row.member.id.as_str()).collect()),
-        ),
-        (
-            "event_type",
-            Column::Text(
-                sorted
-                    .iter()
-                    .map(|row| row.member.message.event_type.as_str())
-                    .collect(),
-            ),
-        ),
-        (
-            "event_id",
-            Column::MaybeText(
-                sorted
-                    .iter()
-                    .map(|row| row.member.message.event_id.as_deref())
-                    .collect(),
-            ),
-        ),
-        (
-            "channels",
-            Column::MaybeText(sorted.iter().map(|row| row.channels.as_deref()).collect()),
-        ),
-        (
-            "created_at",
-            Column::Int(sorted.iter().map(|row| row.member.created_at.0).collect()),
-        ),
-        (
-            "expires_at",
-            Column::Int(sorted.iter().map(|row| row.expires_at()).collect()),
-        ),
-    ]);
-    let sql = "insert into message (app_id, id, event_type, event_id, channels, created_at, expires_at) \
-               select app_id, id, event_type, event_id, channels, created_at, expires_at from {t} where true";
-    Write { sql, rows }
+    let rows = Rows::new(in_message(&sorted));
+    let inserted = tx
+        .conn()
+        .query_all_raw(statement(tx.backend(), &INSERT, &[("t", &rows)], []))
+        .await?;
+    inserted.iter().map(|row| Ok(row.try_get("", "id")?)).collect()
 }
 
 /// Returns the ids of those messages of `missing` that exist: an earlier try of the batch has committed them.
@@ -139,76 +98,40 @@ pub(super) async fn release_lost(tx: &Tx, committed: &HashSet<String>, tried: &[
     Ok(())
 }
 
+/// Returns the columns of `message`.
+fn in_message<'a>(plans: &'a [&Plan<'_>]) -> impl Iterator<Item = NamedColumn<'a>> {
+    let fields = columns::of_messages(plans).into_iter();
+    fields.filter_map(|field| Some((field.message?, field.values)))
+}
+
+/// Returns the columns of `message_content`.
+fn in_content<'a>(plans: &'a [&Plan<'_>]) -> impl Iterator<Item = NamedColumn<'a>> {
+    let fields = columns::of_messages(plans).into_iter();
+    fields.filter_map(|field| Some((field.content?, field.values)))
+}
+
+/// Builds the insert of these columns of the bound table `t`.
+fn insert<'a>(table: Table, columns: impl IntoIterator<Item = NamedColumn<'a>>) -> String {
+    let names: Vec<_> = columns.into_iter().map(|(name, _)| name).collect();
+    table.insert(&names, "{t}")
+}
+
 /// Builds the insert of payloads.
-fn contents<'a>(stored: &[&'a Plan<'_>]) -> Write<'a> {
-    let rows = Rows::new([
-        (
-            "app_id",
-            Column::Text(stored.iter().map(|row| row.app.id.as_str()).collect()),
-        ),
-        (
-            "message_id",
-            Column::Text(stored.iter().map(|row| row.member.id.as_str()).collect()),
-        ),
-        (
-            "body",
-            Column::Text(stored.iter().map(|row| row.member.message.body.as_str()).collect()),
-        ),
-        (
-            "content_type",
-            Column::MaybeText(
-                stored
-                    .iter()
-                    .map(|row| row.member.message.content_type.as_deref())
-                    .collect(),
-            ),
-        ),
-        (
-            "expires_at",
-            Column::Int(stored.iter().map(|row| row.expires_at()).collect()),
-        ),
-    ]);
-    let sql = "insert into message_content (app_id, message_id, body, content_type, expires_at) \
-               select app_id, message_id, body, content_type, expires_at from {t}";
-    Write { sql, rows }
+fn contents<'a>(plans: &'a [&Plan<'_>]) -> Write<'a> {
+    static INSERT: LazyLock<String> = LazyLock::new(|| insert(Table::Content, in_content(&[])));
+    Write {
+        sql: &INSERT,
+        rows: Rows::new(in_content(plans)),
+    }
 }
 
 /// Builds the insert of deliveries.
 fn deliveries(rows: &[DeliveryRow]) -> Write<'_> {
-    let rows = Rows::new([
-        ("id", Column::Text(rows.iter().map(|row| row.id.as_str()).collect())),
-        (
-            "app_id",
-            Column::Text(rows.iter().map(|row| row.app_id.as_str()).collect()),
-        ),
-        (
-            "message_id",
-            Column::Text(rows.iter().map(|row| row.message_id.as_str()).collect()),
-        ),
-        (
-            "endpoint_id",
-            Column::Text(rows.iter().map(|row| &*row.endpoint_id).collect()),
-        ),
-        (
-            "due_at",
-            Column::MaybeInt(rows.iter().map(|row| row.due_at.map(|at| at.0)).collect()),
-        ),
-        (
-            "owner",
-            Column::MaybeText(
-                rows.iter()
-                    .map(|row| row.lease.as_ref().map(|(owner, _)| &**owner))
-                    .collect(),
-            ),
-        ),
-        (
-            "lease_id",
-            Column::MaybeInt(rows.iter().map(|row| row.lease.as_ref().map(|(_, id)| *id)).collect()),
-        ),
-    ]);
-    let sql = "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempts_made, due_at, owner, lease_id) \
-               select id, app_id, message_id, endpoint_id, 0, 0, due_at, owner, lease_id from {t}";
-    Write { sql, rows }
+    static INSERT: LazyLock<String> = LazyLock::new(|| insert(Table::Delivery, columns::of_deliveries(&[])));
+    Write {
+        sql: &INSERT,
+        rows: Rows::new(columns::of_deliveries(rows)),
+    }
 }
 
 /// Inserts the payloads of stored messages, and their deliveries in statements of at most `chunk` rows.

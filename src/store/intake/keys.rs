@@ -8,10 +8,11 @@ use std::collections::{HashMap, HashSet};
 
 use sea_orm::ConnectionTrait;
 
+use super::columns;
 use super::replies::{Repeat, Replies};
 use crate::error::Result;
 use crate::store::Tx;
-use crate::store::database::rows::{Column, Rows, Write, statement};
+use crate::store::database::rows::{Column, Rows, statement};
 use crate::store::idempotency::{KEPT, Key};
 
 /// Claims the keys that are absent or have expired, with their replies. Returns the stored reply of every key. It
@@ -20,8 +21,8 @@ pub(super) async fn claim_keys<'a>(tx: &Tx, keyed: Vec<(&'a Key, String)>) -> Re
     if keyed.is_empty() {
         return Ok(Replies::new());
     }
-    let Write { sql, rows } = keys(&keyed);
-    let claim = format!("{sql} returning scope, key");
+    let rows = Rows::new(columns::of_keys(&keyed));
+    let claim = columns::claim_of_keys("{t}", "true", "$1", "$2") + " returning scope, key";
     let times = [tx.now.plus(KEPT).0.into(), tx.now.0.into()];
     let claimed = tx
         .conn()
@@ -44,32 +45,6 @@ pub(super) async fn claim_keys<'a>(tx: &Tx, keyed: Vec<(&'a Key, String)>) -> Re
         replies.insert(given[&(&*scope, &*key)], row.try_get("", "reply")?);
     }
     Ok(replies)
-}
-
-/// Builds the statement that claims keys that are absent or had expired at $2. They expire at $1. The rows are sorted,
-/// so that two batches never wait for each other.
-pub(super) fn keys<'a>(keyed: &'a [(&Key, String)]) -> Write<'a> {
-    let mut sorted: Vec<_> = keyed.iter().collect();
-    sorted.sort_by_key(|(key, _)| (&key.scope, &key.key));
-    let rows = Rows::new([
-        (
-            "scope",
-            Column::Text(sorted.iter().map(|(key, _)| key.scope.as_str()).collect()),
-        ),
-        (
-            "key",
-            Column::Text(sorted.iter().map(|(key, _)| key.key.as_str()).collect()),
-        ),
-        (
-            "reply",
-            Column::Text(sorted.iter().map(|(_, reply)| reply.as_str()).collect()),
-        ),
-    ]);
-    let sql = "insert into idempotency (scope, key, reply, expires_at) \
-               select scope, key, reply, $1 from {t} where true order by scope, key \
-               on conflict (scope, key) do update set reply = excluded.reply, expires_at = excluded.expires_at \
-               where idempotency.expires_at <= $2";
-    Write { sql, rows }
 }
 
 /// Returns the ids of the members that differ from the message that has their key. A payload that was removed counts as

@@ -14,6 +14,7 @@
 mod apps;
 mod at_once;
 mod batch;
+mod columns;
 mod insert;
 mod keys;
 mod known;

@@ -28,6 +28,16 @@ pub(super) struct DeliveryRow {
     pub lease: Option<(Arc<str>, i64)>,
 }
 
+impl DeliveryRow {
+    pub fn owner(&self) -> Option<&str> {
+        self.lease.as_ref().map(|(owner, _)| &**owner)
+    }
+
+    pub fn lease_id(&self) -> Option<i64> {
+        self.lease.as_ref().map(|(_, id)| *id)
+    }
+}
+
 /// The deliveries of a batch, and what is to be done once they are durable.
 #[derive(Default)]
 pub(super) struct Placed {
