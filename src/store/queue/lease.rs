@@ -134,6 +134,34 @@ pub async fn release(tx: &Tx, leases: impl IntoIterator<Item = (&str, i64)>) -> 
     Ok(())
 }
 
+/// Makes rows due again that a claim has leased whose commit was not answered: no process sends them. Leaves out rows
+/// that another transaction has locked. Returns the leases that are still in the database, by delivery id and lease id.
+pub async fn release_lost(tx: &Tx, leases: impl IntoIterator<Item = (&str, i64)>) -> Result<Vec<(String, i64)>> {
+    const JOINED: &str = "from {lost} join delivery d on d.id = lost.id and d.lease_id = lost.lease";
+    let (ids, lease_ids): (Vec<_>, Vec<_>) = leases.into_iter().unzip();
+    let lost = Rows::new([("id", Column::Text(ids)), ("lease", Column::Int(lease_ids))]);
+    let lock = match tx.backend() {
+        Backend::Sqlite => "",
+        Backend::Postgres => "for update of d skip locked",
+    };
+    let sql = format!(
+        "update delivery set due_at = $1, owner = null, lease_id = null where {}",
+        tx.backend().is_among("id", &format!("select d.id {JOINED} {lock}"))
+    );
+    let tables = [("lost", &lost)];
+    tx.conn()
+        .execute_raw(statement(tx.backend(), &sql, &tables, [tx.now.0.into()]))
+        .await?;
+    let sql = format!("select d.id, d.lease_id {JOINED}");
+    let left = tx
+        .conn()
+        .query_all_raw(statement(tx.backend(), &sql, &tables, []))
+        .await?;
+    left.iter()
+        .map(|row| Ok((row.try_get("", "id")?, row.try_get("", "lease_id")?)))
+        .collect()
+}
+
 /// Extends leases: they end `lasts` from now. Their owner becomes `owner`; `None` leaves it as it is. Leaves out rows
 /// that are locked, such as those of a running settlement, and rows that have another lease by now. Returns the
 /// delivery ids of the leases that were extended.

@@ -6,6 +6,8 @@
 //! outcome means.
 
 mod claim;
+mod claim_parked;
+mod claimed;
 mod depth;
 mod events;
 pub(crate) mod floors;
@@ -21,11 +23,13 @@ mod resend;
 mod settle;
 mod settlement;
 
-pub use claim::{DueClaim, claim, claim_parked, claim_parked_statement, claim_statement, release_lost};
+pub use claim::{DueClaim, claim, claim_statement};
+pub use claim_parked::{claim_parked, claim_parked_statement};
 pub use depth::{DEPTH_MOST, Depth, find_depth, find_oldest_snapshot, find_parked_depth};
 pub use floors::Floors;
 pub use lease::{
     Content, LARGE_BODY, Lease, LeaseTerms, TARGET_BUT_HEADERS, Target, TargetRow, extend, find_body, release,
+    release_lost,
 };
 pub use lift::lift;
 pub use park::{list_parked, park};
