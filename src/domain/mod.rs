@@ -6,6 +6,7 @@
 
 pub mod capability;
 pub mod delivery;
+pub(crate) mod effect;
 pub mod encryption_keys;
 pub mod filter;
 pub mod health;

@@ -18,28 +18,16 @@ use crate::store::entity::application;
 /// An event, behind the id of the organization that it is for.
 type Telling = (String, Event);
 
-/// Returns the events of the batch's attempts, and those of the endpoints that it has disabled. `is_news` returns
-/// whether an outcome counts.
-pub(super) async fn find_events(
-    tx: &Tx,
-    batch: &[&Settlement],
-    is_news: impl Fn(&Settlement) -> bool,
-    disabled: Vec<&Changed>,
-) -> Result<Vec<Telling>> {
-    let mut events = find_attempt_events(tx, batch, is_news).await?;
+/// Returns the events of the batch's attempts, and those of the endpoints that it has disabled.
+pub(super) async fn find_events(tx: &Tx, batch: &[&Settlement], disabled: Vec<&Changed>) -> Result<Vec<Telling>> {
+    let mut events = find_attempt_events(tx, batch).await?;
     events.extend(find_endpoint_events(tx, disabled).await?);
     Ok(events)
 }
 
 /// Returns the events of attempts, for organizations with an operational endpoint that may be called.
-async fn find_attempt_events(
-    tx: &Tx,
-    batch: &[&Settlement],
-    is_news: impl Fn(&Settlement) -> bool,
-) -> Result<Vec<Telling>> {
-    let worth = batch
-        .iter()
-        .filter(|settlement| !is_operational(&settlement.app_id) && is_news(settlement));
+async fn find_attempt_events(tx: &Tx, batch: &[&Settlement]) -> Result<Vec<Telling>> {
+    let worth = batch.iter().filter(|settlement| !is_operational(&settlement.app_id));
     let worth: Vec<(&Settlement, &AttemptRow, Told)> = worth
         .filter_map(|settlement| {
             let told = tells(settlement.decision, settlement.trigger, settlement.attempts_made)?;

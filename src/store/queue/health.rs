@@ -16,15 +16,11 @@ use crate::error::Result;
 use crate::store::database::rows::{Column, Rows, statement};
 use crate::store::{Backend, Tx};
 
-/// Changes the endpoints of `batch`, and returns those that it has changed. A failure counts only if `is_held` returns
-/// true for its lease, and if the endpoint still has the URL that was called. An exhausted endpoint is disabled only if
-/// it still fails since the instant by which it was judged: if that has changed, it has worked in the meantime.
-pub(super) async fn change_health(
-    tx: &Tx,
-    batch: &[&Settlement],
-    is_held: impl Fn(&Settlement) -> bool,
-) -> Result<Vec<Changed>> {
-    let changes = changes(batch, is_held);
+/// Changes the endpoints of `batch`, and returns those that it has changed. A failure counts only if the endpoint still
+/// has the URL that was called. An exhausted endpoint is disabled only if it still fails since the instant by which it
+/// was judged: if that has changed, it has worked in the meantime.
+pub(super) async fn change_health(tx: &Tx, batch: &[&Settlement]) -> Result<Vec<Changed>> {
+    let changes = changes(batch);
     if changes.is_empty() {
         return Ok(Vec::new());
     }
@@ -78,7 +74,7 @@ pub(super) async fn change_health(
 
 /// Chooses one settlement for each endpoint whose health changes, in the order of the endpoints' ids. A success in the
 /// batch outweighs every failure except a 410. Among equal ones the earliest attempt is chosen.
-fn changes<'a>(batch: &[&'a Settlement], is_held: impl Fn(&Settlement) -> bool) -> Vec<&'a Settlement> {
+fn changes<'a>(batch: &[&'a Settlement]) -> Vec<&'a Settlement> {
     let weight = |settlement: &Settlement| match settlement.health {
         Health::Gone410 => 4,
         _ if settlement.decision == Decision::Delivered => 3,
@@ -90,9 +86,6 @@ fn changes<'a>(batch: &[&'a Settlement], is_held: impl Fn(&Settlement) -> bool) 
         |settlement: &Settlement| Reverse(settlement.attempt.as_ref().map_or(0, |attempt| attempt.created_at.0));
     let mut chosen: BTreeMap<(&str, &str), &Settlement> = BTreeMap::new();
     for settlement in batch {
-        if settlement.decision != Decision::Delivered && !is_held(settlement) {
-            continue;
-        }
         let known = chosen
             .entry((&settlement.app_id, &settlement.endpoint_id))
             .or_insert(settlement);

@@ -15,65 +15,68 @@ use super::events::find_events;
 use super::health::change_health;
 use super::settlement::{Changed, Settled, Settlement};
 use crate::domain::delivery::{Decision, ResultState, Trigger};
+use crate::domain::effect::Effect;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
 use crate::store::database::rows::{Column, Rows, Write, execute_all, statement};
 use crate::store::operational;
 use crate::store::{Backend, Tx};
 
+/// A settlement, and what it changes.
+struct Effective<'a> {
+    settlement: &'a Settlement,
+    effect: Effect,
+}
+
 /// Settles `batch`. Returns what an operator should know. If a former try has committed without an answer, this changes
 /// nothing, and there is nothing to report.
 pub async fn settle<'a>(tx: &Tx, mut batch: Vec<&'a Settlement>) -> Result<Settled<'a>> {
     batch.sort_by(|a, b| a.delivery_id.cmp(&b.delivery_id));
-    let held = find_held(tx, &batch).await?;
-    let is_held = |settlement: &Settlement| held.contains(settlement.delivery_id.as_str());
-    // A success counts even if its lease was lost: the receiver has the message.
-    let counted = |settlement: &&&Settlement| is_held(settlement) || settlement.decision == Decision::Delivered;
-    let delivered_meanwhile =
-        find_delivered(tx, batch.iter().filter(|settlement| is_held(settlement)).copied()).await?;
-
-    let retried = |settlement: &Settlement| {
-        matches!(settlement.decision, Decision::Retry { .. })
-            && is_held(settlement)
-            && !delivered_meanwhile.contains(settlement.delivery_id.as_str())
-    };
-    let endpoints = change_health(tx, &batch, is_held).await?;
+    let batch = find_effects(tx, batch).await?;
+    let endpoints = change_health(tx, &having(&batch, Effect::concerns_health)).await?;
     let disabled: Vec<&Changed> = endpoints.iter().filter(|endpoint| endpoint.disabled).collect();
     tx.store().metrics().endpoints_disabled.add(disabled.len() as u64);
-    let is_news = |settlement: &Settlement| match settlement.decision {
-        Decision::Delivered => true,
-        _ => is_held(settlement) && !delivered_meanwhile.contains(settlement.delivery_id.as_str()),
-    };
+    let news = having(&batch, Effect::is_news);
     // Before the results are written: the former result tells whether the message was delivered before.
-    let events = find_events(tx, &batch, is_news, disabled).await?;
-    let mut statements = vec![
-        attempts(&batch, retried),
-        results(tx.now, batch.iter().filter(counted).copied()),
+    let events = find_events(tx, &news, disabled).await?;
+    let mut given_up = news.clone();
+    given_up.retain(|settlement| settlement.is_given_up());
+    let statements = [
+        attempts(&batch),
+        results(tx.now, news),
+        reschedule(&batch),
+        finish(&having(&batch, Effect::ends_row)),
     ];
-    statements.push(reschedule(
-        batch.iter().filter(|settlement| retried(settlement)).copied(),
-    ));
-    statements.push(finish(
-        batch
-            .iter()
-            .filter(|settlement| is_held(settlement) && !retried(settlement))
-            .copied(),
-    ));
     execute_all(tx, statements.into_iter().flatten().collect()).await?;
-    // After a success under a lost lease, or a manual one, a row may be left whose message is delivered now.
-    let rivals = batch.iter().filter(|settlement| {
-        settlement.decision == Decision::Delivered && (!is_held(settlement) || settlement.trigger == Trigger::Manual)
-    });
-    drop_rivals(tx, rivals.copied()).await?;
+    drop_waiting_rows(tx, &having(&batch, Effect::ends_waiting_rows)).await?;
     operational::tell(tx, &events).await?;
-    let is_given_up =
-        |settlement: &&Settlement| settlement.decision == Decision::Failed && settlement.trigger == Trigger::Scheduled;
-    let given_up = batch.iter().copied().filter(is_given_up);
-    let given_up = given_up.filter(|settlement| settlement.attempt.is_some() && is_news(settlement));
-    Ok(Settled {
-        given_up: given_up.collect(),
-        endpoints,
-    })
+    Ok(Settled { given_up, endpoints })
+}
+
+/// Returns the settlements with an effect for which `is_wanted` returns true.
+fn having<'a>(batch: &[Effective<'a>], is_wanted: fn(Effect) -> bool) -> Vec<&'a Settlement> {
+    let wanted = batch.iter().filter(|effective| is_wanted(effective.effect));
+    wanted.map(|effective| effective.settlement).collect()
+}
+
+/// Finds the effect of each settlement. Locks the rows whose lease still holds.
+async fn find_effects<'a>(tx: &Tx, batch: Vec<&'a Settlement>) -> Result<Vec<Effective<'a>>> {
+    let held = find_held(tx, &batch).await?;
+    let is_held = |settlement: &Settlement| held.contains(settlement.delivery_id.as_str());
+    let mut failed = batch.clone();
+    failed.retain(|settlement| settlement.decision != Decision::Delivered && is_held(settlement));
+    let delivered = find_delivered(tx, &failed).await?;
+    let is_delivered = |settlement: &Settlement| delivered.contains(settlement.delivery_id.as_str());
+    let effective = batch.into_iter().map(|settlement| Effective {
+        settlement,
+        effect: Effect::of(
+            settlement.decision,
+            settlement.trigger,
+            is_held(settlement),
+            is_delivered(settlement),
+        ),
+    });
+    Ok(effective.collect())
 }
 
 /// Makes a column with one text per settlement.
@@ -102,20 +105,16 @@ async fn find_held(tx: &Tx, batch: &[&Settlement]) -> Result<HashSet<String>> {
     ids(tx, sql, &rows, []).await
 }
 
-/// Returns the ids of the deliveries of `batch` that have failed although another row has delivered the message to the
-/// endpoint in the meantime. They need no retry.
-async fn find_delivered<'a>(tx: &Tx, batch: impl Iterator<Item = &'a Settlement>) -> Result<HashSet<String>> {
-    let batch: Vec<_> = batch
-        .filter(|settlement| settlement.decision != Decision::Delivered)
-        .collect();
+/// Returns the ids of those deliveries whose message another row has delivered to the endpoint in the meantime.
+async fn find_delivered(tx: &Tx, batch: &[&Settlement]) -> Result<HashSet<String>> {
     if batch.is_empty() {
         return Ok(HashSet::new());
     }
     let rows = Rows::new([
-        ("id", text(&batch, |settlement| &settlement.delivery_id)),
-        ("app_id", text(&batch, |settlement| &settlement.app_id)),
-        ("message_id", text(&batch, |settlement| &settlement.message_id)),
-        ("endpoint_id", text(&batch, |settlement| &settlement.endpoint_id)),
+        ("id", text(batch, |settlement| &settlement.delivery_id)),
+        ("app_id", text(batch, |settlement| &settlement.app_id)),
+        ("message_id", text(batch, |settlement| &settlement.message_id)),
+        ("endpoint_id", text(batch, |settlement| &settlement.endpoint_id)),
     ]);
     let sql = "select t.id from {t} join delivery_result result on result.app_id = t.app_id \
                and result.message_id = t.message_id and result.endpoint_id = t.endpoint_id where result.state = $1";
@@ -131,19 +130,16 @@ async fn ids(tx: &Tx, sql: &str, rows: &Rows<'_>, values: impl IntoIterator<Item
     found.iter().map(|row| Ok(row.try_get("", "id")?)).collect()
 }
 
-/// Builds the insert of attempts; `None` if none was made. `retried` returns whether a delivery is tried again.
-fn attempts<'a>(batch: &[&'a Settlement], retried: impl Fn(&Settlement) -> bool) -> Option<Write<'a>> {
-    let (batch, made): (Vec<_>, Vec<_>) = batch
-        .iter()
-        .filter_map(|settlement| settlement.attempt.as_ref().map(|attempt| (*settlement, attempt)))
-        .unzip();
+/// Builds the insert of attempts; `None` if none was made.
+fn attempts<'a>(batch: &[Effective<'a>]) -> Option<Write<'a>> {
+    let made = batch.iter().filter_map(|Effective { settlement, effect }| {
+        let attempt = settlement.attempt.as_ref()?;
+        Some((*settlement, attempt, effect.next_at()))
+    });
+    let (batch, made, next_at): (Vec<_>, Vec<_>, Vec<_>) = made.collect();
     if batch.is_empty() {
         return None;
     }
-    let next_at = |settlement: &&Settlement| match settlement.decision {
-        Decision::Retry { at } if retried(settlement) => Some(at.0),
-        _ => None,
-    };
     let rows = Rows::new([
         ("app_id", text(&batch, |settlement| &settlement.app_id)),
         ("message_id", text(&batch, |settlement| &settlement.message_id)),
@@ -185,7 +181,7 @@ fn attempts<'a>(batch: &[&'a Settlement], retried: impl Fn(&Settlement) -> bool)
             "created_at",
             Column::Int(made.iter().map(|attempt| attempt.created_at.0).collect()),
         ),
-        ("next_at", Column::MaybeInt(batch.iter().map(next_at).collect())),
+        ("next_at", Column::MaybeInt(next_at)),
     ]);
     let sql = "insert into attempt (app_id, message_id, id, endpoint_id, url, trigger, delivered, response_status, \
                response, duration_ms, created_at, next_at) \
@@ -196,10 +192,9 @@ fn attempts<'a>(batch: &[&'a Settlement], retried: impl Fn(&Settlement) -> bool)
 
 /// Builds the upsert of results; `None` if there is none to write. A message that was delivered stays so, and a manual
 /// attempt that failed does not replace the state of a retry that waits.
-fn results<'a>(now: Timestamp, batch: impl Iterator<Item = &'a Settlement>) -> Option<Write<'a>> {
+fn results<'a>(now: Timestamp, mut batch: Vec<&'a Settlement>) -> Option<Write<'a>> {
     // One row for each message and endpoint, because an upsert cannot touch a row twice. A success comes before a
     // waiting retry, and that before a failure.
-    let mut batch: Vec<_> = batch.collect();
     let key = |settlement: &&'a Settlement| (&settlement.app_id, &settlement.message_id, &settlement.endpoint_id);
     batch.sort_by_key(|settlement| (key(settlement), state(settlement.decision).0 as i16));
     batch.dedup_by_key(|settlement| key(settlement));
@@ -254,13 +249,11 @@ fn state(decision: Decision) -> (ResultState, Option<i64>) {
 }
 
 /// Builds the update that makes deliveries due for their next attempt; `None` if there are none.
-fn reschedule<'a>(batch: impl Iterator<Item = &'a Settlement>) -> Option<Write<'a>> {
-    let (ids, due): (Vec<_>, Vec<_>) = batch
-        .filter_map(|settlement| match settlement.decision {
-            Decision::Retry { at } => Some((settlement.delivery_id.as_str(), at.0)),
-            _ => None,
-        })
-        .unzip();
+fn reschedule<'a>(batch: &[Effective<'a>]) -> Option<Write<'a>> {
+    let rescheduled = batch
+        .iter()
+        .filter_map(|Effective { settlement, effect }| Some((settlement.delivery_id.as_str(), effect.next_at()?)));
+    let (ids, due): (Vec<_>, Vec<_>) = rescheduled.unzip();
     let sql = "update delivery set attempts_made = attempts_made + 1, due_at = t.due, owner = null, lease_id = null from {t} \
                where delivery.id = t.id";
     (!ids.is_empty()).then(|| Write {
@@ -270,8 +263,8 @@ fn reschedule<'a>(batch: impl Iterator<Item = &'a Settlement>) -> Option<Write<'
 }
 
 /// Builds the deletion of deliveries that have ended; `None` if there are none.
-fn finish<'a>(batch: impl Iterator<Item = &'a Settlement>) -> Option<Write<'a>> {
-    let ids: Vec<_> = batch.map(|settlement| settlement.delivery_id.as_str()).collect();
+fn finish<'a>(batch: &[&'a Settlement]) -> Option<Write<'a>> {
+    let ids: Vec<_> = batch.iter().map(|settlement| settlement.delivery_id.as_str()).collect();
     let sql = "delete from delivery where id in (select id from {t})";
     (!ids.is_empty()).then(|| Write {
         sql,
@@ -279,16 +272,15 @@ fn finish<'a>(batch: impl Iterator<Item = &'a Settlement>) -> Option<Write<'a>> 
     })
 }
 
-/// Deletes the other rows of messages that were delivered to their endpoints. Rows that a process has leased stay: they
+/// Deletes the rows of messages that were delivered to their endpoints, except those that a process has leased: they
 /// end when they are settled.
-async fn drop_rivals<'a>(tx: &Tx, delivered: impl Iterator<Item = &'a Settlement>) -> Result<()> {
-    let batch: Vec<_> = delivered.collect();
+async fn drop_waiting_rows(tx: &Tx, batch: &[&Settlement]) -> Result<()> {
     if batch.is_empty() {
         return Ok(());
     }
     let rows = Rows::new([
-        ("message_id", text(&batch, |settlement| &settlement.message_id)),
-        ("endpoint_id", text(&batch, |settlement| &settlement.endpoint_id)),
+        ("message_id", text(batch, |settlement| &settlement.message_id)),
+        ("endpoint_id", text(batch, |settlement| &settlement.endpoint_id)),
     ]);
     let sql = "delete from delivery where owner is null and (message_id, endpoint_id) in (select message_id, endpoint_id from {t})";
     tx.conn()

@@ -52,6 +52,13 @@ pub struct Settlement {
     pub health: Health,
 }
 
+impl Settlement {
+    /// Returns whether this is the last failed attempt of a schedule.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.decision == Decision::Failed && self.trigger == Trigger::Scheduled && self.attempt.is_some()
+    }
+}
+
 /// The changes of a settlement that an operator should know of, once it has committed.
 pub struct Settled<'a> {
     /// The endpoints whose health has changed.
