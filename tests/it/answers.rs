@@ -252,7 +252,7 @@ both!(a_request_has_this_form_byte_for_byte, async |db| {
     rig.endpoint(&app, "e", &format!("http://{}/hook?x=1", receiver.address()))
         .await;
     let headers = r#"{"X-API-KEY":"1","host":"elsewhere","x_odd.name":"2","content-type":"text/plain"}"#;
-    rig.sql("update endpoint set headers = $1", [headers.into()]).await;
+    rig.set_headers("ep_e", headers).await;
     let id = rig.accept(&app, r#"{"k":"v"}"#).await.message_id;
     rig.step().await;
     let timestamp = START.unix_seconds();
@@ -286,11 +286,7 @@ both!(an_endpoint_may_say_what_it_accepts, async |db| {
     receiver.answer(Answer::ok());
     let app = rig.application("a").await;
     rig.endpoint(&app, "e", &receiver.url()).await;
-    rig.sql(
-        "update endpoint set headers = $1",
-        [r#"{"Accept":"application/json"}"#.into()],
-    )
-    .await;
+    rig.set_headers("ep_e", r#"{"Accept":"application/json"}"#).await;
     rig.accept(&app, "{}").await;
     rig.step().await;
     let arrival = within(DEADLINE, "the message arrives", async || receiver.arrivals().pop()).await;

@@ -290,9 +290,9 @@ both!(
             "User-Agent",
         ];
         let row: Value = own.iter().map(|name| ((*name).to_owned(), json!("forged"))).collect();
-        api.rig
-            .sql("update endpoint set headers = $1", [row.to_string().into()])
-            .await;
+        let endpoint = api.get(&format!("{app}/endpoint/e")).await;
+        let id = endpoint.expect(200)["id"].as_str().unwrap();
+        api.rig.set_headers(id, &row.to_string()).await;
         send(&mut api, &app).await;
         let arrival = receiver.arrivals().pop().unwrap();
         for name in own {
@@ -303,40 +303,25 @@ both!(
     }
 );
 
-both!(
-    custom_headers_lie_sealed_in_the_database_and_rows_in_clear_keep_working,
-    async |db| {
-        let (mut api, receiver, app) = prepared(db, false, json!({"X-Own": "topsecret"})).await;
-        let path = format!("{app}/endpoint/e/headers");
-        let at_creation = stored(&api).await;
-        api.put(&path, json!({"headers": {"Authorization": "topsecret"}}))
-            .await
-            .expect(204);
-        for kept in [at_creation, stored(&api).await] {
-            assert!(!kept.contains("topsecret") && !kept.contains("X-Own"), "{kept}");
-        }
-        api.rig
-            .sql("update endpoint set headers = $1", [r#"{"X-Old":"topsecret"}"#.into()])
-            .await;
-        assert_eq!(
-            api.get(&path).await.expect(200)["headers"],
-            json!({"X-Old": "topsecret"})
-        );
-        send(&mut api, &app).await;
-        assert_eq!(receiver.arrivals()[0].header("x-old"), Some("topsecret"));
-        api.patch(&path, json!({"headers": {"X-New": "1"}})).await.expect(204);
-        assert!(
-            !stored(&api).await.contains("topsecret"),
-            "the next change seals the headers"
-        );
-        send(&mut api, &app).await;
-        let arrival = receiver.arrivals().pop().unwrap();
-        assert_eq!(
-            (arrival.header("x-old"), arrival.header("x-new")),
-            (Some("topsecret"), Some("1"))
-        );
+both!(custom_headers_lie_sealed_in_the_database, async |db| {
+    let (mut api, receiver, app) = prepared(db, false, json!({"X-Own": "topsecret"})).await;
+    let path = format!("{app}/endpoint/e/headers");
+    let at_creation = stored(&api).await;
+    api.put(&path, json!({"headers": {"Authorization": "topsecret"}}))
+        .await
+        .expect(204);
+    let at_change = stored(&api).await;
+    api.patch(&path, json!({"headers": {"X-New": "1"}})).await.expect(204);
+    for kept in [at_creation, at_change, stored(&api).await] {
+        assert!(!kept.contains("topsecret") && !kept.contains("X-"), "{kept}");
     }
-);
+    send(&mut api, &app).await;
+    let arrival = receiver.arrivals().pop().unwrap();
+    assert_eq!(
+        (arrival.header("authorization"), arrival.header("x-new")),
+        (Some("topsecret"), Some("1"))
+    );
+});
 
 both!(sealed_headers_open_at_their_own_endpoint_alone, async |db| {
     let (mut api, receiver, app) = prepared(db, false, json!({"X-Own": "1"})).await;

@@ -50,7 +50,7 @@ async fn sealed(db: &DatabaseConnection) -> Vec<(String, String)> {
         let headers: BTreeMap<String, String> = serde_json::from_str(&text("headers")).unwrap();
         all.extend(
             headers
-                .get("")
+                .get("sealed")
                 .map(|sealed| (sealed.clone(), format!("{}/headers", text("id")))),
         );
     }

@@ -261,8 +261,9 @@ both!(a_retry_uses_the_present_url_and_secret_of_its_endpoint, async |db| {
     assert!(old.arrivals()[0].is_signed_with(SECRET));
     let secret = "whsec_bmV3IG5ldyBuZXcgbmV3IG5ldyBuZXcgbmV3IG5ldyE=";
     let rotated = format!(r#"[{{"sealed":"{}"}}]"#, rig.seal("ep_e", secret));
-    let sql = "update endpoint set url = $1, secrets = $2, headers = '{\"x-own\":\"1\"}'";
+    let sql = "update endpoint set url = $1, secrets = $2";
     rig.sql(sql, [new.url().into(), rotated.into()]).await;
+    rig.set_headers("ep_e", r#"{"x-own":"1"}"#).await;
     rig.advance(7);
     rig.step().await;
     let arrival = new.wait_for(1).await.remove(0);

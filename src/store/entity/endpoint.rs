@@ -24,15 +24,13 @@ pub struct StoredSecret {
     pub expires_at: Option<i64>,
 }
 
-/// Custom headers with their names as written, sealed, because they often hold credentials. A row that an earlier
-/// version wrote has them in clear until it is changed.
+/// Custom headers with their names as written, sealed, because they often hold credentials.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(transparent)]
-pub struct StoredHeaders(BTreeMap<String, String>);
-
-/// The name of the one entry that holds the sealed headers. No header has an empty name. An earlier version of the
-/// program can read such a row, and its attempts fail instead of being sent without the headers.
-const SEALED: &str = "";
+pub struct StoredHeaders {
+    /// The headers as JSON, sealed with [`headers_context`]; `None` means that there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sealed: Option<String>,
+}
 
 impl StoredHeaders {
     /// Seals headers for the endpoint with this id.
@@ -44,21 +42,18 @@ impl StoredHeaders {
             return Ok(Self::default());
         }
         let clear = serde_json::to_vec(headers).map_err(|err| Error::internal("headers are no JSON").because(err))?;
-        let sealed = encryptor.seal(&clear, &headers_context(endpoint_id));
-        Ok(Self([(SEALED.to_owned(), sealed)].into()))
+        let sealed = Some(encryptor.seal(&clear, &headers_context(endpoint_id)));
+        Ok(Self { sealed })
     }
 
-    /// Returns the headers sealed with the newest key. `None` means that they are so already, that there are none, or
-    /// that they are in clear.
+    /// Returns the headers sealed with the newest key. `None` means that they are so already, or that there are none.
     ///
     /// # Errors
     /// If no key opens them.
     pub fn reseal(&self, keys: &EncryptionKeys, endpoint_id: &str) -> Result<Option<Self>, SealError> {
-        let Some(sealed) = self.0.get(SEALED) else {
-            return Ok(None);
-        };
+        let Some(sealed) = &self.sealed else { return Ok(None) };
         let anew = keys.reseal(sealed, &headers_context(endpoint_id))?;
-        Ok(anew.map(|sealed| Self([(SEALED.to_owned(), sealed)].into())))
+        Ok(anew.map(|sealed| Self { sealed: Some(sealed) }))
     }
 
     /// Returns the headers in clear.
@@ -66,8 +61,8 @@ impl StoredHeaders {
     /// # Errors
     /// `Internal` if no key opens them.
     pub fn open(&self, keys: &EncryptionKeys, endpoint_id: &str) -> Result<BTreeMap<String, String>> {
-        let Some(sealed) = self.0.get(SEALED) else {
-            return Ok(self.0.clone());
+        let Some(sealed) = &self.sealed else {
+            return Ok(BTreeMap::new());
         };
         let clear = keys.open(sealed, &headers_context(endpoint_id)).ok();
         clear

@@ -237,6 +237,15 @@ impl Rig {
         }
     }
 
+    /// Replaces the custom headers of an endpoint by the JSON object `headers`, without the checks of the API.
+    pub async fn set_headers(&self, endpoint: &str, headers: &str) {
+        let context = format!("{endpoint}/headers");
+        let sealed = self.store.keys().unwrap().newest().seal(headers.as_bytes(), &context);
+        let row = format!(r#"{{"sealed":"{sealed}"}}"#);
+        let sql = "update endpoint set headers = $1 where id = $2";
+        self.sql(sql, [row.into(), endpoint.into()]).await;
+    }
+
     pub fn seal(&self, endpoint: &str, secret: &str) -> String {
         let secret = EndpointSecret::parse(secret).unwrap().to_private();
         self.store.keys().unwrap().newest().seal(secret.as_bytes(), endpoint)
