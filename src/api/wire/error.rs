@@ -77,10 +77,13 @@ json_type!(
     MetaSchemaRef::Reference("ErrorDetail".to_owned())
 );
 
-/// The statuses that an operation may fail with, each with its description in the API document. The document leaves out
+/// A status, with its description in the API document.
+type Failure = (u16, &'static str);
+
+/// The statuses that an operation may fail with. The document leaves out
 /// those that the operation's inputs exclude: an operation without a body cannot return 413.
 pub trait Failures: Send + Sync + 'static {
-    const LIST: &'static [(u16, &'static str)];
+    const LIST: &'static [Failure];
 }
 
 /// The statuses that a read may fail with.
@@ -90,37 +93,36 @@ pub struct Read;
 #[derive(Debug)]
 pub struct Write;
 
+const NO_TOKEN: Failure = (401, "There is no token, or none that is known.");
+const NOT_ALLOWED: Failure = (
+    403,
+    "The token is of one application, and this is not for applications.",
+);
+const NOT_FOUND: Failure = (404, "There is no such thing, or the token may not see it.");
+const NOT_IN_TIME: Failure = (408, "The request's body did not arrive in time.");
+const CONFLICT: Failure = (
+    409,
+    "The name, the uid or the eventId is taken, or the idempotency key came with another body before.",
+);
+const TOO_LARGE: Failure = (413, "The request's body is larger than 2 MB.");
+const INVALID: Failure = (422, "A value breaks a rule; `detail` lists which.");
+const FAULT: Failure = (500, "A fault of the server.");
+const UNAVAILABLE: Failure = (503, "The server is overloaded or has no database just now: try again.");
+
 impl Failures for Read {
-    const LIST: &'static [(u16, &'static str)] = &[
+    const LIST: &'static [Failure] = &[
         (400, NOT_OF_ITS_TYPE),
-        (401, "There is no token, or none that is known."),
-        (
-            403,
-            "The token is of one application, and this is not for applications.",
-        ),
-        (404, "There is no such thing, or the token may not see it."),
-        (422, "A value breaks a rule; `detail` lists which."),
-        (500, "A fault of the server."),
-        (503, "The server is overloaded or has no database just now: try again."),
+        NO_TOKEN,
+        NOT_ALLOWED,
+        NOT_FOUND,
+        INVALID,
+        FAULT,
+        UNAVAILABLE,
     ];
 }
 
 impl Failures for Write {
-    const LIST: &'static [(u16, &'static str)] = &[
-        Read::LIST[0],
-        Read::LIST[1],
-        Read::LIST[2],
-        Read::LIST[3],
-        (408, "The request's body did not arrive in time."),
-        (
-            409,
-            "The name, the uid or the eventId is taken, or the idempotency key came with another body before.",
-        ),
-        (413, "The request's body is larger than 2 MB."),
-        Read::LIST[4],
-        Read::LIST[5],
-        Read::LIST[6],
-    ];
+    const LIST: &'static [Failure] = &write_failures(NOT_OF_ITS_TYPE);
 }
 
 /// The statuses of a write that may also fail with a 400 because it cannot be done as things are, for example because a
@@ -129,21 +131,24 @@ impl Failures for Write {
 pub struct Conditional;
 
 impl Failures for Conditional {
-    const LIST: &'static [(u16, &'static str)] = &[
-        (
-            400,
-            "It cannot be done as things are, or a query parameter is not of its type: `code` says which.",
-        ),
-        Write::LIST[1],
-        Write::LIST[2],
-        Write::LIST[3],
-        Write::LIST[4],
-        Write::LIST[5],
-        Write::LIST[6],
-        Write::LIST[7],
-        Write::LIST[8],
-        Write::LIST[9],
-    ];
+    const LIST: &'static [Failure] =
+        &write_failures("It cannot be done as things are, or a query parameter is not of its type: `code` says which.");
+}
+
+/// Returns the statuses of a write whose 400 has this description.
+const fn write_failures(of_400: &'static str) -> [Failure; 10] {
+    [
+        (400, of_400),
+        NO_TOKEN,
+        NOT_ALLOWED,
+        NOT_FOUND,
+        NOT_IN_TIME,
+        CONFLICT,
+        TOO_LARGE,
+        INVALID,
+        FAULT,
+        UNAVAILABLE,
+    ]
 }
 
 /// An error of an operation whose possible statuses are those of `F`.
