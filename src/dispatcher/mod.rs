@@ -21,6 +21,7 @@ mod look;
 mod name_servers;
 mod names;
 mod planner_statistics;
+mod recorder;
 mod sender;
 mod settings;
 mod settler;
@@ -146,7 +147,7 @@ impl Dispatcher {
         for batch in outcomes.chunks(settler::BATCH) {
             let mut left = batch.to_vec();
             while !left.is_empty() {
-                left = settler::settle(&self.shared, left).await;
+                left = recorder::settle(&self.shared, left).await;
             }
         }
         Ok(Step {
