@@ -5,15 +5,16 @@
 //! docs/operating.md. Must not act on a setting: no connection, no task.
 
 mod database_url;
+mod parse;
 mod secret;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use url::{Host, Url};
 
+use parse::{days, public_url, seconds, socket_address};
 pub use secret::{Rotating, Secret, replace, write_missing};
 use secret::{read_secret, resolve};
 
@@ -363,80 +364,5 @@ impl ServeSettings {
             return Err(Error::config(format!("{name} must not contain white space")));
         }
         Ok(Some(tokens))
-    }
-}
-
-/// Parses an address and a port, or a port alone. `localhost` is the only name that is accepted, because it means the
-/// same on every machine.
-fn socket_address(text: &str) -> Result<SocketAddr, String> {
-    let (ip, port) = match text.rsplit_once(':') {
-        Some(("", port)) => (Ipv4Addr::UNSPECIFIED, port),
-        Some(("localhost", port)) => (Ipv4Addr::LOCALHOST, port),
-        _ => return text.parse().map_err(|_| SOCKET_ADDRESS.to_owned()),
-    };
-    let port = port.parse().map_err(|_| SOCKET_ADDRESS.to_owned())?;
-    Ok(SocketAddr::new(ip.into(), port))
-}
-
-const SOCKET_ADDRESS: &str = "must be an address and a port: 127.0.0.1:8080, [::1]:8080, localhost:8080, or :8080 for all \
-                              IPv4 addresses";
-
-/// Parses an absolute http or https URL to which a path can be appended, and returns it without a trailing slash.
-///
-/// A wildcard address (0.0.0.0 or [::]) becomes the loopback address: Compose builds this URL from `BIND`, and a
-/// browser cannot open a wildcard address.
-fn public_url(text: &str) -> Result<String, String> {
-    let mut url = Url::parse(text).map_err(|err| format!("must be an absolute http or https URL: {err}"))?;
-    let itself = match url.host() {
-        Some(Host::Ipv4(ip)) if ip.is_unspecified() => Some("127.0.0.1"),
-        Some(Host::Ipv6(ip)) if ip.is_unspecified() => Some("[::1]"),
-        _ => None,
-    };
-    if itself.is_some() {
-        url.set_host(itself).map_err(|err| err.to_string())?;
-    }
-    let plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
-    if !matches!(url.scheme(), "http" | "https") || !plain || url.password().is_some() {
-        return Err("must be an http or https URL without user name, query and fragment".to_owned());
-    }
-    Ok(url.as_str().trim_end_matches('/').to_owned())
-}
-
-/// Parses whole seconds from `LEAST` to `MOST`.
-fn seconds<const LEAST: u64, const MOST: u64>(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().ok().filter(|seconds| (LEAST..=MOST).contains(seconds));
-    seconds
-        .map(Duration::from_secs)
-        .ok_or_else(|| format!("must be whole seconds from {LEAST} to {MOST}"))
-}
-
-/// Parses whole days from `LEAST` to `MOST`.
-fn days<const LEAST: u64, const MOST: u64>(text: &str) -> Result<Duration, String> {
-    let days = text.parse().ok().filter(|days| (LEAST..=MOST).contains(days));
-    days.map(|days: u64| Duration::from_hours(24 * days))
-        .ok_or_else(|| format!("must be whole days from {LEAST} to {MOST}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_to_listen_on_may_be_a_port_alone_or_localhost() {
-        for (text, address) in [
-            ("127.0.0.1:8080", Some("127.0.0.1:8080")),
-            ("[::1]:0", Some("[::1]:0")),
-            (":8080", Some("0.0.0.0:8080")),
-            ("localhost:8080", Some("127.0.0.1:8080")),
-            ("localhost", None),
-            ("8080", None),
-            (":80800", None),
-            ("::1:8080", None),
-            ("elsewhere:8080", None),
-        ] {
-            let read = socket_address(text).map(|address| address.to_string());
-            assert_eq!(read.as_deref().ok(), address, "{text}");
-            assert!(read.is_ok() || read.is_err_and(|rule| rule.contains("localhost:8080")));
-        }
     }
 }
