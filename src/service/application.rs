@@ -70,22 +70,17 @@ async fn try_create(
     key: Option<&Key>,
     render: fn(&Model, bool) -> Result<Reply>,
 ) -> Result<Reply> {
-    let tx = store.begin().await?;
-    if let Some(reply) = idempotency::claim(&tx, key).await? {
-        tx.commit().await?;
-        return Ok(reply);
-    }
-    let known = match (&content.uid, get_if_exists) {
-        (Some(uid), true) => application::find_by_uid(&tx, org_id, uid).await?,
-        _ => None,
-    };
-    let reply = match known {
-        Some(known) => render(&known, false)?,
-        None => render(&application::insert(&tx, org_id, content).await?, true)?,
-    };
-    idempotency::keep(&tx, key, &reply).await?;
-    tx.commit().await?;
-    Ok(reply)
+    idempotency::once(store, key, async |tx: &Tx| {
+        let known = match (&content.uid, get_if_exists) {
+            (Some(uid), true) => application::find_by_uid(tx, org_id, uid).await?,
+            _ => None,
+        };
+        match known {
+            Some(known) => render(&known, false),
+            None => render(&application::insert(tx, org_id, content).await?, true),
+        }
+    })
+    .await
 }
 
 /// Replaces the application with this id or uid, or creates one if there is none. Also returns whether it is new.

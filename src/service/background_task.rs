@@ -9,7 +9,7 @@ use crate::store::background_task::{self, NewTask};
 use crate::store::entity::application::Model as Application;
 use crate::store::entity::background_task::Model;
 use crate::store::idempotency::{self, Key, Reply};
-use crate::store::{Store, endpoint};
+use crate::store::{Store, Tx, endpoint};
 
 /// The most tasks of one application that may run at a time.
 const MOST_RUNNING: u64 = 100;
@@ -38,28 +38,24 @@ pub async fn start(
     key: Option<&Key>,
     render: fn(Model) -> Result<Reply>,
 ) -> Result<Reply> {
-    let tx = store.begin().await?;
-    if let Some(reply) = idempotency::claim(&tx, key).await? {
-        tx.commit().await?;
-        return Ok(reply);
-    }
-    let window =
-        Window::new(wish.kind, wish.since, wish.until, tx.now).map_err(|(field, rule)| Error::invalid(field, rule))?;
-    let endpoint = endpoint::get(&tx, &app.id, id_or_uid).await?;
-    if background_task::count_running(&tx, &app.id).await? >= MOST_RUNNING {
-        let message = format!("{MOST_RUNNING} background tasks of this application are running; wait until one ends");
-        return Err(Error::new(Kind::LimitReached, message));
-    }
-    let new = NewTask {
-        org_id: &app.org_id,
-        app_id: &app.id,
-        endpoint_id: &endpoint.id,
-        kind: wish.kind,
-        window,
-        filter: wish.filter,
-    };
-    let reply = render(background_task::insert(&tx, new).await?)?;
-    idempotency::keep(&tx, key, &reply).await?;
-    tx.commit().await?;
-    Ok(reply)
+    idempotency::once(store, key, async |tx: &Tx| {
+        let window = Window::new(wish.kind, wish.since, wish.until, tx.now)
+            .map_err(|(field, rule)| Error::invalid(field, rule))?;
+        let endpoint = endpoint::get(tx, &app.id, id_or_uid).await?;
+        if background_task::count_running(tx, &app.id).await? >= MOST_RUNNING {
+            let message =
+                format!("{MOST_RUNNING} background tasks of this application are running; wait until one ends");
+            return Err(Error::new(Kind::LimitReached, message));
+        }
+        let new = NewTask {
+            org_id: &app.org_id,
+            app_id: &app.id,
+            endpoint_id: &endpoint.id,
+            kind: wish.kind,
+            window,
+            filter: wish.filter,
+        };
+        render(background_task::insert(tx, new).await?)
+    })
+    .await
 }

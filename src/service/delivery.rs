@@ -3,7 +3,7 @@
 use crate::error::{Error, Kind, Result};
 use crate::store::entity::application::Model as Application;
 use crate::store::idempotency::{self, Key, Reply};
-use crate::store::{Store, endpoint, message, queue};
+use crate::store::{Store, Tx, endpoint, message, queue};
 
 /// Queues a single attempt to send a message to an endpoint. `message` is an id or event id, `endpoint` an id or uid.
 /// Earlier results and the endpoint's filter do not matter. For a disabled endpoint nothing is queued, and that is no
@@ -20,21 +20,17 @@ pub async fn resend(
     key: Option<&Key>,
     reply: Reply,
 ) -> Result<Reply> {
-    let tx = store.begin().await?;
-    if let Some(reply) = idempotency::claim(&tx, key).await? {
-        tx.commit().await?;
-        return Ok(reply);
-    }
-    let message = message::get(&tx, &app.id, message).await?;
-    let endpoint = endpoint::get(&tx, &app.id, endpoint).await?;
-    if !message::has_content(&tx, &app.id, &message.id).await? {
-        let gone = "the message's payload has expired or was expunged";
-        return Err(Error::new(Kind::MissingPayload, gone));
-    }
-    if !endpoint.disabled {
-        queue::insert_manual(&tx, &app.id, &message.id, &endpoint.id).await?;
-    }
-    idempotency::keep(&tx, key, &reply).await?;
-    tx.commit().await?;
-    Ok(reply)
+    idempotency::once(store, key, async |tx: &Tx| {
+        let message = message::get(tx, &app.id, message).await?;
+        let endpoint = endpoint::get(tx, &app.id, endpoint).await?;
+        if !message::has_content(tx, &app.id, &message.id).await? {
+            let gone = "the message's payload has expired or was expunged";
+            return Err(Error::new(Kind::MissingPayload, gone));
+        }
+        if !endpoint.disabled {
+            queue::insert_manual(tx, &app.id, &message.id, &endpoint.id).await?;
+        }
+        Ok(reply)
+    })
+    .await
 }

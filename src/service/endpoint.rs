@@ -52,15 +52,10 @@ pub async fn create(
     key: Option<&Key>,
     render: fn(Model) -> Result<Reply>,
 ) -> Result<Reply> {
-    let tx = store.begin().await?;
-    if let Some(reply) = idempotency::claim(&tx, key).await? {
-        tx.commit().await?;
-        return Ok(reply);
-    }
-    let reply = render(insert(&tx, app, content, once, bounds).await?)?;
-    idempotency::keep(&tx, key, &reply).await?;
-    tx.commit().await?;
-    Ok(reply)
+    idempotency::once(store, key, async |tx: &Tx| {
+        render(insert(tx, app, content, once, bounds).await?)
+    })
+    .await
 }
 
 /// Replaces the endpoint with this id or uid, except its secrets and custom headers, or creates one if there is none.

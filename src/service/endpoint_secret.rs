@@ -7,11 +7,11 @@ use crate::domain::secret::EndpointSecret;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::service::endpoint::update;
-use crate::store::Store;
 use crate::store::endpoint::{self, Change};
 use crate::store::entity::application::Model as Application;
 use crate::store::entity::endpoint::{Model, StoredSecret};
 use crate::store::idempotency::{self, Key, Reply};
+use crate::store::{Store, Tx};
 
 /// The most replaced secrets of an endpoint that still sign.
 const MOST_OLD: usize = 10;
@@ -52,31 +52,26 @@ pub async fn rotate(
     key: Option<&Key>,
     render: fn(String) -> Result<Reply>,
 ) -> Result<Reply> {
-    let tx = store.begin().await?;
-    if let Some(reply) = idempotency::claim(&tx, key).await? {
-        tx.commit().await?;
-        return Ok(reply);
-    }
-    let known = endpoint::get_locked(&tx, &app.id, id_or_uid).await?;
-    let sealing = tx.sealing_key().await?;
-    let secret = match secret {
-        Some(given) => given,
-        // Of the same kind: a receiver that verifies with a public key could not use a symmetric secret.
-        None => newest(store, &known)?.generate_alike(),
-    };
-    let newest = StoredSecret {
-        sealed: sealing.seal(secret.to_private().as_bytes(), &known.id),
-        expires_at: None,
-    };
-    let rotated = Change {
-        secrets: Some(rotated(newest, known.secrets.0.clone(), tx.now, grace)?),
-        ..Change::default()
-    };
-    update(&tx, app, &known, rotated).await?;
-    let reply = render(secret.to_wire())?;
-    idempotency::keep(&tx, key, &reply).await?;
-    tx.commit().await?;
-    Ok(reply)
+    idempotency::once(store, key, async |tx: &Tx| {
+        let known = endpoint::get_locked(tx, &app.id, id_or_uid).await?;
+        let sealing = tx.sealing_key().await?;
+        let secret = match secret {
+            Some(given) => given,
+            // Of the same kind: a receiver that verifies with a public key could not use a symmetric secret.
+            None => newest(store, &known)?.generate_alike(),
+        };
+        let newest = StoredSecret {
+            sealed: sealing.seal(secret.to_private().as_bytes(), &known.id),
+            expires_at: None,
+        };
+        let rotated = Change {
+            secrets: Some(rotated(newest, known.secrets.0.clone(), tx.now, grace)?),
+            ..Change::default()
+        };
+        update(tx, app, &known, rotated).await?;
+        render(secret.to_wire())
+    })
+    .await
 }
 
 /// Returns the new list of secrets, newest first, without those that have expired.

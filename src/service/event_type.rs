@@ -2,10 +2,10 @@
 
 use super::once_more;
 use crate::error::Result;
-use crate::store::Store;
 use crate::store::entity::event_type::Model;
 use crate::store::event_type::{self, Change, Content, already_exists};
 use crate::store::idempotency::{self, Key, Reply};
+use crate::store::{Store, Tx};
 
 /// Creates an event type. An archived event type of this name is brought back with the new content. `render` makes the
 /// reply from its row.
@@ -20,20 +20,15 @@ pub async fn create(
     key: Option<&Key>,
     render: fn(Model) -> Result<Reply>,
 ) -> Result<Reply> {
-    let tx = store.begin().await?;
-    if let Some(reply) = idempotency::claim(&tx, key).await? {
-        tx.commit().await?;
-        return Ok(reply);
-    }
-    let made = match event_type::find(&tx, org_id, &name).await? {
-        Some(known) if known.archived => event_type::update(&tx, org_id, &name, content.into()).await?,
-        Some(_) => return Err(already_exists()),
-        None => event_type::insert(&tx, org_id, name, content).await?,
-    };
-    let reply = render(made)?;
-    idempotency::keep(&tx, key, &reply).await?;
-    tx.commit().await?;
-    Ok(reply)
+    idempotency::once(store, key, async |tx: &Tx| {
+        let made = match event_type::find(tx, org_id, &name).await? {
+            Some(known) if known.archived => event_type::update(tx, org_id, &name, content.into()).await?,
+            Some(_) => return Err(already_exists()),
+            None => event_type::insert(tx, org_id, name, content).await?,
+        };
+        render(made)
+    })
+    .await
 }
 
 /// Replaces the event type of this name, or creates it if there is none. Also returns whether it is new.

@@ -6,10 +6,10 @@ use super::{application, once_more};
 use crate::domain::capability::Capability;
 use crate::domain::token;
 use crate::error::Result;
-use crate::store::Store;
 use crate::store::application::Content;
 use crate::store::idempotency::{self, Key, Reply};
 use crate::store::token::{NewToken, insert, revoke};
+use crate::store::{Store, Tx};
 
 /// The rights of a new token.
 #[derive(Clone, Debug)]
@@ -50,26 +50,21 @@ async fn try_open(
     key: Option<&Key>,
     render: &impl Fn(&str) -> Result<Reply>,
 ) -> Result<Reply> {
-    let tx = store.begin().await?;
-    if let Some(reply) = idempotency::claim(&tx, key).await? {
-        tx.commit().await?;
-        return Ok(reply);
-    }
-    let app = application::get_or_insert(&tx, org_id, named, access.application).await?;
-    let (text, hash) = token::generate();
-    let new = NewToken {
-        org_id,
-        app_id: Some(&app.id),
-        hash: &hash,
-        expires_at: Some(tx.now.plus(access.lasts)),
-        feature_flags: access.feature_flags,
-        capabilities: access.capabilities,
-    };
-    insert(&tx, new).await?;
-    let reply = render(&text)?;
-    idempotency::keep(&tx, key, &reply).await?;
-    tx.commit().await?;
-    Ok(reply)
+    idempotency::once(store, key, async |tx: &Tx| {
+        let app = application::get_or_insert(tx, org_id, named, access.application).await?;
+        let (text, hash) = token::generate();
+        let new = NewToken {
+            org_id,
+            app_id: Some(&app.id),
+            hash: &hash,
+            expires_at: Some(tx.now.plus(access.lasts)),
+            feature_flags: access.feature_flags,
+            capabilities: access.capabilities,
+        };
+        insert(tx, new).await?;
+        render(&text)
+    })
+    .await
 }
 
 /// Revokes a token, as [`super::token::revoke`] does. Does nothing if it is revoked already.

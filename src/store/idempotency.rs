@@ -10,6 +10,7 @@ use std::time::Duration;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, Statement, TryInsertResult};
 
+use super::database::store::Store;
 use super::database::tx::Tx;
 use super::entity::idempotency::{ActiveModel, Column, Entity, Model};
 use super::message_reply::MessageReply;
@@ -44,16 +45,35 @@ pub struct Reply {
     pub body: String,
 }
 
+/// Runs `write` in a transaction, once for a key, and returns its reply. If an earlier request has claimed the key, runs
+/// nothing and returns the reply to that request. Without a key, `write` runs each time.
+///
+/// # Errors
+/// Those of `write`, which leaves nothing behind then, not even the claim; `Conflict` if the earlier request had another
+/// body; `Unavailable` if the earlier request has just failed.
+pub async fn once(store: &Store, key: Option<&Key>, write: impl AsyncFnOnce(&Tx) -> Result<Reply>) -> Result<Reply> {
+    let tx = store.begin().await?;
+    let reply = match claim(&tx, key).await? {
+        Some(earlier) => earlier,
+        None => {
+            let reply = write(&tx).await?;
+            keep(&tx, key, &reply).await?;
+            reply
+        }
+    };
+    // Also if nothing was written: on SQLite both requests may be in one shared transaction, and what the earlier reply
+    // reports is durable only once that has committed.
+    tx.commit().await?;
+    Ok(reply)
+}
+
 /// Claims the key for this transaction; `None` means that the request is the first one with the key, or has no key. If
 /// another request has claimed the key, returns the reply to it. While that request is still running, this waits until
 /// it has ended.
 ///
-/// On SQLite both requests may be in one shared transaction. So the caller commits before it sends the reply; otherwise
-/// the effect that the reply reports might not be durable yet.
-///
 /// # Errors
 /// `Conflict` if the other request had another body.
-pub async fn claim(tx: &Tx, key: Option<&Key>) -> Result<Option<Reply>> {
+async fn claim(tx: &Tx, key: Option<&Key>) -> Result<Option<Reply>> {
     let Some(key) = key else { return Ok(None) };
     let row = ActiveModel {
         scope: Set(key.scope.clone()),
@@ -78,7 +98,7 @@ pub async fn claim(tx: &Tx, key: Option<&Key>) -> Result<Option<Reply>> {
 }
 
 /// Stores the reply, sealed, under a key that this transaction has claimed. Does nothing without a key.
-pub async fn keep(tx: &Tx, key: Option<&Key>, reply: &Reply) -> Result<()> {
+async fn keep(tx: &Tx, key: Option<&Key>, reply: &Reply) -> Result<()> {
     let Some(key) = key else { return Ok(()) };
     let clear = format!("{} {}", reply.status, reply.body);
     let sealed = tx.sealing_key().await?.seal(clear.as_bytes(), &context(key));
