@@ -29,11 +29,9 @@ use crate::domain::payload::check_payload;
 use crate::error::Result;
 use crate::service;
 use crate::service::message::Draft;
-use crate::store::application::Content;
 use crate::store::database::request;
 use crate::store::entity::message::Model;
 use crate::store::idempotency::Key;
-use crate::store::intake::{self, NewMessage};
 use crate::store::{Store, message};
 
 /// The payload in a response if the caller did not ask for it.
@@ -99,43 +97,36 @@ impl TransformationsParams {
 }
 
 impl MessageIn {
-    /// Checks the message. Returns it, the application to create if it does not exist yet, and the payload as the
-    /// response shows it.
-    ///
-    /// # Errors
-    /// As [`Draft::check`], and `Invalid` for a field of the application.
-    fn read(
-        mut self,
-        org_id: String,
-        app: String,
-        key: Option<Key>,
-    ) -> Result<(Box<NewMessage>, Option<Content>, JsonText)> {
-        let shown = match &self.transformations_params {
-            Some(TransformationsParams {
-                raw_payload: Some(raw), ..
-            }) => shown(raw)?,
-            _ => self.payload.clone(),
-        };
-        let application = self.application.take().map(ApplicationIn::read).transpose();
-        let application = application.map_err(|err| err.within("application"))?;
-        Ok((self.draft(org_id, app, key).check()?, application, shown))
+    /// Returns the payload as the response shows it.
+    fn shown(&self) -> Result<JsonText> {
+        let extra = self.transformations_params.as_ref();
+        match extra.and_then(|extra| extra.raw_payload.as_deref()) {
+            Some(raw) => shown(raw),
+            None => Ok(self.payload.clone()),
+        }
     }
 
-    /// Returns the message as the service checks it. `app` is the id or uid in the path.
-    fn draft(self, org_id: String, app: String, key: Option<Key>) -> Draft {
+    /// Returns the message for the service, which checks it. `app` is the id or uid in the path.
+    ///
+    /// # Errors
+    /// `Invalid` for a field of the application.
+    fn read(self, org_id: String, app: String, key: Option<Key>) -> Result<Draft> {
+        let application = self.application.map(ApplicationIn::read).transpose();
         let extra = self.transformations_params.unwrap_or_default();
-        Draft {
+        Ok(Draft {
             org_id,
-            raw: extra.raw_payload,
-            content_type: TransformationsParams::content_type(extra.headers),
             app,
             event_type: self.event_type,
             event_id: self.event_id,
             channels: self.channels,
             payload: Box::<str>::from(self.payload.0).into_string(),
+            raw: extra.raw_payload,
+            content_type: TransformationsParams::content_type(extra.headers),
             retention_days: self.payload_retention_period,
+            only_to: None,
             key,
-        }
+            application: application.map_err(|err| err.within("application"))?,
+        })
     }
 }
 
@@ -165,20 +156,6 @@ impl MessageOut {
             channels: row.channels.map(|list| list.0),
             payload,
             timestamp: Instant(row.created_at),
-        }
-    }
-
-    /// Returns a message that is about to enter the intake. The intake sets its id and its timestamp; until then they
-    /// are empty.
-    fn draft(message: &NewMessage, payload: JsonText) -> Self {
-        let channels = &message.channels;
-        Self {
-            id: String::new(),
-            event_type: message.event_type.clone(),
-            event_id: message.event_id.clone(),
-            channels: (!channels.is_empty()).then(|| channels.clone()),
-            payload,
-            timestamp: Instant(Default::default()),
         }
     }
 
@@ -213,30 +190,15 @@ fn shown(body: &str) -> Result<JsonText> {
 
 /// Hands a message to the service and returns it for the response. `shown` is its payload; `None` means the response
 /// does not show it.
-///
-/// If an earlier request with the same idempotency key has stored the message, returns that message as it is stored.
-pub(super) async fn send(
-    state: &ApiState,
-    message: Box<NewMessage>,
-    application: Option<Content>,
-    shown: Option<JsonText>,
-) -> Result<MessageOut> {
-    let with_content = shown.is_some();
-    let shown = shown.map_or_else(|| JsonText::new(NOT_ASKED.to_owned()), Ok)?;
-    let mut out = MessageOut::draft(&message, shown);
-    let accepted = service::message::create(&state.store, &state.intake, message, application).await?;
-    if accepted.replayed {
-        // Boxed, since it is rare: otherwise the future of every request would have room for it.
-        return Box::pin(replayed(&state.store, &accepted, with_content)).await;
+pub(super) async fn send(state: &ApiState, draft: Draft, shown: Option<JsonText>) -> Result<MessageOut> {
+    let created = service::message::create(&state.store, &state.intake, draft).await?;
+    if created.replayed {
+        // Shows the payload as it is stored, since it may have expired. Boxed, since it is rare: otherwise the future
+        // of every request would have room for it.
+        return Box::pin(MessageOut::stored(&state.store, created.message, shown.is_some())).await;
     }
-    (out.id, out.timestamp) = (accepted.message_id, Instant(accepted.created_at));
-    Ok(out)
-}
-
-/// Reads the message that an earlier request with the same idempotency key has stored.
-async fn replayed(store: &Store, accepted: &intake::Accepted, with_content: bool) -> Result<MessageOut> {
-    let row = message::get(store, &accepted.app_id, &accepted.message_id).await?;
-    MessageOut::stored(store, row, with_content).await
+    let payload = shown.map_or_else(|| payload(None, false), Ok)?;
+    Ok(MessageOut::new(created.message, payload))
 }
 
 pub(super) struct Messages;
@@ -260,14 +222,14 @@ impl Messages {
     ) -> Result<Answer<MessageOut, Accepted>, ApiError<Write>> {
         let with_content = with_content.0.unwrap_or(true);
         let key = key.of(&caller.0, None);
-        let (message, application, shown) = body.0.read(caller.0.org_id, app_id.0, key)?;
-        let shown = with_content.then_some(shown);
+        let shown = with_content.then(|| body.0.shown()).transpose()?;
         if let Some(JsonText(shown)) = &shown {
             // The text to show is a second copy of the payload. The reservation of the body does not cover both: the
             // message takes it along into the intake.
             request::reserve_large(shown.get().len()).await?;
         }
-        let out = send(&state, message, application, shown).await?;
+        let draft = body.0.read(caller.0.org_id, app_id.0, key)?;
+        let out = send(&state, draft, shown).await?;
         Ok(Answer::new(StatusCode::ACCEPTED, &out)?)
     }
 

@@ -12,6 +12,8 @@ use crate::domain::payload::check_payload;
 use crate::error::{Error, Kind, Result};
 use crate::store::application::Content;
 use crate::store::entity::application::Model as Application;
+use crate::store::entity::json_text::JsonText;
+use crate::store::entity::message::Model;
 use crate::store::idempotency::Key;
 use crate::store::intake::{Accepted, Intake, NewMessage};
 use crate::store::{Store, message};
@@ -41,7 +43,19 @@ pub struct Draft {
     pub content_type: Option<String>,
     /// Days for which the payload is kept; `None` means the longest retention.
     pub retention_days: Option<i64>,
+    /// The id of the only endpoint that gets the message; `None` means all endpoints that want it.
+    pub only_to: Option<String>,
     pub key: Option<Key>,
+    /// The application to create if `app` is unknown; `None` means that an unknown application is an error.
+    pub application: Option<Content>,
+}
+
+/// A message that is stored.
+#[derive(Debug)]
+pub struct Created {
+    pub message: Model,
+    /// Whether an earlier request with the same idempotency key has stored it.
+    pub replayed: bool,
 }
 
 impl Draft {
@@ -57,7 +71,9 @@ impl Draft {
             raw: None,
             content_type: None,
             retention_days: None,
+            only_to: None,
             key,
+            application: None,
         }
     }
 
@@ -65,7 +81,7 @@ impl Draft {
     ///
     /// # Errors
     /// `Invalid`, which names the field; `NotFound` if no application can have that id or uid.
-    pub fn check(self) -> Result<Box<NewMessage>> {
+    fn check(self) -> Result<Box<NewMessage>> {
         // A name that no application can have must not reach the database together with the messages of others.
         check_identifier(&self.app).map_err(|_| Error::not_found("application"))?;
         check("eventType", &self.event_type)?;
@@ -95,21 +111,47 @@ impl Draft {
             channels: channels(self.channels)?,
             body: self.raw.unwrap_or(self.payload),
             content_type: self.content_type,
-            only_to: None,
+            only_to: self.only_to,
             retention: retention(self.retention_days)?,
             key: self.key,
         }))
     }
 }
 
-/// Stores a message durably, with a delivery for each endpoint that wants it.
-///
-/// If the application is unknown and `application` is given, creates it first, in a transaction of its own: the common
-/// case pays nothing, and creating it twice is harmless.
+/// Checks a message and stores it durably, with a delivery for each endpoint that wants it. If an earlier request with
+/// the same idempotency key has stored it, returns it as it is stored.
 ///
 /// # Errors
-/// Fails as [`Intake::accept`] and [`application::get_or_create`].
-pub async fn create(
+/// `Invalid`, which names the field; fails also as [`Intake::accept`] and [`application::get_or_create`].
+pub async fn create(store: &Store, intake: &Intake, mut draft: Draft) -> Result<Created> {
+    let application = draft.application.take();
+    let message = draft.check()?;
+    let (event_type, event_id) = (message.event_type.clone(), message.event_id.clone());
+    let channels = (!message.channels.is_empty()).then(|| JsonText(message.channels.clone()));
+    let retention = message.retention;
+    let accepted = accept(store, intake, message, application).await?;
+    let message = match accepted.replayed {
+        // Boxed, since it is rare: otherwise the future of every request would have room for it.
+        true => Box::pin(message::get(store, &accepted.app_id, &accepted.message_id)).await?,
+        false => Model {
+            app_id: accepted.app_id,
+            id: accepted.message_id,
+            event_type,
+            event_id,
+            channels,
+            created_at: accepted.created_at,
+            expires_at: accepted.created_at.plus(retention),
+        },
+    };
+    Ok(Created {
+        message,
+        replayed: accepted.replayed,
+    })
+}
+
+/// Hands a message to the intake. If its application is unknown and `application` is given, creates it first, in a
+/// transaction of its own: the common case pays nothing, and creating it twice is harmless.
+async fn accept(
     store: &Store,
     intake: &Intake,
     message: Box<NewMessage>,

@@ -93,13 +93,15 @@ impl SendExample {
         let app = caller.0.application(&state.store, &app_id.0).await?;
         let endpoint = endpoint::get(&state.store, &app.id, &endpoint_id.0).await?;
         let payload = body.0.payload(&state.store, &app.org_id).await?;
-        let mut message = Draft::new(app.org_id, app.id, body.0.event_type, payload, key).check()?;
-        message.only_to = Some(endpoint.id);
         let shown = match with_content.0.unwrap_or(true) {
-            true => Some(JsonText::new(message.body.clone())?),
+            true => Some(JsonText::new(payload.clone())?),
             false => None,
         };
-        let out = send(&state, message, None, shown).await?;
+        let draft = Draft {
+            only_to: Some(endpoint.id),
+            ..Draft::new(app.org_id, app.id, body.0.event_type, payload, key)
+        };
+        let out = send(&state, draft, shown).await?;
         Ok(Answer::new(StatusCode::ACCEPTED, &out)?)
     }
 }
