@@ -18,6 +18,7 @@ use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use tokio::sync::Semaphore;
 
+use super::rights;
 use super::wire::error::into_poem;
 use crate::domain::capability::{self, Capability};
 use crate::domain::timestamp::Timestamp;
@@ -166,7 +167,7 @@ impl Authenticator {
         }
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
         match &caller.capabilities {
-            Some(held) if !capability::allows(held, reads, request.uri().path()) => {
+            Some(held) if !rights::allows(held, reads, request.uri().path()) => {
                 Box::pin(caller.check_application(&self.store)).await?;
                 Err(Error::new(Kind::Forbidden, "the token lacks the capability for this"))
             }

@@ -5,8 +5,9 @@
 use serde_json::{Value, json};
 
 use crate::api::auth::{ORGANIZATION, SCHEME};
+use crate::api::rights;
 use crate::api::wire::error::NOT_OF_ITS_TYPE;
-use crate::domain::capability::{self, Capability};
+use crate::domain::capability::Capability;
 
 const LIMITED: &str = "The token is one of an application that is limited to other things.";
 
@@ -70,7 +71,7 @@ impl Takes {
         Self {
             token: security.is_object(),
             organization: !security[ORGANIZATION].is_null(),
-            limited: !capability::allows(&[Capability::ViewBase], method == "get", route),
+            limited: !rights::allows(&[Capability::ViewBase], method == "get", route),
             typed_query: query
                 .iter()
                 .any(|parameter| !is_free_text(&parameter["schema"]) && parameter["schema"]["type"] != "array"),

@@ -3,7 +3,9 @@
 //! They are answered with 501 instead of 404, so that a caller learns that the address is right and the feature is
 //! missing.
 
-/// The routes of the hosted service. `{}` stands for one step of the path, a `*` at the end for any number of steps.
+use crate::api::paths::fits;
+
+/// The routes of the hosted service.
 const ROUTES: [&str; 20] = [
     "/api/v1/app/{}/autoconfig/*",
     "/api/v1/app/{}/destination/*",
@@ -32,18 +34,6 @@ const INGEST: &str = "/ingest/api/v1/";
 /// Returns whether a path belongs to a route that only the hosted service has.
 pub(crate) fn is_cloud_only(path: &str) -> bool {
     path.starts_with(INGEST) || ROUTES.iter().any(|route| fits(route, path))
-}
-
-/// Returns whether a path matches one of [`ROUTES`]. A step of the path that is empty matches no `{}`.
-fn fits(route: &str, path: &str) -> bool {
-    let (mut wanted, mut given) = (route.split('/'), path.split('/'));
-    loop {
-        match (wanted.next(), given.next()) {
-            (None, None) | (Some("*"), _) => return true,
-            (Some(step), Some(text)) if step == text || (step == "{}" && !text.is_empty()) => {}
-            _ => return false,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -19,10 +19,11 @@ use tokio::time::timeout;
 use url::form_urlencoded;
 
 use super::cloud_only::is_cloud_only;
-use super::requests::{Requests, fits};
+use super::requests::Requests;
 use super::{pages, probes};
 use crate::api::auth::Authenticator;
 use crate::api::operations::Operations;
+use crate::api::paths::fits;
 use crate::api::wire::error::{from_panic, from_poem, response};
 use crate::api::{ApiState, document};
 use crate::error::{Error, Kind};
