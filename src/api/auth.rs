@@ -318,48 +318,33 @@ fn describe(registry: &mut Registry) {
     registry.create_security_scheme(SCHEME, scheme);
 }
 
-impl<'a> ApiExtractor<'a> for Caller {
-    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
-    type ParamType = ();
-    type ParamRawType = ();
+/// Makes a type that `$prove` returns the extractor of operations with the security scheme `$scheme`.
+macro_rules! extractor {
+    ($caller:ty, $scheme:expr, $prove:ident) => {
+        impl<'a> ApiExtractor<'a> for $caller {
+            const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+            type ParamType = ();
+            type ParamRawType = ();
 
-    fn register(registry: &mut Registry) {
-        describe(registry);
-    }
+            fn register(registry: &mut Registry) {
+                describe(registry);
+            }
 
-    fn security_schemes() -> Vec<&'static str> {
-        vec![SCHEME]
-    }
+            fn security_schemes() -> Vec<&'static str> {
+                vec![$scheme]
+            }
 
-    async fn from_request(
-        request: &'a Request,
-        _body: &mut RequestBody,
-        _options: ExtractParamOptions<()>,
-    ) -> poem::Result<Self> {
-        let proven = async { authenticator(request)?.prove(request).await };
-        proven.await.map_err(|err| into_poem(&err))
-    }
+            async fn from_request(
+                request: &'a Request,
+                _body: &mut RequestBody,
+                _options: ExtractParamOptions<()>,
+            ) -> poem::Result<Self> {
+                let proven = async { authenticator(request)?.$prove(request).await };
+                proven.await.map_err(|err| into_poem(&err))
+            }
+        }
+    };
 }
 
-impl<'a> ApiExtractor<'a> for Organization {
-    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
-    type ParamType = ();
-    type ParamRawType = ();
-
-    fn register(registry: &mut Registry) {
-        describe(registry);
-    }
-
-    fn security_schemes() -> Vec<&'static str> {
-        vec![ORGANIZATION]
-    }
-
-    async fn from_request(
-        request: &'a Request,
-        _body: &mut RequestBody,
-        _options: ExtractParamOptions<()>,
-    ) -> poem::Result<Self> {
-        let proven = async { authenticator(request)?.prove_organization(request).await };
-        proven.await.map_err(|err| into_poem(&err))
-    }
-}
+extractor!(Caller, SCHEME, prove);
+extractor!(Organization, ORGANIZATION, prove_organization);
