@@ -20,9 +20,9 @@ use crate::api::wire::values::Instant;
 use crate::api::{ApiState, Tag};
 use crate::domain::task::{ReplayFilter, ReplayState, TaskKind};
 use crate::error::{Error, Result};
-use crate::service::background_task::{Wish, start};
+use crate::service::background_task::{self, Wish};
 use crate::store::entity::background_task::Model;
-use crate::store::idempotency::Reply;
+use crate::store::idempotency::Key;
 
 /// The largest number of event types in the filter of a bulk replay.
 const MOST_EVENT_TYPES: usize = 1000;
@@ -107,9 +107,15 @@ impl BulkReplayIn {
     }
 }
 
-/// Returns the reply to the start of a task, which is also stored for the idempotency key.
-fn started(row: Model) -> Result<Reply> {
-    reply(202, &BackgroundTaskOut::from(row))
+/// The response to the start of a task, or one of the documented errors.
+type Started = Result<Answer<BackgroundTaskOut, Accepted>, ApiError<Conditional>>;
+
+/// Starts a task for an endpoint of the caller's application, both given by id or uid.
+async fn start(state: &ApiState, caller: &Caller, app: &str, endpoint: &str, wish: Wish, key: Option<Key>) -> Started {
+    let app = caller.application(&state.store, app).await?;
+    let render = |row: Model| reply(202, &BackgroundTaskOut::from(row));
+    let reply = background_task::start(&state.store, &app, endpoint, wish, key.as_ref(), render).await?;
+    Ok(reply.into())
 }
 
 pub(crate) struct Replays;
@@ -133,20 +139,15 @@ impl Replays {
         endpoint_id: Path<String>,
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
         body: KeyedBody<RecoverIn>,
-    ) -> Result<Answer<BackgroundTaskOut, Accepted>, ApiError<Conditional>> {
+    ) -> Started {
         let wish = Wish {
             kind: TaskKind::Recover,
             since: body.0.since.0,
             until: body.0.until.map(|until| until.0),
             filter: None,
         };
-        let (key, app) = (
-            key.of(&caller, body.1),
-            caller.application(&state.store, &app_id.0).await?,
-        );
-        Ok(start(&state.store, &app, &endpoint_id.0, wish, key.as_ref(), started)
-            .await?
-            .into())
+        let key = key.of(&caller, body.1);
+        start(&state, &caller, &app_id.0, &endpoint_id.0, wish, key).await
     }
 
     /// Send messages that an endpoint has missed
@@ -166,20 +167,15 @@ impl Replays {
         endpoint_id: Path<String>,
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
         body: KeyedBody<ReplayIn>,
-    ) -> Result<Answer<BackgroundTaskOut, Accepted>, ApiError<Conditional>> {
+    ) -> Started {
         let wish = Wish {
             kind: TaskKind::ReplayMissing,
             since: body.0.since.0,
             until: body.0.until.map(|until| until.0),
             filter: None,
         };
-        let (key, app) = (
-            key.of(&caller, body.1),
-            caller.application(&state.store, &app_id.0).await?,
-        );
-        Ok(start(&state.store, &app, &endpoint_id.0, wish, key.as_ref(), started)
-            .await?
-            .into())
+        let key = key.of(&caller, body.1);
+        start(&state, &caller, &app_id.0, &endpoint_id.0, wish, key).await
     }
 
     /// Send many messages again
@@ -199,19 +195,14 @@ impl Replays {
         endpoint_id: Path<String>,
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
         body: KeyedBody<BulkReplayIn>,
-    ) -> Result<Answer<BackgroundTaskOut, Accepted>, ApiError<Conditional>> {
+    ) -> Started {
         let wish = Wish {
             kind: TaskKind::BulkReplay,
             since: body.0.since.0,
             until: body.0.until.as_ref().map(|until| until.0),
             filter: Some(body.0.filter()?),
         };
-        let (key, app) = (
-            key.of(&caller, body.1),
-            caller.application(&state.store, &app_id.0).await?,
-        );
-        Ok(start(&state.store, &app, &endpoint_id.0, wish, key.as_ref(), started)
-            .await?
-            .into())
+        let key = key.of(&caller, body.1);
+        start(&state, &caller, &app_id.0, &endpoint_id.0, wish, key).await
     }
 }
