@@ -3,7 +3,7 @@
 //! Must not know a route.
 
 /// Returns whether a path matches a template. `{name}` stands for any step of the path, even an empty one, as in the
-/// routes of poem; `{}` for a step that is not empty; a `*` at the end for any number of steps.
+/// routes of poem; `{}` for a step that is not empty; a `*` at the end for any number of steps, even none.
 pub fn fits(template: &str, path: &str) -> bool {
     let (mut wanted, mut given) = (template.split('/'), path.split('/'));
     loop {

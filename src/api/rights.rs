@@ -1,11 +1,11 @@
-//! Decides by its method and path what a request does, and with that whether a limited token may make it.
+//! Decides from the method and the path of a request what it does, and so whether a limited token may make it.
 //!
 //! Must not decide what a capability allows: the domain does.
 
 use super::paths::fits;
 use crate::domain::capability::{self, Act, Capability};
 
-/// The operations that do something else than [`Act::Read`] or [`Act::Write`].
+/// The operations that do something other than [`Act::Read`] or [`Act::Write`].
 const ACTS: [(&str, Act); 7] = [
     ("/api/v1/app/{app_id}/endpoint/{endpoint_id}/secret", Act::RevealSecret),
     (
@@ -28,8 +28,8 @@ pub fn allows(held: &[Capability], reads: bool, path: &str) -> bool {
     capability::allows(held, act(reads, path))
 }
 
-/// Returns what a request to `path` does. A write that is added later is a [`Act::Write`] until it is listed: none can
-/// be forgotten.
+/// Returns what a request to `path` does. A write that is not listed counts as [`Act::Write`], so an operation that is
+/// added later is never open to every token by mistake.
 fn act(reads: bool, path: &str) -> Act {
     match ACTS.iter().find(|(template, _)| fits(template, path)) {
         Some((_, Act::RevealSecret)) => Act::RevealSecret,

@@ -1,4 +1,4 @@
-//! Parses the texts of settings into their values. The error is the broken rule.
+//! Parses the texts of settings into their values. The error names the broken rule.
 //!
 //! Must not know which setting a text belongs to.
 
@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use url::{Host, Url};
 
-/// Parses an address and a port, or a port alone. `localhost` is the only name that is accepted, because it means the
-/// same on every machine.
+/// Parses an address and a port, or a colon and a port alone. `localhost` is the only name that is accepted, because it
+/// means the same on every machine.
 pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
     let (ip, port) = match text.rsplit_once(':') {
         Some(("", port)) => (Ipv4Addr::UNSPECIFIED, port),

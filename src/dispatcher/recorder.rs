@@ -8,8 +8,8 @@
 //! the attempt is still recorded, because it happened, but the schedule does not move. A success always counts: the
 //! receiver has the message.
 //!
-//! During an outage of the database the transaction is repeated until it succeeds. If it fails for another reason, the
-//! outcomes are written one by one, so that a single bad row cannot block the others.
+//! During an outage of the database the transaction is repeated until it succeeds or the dispatcher ends. If it fails
+//! for another reason, the outcomes are written one by one, so that a single bad row cannot block the others.
 //!
 //! Must not decide what an outcome means: the domain has done so when the sender hands it over.
 
@@ -192,7 +192,7 @@ async fn write_once(shared: &Shared, batch: &[Done]) -> Result<()> {
     tx.commit().await?;
     shared.store.metrics().settle.observe_time(began.elapsed());
     crash_point::pass("settle.after_commit");
-    // From what the statements returned, as a statement that looks would cost every batch. If the answer to a commit is
+    // Logs what the statements returned: a query for it would cost time in every batch. If the answer to a commit is
     // lost, the second try changes nothing, and these lines are missing.
     log(&settled);
     Ok(())

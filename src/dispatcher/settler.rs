@@ -118,7 +118,7 @@ impl Overdue {
     }
 }
 
-/// Settles the outcomes that come until the dispatcher has ended. Those that wait apart go to `overdue`.
+/// Settles the outcomes that come until the dispatcher has ended. Outcomes that wait apart go to `overdue`.
 pub(super) async fn run(shared: Arc<Shared>, mut outcomes: mpsc::UnboundedReceiver<Done>, overdue: Arc<Overdue>) {
     // SQLite has one writer, for which a second part would only wait.
     let at_once = if has_replicas(&shared.store) { AT_ONCE } else { 1 };

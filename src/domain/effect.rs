@@ -18,7 +18,7 @@ pub(crate) enum Effect {
     Rescheduled { at: Timestamp },
     /// The row ends.
     Finished,
-    /// A resend has succeeded: its row ends, and a retry that waits is needless.
+    /// A manual attempt has succeeded: the row ends, and a scheduled retry that waits is no longer needed.
     Resent,
     /// A failure although another row has delivered the message: the row ends, and the result stays.
     Superseded,

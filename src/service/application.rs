@@ -9,8 +9,8 @@ use crate::store::entity::application::Model;
 use crate::store::idempotency::{self, Key, Reply};
 use crate::store::{Store, Tx, endpoint};
 
-/// Creates an application. With `get_if_exists` an existing application with the same uid is kept as it is instead.
-/// `render` makes the reply from the application and from whether it is new.
+/// Creates an application. If `get_if_exists` is set and an application has the uid already, leaves it as it is and
+/// makes the reply from it. `render` makes the reply from the application and from whether it is new.
 ///
 /// # Errors
 /// `Conflict` if the uid is taken, or if the idempotency key came with another body before.
@@ -32,7 +32,7 @@ pub async fn create(
 /// be `named`.
 ///
 /// # Errors
-/// Fails as [`get_or_insert`].
+/// As [`get_or_insert`].
 pub async fn get_or_create(store: &Store, org_id: &str, named: &str, content: &Content) -> Result<Model> {
     once_more(|| try_get_or_create(store, org_id, named, content)).await
 }
@@ -44,7 +44,8 @@ async fn try_get_or_create(store: &Store, org_id: &str, named: &str, content: &C
     Ok(found)
 }
 
-/// Does the same as [`get_or_create`] within a transaction, which a `Conflict` ends.
+/// Does the same as [`get_or_create`] within the caller's transaction. After a `Conflict` the caller must drop the
+/// transaction.
 ///
 /// # Errors
 /// `NotFound` if there is no such application and no `content`; `ApplicationUidMissing` or `ApplicationUidMismatch` if
@@ -116,16 +117,17 @@ pub async fn patch(store: &Store, org_id: &str, id_or_uid: &str, change: Change)
     Ok(changed)
 }
 
-/// Deletes an application and its endpoints, including their secrets and custom headers.
+/// Marks an application and its endpoints as deleted, and removes the endpoints' secrets and custom headers.
 ///
 /// # Errors
 /// `NotFound`.
 pub async fn delete(store: &Store, org_id: &str, id_or_uid: &str) -> Result<()> {
     let tx = store.begin().await?;
     let id = found(&tx, org_id, id_or_uid).await?;
-    // Locks the endpoints before their application, in the order in which settlements lock them; the reverse order
-    // would deadlock with those. An endpoint that is just being created is not among the locked rows. But its
-    // transaction holds the application's row, so that the next statement waits for it, and it is deleted too.
+    // Locks the endpoints before their application, because settlements lock in that order; the reverse order could
+    // deadlock with a settlement. An endpoint that another transaction is creating is not among the locked rows. But
+    // that transaction has locked the application's row, so `application::delete` waits for it, and `delete_all`
+    // deletes the new endpoint too.
     endpoint::lock_all(&tx, &id).await?;
     application::delete(&tx, org_id, &id).await?;
     endpoint::delete_all(&tx, &id).await?;

@@ -1,4 +1,6 @@
 //! Queues deliveries that a caller of the API asks for.
+//!
+//! Must not decide when an attempt is made: the queue does.
 
 use crate::error::{Error, Kind, Result};
 use crate::store::entity::application::Model as Application;

@@ -1,7 +1,6 @@
 //! Creates, changes and deletes endpoints, and notifies the organization of it.
 //!
-//! Writes the rows of endpoints alone. Queued deliveries need no change: a delivery uses its endpoint as it is when the
-//! delivery is claimed.
+//! Must not change queued deliveries: each uses its endpoint as it is when the delivery is leased.
 
 use std::collections::BTreeMap;
 
@@ -62,7 +61,7 @@ pub async fn create(
 /// Also returns whether it is new.
 ///
 /// # Errors
-/// Fails as [`create`].
+/// As [`create`].
 pub async fn put(
     store: &Store,
     app: &Application,

@@ -1,5 +1,7 @@
 //! Reveals and rotates the signing secrets of endpoints. Secrets are sealed in the database. After a rotation the
 //! replaced secret goes on signing beside the new one until it expires.
+//!
+//! Must not write a secret in clear.
 
 use std::time::Duration;
 

@@ -1,4 +1,6 @@
 //! Creates, changes, archives and removes event types.
+//!
+//! Must not check schemas: the API does, by the domain's rules.
 
 use super::once_more;
 use crate::error::Result;

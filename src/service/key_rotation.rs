@@ -3,6 +3,8 @@
 //!
 //! The work is split into many short transactions, unlike in the other files of this folder. It may be interrupted
 //! after each of them: the next run seals the rest.
+//!
+//! Must not end the rotation while a text that the former key has sealed is left.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

@@ -122,7 +122,7 @@ impl Draft {
 /// the same idempotency key has stored it, returns it as it is stored.
 ///
 /// # Errors
-/// `Invalid`, which names the field; fails also as [`Intake::accept`] and [`application::get_or_create`].
+/// As [`Intake::accept`] and [`application::get_or_create`]; `Invalid`, which names the field.
 pub async fn create(store: &Store, intake: &Intake, mut draft: Draft) -> Result<Created> {
     let application = draft.application.take();
     let message = draft.check()?;

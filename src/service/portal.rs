@@ -1,4 +1,6 @@
 //! Makes and ends the tokens with which the customer behind an application manages its endpoints.
+//!
+//! Must not decide what a capability allows: `domain/capability.rs` does.
 
 use std::time::Duration;
 

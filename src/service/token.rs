@@ -1,4 +1,6 @@
 //! Makes and revokes API tokens. A token is shown once, when it is made; only its hash is stored.
+//!
+//! Must not store or log a token.
 
 use crate::domain::timestamp::Timestamp;
 use crate::domain::token;

@@ -29,7 +29,7 @@ pub(super) async fn take(tx: &Tx, wanted: &[(&str, &str)]) -> Result<HashSet<(St
     }
     let (apps, event_ids) = wanted.iter().copied().unzip();
     let rows = Rows::new([("app_id", Column::Text(apps)), ("event_id", Column::Text(event_ids))]);
-    // Sorted, so that two batches never wait for each other.
+    // Sorted, so that two batches cannot deadlock.
     let sql = "insert into taken_event_id (app_id, event_id, expires_at) \
                select app_id, event_id, $1 from {t} where true order by app_id, event_id \
                on conflict (app_id, event_id) do update set expires_at = excluded.expires_at \

@@ -7,7 +7,7 @@ use std::fmt;
 
 use crate::domain::timestamp::Timestamp;
 
-/// What an accepted message is answered with. Its text is `app_id/message_id/created_at`, the instant in microseconds.
+/// The reply to an accepted message. Its text is `app_id/message_id/created_at`, the instant in microseconds since 1970.
 ///
 /// A sealed reply is never such a text, because base64url has no `/`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -28,7 +28,7 @@ impl fmt::Display for MessageReply<'_> {
     }
 }
 
-/// The text is no message's reply.
+/// The error if a text is not the reply of a message.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Malformed;
 

@@ -1,6 +1,8 @@
 //! Attempts over REST: each request that was made to deliver a message to an endpoint, and the answer to it.
 //!
 //! Reads go to the store, writes to the service. `results` has the latest state of a message at an endpoint.
+//!
+//! Must not make attempts: the dispatcher does.
 
 pub mod results;
 pub mod results_body;

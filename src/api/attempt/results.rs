@@ -2,6 +2,8 @@
 //!
 //! A message has a result at an endpoint once the first outcome of its delivery there is settled. Reads go to the
 //! store, writes to the service.
+//!
+//! Must not send: the service queues a resend.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! The bodies of results in responses: a message with its state at one endpoint, and an endpoint with the state of one
 //! message there.
+//!
+//! Must not read rows: `results.rs` does.
 
 use poem_openapi::Object;
 use serde::{Deserialize, Serialize};

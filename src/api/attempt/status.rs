@@ -1,6 +1,8 @@
 //! `status` and `statusText`: the outcome of an attempt, and the state of a message at an endpoint.
 //!
 //! Both use the same closed set of numbers and words, which the SDKs know.
+//!
+//! Must not decide an outcome: `domain/delivery.rs` does.
 
 use poem_openapi::param::Query;
 

@@ -1,6 +1,8 @@
 //! Recovery and replay over REST: each starts a background task that sends many messages to one endpoint.
 //!
 //! Writes go to the service. `background_task.rs` reads the tasks.
+//!
+//! Must not send or queue messages: the task does.
 
 use std::sync::Arc;
 
@@ -37,7 +39,7 @@ pub struct RecoverIn {
     until: Option<Instant>,
 }
 
-/// The period whose messages are sent to an endpoint that was never sent them.
+/// The period of which an endpoint gets the messages that were never sent to it.
 #[derive(Debug, Deserialize, Object)]
 pub struct ReplayIn {
     /// The start of the period in which the messages were accepted, inclusive.

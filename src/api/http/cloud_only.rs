@@ -2,6 +2,8 @@
 //!
 //! They are answered with 501 instead of 404, so that a caller learns that the address is right and the feature is
 //! missing.
+//!
+//! Must not name a route that this server has.
 
 use crate::api::paths::fits;
 

@@ -1,7 +1,8 @@
 //! Counts and times HTTP requests by route, method and status.
 //!
-//! All labels come from closed sets; everything else counts as `other`, so nothing that a caller sends makes a new
-//! series.
+//! Everything outside the closed sets of labels counts as `other`, so nothing that a caller sends makes a new series.
+//!
+//! Must not use a part of a request as a label unless it is one of a closed set.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -1,5 +1,7 @@
-//! The table of endpoints, and the sealed forms of their secrets and custom headers. An endpoint is a URL at which an
-//! application receives its webhooks.
+//! Describes the table of endpoints, and the sealed forms of their secrets and custom headers. An endpoint is a URL at
+//! which an application receives its webhooks.
+//!
+//! Seals and opens custom headers, so that no other file knows their stored form. Must not contain queries.
 
 use sea_orm::entity::prelude::*;
 
@@ -49,7 +51,7 @@ impl StoredHeaders {
     /// Returns the headers sealed with the newest key. `None` means that they are so already, or that there are none.
     ///
     /// # Errors
-    /// If no key opens them.
+    /// The error of [`EncryptionKeys::reseal`] if no key opens them.
     pub fn reseal(&self, keys: &EncryptionKeys, endpoint_id: &str) -> Result<Option<Self>, SealError> {
         let Some(sealed) = &self.sealed else { return Ok(None) };
         let anew = keys.reseal(sealed, &headers_context(endpoint_id))?;

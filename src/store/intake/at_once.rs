@@ -162,8 +162,12 @@ static TEXTS: LazyLock<[String; 4]> = LazyLock::new(|| {
     ]
 });
 
-/// Builds the text of the statement. Its part `stale` finds the applications that have changed, and all others insert
-/// only if it finds none. $5 and $6 are used with keys only.
+/// Builds the text of the statement, with or without keys and deliveries. Its part `stale` finds the applications that
+/// have changed; the other parts insert only if it finds none. With keys, a message is inserted only if its key was
+/// claimed: the part `k` returns the replies of the claimed keys. $5 and $6 are used with keys only.
+///
+/// The result is the number of stored messages, or null if an application has changed, and the ids of the changed
+/// applications.
 fn text(has_keys: bool, has_deliveries: bool) -> String {
     const STALE: &str = "with stale as (select t.id \
         from unnest($1::text[], $2::text[], $3::text[], $4::int8[]) as t(id, org_id, uid, revision) \

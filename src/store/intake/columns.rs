@@ -1,4 +1,5 @@
-//! The columns that a batch fills, each list once, with the values of the rows. Both ways to store a batch use them.
+//! Lists the columns that a batch fills, each list once, with the values of the rows. Both ways to store a batch use
+//! them.
 //!
 //! A new column of one of these tables needs a line here. Must not know how values are bound.
 
@@ -65,7 +66,7 @@ pub(super) fn of_messages<'a>(plans: &'a [&Plan<'_>]) -> [Field<'a>; 9] {
     ]
 }
 
-/// Returns the columns of `delivery`, but for those that are the same in all new rows.
+/// Returns the columns of `delivery`, except those that are the same in all new rows.
 pub(super) fn of_deliveries(rows: &[DeliveryRow]) -> [NamedColumn<'_>; 7] {
     [
         ("id", text(rows, |row| &row.id)),
@@ -78,8 +79,7 @@ pub(super) fn of_deliveries(rows: &[DeliveryRow]) -> [NamedColumn<'_>; 7] {
     ]
 }
 
-/// Returns the columns of `idempotency` but `expires_at`. The rows are sorted, so that two batches never wait for each
-/// other.
+/// Returns the columns of `idempotency` except `expires_at`. The rows are sorted, so that two batches cannot deadlock.
 pub(super) fn of_keys<'a>(keyed: &'a [(&Key, String)]) -> [NamedColumn<'a>; 3] {
     let mut sorted: Vec<_> = keyed.iter().map(|(key, reply)| (*key, reply.as_str())).collect();
     sorted.sort_by_key(|(key, _)| (&key.scope, &key.key));

@@ -1,7 +1,7 @@
 //! The statements that store a batch step by step, one statement per table.
 //!
-//! Rows are sorted by their unique keys, so that two batches never wait for each other. A usual batch on Postgres does
-//! not pass here: `at_once.rs` stores it by one statement. Must not decide what is stored.
+//! Rows that another batch may insert too are sorted by their unique keys, so that two batches cannot deadlock. A usual
+//! batch on Postgres does not pass here: `at_once.rs` stores it by one statement. Must not decide what is stored.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
@@ -77,8 +77,9 @@ pub(super) async fn find_committed(tx: &Tx, missing: &[&Plan<'_>]) -> Result<Has
     found.iter().map(|row| Ok(row.try_get("", "id")?)).collect()
 }
 
-/// Makes the deliveries of `committed` due that an earlier try has leased. Its commit succeeded without an answer, so
-/// they were never handed to the sender. `tried` are the lease ids of the earlier tries.
+/// Releases leases that an earlier try has given to deliveries of `committed`: their rows are due now. The commit of
+/// that try succeeded without an answer, so the leases never went to the sender. `tried` are the lease ids of the
+/// earlier tries.
 pub(super) async fn release_lost(tx: &Tx, committed: &HashSet<String>, tried: &[i64]) -> Result<()> {
     if committed.is_empty() || tried.is_empty() {
         return Ok(());

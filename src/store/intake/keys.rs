@@ -1,8 +1,10 @@
 //! Claims the idempotency keys of a batch, and compares repeated messages with the stored ones.
 //!
-//! All keys of a batch are claimed by one statement, with their replies: the reply to a message is known before it is
-//! stored, because it holds only ids and an instant. No hash of the message is stored with its key. If a key comes
-//! again, the message itself is compared, so accepting hashes nothing. Must not decide which result a caller gets.
+//! One statement claims all keys of a batch and stores their replies. A reply holds only ids and an instant, so it is
+//! known before its message is stored. No hash of a message is stored. If a key comes again, the database compares the
+//! messages themselves.
+//!
+//! Must not decide which result a caller gets.
 
 use std::collections::{HashMap, HashSet};
 

@@ -51,21 +51,20 @@ pub(super) struct Placed {
     pub due: bool,
 }
 
-/// The terms of the deliveries of one try.
+/// The terms of the deliveries in one try of a batch.
 pub(super) struct Terms {
     /// The instant of the try, which is the due time of rows that are not leased or parked.
     pub now: Timestamp,
-    /// When it began, by [`Clock::monotonic`].
+    /// When the try began, by [`Clock::monotonic`].
     pub began: Duration,
-    /// The number of the leases. Each try has another one.
+    /// The lease id of all leases of the try. Each try has another one.
     pub lease_id: i64,
     /// How long a lease lasts.
     pub lasts: Duration,
 }
 
-/// Places the deliveries of `plans`. A delivery with a large body, or to an endpoint with large custom headers, is due.
-/// Any other one is parked if its endpoint has no free slot or a rate is used up, and leased if the process has a free
-/// slot; otherwise it is due.
+/// Places the deliveries of `plans`. A delivery with a large body, or to an endpoint with large custom headers, is due,
+/// and so is each one while this process must not lease. [`Slots::admit`] decides on all others.
 pub(super) fn place(clock: &Clock, slots: &Arc<Slots>, terms: &Terms, plans: &[&Plan]) -> Placed {
     let owner = slots.owner();
     let mut placed = Placed::default();
@@ -118,7 +117,7 @@ pub(super) fn place(clock: &Clock, slots: &Arc<Slots>, terms: &Terms, plans: &[&
     placed
 }
 
-/// Asks for a slot for a delivery to this endpoint.
+/// Requests a slot for a delivery to this endpoint.
 fn admit(slots: &Arc<Slots>, endpoint: &Endpoint) -> Admission {
     match &endpoint.target {
         Some(target) => slots.admit(&target.endpoint_id, &target.app_id, &target.throttle),

@@ -1,6 +1,6 @@
-//! Plans a batch: which of its members fit in, and which endpoints each of them goes to.
+//! Plans a batch: which members it takes, and which endpoints get each of them.
 //!
-//! Must not query the database. Must not decide whether an endpoint wants a message: the domain does.
+//! Must not query the database. Must not decide whether the filter of an endpoint accepts a message: the domain does.
 
 use std::sync::Arc;
 
@@ -9,7 +9,8 @@ use super::member::Member;
 use crate::domain::filter::{self, EndpointFilter};
 use crate::store::message_reply::MessageReply;
 
-/// The most deliveries in one batch, and in one statement if a single message has more.
+/// The most deliveries in one batch. If a single message has more, its batch is larger, and each statement inserts at
+/// most so many.
 pub(super) const BATCH_DELIVERIES: usize = 5_000;
 
 /// A member whose application exists, with the endpoints that get it.
@@ -27,7 +28,7 @@ impl Plan<'_> {
         Some((&self.app.id, self.member.message.event_id.as_deref()?))
     }
 
-    /// Returns when the payload may be removed, in microseconds.
+    /// Returns the instant at which the payload may be removed, in microseconds since 1970.
     pub fn expires_at(&self) -> i64 {
         self.member.created_at.plus(self.member.message.retention).0
     }
@@ -42,8 +43,8 @@ impl Plan<'_> {
     }
 }
 
-/// Plans the first of the members, as many as have at most 5,000 deliveries together, and at least one. `None` stands
-/// for a member whose application does not exist.
+/// Plans the first members: as many as have at most [`BATCH_DELIVERIES`] together, and at least one. `None` stands for
+/// a member whose application does not exist.
 pub(super) fn plan<'a>(apps: &Named<'_>, members: &'a [Member]) -> Vec<Option<Plan<'a>>> {
     let mut deliveries = 0;
     let mut plans = Vec::with_capacity(members.len());

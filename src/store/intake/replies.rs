@@ -31,7 +31,7 @@ pub(super) fn keyed<'a>(plans: &[Option<Plan<'a>>]) -> Vec<(&'a Key, String)> {
         .collect()
 }
 
-/// Returns whether a member is to be stored: its key does not have another message's reply.
+/// Returns whether a member is to be stored: its key has no reply yet, or the member's own, or it has no key.
 pub(super) fn is_fresh(plan: &Plan, replies: &Replies) -> bool {
     find(plan, replies).is_none_or(|reply| reply == Ok(plan.reply()))
 }
@@ -53,8 +53,8 @@ pub(super) fn repeats<'a>(plans: &'a [Option<Plan<'a>>], replies: &'a Replies) -
         .collect()
 }
 
-/// Returns the result for each plan. `different` are the ids of the members that differ from the message that has their
-/// key.
+/// Returns the result for each plan. `is_stored` tells whether the message of a fresh member, given by its id, was
+/// stored. `different` are the ids of the members that differ from the message that has their key.
 pub(super) fn results(
     plans: &[Option<Plan>],
     replies: &Replies,

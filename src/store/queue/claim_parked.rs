@@ -16,8 +16,9 @@ use crate::store::database::rows::{Column, Rows, statement};
 use crate::store::{Backend, Tx};
 
 /// Leases parked rows, oldest first: of each endpoint at most the given number. Returns the leases, and the endpoints
-/// that have no parked rows left. Raises the floors of `endpoints`, so the caller must forget these if the transaction
-/// does not commit.
+/// of which fewer rows were found.
+///
+/// Raises the floors of `endpoints`. If the transaction does not commit, the caller must forget these floors.
 pub async fn claim_parked(
     tx: &Tx,
     slots: &Arc<Slots>,

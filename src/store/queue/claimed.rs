@@ -18,7 +18,7 @@ use crate::slots::{Lane, Slot, Slots};
 use crate::store::Tx;
 use crate::store::database::rows::{Column, Rows, statement};
 
-/// The beginning of each claim.
+/// The beginning of the statement of a claim. Its values are those of [`lease_values`].
 pub(super) const LEASE: &str = "update delivery set due_at = $1, owner = $2, lease_id = $3";
 /// The columns of a claimed row.
 pub(super) const ROW: &str = "id, app_id, message_id, endpoint_id, trigger, attempts_made";
@@ -99,7 +99,8 @@ pub(super) async fn lease_all(
     Ok((fill(tx, terms, placed, &targets, &names).await?, endpoints))
 }
 
-/// Makes the leases of rows that have a slot.
+/// Builds the lease of each row that has got a slot. Reads the payload of its message, and whether the message has been
+/// delivered to the endpoint meanwhile; a manual delivery is sent all the same.
 async fn fill(
     tx: &Tx,
     terms: &LeaseTerms,
