@@ -4,22 +4,22 @@
 //! Pure: no I/O, no async, no queries, no clock. Random bytes are the only thing it takes from the operating system.
 //! Must not import any other module of the program.
 
-pub mod capability;
+pub(crate) mod capability;
 pub mod delivery;
 pub(crate) mod effect;
 pub mod encryption_keys;
-pub mod filter;
+pub(crate) mod filter;
 pub mod health;
 pub mod id;
-pub mod identifier;
+pub(crate) mod identifier;
 pub mod json_schema;
-pub mod operational;
-pub mod payload;
-pub mod retry;
+pub(crate) mod operational;
+pub(crate) mod payload;
+pub(crate) mod retry;
 pub mod secret;
-pub mod signature;
+pub(crate) mod signature;
 pub mod target;
 pub mod task;
-pub mod throttle;
+pub(crate) mod throttle;
 pub mod timestamp;
 pub mod token;

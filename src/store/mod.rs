@@ -6,33 +6,32 @@
 //!
 //! Must not know HTTP. Must not decide rules: the domain does.
 
-pub mod application;
-pub mod attempt;
+pub(crate) mod application;
+pub(crate) mod attempt;
 pub mod background_task;
 pub mod database;
 pub mod deleted;
-pub mod delivery_result;
-pub mod endpoint;
+pub(crate) mod delivery_result;
+pub(crate) mod endpoint;
 pub mod entity;
 pub mod event_id;
-pub mod event_type;
+pub(crate) mod event_type;
 pub mod idempotency;
 pub mod installation;
 pub mod intake;
-pub mod message;
+pub(crate) mod message;
 mod message_reply;
-pub mod operational;
+pub(crate) mod operational;
 pub mod organization;
 pub mod queue;
 pub mod retention;
-pub mod sealed;
-pub mod token;
+pub(crate) mod sealed;
+pub(crate) mod token;
 
 pub use database::backend::{Backend, is_system_error, ran_too_long, took_too_long};
 pub use database::options::{ConnectOptions, Hold};
 pub use database::page::{Between, Page, PageRequest};
 pub use database::pool::ANSWER_DEADLINE;
-pub use database::purpose::Connections;
 pub use database::source::{Source, is_prepared, ping};
 pub use database::sqlite_file::sqlite_path;
 pub use database::store::Store;

@@ -25,13 +25,6 @@ pub enum Backend {
 }
 
 impl Backend {
-    pub fn name(self) -> &'static str {
-        match self {
-            Backend::Sqlite => "sqlite",
-            Backend::Postgres => "postgres",
-        }
-    }
-
     pub(crate) fn orm(self) -> sea_orm::DbBackend {
         match self {
             Backend::Sqlite => sea_orm::DbBackend::Sqlite,

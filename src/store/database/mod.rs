@@ -4,26 +4,26 @@
 //! Must not know what is in the tables, but for the migrations' list (schema.rs) and the table `installation`, which
 //! says whether a schema is there and which programs it allows.
 
-pub mod backend;
-pub mod backup;
-pub mod budget;
-pub mod connect;
-pub mod options;
-pub mod outage;
-pub mod page;
-pub mod pool;
+pub(crate) mod backend;
+pub(crate) mod backup;
+pub(crate) mod budget;
+pub(crate) mod connect;
+pub(crate) mod options;
+pub(crate) mod outage;
+pub(crate) mod page;
+pub(crate) mod pool;
 mod postgres;
-pub mod purpose;
+pub(crate) mod purpose;
 mod reach;
-pub mod request;
-pub mod rows;
+pub(crate) mod request;
+pub(crate) mod rows;
 pub mod schema;
 mod shared;
-pub mod source;
+pub(crate) mod source;
 mod sqlite;
-pub mod sqlite_file;
+pub(crate) mod sqlite_file;
 mod sqlite_log;
 mod sqlite_watch;
-pub mod store;
+pub(crate) mod store;
 mod turns;
-pub mod tx;
+pub(crate) mod tx;

@@ -14,7 +14,7 @@ pub(crate) mod floors;
 mod health;
 mod lease;
 mod lift;
-pub mod notify;
+pub(crate) mod notify;
 mod park;
 mod planner_statistics;
 pub mod process;
@@ -23,10 +23,9 @@ mod resend;
 mod settle;
 mod settlement;
 
-pub use claim::{DueClaim, claim, claim_statement};
+pub use claim::{claim, claim_statement};
 pub use claim_parked::{claim_parked, claim_parked_statement};
 pub use depth::{DEPTH_MOST, Depth, find_depth, find_oldest_snapshot, find_parked_depth};
-pub use floors::Floors;
 pub use lease::{
     Content, LARGE_BODY, Lease, LeaseTerms, TARGET_BUT_HEADERS, Target, TargetRow, extend, find_body, release,
     release_lost,
@@ -37,4 +36,4 @@ pub use planner_statistics::renew_statistics;
 pub use replay::{count_parked, find_replay_target, replay_next};
 pub use resend::insert_manual;
 pub use settle::settle;
-pub use settlement::{AttemptRow, Changed, Settled, Settlement};
+pub use settlement::{AttemptRow, Settled, Settlement};
