@@ -23,7 +23,7 @@ use super::exchange::{NoAnswer, exchange};
 use super::names::{PublicNames, asked_by};
 use super::settings::Settings;
 use super::shares::Shares;
-use crate::domain::delivery::{Outcome, answer_text, decide};
+use crate::domain::delivery::{Attempt, Outcome, answer_text, decide};
 use crate::domain::health::judge;
 use crate::domain::id::Prefix;
 use crate::domain::retry::RetrySchedule;
@@ -181,10 +181,13 @@ impl Sender {
     /// nothing was sent.
     fn settlement(&self, lease: Lease, attempt: Option<AttemptRow>, outcome: &Outcome) -> (Done, Unsettled) {
         let failing_since = lease.target.as_ref().and_then(|target| target.failing_since);
-        let failed = u32::try_from(lease.attempts_made).unwrap_or(0) + 1;
-        let now = self.store.clock().now();
-        let jitter = || self.jitter();
-        let decision = decide(outcome, lease.trigger, failed, &self.schedule, now, jitter);
+        let ended = Attempt {
+            outcome,
+            trigger: lease.trigger,
+            attempts_made: lease.attempts_made,
+            ended_at: self.store.clock().now(),
+        };
+        let decision = decide(&ended, &self.schedule, || self.jitter());
         let texts = attempt
             .as_ref()
             .map_or(0, |attempt| attempt.response.len() + attempt.url.len());
@@ -198,15 +201,7 @@ impl Sender {
             attempt,
             decision,
             attempts_made: lease.attempts_made,
-            health: judge(
-                outcome,
-                decision,
-                lease.trigger,
-                lease.attempts_made,
-                failing_since,
-                self.disable_after,
-                now,
-            ),
+            health: judge(&ended, decision, failing_since, self.disable_after),
         };
         (Done::Attempted(Box::new(settlement)), lease.slot.settles(texts))
     }

@@ -86,6 +86,16 @@ impl Outcome {
     }
 }
 
+/// An attempt that has ended.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Attempt<'a> {
+    pub outcome: &'a Outcome,
+    pub trigger: Trigger,
+    /// The number of attempts of the delivery before this one. All of them failed.
+    pub attempts_made: i32,
+    pub ended_at: Timestamp,
+}
+
 /// What becomes of a delivery.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Decision {
@@ -98,19 +108,12 @@ pub enum Decision {
     Failed,
 }
 
-/// Decides what becomes of a delivery after an attempt that ended at `now`.
+/// Decides what becomes of a delivery after an attempt.
 ///
-/// Only an answer of 2xx is a success. A 410 ends the delivery, because it disables the endpoint. `failed_attempts`
-/// counts this attempt too, as if it had failed. `jitter` returns a number from -1 to 1; only a retry asks for it.
-pub fn decide(
-    outcome: &Outcome,
-    trigger: Trigger,
-    failed_attempts: u32,
-    schedule: &RetrySchedule,
-    now: Timestamp,
-    jitter: impl FnOnce() -> f64,
-) -> Decision {
-    let retry_after = match outcome {
+/// Only an answer of 2xx is a success. A 410 ends the delivery, because it disables the endpoint. `jitter` returns
+/// a number from -1 to 1; only a retry asks for it.
+pub(crate) fn decide(attempt: &Attempt<'_>, schedule: &RetrySchedule, jitter: impl FnOnce() -> f64) -> Decision {
+    let retry_after = match attempt.outcome {
         Outcome::Answered(answer) if (200..300).contains(&answer.status) => {
             return Decision::Delivered;
         }
@@ -119,12 +122,15 @@ pub fn decide(
         Outcome::Answered(answer) => answer.retry_after,
         Outcome::NoAnswer { .. } => None,
     };
-    if trigger == Trigger::Manual {
+    if attempt.trigger == Trigger::Manual {
         return Decision::Failed;
     }
+    let failed_attempts = u32::try_from(attempt.attempts_made).unwrap_or(0) + 1;
     schedule
         .next_delay(failed_attempts, retry_after, jitter())
-        .map_or(Decision::Failed, |delay| Decision::Retry { at: now.plus(delay) })
+        .map_or(Decision::Failed, |delay| Decision::Retry {
+            at: attempt.ended_at.plus(delay),
+        })
 }
 
 /// Returns the text that is kept of an answer's body: its first 20,000 bytes, in base64 if they are not UTF-8.
@@ -178,15 +184,19 @@ mod tests {
         }
     }
 
-    fn decided(outcome: &Outcome, trigger: Trigger, failed_attempts: u32) -> Decision {
-        decide(
+    /// Decides about the attempt with this number, the first of a delivery being 1.
+    fn decided_by(schedule: &str, outcome: &Outcome, trigger: Trigger, number: i32) -> Decision {
+        let attempt = Attempt {
             outcome,
             trigger,
-            failed_attempts,
-            &"5, 300".parse().unwrap(),
-            NOW,
-            || 0.0,
-        )
+            attempts_made: number - 1,
+            ended_at: NOW,
+        };
+        decide(&attempt, &schedule.parse().unwrap(), || 0.0)
+    }
+
+    fn decided(outcome: &Outcome, trigger: Trigger, number: i32) -> Decision {
+        decided_by("5, 300", outcome, trigger, number)
     }
 
     fn retry_in(seconds: u64) -> Decision {
@@ -226,9 +236,9 @@ mod tests {
     fn the_last_failed_attempt_ends_the_delivery() {
         assert_eq!(decided(&answered(500), Trigger::Scheduled, 3), Decision::Failed);
         assert_eq!(decided(&no_answer(), Trigger::Scheduled, 3), Decision::Failed);
-        let one_attempt = "".parse().unwrap();
+        let one_attempt = "";
         assert_eq!(
-            decide(&no_answer(), Trigger::Scheduled, 1, &one_attempt, NOW, || 0.0),
+            decided_by(one_attempt, &no_answer(), Trigger::Scheduled, 1),
             Decision::Failed
         );
     }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::delivery::{Decision, HTTP_GONE, Outcome, Trigger};
+use super::delivery::{Attempt, Decision, HTTP_GONE, Outcome, Trigger};
 use super::timestamp::Timestamp;
 
 /// The number of failures of one delivery from which its endpoint counts as failing. Fewer failures say little about
@@ -30,33 +30,29 @@ pub enum Health {
     Gone410,
 }
 
-/// Returns how an attempt that ended at `now` changes the health of its endpoint.
+/// Returns how an attempt changes the health of its endpoint.
 ///
-/// `attempts_made` counts the attempts of the same delivery before this one. `failing_since` is the instant since which
-/// the endpoint is known to fail; `None` means it works. An endpoint is to be disabled when a delivery has used up its
-/// schedule and no attempt has succeeded for `patience`; `None` means never. A failed retry alone never disables it: an
-/// endpoint that seldom gets messages may have worked in between.
-pub fn judge(
-    outcome: &Outcome,
+/// `failing_since` is the instant since which the endpoint is known to fail; `None` means it works. An endpoint is to be
+/// disabled when a delivery has used up its schedule and no attempt has succeeded for `patience`; `None` means never. A
+/// failed retry alone never disables it: an endpoint that seldom gets messages may have worked in between.
+pub(crate) fn judge(
+    attempt: &Attempt<'_>,
     decision: Decision,
-    trigger: Trigger,
-    attempts_made: i32,
     failing_since: Option<Timestamp>,
     patience: Option<Duration>,
-    now: Timestamp,
 ) -> Health {
-    match outcome {
+    match attempt.outcome {
         Outcome::NotSent => return Health::Unchanged,
         Outcome::Answered(answer) if answer.status == HTTP_GONE => return Health::Gone410,
         Outcome::Answered(_) | Outcome::NoAnswer { .. } => {}
     }
-    let ended = decision == Decision::Failed && trigger == Trigger::Scheduled;
+    let ended = decision == Decision::Failed && attempt.trigger == Trigger::Scheduled;
     match failing_since {
         None if decision == Decision::Delivered => Health::Unchanged,
-        None if ended || attempts_made + 1 >= FAILING => Health::Failing,
+        None if ended || attempt.attempts_made + 1 >= FAILING => Health::Failing,
         None => Health::Unchanged,
         Some(_) if decision == Decision::Delivered => Health::Restored,
-        Some(since) if ended && patience.is_some_and(|patience| since.plus(patience) <= now) => {
+        Some(since) if ended && patience.is_some_and(|patience| since.plus(patience) <= attempt.ended_at) => {
             Health::Exhausted { since }
         }
         Some(_) => Health::Unchanged,
@@ -80,10 +76,20 @@ mod tests {
         })
     }
 
+    fn ended(outcome: &Outcome, trigger: Trigger, attempts_made: i32) -> Attempt<'_> {
+        Attempt {
+            outcome,
+            trigger,
+            attempts_made,
+            ended_at: NOW,
+        }
+    }
+
     /// Judges a scheduled attempt that `before` others preceded, at an endpoint that has failed since `since`.
     fn judged(status: u16, decision: Decision, before: i32, since: Option<Timestamp>) -> Health {
         let outcome = answered(status);
-        judge(&outcome, decision, Trigger::Scheduled, before, since, Some(DAYS), NOW)
+        let attempt = ended(&outcome, Trigger::Scheduled, before);
+        judge(&attempt, decision, since, Some(DAYS))
     }
 
     #[test]
@@ -119,23 +125,18 @@ mod tests {
         assert_eq!(judged(500, RETRY, 0, Some(since)), Health::Unchanged, "a retry is left");
         let later = Timestamp(since.0 + 1);
         assert_eq!(judged(500, Decision::Failed, 0, Some(later)), Health::Unchanged);
-        let never = judge(
-            &answered(500),
-            Decision::Failed,
-            Trigger::Scheduled,
-            0,
-            Some(since),
-            None,
-            NOW,
-        );
+        let outcome = answered(500);
+        let attempt = ended(&outcome, Trigger::Scheduled, 0);
+        let never = judge(&attempt, Decision::Failed, Some(since), None);
         assert_eq!(never, Health::Unchanged);
     }
 
     #[test]
     fn a_manual_failure_says_nothing_for_who_tries_by_hand_wants_it_to_work() {
         for since in [None, Some(NOW.minus(DAYS))] {
-            let (outcome, trigger) = (answered(500), Trigger::Manual);
-            let health = judge(&outcome, Decision::Failed, trigger, 0, since, Some(DAYS), NOW);
+            let outcome = answered(500);
+            let attempt = ended(&outcome, Trigger::Manual, 0);
+            let health = judge(&attempt, Decision::Failed, since, Some(DAYS));
             assert_eq!(health, Health::Unchanged);
         }
     }
@@ -143,15 +144,16 @@ mod tests {
     #[test]
     fn a_410_disables_at_once_whoever_asked() {
         for trigger in [Trigger::Scheduled, Trigger::Manual] {
-            let health = judge(&answered(410), Decision::Failed, trigger, 0, None, None, NOW);
+            let outcome = answered(410);
+            let health = judge(&ended(&outcome, trigger, 0), Decision::Failed, None, None);
             assert_eq!(health, Health::Gone410);
         }
     }
 
     #[test]
     fn what_was_not_sent_says_nothing() {
-        let (gone, scheduled) = (Outcome::NotSent, Trigger::Scheduled);
-        let health = judge(&gone, Decision::Failed, scheduled, 3, None, Some(DAYS), NOW);
+        let attempt = ended(&Outcome::NotSent, Trigger::Scheduled, 3);
+        let health = judge(&attempt, Decision::Failed, None, Some(DAYS));
         assert_eq!(health, Health::Unchanged);
     }
 }
