@@ -89,8 +89,8 @@ postgres_only!(
         let creation = connections[1].begin().await.expect("a transaction");
         for sql in [
             "select 1 from application for update",
-            "insert into endpoint select app_id, 'ep_new', null, url, description, disabled, event_types, channels, \
-             throttle_rate, metadata, headers, secrets, created_at, updated_at, deleted_at, failing_since \
+            "insert into endpoint (app_id, id, url, description, disabled, metadata, headers, secrets, created_at, updated_at) \
+             select app_id, 'ep_new', url, description, disabled, metadata, headers, secrets, created_at, updated_at \
              from endpoint where uid = 'f'",
         ] {
             creation.execute_unprepared(sql).await.expect(sql);
