@@ -169,10 +169,16 @@ async fn run(
     };
     let stop = begin_stop(stop, grace, grace_over);
     let serving = listener::serve(entrance.listener, entrance.limits, routes, stop, grace);
+    let lost = async {
+        let lost = store.watch_file().await;
+        // `select!` drops the API, which feeds the intake, before it handles what has ended.
+        loops.abandon();
+        lost
+    };
     tokio::select! {
         served = serving => served.map_err(|err| Error::internal("the socket has no address").because(err))?,
         // The SQLite file is gone: nothing can be stored any more, so there is nothing to end in order.
-        lost = store.watch_file() => return lost,
+        lost = lost => return lost,
     }
     if tokio::time::timeout(LAST_WRITES, intakes.wait()).await.is_err() {
         tracing::warn!("a request was cut off while it was being stored");

@@ -25,6 +25,9 @@ pub struct Loops {
     /// The first failure in any group; `None` while there is none. Failing loops write it, and only the first write
     /// counts; `failed` reads it. The watch channel orders the two.
     failure: Arc<watch::Sender<Option<String>>>,
+    /// Cancelled when the process ends without stopping its loops in order. They may end then, in any group: they lose
+    /// what feeds them.
+    abandoned: CancellationToken,
 }
 
 impl Loops {
@@ -33,7 +36,14 @@ impl Loops {
         Self {
             tasks: TaskTracker::new(),
             failure: self.failure.clone(),
+            abandoned: self.abandoned.clone(),
         }
+    }
+
+    /// Lets all loops end, because the process ends for a reason that it reports itself. Call it before anything is
+    /// dropped that feeds a loop.
+    pub fn abandon(&self) {
+        self.abandoned.cancel();
     }
 
     /// Runs a loop that must not end before `stop` is cancelled. The handle returns `None` if the loop panicked.
@@ -47,7 +57,7 @@ impl Loops {
         let (loops, stop) = (self.clone(), stop.clone());
         self.spawn_to_its_end(name, async move {
             let ended = work.await;
-            if !stop.is_cancelled() {
+            if !stop.is_cancelled() && !loops.abandoned.is_cancelled() {
                 loops.fail(format!("the {name} ended before its stop"));
             }
             ended
@@ -74,6 +84,7 @@ impl Loops {
 
     fn fail(&self, reason: String) {
         tracing::error!(reason, "a loop of this process has ended unexpectedly");
+        self.abandon();
         self.failure.send_if_modified(|failure| {
             let is_first = failure.is_none();
             failure.get_or_insert(reason);
@@ -124,6 +135,19 @@ mod tests {
         let ended = loops.spawn("clockwork", &stop, async { panic!("a spring broke") });
         assert_eq!(loops.failed().await.message, "the clockwork panicked: a spring broke");
         assert!(ended.await.is_ok_and(|ended: Option<()>| ended.is_none()));
+    }
+
+    #[tokio::test]
+    async fn a_loop_that_ends_because_the_process_ends_is_no_failure() {
+        let loops = Loops::default();
+        let (feeder, fed) = tokio::sync::oneshot::channel::<()>();
+        loops
+            .group()
+            .spawn("clockwork", &CancellationToken::new(), async { fed.await.is_err() });
+        loops.abandon();
+        drop(feeder);
+        loops.wait().await;
+        assert!(loops.failure.borrow().is_none());
     }
 
     #[tokio::test]
