@@ -154,7 +154,7 @@ both!(
     async |db| {
         let (reader, writer) = pipe().expect("a pipe");
         let mut filling = writer.try_clone().expect("another handle");
-        // The thread ends when the pipe has been read to its end or has no reader.
+        // The thread ends when all is read or the pipe has no reader.
         let filler = std::thread::spawn(move || {
             let _ = filling.write_all(&b".\n".repeat(512 << 10));
         });
@@ -187,7 +187,6 @@ both!(
         .await;
         let line = line.expect("the line");
         assert!(line.contains("WARN") && line.contains("lines="), "{line}");
-        filler.join().expect("no panic");
 
         let before = serving.dropped_lines().await;
         within(DEADLINE, "the pipe is full again", async || {
@@ -201,6 +200,7 @@ both!(
         assert!(stopping.elapsed() < Duration::from_secs(20), "{:?}", stopping.elapsed());
         drop(reading);
         hearing.join().expect("no panic");
+        filler.join().expect("no panic");
     }
 );
 
