@@ -1,6 +1,8 @@
-//! Sets up the process's log on standard error. The submodules hold the log's writer and the metrics for Prometheus.
+//! Sets up the process's log on standard error. The submodules hold the log's writer, the fields of its lines, and the
+//! metrics for Prometheus.
 
 pub mod log;
+pub mod log_fields;
 pub mod metrics;
 pub mod series;
 
@@ -13,6 +15,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use self::log::Log;
+use self::log_fields::WithFields;
 use crate::config::{LogFormat, LogSettings};
 use crate::error::{Error, Result};
 
@@ -49,14 +52,24 @@ pub fn start(settings: &LogSettings, log: &Log) -> Result<()> {
     let directives = EnvFilter::builder()
         .parse(filter.text())
         .map_err(|err| Error::config(format!("POSTRIDER_LOG is not a log filter: '{}'", settings.log)).because(err))?;
-    let lines = log.lines();
+    let (lines, form) = (log.lines(), settings.log_format);
+    let is_terminal = std::io::stderr().is_terminal();
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(directives)
         .with_writer(move || lines.clone())
-        .with_ansi(std::io::stderr().is_terminal());
-    match settings.log_format {
-        LogFormat::Text => subscriber.init(),
-        LogFormat::Json => subscriber.json().flatten_event(true).init(),
+        .with_ansi(is_terminal);
+    match form {
+        LogFormat::Text => subscriber
+            .map_event_format(|format| WithFields {
+                format: format.with_ansi(is_terminal),
+                form,
+            })
+            .init(),
+        LogFormat::Json => subscriber
+            .json()
+            .flatten_event(true)
+            .map_event_format(|format| WithFields { format, form })
+            .init(),
     }
     std::panic::set_hook(Box::new(log_panic));
     for name in filter.unknown {

@@ -2,6 +2,7 @@
 
 use crate::slots::Unsettled;
 use crate::store::queue::{Lease, Settlement};
+use crate::telemetry::log_fields::{DeliveryIds, LogFields};
 
 /// How a lease was dealt with.
 #[derive(Clone, Debug)]
@@ -38,6 +39,21 @@ impl Done {
         match self {
             Done::Attempted(settlement) => &settlement.endpoint_id,
             Done::Returned { delivery_id, .. } => delivery_id,
+        }
+    }
+
+    /// Returns the fields of log lines about the delivery.
+    pub fn log_fields(&self) -> LogFields {
+        match self {
+            Done::Attempted(settlement) => settlement.log_fields(),
+            Done::Returned {
+                delivery_id, app_id, ..
+            } => LogFields::of_delivery(&DeliveryIds {
+                app_id,
+                endpoint_id: "",
+                message_id: "",
+                delivery_id,
+            }),
         }
     }
 

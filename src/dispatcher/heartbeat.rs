@@ -212,12 +212,12 @@ impl Heartbeat {
         let tx = self.store.begin().await?;
         process::insert_process(&tx, &owner).await?;
         if !self.owner.is_empty() {
-            let (old, why) = (&self.owner, "own beats came late; going on under a new owner id");
+            let (former_owner, what) = (&self.owner, "own beats came late; going on under a new owner id");
             // An outage has log lines of its own.
             if outage::is_on() {
-                tracing::debug!(old, new = owner, "{why}");
+                tracing::debug!(owner, former_owner, "{what}");
             } else {
-                tracing::warn!(old, new = owner, "{why}");
+                tracing::warn!(owner, former_owner, "{what}");
             }
             for former in self.own.iter().filter(|former| **former != owner) {
                 process::rename(&tx, former, &owner).await?;

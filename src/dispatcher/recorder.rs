@@ -55,7 +55,7 @@ pub(super) async fn settle(shared: &Shared, mut batch: Vec<Done>) -> Vec<Done> {
             );
             for sent in &mut batch {
                 let has_company = overdue.iter().any(|other| other.app_id() == sent.app_id());
-                if has_company || settle_one(shared, sent).await.is_err() {
+                if has_company || sent.log_fields().scope(settle_one(shared, sent)).await.is_err() {
                     overdue.push(sent.clone());
                 }
             }
@@ -95,16 +95,11 @@ async fn settle_one(shared: &Shared, sent: &mut Done) -> Result<()> {
     if waits_apart(&err) {
         tracing::warn!(
             %err,
-            delivery = sent.delivery_id(),
             "an outcome could not be stored; trying again apart from the others"
         );
         return Err(err);
     }
-    tracing::error!(
-        %err,
-        delivery = sent.delivery_id(),
-        "an outcome was refused; storing it without the answer's text"
-    );
+    tracing::error!(%err, "an outcome was refused; storing it without the answer's text");
     let mut without = sent.clone();
     if let Done::Attempted(settlement) = &mut without
         && let Some(attempt) = &mut settlement.attempt
@@ -114,11 +109,7 @@ async fn settle_one(shared: &Shared, sent: &mut Done) -> Result<()> {
     match write(shared, std::slice::from_mut(&mut without)).await {
         Err(err) if waits_apart(&err) => return Err(err),
         Err(err) => {
-            tracing::error!(
-                %err,
-                delivery = sent.delivery_id(),
-                "an outcome is lost; the delivery is sent again when its lease ends"
-            );
+            tracing::error!(%err, "an outcome is lost; the delivery is sent again when its lease ends");
         }
         Ok(()) => {}
     }
@@ -202,28 +193,22 @@ async fn write_once(shared: &Shared, batch: &[Done]) -> Result<()> {
 /// are given up.
 fn log(settled: &Settled<'_>) {
     for endpoint in &settled.endpoints {
-        let (app_id, endpoint_id, uid) = (&endpoint.app_id, &endpoint.endpoint_id, &endpoint.uid);
+        let (app_id, endpoint_id, endpoint_uid) = (&endpoint.app_id, &endpoint.endpoint_id, &endpoint.uid);
         let reason = &endpoint.summary;
         let since = endpoint.failing_since.map(|at| at.to_rfc3339());
         match since {
             Some(since) if endpoint.disabled => {
-                tracing::warn!(app_id, endpoint_id, uid, since, reason, "an endpoint is disabled");
+                let what = "an endpoint is disabled";
+                tracing::warn!(app_id, endpoint_id, endpoint_uid, since, reason, "{what}");
             }
-            Some(_) => tracing::warn!(app_id, endpoint_id, uid, reason, "an endpoint begins to fail"),
-            None => tracing::info!(app_id, endpoint_id, uid, reason, "an endpoint works again"),
+            Some(_) => tracing::warn!(app_id, endpoint_id, endpoint_uid, reason, "an endpoint begins to fail"),
+            None => tracing::info!(app_id, endpoint_id, endpoint_uid, reason, "an endpoint works again"),
         }
     }
     for settlement in &settled.given_up {
-        let (app_id, endpoint_id) = (&settlement.app_id, &settlement.endpoint_id);
-        let (message_id, attempts) = (&settlement.message_id, settlement.attempts_made + 1);
+        let attempts = settlement.attempts_made + 1;
         let reason = settlement.attempt.as_ref().map(AttemptRow::summary);
-        tracing::warn!(
-            app_id,
-            endpoint_id,
-            message_id,
-            attempts,
-            reason,
-            "a message is given up"
-        );
+        let fields = settlement.log_fields();
+        fields.sync_scope(|| tracing::warn!(attempts, reason, "a message is given up"));
     }
 }

@@ -122,9 +122,7 @@ impl Sender {
                 match body {
                     Ok(body) => (body.map(Bytes::from), Some(room)),
                     Err(err) => {
-                        let message_id = &lease.message_id;
-                        let what = "could not be read; giving the lease back";
-                        outage::note_failure(&err, format_args!("the payload of {message_id} {what}"));
+                        outage::note_failure(&err, "a payload could not be read; giving the lease back");
                         return returned(lease);
                     }
                 }
@@ -152,12 +150,9 @@ impl Sender {
         let took = began.elapsed();
         let duration_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
         tracing::debug!(
-            app_id = lease.app_id,
-            endpoint_id = &*lease.endpoint_id,
-            message_id = lease.message_id,
             attempt = lease.attempts_made + 1,
             status = response_status,
-            error = (response_status == 0).then_some(response.as_str()),
+            reason = (response_status == 0).then_some(response.as_str()),
             duration_ms,
             "an attempt has ended"
         );
@@ -236,12 +231,12 @@ impl Sender {
     }
 
     /// Logs a shortage, at most once a minute.
-    fn warn_shortage(&self, why: &str) {
+    fn warn_shortage(&self, reason: &str) {
         let mut told = self.shortage_told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.is_none_or(|at| at.elapsed() >= SHORTAGE_TOLD) {
             *told = Some(Instant::now());
             tracing::error!(
-                why,
+                reason,
                 "this machine has too few file descriptors or too little memory; deliveries wait, and do not count as failed"
             );
         }

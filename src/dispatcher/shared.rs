@@ -44,20 +44,17 @@ impl Shared {
             return;
         }
         let shared = self.clone();
-        sends.spawn(async move {
+        sends.spawn(lease.log_fields().scope(async move {
             let delivery_id = lease.delivery_id.clone();
             match AssertUnwindSafe(shared.send(lease)).catch_unwind().await {
                 Ok(sent) => shared.done(sent),
                 // Not given back: it would be due at once, and might panic again and again without a pause.
                 Err(_) => {
-                    tracing::error!(
-                        delivery = delivery_id,
-                        "a send panicked; the delivery is sent again when its lease ends"
-                    );
+                    tracing::error!("a send panicked; the delivery is sent again when its lease ends");
                     shared.held.forget(&delivery_id);
                 }
             }
-        });
+        }));
     }
 
     /// Sends a held lease. Its outcome counts as unsettled as long as the delivery is held.

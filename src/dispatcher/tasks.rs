@@ -19,6 +19,7 @@ use crate::store::database::outage;
 use crate::store::entity::background_task::Model as Task;
 use crate::store::queue;
 use crate::store::{Store, Tx, background_task as task};
+use crate::telemetry::log_fields::LogFields;
 
 /// How often tasks are looked for if none is due.
 const POLL: Duration = Duration::from_secs(1);
@@ -45,6 +46,14 @@ pub(super) struct Tasks {
     after: String,
 }
 
+/// What a look for tasks finds.
+enum Found {
+    /// A task to work on, and the transaction that holds its row.
+    Task(Tx, Box<Task>),
+    /// Nothing, and how long to wait before the next look; `None` means not at all.
+    Nothing(Option<Duration>),
+}
+
 impl Tasks {
     pub fn new(store: Store, slots: Arc<Slots>) -> Self {
         Self {
@@ -60,10 +69,8 @@ impl Tasks {
             let pause = match self.step().await {
                 Ok(None) => continue,
                 Ok(Some(pause)) => pause,
-                Err(err) => {
-                    outage::note_failure(&err, "a background task could not be worked on; trying again");
-                    POLL
-                }
+                // The step has logged it.
+                Err(_) => POLL,
             };
             tokio::select! {
                 () = self.store.clock().sleep(pause) => {}
@@ -73,15 +80,30 @@ impl Tasks {
     }
 
     /// Makes one step of the task that has waited longest, of the application whose turn it is. Returns how long to
-    /// wait before the next step; `None` means not at all.
+    /// wait before the next step; `None` means not at all. Logs a failure.
     pub async fn step(&mut self) -> Result<Option<Duration>> {
+        match self.find().await {
+            Ok(Found::Nothing(pause)) => Ok(pause),
+            Ok(Found::Task(tx, task)) => {
+                let fields = LogFields::of_task(&task.app_id, &task.id);
+                fields.scope(self.work_or_postpone(tx, *task)).await.map(|()| None)
+            }
+            Err(err) => {
+                outage::note_failure(&err, "background tasks could not be looked for; trying again");
+                Err(err)
+            }
+        }
+    }
+
+    /// Finds and locks the task whose turn it is.
+    async fn find(&mut self) -> Result<Found> {
         let now = self.store.clock().now();
         let Some(due_at) = task::find_next_due(&self.store, now.plus(POLL)).await? else {
-            return Ok(Some(POLL));
+            return Ok(Found::Nothing(Some(POLL)));
         };
         let wait = due_at.unix_micros().saturating_sub(now.unix_micros());
         if let Ok(wait @ 1..) = u64::try_from(wait) {
-            return Ok(Some(Duration::from_micros(wait)));
+            return Ok(Found::Nothing(Some(Duration::from_micros(wait))));
         }
         let mut turns = task::list_turns(&self.store, &self.after, LOOK).await?;
         if turns.len() < LOOK && turns.iter().all(|turn| turn.due_at > now) {
@@ -91,22 +113,27 @@ impl Tasks {
         for turn in turns.iter().filter(|turn| turn.due_at <= now) {
             self.after.clone_from(&turn.app_id);
             let tx = self.store.begin().await?;
-            let Some(task) = task::find_due_locked(&tx, &turn.app_id).await? else {
-                held_by_others = true;
-                continue;
-            };
-            let id = task.id.clone();
-            let done = self.work_on(tx, task).await;
-            if done.is_err() {
-                self.postpone(&id).await;
+            match task::find_due_locked(&tx, &turn.app_id).await? {
+                Some(task) => return Ok(Found::Task(tx, Box::new(task))),
+                None => held_by_others = true,
             }
-            return done.map(|()| None);
         }
         self.after = match turns.last() {
             Some(last) if turns.len() == LOOK => last.app_id.clone(),
             _ => String::new(),
         };
-        Ok(held_by_others.then_some(AFTER_OTHERS))
+        Ok(Found::Nothing(held_by_others.then_some(AFTER_OTHERS)))
+    }
+
+    /// Makes one step of `task`, or logs why it failed and puts the task off.
+    async fn work_or_postpone(&self, tx: Tx, task: Task) -> Result<()> {
+        let id = task.id.clone();
+        let done = self.work_on(tx, task).await;
+        if let Err(err) = &done {
+            outage::note_failure(err, "a background task could not be worked on; trying again");
+            self.postpone(&id).await;
+        }
+        done
     }
 
     /// Makes one step of `task` and commits `tx`, which holds the task's row.
@@ -148,7 +175,7 @@ impl Tasks {
             tx.commit().await
         };
         if let Err(err) = postponed.await {
-            tracing::debug!(%err, task = id, "a background task could not be put off");
+            tracing::debug!(%err, "a background task could not be put off");
         }
     }
 }

@@ -32,6 +32,8 @@ pub enum Prefix {
     Token,
     Delivery,
     BackgroundTask,
+    /// A request to the API, which has no row.
+    Request,
 }
 
 impl Prefix {
@@ -47,6 +49,7 @@ impl Prefix {
             Self::Token => "tok",
             Self::Delivery => "dlv",
             Self::BackgroundTask => "qtask",
+            Self::Request => "req",
         }
     }
 
@@ -138,10 +141,12 @@ fn written(prefix: Prefix, number: u128) -> String {
     let mut id = String::with_capacity(prefix.as_str().len() + 1 + TEXT_LEN);
     id.push_str(prefix.as_str());
     id.push('_');
-    id.extend((0..TEXT_LEN).rev().map(|place| {
-        let digit = (number >> (5 * place)) & 31;
-        char::from(ALPHABET[digit as usize])
-    }));
+    let (mut digits, mut rest) = ([0; TEXT_LEN], number);
+    for digit in digits.iter_mut().rev() {
+        *digit = ALPHABET[(rest & 31) as usize];
+        rest >>= 5;
+    }
+    id.push_str(str::from_utf8(&digits).unwrap_or_default());
     id
 }
 
@@ -201,6 +206,7 @@ mod tests {
             (Prefix::Token, "tok_"),
             (Prefix::Delivery, "dlv_"),
             (Prefix::BackgroundTask, "qtask_"),
+            (Prefix::Request, "req_"),
         ] {
             let id = source.next(prefix, Timestamp(NOW));
             let rest = id.strip_prefix(text).expect(text);

@@ -350,13 +350,16 @@ both!(at_debug_the_log_tells_of_each_attempt, async |db| {
     let id = post(&serving.url(), "order-1").await;
     let attempts = lines(&serving, "an attempt has ended", 2).await;
     for (line, facts) in attempts.iter().zip([
-        ["attempt=1", "status=0", "error="],
+        ["attempt=1", "status=0", "reason="],
         ["attempt=2", "status=200", "duration_ms="],
     ]) {
         assert!(
             line.contains("DEBUG") && line.contains(&id) && line.contains(&endpoint),
             "{line}"
         );
+        for field in ["app_id", "endpoint_id", "message_id", "delivery_id"] {
+            assert_eq!(line.matches(&format!(" {field}=\"")).count(), 1, "{field}: {line}");
+        }
         assert!(facts.iter().all(|fact| line.contains(fact)), "{line}");
     }
 });

@@ -62,6 +62,7 @@ mod reads;
 mod receiver;
 mod refused_database;
 mod replay;
+mod request_id;
 mod resend;
 mod retention;
 mod schema_drift;

@@ -7,5 +7,6 @@ mod connection;
 pub mod listener;
 mod pages;
 pub mod probes;
+mod request_id;
 mod requests;
 pub mod routes;

@@ -1,7 +1,7 @@
 //! Builds the whole HTTP side as one poem endpoint, and applies what holds for every route.
 //!
-//! Errors and panics become JSON, a 405 has an `Allow` header, superfluous slashes around a path are dropped, responses
-//! are kept out of caches, and a write runs to its end even if its caller hangs up.
+//! Every request has an id, errors and panics become JSON, a 405 has an `Allow` header, superfluous slashes around a path
+//! are dropped, responses are kept out of caches, and a write runs to its end even if its caller hangs up.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -20,7 +20,7 @@ use url::form_urlencoded;
 
 use super::cloud_only::is_cloud_only;
 use super::requests::Requests;
-use super::{pages, probes};
+use super::{pages, probes, request_id};
 use crate::api::auth::Authenticator;
 use crate::api::operations::Operations;
 use crate::api::paths::fits;
@@ -28,6 +28,7 @@ use crate::api::wire::error::{from_panic, from_poem, response};
 use crate::api::{ApiState, document};
 use crate::error::{Error, Kind};
 use crate::store::database::request::serve;
+use crate::telemetry::log_fields::LogFields;
 
 /// How long a caller waits for the database before the response is 503 (wire contract).
 const DATABASE_DEADLINE: Duration = Duration::from_secs(5);
@@ -63,21 +64,28 @@ impl Endpoint for Routes {
 
     fn call(&self, mut request: Request) -> impl Future<Output = poem::Result<Response>> + Send {
         let began = Instant::now();
+        let id = request_id::of(request.headers(), self.state.store.clock());
+        let header = HeaderValue::from_str(&id);
+        let fields = LogFields::of_request(id);
         lead_home(&mut request);
         request.set_data(self.state.clone());
         request.set_data(self.authenticator.clone());
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let is_operation = uri.path().starts_with(OPERATIONS) && uri.path() != pages::DOCUMENT;
         let endpoint = if is_operation { &self.operations } else { &self.pages };
-        let answer = in_time(endpoint, request, self.state.body_deadline + DATABASE_DEADLINE);
-        async move {
+        let deadline = self.state.body_deadline + DATABASE_DEADLINE;
+        let answer = in_time(endpoint, request, deadline, &fields);
+        fields.scope(async move {
             let mut response = whatever_happens(answer, uri.path(), &self.allow).await;
             forbid_caching(&mut response, uri.path());
+            if let Ok(id) = header {
+                response.headers_mut().insert(request_id::REQUEST_ID, id);
+            }
             if let Some(requests) = self.state.probes.requests.get() {
                 requests.answered(&method, uri.path(), response.status(), began.elapsed());
             }
             Ok(response)
-        }
+        })
     }
 }
 
@@ -102,12 +110,13 @@ fn lead_home(request: &mut Request) {
 
 /// Calls the endpoint under a deadline: 5 s for reads, `for_writes` for all others. The response after the deadline is
 /// 503. Writes run in a task of their own, so that one that has begun ends even if its caller hangs up or the deadline
-/// passes.
-fn in_time(
-    endpoint: &Arc<BoxEndpoint<'static>>,
+/// passes; `fields` are those of its log lines.
+fn in_time<'a>(
+    endpoint: &'a Arc<BoxEndpoint<'static>>,
     request: Request,
     for_writes: Duration,
-) -> impl Future<Output = poem::Result<Response>> + Send {
+    fields: &LogFields,
+) -> impl Future<Output = poem::Result<Response>> + Send + use<'a> {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     // Messages need no task here: the intake has its own, and drops a message whose caller hung up before its batch
     // began.
@@ -116,7 +125,8 @@ fn in_time(
         DynEndpoint::call(&***endpoint, request)
     } else {
         let endpoint = endpoint.clone();
-        let write = tokio::spawn(serve(false, async move { endpoint.call(request).await }));
+        let write = serve(false, async move { endpoint.call(request).await });
+        let write = tokio::spawn(fields.clone().scope(write));
         write.map(|ended| ended.unwrap_or_else(|_| Ok(from_panic()))).boxed()
     };
     let late = || Ok(response(&Error::unavailable("the database does not answer")));
@@ -242,7 +252,12 @@ mod tests {
         let panics = Arc::new(panics.boxed());
         for method in [Method::GET, Method::POST] {
             let request = Request::builder().method(method).uri_str("/x").finish();
-            let answer = in_time(&panics, request, DATABASE_DEADLINE);
+            let answer = in_time(
+                &panics,
+                request,
+                DATABASE_DEADLINE,
+                &LogFields::of_request(String::new()),
+            );
             let answer = whatever_happens(answer, "/x", &Allow(Vec::new())).await;
             assert_eq!(answer.status(), 500);
             assert_eq!(answer.content_type(), Some("application/json"));

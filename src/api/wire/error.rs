@@ -193,13 +193,16 @@ pub(crate) fn into_poem(error: &Error) -> poem::Error {
     poem::Error::from_response(response(error))
 }
 
-/// Returns the response to an error. Logs it if the fault is ours; nothing else logs it.
+/// Returns the response to an error. Logs it if the fault is ours; nothing else logs it. An overload is logged at `debug`
+/// alone: its refusals come by the thousand, and the metrics count them.
 pub(crate) fn response(error: &Error) -> Response {
     let (status, code) = status_and_code(error.kind);
     if status == StatusCode::INTERNAL_SERVER_ERROR {
-        tracing::error!(%error, "a request failed");
+        tracing::error!(err = %error, "a request failed");
     } else if error.kind == Kind::Database {
         outage::note_failure(error, "a request could not use the database");
+    } else if status == StatusCode::SERVICE_UNAVAILABLE {
+        tracing::debug!(err = %error, "a request was refused for now");
     }
     let detail = match error.kind {
         Kind::Invalid | Kind::ApplicationUidMissing | Kind::ApplicationUidMismatch | Kind::Malformed => {

@@ -188,7 +188,10 @@ impl Batch {
     fn hand_over(&self, placed: Placed) {
         for lease in placed.leases {
             if let Err(err) = self.leases.try_send(lease) {
-                tracing::warn!(%err, "a lease could not be handed to the sender; its delivery is claimed when it ends");
+                let reason = err.to_string();
+                let fields = err.into_inner().log_fields();
+                let what = "a lease could not be handed to the sender; its delivery is claimed when it ends";
+                fields.sync_scope(|| tracing::warn!(err = reason, "{what}"));
             }
         }
         if self.slots.set_parked(&placed.parked) {

@@ -17,6 +17,7 @@ use crate::store::database::rows::{Column, Rows, statement};
 use crate::store::entity::endpoint::{StoredHeaders, StoredSecret};
 use crate::store::entity::json_text::JsonText;
 use crate::store::{Backend, Store, Tx};
+use crate::telemetry::log_fields::{DeliveryIds, LogFields};
 
 /// The endpoint that a delivery goes to, as it was when the lease was made.
 #[derive(Debug)]
@@ -91,6 +92,18 @@ pub struct Lease {
     pub delivered_already: bool,
     /// The slot that this delivery takes; it is free again when this is dropped.
     pub slot: Slot,
+}
+
+impl Lease {
+    /// Returns the fields of log lines about this delivery.
+    pub fn log_fields(&self) -> LogFields {
+        LogFields::of_delivery(&DeliveryIds {
+            app_id: &self.app_id,
+            endpoint_id: &self.endpoint_id,
+            message_id: &self.message_id,
+            delivery_id: &self.delivery_id,
+        })
+    }
 }
 
 /// A message's payload.

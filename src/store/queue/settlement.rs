@@ -6,6 +6,7 @@
 use crate::domain::delivery::{Decision, Trigger};
 use crate::domain::health::Health;
 use crate::domain::timestamp::Timestamp;
+use crate::telemetry::log_fields::{DeliveryIds, LogFields};
 
 /// An attempt as it is recorded.
 #[derive(Clone, Debug)]
@@ -56,6 +57,16 @@ impl Settlement {
     /// Returns whether this is the last failed attempt of a schedule.
     pub(super) fn is_given_up(&self) -> bool {
         self.decision == Decision::Failed && self.trigger == Trigger::Scheduled && self.attempt.is_some()
+    }
+
+    /// Returns the fields of log lines about the delivery.
+    pub fn log_fields(&self) -> LogFields {
+        LogFields::of_delivery(&DeliveryIds {
+            app_id: &self.app_id,
+            endpoint_id: &self.endpoint_id,
+            message_id: &self.message_id,
+            delivery_id: &self.delivery_id,
+        })
     }
 }
 
