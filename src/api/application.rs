@@ -164,7 +164,7 @@ impl Applications {
         let request = ListQuery { limit, iterator }.request(&Iterates::Over(Prefix::Application), upwards)?;
         let page = list(&state.store, &caller.0.org_id, &request).await?;
         let out = |row| Ok(ApplicationOut::from(row));
-        Ok(Answer::ok(&ListOut::new(page, &request, |row| &row.id, out)?)?)
+        Ok(ListOut::answer(page, &request, |row| &row.id, out)?)
     }
 
     /// Create an application

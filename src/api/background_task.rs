@@ -185,7 +185,7 @@ impl BackgroundTasks {
         let request = ListQuery { limit, iterator }.request(&Iterates::Over(Prefix::BackgroundTask), upwards)?;
         let page = page(&state.store, &caller.0.org_id, task.0, status.0, &request).await?;
         let out = |row| Ok(BackgroundTaskOut::from(row));
-        Ok(Answer::ok(&ListOut::new(page, &request, |row| &row.id, out)?)?)
+        Ok(ListOut::answer(page, &request, |row| &row.id, out)?)
     }
 
     /// Get a background task

@@ -237,12 +237,7 @@ impl EventTypes {
         let with_schemas = with_content.0.unwrap_or_default();
         let (store, flags) = (&state.store, caller.flags());
         let page = event_type::list(store, &caller.org_id, archived_too, flags, with_schemas, &request).await?;
-        Ok(Answer::ok(&ListOut::new(
-            page,
-            &request,
-            |row| &row.name,
-            EventTypeOut::new,
-        )?)?)
+        Ok(ListOut::answer(page, &request, |row| &row.name, EventTypeOut::new)?)
     }
 
     /// Create an event type

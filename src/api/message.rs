@@ -29,10 +29,11 @@ use crate::domain::payload::check_payload;
 use crate::error::Result;
 use crate::service;
 use crate::service::message::Draft;
+use crate::store::Store;
 use crate::store::database::request;
 use crate::store::entity::message::Model;
 use crate::store::idempotency::Key;
-use crate::store::{Store, message};
+use crate::store::message::{self, WithContent};
 
 /// The payload in a response if the caller did not ask for it.
 const NOT_ASKED: &str = "{}";
@@ -267,16 +268,9 @@ impl Messages {
         .read(Prefix::Message)?;
         let with_content = with_content.0.unwrap_or(true);
         let app = caller.application(&state.store, &app_id.0).await?;
-        let page = message::list(&state.store, &app.id, &filter, &request).await?;
-        let (page, mut contents) = match with_content {
-            true => message::with_contents(&state.store, &app.id, page, &request, |row| &row.id).await?,
-            false => (page, HashMap::new()),
-        };
-        let out = |row: Model| {
-            let payload = payload(contents.remove(&row.id), with_content)?;
-            Ok(MessageOut::new(row, payload))
-        };
-        Ok(Answer::ok(&ListOut::new(page, &request, |row| &row.id, out)?)?)
+        let page = message::list(&state.store, &app.id, &filter, &request, with_content).await?;
+        let out = |row: WithContent| Ok(MessageOut::new(row.message, payload(row.body, with_content)?));
+        Ok(ListOut::answer(page, &request, |row| &row.message.id, out)?)
     }
 
     /// Get a message

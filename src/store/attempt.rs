@@ -3,10 +3,12 @@
 //! Each function takes the application, and never finds an attempt of another one. Must not insert attempts: the
 //! queue's settlement does.
 
-use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, EntityTrait, Iterable, QueryFilter, QuerySelect};
+use std::collections::HashMap;
 
-use super::database::page::{Page, PageRequest, fetch, fetch_within};
+use sea_orm::sea_query::Expr;
+use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, Iterable, QueryFilter, QuerySelect, Select};
+
+use super::database::page::{Page, PageRequest, fetch, reserve, window};
 use super::database::source::Source;
 use super::database::tx::Tx;
 use super::entity::attempt::{Column, Entity, Model};
@@ -38,6 +40,26 @@ pub struct Filter {
     /// The first status of a hundred, such as 500: the answer has one of them. 0 means there was no answer, `None`
     /// means any attempt.
     pub status_class: Option<i32>,
+}
+
+/// Up to this size, in bytes, a list reads an answer's text together with its attempt. A page of 250 attempts then reads
+/// 1 MB at most before memory is reserved for it. Usual answers are smaller, and need no statement of their own.
+const SMALL: i32 = 4 << 10;
+
+/// An attempt as a list finds it first.
+#[derive(FromQueryResult)]
+struct Found {
+    /// Without the answer's text if that is large.
+    #[sea_orm(nested)]
+    attempt: Model,
+    response_bytes: i32,
+}
+
+impl Found {
+    /// Returns the bytes that the page takes for this attempt.
+    fn size(&self) -> usize {
+        self.attempt.url.len() + usize::try_from(self.response_bytes).unwrap_or_default()
+    }
 }
 
 /// Returns an attempt by its application, message and id.
@@ -82,13 +104,48 @@ pub async fn list(
         query = query.filter(fits);
     }
     let query = filter.message.between.apply(query, Column::Id, Prefix::Attempt);
-    if with_response {
-        let size = "octet_length(response) + octet_length(url)";
-        return fetch_within(source, query, Column::Id, page, size, |query| query).await;
-    }
     let columns = Column::iter().filter(|column| !matches!(column, Column::Response));
-    let narrow = query.select_only().columns(columns);
-    fetch(source, narrow.expr_as(Expr::cust("''"), "response"), Column::Id, page).await
+    let narrow = query.clone().select_only().columns(columns);
+    if !with_response {
+        return fetch(source, narrow.expr_as(Expr::cust("''"), "response"), Column::Id, page).await;
+    }
+    let small = format!("case when octet_length(response) <= {SMALL} then response else '' end");
+    let found = narrow
+        .expr_as(Expr::cust(small), "response")
+        .expr_as(Expr::cust("octet_length(response)"), "response_bytes");
+    let found = window(found, Column::Id, page).into_model::<Found>();
+    let found = found.all(source.source()).await?;
+    let found = page.page(found).within(page, |found| {
+        let size = found.size();
+        Ok((found, size))
+    })?;
+    reserve(found.rows.iter().map(Found::size).sum()).await?;
+    let rows = add_large_responses(source, query, found.rows).await?;
+    Ok(Page { rows, done: found.done })
+}
+
+/// Reads the texts of answers that were too large to be read with their attempts. `query` finds the attempts.
+async fn add_large_responses(source: &impl Source, query: Select<Entity>, found: Vec<Found>) -> Result<Vec<Model>> {
+    let large = found.iter().filter(|found| found.response_bytes > SMALL);
+    let large: Vec<&str> = large.map(|found| found.attempt.id.as_str()).collect();
+    let mut responses: HashMap<String, String> = match large.is_empty() {
+        true => HashMap::new(),
+        false => {
+            let large = query
+                .select_only()
+                .columns([Column::Id, Column::Response])
+                .filter(Column::Id.is_in(large));
+            let rows: Vec<(String, String)> = large.into_tuple().all(source.source()).await?;
+            rows.into_iter().collect()
+        }
+    };
+    let whole = found.into_iter().map(|Found { mut attempt, .. }| {
+        if let Some(response) = responses.remove(&attempt.id) {
+            attempt.response = response;
+        }
+        attempt
+    });
+    Ok(whole.collect())
 }
 
 /// Counts the attempts at an endpoint that began at or after `since` and before `until`: first those that delivered the

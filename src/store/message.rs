@@ -6,10 +6,10 @@
 use std::collections::HashMap;
 
 use sea_orm::sea_query::{Expr, ExprTrait, IntoColumnRef, Query};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect, Statement};
+use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, JoinType, QueryFilter, QuerySelect, Select, Statement};
 
 use super::database::backend::{Backend, contains};
-use super::database::page::{Between, Page, PageRequest, fetch, reserve};
+use super::database::page::{Between, Page, PageRequest, reserve, window};
 use super::database::source::Source;
 use super::database::tx::Tx;
 use super::entity::message::{Column, Entity, Model};
@@ -111,46 +111,128 @@ pub async fn get(source: &impl Source, app_id: &str, id_or_event_id: &str) -> Re
     found.ok_or_else(|| Error::not_found("message"))
 }
 
-/// Returns a page of the application's messages, in the order of their ids.
-pub async fn list(source: &impl Source, app_id: &str, filter: &Filter, page: &PageRequest) -> Result<Page<Model>> {
+/// Up to this size, in bytes, a list reads a payload together with its message. A page of 250 messages then reads 1 MB
+/// at most before memory is reserved for it. Usual payloads are smaller, and need no statement of their own.
+const SMALL: u32 = 4 << 10;
+
+/// A message of a list, and its payload; `None` means that the payload is gone or was not asked for.
+#[derive(Debug)]
+pub struct WithContent {
+    pub message: Model,
+    pub body: Option<String>,
+}
+
+/// A message as a list finds it first.
+#[derive(FromQueryResult)]
+struct Found {
+    #[sea_orm(nested)]
+    message: Model,
+    /// The bytes of its payload; `None` if that is gone or was not asked for.
+    size: Option<i32>,
+    /// The payload if it is small.
+    small: Option<String>,
+}
+
+impl Found {
+    fn size(&self) -> usize {
+        self.size.map_or(0, |size| usize::try_from(size).unwrap_or_default())
+    }
+}
+
+/// Adds the columns of [`Found`] to a query for messages.
+fn with_small_contents(query: Select<Entity>, with_content: bool) -> Select<Entity> {
+    if !with_content {
+        let none = |kind| Expr::cust(format!("cast(null as {kind})"));
+        return query.expr_as(none("integer"), "size").expr_as(none("text"), "small");
+    }
+    let content = Entity::belongs_to(content::Entity)
+        .from((Column::AppId, Column::Id))
+        .to((content::Column::AppId, content::Column::MessageId));
+    query
+        .join(JoinType::LeftJoin, content.into())
+        .expr_as(Expr::cust("octet_length(body)"), "size")
+        .expr_as(
+            Expr::cust(format!("case when octet_length(body) <= {SMALL} then body end")),
+            "small",
+        )
+}
+
+/// Returns a page of the application's messages, in the order of their ids, with their payloads if `with_content` is
+/// true. The page is cut where the payloads would take more than 4 MiB.
+pub async fn list(
+    source: &impl Source,
+    app_id: &str,
+    filter: &Filter,
+    request: &PageRequest,
+    with_content: bool,
+) -> Result<Page<WithContent>> {
     let mut query = Entity::find().filter(Column::AppId.eq(app_id));
     for condition in filter.conditions(source.dialect()) {
         query = query.filter(condition);
     }
     let query = filter.between.apply(query, Column::Id, Prefix::Message);
-    fetch(source, query, Column::Id, page).await
+    let query = window(with_small_contents(query, with_content), Column::Id, request);
+    let found = query.into_model::<Found>().all(source.source()).await?;
+    let page = request.page(found).within(request, |found| {
+        let size = found.size();
+        Ok((found, size))
+    })?;
+    let rows = add_large_contents(source, app_id, page.rows).await?;
+    Ok(Page { rows, done: page.done })
 }
 
-/// Returns the page together with the payloads of the messages that its rows name, by message id. `id` returns a row's
-/// message id. The page is cut where the payloads would take more than 4 MiB.
-pub async fn with_contents<T>(
+/// Returns the page together with the messages that its rows name, with their payloads if `with_content` is true. `id`
+/// returns a row's message id. Leaves out rows whose message was removed after its retention. The page is cut where the
+/// payloads would take more than 4 MiB.
+pub async fn with_messages<T>(
     source: &impl Source,
     app_id: &str,
     page: Page<T>,
     request: &PageRequest,
+    with_content: bool,
     id: impl Fn(&T) -> &str,
-) -> Result<(Page<T>, HashMap<String, String>)> {
-    let sizes: Vec<(String, i32)> = content::Entity::find()
-        .select_only()
-        .column(content::Column::MessageId)
-        .expr(Expr::cust("octet_length(body)"))
-        .filter(content::Column::AppId.eq(app_id))
-        .filter(content::Column::MessageId.is_in(page.rows.iter().map(&id)))
-        .into_tuple()
-        .all(source.source())
-        .await?;
-    let sizes: HashMap<String, i32> = sizes.into_iter().collect();
-    let size_of = |row: &T| {
-        let size = sizes.get(id(row)).copied().unwrap_or_default();
-        usize::try_from(size).unwrap_or_default()
-    };
-    let page = page.within(request, |row| {
-        let size = size_of(&row);
-        Ok((row, size))
+) -> Result<Page<(T, WithContent)>> {
+    let query = Entity::find()
+        .filter(Column::AppId.eq(app_id))
+        .filter(Column::Id.is_in(page.rows.iter().map(&id)));
+    let found = with_small_contents(query, with_content).into_model::<Found>();
+    let found = found.all(source.source()).await?;
+    let mut found: HashMap<String, Found> = found
+        .into_iter()
+        .map(|found| (found.message.id.clone(), found))
+        .collect();
+    let page = page.filter_map(|row| {
+        let found = found.remove(id(&row))?;
+        Some((row, found))
+    });
+    let page = page.within(request, |(row, found)| {
+        let size = found.size();
+        Ok(((row, found), size))
     })?;
-    reserve(page.rows.iter().map(size_of).sum()).await?;
-    let contents = list_contents(source, app_id, page.rows.iter().map(&id)).await?;
-    Ok((page, contents))
+    let (rows, found): (Vec<T>, Vec<Found>) = page.rows.into_iter().unzip();
+    let messages = add_large_contents(source, app_id, found).await?;
+    Ok(Page {
+        rows: rows.into_iter().zip(messages).collect(),
+        done: page.done,
+    })
+}
+
+/// Reads the payloads that were too large to be read with their messages, after memory is reserved for all.
+async fn add_large_contents(source: &impl Source, app_id: &str, found: Vec<Found>) -> Result<Vec<WithContent>> {
+    reserve(found.iter().map(Found::size).sum()).await?;
+    let large = found
+        .iter()
+        .filter(|found| found.size.is_some() && found.small.is_none());
+    let large: Vec<&str> = large.map(|found| found.message.id.as_str()).collect();
+    let mut contents = match large.is_empty() {
+        true => HashMap::new(),
+        false => list_contents(source, app_id, large).await?,
+    };
+    let with_content = |found: Found| WithContent {
+        body: found.small.or_else(|| contents.remove(&found.message.id)),
+        message: found.message,
+    };
+    Ok(found.into_iter().map(with_content).collect())
 }
 
 /// Returns the payloads of these messages by message id. Leaves out those that have expired or were removed.
@@ -165,20 +247,6 @@ pub async fn list_contents(
         .all(source.source())
         .await?;
     Ok(rows.into_iter().map(|row| (row.message_id, row.body)).collect())
-}
-
-/// Returns the messages with these ids, by id. Leaves out those that were removed after their retention.
-pub async fn list_by_id(
-    source: &impl Source,
-    app_id: &str,
-    ids: impl IntoIterator<Item = &str>,
-) -> Result<HashMap<String, Model>> {
-    let rows = Entity::find()
-        .filter(Column::AppId.eq(app_id))
-        .filter(Column::Id.is_in(ids))
-        .all(source.source())
-        .await?;
-    Ok(rows.into_iter().map(|row| (row.id.clone(), row)).collect())
 }
 
 /// Returns whether a message still has its payload.

@@ -215,6 +215,43 @@ both!(
     }
 );
 
+both!(a_page_shows_small_and_large_contents_alike, async |db| {
+    let mut api = Api::on(db).await;
+    let receiver = Receiver::start().await;
+    let app = api.application("app").await;
+    let endpoint = json!({"url": receiver.url(), "uid": "e"});
+    api.post(&format!("/app/{app}/endpoint"), endpoint).await.expect(201);
+    // Up to 4,096 bytes are read together with their row, larger ones afterwards.
+    let sizes = [8, 4095, 4096, 4097, 20_000];
+    let (mut payloads, mut responses) = (Vec::new(), Vec::new());
+    for size in sizes {
+        let payload = json!({"a": "x".repeat(size - r#"{"a":""}"#.len())});
+        let response = "y".repeat(size);
+        receiver.answer(Answer::ok().body(response.clone()));
+        let message = json!({"eventType": "t", "payload": payload});
+        api.post(&format!("/app/{app}/msg"), message).await.expect(202);
+        api.rig.drain().await;
+        payloads.insert(0, payload);
+        responses.insert(0, json!(response));
+    }
+    let gone = json!({"eventType": "t", "payload": {"a": "gone"}, "eventId": "gone"});
+    api.post(&format!("/app/{app}/msg"), gone).await.expect(202);
+    api.rig.drain().await;
+    api.delete(&format!("/app/{app}/msg/gone/content")).await.expect(204);
+    payloads.insert(0, json!({"expired": true}));
+    responses.insert(0, responses[0].clone());
+    for (list, field, wanted) in [
+        ("msg", "payload", &payloads),
+        ("endpoint/e/msg", "payload", &payloads),
+        ("attempt/endpoint/e", "response", &responses),
+    ] {
+        let page = api.get(&format!("/app/{app}/{list}")).await;
+        let rows = page.expect(200)["data"].as_array().unwrap();
+        let shown: Vec<_> = rows.iter().map(|row| row[field].clone()).collect();
+        assert_eq!(&shown, wanted, "{list}");
+    }
+});
+
 both!(
     a_page_of_messages_ends_at_4_mib_of_what_is_written_and_holds_one_at_least,
     async |db| {

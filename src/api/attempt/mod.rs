@@ -131,7 +131,7 @@ async fn list_out(
         None => Page::empty(),
     };
     let out = |row| Ok(MessageAttemptOut::new(row, with_content));
-    Answer::ok(&ListOut::new(page, &request, |row: &Model| &row.id, out)?)
+    ListOut::answer(page, &request, |row: &Model| &row.id, out)
 }
 
 pub(crate) struct Attempts;

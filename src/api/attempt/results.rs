@@ -5,7 +5,6 @@
 //!
 //! Must not send: the service queues a resend.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use poem::web::Data;
@@ -28,8 +27,8 @@ use crate::error::Result;
 use crate::service;
 use crate::store::delivery_result::{self, Filter};
 use crate::store::entity::delivery_result::Model;
-use crate::store::entity::message as message_entity;
-use crate::store::{Page, PageRequest, Store, endpoint, message};
+use crate::store::message::{self, WithContent};
+use crate::store::{Page, PageRequest, Store, endpoint};
 
 pub(crate) struct Deliveries;
 
@@ -121,12 +120,7 @@ impl Deliveries {
             endpoint::with_endpoints(&state.store, &app.id, page, &request, |row| &row.endpoint_id).await?;
         let page = page.filter_map(|row| Some((endpoints.remove(&row.endpoint_id)?, row)));
         let out = |(endpoint, row)| Ok(MessageEndpointOut::new(endpoint, &row));
-        Ok(Answer::ok(&ListOut::new(
-            page,
-            &request,
-            |(_, row)| &row.endpoint_id,
-            out,
-        )?)?)
+        Ok(ListOut::answer(page, &request, |(_, row)| &row.endpoint_id, out)?)
     }
 
     /// Send a message to an endpoint again
@@ -165,16 +159,13 @@ async fn messages_out(
     request: &PageRequest,
     with_content: bool,
 ) -> Result<Answer<ListOut<EndpointMessageOut>>> {
-    let (page, mut contents) = match with_content {
-        true => message::with_contents(store, app_id, page, request, |row| &row.message_id).await?,
-        false => (page, HashMap::new()),
+    let page = message::with_messages(store, app_id, page, request, with_content, |row: &Model| {
+        &row.message_id
+    })
+    .await?;
+    let out = |(row, found): (Model, WithContent)| {
+        let payload = payload(found.body, with_content)?;
+        Ok(EndpointMessageOut::new(found.message, payload, &row))
     };
-    let ids = page.rows.iter().map(|row| row.message_id.as_str());
-    let mut messages = message::list_by_id(store, app_id, ids).await?;
-    let page = page.filter_map(|row| Some((messages.remove(&row.message_id)?, row)));
-    let out = |(message, row): (message_entity::Model, Model)| {
-        let payload = payload(contents.remove(&message.id), with_content)?;
-        Ok(EndpointMessageOut::new(message, payload, &row))
-    };
-    Answer::ok(&ListOut::new(page, request, |(message, _)| &message.id, out)?)
+    ListOut::answer(page, request, |(row, _)| &row.message_id, out)
 }

@@ -67,7 +67,7 @@ impl Endpoints {
         let app = caller.application(&state.store, &app_id.0).await?;
         let page = endpoint::list(&state.store, &app.id, &request).await?;
         let out = |row| Ok(EndpointOut::from(row));
-        Ok(Answer::ok(&ListOut::new(page, &request, |row| &row.id, out)?)?)
+        Ok(ListOut::answer(page, &request, |row| &row.id, out)?)
     }
 
     /// Create an endpoint

@@ -62,7 +62,7 @@ impl OperationalWebhooks {
         let request = ListQuery { limit, iterator }.request(&Iterates::Over(Prefix::Endpoint), upwards)?;
         let page = endpoint::list(&state.store, &caller.0.org_id, &request).await?;
         let out = |row| Ok(OperationalWebhookEndpointOut::from(row));
-        Ok(Answer::ok(&ListOut::new(page, &request, |row| &row.id, out)?)?)
+        Ok(ListOut::answer(page, &request, |row| &row.id, out)?)
     }
 
     /// Create an operational endpoint

@@ -8,14 +8,14 @@
 use std::borrow::Cow;
 use std::marker::PhantomData;
 
+use poem::http::StatusCode;
 use poem_openapi::Enum;
 use poem_openapi::param::Query;
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef, Registry};
 use poem_openapi::types::{ParseError, ParseFromParameter, ParseResult, Type};
 use serde::{Deserialize, Serialize};
-use serde_json::value::{RawValue, to_raw_value};
 
-use super::response::not_json;
+use super::response::{Answer, not_json};
 use super::values::{Nullable, json_type};
 use crate::domain::id::Prefix;
 use crate::domain::identifier::check_identifier;
@@ -26,6 +26,8 @@ use crate::store::{Page, PageRequest};
 const DEFAULT_LIMIT: i64 = 50;
 /// The largest limit that a request may name.
 const MOST: i64 = 250;
+/// Bytes that the end of a page usually takes: two ids and the names of three fields.
+const ROOM_FOR_END: usize = 128;
 /// The first character of an iterator that goes backwards.
 const BACKWARDS: char = '-';
 /// The first character of an iterator that goes forwards from a name that begins with [`BACKWARDS`]. No name contains
@@ -130,47 +132,60 @@ pub fn ascending(order: Option<Ordering>, default: Ordering) -> bool {
     order.unwrap_or(default) == Ordering::Ascending
 }
 
-/// One page of a list of `T`.
+/// The shape of a page of a list of `T`, which [`ListOut::answer`] writes.
+pub struct ListOut<T>(PhantomData<fn() -> T>);
+
+/// The end of a page, after its rows.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ListOut<T> {
-    /// The rows, each written as JSON already.
-    data: Vec<Box<RawValue>>,
+struct End {
     /// The iterator that goes on after this page; `None` if the page is empty.
     iterator: Option<String>,
     /// The iterator that goes back from the start of this page; `None` if the page is empty.
     prev_iterator: Option<String>,
     /// Whether there is nothing further in the direction of the request.
     done: bool,
-    #[serde(skip)]
-    row: PhantomData<T>,
 }
 
 impl<T: Serialize> ListOut<T> {
-    /// Makes a page. `out` turns each row into what is written of it, and `key` returns the key for the iterators. The
-    /// page is cut here a second time, by the bytes that are written: JSON may take six times the bytes that were read.
+    /// Makes the response with a page. `out` turns each row into what is written of it, and `key` returns the key for
+    /// the iterators. The page is cut here a second time, by the bytes that are written: JSON may take six times the
+    /// bytes that were read.
     ///
     /// # Errors
     /// The first error of `out`.
-    pub fn new<M>(
+    pub fn answer<M>(
         page: Page<M>,
         request: &PageRequest,
         key: impl Fn(&M) -> &str,
         mut out: impl FnMut(M) -> Result<T>,
-    ) -> Result<Self> {
+    ) -> Result<Answer<Self>> {
+        // Rows are written one after another into one buffer: a value for each would be copied into the body again.
+        let mut rows = Vec::new();
         let page = page.within(request, |row| {
-            let key = key(&row).to_owned();
-            let json = to_raw_value(&out(row)?).map_err(not_json)?;
-            let size = json.get().len() + 1;
-            Ok(((key, json), size))
+            let (key, start) = (key(&row).to_owned(), rows.len());
+            serde_json::to_writer(&mut rows, &out(row)?).map_err(not_json)?;
+            let written = start..rows.len();
+            let size = written.len() + 1;
+            Ok(((key, written), size))
         })?;
-        Ok(Self {
+        let end = End {
             iterator: page.rows.last().map(|(key, _)| forwards(key)),
             prev_iterator: page.rows.first().map(|(key, _)| format!("{BACKWARDS}{key}")),
             done: page.done,
-            data: page.rows.into_iter().map(|(_, json)| json).collect(),
-            row: PhantomData,
-        })
+        };
+        let mut body = Vec::with_capacity(rows.len() + page.rows.len() + ROOM_FOR_END);
+        body.extend_from_slice(br#"{"data":["#);
+        for (number, (_, written)) in page.rows.into_iter().enumerate() {
+            if number > 0 {
+                body.push(b',');
+            }
+            body.extend_from_slice(&rows[written]);
+        }
+        body.extend_from_slice(b"],");
+        let end = serde_json::to_vec(&end).map_err(not_json)?;
+        body.extend_from_slice(&end[1..]);
+        Ok(Answer::of_json(StatusCode::OK, body))
     }
 }
 

@@ -54,11 +54,7 @@ impl<T: Serialize, S> Answer<T, S> {
     /// `Internal` if the value cannot be written as JSON; all of our values can.
     pub fn new(status: StatusCode, body: &T) -> Result<Self> {
         let body = serde_json::to_vec(body).map_err(not_json)?;
-        Ok(Self {
-            status,
-            body,
-            shape: PhantomData,
-        })
+        Ok(Self::of_json(status, body))
     }
 
     /// Makes a 200 with this body.
@@ -71,6 +67,15 @@ impl<T: Serialize, S> Answer<T, S> {
 }
 
 impl<T, S> Answer<T, S> {
+    /// Makes a response with this body, which is JSON of the shape `T`.
+    pub fn of_json(status: StatusCode, body: Vec<u8>) -> Self {
+        Self {
+            status,
+            body,
+            shape: PhantomData,
+        }
+    }
+
     /// Makes a 204, for a caller that asked for no body.
     pub fn empty() -> Self {
         Self {
