@@ -37,7 +37,7 @@ pub(super) struct Claimer {
     /// Leases of claims whose commit was not answered. They are never sent, and are released before the next claim.
     lost: Vec<Lost>,
     /// Which kind of waiting deliveries the next claim begins with, by its index.
-    turn: usize,
+    first_kind: usize,
 }
 
 /// A lease that may be in the database although its claim has failed.
@@ -69,7 +69,7 @@ impl Claimer {
             slots,
             lease,
             lost: Vec::new(),
-            turn: 0,
+            first_kind: 0,
         }
     }
 
@@ -101,10 +101,10 @@ impl Claimer {
 
     /// Returns the kinds of waiting deliveries in the order of this claim. Each claim begins with another kind: if
     /// slots are short, no kind has to wait until there are none of the others.
-    fn take_turns(&mut self) -> [Waiting; 3] {
+    fn next_order(&mut self) -> [Waiting; 3] {
         let mut order = [Waiting::Due(Lane::First), Waiting::Due(Lane::Retry), Waiting::Parked];
-        order.rotate_left(self.turn);
-        self.turn = (self.turn + 1) % order.len();
+        order.rotate_left(self.first_kind);
+        self.first_kind = (self.first_kind + 1) % order.len();
         order
     }
 
@@ -145,7 +145,7 @@ impl Claimer {
         let mut claims = Claims::none();
         let mut empty = Vec::new();
         let mut drained = Vec::new();
-        for waiting in self.take_turns() {
+        for waiting in self.next_order() {
             let Waiting::Due(lane) = waiting else {
                 *parked = self.slots.parked_with_room(PARKED_ENDPOINTS);
                 let (leases, without) = queue::claim_parked(&tx, &self.slots, terms, parked).await?;

@@ -31,7 +31,7 @@ const DEAD_AFTER: Duration = Duration::from_secs(4);
 const WATCHED_AT_MOST: Duration = Duration::from_secs(1);
 /// The longest round trip after which the database's time is used. After a longer one it is too uncertain: leases of
 /// other processes might seem to have ended.
-const TELLS_THE_TIME: Duration = Duration::from_secs(1);
+const USABLE_ROUND_TRIP: Duration = Duration::from_secs(1);
 /// How often new processes are looked for. The beats of known ones are read with each own beat.
 const NEW_PEERS: Duration = Duration::from_secs(1);
 /// Own owner ids that are remembered, the present one included. A batch that leased under a former one commits soon
@@ -258,7 +258,7 @@ impl Heartbeat {
     fn watch_clock(&mut self, database_now: i64, asked_at: Duration) {
         let clock = self.store.clock();
         let answered_in = clock.monotonic().saturating_sub(asked_at);
-        if answered_in > TELLS_THE_TIME {
+        if answered_in > USABLE_ROUND_TRIP {
             return;
         }
         // The database read its clock about half-way.

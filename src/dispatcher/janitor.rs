@@ -76,7 +76,7 @@ impl Janitor {
 
     /// Removes what is past its retention until `ended`, then gives the turn back.
     pub async fn run(mut self, ended: CancellationToken) {
-        ended.run_until_cancelled(self.turns()).await;
+        ended.run_until_cancelled(self.rounds()).await;
         if let Err(err) = self.stop().await {
             tracing::warn!(%err, "the janitor's turn could not be given back; it will end by itself");
         }
@@ -84,10 +84,10 @@ impl Janitor {
 
     /// Makes one round after the other: at once if history is left, else after a minute, and after a minute if a round
     /// has failed.
-    async fn turns(&mut self) {
+    async fn rounds(&mut self) {
         loop {
-            let turn = self.turn().await;
-            match turn {
+            let round = self.round().await;
+            match round {
                 Ok(true) => {}
                 Ok(false) => continue,
                 Err(err) => {
@@ -108,7 +108,7 @@ impl Janitor {
 
     /// Makes one round: removes everything that has expired, then history past its retention for about a minute.
     /// Returns false if history is left. Stops and returns true if another process has the turn.
-    pub async fn turn(&mut self) -> Result<bool> {
+    pub async fn round(&mut self) -> Result<bool> {
         let now = self.store.clock().agreed_now();
         let mut pruned = CHUNK;
         while pruned == CHUNK {

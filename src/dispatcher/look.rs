@@ -56,7 +56,7 @@ impl Look {
         let clock = self.store.clock().clone();
         while !stop.is_cancelled() {
             let began = clock.monotonic();
-            let more = match self.turn().await {
+            let more = match self.round().await {
                 Ok(more) => more,
                 Err(err) => {
                     let what = "waiting deliveries that no claim finds could not be looked for; trying again";
@@ -77,7 +77,7 @@ impl Look {
     }
 
     /// Makes one round, which is both looks. Returns whether there is more to find soon.
-    pub async fn turn(&mut self) -> Result<bool> {
+    pub async fn round(&mut self) -> Result<bool> {
         let discovered = self.discover().await;
         // Even if `discover` has failed: nothing else finds rows below the floors.
         let lifted = queue::lift(&self.store).await?;

@@ -3,7 +3,7 @@
 //! Leases come from the claimer, and from the intake over the fast path. The sender makes the attempts, the settler
 //! records them. Other loops keep the queue alive: the heartbeat, the take-over of dead processes' leases, the
 //! extension of leases whose outcomes wait, the look for rows that no claim finds, the janitor, and the worker on
-//! background tasks. [`Dispatcher::run`] runs all of them; [`Dispatcher::step`] runs one turn of each in order, for
+//! background tasks. [`Dispatcher::run`] runs all of them; [`Dispatcher::step`] runs one round of each in order, for
 //! tests.
 //!
 //! Must not contain SQL: the store does. Must not know the API.
@@ -131,7 +131,7 @@ impl Dispatcher {
         self.heartbeat.tick().await?;
         let seen = self.heartbeat.seen().borrow().clone();
         let taken_over = match has_replicas(&self.shared.store) {
-            true => self.take_over.turn(&seen).await?,
+            true => self.take_over.round(&seen).await?,
             false => 0,
         };
         let worked = self.tasks.step().await?.is_none();
@@ -139,7 +139,7 @@ impl Dispatcher {
         while let Ok(lease) = self.fast.try_recv() {
             leases.push(lease);
         }
-        self.look.turn().await?;
+        self.look.round().await?;
         leases.extend(self.claimer.claim().await?.leases);
         leases.retain(|lease| self.shared.held.hold(lease));
         let sent = leases.len();
@@ -157,9 +157,9 @@ impl Dispatcher {
         })
     }
 
-    /// Runs one turn of the janitor, which removes what is past its retention.
+    /// Runs one round of the janitor, which removes what is past its retention.
     pub async fn prune(&mut self) -> Result<()> {
-        self.janitor.turn().await.map(drop)
+        self.janitor.round().await.map(drop)
     }
 
     /// Runs until `stop`, then finishes what is in flight. Leases that are still being sent at `grace_over` are given
@@ -257,6 +257,6 @@ async fn forward(shared: Arc<Shared>, mut fast: mpsc::Receiver<Lease>, sends: Ta
         shared.held.hold(&lease);
         let (sent, unsettled) = done::returned(lease);
         shared.held.set_unsettled(sent.delivery_id(), unsettled);
-        shared.done(sent);
+        shared.pass_on(sent);
     }
 }

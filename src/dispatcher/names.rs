@@ -46,10 +46,10 @@ const MOST_KNOWN: usize = 8_192;
 /// Addresses of one name that are remembered and tried at most: an answer may have thousands.
 const MOST_ADDRESSES: usize = 16;
 /// Refused hosts that are remembered because they were logged. If there are as many as this, all are forgotten, but no
-/// sooner than `TOLD_FOR` after the first of them; until then no further hosts are logged.
-const MOST_TOLD: usize = 1_024;
+/// sooner than `LOGGED_FOR` after the first of them; until then no further hosts are logged.
+const MOST_LOGGED: usize = 1_024;
 /// How long logged hosts are remembered at least.
-const TOLD_FOR: Duration = Duration::from_secs(3_600);
+const LOGGED_FOR: Duration = Duration::from_secs(3_600);
 
 tokio::task_local! {
     /// The application for which a lookup counts.
@@ -86,12 +86,12 @@ struct Inner {
     known: Mutex<HashMap<Name, Known>>,
     lookups: Shares,
     sockets: Sockets,
-    told: Mutex<Told>,
+    logged: Mutex<LoggedHosts>,
 }
 
 /// Refused hosts that were logged.
 #[derive(Default)]
-struct Told {
+struct LoggedHosts {
     hosts: HashSet<String>,
     /// When the first of `hosts` was logged. `None` means that there are none.
     since: Option<Instant>,
@@ -101,7 +101,7 @@ struct Told {
 
 /// What to log about a refused host.
 #[derive(Debug, PartialEq, Eq)]
-enum Tell {
+enum HostLog {
     /// Its name.
     Host,
     /// That this host and further ones are not logged.
@@ -109,24 +109,24 @@ enum Tell {
     Nothing,
 }
 
-impl Told {
+impl LoggedHosts {
     /// Notes a refused host. Returns what to log about it.
-    fn note(&mut self, host: &str, now: Instant) -> Tell {
+    fn note(&mut self, host: &str, now: Instant) -> HostLog {
         if self.hosts.contains(host) {
-            return Tell::Nothing;
+            return HostLog::Nothing;
         }
-        if self.hosts.len() >= MOST_TOLD {
-            if self.since.is_some_and(|since| now < since + TOLD_FOR) {
+        if self.hosts.len() >= MOST_LOGGED {
+            if self.since.is_some_and(|since| now < since + LOGGED_FOR) {
                 return match std::mem::replace(&mut self.is_full, true) {
-                    true => Tell::Nothing,
-                    false => Tell::Full,
+                    true => HostLog::Nothing,
+                    false => HostLog::Full,
                 };
             }
             *self = Self::default();
         }
         self.since.get_or_insert(now);
         self.hosts.insert(host.to_owned());
-        Tell::Host
+        HostLog::Host
     }
 }
 
@@ -147,24 +147,24 @@ impl PublicNames {
             known: Mutex::default(),
             lookups: Shares::new(most_lookups(files)),
             sockets,
-            told: Mutex::default(),
+            logged: Mutex::default(),
         }))
     }
 
     /// Logs once for each host that its address is refused. The customer must not learn this, because it says that the
     /// host exists.
     pub fn warn_refused(&self, host: &str) {
-        let tell = lock(&self.0.told).note(host, Instant::now());
-        match tell {
-            Tell::Host => tracing::warn!(
+        let line = lock(&self.0.logged).note(host, Instant::now());
+        match line {
+            HostLog::Host => tracing::warn!(
                 host,
                 "a receiver's address is not public, or refused, and is not called; POSTRIDER_ALLOW_TARGETS can allow it"
             ),
-            Tell::Full => tracing::warn!(
-                hosts = MOST_TOLD,
+            HostLog::Full => tracing::warn!(
+                hosts = MOST_LOGGED,
                 "many receivers' addresses are not public, or refused; further ones are not logged within the hour"
             ),
-            Tell::Nothing => {}
+            HostLog::Nothing => {}
         }
     }
 
@@ -406,19 +406,19 @@ mod tests {
     }
 
     #[test]
-    fn refused_hosts_are_told_once_each_and_no_more_of_them_an_hour_than_are_remembered() {
-        let (mut told, begun) = (Told::default(), Instant::now());
-        for number in 0..MOST_TOLD {
-            assert_eq!(told.note(&number.to_string(), begun), Tell::Host);
+    fn refused_hosts_are_logged_once_each_and_no_more_of_them_an_hour_than_are_remembered() {
+        let (mut logged, begun) = (LoggedHosts::default(), Instant::now());
+        for number in 0..MOST_LOGGED {
+            assert_eq!(logged.note(&number.to_string(), begun), HostLog::Host);
         }
-        let soon = begun + TOLD_FOR / 2;
-        assert_eq!(told.note("0", soon), Tell::Nothing);
-        let further = ["a", "b", "a"].map(|host| told.note(host, soon));
-        assert_eq!(further, [Tell::Full, Tell::Nothing, Tell::Nothing]);
-        let later = begun + TOLD_FOR;
-        assert_eq!(told.note("1", later), Tell::Nothing, "room is made for new hosts only");
-        let anew = ["a", "0", "a"].map(|host| told.note(host, later));
-        assert_eq!(anew, [Tell::Host, Tell::Host, Tell::Nothing]);
+        let soon = begun + LOGGED_FOR / 2;
+        assert_eq!(logged.note("0", soon), HostLog::Nothing);
+        let further = ["a", "b", "a"].map(|host| logged.note(host, soon));
+        assert_eq!(further, [HostLog::Full, HostLog::Nothing, HostLog::Nothing]);
+        let later = begun + LOGGED_FOR;
+        assert_eq!(logged.note("1", later), HostLog::Nothing, "room is made for new hosts only");
+        let anew = ["a", "0", "a"].map(|host| logged.note(host, later));
+        assert_eq!(anew, [HostLog::Host, HostLog::Host, HostLog::Nothing]);
     }
 
     #[tokio::test]

@@ -48,7 +48,7 @@ const READS: usize = 2;
 /// delivery would be claimed and fail again and again; while the slot is taken, the attempts in flight can end.
 const SHORTAGE_PAUSE: Duration = Duration::from_secs(1);
 /// The least time between two log lines about such a shortage.
-const SHORTAGE_TOLD: Duration = Duration::from_secs(60);
+const SHORTAGE_LOG_PAUSE: Duration = Duration::from_secs(60);
 /// The header names of id, timestamp and signatures: those of Standard Webhooks, and older ones, because some receivers
 /// know no others.
 const SIGNATURE_HEADERS: [[&str; 3]; 2] = [
@@ -72,7 +72,7 @@ pub(super) struct Sender {
     svix_headers: bool,
     disable_after: Option<Duration>,
     /// When a shortage was last logged; `None` means never.
-    shortage_told: Mutex<Option<Instant>>,
+    shortage_logged: Mutex<Option<Instant>>,
 }
 
 impl Sender {
@@ -95,7 +95,7 @@ impl Sender {
             random: SystemRandom::new(),
             svix_headers: settings.svix_headers,
             disable_after: settings.disable_after,
-            shortage_told: Mutex::default(),
+            shortage_logged: Mutex::default(),
         })
     }
 
@@ -116,7 +116,7 @@ impl Sender {
                     return returned(lease);
                 };
                 let body = {
-                    let _turn = self.reads.acquire().await;
+                    let _permit = self.reads.acquire().await;
                     queue::find_body(&self.store, &lease.app_id, &lease.message_id).await
                 };
                 match body {
@@ -232,9 +232,9 @@ impl Sender {
 
     /// Logs a shortage, at most once a minute.
     fn warn_shortage(&self, reason: &str) {
-        let mut told = self.shortage_told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_none_or(|at| at.elapsed() >= SHORTAGE_TOLD) {
-            *told = Some(Instant::now());
+        let mut logged = self.shortage_logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.is_none_or(|at| at.elapsed() >= SHORTAGE_LOG_PAUSE) {
+            *logged = Some(Instant::now());
             tracing::error!(
                 reason,
                 "this machine has too few file descriptors or too little memory; deliveries wait, and do not count as failed"

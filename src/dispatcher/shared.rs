@@ -47,7 +47,7 @@ impl Shared {
         sends.spawn(lease.log_fields().scope(async move {
             let delivery_id = lease.delivery_id.clone();
             match AssertUnwindSafe(shared.send(lease)).catch_unwind().await {
-                Ok(sent) => shared.done(sent),
+                Ok(sent) => shared.pass_on(sent),
                 // Not given back: it would be due at once, and might panic again and again without a pause.
                 Err(_) => {
                     tracing::error!("a send panicked; the delivery is sent again when its lease ends");
@@ -65,7 +65,7 @@ impl Shared {
     }
 
     /// Hands a lease that has been dealt with to the settler.
-    pub fn done(&self, sent: Done) {
+    pub fn pass_on(&self, sent: Done) {
         if self.unsettled.send(sent).is_err() {
             tracing::error!("an outcome came after the settler had ended; its lease will end by itself");
         }

@@ -63,7 +63,7 @@ impl TakeOver {
                 () = ended.cancelled() => return,
             }
             let seen = seen.borrow_and_update().clone();
-            if let Err(err) = self.turn(&seen).await {
+            if let Err(err) = self.round(&seen).await {
                 let what = "the leases of dead processes could not be freed; trying again";
                 outage::note_failure(&err, what);
             }
@@ -75,7 +75,7 @@ impl TakeOver {
     ///
     /// # Errors
     /// The error of the sweep, or the last error of an owner; the other owners were tried all the same.
-    pub async fn turn(&mut self, seen: &Seen) -> Result<u64> {
+    pub async fn round(&mut self, seen: &Seen) -> Result<u64> {
         let mut freed = 0;
         // An owner that cannot be freed now must not keep the others from being freed.
         let mut failure = None;

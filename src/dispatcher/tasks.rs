@@ -128,12 +128,12 @@ impl Tasks {
     /// Makes one step of `task`, or logs why it failed and puts the task off.
     async fn work_or_postpone(&self, tx: Tx, task: Task) -> Result<()> {
         let id = task.id.clone();
-        let done = self.work_on(tx, task).await;
-        if let Err(err) = &done {
+        let worked = self.work_on(tx, task).await;
+        if let Err(err) = &worked {
             outage::note_failure(err, "a background task could not be worked on; trying again");
             self.postpone(&id).await;
         }
-        done
+        worked
     }
 
     /// Makes one step of `task` and commits `tx`, which holds the task's row.

@@ -68,7 +68,7 @@ pub enum Outcome {
 impl Outcome {
     /// Returns whether the receiver could cope with the attempt. A status of 429 or 5xx, or no answer, means that it is
     /// overloaded or broken.
-    pub fn is_borne(&self) -> bool {
+    pub fn receiver_coped(&self) -> bool {
         match self {
             Outcome::Answered(answer) => answer.status != 429 && answer.status < 500,
             Outcome::NoAnswer { .. } => false,
@@ -274,12 +274,12 @@ mod tests {
     #[test]
     fn a_receiver_that_answers_429_or_5xx_or_nothing_gets_too_much() {
         for status in [429, 500, 502, 503, 504, 599] {
-            assert!(!answered(status).is_borne(), "{status}");
+            assert!(!answered(status).receiver_coped(), "{status}");
         }
         for status in [200, 204, 301, 400, 404, 410] {
-            assert!(answered(status).is_borne(), "{status}");
+            assert!(answered(status).receiver_coped(), "{status}");
         }
-        assert!(!no_answer().is_borne());
+        assert!(!no_answer().receiver_coped());
     }
 
     #[test]

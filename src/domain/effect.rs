@@ -45,7 +45,7 @@ impl Effect {
     }
 
     /// Returns whether the outcome becomes the result of the message at the endpoint, and may be worth a notice.
-    pub fn is_news(self) -> bool {
+    pub fn becomes_result(self) -> bool {
         !matches!(self, Self::Recorded | Self::Superseded)
     }
 
@@ -111,9 +111,9 @@ mod tests {
             (Effect::Resent, [true, true, true, true]),
             (Effect::Superseded, [true, false, true, false]),
         ];
-        for (effect, [health, news, row, waiting]) in table {
+        for (effect, [health, result, row, waiting]) in table {
             assert_eq!(effect.concerns_health(), health, "{effect:?}");
-            assert_eq!(effect.is_news(), news, "{effect:?}");
+            assert_eq!(effect.becomes_result(), result, "{effect:?}");
             assert_eq!(effect.next_at(), (effect == again).then_some(AT.0), "{effect:?}");
             assert_eq!(effect.ends_row(), row, "{effect:?}");
             assert_eq!(effect.ends_waiting_rows(), waiting, "{effect:?}");

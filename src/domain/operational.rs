@@ -48,7 +48,7 @@ pub enum Event {
 
 /// The notice that an attempt causes.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
-pub enum Told {
+pub enum Notice {
     /// The delivery has failed [`FAILING`] times, and its retries go on.
     Failing,
     /// The delivery has used up its schedule.
@@ -57,7 +57,7 @@ pub enum Told {
     Recovered,
 }
 
-impl Told {
+impl Notice {
     /// Returns the event that reports this notice about an attempt.
     pub fn event(self, about: AboutAttempt) -> Event {
         match self {
@@ -73,12 +73,12 @@ impl Told {
 ///
 /// A manual attempt that fails causes none, because its requester is expected to watch the result. A manual attempt
 /// that succeeds is a recovery only if failures of the schedule were notified, which `store` finds out.
-pub fn tells(decision: Decision, trigger: Trigger, attempts_made: i32) -> Option<Told> {
+pub fn notice_of(decision: Decision, trigger: Trigger, attempts_made: i32) -> Option<Notice> {
     match (decision, trigger) {
-        (Decision::Delivered, Trigger::Manual) => Some(Told::Recovered),
-        (Decision::Delivered, Trigger::Scheduled) => (attempts_made >= FAILING).then_some(Told::Recovered),
-        (Decision::Failed, Trigger::Scheduled) => Some(Told::Exhausted),
-        (Decision::Retry { .. }, _) => (attempts_made + 1 == FAILING).then_some(Told::Failing),
+        (Decision::Delivered, Trigger::Manual) => Some(Notice::Recovered),
+        (Decision::Delivered, Trigger::Scheduled) => (attempts_made >= FAILING).then_some(Notice::Recovered),
+        (Decision::Failed, Trigger::Scheduled) => Some(Notice::Exhausted),
+        (Decision::Retry { .. }, _) => (attempts_made + 1 == FAILING).then_some(Notice::Failing),
         (Decision::Failed, Trigger::Manual) => None,
     }
 }
@@ -166,18 +166,18 @@ mod tests {
     #[test]
     fn an_outcome_tells_what_the_contract_says() {
         let retry = Decision::Retry { at: Timestamp(0) };
-        let scheduled = |decision, before| tells(decision, Trigger::Scheduled, before);
+        let scheduled = |decision, before| notice_of(decision, Trigger::Scheduled, before);
         for before in [0, 1, 2, 4, 5] {
             assert_eq!(scheduled(retry, before), None, "{before}");
         }
-        assert_eq!(scheduled(retry, 3), Some(Told::Failing), "the fourth failure");
-        assert_eq!(scheduled(Decision::Failed, 0), Some(Told::Exhausted));
-        assert_eq!(scheduled(Decision::Failed, 3), Some(Told::Exhausted), "not both");
-        for (before, told) in [(0, None), (3, None), (4, Some(Told::Recovered))] {
-            assert_eq!(scheduled(Decision::Delivered, before), told, "{before}");
+        assert_eq!(scheduled(retry, 3), Some(Notice::Failing), "the fourth failure");
+        assert_eq!(scheduled(Decision::Failed, 0), Some(Notice::Exhausted));
+        assert_eq!(scheduled(Decision::Failed, 3), Some(Notice::Exhausted), "not both");
+        for (before, notice) in [(0, None), (3, None), (4, Some(Notice::Recovered))] {
+            assert_eq!(scheduled(Decision::Delivered, before), notice, "{before}");
         }
-        assert_eq!(tells(Decision::Failed, Trigger::Manual, 0), None);
-        assert_eq!(tells(Decision::Delivered, Trigger::Manual, 0), Some(Told::Recovered));
+        assert_eq!(notice_of(Decision::Failed, Trigger::Manual, 0), None);
+        assert_eq!(notice_of(Decision::Delivered, Trigger::Manual, 0), Some(Notice::Recovered));
     }
 
     #[test]

@@ -28,7 +28,7 @@ impl Trouble {
     /// the trouble ends. A failure lowers it by one, the second in a row by two, the third by three: with a cap of 128
     /// sixteen in a row leave one delivery at a time, while a rare failure has no effect for long.
     pub fn learn(trouble: &mut Option<Box<Self>>, outcome: &Outcome, cap: usize, now: Duration) {
-        if outcome.is_borne() {
+        if outcome.receiver_coped() {
             let Some(known) = trouble else { return };
             known.limit = (known.limit + 1).min(cap);
             known.in_a_row = 0;

@@ -258,7 +258,7 @@ both!(
             "the first exhausted schedule marks the endpoint as failing"
         );
         assert_eq!(
-            count("told_before"),
+            count("notified_before"),
             1,
             "only the last failure looks for operational endpoints to notify"
         );

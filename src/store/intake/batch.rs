@@ -61,19 +61,19 @@ impl Batch {
     }
 
     /// Stores the first of `members`, as many as fit, and returns their results in order. May be called again after a
-    /// failure: it then finds what an earlier try has committed. With a `line`, which is there on Postgres, a first try
-    /// goes by one statement if it can.
+    /// failure: it then finds what an earlier try has committed. With a `connection`, which is there on Postgres, a
+    /// first try goes by one statement if it can.
     pub async fn store(
         &mut self,
         members: &[Member],
         known: &Known,
-        line: Option<&mut WorkerConnection>,
+        connection: Option<&mut WorkerConnection>,
     ) -> Result<Vec<Result<Accepted>>> {
         let is_plain = |member: &Member| member.message.event_id.is_none();
         if self.tried.is_empty()
-            && let Some(line) = line
+            && let Some(connection) = connection
             && members.iter().all(is_plain)
-            && let Some(results) = self.store_at_once(members, known, line).await?
+            && let Some(results) = self.store_at_once(members, known, connection).await?
         {
             return Ok(results);
         }
@@ -87,10 +87,10 @@ impl Batch {
         &mut self,
         members: &[Member],
         known: &Known,
-        line: &mut WorkerConnection,
+        connection: &mut WorkerConnection,
     ) -> Result<Option<Vec<Result<Accepted>>>> {
         // A new connection may lead to another server, after a failover, that lacks the last writes of the former one.
-        if line.is_lost() {
+        if connection.is_lost() {
             known.clear();
         }
         for _ in 0..2 {
@@ -119,7 +119,7 @@ impl Batch {
             };
             crash_point::pass("accepted.before_commit");
             self.uncertain = true;
-            let stored = line.store(&batch).await?;
+            let stored = connection.store(&batch).await?;
             crash_point::pass("accepted.after_commit");
             match stored {
                 Stored::Stale(ids) => {

@@ -88,7 +88,7 @@ impl Intake {
                 waiting: waiting.clone(),
                 under_way: under_way.clone(),
                 known: known.clone(),
-                line: WorkerConnection::new(store),
+                connection: WorkerConnection::new(store),
             };
             loops.spawn_to_its_end("intake", worker.run());
         }
@@ -150,7 +150,7 @@ struct Worker {
     under_way: watch::Sender<Vec<Option<UnderWay>>>,
     known: Arc<Known>,
     /// `None` on SQLite.
-    line: Option<WorkerConnection>,
+    connection: Option<WorkerConnection>,
 }
 
 impl Worker {
@@ -197,7 +197,7 @@ impl Worker {
                 return members;
             }
             let began = Instant::now();
-            match batch.store(&members, &self.known, self.line.as_mut()).await {
+            match batch.store(&members, &self.known, self.connection.as_mut()).await {
                 Ok(answers) => {
                     self.count(&answers, began.elapsed());
                     let rest = members.split_off(answers.len());

@@ -140,23 +140,23 @@ mod tests {
         lease: Duration::from_secs(60),
     };
 
-    struct Line {
+    struct Shared {
         sender: mpsc::Sender<Member>,
         waiting: Waiting,
         under_way: watch::Sender<Vec<Option<UnderWay>>>,
     }
 
     /// Returns what two workers share. `under_way` holds their batches.
-    fn line(under_way: [Option<UnderWay>; 2]) -> Line {
+    fn shared(under_way: [Option<UnderWay>; 2]) -> Shared {
         let (sender, queue) = mpsc::channel(1_000);
-        Line {
+        Shared {
             sender,
             waiting: Waiting::new(queue),
             under_way: watch::Sender::new(under_way.to_vec()),
         }
     }
 
-    impl Line {
+    impl Shared {
         fn take(&mut self) -> Pin<Box<dyn Future<Output = Option<Vec<Member>>> + '_>> {
             Box::pin(self.waiting.take(&LIMITS, self.under_way.subscribe()))
         }
@@ -202,10 +202,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_batch_is_taken_when_it_is_no_smaller_than_the_one_under_way() {
-        let mut line = line([batch(3, fresh()), None]);
-        let sender = line.sender.clone();
+        let mut shared = shared([batch(3, fresh()), None]);
+        let sender = shared.sender.clone();
         come(&sender, 2);
-        let mut take = line.take();
+        let mut take = shared.take();
         assert_eq!(size(poll!(&mut take)), Poll::Pending);
         come(&sender, 1);
         assert_eq!(size(poll!(&mut take)), Poll::Ready(Some(3)));
@@ -213,10 +213,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_smaller_batch_is_taken_when_the_one_under_way_has_ended() {
-        let mut line = line([None, batch(200, fresh())]);
-        let ends = line.under_way.clone();
-        come(&line.sender, 2);
-        let mut take = line.take();
+        let mut shared = shared([None, batch(200, fresh())]);
+        let ends = shared.under_way.clone();
+        come(&shared.sender, 2);
+        let mut take = shared.take();
         assert_eq!(size(poll!(&mut take)), Poll::Pending);
         ends.send_modify(|batches| batches[1] = None);
         assert_eq!(size(poll!(&mut take)), Poll::Ready(Some(2)));
@@ -224,20 +224,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_batch_that_takes_unusually_long_holds_nobody_up() {
-        let mut line = line([batch(200, Instant::now()), None]);
-        come(&line.sender, 1);
-        assert_eq!(line.take().await.map(|members| members.len()), Some(1));
+        let mut shared = shared([batch(200, Instant::now()), None]);
+        come(&shared.sender, 1);
+        assert_eq!(shared.take().await.map(|members| members.len()), Some(1));
         // Messages that come one after another do not wait for it either.
-        come(&line.sender, 1);
-        assert_eq!(size(poll!(&mut line.take())), Poll::Ready(Some(1)));
+        come(&shared.sender, 1);
+        assert_eq!(size(poll!(&mut shared.take())), Poll::Ready(Some(1)));
     }
 
     #[tokio::test]
     async fn what_waits_is_divided_among_the_workers_that_have_no_batch() {
-        let mut line = line([None, None]);
-        come(&line.sender, 40);
-        assert_eq!(line.take().await.map(|members| members.len()), Some(20));
-        line.under_way.send_modify(|batches| batches[0] = batch(20, fresh()));
-        assert_eq!(line.take().await.map(|members| members.len()), Some(20));
+        let mut shared = shared([None, None]);
+        come(&shared.sender, 40);
+        assert_eq!(shared.take().await.map(|members| members.len()), Some(20));
+        shared.under_way.send_modify(|batches| batches[0] = batch(20, fresh()));
+        assert_eq!(shared.take().await.map(|members| members.len()), Some(20));
     }
 }

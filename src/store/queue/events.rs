@@ -3,35 +3,35 @@
 //!
 //! Outcomes that are worth no notice cost nothing. For all other attempts one statement reads what the notices say, and
 //! for each disabled endpoint another one. They must run before the batch's results are written, because the former
-//! result tells whether the message was delivered before. Must not store the notices: `store/operational.rs` does.
+//! result notice_of whether the message was delivered before. Must not store the notices: `store/operational.rs` does.
 
 use sea_orm::{ConnectionTrait, EntityTrait};
 
 use super::settlement::{AttemptRow, Changed, Settlement};
 use crate::domain::delivery::{ResultState, Trigger};
-use crate::domain::operational::{AboutAttempt, AboutEndpoint, Event, LastAttempt, Told, is_operational, tells};
+use crate::domain::operational::{AboutAttempt, AboutEndpoint, Event, LastAttempt, Notice, is_operational, notice_of};
 use crate::error::Result;
 use crate::store::Tx;
 use crate::store::database::rows::{Column, Rows, statement};
 use crate::store::entity::application;
 
 /// An event, behind the id of the organization that it is for.
-type Telling = (String, Event);
+type AddressedEvent = (String, Event);
 
 /// Returns the events of the batch's attempts, and those of the endpoints that it has disabled.
-pub(super) async fn find_events(tx: &Tx, batch: &[&Settlement], disabled: Vec<&Changed>) -> Result<Vec<Telling>> {
+pub(super) async fn find_events(tx: &Tx, batch: &[&Settlement], disabled: Vec<&Changed>) -> Result<Vec<AddressedEvent>> {
     let mut events = find_attempt_events(tx, batch).await?;
     events.extend(find_endpoint_events(tx, disabled).await?);
     Ok(events)
 }
 
 /// Returns the events of attempts, for organizations with an operational endpoint that may be called.
-async fn find_attempt_events(tx: &Tx, batch: &[&Settlement]) -> Result<Vec<Telling>> {
+async fn find_attempt_events(tx: &Tx, batch: &[&Settlement]) -> Result<Vec<AddressedEvent>> {
     let worth = batch.iter().filter(|settlement| !is_operational(&settlement.app_id));
-    let worth: Vec<(&Settlement, &AttemptRow, Told)> = worth
+    let worth: Vec<(&Settlement, &AttemptRow, Notice)> = worth
         .filter_map(|settlement| {
-            let told = tells(settlement.decision, settlement.trigger, settlement.attempts_made)?;
-            Some((*settlement, settlement.attempt.as_ref()?, told))
+            let notice = notice_of(settlement.decision, settlement.trigger, settlement.attempts_made)?;
+            Some((*settlement, settlement.attempt.as_ref()?, notice))
         })
         .collect();
     if worth.is_empty() {
@@ -61,10 +61,10 @@ async fn find_attempt_events(tx: &Tx, batch: &[&Settlement]) -> Result<Vec<Telli
     let mut events = Vec::new();
     for row in &found {
         let place: i64 = row.try_get("", "place")?;
-        let (settlement, attempt, told) = &worth[usize::try_from(place).unwrap_or(0)];
+        let (settlement, attempt, notice) = &worth[usize::try_from(place).unwrap_or(0)];
         let state: Option<ResultState> = row.try_get("", "state")?;
-        let untold = *told == Told::Recovered && row.try_get::<i32>("", "told_before")? == 0;
-        if state == Some(ResultState::Delivered) || untold {
+        let is_unannounced = *notice == Notice::Recovered && row.try_get::<i32>("", "notified_before")? == 0;
+        if state == Some(ResultState::Delivered) || is_unannounced {
             continue;
         }
         let about = AboutAttempt {
@@ -79,21 +79,21 @@ async fn find_attempt_events(tx: &Tx, batch: &[&Settlement]) -> Result<Vec<Telli
                 timestamp: attempt.created_at.to_rfc3339(),
             },
         };
-        events.push((row.try_get("", "org_id")?, told.event(about)));
+        events.push((row.try_get("", "org_id")?, notice.event(about)));
     }
     Ok(events)
 }
 
 /// Reads what the notices of attempts say, for organizations with an operational endpoint that may be called.
 ///
-/// `told_before` is 1 if the organization was notified of the delivery's failures: four scheduled attempts have failed,
+/// `notified_before` is 1 if the organization was notified of the delivery's failures: four scheduled attempts have failed,
 /// or one after which no other was scheduled. It is counted for manual attempts only, because a manual success is a
 /// recovery only then. A message has few attempts and an endpoint may have many, so `x.endpoint_id || ''` keeps the
 /// planner from the index that begins with the endpoint.
 const FACTS: &str = "select t.place, a.org_id, a.uid, m.event_id, r.state, \
     case when t.manual = 0 then 1 else (select case when count(*) >= 4 or count(*) > count(x.next_at) then 1 else 0 end \
     from attempt x where x.app_id = t.app_id and x.message_id = t.message_id and x.endpoint_id || '' = t.endpoint_id \
-    and x.trigger = 0 and not x.delivered) end as told_before \
+    and x.trigger = 0 and not x.delivered) end as notified_before \
     from {t} join application a on a.id = t.app_id and a.deleted_at is null \
     join message m on m.app_id = t.app_id and m.id = t.message_id \
     left join delivery_result r on r.app_id = t.app_id and r.message_id = t.message_id and r.endpoint_id = t.endpoint_id \
@@ -101,7 +101,7 @@ const FACTS: &str = "select t.place, a.org_id, a.uid, m.event_id, r.state, \
     order by l.id limit 1) is not null";
 
 /// Returns the events of disabled endpoints. The notice is stored only if an operational endpoint wants it.
-async fn find_endpoint_events(tx: &Tx, disabled: Vec<&Changed>) -> Result<Vec<Telling>> {
+async fn find_endpoint_events(tx: &Tx, disabled: Vec<&Changed>) -> Result<Vec<AddressedEvent>> {
     let mut events = Vec::new();
     for endpoint in disabled
         .into_iter()

@@ -36,14 +36,14 @@ pub async fn settle<'a>(tx: &Tx, mut batch: Vec<&'a Settlement>) -> Result<Settl
     let endpoints = change_health(tx, &having(&batch, Effect::concerns_health)).await?;
     let disabled: Vec<&Changed> = endpoints.iter().filter(|endpoint| endpoint.disabled).collect();
     tx.store().metrics().endpoints_disabled.add(disabled.len() as u64);
-    let news = having(&batch, Effect::is_news);
-    // Before the results are written: the former result tells whether the message was delivered before.
-    let events = find_events(tx, &news, disabled).await?;
-    let mut given_up = news.clone();
+    let new_results = having(&batch, Effect::becomes_result);
+    // Before the results are written: the former result shows whether the message was delivered before.
+    let events = find_events(tx, &new_results, disabled).await?;
+    let mut given_up = new_results.clone();
     given_up.retain(|settlement| settlement.is_given_up());
     let statements = [
         attempts(&batch),
-        results(tx.now, news),
+        results(tx.now, new_results),
         reschedule(&batch),
         finish(&having(&batch, Effect::ends_row)),
     ];
