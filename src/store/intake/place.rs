@@ -3,6 +3,7 @@
 //! Takes slots, and makes the leases of the fast path. Must not query the database, and must not hand leases to the
 //! sender: the batch does, once they are durable.
 
+use std::cell::LazyCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,8 +71,9 @@ pub(super) fn place(clock: &Clock, slots: &Arc<Slots>, terms: &Terms, plans: &[&
     let mut placed = Placed::default();
     for plan in plans {
         let message = &plan.member.message;
-        let body: Arc<str> = message.body.as_str().into();
-        let content_type: Option<Arc<str>> = message.content_type.as_deref().map(Into::into);
+        // Copied for the first lease of the message. If it has none, the copy would be for nothing.
+        let body = LazyCell::new(|| Arc::<str>::from(message.body.as_str()));
+        let content_type = LazyCell::new(|| message.content_type.as_deref().map(Arc::<str>::from));
         for endpoint in &plan.endpoints {
             let mut row = DeliveryRow {
                 id: clock.new_id(Prefix::Delivery),
@@ -82,7 +84,7 @@ pub(super) fn place(clock: &Clock, slots: &Arc<Slots>, terms: &Terms, plans: &[&
                 lease: None,
             };
             let admission = match &owner {
-                Some(_) if body.len() <= LARGE_BODY => admit(slots, endpoint),
+                Some(_) if message.body.len() <= LARGE_BODY => admit(slots, endpoint),
                 _ => Admission::Due,
             };
             match (admission, &owner) {
@@ -99,8 +101,8 @@ pub(super) fn place(clock: &Clock, slots: &Arc<Slots>, terms: &Terms, plans: &[&
                         lease_id: terms.lease_id,
                         ends_at: terms.began + terms.lasts,
                         target: endpoint.target.clone(),
-                        content: Content::Body(body.clone()),
-                        content_type: content_type.clone(),
+                        content: Content::Body(Arc::clone(&body)),
+                        content_type: (*content_type).clone(),
                         delivered_already: false,
                         slot,
                     });
