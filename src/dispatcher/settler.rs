@@ -70,19 +70,37 @@ impl Overdue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns whether outcomes of the same application wait.
-    fn has_company_of(&self, sent: &Done) -> bool {
-        self.waiting().applications.contains_key(sent.app_id())
+    /// Moves those outcomes of `part` here whose applications have overdue ones already.
+    fn take_company(&self, part: &mut Vec<Done>) {
+        let mut waiting = self.waiting();
+        // One look under one lock: usually nothing waits.
+        if waiting.applications.is_empty() {
+            return;
+        }
+        let mut is_added = false;
+        for sent in std::mem::take(part) {
+            if waiting.applications.contains_key(sent.app_id()) {
+                waiting.add(sent);
+                is_added = true;
+            } else {
+                part.push(sent);
+            }
+        }
+        drop(waiting);
+        if is_added {
+            self.more.notify_one();
+        }
     }
 
-    /// Adds an outcome at the end of its application's line.
-    fn put(&self, sent: Done) {
-        let mut waiting = self.waiting();
-        let app_id = sent.app_id().to_owned();
-        if !waiting.applications.contains_key(&app_id) {
-            waiting.turns.push_back(app_id.clone());
+    /// Adds outcomes, each at the end of its application's line.
+    fn put(&self, overdue: Vec<Done>) {
+        if overdue.is_empty() {
+            return;
         }
-        waiting.applications.entry(app_id).or_default().outcomes.push_back(sent);
+        let mut waiting = self.waiting();
+        for sent in overdue {
+            waiting.add(sent);
+        }
         drop(waiting);
         self.more.notify_one();
     }
@@ -115,6 +133,17 @@ impl Overdue {
         } else {
             waiting.turns.push_back(app_id);
         }
+    }
+}
+
+impl Waiting {
+    /// Adds an outcome at the end of its application's line.
+    fn add(&mut self, sent: Done) {
+        let app_id = sent.app_id().to_owned();
+        if !self.applications.contains_key(&app_id) {
+            self.turns.push_back(app_id.clone());
+        }
+        self.applications.entry(app_id).or_default().outcomes.push_back(sent);
     }
 }
 
@@ -160,16 +189,12 @@ fn split(taken: Vec<Done>, at_once: usize) -> Vec<Vec<Done>> {
 /// stored now, and those whose application has overdue ones already.
 async fn settle_part(shared: &Shared, mut part: Vec<Done>, overdue: &Overdue) {
     loop {
-        for sent in part.extract_if(.., |sent| overdue.has_company_of(sent)) {
-            overdue.put(sent);
-        }
+        overdue.take_company(&mut part);
         if part.is_empty() {
             return;
         }
         let rest = part.split_off(fitting(part.iter().map(Done::bytes)));
-        for sent in settle(shared, std::mem::replace(&mut part, rest)).await {
-            overdue.put(sent);
-        }
+        overdue.put(settle(shared, std::mem::replace(&mut part, rest)).await);
     }
 }
 
