@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
-use crate::domain::id::{IdSource, Prefix};
+use crate::domain::id::{Id, IdSource, Prefix};
 use crate::domain::timestamp::Timestamp;
 
 /// A clock and its source of ids. Clones are the same clock.
@@ -111,6 +111,11 @@ impl Clock {
     /// Returns a new id for an instant that was read before, for rows that must carry the same instant.
     pub fn new_id_at(&self, prefix: Prefix, at: Timestamp) -> String {
         self.0.ids.next(prefix, at)
+    }
+
+    /// Returns a new id of its type, as [`Clock::new_id_at`] does.
+    pub fn new_typed_id_at<I: Id>(&self, at: Timestamp) -> I {
+        self.0.ids.next_typed(at)
     }
 
     /// Waits until [`Clock::monotonic`] has reached `at`.

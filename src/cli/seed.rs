@@ -17,7 +17,6 @@ use crate::app;
 use crate::config::{DatabaseSettings, ENDPOINTS_PER_APPLICATION, KeySettings};
 use crate::domain::delivery::{Decision, Trigger};
 use crate::domain::health::Health;
-use crate::domain::id::Prefix;
 use crate::domain::target::TargetPolicy;
 use crate::error::{Error, Kind, Result};
 use crate::loops::Loops;
@@ -294,7 +293,7 @@ impl Seed {
             let endpoint = endpoint::get(&self.store, &app.id, &attempt.endpoint).await?;
             let created_at = clock.now();
             let row = AttemptRow {
-                id: clock.new_id_at(Prefix::Attempt, created_at),
+                id: clock.new_typed_id_at(created_at),
                 created_at,
                 url: endpoint.url,
                 response_status: attempt.status,
@@ -302,11 +301,11 @@ impl Seed {
                 duration_ms: attempt.duration_ms,
             };
             let settlement = Settlement {
-                delivery_id: clock.new_id(Prefix::Delivery),
+                delivery_id: clock.new_typed_id_at(created_at),
                 lease_id: 0,
-                app_id: app.id.clone(),
-                message_id: message_id.to_owned(),
-                endpoint_id: endpoint.id,
+                app_id: app.id.as_str().into(),
+                message_id: message_id.into(),
+                endpoint_id: endpoint.id.into(),
                 trigger: Trigger::Scheduled,
                 attempt: Some(row),
                 decision: match attempt.status {

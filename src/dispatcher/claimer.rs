@@ -14,9 +14,9 @@ use tokio_util::task::TaskTracker;
 use super::shared::Shared;
 use crate::crash_point;
 use crate::error::{Error, Result};
-use crate::slots::{Lane, Slots};
+use crate::slots::{Grant, Lane, Slots};
 use crate::store::database::outage;
-use crate::store::queue::{self, Lease, LeaseTerms};
+use crate::store::queue::{self, Lease, LeaseKey, LeaseTerms};
 use crate::store::{Store, ran_too_long};
 
 /// The longest pause between two claims, in case a wake-up was missed.
@@ -42,8 +42,7 @@ pub(super) struct Claimer {
 
 /// A lease that may be in the database although its claim has failed.
 struct Lost {
-    delivery_id: String,
-    lease_id: i64,
+    lease: LeaseKey,
     /// When the lease ends and the row is due by itself, by the monotonic clock.
     ends_at: Duration,
 }
@@ -132,15 +131,15 @@ impl Claimer {
                 floors.begin_at(self.store.clock().now());
             } else {
                 // The claim raised these floors before its commit.
-                floors.forget_parked(parked.iter().map(|(endpoint, _)| endpoint));
+                floors.forget_parked(parked.iter().map(|grant| &grant.endpoint_id));
             }
         }
         claimed
     }
 
-    /// Claims in one transaction. Sets `parked` to the endpoints whose parked rows it asks for, each with the number of
-    /// rows; the caller needs them if the claim fails.
-    async fn claim_all(&mut self, terms: &LeaseTerms, parked: &mut Vec<(Arc<str>, usize)>) -> Result<Claims> {
+    /// Claims in one transaction. Sets `parked` to the parked rows that it asks for; the caller needs them if the
+    /// claim fails.
+    async fn claim_all(&mut self, terms: &LeaseTerms, parked: &mut Vec<Grant>) -> Result<Claims> {
         let tx = self.store.begin().await?;
         let mut claims = Claims::none();
         let mut empty = Vec::new();
@@ -148,10 +147,10 @@ impl Claimer {
         for waiting in self.next_order() {
             let Waiting::Due(lane) = waiting else {
                 *parked = self.slots.parked_with_room(PARKED_ENDPOINTS);
-                let (leases, without) = queue::claim_parked(&tx, &self.slots, terms, parked).await?;
+                let claimed = queue::claim_parked(&tx, &self.slots, terms, parked).await?;
                 claims.more |= parked.len() == PARKED_ENDPOINTS;
-                claims.leases.extend(leases);
-                empty = without;
+                claims.leases.extend(claimed.leases);
+                empty = claimed.empty;
                 continue;
             };
             let most = self.slots.free(lane).min(CLAIM);
@@ -163,9 +162,8 @@ impl Claimer {
             }
         }
         if let Err(err) = tx.commit().await {
-            self.lost.extend(claims.leases.into_iter().map(|lease| Lost {
-                delivery_id: lease.delivery_id,
-                lease_id: lease.lease_id,
+            self.lost.extend(claims.leases.iter().map(|lease| Lost {
+                lease: lease.key(),
                 ends_at: lease.ends_at,
             }));
             return Err(err);
@@ -190,16 +188,15 @@ impl Claimer {
         }
         let released = async {
             let tx = self.store.begin().await?;
-            let lost = self.lost.iter().map(|lost| (lost.delivery_id.as_str(), lost.lease_id));
-            let left = queue::release_lost(&tx, lost).await?;
+            let lost: Vec<_> = self.lost.iter().map(|lost| lost.lease.clone()).collect();
+            let left = queue::release_lost(&tx, &lost).await?;
             tx.commit().await?;
             Ok::<_, Error>(left)
         };
         match released.await {
             Ok(left) => {
                 let left: HashSet<_> = left.into_iter().collect();
-                self.lost
-                    .retain(|lost| left.contains(&(lost.delivery_id.clone(), lost.lease_id)));
+                self.lost.retain(|lost| left.contains(&lost.lease));
             }
             Err(err) => {
                 let what = "leases of a lost claim could not be released; trying again";

@@ -1,5 +1,6 @@
 //! How a lease was dealt with, on its way from the sender to the settler. Must not decide what follows.
 
+use crate::domain::typed_id::{AppId, DeliveryId};
 use crate::slots::Unsettled;
 use crate::store::queue::{Lease, Settlement};
 use crate::telemetry::log_fields::{DeliveryIds, LogFields};
@@ -12,21 +13,21 @@ pub(super) enum Done {
     Attempted(Box<Settlement>),
     /// No attempt is counted. The settler gives the lease back: its row is due again.
     Returned {
-        delivery_id: String,
-        app_id: String,
+        delivery_id: DeliveryId,
+        app_id: AppId,
         lease_id: i64,
     },
 }
 
 impl Done {
-    pub fn delivery_id(&self) -> &str {
+    pub fn delivery_id(&self) -> &DeliveryId {
         match self {
             Done::Attempted(settlement) => &settlement.delivery_id,
             Done::Returned { delivery_id, .. } => delivery_id,
         }
     }
 
-    pub fn app_id(&self) -> &str {
+    pub fn app_id(&self) -> &AppId {
         match self {
             Done::Attempted(settlement) => &settlement.app_id,
             Done::Returned { app_id, .. } => app_id,
@@ -37,8 +38,8 @@ impl Done {
     /// lease needs no order, and has its delivery's id.
     pub fn order_key(&self) -> &str {
         match self {
-            Done::Attempted(settlement) => &settlement.endpoint_id,
-            Done::Returned { delivery_id, .. } => delivery_id,
+            Done::Attempted(settlement) => settlement.endpoint_id.as_str(),
+            Done::Returned { delivery_id, .. } => delivery_id.as_str(),
         }
     }
 
@@ -50,8 +51,8 @@ impl Done {
                 delivery_id, app_id, ..
             } => LogFields::of_delivery(&DeliveryIds {
                 app_id,
-                endpoint_id: "",
-                message_id: "",
+                endpoint_id: None,
+                message_id: None,
                 delivery_id,
             }),
         }

@@ -11,12 +11,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::done::Done;
+use crate::domain::typed_id::DeliveryId;
 use crate::slots::Unsettled;
-use crate::store::queue::Lease;
+use crate::store::queue::{Lease, LeaseKey};
 
 /// The held leases by delivery id.
 #[derive(Default)]
-pub(super) struct Held(Mutex<HashMap<String, Holding>>);
+pub(super) struct Held(Mutex<HashMap<DeliveryId, Holding>>);
 
 /// A held lease.
 struct Holding {
@@ -27,8 +28,17 @@ struct Holding {
     unsettled: Option<Unsettled>,
 }
 
+impl Holding {
+    fn key(&self, delivery_id: DeliveryId) -> LeaseKey {
+        LeaseKey {
+            delivery_id,
+            lease_id: self.lease_id,
+        }
+    }
+}
+
 impl Held {
-    fn leases(&self) -> MutexGuard<'_, HashMap<String, Holding>> {
+    fn leases(&self) -> MutexGuard<'_, HashMap<DeliveryId, Holding>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -38,7 +48,7 @@ impl Held {
         self.hold_until(&lease.delivery_id, lease.lease_id, lease.ends_at)
     }
 
-    fn hold_until(&self, delivery_id: &str, lease_id: i64, ends_at: Duration) -> bool {
+    fn hold_until(&self, delivery_id: &DeliveryId, lease_id: i64, ends_at: Duration) -> bool {
         let mut leases = self.leases();
         if let Some(holding) = leases.get_mut(delivery_id) {
             (holding.lease_id, holding.ends_at) = (lease_id, ends_at);
@@ -49,12 +59,12 @@ impl Held {
             ends_at,
             unsettled: None,
         };
-        leases.insert(delivery_id.to_owned(), holding);
+        leases.insert(delivery_id.clone(), holding);
         true
     }
 
     /// Notes that the outcome is known. It counts as unsettled as long as its delivery is held.
-    pub fn set_unsettled(&self, delivery_id: &str, unsettled: Unsettled) {
+    pub fn set_unsettled(&self, delivery_id: &DeliveryId, unsettled: Unsettled) {
         if let Some(holding) = self.leases().get_mut(delivery_id) {
             holding.unsettled = Some(unsettled);
         }
@@ -71,17 +81,17 @@ impl Held {
         }
     }
 
-    /// Returns the leases that end before `at` and whose outcomes wait to be settled, each by delivery id and lease id.
-    pub fn list_unsettled(&self, at: Duration) -> Vec<(String, i64)> {
+    /// Returns the leases that end before `at` and whose outcomes wait to be settled.
+    pub fn list_unsettled(&self, at: Duration) -> Vec<LeaseKey> {
         let leases = self.leases();
         let ending = leases
             .iter()
             .filter(|(_, holding)| holding.unsettled.is_some() && holding.ends_at < at);
-        ending.map(|(id, holding)| (id.clone(), holding.lease_id)).collect()
+        ending.map(|(id, holding)| holding.key(id.clone())).collect()
     }
 
     /// Notes the new end of these deliveries' leases.
-    pub fn set_end(&self, delivery_ids: &[String], ends_at: Duration) {
+    pub fn set_end(&self, delivery_ids: &[DeliveryId], ends_at: Duration) {
         let mut leases = self.leases();
         for id in delivery_ids {
             if let Some(holding) = leases.get_mut(id) {
@@ -103,14 +113,14 @@ impl Held {
             return None;
         }
         Some(Done::Returned {
-            delivery_id: settled.delivery_id().to_owned(),
-            app_id: settled.app_id().to_owned(),
+            delivery_id: settled.delivery_id().clone(),
+            app_id: settled.app_id().clone(),
             lease_id: newest,
         })
     }
 
     /// Ends the responsibility for a delivery without settling it: its row is due when the lease ends.
-    pub fn forget(&self, delivery_id: &str) {
+    pub fn forget(&self, delivery_id: &DeliveryId) {
         let forgotten = self.leases().remove(delivery_id);
         drop(forgotten);
     }
@@ -119,11 +129,11 @@ impl Held {
         self.leases().is_empty()
     }
 
-    /// Removes the leases whose outcome is not known yet, and returns them by delivery id and lease id.
-    pub fn take_unanswered(&self) -> Vec<(String, i64)> {
+    /// Removes the leases whose outcome is not known yet, and returns them.
+    pub fn take_unanswered(&self) -> Vec<LeaseKey> {
         let mut leases = self.leases();
         let unanswered = leases.extract_if(|_, holding| holding.unsettled.is_none());
-        unanswered.map(|(id, holding)| (id, holding.lease_id)).collect()
+        unanswered.map(|(id, holding)| holding.key(id)).collect()
     }
 }
 
@@ -133,14 +143,14 @@ mod tests {
 
     fn returned(lease_id: i64) -> Done {
         Done::Returned {
-            delivery_id: "dlv_1".to_owned(),
-            app_id: "app_1".to_owned(),
+            delivery_id: "dlv_1".into(),
+            app_id: "app_1".into(),
             lease_id,
         }
     }
 
     fn hold(held: &Held, lease_id: i64) -> bool {
-        held.hold_until("dlv_1", lease_id, Duration::from_secs(60))
+        held.hold_until(&"dlv_1".into(), lease_id, Duration::from_secs(60))
     }
 
     #[test]

@@ -27,6 +27,7 @@ use tower_service::Service;
 use super::name_servers::{Servers, Sockets, Unresolved, ask, lock};
 use super::shares::{Room, Shares};
 use crate::domain::target::TargetPolicy;
+use crate::domain::typed_id::AppId;
 
 /// How long a lookup may take, if half the time of an attempt is not shorter. The system's resolver gives up a silent
 /// name server after the same time. A caller waits no longer either, including the wait for its turn, so that the
@@ -53,11 +54,11 @@ const LOGGED_FOR: Duration = Duration::from_secs(3_600);
 
 tokio::task_local! {
     /// The application for which a lookup counts.
-    static ASKED_BY: Arc<str>;
+    static ASKED_BY: AppId;
 }
 
 /// Runs an exchange. A lookup that it begins counts for `app`.
-pub(super) async fn asked_by<F: Future>(app: &Arc<str>, exchange: F) -> F::Output {
+pub(super) async fn asked_by<F: Future>(app: &AppId, exchange: F) -> F::Output {
     ASKED_BY.scope(app.clone(), exchange).await
 }
 
@@ -238,7 +239,7 @@ impl Service<Name> for PublicNames {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let (names, app) = (self.clone(), ASKED_BY.try_with(Arc::clone).unwrap_or_default());
+        let (names, app) = (self.clone(), ASKED_BY.try_with(AppId::clone).unwrap_or_default());
         Box::pin(async move {
             let deadline = Instant::now() + names.0.patience;
             let lookup = match names.known(&name) {
@@ -384,7 +385,7 @@ mod tests {
     async fn a_lookup_that_waits_in_one_application_s_line_is_not_joined_by_another() {
         let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
         let names = PublicNames::new(Arc::default(), Some(here), LOOKUP);
-        let (busy, other): (Arc<str>, Arc<str>) = ("busy".into(), "other".into());
+        let (busy, other): (AppId, AppId) = ("busy".into(), "other".into());
         let mut rooms = Vec::new();
         while let Some(Some(room)) = names.0.lookups.room(&busy, 1, std::future::pending()).now_or_never() {
             rooms.push(room);
@@ -416,7 +417,11 @@ mod tests {
         let further = ["a", "b", "a"].map(|host| logged.note(host, soon));
         assert_eq!(further, [HostLog::Full, HostLog::Nothing, HostLog::Nothing]);
         let later = begun + LOGGED_FOR;
-        assert_eq!(logged.note("1", later), HostLog::Nothing, "room is made for new hosts only");
+        assert_eq!(
+            logged.note("1", later),
+            HostLog::Nothing,
+            "room is made for new hosts only"
+        );
         let anew = ["a", "0", "a"].map(|host| logged.note(host, later));
         assert_eq!(anew, [HostLog::Host, HostLog::Host, HostLog::Nothing]);
     }

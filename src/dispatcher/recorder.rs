@@ -21,9 +21,10 @@ use super::done::Done;
 use super::extension;
 use super::shared::Shared;
 use crate::crash_point;
+use crate::domain::typed_id::DeliveryId;
 use crate::error::{Error, Kind, Result};
 use crate::store::database::outage;
-use crate::store::queue::{self, AttemptRow, Settled};
+use crate::store::queue::{self, AttemptRow, LeaseKey, Settled};
 use crate::store::{is_system_error, took_too_long};
 
 /// The pause after a settlement that the database did not take.
@@ -61,7 +62,7 @@ pub(super) async fn settle(shared: &Shared, mut batch: Vec<Done>) -> Vec<Done> {
             }
         }
     }
-    let waits: HashSet<&str> = overdue.iter().map(Done::delivery_id).collect();
+    let waits: HashSet<&DeliveryId> = overdue.iter().map(Done::delivery_id).collect();
     let settled = batch.iter().filter(|sent| !waits.contains(sent.delivery_id()));
     let_go(shared, settled).await;
     overdue
@@ -172,12 +173,15 @@ async fn write_once(shared: &Shared, batch: &[Done]) -> Result<()> {
         .filter_map(|sent| match sent {
             Done::Returned {
                 delivery_id, lease_id, ..
-            } => Some((delivery_id.as_str(), *lease_id)),
+            } => Some(LeaseKey {
+                delivery_id: delivery_id.clone(),
+                lease_id: *lease_id,
+            }),
             Done::Attempted(_) => None,
         })
         .collect();
     if !unsent.is_empty() {
-        queue::release(&tx, unsent).await?;
+        queue::release(&tx, &unsent).await?;
     }
     crash_point::pass("settle.before_commit");
     tx.commit().await?;
@@ -193,7 +197,8 @@ async fn write_once(shared: &Shared, batch: &[Done]) -> Result<()> {
 /// are given up.
 fn log(settled: &Settled<'_>) {
     for endpoint in &settled.endpoints {
-        let (app_id, endpoint_id, endpoint_uid) = (&endpoint.app_id, &endpoint.endpoint_id, &endpoint.uid);
+        let (app_id, endpoint_id) = (endpoint.app_id.as_str(), endpoint.endpoint_id.as_str());
+        let endpoint_uid = &endpoint.uid;
         let reason = &endpoint.summary;
         let since = endpoint.failing_since.map(|at| at.to_rfc3339());
         match since {

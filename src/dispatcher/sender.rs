@@ -25,7 +25,6 @@ use super::settings::Settings;
 use super::shares::Shares;
 use crate::domain::delivery::{Attempt, Outcome, answer_text, decide};
 use crate::domain::health::judge;
-use crate::domain::id::Prefix;
 use crate::domain::retry::RetrySchedule;
 use crate::domain::secret::EndpointSecret;
 use crate::domain::signature::sign;
@@ -135,7 +134,7 @@ impl Sender {
             return returned(lease);
         }
         let created_at = clock.now();
-        let id = clock.new_id_at(Prefix::Attempt, created_at);
+        let id = clock.new_typed_id_at(created_at);
         let began = Instant::now();
         let Some(outcome) = self.attempt(&lease, created_at, &target, body).await else {
             tokio::time::sleep(SHORTAGE_PAUSE).await;
@@ -187,7 +186,7 @@ impl Sender {
             .as_ref()
             .map_or(0, |attempt| attempt.response.len() + attempt.url.len());
         let settlement = Settlement {
-            endpoint_id: lease.endpoint_id.to_string(),
+            endpoint_id: lease.endpoint_id,
             delivery_id: lease.delivery_id,
             lease_id: lease.lease_id,
             app_id: lease.app_id,
@@ -249,7 +248,7 @@ impl Sender {
     /// becomes the outcome of the attempt.
     fn request(&self, lease: &Lease, at: Timestamp, target: &Target, body: Bytes) -> Result<Request<Full<Bytes>>> {
         let url = self.callable(&target.url)?;
-        let custom = target.headers.open(self.store.keys()?, &target.endpoint_id)?;
+        let custom = target.headers.open(self.store.keys()?, target.endpoint_id.as_str())?;
         let mut headers = HeaderMap::with_capacity(custom.len() + 12);
         // Host is first, as RFC 9110 asks (section 7.2). Headers go out in the order in which they are inserted here.
         headers.insert(HOST, header(&url[Position::BeforeHost..Position::AfterPort])?);
@@ -261,9 +260,14 @@ impl Sender {
         };
         headers.insert(CONTENT_TYPE, content_type);
         let seconds = at.unix_seconds();
-        let signature = header(&sign(&self.secrets(target, at)?, &lease.message_id, seconds, &body))?;
+        let signature = header(&sign(
+            &self.secrets(target, at)?,
+            lease.message_id.as_str(),
+            seconds,
+            &body,
+        ))?;
         for [id, timestamp, signatures] in SIGNATURE_HEADERS.into_iter().take(1 + usize::from(self.svix_headers)) {
-            headers.insert(id, header(&lease.message_id)?);
+            headers.insert(id, header(lease.message_id.as_str())?);
             headers.insert(timestamp, seconds.into());
             headers.insert(signatures, signature.clone());
         }
@@ -300,7 +304,7 @@ impl Sender {
     fn secrets(&self, target: &Target, at: Timestamp) -> Result<Vec<EndpointSecret>> {
         let valid = |secret: &&StoredSecret| secret.expires_at.is_none_or(|end| end > at.0);
         let opened = target.secrets.iter().filter(valid).map(|secret| {
-            let clear = self.store.keys()?.open(&secret.sealed, &target.endpoint_id);
+            let clear = self.store.keys()?.open(&secret.sealed, target.endpoint_id.as_str());
             let clear = clear.map_err(|err| Error::internal("a signing secret cannot be opened").because(err))?;
             EndpointSecret::parse(&String::from_utf8_lossy(&clear)).map_err(Error::internal)
         });

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, mpsc};
 use super::done::Done;
 use super::recorder::{RETRY_PAUSE, settle};
 use super::shared::{Shared, has_replicas};
+use crate::domain::typed_id::AppId;
 
 /// Outcomes that one transaction writes. If more wait, they are divided into parts, and a part is one transaction even
 /// if it has more outcomes than this.
@@ -51,9 +52,9 @@ pub(super) struct Overdue {
 #[derive(Default)]
 struct Waiting {
     /// What waits, by application id.
-    applications: HashMap<String, Line>,
+    applications: HashMap<AppId, Line>,
     /// The applications without an outcome that is being tried, the one that has waited longest first.
-    turns: VecDeque<String>,
+    turns: VecDeque<AppId>,
 }
 
 /// The outcomes of one application that wait. It stays while one of them is being tried, so that later ones queue up
@@ -63,6 +64,12 @@ struct Line {
     outcomes: VecDeque<Done>,
     /// Whether the last try succeeded: the next one may be a whole batch.
     flows: bool,
+}
+
+/// What is tried of an application.
+struct Turn {
+    app_id: AppId,
+    batch: Vec<Done>,
 }
 
 impl Overdue {
@@ -105,9 +112,9 @@ impl Overdue {
         self.more.notify_one();
     }
 
-    /// Takes out what is to be tried next, with its application's id: one outcome, or a batch if the application's last
+    /// Takes out what is to be tried next: one outcome, or a batch if the application's last
     /// try succeeded. `None` means that nothing waits.
-    fn take(&self) -> Option<(String, Vec<Done>)> {
+    fn take(&self) -> Option<Turn> {
         let mut waiting = self.waiting();
         let app_id = waiting.turns.pop_front()?;
         let line = waiting.applications.get_mut(&app_id)?;
@@ -117,11 +124,11 @@ impl Overdue {
             1
         };
         let batch = line.outcomes.drain(..most.min(line.outcomes.len())).collect();
-        Some((app_id, batch))
+        Some(Turn { app_id, batch })
     }
 
     /// Ends the turn of an application. `left` is what the database did not take; it goes to the end of the line.
-    fn end_turn(&self, app_id: String, left: Vec<Done>) {
+    fn end_turn(&self, app_id: AppId, left: Vec<Done>) {
         let mut waiting = self.waiting();
         let Some(line) = waiting.applications.get_mut(&app_id) else {
             return;
@@ -139,7 +146,7 @@ impl Overdue {
 impl Waiting {
     /// Adds an outcome at the end of its application's line.
     fn add(&mut self, sent: Done) {
-        let app_id = sent.app_id().to_owned();
+        let app_id = sent.app_id().clone();
         if !self.applications.contains_key(&app_id) {
             self.turns.push_back(app_id.clone());
         }
@@ -211,7 +218,7 @@ fn fitting(outcomes: impl Iterator<Item = usize>) -> usize {
 /// Tries overdue outcomes again, application by application, until the dispatcher has ended.
 pub(super) async fn run_overdue(shared: Arc<Shared>, overdue: Arc<Overdue>) {
     loop {
-        let Some((app_id, batch)) = overdue.take() else {
+        let Some(Turn { app_id, batch }) = overdue.take() else {
             tokio::select! {
                 () = overdue.more.notified() => continue,
                 () = shared.ended.cancelled() => return,
@@ -235,8 +242,8 @@ mod tests {
 
     fn returned(key: usize, number: usize) -> Done {
         Done::Returned {
-            delivery_id: format!("dlv_{key}"),
-            app_id: "app_1".to_owned(),
+            delivery_id: format!("dlv_{key}").into(),
+            app_id: "app_1".into(),
             lease_id: number as i64,
         }
     }

@@ -96,7 +96,7 @@ impl Shared {
         );
         let given = async {
             let tx = self.store.begin().await?;
-            queue::release(&tx, unanswered.iter().map(|(id, lease)| (id.as_str(), *lease))).await?;
+            queue::release(&tx, &unanswered).await?;
             tx.commit().await
         };
         if let Err(err) = given.await {

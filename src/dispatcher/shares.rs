@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
+use crate::domain::typed_id::AppId;
+
 /// A number of units and the line of callers that wait for some. Clones are the same one.
 #[derive(Clone)]
 pub(super) struct Shares(Arc<Mutex<State>>);
@@ -18,14 +20,14 @@ struct State {
     /// The units that are not held.
     free: usize,
     /// The units that each application holds; without those that hold none.
-    held: HashMap<Arc<str>, usize>,
+    held: HashMap<AppId, usize>,
     /// The line, the caller that came first at its front.
     waiting: VecDeque<Waiting>,
 }
 
 /// A caller in the line.
 struct Waiting {
-    app: Arc<str>,
+    app: AppId,
     units: usize,
     /// Where its units go. Closed once the caller has given up.
     admitted: oneshot::Sender<Room>,
@@ -34,7 +36,7 @@ struct Waiting {
 /// Units that a caller holds. They are free again when this is dropped.
 pub(super) struct Room {
     shares: Shares,
-    app: Arc<str>,
+    app: AppId,
     units: usize,
 }
 
@@ -54,7 +56,7 @@ impl Shares {
     }
 
     /// Waits for `units` units for `app`, or for all if it asks for more. `None` means that `gives_up` ended first.
-    pub async fn room(&self, app: &Arc<str>, units: usize, gives_up: impl Future<Output = ()>) -> Option<Room> {
+    pub async fn room(&self, app: &AppId, units: usize, gives_up: impl Future<Output = ()>) -> Option<Room> {
         let (admitted, answer) = oneshot::channel();
         {
             let mut state = self.state();
@@ -95,7 +97,7 @@ impl State {
     /// given up leave the line too.
     fn admit(&mut self) -> Vec<Waiting> {
         let mut admitted = Vec::new();
-        let mut passed_by: HashSet<Arc<str>> = HashSet::new();
+        let mut passed_by: HashSet<AppId> = HashSet::new();
         let mut is_full = false;
         for waiting in std::mem::take(&mut self.waiting) {
             if waiting.admitted.is_closed() {
@@ -149,7 +151,7 @@ mod tests {
 
     /// Asks for one unit for `app`, and never gives up.
     fn unit(shares: &Shares, app: &str) -> Pin<Box<dyn Future<Output = Option<Room>>>> {
-        let (shares, app) = (shares.clone(), Arc::from(app));
+        let (shares, app) = (shares.clone(), AppId::from(app));
         Box::pin(async move { shares.room(&app, 1, pending()).await })
     }
 
@@ -212,7 +214,7 @@ mod tests {
         let shares = Shares::new(2);
         let _held = take(&shares, "a", 1).await;
         let over = Notify::new();
-        let (large, small) = (Arc::from("b"), Arc::from("c"));
+        let (large, small) = ("b".into(), "c".into());
         let mut first = Box::pin(shares.room(&large, 2, over.notified()));
         let mut second = Box::pin(shares.room(&small, 1, pending()));
         assert!(poll!(&mut first).is_pending());

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::crash_point;
 use crate::domain::task::TaskStatus;
+use crate::domain::typed_id::{AppId, EndpointId, TaskId};
 use crate::error::Result;
 use crate::slots::Slots;
 use crate::store::database::outage;
@@ -85,7 +86,7 @@ impl Tasks {
         match self.find().await {
             Ok(Found::Nothing(pause)) => Ok(pause),
             Ok(Found::Task(tx, task)) => {
-                let fields = LogFields::of_task(&task.app_id, &task.id);
+                let fields = LogFields::of_task(&AppId::from(&*task.app_id), &TaskId::from(&*task.id));
                 fields.scope(self.work_or_postpone(tx, *task)).await.map(|()| None)
             }
             Err(err) => {
@@ -161,7 +162,7 @@ impl Tasks {
         tx.commit().await?;
         crash_point::pass("task.after_commit");
         if task.queued > before {
-            self.slots.set_parked([&Arc::from(task.endpoint_id.as_str())]);
+            self.slots.set_parked([&EndpointId::from(&*task.endpoint_id)]);
             self.store.wake();
         }
         Ok(())

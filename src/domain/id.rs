@@ -13,6 +13,8 @@ use super::timestamp::Timestamp;
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 /// Characters behind the underscore: 130 bits, of which an id uses the lower 128.
 const TEXT_LEN: usize = 26;
+/// The most bytes of an id: no prefix has more than 13 with its underscore.
+const MOST_LEN: usize = 40;
 /// Random bytes of one id.
 const RANDOM_LEN: usize = 7;
 /// Random bytes that are taken from the operating system at once: enough for some 585 ids.
@@ -57,7 +59,7 @@ impl Prefix {
     /// not.
     pub fn first_id_at(self, at: Timestamp) -> String {
         let micros = u64::try_from(at.unix_micros()).unwrap_or(0).min(MAX_MICROS);
-        written(self, u128::from(micros) << 72)
+        written(self, u128::from(micros) << 72, str::to_owned)
     }
 
     /// Returns the instant with which an id begins. `None` means the text is no id of this kind. Missing digits of a
@@ -79,6 +81,12 @@ impl Prefix {
         text.strip_prefix(self.as_str())
             .is_some_and(|rest| rest.starts_with('_'))
     }
+}
+
+/// A type of ids.
+pub trait Id: for<'a> From<&'a str> {
+    /// The kind of thing that these ids name.
+    const PREFIX: Prefix;
 }
 
 /// A source of ids. Ids of one source strictly increase, whatever the clock does.
@@ -126,28 +134,34 @@ impl IdSource {
     /// If the clock stands still or has stepped back, the sequence of the last id is counted on instead, and after
     /// 65,536 ids its microsecond. Panics if the operating system gives no random bytes.
     pub fn next(&self, prefix: Prefix, at: Timestamp) -> String {
-        let number = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let chance = state.draw(&self.system);
-            state.step(at);
-            (u128::from(state.micros) << 72) | (u128::from(state.sequence) << 56) | u128::from(chance)
-        };
-        written(prefix, number)
+        written(prefix, self.number(at), str::to_owned)
+    }
+
+    /// Returns a new id of its type, as [`IdSource::next`] does.
+    pub fn next_typed<I: Id>(&self, at: Timestamp) -> I {
+        written(I::PREFIX, self.number(at), |text| I::from(text))
+    }
+
+    /// Returns the number of a new id.
+    fn number(&self, at: Timestamp) -> u128 {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let chance = state.draw(&self.system);
+        state.step(at);
+        (u128::from(state.micros) << 72) | (u128::from(state.sequence) << 56) | u128::from(chance)
     }
 }
 
-/// Returns the text of an id, most significant digit first.
-fn written(prefix: Prefix, number: u128) -> String {
-    let mut id = String::with_capacity(prefix.as_str().len() + 1 + TEXT_LEN);
-    id.push_str(prefix.as_str());
-    id.push('_');
-    let (mut digits, mut rest) = ([0; TEXT_LEN], number);
-    for digit in digits.iter_mut().rev() {
+/// Makes an id of its text, most significant digit first. The text is on the stack, so the id is the only allocation.
+fn written<T>(prefix: Prefix, number: u128, make: impl FnOnce(&str) -> T) -> T {
+    let (mut text, name) = ([b'_'; MOST_LEN], prefix.as_str().as_bytes());
+    text[..name.len()].copy_from_slice(name);
+    let end = name.len() + 1 + TEXT_LEN;
+    let mut rest = number;
+    for digit in text[name.len() + 1..end].iter_mut().rev() {
         *digit = ALPHABET[(rest & 31) as usize];
         rest >>= 5;
     }
-    id.push_str(str::from_utf8(&digits).unwrap_or_default());
-    id
+    make(str::from_utf8(&text[..end]).unwrap_or_default())
 }
 
 impl State {

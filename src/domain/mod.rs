@@ -23,3 +23,4 @@ pub mod task;
 pub(crate) mod throttle;
 pub mod timestamp;
 pub mod token;
+pub mod typed_id;

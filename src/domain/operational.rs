@@ -177,7 +177,10 @@ mod tests {
             assert_eq!(scheduled(Decision::Delivered, before), notice, "{before}");
         }
         assert_eq!(notice_of(Decision::Failed, Trigger::Manual, 0), None);
-        assert_eq!(notice_of(Decision::Delivered, Trigger::Manual, 0), Some(Notice::Recovered));
+        assert_eq!(
+            notice_of(Decision::Delivered, Trigger::Manual, 0),
+            Some(Notice::Recovered)
+        );
     }
 
     #[test]

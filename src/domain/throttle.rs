@@ -5,12 +5,16 @@
 //!
 //! Must not wait, or decide what waits.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-/// The rates that apply to an endpoint, in requests per second: its own and that of its application, each with the id
-/// of the endpoint or application that has it. Empty if neither has a rate.
-pub type Throttle = Vec<(Arc<str>, u32)>;
+/// The rates that apply to an endpoint, in requests per second. `None` means no rate.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Throttle {
+    /// The endpoint's own rate.
+    pub endpoint: Option<u32>,
+    /// The rate of its application.
+    pub app: Option<u32>,
+}
 
 /// The part of a rate that may be used at once, or a single request if that is more. A burst lets deliveries go out in
 /// batches.

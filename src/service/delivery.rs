@@ -30,7 +30,7 @@ pub async fn resend(
             return Err(Error::new(Kind::MissingPayload, gone));
         }
         if !endpoint.disabled {
-            queue::insert_manual(tx, &app.id, &message.id, &endpoint.id).await?;
+            queue::insert_manual(tx, app, &message, &endpoint).await?;
         }
         Ok(reply)
     })

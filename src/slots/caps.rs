@@ -3,8 +3,9 @@
 //!
 //! Must not count what is in flight: state.rs does.
 
-/// One of four slots is kept for first attempts, so that retries of broken endpoints do not delay new messages.
-const KEPT_FOR_FIRST: (usize, usize) = (1, 4);
+/// A quarter of the slots (one in this many) is kept for first attempts, so that retries of broken endpoints do not
+/// delay new messages.
+const KEPT_FOR_FIRST: usize = 4;
 
 /// The configured caps.
 #[derive(Clone, Copy, Debug)]
@@ -18,10 +19,9 @@ pub struct Caps {
 impl Caps {
     /// Returns how many slots a lane can have.
     pub(super) fn of(&self, lane: Lane) -> usize {
-        let (kept, of) = KEPT_FOR_FIRST;
         match lane {
             Lane::First => self.process,
-            Lane::Retry => self.process - self.process * kept / of,
+            Lane::Retry => self.process - self.process / KEPT_FOR_FIRST,
         }
     }
 

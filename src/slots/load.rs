@@ -3,13 +3,21 @@
 //!
 //! Must not know other endpoints: state.rs does.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::caps::Caps;
 use super::rates::Rates;
 use super::trouble::Trouble;
 use super::turns::Stand;
+use crate::domain::typed_id::{AppId, EndpointId};
+
+/// Until when an endpoint is paced, by the monotonic clock. 0 means that it is not.
+pub(super) struct Paced {
+    /// By its own rate or rest.
+    pub own: Duration,
+    /// By its application's rate.
+    pub of_app: Duration,
+}
 
 /// The state of one endpoint.
 #[derive(Default)]
@@ -17,7 +25,7 @@ pub(super) struct Load {
     /// The number of deliveries in flight.
     pub in_flight: usize,
     /// The endpoint's application. `None` until a row of the endpoint was seen.
-    pub app: Option<Arc<str>>,
+    pub app: Option<AppId>,
     /// Whether the endpoint is known to have parked rows.
     pub parked: bool,
     /// Whether rows were seen to be parked after its last turn.
@@ -55,7 +63,7 @@ impl Load {
 
     /// Returns the line in which the endpoint stands if it stands in one: its application, or the empty id if that is
     /// not known yet.
-    pub fn line(&self) -> Arc<str> {
+    pub fn line(&self) -> AppId {
         self.app.clone().unwrap_or_default()
     }
 
@@ -66,23 +74,23 @@ impl Load {
     }
 
     /// Returns until when the endpoint waits for its own rate or rest, and until when for its application's rate.
-    pub fn paced_until(&self, endpoint: &str, rates: &Rates) -> (Duration, Duration) {
-        let own = self.own_rate.map(|rate| rates.ready_at(endpoint, rate));
+    pub fn paced_until(&self, endpoint: &EndpointId, rates: &Rates) -> Paced {
+        let own = self.own_rate.map(|rate| rates.ready_at(endpoint.as_str(), rate));
         let of_app = self.app.as_ref().zip(self.app_rate);
-        let of_app = of_app.map(|(app, rate)| rates.ready_at(app, rate));
-        (
-            own.unwrap_or_default().max(self.rests_until()),
-            of_app.unwrap_or_default(),
-        )
+        let of_app = of_app.map(|(app, rate)| rates.ready_at(app.as_str(), rate));
+        Paced {
+            own: own.unwrap_or_default().max(self.rests_until()),
+            of_app: of_app.unwrap_or_default(),
+        }
     }
 
     /// Returns where the endpoint has to stand. `None` means nowhere: it has no parked rows, or as much in flight as it
     /// may.
-    pub fn stands(&self, endpoint: &str, caps: &Caps, rates: &Rates, now: Duration) -> Option<Stand> {
+    pub fn stands(&self, endpoint: &EndpointId, caps: &Caps, rates: &Rates, now: Duration) -> Option<Stand> {
         if !self.parked || self.in_flight >= self.limit(caps) {
             return None;
         }
-        let (own, of_app) = self.paced_until(endpoint, rates);
+        let Paced { own, of_app } = self.paced_until(endpoint, rates);
         Some(match self.in_flight {
             // If its application's rate makes it wait at least as long, it stands in the application's line, which
             // waits for that rate as a whole.

@@ -36,10 +36,12 @@ use tokio::sync::Notify;
 pub use self::caps::{Caps, Lane};
 pub use self::owner::BEAT_IS_LATE;
 use self::owner::Owner;
+pub use self::parked::Grant;
 use self::state::{State, Wake};
 use crate::clock::Clock;
 use crate::domain::delivery::Outcome;
 use crate::domain::throttle::Throttle;
+use crate::domain::typed_id::{AppId, EndpointId};
 use crate::telemetry::metrics::Metrics;
 
 /// How many endpoints are noted as parked before the lock is given up: a quarter of a millisecond, as accepting and
@@ -74,15 +76,15 @@ pub struct Slots {
 /// The right to have one delivery in flight. It is free again when this is dropped.
 pub struct Slot {
     slots: Arc<Slots>,
-    endpoint: Arc<str>,
-    app: Arc<str>,
+    endpoint: EndpointId,
+    app: AppId,
     lane: Lane,
 }
 
 /// Counts an outcome that waits to be settled, until it is dropped.
 pub struct Unsettled {
     slots: Arc<Slots>,
-    app: Arc<str>,
+    app: AppId,
     /// The bytes of the outcome's texts.
     bytes: usize,
 }
@@ -107,7 +109,7 @@ impl Slots {
     }
 
     /// Decides what becomes of a new delivery: this process sends it if caps and rates allow.
-    pub fn admit(self: &Arc<Self>, endpoint: &Arc<str>, app: &Arc<str>, throttle: &Throttle) -> Admission {
+    pub fn admit(self: &Arc<Self>, endpoint: &EndpointId, app: &AppId, throttle: &Throttle) -> Admission {
         let mut state = self.state();
         let load = state.endpoints.get(endpoint);
         if load.is_some_and(|load| load.parked || load.in_flight >= load.limit(&self.caps)) {
@@ -117,7 +119,7 @@ impl Slots {
         if is_full || self.stopping.load(Ordering::Relaxed) {
             return Admission::Due;
         }
-        if !self.allows(&mut state, (endpoint, app), throttle, Lane::First) {
+        if !self.allows(&mut state, endpoint, app, throttle, Lane::First) {
             return Admission::Parked;
         }
         Admission::Leased(self.occupy(&mut state, endpoint, app, Lane::First))
@@ -125,31 +127,25 @@ impl Slots {
 
     /// Takes a slot for a claimed row. Returns `None` if its endpoint or application is saturated, or a rate is used
     /// up.
-    pub fn take(
-        self: &Arc<Self>,
-        endpoint: &Arc<str>,
-        app: &Arc<str>,
-        throttle: &Throttle,
-        lane: Lane,
-    ) -> Option<Slot> {
+    pub fn take(self: &Arc<Self>, endpoint: &EndpointId, app: &AppId, throttle: &Throttle, lane: Lane) -> Option<Slot> {
         let mut state = self.state();
-        self.allows(&mut state, (endpoint, app), throttle, lane)
+        self.allows(&mut state, endpoint, app, throttle, lane)
             .then(|| self.occupy(&mut state, endpoint, app, lane))
     }
 
     /// Notes that the endpoint is disabled or deleted. Its rows end without being sent, so no rate and no rest delays
     /// them any longer.
-    pub fn set_gone(&self, endpoint: &str) {
+    pub fn set_gone(&self, endpoint: &EndpointId) {
         let now = self.clock.monotonic();
         self.state().set_gone(endpoint, &self.caps, now);
     }
 
-    fn allows(&self, state: &mut State, target: (&Arc<str>, &Arc<str>), throttle: &Throttle, lane: Lane) -> bool {
-        state.admits(target, throttle, lane, &self.caps, || self.clock.monotonic())
+    fn allows(&self, state: &mut State, endpoint: &EndpointId, app: &AppId, throttle: &Throttle, lane: Lane) -> bool {
+        state.admits(endpoint, app, throttle, lane, &self.caps, || self.clock.monotonic())
     }
 
     /// Counts one more delivery in flight and returns its slot.
-    fn occupy(self: &Arc<Self>, state: &mut State, endpoint: &Arc<str>, app: &Arc<str>, lane: Lane) -> Slot {
+    fn occupy(self: &Arc<Self>, state: &mut State, endpoint: &EndpointId, app: &AppId, lane: Lane) -> Slot {
         state.occupy(endpoint, app, lane, &self.caps, || self.clock.monotonic());
         self.metrics.in_flight.add(1);
         Slot {
@@ -170,7 +166,7 @@ impl Slots {
     }
 
     /// Notes that these endpoints have parked rows. Returns whether rows of any of them may be claimed at once.
-    pub fn set_parked<'a>(&self, endpoints: impl IntoIterator<Item = &'a Arc<str>>) -> bool {
+    pub fn set_parked<'a>(&self, endpoints: impl IntoIterator<Item = &'a EndpointId>) -> bool {
         let now = self.clock.monotonic();
         let mut endpoints = endpoints.into_iter().peekable();
         let mut wake = Wake::default();
@@ -190,7 +186,7 @@ impl Slots {
 
     /// Notes that a claim found no more parked rows of these endpoints at their last turn. An endpoint with rows that
     /// were parked since then stays noted as parked.
-    pub fn unset_parked<'a>(&self, endpoints: impl IntoIterator<Item = &'a Arc<str>>) {
+    pub fn unset_parked<'a>(&self, endpoints: impl IntoIterator<Item = &'a EndpointId>) {
         let now = self.clock.monotonic();
         let mut endpoints = endpoints.into_iter().peekable();
         let mut look_again = false;
@@ -205,21 +201,21 @@ impl Slots {
         }
     }
 
-    /// Gives their turn to up to `most` endpoints that have parked rows and free slots. Returns each with the number of
-    /// its rows that may be claimed now. The free slots are divided equally, and the endpoint that has waited longest
-    /// comes first. The rows count as [`Lane::Retry`], even if they are first attempts.
-    pub fn parked_with_room(&self, most: usize) -> Vec<(Arc<str>, usize)> {
+    /// Gives their turn to up to `most` endpoints that have parked rows and free slots. The free slots are divided
+    /// equally, and the endpoint that has waited longest comes first. The rows count as [`Lane::Retry`], even if they
+    /// are first attempts.
+    pub fn parked_with_room(&self, most: usize) -> Vec<Grant> {
         let now = self.clock.monotonic();
         let mut state = self.state();
         if state.unsettled.is_full(&self.caps) {
             return Vec::new();
         }
-        let (found, left_over) = state.take_turns(&self.caps, most, now);
+        let granted = state.take_turns(&self.caps, most, now);
         drop(state);
-        if left_over {
+        if granted.left_over {
             self.due.notify_one();
         }
-        found
+        granted.grants
     }
 
     /// Waits until the rate or rest of an endpoint with parked rows allows some of them. Only one task, the claimer,

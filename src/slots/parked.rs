@@ -8,17 +8,40 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::caps::{Caps, Lane};
-use super::load::Load;
+use super::load::{Load, Paced};
 use super::state::{State, Wake};
 use super::turns::{Next, Passed, Stand, Waiter};
+use crate::domain::typed_id::{AppId, EndpointId};
 
 /// How many waits for a rate or rest one look ends at most. If a hundred thousand of them end at once, each look holds
 /// the lock for a millisecond, and the next look is due at once.
 const WAITS_ENDED: usize = 512;
+
+/// What an endpoint gets at its turn: rows that a claim may take.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Grant {
+    pub endpoint_id: EndpointId,
+    /// How many parked rows may be claimed.
+    pub rows: usize,
+}
+
+/// The result of [`State::take_turns`].
+pub(super) struct Granted {
+    pub grants: Vec<Grant>,
+    /// Whether slots are left although an endpoint got fewer than it could use: then the next look is due at once.
+    pub left_over: bool,
+}
+
+/// The result of [`State::find_waiting`].
+struct Found {
+    /// The endpoints, each with as many rows as it could have.
+    endpoints: Vec<Grant>,
+    /// When to look again for endpoints for which their application's rate did not suffice.
+    next_at: Option<Duration>,
+}
 
 /// How many rows of an endpoint with parked rows may be claimed now. Instants are by the monotonic clock.
 pub(super) enum Room {
@@ -32,7 +55,7 @@ pub(super) enum Room {
 
 impl State {
     /// Forgets the endpoint's trouble and rates: nothing is sent to it any more, so they must not delay its rows.
-    pub fn set_gone(&mut self, endpoint: &str, caps: &Caps, now: Duration) {
+    pub fn set_gone(&mut self, endpoint: &EndpointId, caps: &Caps, now: Duration) {
         let Some((name, load)) = self.endpoints.get_key_value(endpoint) else {
             return;
         };
@@ -47,7 +70,7 @@ impl State {
     }
 
     /// Notes that the endpoint has parked rows. Returns what should be done after that.
-    pub fn set_parked(&mut self, endpoint: &Arc<str>, caps: &Caps, now: Duration) -> Wake {
+    pub fn set_parked(&mut self, endpoint: &EndpointId, caps: &Caps, now: Duration) -> Wake {
         // A new endpoint enters as if it had waited for a whole round: ahead of most others. But with each turn that is
         // given, later ones enter further behind, so endpoints that come anew again and again do not starve the others.
         let turn = self.turns.last.saturating_sub(self.parked as u64);
@@ -66,7 +89,7 @@ impl State {
 
     /// Notes that a claim found no more parked rows of the endpoint at its last turn, unless rows were parked since
     /// then. Returns whether other endpoints may have the slots that it left.
-    pub fn unset_parked(&mut self, endpoint: &Arc<str>, caps: &Caps, now: Duration) -> bool {
+    pub fn unset_parked(&mut self, endpoint: &EndpointId, caps: &Caps, now: Duration) -> bool {
         if let Some(load) = self.endpoints.get_mut(endpoint)
             && load.parked
             && !load.noticed
@@ -89,7 +112,7 @@ impl State {
 
     /// Returns what should be done for an endpoint with parked rows: a claim now, or a look when its rate or rest
     /// allows one.
-    pub fn wake_for(&mut self, endpoint: &str, caps: &Caps, now: Duration) -> Wake {
+    pub fn wake_for(&mut self, endpoint: &EndpointId, caps: &Caps, now: Duration) -> Wake {
         match self.room(endpoint, caps, now) {
             Room::Slots(0) => {
                 let idle = self.endpoints.get(endpoint).filter(|load| load.in_flight == 0);
@@ -120,14 +143,14 @@ impl State {
 
     /// Returns how many parked rows of `endpoint` may be claimed now by its caps, or until when it waits for a rate or
     /// rest.
-    pub fn room(&self, endpoint: &str, caps: &Caps, now: Duration) -> Room {
+    pub fn room(&self, endpoint: &EndpointId, caps: &Caps, now: Duration) -> Room {
         let Some(load) = self.endpoints.get(endpoint) else {
             return Room::Slots(caps.endpoint);
         };
         let room = self
             .cap(load.limit(caps), load.app.as_ref(), caps, Lane::Retry)
             .saturating_sub(load.in_flight);
-        let (own, of_app) = load.paced_until(endpoint, &self.rates);
+        let Paced { own, of_app } = load.paced_until(endpoint, &self.rates);
         match own.max(of_app) > now && room > 0 {
             false => Room::Slots(room),
             true if of_app > now && of_app >= own => Room::LinePaced(of_app),
@@ -137,7 +160,7 @@ impl State {
 
     /// Puts the endpoint where it has to stand now. Returns the instant at which its rates allow half a burst, or
     /// `None` if it has no rate.
-    pub fn put_in_place(&mut self, endpoint: &Arc<str>, caps: &Caps, now: Duration) -> Option<Duration> {
+    pub fn put_in_place(&mut self, endpoint: &EndpointId, caps: &Caps, now: Duration) -> Option<Duration> {
         let Entry::Occupied(mut entry) = self.endpoints.entry(endpoint.clone()) else {
             return None;
         };
@@ -156,44 +179,44 @@ impl State {
                 self.turns.enter(stand, &app, load.turn, name);
             }
         }
-        let (own, of_app) = load.paced_until(endpoint, &self.rates);
+        let Paced { own, of_app } = load.paced_until(endpoint, &self.rates);
         load.own_rate.or(load.app_rate).map(|_| own.max(of_app))
     }
 
     /// Gives their turn to up to `most` endpoints that have parked rows and free slots, beginning with the one that has
-    /// waited longest. Returns each with the number of its rows that may be claimed now, for which the free slots are
-    /// divided equally. The flag says that slots are left although an endpoint got fewer than it could use: then the
-    /// next look is due at once.
-    pub fn take_turns(&mut self, caps: &Caps, most: usize, now: Duration) -> (Vec<(Arc<str>, usize)>, bool) {
+    /// waited longest. The free slots are divided equally.
+    pub fn take_turns(&mut self, caps: &Caps, most: usize, now: Duration) -> Granted {
         self.end_waits(caps, now);
         let mut free = caps.free(self.in_flight, self.retries_in_flight, Lane::Retry);
-        let (waiting, next) = self.find_waiting(caps, most.min(free), now);
-        self.ready_at = self.turns.paced_until().into_iter().chain(next).min();
-        self.cut_short = waiting.len() == free && free < most;
-        let mut left = waiting.len();
+        let Found {
+            endpoints: mut grants,
+            next_at,
+        } = self.find_waiting(caps, most.min(free), now);
+        self.ready_at = self.turns.paced_until().into_iter().chain(next_at).min();
+        self.cut_short = grants.len() == free && free < most;
+        let mut left = grants.len();
         let mut unequal = false;
-        let mut found = Vec::with_capacity(left);
-        for (endpoint, room) in waiting {
-            let share = room.min(free.div_ceil(left));
-            unequal |= share < room;
-            free -= share;
+        for grant in &mut grants {
+            let rows = grant.rows.min(free.div_ceil(left));
+            unequal |= rows < grant.rows;
+            free -= rows;
             left -= 1;
-            found.push((endpoint, share));
+            grant.rows = rows;
         }
         self.cut_short |= unequal;
         // An endpoint that got more slots comes later the next time.
-        let mut served: Vec<_> = found.iter().collect();
-        served.sort_by_key(|(_, share)| *share);
-        for (endpoint, _) in served {
+        let mut served: Vec<_> = grants.iter().collect();
+        served.sort_by_key(|grant| grant.rows);
+        for grant in served {
             self.turns.last += 1;
-            if let Some(load) = self.endpoints.get_mut(endpoint) {
+            if let Some(load) = self.endpoints.get_mut(&grant.endpoint_id) {
                 load.turn = self.turns.last;
                 load.noticed = false;
             }
-            self.put_in_place(endpoint, caps, now);
+            self.put_in_place(&grant.endpoint_id, caps, now);
         }
         let left_over = free > 0 && unequal;
-        (found, left_over)
+        Granted { grants, left_over }
     }
 
     /// Puts endpoints and lines whose wait for a rate or rest is over back among the others.
@@ -217,17 +240,15 @@ impl State {
     }
 
     /// Finds the first `most` endpoints, by turn, whose rows may be claimed, and takes them from where they stand.
-    /// Returns each with the number of its rows. The instant is when to look again for endpoints for which their
-    /// application's rate did not suffice.
-    fn find_waiting(&mut self, caps: &Caps, most: usize, now: Duration) -> (Vec<(Arc<str>, usize)>, Option<Duration>) {
-        let mut found = Vec::with_capacity(most);
+    fn find_waiting(&mut self, caps: &Caps, most: usize, now: Duration) -> Found {
+        let mut endpoints = Vec::with_capacity(most);
         let mut passed = Passed::default();
         let mut next_at = None::<Duration>;
         // How many rows the rates of applications still allow in this look: many endpoints may wait for the same rate.
-        let mut left: HashMap<Arc<str>, usize> = HashMap::new();
+        let mut left: HashMap<AppId, usize> = HashMap::new();
         // If slots are short, no endpoint gets a second one.
         let with_busy = !self.is_short(caps, Lane::Retry);
-        while found.len() < most {
+        while endpoints.len() < most {
             let Some(next) = self.turns.next(&passed, with_busy) else {
                 break;
             };
@@ -257,12 +278,14 @@ impl State {
             };
             let load = &self.endpoints[&next.endpoint];
             if let Some(rate) = load.own_rate {
-                room = room.min(self.rates.free(&next.endpoint, rate, now));
+                room = room.min(self.rates.free(next.endpoint.as_str(), rate, now));
             }
             if let (Some(app), Some(rate)) = (&load.app, load.app_rate) {
                 let left = match left.get_mut(app) {
                     Some(left) => left,
-                    None => left.entry(app.clone()).or_insert(self.rates.free(app, rate, now)),
+                    None => left
+                        .entry(app.clone())
+                        .or_insert(self.rates.free(app.as_str(), rate, now)),
                 };
                 room = room.min(*left);
                 if room == 0 {
@@ -274,9 +297,12 @@ impl State {
                 *left -= room;
             }
             self.take_out(&next);
-            found.push((next.endpoint, room));
+            endpoints.push(Grant {
+                endpoint_id: next.endpoint,
+                rows: room,
+            });
         }
-        (found, next_at)
+        Found { endpoints, next_at }
     }
 
     /// Takes the endpoint from where it stands.

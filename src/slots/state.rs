@@ -8,7 +8,6 @@
 //! Must not lock or wait: mod.rs does.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::caps::{Caps, Lane};
@@ -20,6 +19,7 @@ use super::turns::Turns;
 use super::unsettled::Unsettled;
 use crate::domain::delivery::Outcome;
 use crate::domain::throttle::Throttle;
+use crate::domain::typed_id::{AppId, EndpointId};
 
 /// Slots of a lane are short when less than a quarter of them (one in this many) is free. That quarter is kept for
 /// endpoints with nothing in flight.
@@ -27,11 +27,14 @@ const KEPT_FOR_IDLE: usize = 4;
 /// An application that has half of the slots (one in this many) gets only one more for each of its endpoints that has
 /// nothing in flight.
 const OF_ONE_APPLICATION: usize = 2;
-/// How long the trouble of an idle endpoint is remembered, and of how many idle endpoints at most.
-const REMEMBERED: (Duration, usize) = (Duration::from_secs(600), 65_536);
+/// How long the trouble of an idle endpoint is remembered.
+const REMEMBERED: Duration = Duration::from_secs(600);
+/// Of how many idle endpoints at most.
+const MOST_REMEMBERED: usize = 65_536;
 /// How many idle endpoints, and how many rates, each sweep looks at: less than a millisecond under the lock.
 const SWEPT: usize = 2_048;
-/// How many idle endpoints each new one makes the sweep look at: more than one, so that [`REMEMBERED`] is not exceeded.
+/// How many idle endpoints each new one makes the sweep look at: more than one, so that [`MOST_REMEMBERED`] is not
+/// exceeded.
 const SWEPT_BY_NEW: usize = 2;
 
 /// The counts. All times are by the monotonic clock.
@@ -42,11 +45,11 @@ pub(super) struct State {
     /// How many of them are of [`Lane::Retry`].
     pub retries_in_flight: usize,
     /// The endpoints that have something in flight, parked rows, trouble, or a rate that was used up.
-    pub endpoints: HashMap<Arc<str>, Load>,
+    pub endpoints: HashMap<EndpointId, Load>,
     /// The outcomes that are not settled yet.
     pub unsettled: Unsettled,
     /// The applications that have deliveries in flight.
-    applications: HashMap<Arc<str>, Application>,
+    applications: HashMap<AppId, Application>,
     /// `None` until the first owner id is taken.
     pub owner: Option<Owner>,
     pub rates: Rates,
@@ -63,7 +66,7 @@ pub(super) struct State {
     /// `None` means that none was held back since the claimer was last woken for this.
     least_held_back: Option<usize>,
     /// Idle endpoints that are remembered, in the order in which the sweep comes to them.
-    idle: VecDeque<Arc<str>>,
+    idle: VecDeque<EndpointId>,
     /// How many endpoints and waits the looks have examined.
     #[cfg(test)]
     pub examined: usize,
@@ -76,6 +79,15 @@ struct Application {
     in_flight: usize,
     /// Whether an endpoint with nothing in flight went without a slot because the application has as many as it may.
     held_back: bool,
+}
+
+/// What the end of a delivery changes for its application.
+#[derive(Default)]
+struct Left {
+    /// Whether endpoints of the application were held back.
+    was_held_back: bool,
+    /// Whether the application has just come below half of the slots.
+    is_below_half: bool,
 }
 
 /// The work that a change makes necessary.
@@ -92,7 +104,8 @@ impl State {
     /// rates. `now` is called only if rates or rests matter.
     pub fn admits(
         &mut self,
-        (endpoint, app): (&Arc<str>, &Arc<str>),
+        endpoint: &EndpointId,
+        app: &AppId,
         throttle: &Throttle,
         lane: Lane,
         caps: &Caps,
@@ -100,7 +113,7 @@ impl State {
     ) -> bool {
         let load = self.endpoints.get(endpoint);
         let (in_flight, limit) = load.map_or((0, caps.endpoint), |load| (load.in_flight, load.limit(caps)));
-        let unpaced = throttle.is_empty() && load.is_none_or(Load::is_unpaced);
+        let unpaced = *throttle == Throttle::default() && load.is_none_or(Load::is_unpaced);
         let known = load.is_some_and(|load| load.app.is_some());
         let refused = in_flight >= self.cap(limit, Some(app), caps, lane);
         if unpaced && !refused {
@@ -113,27 +126,27 @@ impl State {
         let Some(load) = self.endpoints.get_mut(endpoint) else {
             return false;
         };
-        let rate = |own: bool| throttle.iter().find(|(id, _)| (id == endpoint) == own);
-        load.own_rate = rate(true).map(|(_, rate)| *rate);
-        load.app_rate = rate(false).map(|(_, rate)| *rate);
+        (load.own_rate, load.app_rate) = (throttle.endpoint, throttle.app);
         let rests = load.rests_until() > now;
         if refused && in_flight == 0 {
             self.hold_back(app);
         }
-        if refused || rests || throttle.iter().any(|(id, rate)| self.rates.free(id, *rate, now) == 0) {
+        let rates = [(endpoint.shared(), throttle.endpoint), (app.shared(), throttle.app)];
+        let rates = rates.into_iter().filter_map(|(id, rate)| Some((id, rate?)));
+        if refused || rests || rates.clone().any(|(id, rate)| self.rates.free(id, rate, now) == 0) {
             self.put_in_place(endpoint, caps, now);
             self.remember(endpoint);
             return false;
         }
-        for (id, rate) in throttle {
-            self.rates.take(id, *rate, now);
+        for (id, rate) in rates {
+            self.rates.take(id, rate, now);
         }
         true
     }
 
     /// Notes the application of an endpoint. If that was not known before, takes the endpoint out of the line for
     /// unknown applications; the caller puts it where it has to stand.
-    fn know_app(&mut self, endpoint: &Arc<str>, app: &Arc<str>) -> &mut Load {
+    fn know_app(&mut self, endpoint: &EndpointId, app: &AppId) -> &mut Load {
         let load = self.endpoints.entry(endpoint.clone()).or_default();
         if load.app.is_none() {
             if let Some(stand) = load.stand.take() {
@@ -145,7 +158,7 @@ impl State {
     }
 
     /// Counts one more delivery in flight to `endpoint` of `app`.
-    pub fn occupy(&mut self, endpoint: &Arc<str>, app: &Arc<str>, lane: Lane, caps: &Caps, now: impl Fn() -> Duration) {
+    pub fn occupy(&mut self, endpoint: &EndpointId, app: &AppId, lane: Lane, caps: &Caps, now: impl Fn() -> Duration) {
         self.in_flight += 1;
         self.retries_in_flight += usize::from(lane == Lane::Retry);
         self.applications.entry(app.clone()).or_default().in_flight += 1;
@@ -161,8 +174,8 @@ impl State {
     /// Counts one delivery fewer in flight. Returns what should be done with the free slot.
     pub fn release(
         &mut self,
-        endpoint: &Arc<str>,
-        app: &str,
+        endpoint: &EndpointId,
+        app: &AppId,
         lane: Lane,
         caps: &Caps,
         now: impl Fn() -> Duration,
@@ -171,11 +184,11 @@ impl State {
         let was_short = self.is_short(caps, Lane::Retry);
         self.in_flight -= 1;
         self.retries_in_flight -= usize::from(lane == Lane::Retry);
-        let (held_back, below_half) = self.leave(app, caps);
+        let left = self.leave(app, caps);
         let is_short = self.is_short(caps, Lane::Retry);
         // Busy endpoints may have more than one slot again: slots are no longer short, or the application is below
         // half.
-        let more_for_busy = self.turns.has_busy() && (was_short && !is_short || below_half);
+        let more_for_busy = self.turns.has_busy() && (was_short && !is_short || left.is_below_half);
         // An application that was held back may have a slot again: slots are no longer short, or enough are free for
         // it.
         let least = self.least_held_back;
@@ -185,7 +198,7 @@ impl State {
             self.least_held_back = None;
         }
         let mut wake = Wake {
-            claimer: was_full || held_back || more_for_busy || more_for_held_back,
+            claimer: was_full || left.was_held_back || more_for_busy || more_for_held_back,
             earlier: false,
         };
         let Some(load) = self.endpoints.get_mut(endpoint) else {
@@ -208,19 +221,20 @@ impl State {
         wake
     }
 
-    /// Counts one delivery fewer in flight for `app`. Returns whether endpoints of the application were held back, and
-    /// whether it has just come below half of the slots.
-    fn leave(&mut self, app: &str, caps: &Caps) -> (bool, bool) {
+    /// Counts one delivery fewer in flight for `app`.
+    fn leave(&mut self, app: &AppId, caps: &Caps) -> Left {
         let Some(application) = self.applications.get_mut(app) else {
-            return (false, false);
+            return Left::default();
         };
         application.in_flight -= 1;
-        let held_back = std::mem::take(&mut application.held_back);
-        let below_half = application.in_flight + 1 == half(caps);
+        let left = Left {
+            was_held_back: std::mem::take(&mut application.held_back),
+            is_below_half: application.in_flight + 1 == half(caps),
+        };
         if application.in_flight == 0 {
             self.applications.remove(app);
         }
-        (held_back, below_half)
+        left
     }
 
     /// Returns whether slots of `lane` are short.
@@ -236,7 +250,7 @@ impl State {
     /// - none, if slots are short and the application has at least as many in flight as are free: the next application
     ///   then finds as many. An application with nothing in flight may have one in any case;
     /// - none, while too much of what was sent for the application is not settled.
-    pub fn cap(&self, limit: usize, app: Option<&Arc<str>>, caps: &Caps, lane: Lane) -> usize {
+    pub fn cap(&self, limit: usize, app: Option<&AppId>, caps: &Caps, lane: Lane) -> usize {
         if app.is_some_and(|app| self.unsettled.has_its_share(app, caps)) {
             return 0;
         }
@@ -253,7 +267,7 @@ impl State {
 
     /// Notes that an endpoint of `app` with nothing in flight goes without a slot because its application has as many
     /// as it may. The claimer is then woken when a slot of the application becomes free, or enough slots of others.
-    pub fn hold_back(&mut self, app: &str) {
+    pub fn hold_back(&mut self, app: &AppId) {
         if let Some(application) = self.applications.get_mut(app) {
             application.held_back = true;
             let least = self.least_held_back.get_or_insert(application.in_flight);
@@ -262,7 +276,7 @@ impl State {
     }
 
     /// Learns from the outcome of an attempt.
-    pub fn learn(&mut self, endpoint: &Arc<str>, outcome: &Outcome, caps: &Caps, now: Duration) {
+    pub fn learn(&mut self, endpoint: &EndpointId, outcome: &Outcome, caps: &Caps, now: Duration) {
         let Some(load) = self.endpoints.get_mut(endpoint) else {
             return;
         };
@@ -280,7 +294,7 @@ impl State {
     }
 
     /// Forgets the endpoint if it is idle: at once, or by the sweep if it is in trouble.
-    pub fn forget_if_idle(&mut self, endpoint: &Arc<str>, now: Duration) {
+    pub fn forget_if_idle(&mut self, endpoint: &EndpointId, now: Duration) {
         let Some(load) = self.endpoints.get(endpoint).filter(|load| load.is_idle()) else {
             return;
         };
@@ -289,13 +303,13 @@ impl State {
             return;
         }
         self.remember(endpoint);
-        if self.idle.len() > REMEMBERED.1 {
+        if self.idle.len() > MOST_REMEMBERED {
             self.sweep(now, SWEPT_BY_NEW);
         }
     }
 
     /// Adds the endpoint to those that the sweep goes through, if it is idle.
-    fn remember(&mut self, endpoint: &Arc<str>) {
+    fn remember(&mut self, endpoint: &EndpointId) {
         let load = self.endpoints.get_mut(endpoint).filter(|load| load.is_idle());
         if load.is_some_and(|load| !std::mem::replace(&mut load.swept, true)) {
             self.idle.push_back(endpoint.clone());
@@ -314,8 +328,8 @@ impl State {
                 load.swept = false;
                 continue;
             }
-            let (long, most) = REMEMBERED;
-            let long = if self.idle.len() < most { long } else { Duration::ZERO };
+            let is_crowded = self.idle.len() >= MOST_REMEMBERED;
+            let long = if is_crowded { Duration::ZERO } else { REMEMBERED };
             let trouble = load.trouble.as_ref();
             if trouble.is_some_and(|trouble| trouble.rests_until.max(trouble.learned_at + long) > now) {
                 self.idle.push_back(endpoint);

@@ -15,11 +15,17 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
-use std::sync::Arc;
 use std::time::Duration;
 
-/// A position in a line: the turn, and the endpoint (for the head of a line, the application).
-pub(super) type Place = (u64, Arc<str>);
+use crate::domain::typed_id::{AppId, EndpointId};
+
+/// A position in a line, by the turn: that of an endpoint, or that of a whole line among the heads, which is named by
+/// its application.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Place<I> {
+    turn: u64,
+    id: I,
+}
 
 /// The position of an endpoint with parked rows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -35,8 +41,8 @@ pub(super) enum Stand {
 /// A line or an endpoint that waits for a rate or rest. A line is named by its application.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Waiter {
-    Line(Arc<str>),
-    Endpoint(Arc<str>),
+    Line(AppId),
+    Endpoint(EndpointId),
 }
 
 /// All endpoints with parked rows, by where they stand.
@@ -48,10 +54,10 @@ pub(super) struct Turns {
     /// The number of the last turn that was given.
     pub last: u64,
     /// By application. The empty id stands for the endpoints whose application is not known yet.
-    lines: HashMap<Arc<str>, Line>,
+    lines: HashMap<AppId, Line>,
     /// The first turn of each line that does not wait for its application's rate.
-    heads: BTreeSet<Place>,
-    busy: BTreeSet<Place>,
+    heads: BTreeSet<Place<AppId>>,
+    busy: BTreeSet<Place<EndpointId>>,
     /// Waits for rates and rests, by the instants at which they end.
     paced: BTreeSet<(Duration, Waiter)>,
 }
@@ -59,7 +65,7 @@ pub(super) struct Turns {
 /// The endpoints of one application with nothing in flight, by turn.
 #[derive(Default)]
 struct Line {
-    endpoints: BTreeSet<Place>,
+    endpoints: BTreeSet<Place<EndpointId>>,
     /// Until when the line waits for the application's rate. `None` means that it does not wait.
     paced: Option<Duration>,
 }
@@ -67,28 +73,35 @@ struct Line {
 /// How far one look has come. Lines and endpoints that it passed over stay where they stand.
 #[derive(Default)]
 pub(super) struct Passed {
-    heads: Option<Place>,
-    busy: Option<Place>,
+    heads: Option<Place<AppId>>,
+    busy: Option<Place<EndpointId>>,
 }
 
 /// The endpoint that has the next turn.
 pub(super) struct Next {
-    pub endpoint: Arc<str>,
+    pub endpoint: EndpointId,
     /// Its position: [`Stand::InLine`] or [`Stand::Busy`].
     pub stand: Stand,
-    /// Its position among the busy endpoints, or that of its line among the heads.
-    place: Place,
+    place: NextPlace,
+}
+
+/// The position of the endpoint that has the next turn.
+enum NextPlace {
+    /// That of its line among the heads.
+    Head(Place<AppId>),
+    /// Its own among the busy endpoints.
+    Busy(Place<EndpointId>),
 }
 
 impl Turns {
     /// Puts an endpoint of `app`, with the number of its last turn, where `stand` says.
-    pub fn enter(&mut self, stand: Stand, app: &Arc<str>, turn: u64, endpoint: Arc<str>) {
+    pub fn enter(&mut self, stand: Stand, app: &AppId, turn: u64, endpoint: EndpointId) {
         match stand {
             Stand::InLine => self.change(app, |line| {
-                line.endpoints.insert((turn, endpoint));
+                line.endpoints.insert(Place { turn, id: endpoint });
             }),
             Stand::Busy => {
-                self.busy.insert((turn, endpoint));
+                self.busy.insert(Place { turn, id: endpoint });
             }
             Stand::Paced(at) => {
                 self.paced.insert((at, Waiter::Endpoint(endpoint)));
@@ -97,13 +110,13 @@ impl Turns {
     }
 
     /// Takes an endpoint from where it stands. The arguments must be those of [`Turns::enter`].
-    pub fn leave(&mut self, stand: Stand, app: &Arc<str>, turn: u64, endpoint: Arc<str>) {
+    pub fn leave(&mut self, stand: Stand, app: &AppId, turn: u64, endpoint: EndpointId) {
         match stand {
             Stand::InLine => self.change(app, |line| {
-                line.endpoints.remove(&(turn, endpoint));
+                line.endpoints.remove(&Place { turn, id: endpoint });
             }),
             Stand::Busy => {
-                self.busy.remove(&(turn, endpoint));
+                self.busy.remove(&Place { turn, id: endpoint });
             }
             Stand::Paced(at) => {
                 self.paced.remove(&(at, Waiter::Endpoint(endpoint)));
@@ -112,7 +125,7 @@ impl Turns {
     }
 
     /// Makes the line of `app` wait for the application's rate until `at`.
-    pub fn pace_line(&mut self, app: &Arc<str>, at: Duration) {
+    pub fn pace_line(&mut self, app: &AppId, at: Duration) {
         self.change(app, |line| line.paced = Some(at));
         self.paced.insert((at, Waiter::Line(app.clone())));
     }
@@ -146,13 +159,13 @@ impl Turns {
         let head = after(&self.heads, passed.heads.as_ref());
         let busy = after(&self.busy, passed.busy.as_ref()).filter(|_| with_busy);
         match (head, busy) {
-            (Some(head), Some(busy)) if busy.0 < head.0 => Some(Next::busy(busy)),
+            (Some(head), Some(busy)) if busy.turn < head.turn => Some(Next::busy(busy)),
             (Some(head), _) => {
-                let (_, endpoint) = self.lines.get(&head.1)?.endpoints.first()?;
+                let first = self.lines.get(&head.id)?.endpoints.first()?;
                 Some(Next {
-                    endpoint: endpoint.clone(),
+                    endpoint: first.id.clone(),
                     stand: Stand::InLine,
-                    place: head.clone(),
+                    place: NextPlace::Head(head.clone()),
                 })
             }
             (None, Some(busy)) => Some(Next::busy(busy)),
@@ -161,17 +174,17 @@ impl Turns {
     }
 
     /// Changes the line of `app` and keeps its entry in `heads` up to date. Removes a line without endpoints.
-    fn change(&mut self, app: &Arc<str>, change: impl FnOnce(&mut Line)) {
+    fn change(&mut self, app: &AppId, change: impl FnOnce(&mut Line)) {
         let line = self.lines.entry(app.clone()).or_default();
         let before = line.head();
         change(line);
         let after = line.head();
         if before != after {
             if let Some(turn) = before {
-                self.heads.remove(&(turn, app.clone()));
+                self.heads.remove(&Place { turn, id: app.clone() });
             }
             if let Some(turn) = after {
-                self.heads.insert((turn, app.clone()));
+                self.heads.insert(Place { turn, id: app.clone() });
             }
         }
         if line.endpoints.is_empty() {
@@ -186,17 +199,17 @@ impl Turns {
 impl Line {
     /// Returns the turn of the first endpoint. `None` if the line is empty or waits for the application's rate.
     fn head(&self) -> Option<u64> {
-        let (turn, _) = self.endpoints.first()?;
-        self.paced.is_none().then_some(*turn)
+        let first = self.endpoints.first()?;
+        self.paced.is_none().then_some(first.turn)
     }
 }
 
 impl Next {
-    fn busy(place: &Place) -> Self {
+    fn busy(place: &Place<EndpointId>) -> Self {
         Self {
-            endpoint: place.1.clone(),
+            endpoint: place.id.clone(),
             stand: Stand::Busy,
-            place: place.clone(),
+            place: NextPlace::Busy(place.clone()),
         }
     }
 }
@@ -204,15 +217,15 @@ impl Next {
 impl Passed {
     /// Passes over `next`. If it stands in a line, passes over the whole line.
     pub fn over(&mut self, next: Next) {
-        match next.stand {
-            Stand::Busy => self.busy = Some(next.place),
-            _ => self.heads = Some(next.place),
+        match next.place {
+            NextPlace::Busy(place) => self.busy = Some(place),
+            NextPlace::Head(place) => self.heads = Some(place),
         }
     }
 }
 
 /// Returns the first place after `passed`.
-fn after<'a>(places: &'a BTreeSet<Place>, passed: Option<&Place>) -> Option<&'a Place> {
+fn after<'a, I: Ord>(places: &'a BTreeSet<Place<I>>, passed: Option<&Place<I>>) -> Option<&'a Place<I>> {
     let from = passed.map_or(Bound::Unbounded, Bound::Excluded);
     places.range((from, Bound::Unbounded)).next()
 }

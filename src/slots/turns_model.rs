@@ -3,14 +3,14 @@
 //! Must not use the lines of turns.rs for the expected result: the model must not share a mistake with them.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::caps::{Caps, Lane};
-use super::parked::Room;
+use super::parked::{Grant, Room};
 use super::state::{State, Wake};
 use crate::domain::delivery::{Answer, Outcome};
 use crate::domain::throttle::Throttle;
+use crate::domain::typed_id::{AppId, EndpointId};
 
 const CAPS: Caps = Caps {
     process: 16,
@@ -32,8 +32,8 @@ struct World {
     caps: Caps,
     now: Duration,
     random: u64,
-    endpoints: Vec<(Arc<str>, Arc<str>, Throttle)>,
-    rows: HashMap<Arc<str>, usize>,
+    endpoints: Vec<(EndpointId, AppId, Throttle)>,
+    rows: HashMap<EndpointId, usize>,
     sending: Vec<(usize, Lane)>,
     awake: bool,
 }
@@ -43,10 +43,12 @@ impl World {
     /// one.
     fn new(seed: u64, caps: Caps) -> Self {
         let endpoints = (0..30).map(|at: u32| {
-            let (endpoint, app) = (Arc::from(format!("ep_{at}")), Arc::from(format!("app_{}", at % 6)));
-            let own = at.is_multiple_of(4).then(|| (Arc::clone(&endpoint), 10));
-            let of_app = at.is_multiple_of(3).then(|| (Arc::clone(&app), 25));
-            (endpoint, app, own.into_iter().chain(of_app).collect())
+            let (endpoint, app) = (format!("ep_{at}").into(), format!("app_{}", at % 6).into());
+            let throttle = Throttle {
+                endpoint: at.is_multiple_of(4).then_some(10),
+                app: at.is_multiple_of(3).then_some(25),
+            };
+            (endpoint, app, throttle)
         });
         Self {
             state: State::default(),
@@ -80,7 +82,7 @@ impl World {
     fn take(&mut self, at: usize, lane: Lane) -> bool {
         let (endpoint, app, throttle) = &self.endpoints[at];
         let now = self.now;
-        let taken = self.state.admits((endpoint, app), throttle, lane, &self.caps, || now);
+        let taken = self.state.admits(endpoint, app, throttle, lane, &self.caps, || now);
         if taken {
             self.state.occupy(endpoint, app, lane, &self.caps, || now);
             self.sending.push((at, lane));
@@ -119,24 +121,24 @@ impl World {
     }
 
     /// Returns what a walk through all endpoints gives: the rule, in its simplest form.
-    fn expected(&self) -> Vec<(Arc<str>, usize)> {
+    fn expected(&self) -> Vec<Grant> {
         let mut waiting = Vec::new();
         for (endpoint, load) in self.state.endpoints.iter().filter(|(_, load)| load.parked) {
             if let Room::Slots(room @ 1..) = self.state.room(endpoint, &self.caps, self.now) {
                 let busy = load.in_flight > 0;
-                let line = if busy { Arc::default() } else { load.line() };
+                let line = if busy { AppId::default() } else { load.line() };
                 waiting.push(((load.turn, busy, line), endpoint.clone(), room));
             }
         }
         waiting.sort();
-        let mut left: HashMap<Arc<str>, usize> = HashMap::new();
+        let mut left: HashMap<String, usize> = HashMap::new();
         let mut found = Vec::new();
         for (_, endpoint, mut room) in waiting {
             let load = &self.state.endpoints[&endpoint];
-            let of_app = load.app.clone().zip(load.app_rate);
+            let of_app = load.app.as_ref().map(AppId::to_string).zip(load.app_rate);
             let rates: Vec<_> = load
                 .own_rate
-                .map(|rate| (endpoint.clone(), rate))
+                .map(|rate| (endpoint.to_string(), rate))
                 .into_iter()
                 .chain(of_app)
                 .collect();
@@ -146,7 +148,10 @@ impl World {
             }
             if room > 0 {
                 rates.iter().for_each(|(id, _)| *left.get_mut(id).unwrap() -= room);
-                found.push((endpoint, room));
+                found.push(Grant {
+                    endpoint_id: endpoint,
+                    rows: room,
+                });
             }
         }
         let mut free = self
@@ -154,9 +159,9 @@ impl World {
             .free(self.state.in_flight, self.state.retries_in_flight, Lane::Retry);
         found.truncate(MOST.min(free));
         let count = found.len();
-        for (at, (_, room)) in found.iter_mut().enumerate() {
-            *room = (*room).min(free.div_ceil(count - at));
-            free -= *room;
+        for (at, grant) in found.iter_mut().enumerate() {
+            grant.rows = grant.rows.min(free.div_ceil(count - at));
+            free -= grant.rows;
         }
         found
     }
@@ -166,11 +171,12 @@ impl World {
         self.awake = false;
         // Computed before the look, which only ends waits that are over: that does not change the result.
         let expected = self.expected();
-        let (found, left_over) = self.state.take_turns(&self.caps, MOST, self.now);
-        assert_eq!(found, expected);
-        self.awake |= left_over || found.len() == MOST;
+        let found = self.state.take_turns(&self.caps, MOST, self.now);
+        assert_eq!(found.grants, expected);
+        self.awake |= found.left_over || found.grants.len() == MOST;
         let mut empty = Vec::new();
-        for (endpoint, share) in found {
+        for grant in found.grants {
+            let (endpoint, share) = (grant.endpoint_id, grant.rows);
             let at = self.endpoints.iter().position(|(id, ..)| *id == endpoint).unwrap();
             let rows = self.rows.get(&endpoint).copied().unwrap_or_default();
             for _ in 0..rows.min(share) {
@@ -271,7 +277,7 @@ fn who_keeps_coming_anew_does_not_starve_who_waits() {
     };
     let now = Duration::from_secs(1);
     let mut state = State::default();
-    let old: Arc<str> = "z_old".into();
+    let old: EndpointId = "z_old".into();
     let mut turns = 0;
     for round in 0..100 {
         for at in 0..4 {
@@ -280,7 +286,8 @@ fn who_keeps_coming_anew_does_not_starve_who_waits() {
         if round == 0 {
             state.set_parked(&old, &caps, now);
         }
-        for (endpoint, _) in state.take_turns(&caps, 4, now).0 {
+        for grant in state.take_turns(&caps, 4, now).grants {
+            let endpoint = grant.endpoint_id;
             turns += usize::from(endpoint == old);
             if endpoint != old {
                 state.unset_parked(&endpoint, &caps, now);

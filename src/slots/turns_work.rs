@@ -2,13 +2,13 @@
 //!
 //! Must not measure time, which differs between machines: it counts.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::caps::{Caps, Lane};
 use super::state::State;
 use crate::domain::delivery::Outcome;
 use crate::domain::throttle::Throttle;
+use crate::domain::typed_id::{AppId, EndpointId};
 
 const MANY: usize = 100_000;
 
@@ -18,19 +18,16 @@ fn failure() -> Outcome {
 
 /// Returns the state with [`MANY`] endpoints with parked rows, of this many applications. Each endpoint is in trouble,
 /// or over a rate if `throttle` gives one.
-fn many(apps: usize, throttle: impl Fn(&Arc<str>, &Arc<str>) -> Throttle, now: Duration) -> State {
+fn many(apps: usize, throttle: Throttle, now: Duration) -> State {
     let caps = Caps {
         process: 1_024,
         endpoint: 128,
     };
     let mut state = State::default();
     for at in 0..MANY {
-        let (endpoint, app) = (
-            Arc::from(format!("ep_{at:06}")),
-            Arc::from(format!("app_{}", at % apps)),
-        );
-        let throttle = throttle(&endpoint, &app);
-        if state.admits((&endpoint, &app), &throttle, Lane::Retry, &caps, || now) {
+        let endpoint = EndpointId::from(format!("ep_{at:06}"));
+        let app = AppId::from(format!("app_{}", at % apps));
+        if state.admits(&endpoint, &app, &throttle, Lane::Retry, &caps, || now) {
             state.occupy(&endpoint, &app, Lane::Retry, &caps, || now);
             state.learn(&endpoint, &failure(), &caps, now);
             state.set_parked(&endpoint, &caps, now);
@@ -49,14 +46,14 @@ fn look(state: &mut State, now: Duration) -> (usize, usize) {
         endpoint: 128,
     };
     let before = state.examined;
-    let found = state.take_turns(&caps, 256, now).0.len();
+    let found = state.take_turns(&caps, 256, now).grants.len();
     (state.examined - before, found)
 }
 
 #[test]
 fn a_look_examines_no_more_than_it_finds_whatever_the_number_of_parked_endpoints() {
     let now = Duration::from_secs(1);
-    let mut state = many(1_000, |_, _| Throttle::new(), now);
+    let mut state = many(1_000, Throttle::default(), now);
     for _ in 0..10 {
         assert_eq!(look(&mut state, now), (257, 256));
     }
@@ -65,7 +62,11 @@ fn a_look_examines_no_more_than_it_finds_whatever_the_number_of_parked_endpoints
 #[test]
 fn a_hundred_thousand_endpoints_over_their_application_s_rate_are_met_as_one() {
     let now = Duration::from_secs(1);
-    let mut state = many(1, |_, app| vec![(app.clone(), 5)], now);
+    let rate = Throttle {
+        endpoint: None,
+        app: Some(5),
+    };
+    let mut state = many(1, rate, now);
     for _ in 0..10 {
         let (examined, found) = look(&mut state, now);
         assert!(examined <= 3 && found == 0, "{examined} for {found}");
@@ -76,7 +77,10 @@ fn a_hundred_thousand_endpoints_over_their_application_s_rate_are_met_as_one() {
 #[test]
 fn a_hundred_thousand_endpoints_over_their_rates_cost_nothing_until_they_are_ready() {
     let now = Duration::from_secs(1);
-    let rate = |endpoint: &Arc<str>, _: &Arc<str>| vec![(endpoint.clone(), 1)];
+    let rate = Throttle {
+        endpoint: Some(1),
+        app: None,
+    };
     let mut state = many(1_000, rate, now);
     let (mut examined, mut found) = (0, 0);
     assert_eq!(look(&mut state, now), (1, 0));
@@ -97,27 +101,30 @@ fn a_hundred_thousand_endpoints_of_an_application_that_has_its_share_hide_nobody
         endpoint: 128,
     };
     let now = Duration::from_secs(1);
-    let mut state = many(1, |_, _| Throttle::new(), now);
-    let app: Arc<str> = "app_0".into();
+    let mut state = many(1, Throttle::default(), now);
+    let app: AppId = "app_0".into();
     for at in 0..900 {
-        let endpoint = Arc::from(format!("ep_{at:06}"));
-        if state.admits((&endpoint, &app), &Throttle::new(), Lane::Retry, &caps, || now) {
+        let endpoint = EndpointId::from(format!("ep_{at:06}"));
+        if state.admits(&endpoint, &app, &Throttle::default(), Lane::Retry, &caps, || now) {
             state.occupy(&endpoint, &app, Lane::Retry, &caps, || now);
         }
     }
-    let other: Arc<str> = "ep_other".into();
+    let other: EndpointId = "ep_other".into();
     state.turns.last = 2 * MANY as u64;
     state.set_parked(&other, &caps, now);
     assert!(state.endpoints[&other].turn > 0, "it comes after those");
     let before = state.examined;
-    let (found, _) = state.take_turns(&caps, 256, now);
-    assert_eq!(found.iter().map(|(id, _)| id).collect::<Vec<_>>(), [&other]);
+    let found = state.take_turns(&caps, 256, now).grants;
+    assert_eq!(
+        found.iter().map(|grant| &grant.endpoint_id).collect::<Vec<_>>(),
+        [&other]
+    );
     assert!(
         state.examined - before <= 5,
         "{} were examined",
         state.examined - before
     );
-    assert_ne!(state.endpoints[&Arc::<str>::from("ep_099999")].stand, None);
+    assert_ne!(state.endpoints["ep_099999"].stand, None);
 }
 
 #[test]
@@ -127,9 +134,9 @@ fn endpoints_that_were_in_trouble_are_forgotten_by_and_by() {
         endpoint: 128,
     };
     let now = Duration::from_secs(1);
-    let mut state = many(1_000, |_, _| Throttle::new(), now);
+    let mut state = many(1_000, Throttle::default(), now);
     for at in 0..MANY {
-        let endpoint = Arc::from(format!("ep_{at:06}"));
+        let endpoint = EndpointId::from(format!("ep_{at:06}"));
         state.endpoints.get_mut(&endpoint).unwrap().noticed = false;
         state.unset_parked(&endpoint, &caps, now);
     }

@@ -8,9 +8,9 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use super::caps::Caps;
+use crate::domain::typed_id::AppId;
 
 /// How many outcomes may wait in any case: as many as come in about a third of a second, at the fastest that one
 /// process has delivered.
@@ -28,7 +28,7 @@ const OVERHEAD: usize = 1_024;
 #[derive(Default)]
 pub(super) struct Unsettled {
     all: Amount,
-    applications: HashMap<Arc<str>, Application>,
+    applications: HashMap<AppId, Application>,
 }
 
 /// A number of outcomes, and their bytes together.
@@ -71,7 +71,7 @@ impl Amount {
 
 impl Unsettled {
     /// Counts an outcome of `app` whose texts have this many `bytes`.
-    pub fn add(&mut self, app: &Arc<str>, bytes: usize) {
+    pub fn add(&mut self, app: &AppId, bytes: usize) {
         let application = self.applications.entry(app.clone()).or_default();
         for amount in [&mut self.all, &mut application.amount] {
             amount.outcomes += 1;
@@ -80,7 +80,7 @@ impl Unsettled {
     }
 
     /// Stops counting an outcome, because it is settled. Returns whether deliveries may have waited for that.
-    pub fn remove(&mut self, app: &str, bytes: usize, caps: &Caps) -> bool {
+    pub fn remove(&mut self, app: &AppId, bytes: usize, caps: &Caps) -> bool {
         let was_full = self.is_full(caps);
         let Some(application) = self.applications.get_mut(app) else {
             return was_full;
@@ -103,7 +103,7 @@ impl Unsettled {
 
     /// Returns whether `app` has at least as much as it leaves free. Nothing more is sent for it then, and other
     /// applications find as much. If so, notes that the application was held back.
-    pub fn has_its_share(&self, app: &str, caps: &Caps) -> bool {
+    pub fn has_its_share(&self, app: &AppId, caps: &Caps) -> bool {
         let most = Amount::most(caps);
         let free = most.less(self.all);
         // If all applications together have less than is free, each of them has. This saves a lookup in the usual case.
@@ -131,7 +131,7 @@ mod tests {
     };
 
     /// Adds outcomes of `app` until it has as many as it may. Returns how many.
-    fn fill(unsettled: &mut Unsettled, app: &Arc<str>, bytes: usize) -> usize {
+    fn fill(unsettled: &mut Unsettled, app: &AppId, bytes: usize) -> usize {
         let mut count = 0;
         while !unsettled.is_full(&CAPS) && !unsettled.has_its_share(app, &CAPS) {
             unsettled.add(app, bytes);
@@ -147,8 +147,8 @@ mod tests {
             assert_eq!(fill(&mut unsettled, &app.into(), 0), share, "{app}");
         }
         assert!(!unsettled.is_full(&CAPS));
-        assert!(unsettled.remove("a", 0, &CAPS), "it was held back");
-        assert!(!unsettled.remove("a", 0, &CAPS), "nothing has asked since then");
+        assert!(unsettled.remove(&"a".into(), 0, &CAPS), "it was held back");
+        assert!(!unsettled.remove(&"a".into(), 0, &CAPS), "nothing has asked since then");
     }
 
     #[test]

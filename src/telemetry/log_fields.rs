@@ -15,6 +15,7 @@ use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::LogFormat;
+use crate::domain::typed_id::{AppId, DeliveryId, EndpointId, MessageId, TaskId};
 
 tokio::task_local! {
     static FIELDS: LogFields;
@@ -30,12 +31,12 @@ pub struct LogFields {
     values: String,
 }
 
-/// The ids of a delivery. Those that are not known are empty.
+/// The ids of a delivery. `None` means that the id is not known.
 pub struct DeliveryIds<'a> {
-    pub app_id: &'a str,
-    pub endpoint_id: &'a str,
-    pub message_id: &'a str,
-    pub delivery_id: &'a str,
+    pub app_id: &'a AppId,
+    pub endpoint_id: Option<&'a EndpointId>,
+    pub message_id: Option<&'a MessageId>,
+    pub delivery_id: &'a DeliveryId,
 }
 
 /// The names of the fields are listed in docs/operating.md. An event in their scope must not have a field of the same
@@ -51,14 +52,20 @@ impl LogFields {
     pub fn of_delivery(ids: &DeliveryIds<'_>) -> Self {
         Self {
             names: &["app_id", "endpoint_id", "message_id", "delivery_id"],
-            values: [ids.app_id, ids.endpoint_id, ids.message_id, ids.delivery_id].join("\n"),
+            values: [
+                ids.app_id.as_str(),
+                ids.endpoint_id.map_or("", EndpointId::as_str),
+                ids.message_id.map_or("", MessageId::as_str),
+                ids.delivery_id.as_str(),
+            ]
+            .join("\n"),
         }
     }
 
-    pub fn of_task(app_id: &str, task_id: &str) -> Self {
+    pub fn of_task(app_id: &AppId, task_id: &TaskId) -> Self {
         Self {
             names: &["app_id", "task_id"],
-            values: [app_id, task_id].join("\n"),
+            values: [app_id.as_str(), task_id.as_str()].join("\n"),
         }
     }
 
@@ -134,7 +141,7 @@ mod tests {
 
     #[test]
     fn fields_stand_at_the_end_of_a_line_of_text() {
-        let fields = LogFields::of_task("app_1", "qtask_1");
+        let fields = LogFields::of_task(&"app_1".into(), &"qtask_1".into());
         assert_eq!(
             appended("WARN it failed err=late\n", LogFormat::Text, &fields),
             "WARN it failed err=late app_id=\"app_1\" task_id=\"qtask_1\"\n"
@@ -151,10 +158,10 @@ mod tests {
     #[test]
     fn ids_that_are_not_known_are_left_out() {
         let fields = LogFields::of_delivery(&DeliveryIds {
-            app_id: "app_1",
-            endpoint_id: "",
-            message_id: "",
-            delivery_id: "dlv_1",
+            app_id: &"app_1".into(),
+            endpoint_id: None,
+            message_id: None,
+            delivery_id: &"dlv_1".into(),
         });
         assert_eq!(
             appended("late\n", LogFormat::Text, &fields),

@@ -282,7 +282,7 @@ both!(parked_rows_of_many_endpoints_are_found_by_one_look, async |db| {
 
 both!(what_is_parked_while_a_claim_runs_is_not_forgotten, async |db| {
     let rig = capped(db, 8, 2).await;
-    let endpoint: std::sync::Arc<str> = "ep_e".into();
+    let endpoint: postrider::domain::typed_id::EndpointId = "ep_e".into();
     rig.slots.set_parked([&endpoint]);
     let turn = |slots: &std::sync::Arc<postrider::slots::Slots>| slots.parked_with_room(8).len();
     assert_eq!(turn(&rig.slots), 1);

@@ -2,14 +2,14 @@
 //! deleted meanwhile. The queue's statements must not read these. The tests bound the pages that a statement reads, as
 //! Postgres counts them, not its time.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use poem::test::TestClient;
 use postrider::api::{Probes, probe_routes};
 use postrider::domain::id::Prefix;
 use postrider::domain::timestamp::Timestamp;
-use postrider::slots::Lane;
+use postrider::domain::typed_id::EndpointId;
+use postrider::slots::{Grant, Lane};
 use postrider::store::queue::process;
 use postrider::store::queue::{self, LeaseTerms};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement, TransactionTrait, Value};
@@ -165,14 +165,17 @@ postgres_only!(
         let mut rig = Rig::on(db).await;
         let receiver = Receiver::start().await;
         let app = rig.application("a").await;
-        let endpoint: Arc<str> = rig.endpoint(&app, "e", &receiver.url()).await.into();
+        let endpoint: EndpointId = rig.endpoint(&app, "e", &receiver.url()).await.into();
         let held = snapshot(db).await;
         gone_by(&rig, 100_000, None).await;
         let parked = "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempts_made, due_at) \
                   values ($1, 'app_a', 'msg_1', 'ep_e', 0, 0, null)";
         rig.sql(parked, [first_id(&rig, 10).into()]).await;
         let claim = |from: String| {
-            let wanted = [(endpoint.clone(), 16)];
+            let wanted = [Grant {
+                endpoint_id: endpoint.clone(),
+                rows: 16,
+            }];
             queue::claim_parked_statement(rig.store.backend(), &terms(&rig), rig.clock.now(), &wanted, &[from])
         };
         let all = pages(&rig, claim(String::new())).await;
@@ -270,16 +273,16 @@ async fn unlocked(rig: &Rig, endpoint: &str) -> i64 {
 postgres_only!(parking_locks_the_rows_that_it_parks_and_no_others, async |db| {
     let rig = Rig::on(db).await;
     let app = rig.application("a").await;
-    let saturated: Arc<str> = rig.endpoint(&app, "saturated", "http://127.0.0.1:9/").await.into();
+    let saturated: EndpointId = rig.endpoint(&app, "saturated", "http://127.0.0.1:9/").await.into();
     let other = rig.endpoint(&app, "other", "http://127.0.0.1:9/").await;
     crate::fairness::backlog(&rig, &app, &other, 100, 0).await;
-    crate::fairness::backlog(&rig, &app, &saturated, 100, 0).await;
+    crate::fairness::backlog(&rig, &app, saturated.as_str(), 100, 0).await;
     let tx = rig.store.begin().await.expect("a transaction");
     queue::park(&tx, Lane::First, std::slice::from_ref(&saturated))
         .await
         .expect("the rows are parked");
     assert_eq!(unlocked(&rig, &other).await, 100);
-    assert_eq!(unlocked(&rig, &saturated).await, 0);
+    assert_eq!(unlocked(&rig, saturated.as_str()).await, 0);
     tx.commit().await.expect("a commit");
     assert_eq!(rig.count("delivery where due_at is null").await, 100);
 });

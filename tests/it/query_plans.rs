@@ -2,7 +2,6 @@
 //! The texts are the ones that the store sends. Postgres plans them without values, as it does after some executions.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use postrider::clock::Clock;
@@ -10,13 +9,14 @@ use postrider::domain::delivery::{Decision, Trigger};
 use postrider::domain::health::Health;
 use postrider::domain::task::{ReplayFilter, ReplayState, TaskKind, Window};
 use postrider::domain::timestamp::Timestamp;
-use postrider::slots::{Caps, Lane, Slots};
+use postrider::domain::typed_id::EndpointId;
+use postrider::slots::{Caps, Grant, Lane, Slots};
 use postrider::store::background_task::{self, NewTask};
 use postrider::store::deleted;
 use postrider::store::event_id;
 use postrider::store::idempotency::{self, Key};
 use postrider::store::queue::process;
-use postrider::store::queue::{self, AttemptRow, Lease, LeaseTerms, Settlement};
+use postrider::store::queue::{self, AttemptRow, Lease, LeaseKey, LeaseTerms, Settlement};
 use postrider::store::retention;
 use sea_orm::{ConnectionTrait, DatabaseConnection};
 use serde_json::json;
@@ -262,21 +262,24 @@ async fn the_queue_s_parts(db: &TestDatabase) {
         assert_eq!(claimed.leases.len(), 100);
         leases.extend(claimed.leases);
     }
-    let saturated: Arc<str> = id("ep", 1_000_000).into();
-    let wanted = [(saturated.clone(), 50)];
+    let saturated = EndpointId::from(id("ep", 1_000_000));
+    let wanted = [Grant {
+        endpoint_id: saturated.clone(),
+        rows: 50,
+    }];
     let parked = in_tx!(store, tx => queue::claim_parked(&tx, &slots, &terms, &wanted));
-    assert_eq!(parked.0.len(), 50);
-    let given = parked
-        .0
-        .iter()
-        .map(|lease| (lease.delivery_id.as_str(), lease.lease_id));
-    in_tx!(store, tx => queue::release(&tx, given));
+    assert_eq!(parked.leases.len(), 50);
+    let given: Vec<_> = parked.leases.iter().map(Lease::key).collect();
+    in_tx!(store, tx => queue::release(&tx, &given));
     for lane in [Lane::First, Lane::Retry] {
         in_tx!(store, tx => queue::park(&tx, lane, std::slice::from_ref(&saturated)));
     }
     queue::lift(&store).await.expect("a look below the floors");
-    let lost = [("dlv_lost", 1)];
-    assert_eq!(in_tx!(store, tx => queue::release_lost(&tx, lost)), []);
+    let lost = [LeaseKey {
+        delivery_id: "dlv_lost".into(),
+        lease_id: 1,
+    }];
+    assert_eq!(in_tx!(store, tx => queue::release_lost(&tx, &lost)), []);
     let depth = queue::find_depth(&store).await.expect("the queue's depth");
     assert_eq!(depth.first, queue::DEPTH_MOST, "no more due deliveries are counted");
     let waiting = queue::find_parked_depth(&store)
@@ -311,14 +314,14 @@ fn settlement(lease: &Lease, at: usize) -> Settlement {
         lease_id: if at % 5 == 4 { 7 } else { lease.lease_id },
         app_id: lease.app_id.clone(),
         message_id: lease.message_id.clone(),
-        endpoint_id: lease.endpoint_id.to_string(),
+        endpoint_id: lease.endpoint_id.clone(),
         trigger: if at.is_multiple_of(7) {
             Trigger::Manual
         } else {
             Trigger::Scheduled
         },
         attempt: Some(AttemptRow {
-            id: format!("atmpt_2{at:06}"),
+            id: format!("atmpt_2{at:06}").into(),
             created_at: now,
             url: "http://127.0.0.1:9/".to_owned(),
             response_status: 200,

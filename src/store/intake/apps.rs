@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult};
 
+use super::member::AppName;
+use crate::domain::typed_id::{AppId, EndpointId};
 use crate::error::Result;
 use crate::store::database::rows::{Column, Rows, statement};
 use crate::store::database::source::Source;
@@ -19,11 +21,11 @@ use crate::store::queue::{TARGET_BUT_HEADERS, Target, TargetRow};
 const LARGE_HEADERS: i32 = 4096;
 
 /// The applications that messages name, by organization and by id or uid.
-pub(super) type Named<'a> = HashMap<(&'a str, &'a str), Arc<App>>;
+pub(super) type Named<'a> = HashMap<AppName<'a>, Arc<App>>;
 
 /// An application, with its endpoints that may be called.
 pub(super) struct App {
-    pub id: String,
+    pub id: AppId,
     /// A number that Postgres changes with each write of the application or of its endpoints. Not used on SQLite.
     pub revision: i64,
     pub endpoints: Vec<Arc<Endpoint>>,
@@ -31,7 +33,7 @@ pub(super) struct App {
 
 /// An endpoint that is neither deleted nor disabled.
 pub(super) struct Endpoint {
-    pub id: Arc<str>,
+    pub id: EndpointId,
     /// The event types that it wants; `None` means all.
     pub event_types: Option<Vec<String>>,
     /// The channels of which a message must have at least one; `None` means any message.
@@ -44,17 +46,17 @@ pub(super) struct Endpoint {
 
 /// Returns the applications with these names, each an organization with an id or uid. Leaves out names without an
 /// application.
-pub(super) async fn find_apps<'a>(source: &impl Source, mut names: Vec<(&'a str, &'a str)>) -> Result<Named<'a>> {
+pub(super) async fn find_apps<'a>(source: &impl Source, mut names: Vec<AppName<'a>>) -> Result<Named<'a>> {
     names.sort_unstable();
     names.dedup();
     // A uid never begins with `app_`, so the name tells whether it is an id.
-    let (ids, uids): (Vec<_>, Vec<_>) = names.into_iter().partition(|(_, name)| name.starts_with("app_"));
+    let (ids, uids): (Vec<_>, Vec<_>) = names.into_iter().partition(|app| app.name.starts_with("app_"));
     let mut found = HashMap::new();
     for (names, matches) in [(ids, "a.id = t.name"), (uids, "a.uid = t.name")] {
         if names.is_empty() {
             continue;
         }
-        let (orgs, refs) = names.iter().copied().unzip();
+        let (orgs, refs) = names.iter().map(|app| (app.org_id, app.name)).unzip();
         let rows = Rows::new([("org_id", Column::Text(orgs)), ("name", Column::Text(refs))]);
         let sql = format!(
             "select a.id as a_id, a.org_id as a_org_id, a.revision as a_revision, t.name as a_name, e.event_types, e.channels, \
@@ -73,22 +75,23 @@ pub(super) async fn find_apps<'a>(source: &impl Source, mut names: Vec<(&'a str,
             .source()
             .query_all_raw(statement(source.dialect(), &sql, &[("t", &rows)], []))
             .await?;
+        // By organization and name.
         let mut apps: HashMap<(String, String), App> = HashMap::new();
         for row in &rows {
             let key = (row.try_get("", "a_org_id")?, row.try_get("", "a_name")?);
-            let id: String = row.try_get("", "a_id")?;
+            let id = row.try_get("", "a_id")?;
             let revision = row.try_get("", "a_revision")?;
             let app = apps.entry(key).or_insert_with(|| App {
                 id,
                 revision,
                 endpoints: Vec::new(),
             });
-            if let Some(id) = row.try_get::<Option<String>>("", "id")? {
+            if let Some(id) = row.try_get::<Option<EndpointId>>("", "id")? {
                 app.endpoints.push(Arc::new(endpoint(id, row)?));
             }
         }
         for name in names {
-            if let Some(app) = apps.remove(&(name.0.to_owned(), name.1.to_owned())) {
+            if let Some(app) = apps.remove(&(name.org_id.to_owned(), name.name.to_owned())) {
                 found.insert(name, Arc::new(app));
             }
         }
@@ -97,7 +100,7 @@ pub(super) async fn find_apps<'a>(source: &impl Source, mut names: Vec<(&'a str,
 }
 
 /// Builds an endpoint from a row of [`find_apps`].
-fn endpoint(id: String, row: &QueryResult) -> Result<Endpoint> {
+fn endpoint(id: EndpointId, row: &QueryResult) -> Result<Endpoint> {
     let list = |column| {
         Ok::<_, sea_orm::DbErr>(
             row.try_get::<Option<JsonText<Vec<String>>>>("", column)?
@@ -111,9 +114,7 @@ fn endpoint(id: String, row: &QueryResult) -> Result<Endpoint> {
     };
     let bytes = others + target.as_ref().map_or(0, |_| headers);
     Ok(Endpoint {
-        id: target
-            .as_ref()
-            .map_or_else(|| id.into(), |target| target.endpoint_id.clone()),
+        id: target.as_ref().map_or(id, |target| target.endpoint_id.clone()),
         event_types: list("event_types")?,
         channels: list("channels")?,
         target: target.map(Arc::new),

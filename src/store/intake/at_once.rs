@@ -6,7 +6,6 @@
 //!
 //! Must not decide what is stored.
 
-use std::collections::HashMap;
 use std::ops::RangeFrom;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -15,11 +14,12 @@ use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sea_orm::sqlx::{AssertSqlSafe, ConnectOptions, Row, query};
 use sea_orm::{DbErr, RuntimeErr};
 
-use super::apps::App;
+use super::apps::Named;
 use super::columns::{self, EVENT_ID, Field, NamedColumn, Table};
 use super::place::DeliveryRow;
 use super::plan::Plan;
 use crate::domain::timestamp::Timestamp;
+use crate::domain::typed_id::AppId;
 use crate::error::{Error, Result};
 use crate::store::Store;
 use crate::store::database::pool::silent;
@@ -44,8 +44,8 @@ pub(super) enum Stored {
     /// This many messages were stored, each with its payload, deliveries and reply. Messages whose idempotency key has
     /// a reply already were left out.
     Messages(usize),
-    /// Nothing was stored, because these applications, given by their ids, have changed.
-    Stale(Vec<String>),
+    /// Nothing was stored, because these applications have changed.
+    Stale(Vec<AppId>),
 }
 
 /// A batch that one statement can store: no message has an event id, no earlier try may have stored one, and either
@@ -54,7 +54,7 @@ pub(super) struct UsualBatch<'a> {
     /// The instant by which keys expire.
     pub now: Timestamp,
     /// The remembered applications of all messages.
-    pub apps: &'a HashMap<(&'a str, &'a str), Arc<App>>,
+    pub apps: &'a Named<'a>,
     /// The keys, with the replies that they are to have.
     pub keyed: &'a [(&'a Key, String)],
     /// The messages to store.
@@ -103,7 +103,10 @@ impl WorkerConnection {
         self.open = Some(connection);
         let stored: Option<i64> = row.try_get(0).map_err(failed)?;
         Ok(match stored {
-            None => Stored::Stale(row.try_get::<Option<_>, _>(1).map_err(failed)?.unwrap_or_default()),
+            None => {
+                let ids: Option<Vec<String>> = row.try_get(1).map_err(failed)?;
+                Stored::Stale(ids.into_iter().flatten().map(AppId::from).collect())
+            }
             Some(count) => Stored::Messages(usize::try_from(count).unwrap_or(0)),
         })
     }
@@ -119,10 +122,12 @@ async fn insert(connection: &mut PgConnection, batch: &UsualBatch<'_>) -> sea_or
     let (has_keys, has_deliveries) = (!batch.keyed.is_empty(), !batch.deliveries.is_empty());
     let text = &TEXTS[usize::from(has_keys) * 2 + usize::from(has_deliveries)];
     let apps = batch.apps;
-    let uids = apps.iter().map(|((_, name), app)| (*name != app.id).then_some(*name));
+    let uids = apps
+        .iter()
+        .map(|(named, app)| (named.name != app.id.as_str()).then_some(named.name));
     let mut query = query(AssertSqlSafe(text.as_str()))
         .bind(apps.values().map(|app| app.id.as_str()).collect::<Vec<_>>())
-        .bind(apps.keys().map(|(org_id, _)| *org_id).collect::<Vec<_>>())
+        .bind(apps.keys().map(|named| named.org_id).collect::<Vec<_>>())
         .bind(uids.collect::<Vec<_>>())
         .bind(apps.values().map(|app| app.revision).collect::<Vec<_>>())
         .bind(batch.now.0)

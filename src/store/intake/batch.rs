@@ -24,6 +24,7 @@ use super::replies::{Replies, is_fresh, keyed, repeats, results};
 use super::{insert, keys};
 use crate::crash_point;
 use crate::domain::timestamp::Timestamp;
+use crate::domain::typed_id::MessageId;
 use crate::error::Result;
 use crate::slots::Slots;
 use crate::store::Store;
@@ -167,7 +168,7 @@ impl Batch {
         tx.commit().await?;
         crash_point::pass("accepted.after_commit");
         self.hand_over(placed);
-        let is_stored = |id: &str| stored.contains(id) || committed.contains(id);
+        let is_stored = |id: &MessageId| stored.contains(id) || committed.contains(id);
         Ok(results(&plans, &replies, is_stored, &different))
     }
 

@@ -54,8 +54,8 @@ pub(super) fn of_messages<'a>(plans: &'a [&Plan<'_>]) -> [Field<'a>; 9] {
     let event_id = |plan: &'a &Plan| plan.member.message.event_id.as_deref();
     let content_type = |plan: &'a &Plan| plan.member.message.content_type.as_deref();
     [
-        Field::both("app_id", "app_id", text(plans, |plan| &plan.app.id)),
-        Field::both("id", "message_id", text(plans, |plan| &plan.member.id)),
+        Field::both("app_id", "app_id", text(plans, |plan| plan.app.id.as_str())),
+        Field::both("id", "message_id", text(plans, |plan| plan.member.id.as_str())),
         Field::both("expires_at", "expires_at", int(plans, |plan| plan.expires_at())),
         Field::message("event_type", text(plans, |plan| &plan.member.message.event_type)),
         Field::message(EVENT_ID, maybe_text(plans, event_id)),
@@ -69,10 +69,10 @@ pub(super) fn of_messages<'a>(plans: &'a [&Plan<'_>]) -> [Field<'a>; 9] {
 /// Returns the columns of `delivery`, except those that are the same in all new rows.
 pub(super) fn of_deliveries(rows: &[DeliveryRow]) -> [NamedColumn<'_>; 7] {
     [
-        ("id", text(rows, |row| &row.id)),
-        ("app_id", text(rows, |row| &row.app_id)),
-        ("message_id", text(rows, |row| &row.message_id)),
-        ("endpoint_id", text(rows, |row| &row.endpoint_id)),
+        ("id", text(rows, |row| row.id.as_str())),
+        ("app_id", text(rows, |row| row.app_id.as_str())),
+        ("message_id", text(rows, |row| row.message_id.as_str())),
+        ("endpoint_id", text(rows, |row| row.endpoint_id.as_str())),
         ("due_at", maybe_int(rows, |row| row.due_at.map(|at| at.0))),
         ("owner", maybe_text(rows, |row| row.owner())),
         ("lease_id", maybe_int(rows, |row| row.lease_id())),

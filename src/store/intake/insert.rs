@@ -10,7 +10,8 @@ use sea_orm::ConnectionTrait;
 
 use super::columns::{self, NamedColumn, Table};
 use super::place::DeliveryRow;
-use super::plan::Plan;
+use super::plan::{EventName, Plan};
+use crate::domain::typed_id::MessageId;
 use crate::error::Result;
 use crate::store::Tx;
 use crate::store::database::rows::{Column, Rows, Write, execute_all, statement};
@@ -19,23 +20,28 @@ use crate::store::event_id;
 /// Takes the members' event ids, each for the first member that brings it. Returns the members that have got theirs,
 /// and those without an event id.
 pub(super) async fn take_event_ids<'p, 'a>(tx: &Tx, fresh: &[&'p Plan<'a>]) -> Result<Vec<&'p Plan<'a>>> {
-    let mut firsts: HashMap<(&str, &str), &str> = HashMap::new();
+    let mut firsts: HashMap<EventName, &MessageId> = HashMap::new();
     for plan in fresh {
         if let Some(name) = plan.event_id() {
             firsts.entry(name).or_insert(&plan.member.id);
         }
     }
-    let wanted: Vec<_> = firsts.keys().copied().collect();
+    let wanted: Vec<_> = firsts
+        .keys()
+        .map(|name| (name.app_id.as_str(), name.event_id))
+        .collect();
     let taken = event_id::take(tx, &wanted).await?;
     let has_its_own = |plan: &&Plan| match plan.event_id() {
         None => true,
-        Some(name) => firsts[&name] == plan.member.id && taken.contains(&(name.0.to_owned(), name.1.to_owned())),
+        Some(name) => {
+            firsts[&name] == &plan.member.id && taken.contains(&(name.app_id.to_string(), name.event_id.to_owned()))
+        }
     };
     Ok(fresh.iter().copied().filter(has_its_own).collect())
 }
 
 /// Inserts messages. Leaves out those that exist already. Returns the ids that were inserted.
-pub(super) async fn insert_messages(tx: &Tx, fresh: &[&Plan<'_>]) -> Result<HashSet<String>> {
+pub(super) async fn insert_messages(tx: &Tx, fresh: &[&Plan<'_>]) -> Result<HashSet<MessageId>> {
     if fresh.is_empty() {
         return Ok(HashSet::new());
     }
@@ -55,7 +61,7 @@ pub(super) async fn insert_messages(tx: &Tx, fresh: &[&Plan<'_>]) -> Result<Hash
 }
 
 /// Returns the ids of those messages of `missing` that exist: an earlier try of the batch has committed them.
-pub(super) async fn find_committed(tx: &Tx, missing: &[&Plan<'_>]) -> Result<HashSet<String>> {
+pub(super) async fn find_committed(tx: &Tx, missing: &[&Plan<'_>]) -> Result<HashSet<MessageId>> {
     if missing.is_empty() {
         return Ok(HashSet::new());
     }
@@ -80,11 +86,11 @@ pub(super) async fn find_committed(tx: &Tx, missing: &[&Plan<'_>]) -> Result<Has
 /// Releases leases that an earlier try has given to deliveries of `committed`: their rows are due now. The commit of
 /// that try succeeded without an answer, so the leases never went to the sender. `tried` are the lease ids of the
 /// earlier tries.
-pub(super) async fn release_lost(tx: &Tx, committed: &HashSet<String>, tried: &[i64]) -> Result<()> {
+pub(super) async fn release_lost(tx: &Tx, committed: &HashSet<MessageId>, tried: &[i64]) -> Result<()> {
     if committed.is_empty() || tried.is_empty() {
         return Ok(());
     }
-    let messages = Rows::new([("id", Column::Text(committed.iter().map(String::as_str).collect()))]);
+    let messages = Rows::new([("id", Column::Text(committed.iter().map(MessageId::as_str).collect()))]);
     let leases = Rows::new([("lease", Column::Int(tried.to_vec()))]);
     let sql = "update delivery set due_at = $1, owner = null, lease_id = null \
                where message_id in (select id from {m}) and lease_id in (select lease from {l})";

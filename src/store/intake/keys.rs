@@ -12,6 +12,7 @@ use sea_orm::ConnectionTrait;
 
 use super::columns;
 use super::replies::{Repeat, Replies};
+use crate::domain::typed_id::MessageId;
 use crate::error::Result;
 use crate::store::Tx;
 use crate::store::database::rows::{Column, Rows, statement};
@@ -51,7 +52,7 @@ pub(super) async fn claim_keys<'a>(tx: &Tx, keyed: Vec<(&'a Key, String)>) -> Re
 
 /// Returns the ids of the members that differ from the message that has their key. A payload that was removed counts as
 /// equal. The database compares, because the stored payloads may be as large as a whole batch.
-pub(super) async fn find_different(tx: &Tx, repeats: &[Repeat<'_>]) -> Result<HashSet<String>> {
+pub(super) async fn find_different(tx: &Tx, repeats: &[Repeat<'_>]) -> Result<HashSet<MessageId>> {
     if repeats.is_empty() {
         return Ok(HashSet::new());
     }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::apps::{App, Named, find_apps};
-use super::member::Member;
+use super::member::{AppName, Member};
 use crate::error::Result;
 use crate::store::Store;
 
@@ -50,7 +50,7 @@ impl Known {
                 if found.contains_key(&name) {
                     continue;
                 }
-                match state.apps.get(name.0).and_then(|apps| apps.get(name.1)) {
+                match state.apps.get(name.org_id).and_then(|apps| apps.get(name.name)) {
                     Some(app) => {
                         found.insert(name, app.clone());
                     }
@@ -61,8 +61,8 @@ impl Known {
         if !missing.is_empty() {
             let read = find_apps(store, missing).await?;
             let mut state = self.state();
-            for ((org_id, name), app) in &read {
-                state.insert(org_id, name, app.clone());
+            for (name, app) in &read {
+                state.insert(*name, app.clone());
             }
             found.extend(read);
         }
@@ -70,10 +70,10 @@ impl Known {
     }
 
     /// Forgets these applications, because they have changed.
-    pub fn forget<'a>(&self, names: impl IntoIterator<Item = &'a (&'a str, &'a str)>) {
+    pub fn forget<'a>(&self, names: impl IntoIterator<Item = &'a AppName<'a>>) {
         let mut state = self.state();
-        for (org_id, name) in names {
-            let gone = state.apps.get_mut(*org_id).and_then(|apps| apps.remove(*name));
+        for name in names {
+            let gone = state.apps.get_mut(name.org_id).and_then(|apps| apps.remove(name.name));
             state.size -= gone.map_or(0, |app| app.size());
         }
     }
@@ -85,7 +85,7 @@ impl Known {
 }
 
 impl State {
-    fn insert(&mut self, org_id: &str, name: &str, app: Arc<App>) {
+    fn insert(&mut self, name: AppName<'_>, app: Arc<App>) {
         let size = app.size();
         if size > MOST_OF_ONE {
             return;
@@ -95,8 +95,8 @@ impl State {
             self.apps.clear();
             self.size = size;
         }
-        let apps = self.apps.entry(org_id.to_owned()).or_default();
-        if let Some(before) = apps.insert(name.to_owned(), app) {
+        let apps = self.apps.entry(name.org_id.to_owned()).or_default();
+        if let Some(before) = apps.insert(name.name.to_owned(), app) {
             self.size -= before.size();
         }
     }

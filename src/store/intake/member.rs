@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::domain::timestamp::Timestamp;
+use crate::domain::typed_id::MessageId;
 use crate::error::Result;
 use crate::store::database::budget::Reserved;
 use crate::store::idempotency::Key;
@@ -53,10 +54,18 @@ pub struct Accepted {
     pub replayed: bool,
 }
 
+/// The name by which a sender means an application.
+#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(super) struct AppName<'a> {
+    pub org_id: &'a str,
+    /// Its id or uid.
+    pub name: &'a str,
+}
+
 /// A message of a batch. Its id and instant are made once, before the first try, so that the batch can be tried again.
 pub(crate) struct Member {
     pub message: Box<NewMessage>,
-    pub id: String,
+    pub id: MessageId,
     pub created_at: Timestamp,
     /// Carries the result to the caller; closed if the caller has hung up.
     pub reply: oneshot::Sender<Result<Accepted>>,
@@ -66,8 +75,10 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    /// Returns the organization, and the id or uid by which the sender named the application.
-    pub fn app_name(&self) -> (&str, &str) {
-        (&self.message.org_id, &self.message.app)
+    pub(super) fn app_name(&self) -> AppName<'_> {
+        AppName {
+            org_id: &self.message.org_id,
+            name: &self.message.app,
+        }
     }
 }

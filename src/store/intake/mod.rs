@@ -38,7 +38,6 @@ pub use self::member::{Accepted, Limits, NewMessage};
 use self::waiting::{UnderWay, Waiting};
 use super::Store;
 use super::database::{outage, request};
-use crate::domain::id::Prefix;
 use crate::error::{Error, Kind, Result};
 use crate::loops::Loops;
 use crate::slots::{Caps, Slots};
@@ -111,7 +110,7 @@ impl Intake {
         let bytes = request::take_along(message.body.len()).await?;
         let overload = || Error::unavailable("too many messages are waiting to be stored; try again");
         let created_at = self.store.clock().now();
-        let id = self.store.clock().new_id_at(Prefix::Message, created_at);
+        let id = self.store.clock().new_typed_id_at(created_at);
         let (reply, answer) = oneshot::channel();
         let member = Member {
             message,

@@ -12,30 +12,36 @@ use super::apps::Endpoint;
 use super::plan::Plan;
 use crate::clock::Clock;
 use crate::domain::delivery::Trigger;
-use crate::domain::id::Prefix;
 use crate::domain::timestamp::Timestamp;
+use crate::domain::typed_id::{AppId, DeliveryId, EndpointId, MessageId};
 use crate::slots::{Admission, Slots};
 use crate::store::queue::{Content, LARGE_BODY, Lease};
 
 /// A row of `delivery` that is to be inserted.
 pub(super) struct DeliveryRow {
-    pub id: String,
-    pub app_id: String,
-    pub message_id: String,
-    pub endpoint_id: Arc<str>,
+    pub id: DeliveryId,
+    pub app_id: AppId,
+    pub message_id: MessageId,
+    pub endpoint_id: EndpointId,
     /// When the row is due or its lease ends; `None` means it is parked.
     pub due_at: Option<Timestamp>,
-    /// The owner id and the lease id; `None` means the row is not leased.
-    pub lease: Option<(Arc<str>, i64)>,
+    /// `None` means the row is not leased.
+    pub lease: Option<RowLease>,
+}
+
+/// The lease of a row that is to be inserted.
+pub(super) struct RowLease {
+    owner: Arc<str>,
+    lease_id: i64,
 }
 
 impl DeliveryRow {
     pub fn owner(&self) -> Option<&str> {
-        self.lease.as_ref().map(|(owner, _)| &**owner)
+        self.lease.as_ref().map(|lease| &*lease.owner)
     }
 
     pub fn lease_id(&self) -> Option<i64> {
-        self.lease.as_ref().map(|(_, id)| *id)
+        self.lease.as_ref().map(|lease| lease.lease_id)
     }
 }
 
@@ -47,7 +53,7 @@ pub(super) struct Placed {
     /// The leases to hand to the sender.
     pub leases: Vec<Lease>,
     /// The endpoints of parked rows.
-    pub parked: HashSet<Arc<str>>,
+    pub parked: HashSet<EndpointId>,
     /// Whether some rows are due, so that a claimer has to be woken.
     pub due: bool,
 }
@@ -76,7 +82,7 @@ pub(super) fn place(clock: &Clock, slots: &Arc<Slots>, terms: &Terms, plans: &[&
         let content_type = LazyCell::new(|| message.content_type.as_deref().map(Arc::<str>::from));
         for endpoint in &plan.endpoints {
             let mut row = DeliveryRow {
-                id: clock.new_id(Prefix::Delivery),
+                id: clock.new_typed_id_at(clock.now()),
                 app_id: plan.app.id.clone(),
                 message_id: plan.member.id.clone(),
                 endpoint_id: endpoint.id.clone(),
@@ -90,7 +96,10 @@ pub(super) fn place(clock: &Clock, slots: &Arc<Slots>, terms: &Terms, plans: &[&
             match (admission, &owner) {
                 (Admission::Leased(slot), Some(owner)) => {
                     row.due_at = Some(terms.now.plus(terms.lasts));
-                    row.lease = Some((owner.clone(), terms.lease_id));
+                    row.lease = Some(RowLease {
+                        owner: owner.clone(),
+                        lease_id: terms.lease_id,
+                    });
                     placed.leases.push(Lease {
                         delivery_id: row.id.clone(),
                         app_id: row.app_id.clone(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::apps::{App, Endpoint, Named};
 use super::member::Member;
 use crate::domain::filter::{self, EndpointFilter};
+use crate::domain::typed_id::AppId;
 use crate::store::message_reply::MessageReply;
 
 /// The most deliveries in one batch. If a single message has more, its batch is larger, and each statement inserts at
@@ -22,10 +23,20 @@ pub(super) struct Plan<'a> {
     pub channels: Option<String>,
 }
 
+/// An event id of an application.
+#[derive(Clone, Copy, Eq, Hash, PartialEq)]
+pub(super) struct EventName<'a> {
+    pub app_id: &'a AppId,
+    pub event_id: &'a str,
+}
+
 impl Plan<'_> {
     /// Returns the member's event id with its application; `None` if it has none.
-    pub fn event_id(&self) -> Option<(&str, &str)> {
-        Some((&self.app.id, self.member.message.event_id.as_deref()?))
+    pub fn event_id(&self) -> Option<EventName<'_>> {
+        Some(EventName {
+            app_id: &self.app.id,
+            event_id: self.member.message.event_id.as_deref()?,
+        })
     }
 
     /// Returns the instant at which the payload may be removed, in microseconds since 1970.
@@ -36,8 +47,8 @@ impl Plan<'_> {
     /// Returns the reply that the member gets if it is stored, and that its key is to have.
     pub fn reply(&self) -> MessageReply<'_> {
         MessageReply {
-            app_id: &self.app.id,
-            message_id: &self.member.id,
+            app_id: self.app.id.as_str(),
+            message_id: self.member.id.as_str(),
             created_at: self.member.created_at,
         }
     }
@@ -69,7 +80,7 @@ fn wanting(member: &Member, app: &App) -> Vec<Arc<Endpoint>> {
     let message = &member.message;
     let wanting = app.endpoints.iter().filter(|endpoint| {
         if let Some(only) = &message.only_to {
-            return *endpoint.id == **only;
+            return endpoint.id.as_str() == only;
         }
         let filter = EndpointFilter {
             event_types: endpoint.event_types.as_deref(),

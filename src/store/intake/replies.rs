@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::member::Accepted;
 use super::plan::Plan;
+use crate::domain::typed_id::MessageId;
 use crate::error::{Error, Kind, Result};
 use crate::store::idempotency::{Key, another_body};
 use crate::store::message_reply::{Malformed, MessageReply};
@@ -49,7 +50,7 @@ pub(super) fn repeats<'a>(plans: &'a [Option<Plan<'a>>], replies: &'a Replies) -
         Some(Repeat { reply, plan })
     });
     repeated
-        .filter(|repeat| repeat.reply.message_id != repeat.plan.member.id)
+        .filter(|repeat| repeat.reply.message_id != repeat.plan.member.id.as_str())
         .collect()
 }
 
@@ -58,14 +59,15 @@ pub(super) fn repeats<'a>(plans: &'a [Option<Plan<'a>>], replies: &'a Replies) -
 pub(super) fn results(
     plans: &[Option<Plan>],
     replies: &Replies,
-    is_stored: impl Fn(&str) -> bool,
-    different: &HashSet<String>,
+    is_stored: impl Fn(&MessageId) -> bool,
+    different: &HashSet<MessageId>,
 ) -> Vec<Result<Accepted>> {
     let conflict = || Error::new(Kind::Conflict, "eventId: a message of this application has it already");
     let fresh = plans.iter().flatten().filter(|plan| is_fresh(plan, replies));
     let refused: HashSet<&str> = fresh
-        .map(|plan| plan.member.id.as_str())
+        .map(|plan| &plan.member.id)
         .filter(|id| !is_stored(id))
+        .map(MessageId::as_str)
         .collect();
     let result = |plan: &Option<Plan>| {
         let Some(plan) = plan else {
@@ -84,7 +86,7 @@ pub(super) fn results(
             app_id: reply.app_id.to_owned(),
             message_id: reply.message_id.to_owned(),
             created_at: reply.created_at,
-            replayed: reply.message_id != plan.member.id,
+            replayed: reply.message_id != plan.member.id.as_str(),
         })
     };
     plans.iter().map(result).collect()

@@ -187,7 +187,7 @@ mod tests {
             });
             let member = Member {
                 message,
-                id: "msg_1".to_owned(),
+                id: "msg_1".into(),
                 created_at: Timestamp(0),
                 reply: oneshot::channel().0,
                 _bytes: None,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use sea_orm::{ConnectionTrait, Statement};
 
-use super::claimed::{LEASE, ROW, lease_all, lease_values, read};
+use super::claimed::{LEASE, Leased, ROW, lease_all, lease_values, read};
 use super::lease::{Lease, LeaseTerms};
 use super::lift::in_index;
 use super::park::park;
@@ -43,7 +43,7 @@ pub async fn claim(tx: &Tx, slots: &Arc<Slots>, terms: &LeaseTerms, lane: Lane, 
         (Backend::Postgres, Some(row)) if found == most => Some(Timestamp(row.try_get("", "last_due")?)),
         (Backend::Postgres, _) => Some(tx.now),
     };
-    let (leases, saturated) = lease_all(tx, slots, terms, lane, read(&rows)?).await?;
+    let Leased { leases, saturated } = lease_all(tx, slots, terms, lane, read(&rows)?).await?;
     if found == most && !saturated.is_empty() {
         park(tx, lane, &saturated).await?;
     }

@@ -10,73 +10,91 @@ use sea_orm::{ConnectionTrait, Statement};
 use super::claimed::{LEASE, ROW, lease_all, lease_values, read};
 use super::lease::{Lease, LeaseTerms};
 use crate::domain::timestamp::Timestamp;
+use crate::domain::typed_id::{DeliveryId, EndpointId};
 use crate::error::Result;
-use crate::slots::{Lane, Slots};
+use crate::slots::{Grant, Lane, Slots};
 use crate::store::database::rows::{Column, Rows, statement};
 use crate::store::{Backend, Tx};
 
-/// Leases parked rows, oldest first: of each endpoint at most the given number. Returns the leases, and the endpoints
-/// of which fewer rows were found.
+/// The result of [`claim_parked`].
+pub struct ParkedClaim {
+    pub leases: Vec<Lease>,
+    /// The endpoints of which fewer rows were found than were granted.
+    pub empty: Vec<EndpointId>,
+}
+
+/// The rows of an endpoint that a claim has found.
+#[derive(Default)]
+struct Brought<'a> {
+    rows: usize,
+    /// The greatest id among them; `None` means that there are none.
+    last: Option<&'a DeliveryId>,
+}
+
+/// Leases parked rows, oldest first: of each endpoint at most the granted number.
 ///
-/// Raises the floors of `endpoints`. If the transaction does not commit, the caller must forget these floors.
-pub async fn claim_parked(
-    tx: &Tx,
-    slots: &Arc<Slots>,
-    terms: &LeaseTerms,
-    endpoints: &[(Arc<str>, usize)],
-) -> Result<(Vec<Lease>, Vec<Arc<str>>)> {
-    if endpoints.is_empty() {
-        return Ok((Vec::new(), Vec::new()));
+/// Raises the floors of the endpoints. If the transaction does not commit, the caller must forget these floors.
+pub async fn claim_parked(tx: &Tx, slots: &Arc<Slots>, terms: &LeaseTerms, grants: &[Grant]) -> Result<ParkedClaim> {
+    if grants.is_empty() {
+        return Ok(ParkedClaim {
+            leases: Vec::new(),
+            empty: Vec::new(),
+        });
     }
     let floors = tx.store().floors();
     let from: Vec<_> = match tx.backend() {
-        Backend::Sqlite => vec![String::new(); endpoints.len()],
+        Backend::Sqlite => vec![String::new(); grants.len()],
         Backend::Postgres => {
-            let from = |(endpoint, _): &(Arc<str>, usize)| floors.first_parked(endpoint, tx.began);
-            endpoints.iter().map(from).collect()
+            let from = |grant: &Grant| floors.first_parked(&grant.endpoint_id, tx.began);
+            grants.iter().map(from).collect()
         }
     };
     let rows = tx
         .conn()
-        .query_all_raw(claim_parked_statement(tx.backend(), terms, tx.now, endpoints, &from))
+        .query_all_raw(claim_parked_statement(tx.backend(), terms, tx.now, grants, &from))
         .await?;
     let claimed = read(&rows)?;
-    let mut brought: HashMap<&str, (usize, &str)> = HashMap::new();
+    let mut brought: HashMap<&EndpointId, Brought> = HashMap::new();
     for row in &claimed {
-        let (count, last) = brought.entry(&row.endpoint_id).or_default();
-        *count += 1;
-        *last = (*last).max(&row.id);
+        let of_endpoint = brought.entry(&row.endpoint_id).or_default();
+        of_endpoint.rows += 1;
+        of_endpoint.last = of_endpoint.last.max(Some(&row.id));
     }
     let mut empty = Vec::new();
-    for (endpoint, room) in endpoints {
-        let (count, last) = brought.get(&**endpoint).copied().unwrap_or_default();
-        floors.raise_parked(endpoint, last);
-        if count < *room {
-            empty.push(endpoint.clone());
+    for grant in grants {
+        let of_endpoint = brought.get(&grant.endpoint_id);
+        if let Some(last) = of_endpoint.and_then(|brought| brought.last) {
+            floors.raise_parked(&grant.endpoint_id, last);
+        }
+        if of_endpoint.map_or(0, |brought| brought.rows) < grant.rows {
+            empty.push(grant.endpoint_id.clone());
         }
     }
-    let (leases, _) = lease_all(tx, slots, terms, Lane::Retry, claimed).await?;
-    Ok((leases, empty))
+    let leased = lease_all(tx, slots, terms, Lane::Retry, claimed).await?;
+    Ok(ParkedClaim {
+        leases: leased.leases,
+        empty,
+    })
 }
 
-/// Builds the claim of parked rows of many endpoints in one round trip: of each at most the given number, in the order
+/// Builds the claim of parked rows of many endpoints in one round trip: of each at most the granted number, in the order
 /// of their ids, from its id in `from` on.
 pub fn claim_parked_statement(
     backend: Backend,
     terms: &LeaseTerms,
     now: Timestamp,
-    endpoints: &[(Arc<str>, usize)],
+    grants: &[Grant],
     from: &[String],
 ) -> Statement {
     let wanted = Rows::new([
         (
             "endpoint_id",
-            Column::Text(endpoints.iter().map(|(endpoint, _)| &**endpoint).collect()),
+            Column::Text(grants.iter().map(|grant| grant.endpoint_id.as_str()).collect()),
         ),
         ("first_id", Column::Text(from.iter().map(String::as_str).collect())),
         (
             "room",
-            Column::Int(endpoints.iter().map(|(_, room)| *room as i64).collect()),
+            Column::Int(grants.iter().map(|grant| grant.rows as i64).collect()),
         ),
     ]);
     let found = match backend {

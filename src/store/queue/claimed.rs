@@ -13,6 +13,7 @@ use super::park::park_rows;
 use crate::domain::delivery::{ResultState, Trigger};
 use crate::domain::throttle::Throttle;
 use crate::domain::timestamp::Timestamp;
+use crate::domain::typed_id::{AppId, DeliveryId, EndpointId, MessageId};
 use crate::error::Result;
 use crate::slots::{Lane, Slot, Slots};
 use crate::store::Tx;
@@ -35,10 +36,10 @@ pub(super) fn lease_values(terms: &LeaseTerms, now: Timestamp) -> [Value; 3] {
 /// A row that a claim has leased.
 #[derive(FromQueryResult)]
 pub(super) struct Claimed {
-    pub id: String,
-    app_id: String,
-    message_id: String,
-    pub endpoint_id: String,
+    pub id: DeliveryId,
+    app_id: AppId,
+    message_id: MessageId,
+    pub endpoint_id: EndpointId,
     trigger: Trigger,
     attempts_made: i32,
 }
@@ -49,54 +50,75 @@ pub(super) fn read(rows: &[QueryResult]) -> Result<Vec<Claimed>> {
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// The result of [`lease_all`].
+#[derive(Default)]
+pub(super) struct Leased {
+    pub leases: Vec<Lease>,
+    /// The endpoints of the rows that were parked.
+    pub saturated: Vec<EndpointId>,
+}
+
+/// A claimed row that has got a slot.
+struct Placed {
+    row: Claimed,
+    slot: Slot,
+}
+
 /// Gives claimed rows their slots, targets and contents, in the order of their ids. Parks rows for which there is no
-/// slot. Returns the leases, and the endpoints of the rows that it has parked.
+/// slot.
 pub(super) async fn lease_all(
     tx: &Tx,
     slots: &Arc<Slots>,
     terms: &LeaseTerms,
     lane: Lane,
     mut rows: Vec<Claimed>,
-) -> Result<(Vec<Lease>, Vec<Arc<str>>)> {
+) -> Result<Leased> {
     rows.sort_by(|a, b| a.id.cmp(&b.id));
-    let mut names: HashMap<String, Arc<str>> = HashMap::new();
-    for row in &rows {
-        if !names.contains_key(&row.endpoint_id) {
-            names.insert(row.endpoint_id.clone(), row.endpoint_id.as_str().into());
-        }
-    }
     if rows.is_empty() {
-        return Ok((Vec::new(), Vec::new()));
+        return Ok(Leased::default());
     }
-    let targets = find_targets(tx, &rows, &names).await?;
-    let unthrottled = Throttle::new();
-    let mut placed: Vec<(Claimed, Slot)> = Vec::with_capacity(rows.len());
-    let mut saturated: Vec<(Claimed, Arc<str>)> = Vec::new();
+    share_ids(&mut rows);
+    let targets = find_targets(tx, &rows).await?;
+    let mut placed: Vec<Placed> = Vec::with_capacity(rows.len());
+    let mut parked: Vec<Claimed> = Vec::new();
     for row in rows {
-        let endpoint = names[&row.endpoint_id].clone();
         let slot = match targets.get(&row.endpoint_id) {
-            Some(target) => slots.take(&endpoint, &target.app_id, &target.throttle, lane),
+            Some(target) => slots.take(&row.endpoint_id, &row.app_id, &target.throttle, lane),
             None => {
-                slots.set_gone(&endpoint);
-                slots.take(&endpoint, &row.app_id.as_str().into(), &unthrottled, lane)
+                slots.set_gone(&row.endpoint_id);
+                slots.take(&row.endpoint_id, &row.app_id, &Throttle::default(), lane)
             }
         };
         match slot {
-            Some(slot) => placed.push((row, slot)),
-            None => saturated.push((row, endpoint)),
+            Some(slot) => placed.push(Placed { row, slot }),
+            None => parked.push(row),
         }
     }
-    let mut endpoints: Vec<_> = saturated.iter().map(|(_, endpoint)| endpoint.clone()).collect();
-    endpoints.sort();
-    endpoints.dedup();
-    if !saturated.is_empty() {
-        park_rows(tx, saturated.iter().map(|(row, _)| row.id.as_str()).collect()).await?;
-        tx.store().floors().forget_parked(&endpoints);
-        if slots.set_parked(&endpoints) {
+    let mut saturated: Vec<_> = parked.iter().map(|row| row.endpoint_id.clone()).collect();
+    saturated.sort();
+    saturated.dedup();
+    if !parked.is_empty() {
+        park_rows(tx, parked.iter().map(|row| row.id.as_str()).collect()).await?;
+        tx.store().floors().forget_parked(&saturated);
+        if slots.set_parked(&saturated) {
             tx.wake_on_commit();
         }
     }
-    Ok((fill(tx, terms, placed, &targets, &names).await?, endpoints))
+    let leases = fill(tx, terms, placed, &targets).await?;
+    Ok(Leased { leases, saturated })
+}
+
+/// Makes rows of the same endpoint share its id and its application's, because slots and leases keep them.
+fn share_ids(rows: &mut [Claimed]) {
+    let mut known: HashMap<EndpointId, AppId> = HashMap::new();
+    for row in rows {
+        match known.get_key_value(&row.endpoint_id) {
+            Some((endpoint_id, app_id)) if *app_id == row.app_id => {
+                (row.endpoint_id, row.app_id) = (endpoint_id.clone(), app_id.clone());
+            }
+            _ => drop(known.insert(row.endpoint_id.clone(), row.app_id.clone())),
+        }
+    }
 }
 
 /// Builds the lease of each row that has got a slot. Reads the payload of its message, and whether the message has been
@@ -104,22 +126,21 @@ pub(super) async fn lease_all(
 async fn fill(
     tx: &Tx,
     terms: &LeaseTerms,
-    placed: Vec<(Claimed, Slot)>,
-    targets: &HashMap<String, Arc<Target>>,
-    names: &HashMap<String, Arc<str>>,
+    placed: Vec<Placed>,
+    targets: &HashMap<EndpointId, Arc<Target>>,
 ) -> Result<Vec<Lease>> {
     if placed.is_empty() {
         return Ok(Vec::new());
     }
     let mut contents = find_contents(tx, &placed).await?;
     let ends_at = tx.began + terms.lasts;
-    let leases = placed.into_iter().map(|(row, slot)| {
-        let found = contents.remove(&row.id);
+    let leases = placed.into_iter().map(|Placed { row, slot }| {
+        let mut found = contents.remove(&row.id);
         let delivered_already = found.as_ref().is_some_and(Found::is_delivered);
-        let (content, content_type) = found.map_or((Content::Gone, None), Found::content);
+        let content_type = found.as_mut().and_then(|found| found.content_type.take());
         Lease {
             target: targets.get(&row.endpoint_id).cloned(),
-            endpoint_id: names[&row.endpoint_id].clone(),
+            endpoint_id: row.endpoint_id,
             delivery_id: row.id,
             app_id: row.app_id,
             message_id: row.message_id,
@@ -128,8 +149,8 @@ async fn fill(
             attempts_made: row.attempts_made,
             lease_id: terms.lease_id,
             ends_at,
-            content,
-            content_type,
+            content: found.map_or(Content::Gone, Found::content),
+            content_type: content_type.map(Into::into),
             slot,
         }
     });
@@ -138,11 +159,7 @@ async fn fill(
 
 /// Returns the endpoints of `rows` as they are now, by id. Leaves out those that are deleted or disabled, or whose
 /// application is deleted.
-async fn find_targets(
-    tx: &Tx,
-    rows: &[Claimed],
-    names: &HashMap<String, Arc<str>>,
-) -> Result<HashMap<String, Arc<Target>>> {
+async fn find_targets(tx: &Tx, rows: &[Claimed]) -> Result<HashMap<EndpointId, Arc<Target>>> {
     let mut pairs: Vec<_> = rows
         .iter()
         .map(|row| (row.app_id.as_str(), row.endpoint_id.as_str()))
@@ -162,12 +179,8 @@ async fn find_targets(
         .await?;
     let mut targets = HashMap::new();
     for row in &found {
-        let row = TargetRow::from_query_result(row, "")?;
-        let mut target = Target::from(row);
-        if let Some(name) = names.get(&*target.endpoint_id) {
-            target.endpoint_id = name.clone();
-        }
-        targets.insert(target.endpoint_id.to_string(), Arc::new(target));
+        let target = Target::from(TargetRow::from_query_result(row, "")?);
+        targets.insert(target.endpoint_id.clone(), Arc::new(target));
     }
     Ok(targets)
 }
@@ -176,7 +189,7 @@ async fn find_targets(
 #[derive(FromQueryResult)]
 struct Found {
     /// The delivery's id.
-    id: String,
+    id: DeliveryId,
     /// `None` if the body is large or gone.
     body: Option<String>,
     /// The size of the body; `None` if it is gone.
@@ -187,14 +200,12 @@ struct Found {
 }
 
 impl Found {
-    /// Returns the content with its media type.
-    fn content(self) -> (Content, Option<Arc<str>>) {
-        let content = match (self.body, self.bytes) {
+    fn content(self) -> Content {
+        match (self.body, self.bytes) {
             (Some(body), _) => Content::Body(body.into()),
             (None, Some(bytes)) => Content::Large(usize::try_from(bytes).unwrap_or(usize::MAX)),
             (None, None) => Content::Gone,
-        };
-        (content, self.content_type.map(Into::into))
+        }
     }
 
     fn is_delivered(&self) -> bool {
@@ -203,23 +214,23 @@ impl Found {
 }
 
 /// Returns the contents and results of `rows`, by delivery id.
-async fn find_contents(tx: &Tx, rows: &[(Claimed, Slot)]) -> Result<HashMap<String, Found>> {
+async fn find_contents(tx: &Tx, rows: &[Placed]) -> Result<HashMap<DeliveryId, Found>> {
     let wanted = Rows::new([
         (
             "id",
-            Column::Text(rows.iter().map(|(row, _)| row.id.as_str()).collect()),
+            Column::Text(rows.iter().map(|placed| placed.row.id.as_str()).collect()),
         ),
         (
             "app_id",
-            Column::Text(rows.iter().map(|(row, _)| row.app_id.as_str()).collect()),
+            Column::Text(rows.iter().map(|placed| placed.row.app_id.as_str()).collect()),
         ),
         (
             "message_id",
-            Column::Text(rows.iter().map(|(row, _)| row.message_id.as_str()).collect()),
+            Column::Text(rows.iter().map(|placed| placed.row.message_id.as_str()).collect()),
         ),
         (
             "endpoint_id",
-            Column::Text(rows.iter().map(|(row, _)| row.endpoint_id.as_str()).collect()),
+            Column::Text(rows.iter().map(|placed| placed.row.endpoint_id.as_str()).collect()),
         ),
     ]);
     let sql = "select wanted.id, case when octet_length(content.body) <= $1 then content.body end as body, \

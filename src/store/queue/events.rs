@@ -18,8 +18,30 @@ use crate::store::entity::application;
 /// An event, behind the id of the organization that it is for.
 type AddressedEvent = (String, Event);
 
+/// A settlement that is worth a notice.
+struct Worth<'a> {
+    settlement: &'a Settlement,
+    attempt: &'a AttemptRow,
+    notice: Notice,
+}
+
+impl<'a> Worth<'a> {
+    /// Returns `None` if the settlement is worth no notice, or nothing was sent.
+    fn of(settlement: &'a Settlement) -> Option<Self> {
+        Some(Self {
+            notice: notice_of(settlement.decision, settlement.trigger, settlement.attempts_made)?,
+            attempt: settlement.attempt.as_ref()?,
+            settlement,
+        })
+    }
+}
+
 /// Returns the events of the batch's attempts, and those of the endpoints that it has disabled.
-pub(super) async fn find_events(tx: &Tx, batch: &[&Settlement], disabled: Vec<&Changed>) -> Result<Vec<AddressedEvent>> {
+pub(super) async fn find_events(
+    tx: &Tx,
+    batch: &[&Settlement],
+    disabled: Vec<&Changed>,
+) -> Result<Vec<AddressedEvent>> {
     let mut events = find_attempt_events(tx, batch).await?;
     events.extend(find_endpoint_events(tx, disabled).await?);
     Ok(events)
@@ -27,29 +49,25 @@ pub(super) async fn find_events(tx: &Tx, batch: &[&Settlement], disabled: Vec<&C
 
 /// Returns the events of attempts, for organizations with an operational endpoint that may be called.
 async fn find_attempt_events(tx: &Tx, batch: &[&Settlement]) -> Result<Vec<AddressedEvent>> {
-    let worth = batch.iter().filter(|settlement| !is_operational(&settlement.app_id));
-    let worth: Vec<(&Settlement, &AttemptRow, Notice)> = worth
-        .filter_map(|settlement| {
-            let notice = notice_of(settlement.decision, settlement.trigger, settlement.attempts_made)?;
-            Some((*settlement, settlement.attempt.as_ref()?, notice))
-        })
-        .collect();
+    let worth = batch
+        .iter()
+        .filter(|settlement| !is_operational(settlement.app_id.as_str()));
+    let worth: Vec<Worth> = worth.filter_map(|settlement| Worth::of(settlement)).collect();
     if worth.is_empty() {
         return Ok(Vec::new());
     }
-    let text =
-        |of: fn(&Settlement) -> &str| Column::Text(worth.iter().map(|(settlement, ..)| of(settlement)).collect());
+    let text = |of: fn(&Settlement) -> &str| Column::Text(worth.iter().map(|worth| of(worth.settlement)).collect());
     let rows = Rows::new([
         ("place", Column::Int((0..worth.len() as i64).collect())),
-        ("app_id", text(|settlement| &settlement.app_id)),
-        ("message_id", text(|settlement| &settlement.message_id)),
-        ("endpoint_id", text(|settlement| &settlement.endpoint_id)),
+        ("app_id", text(|settlement| settlement.app_id.as_str())),
+        ("message_id", text(|settlement| settlement.message_id.as_str())),
+        ("endpoint_id", text(|settlement| settlement.endpoint_id.as_str())),
         (
             "manual",
             Column::Int(
                 worth
                     .iter()
-                    .map(|(settlement, ..)| i64::from(settlement.trigger == Trigger::Manual))
+                    .map(|worth| i64::from(worth.settlement.trigger == Trigger::Manual))
                     .collect(),
             ),
         ),
@@ -61,20 +79,24 @@ async fn find_attempt_events(tx: &Tx, batch: &[&Settlement]) -> Result<Vec<Addre
     let mut events = Vec::new();
     for row in &found {
         let place: i64 = row.try_get("", "place")?;
-        let (settlement, attempt, notice) = &worth[usize::try_from(place).unwrap_or(0)];
+        let Worth {
+            settlement,
+            attempt,
+            notice,
+        } = &worth[usize::try_from(place).unwrap_or(0)];
         let state: Option<ResultState> = row.try_get("", "state")?;
         let is_unannounced = *notice == Notice::Recovered && row.try_get::<i32>("", "notified_before")? == 0;
         if state == Some(ResultState::Delivered) || is_unannounced {
             continue;
         }
         let about = AboutAttempt {
-            app_id: settlement.app_id.clone(),
+            app_id: settlement.app_id.to_string(),
             app_uid: row.try_get("", "uid")?,
-            msg_id: settlement.message_id.clone(),
+            msg_id: settlement.message_id.to_string(),
             msg_event_id: row.try_get("", "event_id")?,
-            endpoint_id: settlement.endpoint_id.clone(),
+            endpoint_id: settlement.endpoint_id.to_string(),
             last_attempt: LastAttempt {
-                id: attempt.id.clone(),
+                id: attempt.id.to_string(),
                 response_status_code: attempt.response_status,
                 timestamp: attempt.created_at.to_rfc3339(),
             },
@@ -105,15 +127,18 @@ async fn find_endpoint_events(tx: &Tx, disabled: Vec<&Changed>) -> Result<Vec<Ad
     let mut events = Vec::new();
     for endpoint in disabled
         .into_iter()
-        .filter(|endpoint| !is_operational(&endpoint.app_id))
+        .filter(|endpoint| !is_operational(endpoint.app_id.as_str()))
     {
-        let Some(app) = application::Entity::find_by_id(&endpoint.app_id).one(tx.conn()).await? else {
+        let Some(app) = application::Entity::find_by_id(endpoint.app_id.as_str())
+            .one(tx.conn())
+            .await?
+        else {
             continue;
         };
         let about = AboutEndpoint {
-            app_id: endpoint.app_id.clone(),
+            app_id: endpoint.app_id.to_string(),
             app_uid: app.uid,
-            endpoint_id: endpoint.endpoint_id.clone(),
+            endpoint_id: endpoint.endpoint_id.to_string(),
             endpoint_uid: endpoint.uid.clone(),
             fail_since: endpoint.failing_since.map(|at| at.to_rfc3339()),
         };

@@ -19,11 +19,12 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::domain::id::Prefix;
 use crate::domain::timestamp::Timestamp;
+use crate::domain::typed_id::{DeliveryId, EndpointId};
 use crate::slots::Lane;
 
 /// How far below the last claimed row the next claim begins, in microseconds: for transactions that commit some time
@@ -38,7 +39,7 @@ const WITHOUT_FLOOR: Duration = Duration::from_secs(30);
 pub struct Floors {
     /// The due times above which claims look, in microseconds, by lane.
     lanes: [AtomicI64; 2],
-    parked: Mutex<HashMap<Arc<str>, Brought>>,
+    parked: Mutex<HashMap<EndpointId, Brought>>,
 }
 
 /// The floor of an endpoint's parked rows.
@@ -85,7 +86,7 @@ impl Floors {
 
     /// Returns the id from which a claim of the endpoint's parked rows looks; empty means from the first one. Once in
     /// 30 s it is empty, and this notes the instant.
-    pub(crate) fn first_parked(&self, endpoint: &Arc<str>, now: Duration) -> String {
+    pub(crate) fn first_parked(&self, endpoint: &EndpointId, now: Duration) -> String {
         let mut parked = self.parked();
         match parked.get_mut(endpoint) {
             Some(brought) if now.saturating_sub(brought.looked_at) < WITHOUT_FLOOR => {
@@ -104,9 +105,9 @@ impl Floors {
     }
 
     /// Remembers that the endpoint's parked rows up to the id `last` are leased. Called before the claim commits.
-    pub(crate) fn raise_parked(&self, endpoint: &str, last: &str) {
+    pub(crate) fn raise_parked(&self, endpoint: &EndpointId, last: &DeliveryId) {
         if let Some(brought) = self.parked().get_mut(endpoint)
-            && let Some(at) = Prefix::Delivery.instant_of(last)
+            && let Some(at) = Prefix::Delivery.instant_of(last.as_str())
         {
             brought.until = Timestamp(at.0.saturating_sub(TOLERANCE_US));
         }
@@ -114,7 +115,7 @@ impl Floors {
 
     /// Forgets the floors of endpoints, because rows with old ids were parked, or because the claim that raised the
     /// floors did not commit.
-    pub fn forget_parked<'a>(&self, endpoints: impl IntoIterator<Item = &'a Arc<str>>) {
+    pub fn forget_parked<'a>(&self, endpoints: impl IntoIterator<Item = &'a EndpointId>) {
         let mut parked = self.parked();
         for endpoint in endpoints {
             parked.remove(endpoint);
@@ -128,7 +129,7 @@ impl Floors {
             .retain(|_, brought| now.saturating_sub(brought.looked_at) < WITHOUT_FLOOR);
     }
 
-    fn parked(&self) -> MutexGuard<'_, HashMap<Arc<str>, Brought>> {
+    fn parked(&self) -> MutexGuard<'_, HashMap<EndpointId, Brought>> {
         self.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -160,10 +161,10 @@ mod tests {
     #[test]
     fn parked_rows_are_looked_for_from_the_last_one_and_now_and_then_from_the_first() {
         let floors = Floors::default();
-        let endpoint: Arc<str> = "ep_1".into();
+        let endpoint: EndpointId = "ep_1".into();
         let at = |seconds| Duration::from_secs(seconds);
         assert_eq!(floors.first_parked(&endpoint, at(100)), "");
-        floors.raise_parked(&endpoint, &Prefix::Delivery.first_id_at(NOW));
+        floors.raise_parked(&endpoint, &Prefix::Delivery.first_id_at(NOW).into());
         let floor = Prefix::Delivery.first_id_at(Timestamp(NOW.0 - TOLERANCE_US));
         assert_eq!(floors.first_parked(&endpoint, at(129)), floor);
         assert_eq!(floors.first_parked(&endpoint, at(130)), "", "30 s later");

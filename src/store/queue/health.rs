@@ -12,6 +12,7 @@ use sea_orm::ConnectionTrait;
 use super::settlement::{AttemptRow, Changed, Settlement};
 use crate::domain::delivery::Decision;
 use crate::domain::health::Health;
+use crate::domain::typed_id::{AppId, EndpointId};
 use crate::error::Result;
 use crate::store::database::rows::{Column, Rows, statement};
 use crate::store::{Backend, Tx};
@@ -31,8 +32,8 @@ pub(super) async fn change_health(tx: &Tx, batch: &[&Settlement]) -> Result<Vec<
         _ => None,
     });
     let rows = Rows::new([
-        ("app_id", text(|settlement| &settlement.app_id)),
-        ("endpoint_id", text(|settlement| &settlement.endpoint_id)),
+        ("app_id", text(|settlement| settlement.app_id.as_str())),
+        ("endpoint_id", text(|settlement| settlement.endpoint_id.as_str())),
         (
             "url",
             Column::Text(tries().map(|attempt| attempt.url.as_str()).collect()),
@@ -55,7 +56,7 @@ pub(super) async fn change_health(tx: &Tx, batch: &[&Settlement]) -> Result<Vec<
         .await?;
     let mut changed = Vec::new();
     for row in &found {
-        let (app_id, endpoint_id): (String, String) = (row.try_get("", "app_id")?, row.try_get("", "id")?);
+        let (app_id, endpoint_id): (AppId, EndpointId) = (row.try_get("", "app_id")?, row.try_get("", "id")?);
         let by = changes
             .iter()
             .find(|settlement| settlement.app_id == app_id && settlement.endpoint_id == endpoint_id);
@@ -84,7 +85,7 @@ fn changes<'a>(batch: &[&'a Settlement]) -> Vec<&'a Settlement> {
     };
     let earlier =
         |settlement: &Settlement| Reverse(settlement.attempt.as_ref().map_or(0, |attempt| attempt.created_at.0));
-    let mut chosen: BTreeMap<(&str, &str), &Settlement> = BTreeMap::new();
+    let mut chosen: BTreeMap<(&AppId, &EndpointId), &Settlement> = BTreeMap::new();
     for settlement in batch {
         let known = chosen
             .entry((&settlement.app_id, &settlement.endpoint_id))

@@ -6,11 +6,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, FromQueryResult};
+use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult};
 
 use crate::domain::delivery::Trigger;
 use crate::domain::throttle::Throttle;
 use crate::domain::timestamp::Timestamp;
+use crate::domain::typed_id::{AppId, DeliveryId, EndpointId, MessageId};
 use crate::error::Result;
 use crate::slots::Slot;
 use crate::store::database::rows::{Column, Rows, statement};
@@ -22,8 +23,8 @@ use crate::telemetry::log_fields::{DeliveryIds, LogFields};
 /// The endpoint that a delivery goes to, as it was when the lease was made.
 #[derive(Debug)]
 pub struct Target {
-    pub endpoint_id: Arc<str>,
-    pub app_id: Arc<str>,
+    pub endpoint_id: EndpointId,
+    pub app_id: AppId,
     pub url: String,
     /// The custom headers.
     pub headers: StoredHeaders,
@@ -42,8 +43,8 @@ pub const TARGET_BUT_HEADERS: &str =
 /// The columns of an endpoint that sending needs.
 #[derive(FromQueryResult)]
 pub struct TargetRow {
-    id: String,
-    app_id: String,
+    id: EndpointId,
+    app_id: AppId,
     url: String,
     headers: JsonText<StoredHeaders>,
     secrets: JsonText<Vec<StoredSecret>>,
@@ -54,13 +55,13 @@ pub struct TargetRow {
 
 impl From<TargetRow> for Target {
     fn from(row: TargetRow) -> Self {
-        let endpoint_id: Arc<str> = row.id.into();
-        let rates = [(&*endpoint_id, row.throttle_rate), (&row.app_id, row.app_throttle_rate)];
-        let rates = rates.iter().filter_map(|(id, rate)| Some((*id, (*rate)?)));
         Self {
-            throttle: rates.map(|(id, rate)| (id.into(), rate.unsigned_abs())).collect(),
-            endpoint_id,
-            app_id: row.app_id.into(),
+            throttle: Throttle {
+                endpoint: row.throttle_rate.map(i32::unsigned_abs),
+                app: row.app_throttle_rate.map(i32::unsigned_abs),
+            },
+            endpoint_id: row.id,
+            app_id: row.app_id,
             url: row.url,
             headers: row.headers.0,
             secrets: row.secrets.0,
@@ -71,10 +72,10 @@ impl From<TargetRow> for Target {
 
 /// A delivery that this process may send.
 pub struct Lease {
-    pub delivery_id: String,
-    pub app_id: String,
-    pub message_id: String,
-    pub endpoint_id: Arc<str>,
+    pub delivery_id: DeliveryId,
+    pub app_id: AppId,
+    pub message_id: MessageId,
+    pub endpoint_id: EndpointId,
     pub trigger: Trigger,
     /// The number of attempts made so far.
     pub attempts_made: i32,
@@ -95,14 +96,40 @@ pub struct Lease {
 }
 
 impl Lease {
+    pub fn key(&self) -> LeaseKey {
+        LeaseKey {
+            delivery_id: self.delivery_id.clone(),
+            lease_id: self.lease_id,
+        }
+    }
+
     /// Returns the fields of log lines about this delivery.
     pub fn log_fields(&self) -> LogFields {
         LogFields::of_delivery(&DeliveryIds {
             app_id: &self.app_id,
-            endpoint_id: &self.endpoint_id,
-            message_id: &self.message_id,
+            endpoint_id: Some(&self.endpoint_id),
+            message_id: Some(&self.message_id),
             delivery_id: &self.delivery_id,
         })
+    }
+}
+
+/// Names one lease of one row.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct LeaseKey {
+    pub delivery_id: DeliveryId,
+    pub lease_id: i64,
+}
+
+impl LeaseKey {
+    /// Returns the names of many leases as a table with the columns `id` and `lease`.
+    fn rows(leases: &[Self]) -> Rows<'_> {
+        let ids = leases.iter().map(|key| key.delivery_id.as_str());
+        let lease_ids = leases.iter().map(|key| key.lease_id);
+        Rows::new([
+            ("id", Column::Text(ids.collect())),
+            ("lease", Column::Int(lease_ids.collect())),
+        ])
     }
 }
 
@@ -132,11 +159,10 @@ pub struct LeaseTerms {
     pub lasts: Duration,
 }
 
-/// Gives back leases that were not sent: their rows are due now, and no attempt is counted. Each comes as delivery id
-/// and lease id; leaves out rows that have another lease by now.
-pub async fn release(tx: &Tx, leases: impl IntoIterator<Item = (&str, i64)>) -> Result<()> {
-    let (ids, lease_ids): (Vec<_>, Vec<_>) = leases.into_iter().unzip();
-    let given = Rows::new([("id", Column::Text(ids)), ("lease", Column::Int(lease_ids))]);
+/// Gives back leases that were not sent: their rows are due now, and no attempt is counted. Leaves out
+/// rows that have another lease by now.
+pub async fn release(tx: &Tx, leases: &[LeaseKey]) -> Result<()> {
+    let given = LeaseKey::rows(leases);
     let sql = "update delivery set due_at = $1, owner = null, lease_id = null from {given} \
                where delivery.id = given.id and delivery.lease_id = given.lease";
     let now: Timestamp = tx.now;
@@ -148,11 +174,10 @@ pub async fn release(tx: &Tx, leases: impl IntoIterator<Item = (&str, i64)>) -> 
 }
 
 /// Makes rows due again that a claim has leased whose commit was not answered: no process sends them. Leaves out rows
-/// that another transaction has locked. Returns the leases that are still in the database, by delivery id and lease id.
-pub async fn release_lost(tx: &Tx, leases: impl IntoIterator<Item = (&str, i64)>) -> Result<Vec<(String, i64)>> {
+/// that another transaction has locked. Returns the leases that are still in the database.
+pub async fn release_lost(tx: &Tx, leases: &[LeaseKey]) -> Result<Vec<LeaseKey>> {
     const JOINED: &str = "from {lost} join delivery d on d.id = lost.id and d.lease_id = lost.lease";
-    let (ids, lease_ids): (Vec<_>, Vec<_>) = leases.into_iter().unzip();
-    let lost = Rows::new([("id", Column::Text(ids)), ("lease", Column::Int(lease_ids))]);
+    let lost = LeaseKey::rows(leases);
     let lock = match tx.backend() {
         Backend::Sqlite => "",
         Backend::Postgres => "for update of d skip locked",
@@ -170,19 +195,20 @@ pub async fn release_lost(tx: &Tx, leases: impl IntoIterator<Item = (&str, i64)>
         .conn()
         .query_all_raw(statement(tx.backend(), &sql, &tables, []))
         .await?;
-    left.iter()
-        .map(|row| Ok((row.try_get("", "id")?, row.try_get("", "lease_id")?)))
-        .collect()
+    let key = |row: &QueryResult| {
+        Ok(LeaseKey {
+            delivery_id: row.try_get("", "id")?,
+            lease_id: row.try_get("", "lease_id")?,
+        })
+    };
+    left.iter().map(key).collect()
 }
 
 /// Extends leases: they end `lasts` from now. Their owner becomes `owner`; `None` leaves it as it is. Leaves out rows
 /// that are locked, such as those of a running settlement, and rows that have another lease by now. Returns the
 /// delivery ids of the leases that were extended.
-pub async fn extend(tx: &Tx, leases: &[(String, i64)], owner: Option<&str>, lasts: Duration) -> Result<Vec<String>> {
-    let held = Rows::new([
-        ("id", Column::Text(leases.iter().map(|(id, _)| id.as_str()).collect())),
-        ("lease", Column::Int(leases.iter().map(|(_, lease)| *lease).collect())),
-    ]);
+pub async fn extend(tx: &Tx, leases: &[LeaseKey], owner: Option<&str>, lasts: Duration) -> Result<Vec<DeliveryId>> {
+    let held = LeaseKey::rows(leases);
     let lock = match tx.backend() {
         Backend::Postgres => "order by delivery.id for update of delivery skip locked",
         Backend::Sqlite => "",
@@ -203,11 +229,11 @@ pub async fn extend(tx: &Tx, leases: &[(String, i64)], owner: Option<&str>, last
 }
 
 /// Returns the payload of a message; `None` means that it has expired or was removed.
-pub async fn find_body(store: &Store, app_id: &str, message_id: &str) -> Result<Option<String>> {
+pub async fn find_body(store: &Store, app_id: &AppId, message_id: &MessageId) -> Result<Option<String>> {
     use sea_orm::EntityTrait;
 
     use crate::store::entity::message_content;
-    let key = (app_id.to_owned(), message_id.to_owned());
+    let key = (app_id.to_string(), message_id.to_string());
     let row = message_content::Entity::find_by_id(key).one(store.reader()).await?;
     Ok(row.map(|row| row.body))
 }

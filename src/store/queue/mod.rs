@@ -12,6 +12,7 @@ mod depth;
 mod events;
 pub(crate) mod floors;
 mod health;
+mod ids;
 mod lease;
 mod lift;
 pub(crate) mod notify;
@@ -24,11 +25,11 @@ mod settle;
 mod settlement;
 
 pub use claim::{claim, claim_statement};
-pub use claim_parked::{claim_parked, claim_parked_statement};
+pub use claim_parked::{ParkedClaim, claim_parked, claim_parked_statement};
 pub use depth::{DEPTH_MOST, Depth, find_depth, find_oldest_snapshot, find_parked_depth};
 pub use lease::{
-    Content, LARGE_BODY, Lease, LeaseTerms, TARGET_BUT_HEADERS, Target, TargetRow, extend, find_body, release,
-    release_lost,
+    Content, LARGE_BODY, Lease, LeaseKey, LeaseTerms, TARGET_BUT_HEADERS, Target, TargetRow, extend, find_body,
+    release, release_lost,
 };
 pub use lift::lift;
 pub use park::{list_parked, park};

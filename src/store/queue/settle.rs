@@ -17,6 +17,7 @@ use super::settlement::{Changed, Settled, Settlement};
 use crate::domain::delivery::{Decision, ResultState, Trigger};
 use crate::domain::effect::Effect;
 use crate::domain::timestamp::Timestamp;
+use crate::domain::typed_id::DeliveryId;
 use crate::error::Result;
 use crate::store::database::rows::{Column, Rows, Write, execute_all, statement};
 use crate::store::operational;
@@ -62,11 +63,11 @@ fn having<'a>(batch: &[Effective<'a>], is_wanted: fn(Effect) -> bool) -> Vec<&'a
 /// Finds the effect of each settlement. Locks the rows whose lease still holds.
 async fn find_effects<'a>(tx: &Tx, batch: Vec<&'a Settlement>) -> Result<Vec<Effective<'a>>> {
     let held = find_held(tx, &batch).await?;
-    let is_held = |settlement: &Settlement| held.contains(settlement.delivery_id.as_str());
+    let is_held = |settlement: &Settlement| held.contains(&settlement.delivery_id);
     let mut failed = batch.clone();
     failed.retain(|settlement| settlement.decision != Decision::Delivered && is_held(settlement));
     let delivered = find_delivered(tx, &failed).await?;
-    let is_delivered = |settlement: &Settlement| delivered.contains(settlement.delivery_id.as_str());
+    let is_delivered = |settlement: &Settlement| delivered.contains(&settlement.delivery_id);
     let effective = batch.into_iter().map(|settlement| Effective {
         settlement,
         effect: Effect::of(
@@ -85,9 +86,9 @@ fn text<'a>(batch: &[&'a Settlement], of: impl Fn(&'a Settlement) -> &'a str) ->
 }
 
 /// Returns the ids of the deliveries whose lease still holds. Locks their rows, in the order of their ids.
-async fn find_held(tx: &Tx, batch: &[&Settlement]) -> Result<HashSet<String>> {
+async fn find_held(tx: &Tx, batch: &[&Settlement]) -> Result<HashSet<DeliveryId>> {
     let rows = Rows::new([
-        ("id", text(batch, |settlement| &settlement.delivery_id)),
+        ("id", text(batch, |settlement| settlement.delivery_id.as_str())),
         (
             "lease",
             Column::Int(batch.iter().map(|settlement| settlement.lease_id).collect()),
@@ -106,15 +107,15 @@ async fn find_held(tx: &Tx, batch: &[&Settlement]) -> Result<HashSet<String>> {
 }
 
 /// Returns the ids of those deliveries whose message another row has delivered to the endpoint in the meantime.
-async fn find_delivered(tx: &Tx, batch: &[&Settlement]) -> Result<HashSet<String>> {
+async fn find_delivered(tx: &Tx, batch: &[&Settlement]) -> Result<HashSet<DeliveryId>> {
     if batch.is_empty() {
         return Ok(HashSet::new());
     }
     let rows = Rows::new([
-        ("id", text(batch, |settlement| &settlement.delivery_id)),
-        ("app_id", text(batch, |settlement| &settlement.app_id)),
-        ("message_id", text(batch, |settlement| &settlement.message_id)),
-        ("endpoint_id", text(batch, |settlement| &settlement.endpoint_id)),
+        ("id", text(batch, |settlement| settlement.delivery_id.as_str())),
+        ("app_id", text(batch, |settlement| settlement.app_id.as_str())),
+        ("message_id", text(batch, |settlement| settlement.message_id.as_str())),
+        ("endpoint_id", text(batch, |settlement| settlement.endpoint_id.as_str())),
     ]);
     let sql = "select t.id from {t} join delivery_result result on result.app_id = t.app_id \
                and result.message_id = t.message_id and result.endpoint_id = t.endpoint_id where result.state = $1";
@@ -122,7 +123,12 @@ async fn find_delivered(tx: &Tx, batch: &[&Settlement]) -> Result<HashSet<String
 }
 
 /// Runs a query over the table `t` and returns the ids that it finds.
-async fn ids(tx: &Tx, sql: &str, rows: &Rows<'_>, values: impl IntoIterator<Item = Value>) -> Result<HashSet<String>> {
+async fn ids(
+    tx: &Tx,
+    sql: &str,
+    rows: &Rows<'_>,
+    values: impl IntoIterator<Item = Value>,
+) -> Result<HashSet<DeliveryId>> {
     let found = tx
         .conn()
         .query_all_raw(statement(tx.backend(), sql, &[("t", rows)], values))
@@ -141,9 +147,12 @@ fn attempts<'a>(batch: &[Effective<'a>]) -> Option<Write<'a>> {
         return None;
     }
     let rows = Rows::new([
-        ("app_id", text(&batch, |settlement| &settlement.app_id)),
-        ("message_id", text(&batch, |settlement| &settlement.message_id)),
-        ("endpoint_id", text(&batch, |settlement| &settlement.endpoint_id)),
+        ("app_id", text(&batch, |settlement| settlement.app_id.as_str())),
+        ("message_id", text(&batch, |settlement| settlement.message_id.as_str())),
+        (
+            "endpoint_id",
+            text(&batch, |settlement| settlement.endpoint_id.as_str()),
+        ),
         (
             "id",
             Column::Text(made.iter().map(|attempt| attempt.id.as_str()).collect()),
@@ -196,27 +205,30 @@ fn results<'a>(now: Timestamp, mut batch: Vec<&'a Settlement>) -> Option<Write<'
     // One row for each message and endpoint, because an upsert cannot touch a row twice. A success comes before a
     // waiting retry, and that before a failure.
     let key = |settlement: &&'a Settlement| (&settlement.app_id, &settlement.message_id, &settlement.endpoint_id);
-    batch.sort_by_key(|settlement| (key(settlement), state(settlement.decision).0 as i16));
+    batch.sort_by_key(|settlement| (key(settlement), state(settlement.decision) as i16));
     batch.dedup_by_key(|settlement| key(settlement));
     if batch.is_empty() {
         return None;
     }
     let rows = Rows::new([
-        ("app_id", text(&batch, |settlement| &settlement.app_id)),
-        ("message_id", text(&batch, |settlement| &settlement.message_id)),
-        ("endpoint_id", text(&batch, |settlement| &settlement.endpoint_id)),
+        ("app_id", text(&batch, |settlement| settlement.app_id.as_str())),
+        ("message_id", text(&batch, |settlement| settlement.message_id.as_str())),
+        (
+            "endpoint_id",
+            text(&batch, |settlement| settlement.endpoint_id.as_str()),
+        ),
         (
             "state",
             Column::Int(
                 batch
                     .iter()
-                    .map(|settlement| state(settlement.decision).0 as i64)
+                    .map(|settlement| state(settlement.decision) as i64)
                     .collect(),
             ),
         ),
         (
             "next_at",
-            Column::MaybeInt(batch.iter().map(|settlement| state(settlement.decision).1).collect()),
+            Column::MaybeInt(batch.iter().map(|settlement| next_at(settlement.decision)).collect()),
         ),
         ("updated_at", Column::Int(vec![now.0; batch.len()])),
         (
@@ -239,12 +251,20 @@ fn results<'a>(now: Timestamp, mut batch: Vec<&'a Settlement>) -> Option<Write<'
     Some(Write { sql, rows })
 }
 
-/// Returns the state of a result, and when the next attempt is due.
-fn state(decision: Decision) -> (ResultState, Option<i64>) {
+/// Returns the state of a result.
+fn state(decision: Decision) -> ResultState {
     match decision {
-        Decision::Delivered => (ResultState::Delivered, None),
-        Decision::Retry { at } => (ResultState::Waiting, Some(at.0)),
-        Decision::Failed => (ResultState::Failed, None),
+        Decision::Delivered => ResultState::Delivered,
+        Decision::Retry { .. } => ResultState::Waiting,
+        Decision::Failed => ResultState::Failed,
+    }
+}
+
+/// Returns when the next attempt is due, in microseconds since 1970; `None` means there is none.
+fn next_at(decision: Decision) -> Option<i64> {
+    match decision {
+        Decision::Retry { at } => Some(at.0),
+        Decision::Delivered | Decision::Failed => None,
     }
 }
 
@@ -279,8 +299,8 @@ async fn drop_waiting_rows(tx: &Tx, batch: &[&Settlement]) -> Result<()> {
         return Ok(());
     }
     let rows = Rows::new([
-        ("message_id", text(batch, |settlement| &settlement.message_id)),
-        ("endpoint_id", text(batch, |settlement| &settlement.endpoint_id)),
+        ("message_id", text(batch, |settlement| settlement.message_id.as_str())),
+        ("endpoint_id", text(batch, |settlement| settlement.endpoint_id.as_str())),
     ]);
     let sql = "delete from delivery where owner is null and (message_id, endpoint_id) in (select message_id, endpoint_id from {t})";
     tx.conn()

@@ -6,13 +6,14 @@
 use crate::domain::delivery::{Decision, Trigger};
 use crate::domain::health::Health;
 use crate::domain::timestamp::Timestamp;
+use crate::domain::typed_id::{AppId, AttemptId, DeliveryId, EndpointId, MessageId};
 use crate::telemetry::log_fields::{DeliveryIds, LogFields};
 
 /// An attempt as it is recorded.
 #[derive(Clone, Debug)]
 pub struct AttemptRow {
     /// The attempt's id, which begins with the instant `created_at`.
-    pub id: String,
+    pub id: AttemptId,
     /// When the attempt began.
     pub created_at: Timestamp,
     /// The URL that was called.
@@ -38,11 +39,11 @@ impl AttemptRow {
 /// The outcome of one lease.
 #[derive(Clone, Debug)]
 pub struct Settlement {
-    pub delivery_id: String,
+    pub delivery_id: DeliveryId,
     pub lease_id: i64,
-    pub app_id: String,
-    pub message_id: String,
-    pub endpoint_id: String,
+    pub app_id: AppId,
+    pub message_id: MessageId,
+    pub endpoint_id: EndpointId,
     pub trigger: Trigger,
     /// `None` means that nothing was sent: the target or the payload is gone, or another row has delivered the message.
     pub attempt: Option<AttemptRow>,
@@ -63,8 +64,8 @@ impl Settlement {
     pub fn log_fields(&self) -> LogFields {
         LogFields::of_delivery(&DeliveryIds {
             app_id: &self.app_id,
-            endpoint_id: &self.endpoint_id,
-            message_id: &self.message_id,
+            endpoint_id: Some(&self.endpoint_id),
+            message_id: Some(&self.message_id),
             delivery_id: &self.delivery_id,
         })
     }
@@ -80,8 +81,8 @@ pub struct Settled<'a> {
 
 /// An endpoint that begins to fail, works again or was disabled.
 pub struct Changed {
-    pub app_id: String,
-    pub endpoint_id: String,
+    pub app_id: AppId,
+    pub endpoint_id: EndpointId,
     pub uid: Option<String>,
     pub disabled: bool,
     /// The instant since which the endpoint fails; `None` means it works.
