@@ -85,8 +85,8 @@ impl Done {
 /// Gives a lease back unsent, and frees its slot. The second value counts it as unsettled until it is dropped.
 pub(super) fn returned(lease: Lease) -> (Done, Unsettled) {
     let sent = Done::Returned {
+        app_id: lease.app_id().clone(),
         delivery_id: lease.delivery_id,
-        app_id: lease.app_id,
         lease_id: lease.lease_id,
     };
     (sent, lease.slot.settles(0))

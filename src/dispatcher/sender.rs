@@ -116,7 +116,7 @@ impl Sender {
                 };
                 let body = {
                     let _permit = self.reads.acquire().await;
-                    queue::find_body(&self.store, &lease.app_id, &lease.message_id).await
+                    queue::find_body(&self.store, lease.app_id(), &lease.message_id).await
                 };
                 match body {
                     Ok(body) => (body.map(Bytes::from), Some(room)),
@@ -186,10 +186,10 @@ impl Sender {
             .as_ref()
             .map_or(0, |attempt| attempt.response.len() + attempt.url.len());
         let settlement = Settlement {
-            endpoint_id: lease.endpoint_id,
+            endpoint_id: lease.endpoint_id().clone(),
+            app_id: lease.app_id().clone(),
             delivery_id: lease.delivery_id,
             lease_id: lease.lease_id,
-            app_id: lease.app_id,
             message_id: lease.message_id,
             trigger: lease.trigger,
             attempt,

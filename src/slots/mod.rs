@@ -288,6 +288,14 @@ impl Slots {
 }
 
 impl Slot {
+    pub fn endpoint_id(&self) -> &EndpointId {
+        &self.endpoint
+    }
+
+    pub fn app_id(&self) -> &AppId {
+        &self.app
+    }
+
     /// Learns from the outcome of an attempt how many deliveries may be in flight to the endpoint, and whether it
     /// rests.
     pub fn learn(&self, outcome: &Outcome) {

@@ -312,9 +312,9 @@ fn settlement(lease: &Lease, at: usize) -> Settlement {
     Settlement {
         delivery_id: lease.delivery_id.clone(),
         lease_id: if at % 5 == 4 { 7 } else { lease.lease_id },
-        app_id: lease.app_id.clone(),
+        app_id: lease.app_id().clone(),
         message_id: lease.message_id.clone(),
-        endpoint_id: lease.endpoint_id.clone(),
+        endpoint_id: lease.endpoint_id().clone(),
         trigger: if at.is_multiple_of(7) {
             Trigger::Manual
         } else {

@@ -102,9 +102,7 @@ pub(super) fn place(clock: &Clock, slots: &Arc<Slots>, terms: &Terms, plans: &[&
                     });
                     placed.leases.push(Lease {
                         delivery_id: row.id.clone(),
-                        app_id: row.app_id.clone(),
                         message_id: row.message_id.clone(),
-                        endpoint_id: row.endpoint_id.clone(),
                         trigger: Trigger::Scheduled,
                         attempts_made: 0,
                         lease_id: terms.lease_id,

@@ -140,9 +140,7 @@ async fn fill(
         let content_type = found.as_mut().and_then(|found| found.content_type.take());
         Lease {
             target: targets.get(&row.endpoint_id).cloned(),
-            endpoint_id: row.endpoint_id,
             delivery_id: row.id,
-            app_id: row.app_id,
             message_id: row.message_id,
             delivered_already: delivered_already && row.trigger == Trigger::Scheduled,
             trigger: row.trigger,

@@ -73,9 +73,7 @@ impl From<TargetRow> for Target {
 /// A delivery that this process may send.
 pub struct Lease {
     pub delivery_id: DeliveryId,
-    pub app_id: AppId,
     pub message_id: MessageId,
-    pub endpoint_id: EndpointId,
     pub trigger: Trigger,
     /// The number of attempts made so far.
     pub attempts_made: i32,
@@ -91,11 +89,20 @@ pub struct Lease {
     /// Whether another row has delivered the message to the endpoint in the meantime: there is nothing left to send.
     /// Always false for a manual delivery.
     pub delivered_already: bool,
-    /// The slot that this delivery takes; it is free again when this is dropped.
+    /// The slot that this delivery takes, which knows its endpoint and application. It is free again when this is
+    /// dropped.
     pub slot: Slot,
 }
 
 impl Lease {
+    pub fn endpoint_id(&self) -> &EndpointId {
+        self.slot.endpoint_id()
+    }
+
+    pub fn app_id(&self) -> &AppId {
+        self.slot.app_id()
+    }
+
     pub fn key(&self) -> LeaseKey {
         LeaseKey {
             delivery_id: self.delivery_id.clone(),
@@ -106,8 +113,8 @@ impl Lease {
     /// Returns the fields of log lines about this delivery.
     pub fn log_fields(&self) -> LogFields {
         LogFields::of_delivery(&DeliveryIds {
-            app_id: &self.app_id,
-            endpoint_id: Some(&self.endpoint_id),
+            app_id: self.app_id(),
+            endpoint_id: Some(self.endpoint_id()),
             message_id: Some(&self.message_id),
             delivery_id: &self.delivery_id,
         })
