@@ -15,12 +15,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::look::rest;
-use super::take_over::Seen;
+use super::take_over::{Dead, Seen};
 use crate::error::Result;
 use crate::slots::{BEAT_IS_LATE, Slots};
 use crate::store::Store;
 use crate::store::database::outage;
-use crate::store::queue::process;
+use crate::store::queue::process::{self, KnownBeat};
 
 /// The pause between two beats. With it, and with `DEAD_AFTER`, a death is noticed less than five seconds after it.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -137,9 +137,13 @@ impl Heartbeat {
         let watched: Vec<_> = self
             .peers
             .iter()
-            .map(|(owner, peer)| (owner.as_str(), peer.beat))
+            .map(|(owner, peer)| KnownBeat { owner, beat: peer.beat })
             .collect();
-        let beat = process::beat(&self.store, (&self.owner, self.own_beat), &watched).await?;
+        let own = KnownBeat {
+            owner: &self.owner,
+            beat: self.own_beat,
+        };
+        let beat = process::beat(&self.store, own, &watched).await?;
         self.own_beat = beat.own;
         self.watch_clock(beat.database_now.0, before);
         let since = before.saturating_sub(self.beat_at);
@@ -231,9 +235,9 @@ impl Heartbeat {
         Ok(())
     }
 
-    /// Notes the beats of the peers, which were watched for `watched` since the last ones. Returns the dead peers with
-    /// their last beats. Forgets peers that have no beat any more.
-    fn watch(&mut self, beats: &HashMap<String, i64>, watched: Duration) -> Vec<(String, i64)> {
+    /// Notes the beats of the peers, which were watched for `watched` since the last ones. Returns the dead peers.
+    /// Forgets peers that have no beat any more.
+    fn watch(&mut self, beats: &HashMap<String, i64>, watched: Duration) -> Vec<Dead> {
         self.peers.retain(|owner, _| beats.contains_key(owner));
         let mut dead = Vec::new();
         for (owner, peer) in &mut self.peers {
@@ -247,7 +251,10 @@ impl Heartbeat {
                 };
             }
             if peer.still >= DEAD_AFTER {
-                dead.push((owner.clone(), beat));
+                dead.push(Dead {
+                    owner: owner.clone(),
+                    beat,
+                });
             }
         }
         dead

@@ -32,8 +32,15 @@ const SWEEP: Duration = Duration::from_secs(10);
 pub(super) struct Seen {
     /// The owner ids of this process, the present one last.
     pub own: Vec<String>,
-    /// The owner ids of dead processes, each with its last beat.
-    pub dead: Vec<(String, i64)>,
+    pub dead: Vec<Dead>,
+}
+
+/// A dead process.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Dead {
+    pub owner: String,
+    /// Its last beat.
+    pub beat: i64,
 }
 
 pub(super) struct TakeOver {
@@ -79,8 +86,8 @@ impl TakeOver {
         let mut freed = 0;
         // An owner that cannot be freed now must not keep the others from being freed.
         let mut failure = None;
-        for (owner, beat) in &seen.dead {
-            match self.free(owner, Some(*beat)).await {
+        for dead in &seen.dead {
+            match self.free(&dead.owner, Some(dead.beat)).await {
                 Ok(rows) => freed += rows,
                 Err(err) => failure = Some(err),
             }

@@ -10,7 +10,7 @@ use postrider::domain::id::Prefix;
 use postrider::domain::timestamp::Timestamp;
 use postrider::domain::typed_id::EndpointId;
 use postrider::slots::{Grant, Lane};
-use postrider::store::queue::process;
+use postrider::store::queue::process::{self, KnownBeat};
 use postrider::store::queue::{self, LeaseTerms};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement, TransactionTrait, Value};
 
@@ -69,6 +69,10 @@ async fn gone_by(rig: &Rig, count: i64, due_at: Option<i64>) {
     rig.sql("delete from delivery where message_id like 'msg_gone%'", [])
         .await;
     rig.sql("analyze delivery", []).await;
+}
+
+fn known_beat(owner: &str, beat: i64) -> KnownBeat<'_> {
+    KnownBeat { owner, beat }
 }
 
 fn terms(rig: &Rig) -> LeaseTerms {
@@ -217,15 +221,15 @@ postgres_only!(a_beat_does_not_read_those_before_it, async |db| {
     rig.sql("vacuum analyze process", []).await;
     let owner = rig.slots.owner().expect("the process lives");
     let beat_of = |known| {
-        let peers: Vec<_> = peers.iter().map(|peer| (peer.as_str(), known)).collect();
-        process::beat_statement(rig.store.backend(), (&*owner, known), &peers)
+        let peers: Vec<_> = peers.iter().map(|peer| known_beat(peer, known)).collect();
+        process::beat_statement(rig.store.backend(), known_beat(&owner, known), &peers)
     };
     let all = pages(&rig, beat_of(0)).await;
     assert!(all > 500, "{all} pages are there to be read");
     let read = pages(&rig, beat_of(1_999)).await;
     assert!(read <= 11 * 6, "a beat reads {read} pages");
-    let peers: Vec<_> = peers.iter().map(|peer| (peer.as_str(), 1_999)).collect();
-    let seen = process::beat(&rig.store, (&*owner, 1_999), &peers)
+    let peers: Vec<_> = peers.iter().map(|peer| known_beat(peer, 1_999)).collect();
+    let seen = process::beat(&rig.store, known_beat(&owner, 1_999), &peers)
         .await
         .expect("a beat");
     assert!(seen.alive);

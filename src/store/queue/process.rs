@@ -32,6 +32,13 @@ pub struct Beat {
     pub database_now: Timestamp,
 }
 
+/// An owner id with its beat as it was last read.
+#[derive(Clone, Copy)]
+pub struct KnownBeat<'a> {
+    pub owner: &'a str,
+    pub beat: i64,
+}
+
 /// Returns a random owner id.
 pub fn new_owner() -> String {
     let mut bytes = [0; 12];
@@ -75,18 +82,18 @@ pub async fn beats_without_key(source: &impl Source, check_value: &str) -> Resul
         .collect())
 }
 
-/// Raises the beat of `owner` and reads those of `peers`, in one statement. Each comes with its last known beat.
-pub async fn beat(store: &Store, owner: (&str, i64), peers: &[(&str, i64)]) -> Result<Beat> {
+/// Raises the beat of this process and reads those of `peers`, in one statement.
+pub async fn beat(store: &Store, own: KnownBeat<'_>, peers: &[KnownBeat<'_>]) -> Result<Beat> {
     let asked_at = store.clock().monotonic();
     let mut beat = Beat {
         alive: false,
-        own: owner.1,
+        own: own.beat,
         peers: HashMap::new(),
         database_now: Timestamp::default(),
     };
     let rows = store
         .reader()
-        .query_all_raw(beat_statement(store.backend(), owner, peers));
+        .query_all_raw(beat_statement(store.backend(), own, peers));
     for row in rows.await? {
         beat.alive = row.try_get::<i64>("", "alive")? > 0;
         beat.database_now = Timestamp(row.try_get("", "clock")?);
@@ -97,8 +104,8 @@ pub async fn beat(store: &Store, owner: (&str, i64), peers: &[(&str, i64)]) -> R
     if beat.alive {
         store.note_beat(asked_at);
     }
-    if let Some(own) = beat.peers.remove(owner.0) {
-        beat.own = own;
+    if let Some(risen) = beat.peers.remove(own.owner) {
+        beat.own = risen;
     }
     Ok(beat)
 }
@@ -106,15 +113,21 @@ pub async fn beat(store: &Store, owner: (&str, i64), peers: &[(&str, i64)]) -> R
 /// Builds the statement of [`beat`]. Beats only rise, so it asks for beats that are at least the last known ones. It
 /// then reads none of the dead row versions below them, of which each process leaves four a second while a snapshot is
 /// held.
-pub fn beat_statement(backend: Backend, owner: (&str, i64), peers: &[(&str, i64)]) -> Statement {
+pub fn beat_statement(backend: Backend, own: KnownBeat<'_>, peers: &[KnownBeat<'_>]) -> Statement {
     // The own row is among the watched ones, so that there is a row even without peers.
-    let (owners, beats) = peers.iter().chain([&owner]).copied().unzip();
+    let watched = peers.iter().chain([&own]);
+    let (owners, beats) = watched.map(|known| (known.owner, known.beat)).unzip();
     let watched = Rows::new([("owner", Column::Text(owners)), ("beat", Column::Int(beats))]);
     let sql = "with own as (update process set beat = beat + 1 where owner = $1 and beat >= $2 returning owner) \
                select watched.owner, (select max(process.beat) from process where process.owner = watched.owner \
                and process.beat >= watched.beat) as beat, (select count(*) from own) as alive, \
                (extract(epoch from clock_timestamp()) * 1000000)::int8 as clock from {watched}";
-    statement(backend, sql, &[("watched", &watched)], [owner.0.into(), owner.1.into()])
+    statement(
+        backend,
+        sql,
+        &[("watched", &watched)],
+        [own.owner.into(), own.beat.into()],
+    )
 }
 
 /// Returns the beats of all processes by owner id. Reads the whole table, with all dead row versions that a held
