@@ -107,7 +107,7 @@ impl Sender {
         let clock = self.store.clock();
         let begins_before = lease.ends_at.saturating_sub(self.timeout + SETTLE_MARGIN);
         let (body, _room) = match &lease.content {
-            Content::Body(body) => (Some(Bytes::copy_from_slice(body.as_bytes())), None),
+            Content::Body(body) => (Some(body.clone()), None),
             Content::Gone => (None, None),
             Content::Large(bytes) => {
                 let too_late = clock.sleep_until(begins_before);

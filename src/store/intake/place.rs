@@ -8,6 +8,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::apps::Endpoint;
 use super::plan::Plan;
 use crate::clock::Clock;
@@ -78,7 +80,7 @@ pub(super) fn place(clock: &Clock, slots: &Arc<Slots>, terms: &Terms, plans: &[&
     for plan in plans {
         let message = &plan.member.message;
         // Copied for the first lease of the message. If it has none, the copy would be for nothing.
-        let body = LazyCell::new(|| Arc::<str>::from(message.body.as_str()));
+        let body = LazyCell::new(|| Bytes::copy_from_slice(message.body.as_bytes()));
         let content_type = LazyCell::new(|| message.content_type.as_deref().map(Arc::<str>::from));
         for endpoint in &plan.endpoints {
             let mut row = DeliveryRow {
@@ -108,7 +110,7 @@ pub(super) fn place(clock: &Clock, slots: &Arc<Slots>, terms: &Terms, plans: &[&
                         lease_id: terms.lease_id,
                         ends_at: terms.began + terms.lasts,
                         target: endpoint.target.clone(),
-                        content: Content::Body(Arc::clone(&body)),
+                        content: Content::Body(Bytes::clone(&body)),
                         content_type: (*content_type).clone(),
                         delivered_already: false,
                         slot,

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult};
 
 use crate::domain::delivery::Trigger;
@@ -143,7 +144,8 @@ impl LeaseKey {
 /// A message's payload.
 #[derive(Clone, Debug)]
 pub enum Content {
-    Body(Arc<str>),
+    /// The leases of a message that its intake has made, and their requests, share one copy.
+    Body(Bytes),
     /// A body of this many bytes, more than [`LARGE_BODY`]: the sender reads it just before it sends.
     Large(usize),
     /// The payload has expired or was removed.
