@@ -16,9 +16,11 @@ use crate::store::{Store, queue};
 
 /// The usual pause between two looks.
 const PERIOD: Duration = Duration::from_secs(1);
-/// The pause if there is more to find, and how many times as long as the last look it is at least. With these, 100,000
-/// endpoints are known some seconds after a start.
-const GOES_ON: (Duration, u32) = (Duration::from_millis(50), 4);
+/// The least pause if there is more to find. With it and [`REST_BETWEEN`], 100,000 endpoints are known some seconds
+/// after a start.
+const PAUSE_BETWEEN: Duration = Duration::from_millis(50);
+/// How many times as long as the last look the pause is at least, if there is more to find.
+const REST_BETWEEN: u32 = 4;
 /// Endpoints with parked rows that one look finds at most.
 const ENDPOINTS: usize = 1_024;
 /// How many of them are noted under one hold of the slots' lock, because every send waits for that lock.
@@ -66,7 +68,7 @@ impl Look {
             };
             let took = clock.monotonic().saturating_sub(began);
             let pause = match more {
-                true => GOES_ON.0.max(took * GOES_ON.1),
+                true => PAUSE_BETWEEN.max(took * REST_BETWEEN),
                 false => rest(PERIOD, took),
             };
             tokio::select! {

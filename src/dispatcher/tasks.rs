@@ -29,10 +29,11 @@ const STEP: usize = 250;
 /// Parked rows that an endpoint may have after a step. If a whole step does not fit, the task waits: new messages for
 /// the endpoint come after the parked rows.
 const AHEAD: usize = 500;
-/// How long a task waits for the sender to catch up: a quarter of the time since its last step, within these bounds.
-/// The least is so short that a fast endpoint never waits for rows; the growth keeps a hundred tasks of endpoints that
-/// hang from keeping the database busy.
-const CATCH_UP: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+/// The least time that a task waits for the sender to catch up. It is so short that a fast endpoint never waits for
+/// rows. Between this and [`MOST_CATCH_UP`], a task waits a quarter of the time since its last step.
+const LEAST_CATCH_UP: Duration = Duration::from_millis(250);
+/// The longest. The wait grows, so that a hundred tasks of endpoints that hang do not keep the database busy.
+const MOST_CATCH_UP: Duration = Duration::from_secs(10);
 /// How long to wait if other processes are working on all tasks that are due.
 const AFTER_OTHERS: Duration = Duration::from_millis(250);
 /// Applications that one look goes through at most.
@@ -147,9 +148,8 @@ impl Tasks {
                 let room = AHEAD - queue::count_parked(&tx, &endpoint.id, AHEAD).await?;
                 task.due_at = Some(tx.now);
                 if room < STEP {
-                    let (least, most) = CATCH_UP;
                     let quarter = Duration::from_micros(tx.now.0.saturating_sub(task.updated_at.0).unsigned_abs() / 4);
-                    task::postpone(&tx, &task.id, tx.now.plus(quarter.clamp(least, most))).await?;
+                    task::postpone(&tx, &task.id, tx.now.plus(quarter.clamp(LEAST_CATCH_UP, MOST_CATCH_UP))).await?;
                     return tx.commit().await;
                 }
                 if !queue::replay_next(&tx, &mut task, &endpoint, STEP).await? {
