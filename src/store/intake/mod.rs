@@ -1,10 +1,12 @@
 //! Stores accepted messages, many in one transaction (group commit).
 //!
 //! A caller puts its message into a bounded queue and waits for the result. The workers, one on SQLite and by default
-//! two on Postgres, take batches out of the queue: the messages that arrive while a commit runs are the next batch, so
-//! no timer is needed. A batch stores each message with its deliveries and the reply to its idempotency key. Deliveries
-//! for which this process has a free slot are inserted leased to it, and go to the sender right after the commit (the
-//! fast path).
+//! two on Postgres, take batches out of the queue. While another batch is in flight, a worker waits until as many
+//! messages wait as that batch has, but no longer than 10 ms from that batch's start (waiting.rs). Without another
+//! batch no timer runs, so a lone message is not delayed.
+//!
+//! A batch stores each message with its deliveries and the reply to its idempotency key. Deliveries for which this
+//! process has a free slot are inserted leased to it, and go to the sender right after the commit (the fast path).
 //!
 //! If a commit is not answered, the messages may be stored or not. The batch is then tried again and finds out: ids are
 //! made before the first try.
