@@ -161,6 +161,9 @@ async fn run(
         body_deadline: ApiState::BODY_DEADLINE,
         most_endpoints: settings.endpoints_per_application,
     });
+    let stop_uses = CancellationToken::new();
+    let uses = service::token::record_uses_until(store.for_background(), stop_uses.clone());
+    let uses = loops.spawn("record of tokens' uses", &stop_uses, uses);
     let grace = settings.shutdown_grace;
     seen.serving();
     let stop = async {
@@ -183,8 +186,12 @@ async fn run(
     if tokio::time::timeout(LAST_WRITES, intakes.wait()).await.is_err() {
         tracing::warn!("a request was cut off while it was being stored");
     }
+    stop_uses.cancel();
     stop_dispatcher.cancel();
     let ended = dispatching.await;
+    if tokio::time::timeout(LAST_WRITES, uses).await.is_err() {
+        tracing::warn!("the last uses of tokens were not recorded: the database did not answer");
+    }
     tokio::time::sleep(settings.shutdown_linger).await;
     ended
         .map(drop)

@@ -5,12 +5,16 @@ use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{ConnectionTrait, DatabaseBackend};
 
 mod m20261130_000001_schema;
+mod m20261130_000002_token_roles;
 
 pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261130_000001_schema::Migration)]
+        vec![
+            Box::new(m20261130_000001_schema::Migration),
+            Box::new(m20261130_000002_token_roles::Migration),
+        ]
     }
 }
 

@@ -26,7 +26,9 @@ use crate::domain::token;
 use crate::error::{Error, Kind, Result};
 use crate::store::database::budget::Customer;
 use crate::store::database::request;
+use crate::store::entity::api_token::Model as Token;
 use crate::store::entity::application::Model as Application;
+use crate::store::token_use::minute_of;
 use crate::store::{Store, application, token as tokens};
 
 /// How long a token is accepted without asking the database. A revoked token works this much longer; the API promises
@@ -253,6 +255,15 @@ impl Authenticator {
         }
     }
 
+    /// Notes that a token is used now, unless this minute is recorded already or the token has expired.
+    fn note_use(&self, row: &Token) {
+        let now = self.store.clock().now();
+        let minute = minute_of(now);
+        if row.expires_at.is_none_or(|end| now < end) && row.last_used_at < Some(minute) {
+            self.store.token_uses().note(&row.id, minute);
+        }
+    }
+
     /// Looks a token up and remembers it. If it is unknown or revoked, forgets it and returns `None`.
     async fn look_up(&self, hash: String) -> Result<Option<Caller>> {
         // Taken before the statement: a token that is revoked while it runs then works for REMEMBERED at most.
@@ -263,6 +274,7 @@ impl Authenticator {
             remembered.remove(&hash);
             return Ok(None);
         };
+        self.note_use(&row);
         let customer = self.store.budget().customer(row.app_id.as_ref().unwrap_or(&row.id));
         let caller = Caller {
             customer,

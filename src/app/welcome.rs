@@ -7,8 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::domain::secret::EndpointSecret;
 use crate::domain::target::TargetPolicy;
+use crate::domain::token::BY_PROGRAM;
 use crate::error::Result;
-use crate::service;
+use crate::service::{self, token::Grant};
 use crate::store::entity::organization;
 use crate::store::{self, Backend, PageRequest, Store};
 
@@ -28,7 +29,11 @@ pub async fn greet(
 ) -> Result<()> {
     let is_first = !has_admin_token && is_new(store, organization).await?;
     if is_first && store.backend() == Backend::Sqlite && is_seen_by_a_person() {
-        let (token, _) = service::token::create(store, &organization.id, None, None).await?;
+        let first = Grant {
+            created_by: BY_PROGRAM,
+            ..Grant::default()
+        };
+        let (token, _) = service::token::create(store, &organization.id, first).await?;
         print(&first_webhook(server, &token, targets));
         return Ok(());
     }

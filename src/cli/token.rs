@@ -10,21 +10,35 @@ use clap::{Args, Subcommand};
 use super::output::say;
 use crate::app;
 use crate::config::DatabaseSettings;
+use crate::domain::role::Role;
 use crate::domain::timestamp::Timestamp;
+use crate::domain::token::check_name;
 use crate::error::{Error, Result};
-use crate::service;
+use crate::service::{self, token::Grant};
 use crate::store::entity::{api_token, organization};
 use crate::store::{self, Store};
 
 const DAY: Duration = Duration::from_hours(24);
 /// The number of rows that are read together, and printed together with aligned columns.
 const PAGE: u64 = 1_000;
+const COLUMNS: usize = 9;
+const HEADING: [&str; COLUMNS] = [
+    "id",
+    "organization",
+    "application",
+    "name",
+    "role",
+    "made",
+    "ends",
+    "used",
+    "state",
+];
 
 #[derive(Subcommand)]
 pub enum Command {
     /// Make a token and print it, alone, on standard output: it is shown only once
     Create(Create),
-    /// List the tokens by their ids, without the tokens themselves
+    /// List the tokens by their ids and names, without the tokens themselves
     List(List),
     /// Revoke a token: within 5 seconds no process accepts it any more
     Revoke(Revoke),
@@ -37,8 +51,25 @@ pub struct Create {
     organization: String,
 
     /// Limit the token to one application, by its id or uid [default: everything of the organization]
-    #[arg(long, env = "POSTRIDER_TOKEN_APPLICATION", value_name = "APPLICATION")]
+    #[arg(
+        long,
+        env = "POSTRIDER_TOKEN_APPLICATION",
+        value_name = "APPLICATION",
+        conflicts_with = "role"
+    )]
     application: Option<String>,
+
+    /// What the token may do: admin, operator, viewer or sender [default: admin]
+    #[arg(long, env = "POSTRIDER_TOKEN_ROLE", value_name = "ROLE")]
+    role: Option<Role>,
+
+    /// A name by which people know the token
+    #[arg(long, env = "POSTRIDER_TOKEN_NAME", value_name = "NAME", value_parser = token_name)]
+    name: Option<String>,
+
+    /// When the token ends, such as 2027-01-31T00:00:00Z [default: never]
+    #[arg(long, env = "POSTRIDER_TOKEN_EXPIRES", value_name = "INSTANT", value_parser = Timestamp::parse_rfc3339, conflicts_with = "expires_in")]
+    expires: Option<Timestamp>,
 
     /// Days until the token ends [default: never]
     #[arg(long, env = "POSTRIDER_TOKEN_EXPIRES_IN", value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
@@ -78,10 +109,21 @@ pub async fn run(command: Command) -> Result<()> {
 
 async fn create(arguments: Create) -> Result<()> {
     let store = app::open_beside(&arguments.database).await?;
+    let now = store.clock().now();
+    if arguments.expires.is_some_and(|end| end <= now) {
+        return Err(Error::config("--expires must be in the future"));
+    }
     let organization = service::organization::get_or_create(&store, &arguments.organization).await?;
-    let expires_at = arguments.expires_in.map(|days| store.clock().now().plus(DAY * days));
-    let application = arguments.application.as_deref();
-    let (token, _) = service::token::create(&store, &organization.id, application, expires_at).await?;
+    let grant = Grant {
+        name: arguments.name.as_deref(),
+        role: arguments.role.unwrap_or_default(),
+        application: arguments.application.as_deref(),
+        expires_at: arguments
+            .expires
+            .or(arguments.expires_in.map(|days| now.plus(DAY * days))),
+        ..Grant::default()
+    };
+    let (token, _) = service::token::create(&store, &organization.id, grant).await?;
     store.close().await;
     say(token)
 }
@@ -89,7 +131,7 @@ async fn create(arguments: Create) -> Result<()> {
 async fn list(arguments: List) -> Result<()> {
     let store = app::open_beside(&arguments.database).await?;
     let now = store.clock().now();
-    let mut rows = vec![["id", "organization", "application", "made", "ends", "state"].map(str::to_owned)];
+    let mut rows = vec![HEADING.map(str::to_owned)];
     let mut organizations = match &arguments.organization {
         Some(name) => match store::organization::find_by_name(&store, name).await? {
             Some(found) => vec![found],
@@ -115,7 +157,7 @@ async fn print_tokens(
     store: &Store,
     organization: &organization::Model,
     now: Timestamp,
-    rows: &mut Vec<[String; 6]>,
+    rows: &mut Vec<[String; COLUMNS]>,
 ) -> Result<()> {
     let mut after = String::new();
     loop {
@@ -142,7 +184,7 @@ async fn close_and_say(store: &Store, text: &str) -> Result<()> {
 }
 
 /// Returns the cells of a token's row.
-fn describe(token: api_token::Model, organization: &str, now: Timestamp) -> [String; 6] {
+fn describe(token: api_token::Model, organization: &str, now: Timestamp) -> [String; COLUMNS] {
     let state = match (token.revoked_at, token.expires_at) {
         (Some(_), _) => "revoked",
         (None, Some(end)) if end <= now => "expired",
@@ -151,13 +193,17 @@ fn describe(token: api_token::Model, organization: &str, now: Timestamp) -> [Str
     let ends = token
         .expires_at
         .map_or_else(|| "never".to_owned(), Timestamp::to_rfc3339);
-    let application = token.app_id.unwrap_or_else(|| "-".to_owned());
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let role = token.app_id.is_none().then(|| token.role.name().to_owned());
     [
         token.id,
         organization.to_owned(),
-        application,
+        or_dash(token.app_id),
+        or_dash(token.name),
+        or_dash(role),
         token.created_at.to_rfc3339(),
         ends,
+        or_dash(token.last_used_at.map(Timestamp::to_rfc3339)),
         state.to_owned(),
     ]
 }
@@ -179,6 +225,11 @@ fn print_columns<const N: usize>(rows: &[[String; N]]) -> Result<()> {
         say(cells.join("  ").trim_end())?;
     }
     Ok(())
+}
+
+/// Parses the name of a token.
+fn token_name(text: &str) -> Result<String, String> {
+    check_name(text).map(|()| text.to_owned())
 }
 
 /// Parses an organization's name: 1 to 256 characters, no control characters, not only white space.

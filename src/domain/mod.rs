@@ -16,6 +16,7 @@ pub mod json_schema;
 pub(crate) mod operational;
 pub(crate) mod payload;
 pub(crate) mod retry;
+pub mod role;
 pub mod secret;
 pub(crate) mod signature;
 pub mod target;

@@ -1,4 +1,4 @@
-//! Makes API tokens, and the hashes by which they are stored and looked up.
+//! Makes API tokens, the hashes by which they are stored and looked up, and the rule for their names.
 //!
 //! Must not know to which organization or application a token belongs, or whether it is still valid.
 
@@ -10,6 +10,11 @@ use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
 
 const PREFIX: &str = "pr_";
+/// The most characters of a token's name.
+const NAME_MOST: usize = 256;
+/// Who made a token, if no token did: the command line, or the program at its first start.
+pub const BY_COMMAND_LINE: &str = "cli";
+pub const BY_PROGRAM: &str = "system";
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Returns a new token and its [`hash`]. The token is `pr_` and 43 characters for 32 random bytes.
@@ -30,6 +35,26 @@ pub fn hash(token: &str) -> String {
     let digest = digest(&SHA256, token.as_bytes());
     let nibbles = digest.as_ref().iter().flat_map(|byte| [byte >> 4, byte & 15]);
     nibbles.map(|nibble| char::from(HEX[usize::from(nibble)])).collect()
+}
+
+/// Returns the form in which the [`hash`] of a token is stored whose role is not `admin`. Versions of the program from
+/// before roles look tokens up by the plain hash, and would give such a token all rights.
+pub fn limited(hash: &str) -> String {
+    format!("limited:{hash}")
+}
+
+/// Checks the name of a token: 1 to 256 characters, no control characters, not only white space.
+///
+/// # Errors
+/// Returns the rule that is broken.
+pub fn check_name(name: &str) -> Result<(), String> {
+    let count = name.chars().count();
+    match name.trim().is_empty() || count > NAME_MOST || name.chars().any(char::is_control) {
+        true => Err(format!(
+            "must be 1 to {NAME_MOST} characters, and not control characters"
+        )),
+        false => Ok(()),
+    }
 }
 
 /// Returns whether two hashes are equal, in a time that does not reveal where they differ.
@@ -70,6 +95,16 @@ mod tests {
             hash("abc"),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
+    }
+
+    #[test]
+    fn a_name_has_1_to_256_characters_and_can_be_printed_on_one_line() {
+        for good in ["a", "CI of the shop", &"ä".repeat(256)] {
+            assert_eq!(check_name(good), Ok(()), "{good}");
+        }
+        for bad in ["", "  ", "a\nb", &"ä".repeat(257)] {
+            assert!(check_name(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{application, once_more};
 use crate::domain::capability::Capability;
+use crate::domain::role::Role;
 use crate::domain::token;
 use crate::error::Result;
 use crate::store::application::Content;
@@ -16,6 +17,8 @@ use crate::store::{Store, Tx};
 /// The rights of a new token.
 #[derive(Clone, Debug)]
 pub struct Access {
+    /// The id of the token that makes it.
+    pub created_by: String,
     /// The time after which the token expires.
     pub lasts: Duration,
     /// The feature flags whose event types the token sees, in addition to event types without a flag.
@@ -59,6 +62,9 @@ async fn try_open(
             org_id,
             app_id: Some(&app.id),
             hash: &hash,
+            name: None,
+            role: Role::default(),
+            created_by: &access.created_by,
             expires_at: Some(tx.now.plus(access.lasts)),
             feature_flags: access.feature_flags,
             capabilities: access.capabilities,

@@ -27,6 +27,7 @@ pub mod queue;
 pub mod retention;
 pub(crate) mod sealed;
 pub(crate) mod token;
+pub(crate) mod token_use;
 
 pub use database::backend::{Backend, is_system_error, ran_too_long, took_too_long};
 pub use database::options::{ConnectOptions, Hold};

@@ -4,8 +4,11 @@
 //! the API do.
 
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Statement};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Statement,
+};
 
+use super::database::rows::{Column as Bound, Rows, statement};
 use super::database::source::Source;
 use super::database::tx::Tx;
 use super::entity::api_token::{Column, Entity, Model};
@@ -13,7 +16,9 @@ use super::entity::json_text::JsonText;
 use super::retention::delete_found;
 use crate::domain::capability::Capability;
 use crate::domain::id::Prefix;
+use crate::domain::role::Role;
 use crate::domain::timestamp::Timestamp;
+use crate::domain::token::limited;
 use crate::error::Result;
 
 /// A token that is to be stored.
@@ -24,17 +29,24 @@ pub struct NewToken<'a> {
     pub app_id: Option<&'a str>,
     /// The token's hash, by `domain::token::hash`.
     pub hash: &'a str,
+    /// The name by which people know the token; `None` means it has none.
+    pub name: Option<&'a str>,
+    /// The role of an organization's token; the default for an application's.
+    pub role: Role,
     /// When the token expires; `None` means never.
     pub expires_at: Option<Timestamp>,
+    /// Who makes the token: the id of a token, `admin`, `cli` or `system`.
+    pub created_by: &'a str,
     /// The feature flags of an application's token: it sees the event types with one of them, and those without a flag.
     pub feature_flags: Vec<String>,
     /// The capabilities of an application's token; `None` means all that such a token can have.
     pub capabilities: Option<Vec<Capability>>,
 }
 
-/// Returns the token with this hash, revoked and expired ones too; `None` if there is none.
+/// Returns the token with this hash, by `domain::token::hash`, revoked and expired ones too; `None` if there is none.
 pub async fn find_by_hash(source: &impl Source, hash: &str) -> Result<Option<Model>> {
-    let found = Entity::find().filter(Column::Hash.eq(hash)).one(source.source());
+    let stored = [hash.to_owned(), limited(hash)];
+    let found = Entity::find().filter(Column::Hash.is_in(stored)).one(source.source());
     Ok(found.await?)
 }
 
@@ -55,16 +67,41 @@ pub async fn insert(tx: &Tx, new: NewToken<'_>) -> Result<Model> {
         id: tx.store().clock().new_id_at(Prefix::Token, tx.now),
         org_id: new.org_id.to_owned(),
         app_id: new.app_id.map(str::to_owned),
-        hash: new.hash.to_owned(),
+        hash: match new.role {
+            Role::Admin => new.hash.to_owned(),
+            _ => limited(new.hash),
+        },
         created_at: tx.now,
         expires_at: new.expires_at,
         revoked_at: None,
         feature_flags: (!new.feature_flags.is_empty()).then_some(JsonText(new.feature_flags)),
         capabilities: new.capabilities.map(JsonText),
+        name: new.name.map(str::to_owned),
+        role: new.role,
+        last_used_at: None,
+        created_by: Some(new.created_by.to_owned()),
     };
     let row = model.clone().into_active_model();
     Entity::insert(row).exec_without_returning(tx.conn()).await?;
     Ok(model)
+}
+
+/// Records the minutes in which tokens, of any organization, were last used. Leaves out a token that another
+/// transaction has locked: it is being changed, or another process records its use.
+pub async fn record_uses(tx: &Tx, uses: &[(String, Timestamp)]) -> Result<()> {
+    let rows = Rows::new([
+        ("id", Bound::Text(uses.iter().map(|(id, _)| id.as_str()).collect())),
+        ("used_at", Bound::Int(uses.iter().map(|(_, minute)| minute.0).collect())),
+    ]);
+    let lock = tx.backend().skip_locked();
+    let sql = format!(
+        "update api_token set last_used_at = t.used_at from {{t}} where api_token.id = t.id \
+         and coalesce(api_token.last_used_at, 0) < t.used_at \
+         and api_token.id in (select id from api_token where id in (select id from {{t}}) order by id {lock})"
+    );
+    let update = statement(tx.backend(), &sql, &[("t", &rows)], []);
+    tx.conn().execute_raw(update).await?;
+    Ok(())
 }
 
 /// Revokes a token. Returns false if there is none with this id or it was revoked before.

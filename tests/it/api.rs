@@ -11,6 +11,7 @@ use postrider::api::routes;
 use postrider::api::{AdminToken, ApiState, Probes};
 use postrider::domain::token;
 use postrider::service;
+use postrider::service::token::Grant;
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -78,7 +79,7 @@ impl Api {
         let most_endpoints = shape.most_endpoints;
         let rig = Rig::shaped(db, shape).await;
         let organization = service::organization::get_or_create(&rig.store, "tests").await.unwrap();
-        let (token, _) = service::token::create(&rig.store, &organization.id, None, None)
+        let (token, _) = service::token::create(&rig.store, &organization.id, Grant::default())
             .await
             .unwrap();
         let admin = AdminToken {
@@ -126,7 +127,7 @@ impl Api {
     async fn organization(&self, name: &str) -> (String, String) {
         let store = &self.rig.store;
         let organization = service::organization::get_or_create(store, name).await.unwrap();
-        let (token, _) = service::token::create(store, &organization.id, None, None)
+        let (token, _) = service::token::create(store, &organization.id, Grant::default())
             .await
             .unwrap();
         (organization.id, token)
@@ -134,10 +135,17 @@ impl Api {
 
     /// Creates a token of one application.
     pub async fn token_of(&self, app: &str) -> String {
-        service::token::create(&self.rig.store, &self.org_id, Some(app), None)
-            .await
-            .unwrap()
-            .0
+        let grant = Grant {
+            application: Some(app),
+            ..Grant::default()
+        };
+        self.token(grant).await
+    }
+
+    /// Creates a token.
+    pub async fn token(&self, grant: Grant<'_>) -> String {
+        let made = service::token::create(&self.rig.store, &self.org_id, grant).await;
+        made.unwrap().0
     }
 
     pub async fn get(&self, path: &str) -> Answer {

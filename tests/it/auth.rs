@@ -5,7 +5,13 @@ use poem::Request;
 use serde_json::json;
 use std::time::Duration;
 
+use postrider::domain::role::Role;
+use postrider::domain::token::hash;
+use postrider::service::token::{Grant, record_uses, record_uses_until};
+use tokio_util::sync::CancellationToken;
+
 use crate::api::{ADMIN, Api};
+use crate::harness::{DEADLINE, START, rows, within};
 
 both!(a_request_without_a_good_token_is_refused, async |db| {
     let api = Api::on(db).await;
@@ -121,9 +127,8 @@ both!(the_token_of_a_deleted_application_finds_nothing, async |db| {
 
 both!(a_revoked_token_works_no_longer_than_five_seconds, async |db| {
     let api = Api::on(db).await;
-    let (text, row) = postrider::service::token::create(&api.rig.store, &api.org_id, None, None)
-        .await
-        .unwrap();
+    let made = postrider::service::token::create(&api.rig.store, &api.org_id, Grant::default()).await;
+    let (text, row) = made.unwrap();
     api.call(&text, "GET", "/app", &[], "").await.expect(200);
     postrider::service::token::revoke(&api.rig.store, &row.id)
         .await
@@ -137,14 +142,74 @@ both!(a_revoked_token_works_no_longer_than_five_seconds, async |db| {
 both!(an_expired_token_is_refused_at_once, async |db| {
     let api = Api::on(db).await;
     let end = api.rig.clock.now().plus(Duration::from_secs(1));
-    let made = postrider::service::token::create(&api.rig.store, &api.org_id, None, Some(end)).await;
-    let (text, _) = made.unwrap();
+    let grant = Grant {
+        expires_at: Some(end),
+        ..Grant::default()
+    };
+    let text = api.token(grant).await;
     api.call(&text, "GET", "/app", &[], "").await.expect(200);
     api.rig.clock.advance(Duration::from_secs(1));
     api.call(&text, "GET", "/app", &[], "")
         .await
         .refused(401, "authentication_failed");
 });
+
+both!(the_last_use_of_a_token_is_kept_to_the_minute, async |db| {
+    let api = Api::on(db).await;
+    let store = &api.rig.store;
+    let used_at = async || {
+        let found = rows(&api.rig.db, "select last_used_at from api_token").await;
+        let at: Option<i64> = found[0].try_get("", "last_used_at").unwrap();
+        at.map(|at| at - START.unix_micros())
+    };
+    record_uses(store).await.unwrap();
+    assert_eq!(used_at().await, None);
+    for (after, minute) in [(90, 60), (20, 60), (20, 120)] {
+        api.rig.advance(after);
+        api.get("/app").await.expect(200);
+        record_uses(store).await.unwrap();
+        assert_eq!(used_at().await, Some(minute * 1_000_000));
+    }
+    api.rig.advance(10);
+    api.get("/app").await.expect(200);
+    assert_eq!(store.token_uses().take(), [], "the minute is recorded already");
+});
+
+both!(uses_of_tokens_are_recorded_every_minute_and_at_the_stop, async |db| {
+    let api = Api::on(db).await;
+    let stop = CancellationToken::new();
+    let recording = tokio::spawn(record_uses_until(api.rig.store.for_background(), stop.clone()));
+    let recorded = async || api.rig.count("api_token where last_used_at is not null").await;
+    api.get("/app").await.expect(200);
+    within(DEADLINE, "the use is recorded", async || {
+        api.rig.advance(60);
+        (recorded().await == 1).then_some(())
+    })
+    .await;
+    let other = api.token(Grant::default()).await;
+    api.call(&other, "GET", "/app", &[], "").await.expect(200);
+    stop.cancel();
+    recording.await.unwrap();
+    assert_eq!(recorded().await, 2);
+});
+
+both!(
+    a_token_with_a_role_is_unknown_to_versions_from_before_roles,
+    async |db| {
+        let api = Api::on(db).await;
+        let grant = Grant {
+            role: Role::Viewer,
+            ..Grant::default()
+        };
+        let viewer = api.token(grant).await;
+        api.call(&viewer, "GET", "/app", &[], "").await.expect(200);
+        let found_before = async |token: &str| {
+            let found_by = format!("api_token where hash = '{}'", hash(token));
+            api.rig.count(&found_by).await
+        };
+        assert_eq!((found_before(&api.token).await, found_before(&viewer).await), (1, 0));
+    }
+);
 
 both!(health_needs_no_token, async |db| {
     let api = Api::on(db).await;

@@ -104,6 +104,56 @@ both!(tokens_are_listed_and_revoked, async |db| {
     assert!(line.contains("nobody"), "{line}");
 });
 
+both!(a_token_has_a_name_a_role_and_an_end, async |db| {
+    let program = Program::on(db.url());
+    let create = ["token", "create", "--organization", "acme"];
+    let run = async |more: &[&str]| program.run(&[&create[..], more].concat()).await;
+    for more in [
+        &[][..],
+        &[
+            "--name",
+            "CI of the shop",
+            "--role",
+            "viewer",
+            "--expires",
+            "2099-01-31T00:00:00Z",
+        ],
+    ] {
+        assert_eq!(run(more).await.ok().lines().count(), 1, "the token alone");
+    }
+    let list = program.run(&["token", "list"]).await.ok();
+    let lines: Vec<_> = list.lines().map(|line| line.split("  ").collect::<Vec<_>>()).collect();
+    let cells = |at: usize| {
+        let cells = lines[at].iter().map(|cell| cell.trim()).filter(|cell| !cell.is_empty());
+        cells.collect::<Vec<_>>()
+    };
+    assert_eq!(cells(0)[3..], ["name", "role", "made", "ends", "used", "state"]);
+    let (plain, named) = (cells(1), cells(2));
+    assert_eq!(
+        (plain[3], plain[4], &plain[6..]),
+        ("-", "admin", &["never", "-", "valid"][..])
+    );
+    assert_eq!(
+        (named[3], named[4], &named[6..]),
+        (
+            "CI of the shop",
+            "viewer",
+            &["2099-01-31T00:00:00.000000Z", "-", "valid"][..]
+        )
+    );
+    for wrong in [
+        &["--role", "owner"][..],
+        &["--name", " "],
+        &["--expires", "soon"],
+        &["--expires", "2099-01-31T00:00:00Z", "--expires-in", "7"],
+        &["--role", "viewer", "--application", "shop"],
+    ] {
+        run(wrong).await.failed(2);
+    }
+    let past = run(&["--expires", "2020-01-31T00:00:00Z"]).await.failed(1);
+    assert!(past.contains("--expires must be in the future"), "{past}");
+});
+
 both!(tokens_of_many_organizations_and_pages_are_all_listed, async |db| {
     let connection = db.connect().await;
     let each = "with recursive n(n) as (select 1 union all select n + 1 from n where n < 1001)";

@@ -90,6 +90,22 @@ both!(each_migration_can_be_taken_back_by_itself, async |db| {
     }
 });
 
+both!(a_token_from_before_roles_is_an_admin_s, async |db| {
+    let store = db.open(Clock::system()).await;
+    let steps = schema::status(&store).await.expect("a status");
+    let at = steps.iter().position(|step| step.name.ends_with("token_roles"));
+    let after = u32::try_from(steps.len() - at.expect("the step")).expect("not so many");
+    schema::change(&store, Change::Down(after)).await.expect("down");
+    let connection = db.connect().await;
+    let insert = "insert into api_token (id, org_id, hash, created_at) values ('tok_1', 'org', 'hash', 0)";
+    connection.execute_unprepared(insert).await.expect("a token");
+    schema::up(&store).await.expect("up");
+    let found = rows(&connection, "select name, role, created_by from api_token").await;
+    let text = |column| found[0].try_get::<Option<String>>("", column).expect("a text");
+    assert_eq!(found[0].try_get::<i16>("", "role").expect("a role"), 0);
+    assert_eq!((text("name"), text("created_by")), (None, None));
+});
+
 postgres_only!(triggers_functions_defaults_and_storage_are_compared, async |db| {
     let connection = db.connect().await;
     for (change, back) in [

@@ -60,11 +60,11 @@ pub struct AppPortalAccessIn {
 }
 
 impl AppPortalAccessIn {
-    /// Checks the fields.
+    /// Checks the fields. `caller` is who asks for the token.
     ///
     /// # Errors
     /// `Invalid` names the field.
-    fn read(self) -> Result<Access> {
+    fn read(self, caller: &Caller) -> Result<Access> {
         let application = self.application.map(ApplicationIn::read).transpose();
         let seconds = match self.expiry.unwrap_or(LONGEST) {
             seconds @ SHORTEST..=LONGEST => seconds.unsigned_abs(),
@@ -82,6 +82,7 @@ impl AppPortalAccessIn {
             (held, _) => held,
         };
         Ok(Access {
+            created_by: caller.token_id.clone(),
             lasts: Duration::from_secs(seconds),
             feature_flags,
             capabilities: capabilities.map(with_base),
@@ -139,7 +140,7 @@ async fn open(
     key: Option<Key>,
     access: AppPortalAccessIn,
 ) -> Result<Reply> {
-    let access = access.read()?;
+    let access = access.read(caller)?;
     let render = |token: &str| {
         let out = AppPortalAccessOut {
             url: format!("{}/portal#token={token}", state.public_url),

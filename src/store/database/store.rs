@@ -1,5 +1,5 @@
 //! The handle on an open database: its pools, and what goes with them in this process (clock, encryption keys, metrics,
-//! budget of request bytes, wake-ups, floors of claims).
+//! budget of request bytes, wake-ups, floors of claims, uses of tokens).
 //!
 //! Must not open a connection or run a statement.
 
@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::domain::encryption_keys::EncryptionKeys;
 use crate::error::{Error, Result};
 use crate::store::queue::floors::Floors;
+use crate::store::token_use::TokenUses;
 use crate::telemetry::metrics::Metrics;
 
 /// The purpose of a [`Store`] handle, which decides the connections that it takes.
@@ -86,6 +87,7 @@ pub(crate) struct Inner {
     /// has committed. The heartbeat writes it, the probes read it; `Relaxed`, as no other memory depends on it.
     pub(crate) beat_at: AtomicU64,
     floors: Floors,
+    token_uses: TokenUses,
 }
 
 impl Store {
@@ -101,6 +103,7 @@ impl Store {
             keys: OnceLock::new(),
             beat_at: AtomicU64::new(0),
             floors: Floors::default(),
+            token_uses: TokenUses::default(),
         });
         Self {
             inner,
@@ -132,6 +135,11 @@ impl Store {
     /// Returns the floors, from which the claims of this process begin to read.
     pub fn floors(&self) -> &Floors {
         &self.inner.floors
+    }
+
+    /// Returns the uses of tokens that this process has not recorded yet.
+    pub fn token_uses(&self) -> &TokenUses {
+        &self.inner.token_uses
     }
 
     pub(crate) fn pools(&self) -> &Pools {

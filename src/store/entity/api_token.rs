@@ -7,7 +7,9 @@ use sea_orm::entity::prelude::*;
 
 use super::json_text::JsonText;
 use crate::domain::capability::Capability;
+use crate::domain::role::Role;
 use crate::domain::timestamp::Timestamp;
+
 #[derive(Clone, Debug, DeriveEntityModel, Eq, PartialEq)]
 #[sea_orm(table_name = "api_token")]
 pub struct Model {
@@ -18,7 +20,7 @@ pub struct Model {
     /// The application to which the token is limited; `None` means it acts for the whole organization.
     #[sea_orm(column_type = "Text", nullable)]
     pub app_id: Option<String>,
-    /// SHA-256 of the token, in hex.
+    /// SHA-256 of the token, in hex; after `limited:` if the role is not `admin`.
     #[sea_orm(column_type = "Text", unique)]
     pub hash: String,
     pub created_at: Timestamp,
@@ -33,6 +35,18 @@ pub struct Model {
     /// The capabilities of an application's token; `None` means all that such a token can have.
     #[sea_orm(column_type = "Text", nullable)]
     pub capabilities: Option<JsonText<Vec<Capability>>>,
+    /// The name by which people know the token; `None` means it has none.
+    #[sea_orm(column_type = "Text", nullable)]
+    pub name: Option<String>,
+    /// What an organization's token may do. An application's token has the default, which means nothing.
+    pub role: Role,
+    /// The minute in which the token was last used, as far as it is recorded; `None` means never. The record of uses
+    /// writes it.
+    pub last_used_at: Option<Timestamp>,
+    /// Who made the token: the id of a token, `admin` for the configured one, `cli` or `system`. `None` means that a
+    /// version of the program made it that did not record this.
+    #[sea_orm(column_type = "Text", nullable)]
+    pub created_by: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -1,0 +1,40 @@
+//! Names, roles and the last use of API tokens, and who made them.
+//!
+//! The version before is safe on it. It inserts tokens without these columns, which are then tokens of admins, as all
+//! of its tokens are. It does not know roles, and would give every token all rights: so the hash of a token with
+//! another role is stored in a form that it never looks up (`limited` in src/domain/token.rs), and to it such a token
+//! is unknown.
+
+use sea_orm_migration::prelude::*;
+
+#[derive(DeriveMigrationName)]
+pub struct Migration;
+
+const UP: &str = r#"
+alter table api_token add column name {text};
+alter table api_token add column role smallint not null default 0;
+alter table api_token add column last_used_at bigint;
+alter table api_token add column created_by {text};
+"#;
+
+const DOWN: &str = r#"
+alter table api_token drop column created_by;
+alter table api_token drop column last_used_at;
+alter table api_token drop column role;
+alter table api_token drop column name;
+"#;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        crate::run(manager, UP).await
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        crate::run(manager, DOWN).await
+    }
+
+    fn use_transaction(&self) -> Option<bool> {
+        Some(true)
+    }
+}
