@@ -12,7 +12,7 @@ use poem_openapi::types::MaybeUndefined;
 use poem_openapi::{Object, OpenApi};
 use serde::{Deserialize, Serialize};
 
-use super::auth::{Caller, Organization};
+use super::rights::{AnyToken, Edit, Organization, View};
 use super::wire::body::{Body, KeyedBody};
 use super::wire::error::{ApiError, Read, Write};
 use super::wire::fields::{change, changed_throttle_rate, metadata, name, throttle_rate, uid};
@@ -154,7 +154,7 @@ impl Applications {
     #[oai(path = "/app", method = "get", operation_id = "v1.application.list")]
     async fn list(
         &self,
-        caller: Organization,
+        caller: Organization<View>,
         state: Data<&Arc<ApiState>>,
         limit: Query<Option<Limit>>,
         iterator: Query<Option<String>>,
@@ -171,7 +171,7 @@ impl Applications {
     #[oai(path = "/app", method = "post", operation_id = "v1.application.create")]
     async fn create(
         &self,
-        caller: Organization,
+        caller: Organization<Edit>,
         state: Data<&Arc<ApiState>>,
         /// Whether to return the application with the same uid, if there is one, instead of 409. Default: false.
         get_if_exists: Query<Option<bool>>,
@@ -189,7 +189,7 @@ impl Applications {
     #[oai(path = "/app/:app_id", method = "get", operation_id = "v1.application.get")]
     async fn get(
         &self,
-        caller: Caller,
+        caller: AnyToken<View>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
     ) -> Result<Answer<ApplicationOut>, ApiError<Read>> {
@@ -201,7 +201,7 @@ impl Applications {
     #[oai(path = "/app/:app_id", method = "put", operation_id = "v1.application.update")]
     async fn update(
         &self,
-        caller: Organization,
+        caller: Organization<Edit>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         body: Body<ApplicationIn>,
@@ -216,7 +216,7 @@ impl Applications {
     #[oai(path = "/app/:app_id", method = "patch", operation_id = "v1.application.patch")]
     async fn patch(
         &self,
-        caller: Organization,
+        caller: Organization<Edit>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         body: Body<ApplicationPatch>,
@@ -232,7 +232,7 @@ impl Applications {
     #[oai(path = "/app/:app_id", method = "delete", operation_id = "v1.application.delete")]
     async fn delete(
         &self,
-        caller: Organization,
+        caller: Organization<Edit>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
     ) -> Result<Empty, ApiError<Write>> {

@@ -1,35 +1,25 @@
 //! Authentication: proves the bearer token of a request, and with it the caller.
 //!
-//! A token is looked up by its hash and then remembered for a few seconds. Handlers take a [`Caller`] or an
-//! [`Organization`] as their first parameter, so the token is proven before anything else of the request is read.
-//!
-//! The file decides about three refusals: 401 for a token that is not valid, 403 for one that may not do this, and 404
-//! for one whose application is deleted or is not the application in the path. Must not decide how a response says that
-//! any other resource is missing.
+//! A token is looked up by its hash and then remembered for a few seconds. A token that is not valid is refused with
+//! 401. Must not decide what a token may do: rights.rs does.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use poem::http::Method;
+use poem::Request;
 use poem::http::header::AUTHORIZATION;
-use poem::{Request, RequestBody};
-use poem_openapi::registry::{MetaSecurityScheme, Registry};
-use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use tokio::sync::Semaphore;
 
-use super::rights;
-use super::wire::error::into_poem;
-use crate::domain::capability::{self, Capability};
-use crate::domain::timestamp::Timestamp;
+use super::caller::Caller;
+use crate::domain::role::Role;
 use crate::domain::token;
 use crate::error::{Error, Kind, Result};
 use crate::store::database::budget::Customer;
 use crate::store::database::request;
 use crate::store::entity::api_token::Model as Token;
-use crate::store::entity::application::Model as Application;
 use crate::store::token_use::minute_of;
-use crate::store::{Store, application, token as tokens};
+use crate::store::{Store, token as tokens};
 
 /// How long a token is accepted without asking the database. A revoked token works this much longer; the API promises
 /// that it ends within 5 s.
@@ -44,13 +34,8 @@ const KNOWN_AT_ONCE: usize = 2;
 const UNKNOWN_AT_ONCE: usize = 1;
 /// Requests with unknown tokens, perhaps random ones, that may wait for a look-up or be in one. Any more get 503.
 const UNKNOWN_WAITING: usize = 512;
-/// The id of the token from the configuration, which has no row.
+/// The id and the name of the token from the configuration, which has no row.
 const ADMIN: &str = "admin";
-/// The name of the security scheme in the API document.
-pub(super) const SCHEME: &str = "HTTPBearer";
-/// The security scheme of operations that take an organization's token only. It stands in what poem-openapi writes;
-/// `document::refusals` reads it and puts [`SCHEME`] in its place.
-pub(super) const ORGANIZATION: &str = "organization";
 
 /// A token from the configuration, which works without a row.
 #[derive(Clone, Debug)]
@@ -58,65 +43,6 @@ pub struct AdminToken {
     /// The hash (`domain::token::hash`) of the token, and that of the former token while both are valid.
     pub hashes: Vec<String>,
     pub org_id: String,
-}
-
-/// A caller whose token is proven.
-#[derive(Clone, Debug)]
-pub struct Caller {
-    pub org_id: String,
-    /// The application that the token is limited to. `None` means it is an organization's token.
-    pub app_id: Option<String>,
-    /// The id of the token, which is also the scope of its idempotency keys.
-    pub token_id: String,
-    /// The instant at which the token ends. `None` means never.
-    pub expires_at: Option<Timestamp>,
-    /// The capabilities that an application's token is limited to. `None` means no such limit.
-    pub capabilities: Option<Arc<[Capability]>>,
-    /// The feature flags of the event types that an application's token sees.
-    feature_flags: Arc<[String]>,
-    /// The customer whose limits on connections and bytes apply: the application, or the organization's token.
-    customer: Arc<Customer>,
-}
-
-/// A caller whose token is proven to be an organization's. An application's token gets 403.
-#[derive(Clone, Debug)]
-pub struct Organization(pub Caller);
-
-impl Caller {
-    /// Returns the application with this id or uid, as it stands in the path.
-    ///
-    /// # Errors
-    /// `NotFound`, also if the token belongs to another application.
-    pub async fn application(&self, store: &Store, id_or_uid: &str) -> Result<Application> {
-        let found = application::get(store, &self.org_id, id_or_uid).await?;
-        match &self.app_id {
-            Some(own) if *own != found.id => Err(Error::not_found("application")),
-            _ => Ok(found),
-        }
-    }
-
-    /// Returns the feature flags of the event types that the token sees. `None` means it sees all event types, as each
-    /// organization's token does.
-    pub fn flags(&self) -> Option<&[String]> {
-        self.app_id.as_ref().map(|_| &*self.feature_flags)
-    }
-
-    /// Returns whether the token sees the values of an endpoint's custom headers, except those of sensitive ones.
-    pub fn sees_headers(&self) -> bool {
-        let held = self.capabilities.as_deref();
-        held.is_none_or(capability::shows_headers)
-    }
-
-    /// Checks that the application of the token still exists. For requests whose path names no application.
-    ///
-    /// # Errors
-    /// `NotFound` if the token belongs to a deleted application.
-    pub async fn check_application(&self, store: &Store) -> Result<()> {
-        match &self.app_id {
-            Some(own) => application::get(store, &self.org_id, own).await.map(drop),
-            None => Ok(()),
-        }
-    }
 }
 
 /// Proves tokens, and remembers those that it has looked up.
@@ -149,13 +75,12 @@ impl Authenticator {
         }
     }
 
-    /// Proves the token of a request: that it is known, has not ended, and may do this. Also sets the customer of the
-    /// request, so that its statements wait for that customer's turns from here on.
+    /// Proves the token of a request: that it is known and has not ended. Also sets the customer of the request, so that
+    /// its statements wait for that customer's turns from here on.
     ///
     /// # Errors
-    /// `Unauthenticated`; for a token without the capability `Forbidden`, or `NotFound` if its application is deleted;
-    /// `Unavailable` if too many unknown tokens wait to be looked up.
-    async fn prove(self: &Arc<Self>, request: &Request) -> Result<Caller> {
+    /// `Unauthenticated`; `Unavailable` if too many unknown tokens wait to be looked up.
+    pub async fn prove(self: &Arc<Self>, request: &Request) -> Result<Caller> {
         let text = bearer(request).ok_or_else(refused)?;
         let hash = token::hash(text);
         let caller = match self.recall(&hash) {
@@ -164,32 +89,16 @@ impl Authenticator {
             None => Box::pin(self.look_up_to_its_end(hash)).await?.ok_or_else(refused)?,
         };
         request::set_customer(&caller.customer);
-        if caller.expires_at.is_some_and(|end| end <= self.store.clock().now()) {
-            return Err(refused());
-        }
-        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-        match &caller.capabilities {
-            Some(held) if !rights::allows(held, reads, request.uri().path()) => {
-                Box::pin(caller.check_application(&self.store)).await?;
-                Err(Error::new(Kind::Forbidden, "the token lacks the capability for this"))
-            }
-            _ => Ok(caller),
+        match caller.expires_at.is_some_and(|end| end <= self.store.clock().now()) {
+            true => Err(refused()),
+            false => Ok(caller),
         }
     }
 
-    /// Proves the token of a request, and that it is an organization's.
-    ///
-    /// # Errors
-    /// As [`Self::prove`]; for an application's token `Forbidden`, or `NotFound` if that application is deleted.
-    async fn prove_organization(self: &Arc<Self>, request: &Request) -> Result<Organization> {
-        let caller = self.prove(request).await?;
-        if caller.app_id.is_none() {
-            return Ok(Organization(caller));
-        }
-        Box::pin(caller.check_application(&self.store)).await?;
-        let message = "this needs an organization's token; this one is of an application";
-        // Before the path is looked at: the response is the same whether or not the application in it exists.
-        Err(Error::new(Kind::Forbidden, message))
+    /// Returns the error for a proven caller that may not make its request: `refusal`, or `NotFound` if its application
+    /// is deleted.
+    pub async fn refuse(&self, caller: &Caller, refusal: Error) -> Error {
+        caller.check_application(&self.store).await.err().unwrap_or(refusal)
     }
 
     /// Forgets a token that has just ended, so that the database is asked when it comes next.
@@ -207,6 +116,8 @@ impl Authenticator {
                 org_id: admin.org_id.clone(),
                 app_id: None,
                 token_id: ADMIN.to_owned(),
+                name: Some(ADMIN.into()),
+                role: Some(Role::Admin),
                 expires_at: None,
                 capabilities: None,
                 feature_flags: Arc::default(),
@@ -279,8 +190,10 @@ impl Authenticator {
         let caller = Caller {
             customer,
             org_id: row.org_id,
+            role: row.app_id.is_none().then_some(row.role),
             app_id: row.app_id,
             token_id: row.id,
+            name: row.name.map(Into::into),
             expires_at: row.expires_at,
             capabilities: row.capabilities.map(|list| list.0.into()),
             feature_flags: row.feature_flags.map_or_else(Arc::default, |list| list.0.into()),
@@ -308,55 +221,14 @@ fn refused() -> Error {
     Error::new(Kind::Unauthenticated, "the bearer token is missing or not valid")
 }
 
-/// Returns the authenticator that `http::routes` has put into the request.
-fn authenticator(request: &Request) -> Result<&Arc<Authenticator>> {
-    request
-        .data::<Arc<Authenticator>>()
-        .ok_or_else(|| Error::internal("the routes have no authenticator"))
+impl Authenticator {
+    /// Returns the authenticator that `http::routes` has put into the request.
+    ///
+    /// # Errors
+    /// `Internal` if there is none.
+    pub fn of(request: &Request) -> Result<&Arc<Self>> {
+        request
+            .data::<Arc<Self>>()
+            .ok_or_else(|| Error::internal("the routes have no authenticator"))
+    }
 }
-
-/// Adds the security scheme to the API document.
-fn describe(registry: &mut Registry) {
-    let scheme = MetaSecurityScheme {
-        ty: "http",
-        description: Some("A token made by `app token create`."),
-        name: None,
-        key_in: None,
-        scheme: Some("bearer"),
-        bearer_format: None,
-        flows: None,
-        openid_connect_url: None,
-    };
-    registry.create_security_scheme(SCHEME, scheme);
-}
-
-/// Makes a type that `$prove` returns the extractor of operations with the security scheme `$scheme`.
-macro_rules! extractor {
-    ($caller:ty, $scheme:expr, $prove:ident) => {
-        impl<'a> ApiExtractor<'a> for $caller {
-            const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
-            type ParamType = ();
-            type ParamRawType = ();
-
-            fn register(registry: &mut Registry) {
-                describe(registry);
-            }
-
-            fn security_schemes() -> Vec<&'static str> {
-                vec![$scheme]
-            }
-
-            async fn from_request(
-                request: &'a Request,
-                _body: &mut RequestBody,
-                _options: ExtractParamOptions<()>,
-            ) -> poem::Result<Self> {
-                let proven = async { authenticator(request)?.$prove(request).await };
-                proven.await.map_err(|err| into_poem(&err))
-            }
-        }
-    };
-}
-
-extractor!(Caller, SCHEME, prove);
-extractor!(Organization, ORGANIZATION, prove_organization);

@@ -11,7 +11,7 @@ use poem_openapi::param::{Path, Query};
 use poem_openapi::{Enum, Object, OpenApi};
 use serde::{Deserialize, Serialize};
 
-use super::auth::Organization;
+use super::rights::{Organization, View};
 use super::wire::error::{ApiError, Read};
 use super::wire::paging::{Iterates, Limit, ListOut, ListQuery, Ordering, ascending};
 use super::wire::response::Answer;
@@ -170,7 +170,7 @@ impl BackgroundTasks {
     #[allow(clippy::too_many_arguments)]
     async fn list(
         &self,
-        caller: Organization,
+        caller: Organization<View>,
         state: Data<&Arc<ApiState>>,
         /// Only tasks in this state.
         status: Query<Option<BackgroundTaskStatus>>,
@@ -196,7 +196,7 @@ impl BackgroundTasks {
     )]
     async fn get(
         &self,
-        caller: Organization,
+        caller: Organization<View>,
         state: Data<&Arc<ApiState>>,
         task_id: Path<String>,
     ) -> Result<Answer<BackgroundTaskOut>, ApiError<Read>> {

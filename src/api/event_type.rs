@@ -13,7 +13,7 @@ use poem_openapi::types::MaybeUndefined;
 use poem_openapi::{Object, OpenApi};
 use serde::{Deserialize, Serialize};
 
-use super::auth::{Caller, Organization};
+use super::rights::{AnyToken, Edit, Organization, View};
 use super::wire::body::{Body, KeyedBody};
 use super::wire::error::{ApiError, Read, Write};
 use super::wire::fields::{change, identifier, text};
@@ -219,7 +219,7 @@ impl EventTypes {
     #[allow(clippy::too_many_arguments)]
     async fn list(
         &self,
-        caller: Caller,
+        caller: AnyToken<View>,
         state: Data<&Arc<ApiState>>,
         limit: Query<Option<Limit>>,
         iterator: Query<Option<String>>,
@@ -246,7 +246,7 @@ impl EventTypes {
     #[oai(path = "/event-type", method = "post", operation_id = "v1.event-type.create")]
     async fn create(
         &self,
-        caller: Organization,
+        caller: Organization<Edit>,
         state: Data<&Arc<ApiState>>,
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
         body: KeyedBody<EventTypeIn>,
@@ -266,7 +266,7 @@ impl EventTypes {
     )]
     async fn get(
         &self,
-        caller: Caller,
+        caller: AnyToken<View>,
         state: Data<&Arc<ApiState>>,
         event_type_name: Path<String>,
     ) -> Result<Answer<EventTypeOut>, ApiError<Read>> {
@@ -283,7 +283,7 @@ impl EventTypes {
     )]
     async fn update(
         &self,
-        caller: Organization,
+        caller: Organization<Edit>,
         state: Data<&Arc<ApiState>>,
         event_type_name: Path<String>,
         body: Body<EventTypeUpdate>,
@@ -304,7 +304,7 @@ impl EventTypes {
     )]
     async fn patch(
         &self,
-        caller: Organization,
+        caller: Organization<Edit>,
         state: Data<&Arc<ApiState>>,
         event_type_name: Path<String>,
         body: Body<EventTypePatch>,
@@ -322,7 +322,7 @@ impl EventTypes {
     )]
     async fn delete(
         &self,
-        caller: Organization,
+        caller: Organization<Edit>,
         state: Data<&Arc<ApiState>>,
         event_type_name: Path<String>,
         /// Whether to remove it permanently instead of archiving it. Default: false.

@@ -15,7 +15,8 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::application::ApplicationIn;
-use super::auth::{Caller, Organization};
+use super::caller::not_created;
+use super::rights::{AnyToken, Edit, Organization, SendMessage, View};
 use super::wire::body::Body;
 use super::wire::error::{ApiError, Read, Write};
 use super::wire::filters::{EventTypes, MessageQuery};
@@ -209,11 +210,11 @@ impl Messages {
     /// Send a message
     ///
     /// The message is stored durably before the response, and then delivered at least once to every endpoint of the
-    /// application that wants it.
+    /// application that wants it. A token with the role `sender` creates no application on the way.
     #[oai(path = "/app/:app_id/msg", method = "post", operation_id = "v1.message.create")]
     async fn create(
         &self,
-        caller: Organization,
+        caller: Organization<SendMessage>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         /// Whether the response contains the payload. Default: true.
@@ -229,8 +230,14 @@ impl Messages {
             // message takes it along into the intake.
             request::reserve_large(shown.get().len()).await?;
         }
-        let draft = body.0.read(caller.0.org_id, app_id.0, key)?;
-        let out = send(&state, draft, shown).await?;
+        let role = caller.0.limited_role();
+        let mut draft = body.0.read(caller.0.org_id, app_id.0, key)?;
+        let not_allowed = role.filter(|_| draft.application.is_some());
+        if not_allowed.is_some() {
+            draft.application = None;
+        }
+        let sent = send(&state, draft, shown).await;
+        let out = sent.map_err(|err| not_created(not_allowed, err))?;
         Ok(Answer::new(StatusCode::ACCEPTED, &out)?)
     }
 
@@ -241,7 +248,7 @@ impl Messages {
     #[allow(clippy::too_many_arguments)]
     async fn list(
         &self,
-        caller: Caller,
+        caller: AnyToken<View>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         limit: Query<Option<Limit>>,
@@ -277,7 +284,7 @@ impl Messages {
     #[oai(path = "/app/:app_id/msg/:msg_id", method = "get", operation_id = "v1.message.get")]
     async fn get(
         &self,
-        caller: Caller,
+        caller: AnyToken<View>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         msg_id: Path<String>,
@@ -301,7 +308,7 @@ impl Messages {
     )]
     async fn expunge(
         &self,
-        caller: Organization,
+        caller: Organization<Edit>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         msg_id: Path<String>,

@@ -10,6 +10,7 @@ mod application;
 mod attempt;
 mod auth;
 mod background_task;
+mod caller;
 mod document;
 mod endpoint;
 mod event_type;

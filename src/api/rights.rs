@@ -1,107 +1,155 @@
-//! Decides from the method and the path of a request what it does, and so whether a limited token may make it.
+//! The rights that operations need. Each handler declares its own by its first parameter, which proves the token before
+//! anything else of the request is read: `AnyToken<View>` takes tokens of organizations and of applications,
+//! `Organization<Edit>` an organization's alone. There is no other way to a [`Caller`].
 //!
-//! Must not decide what a capability allows: the domain does.
+//! The API document shows the rights: `document::access` reads them from the marks that poem-openapi writes. Must not
+//! decide which role or capability may do what: the domain does.
 
-use super::paths::fits;
-use crate::domain::capability::{self, Act, Capability};
+use std::marker::PhantomData;
+use std::ops::Deref;
 
-/// The operations that do something other than [`Act::Read`] or [`Act::Write`].
-const ACTS: [(&str, Act); 7] = [
-    ("/api/v1/app/{app_id}/endpoint/{endpoint_id}/secret", Act::RevealSecret),
-    (
-        "/api/v1/app/{app_id}/endpoint/{endpoint_id}/secret/rotate",
-        Act::RotateSecret,
-    ),
-    ("/api/v1/app/{app_id}/endpoint/{endpoint_id}/recover", Act::Send),
-    ("/api/v1/app/{app_id}/endpoint/{endpoint_id}/replay-missing", Act::Send),
-    ("/api/v1/app/{app_id}/endpoint/{endpoint_id}/bulk-replay", Act::Send),
-    (
-        "/api/v1/app/{app_id}/msg/{msg_id}/endpoint/{endpoint_id}/resend",
-        Act::Send,
-    ),
-    ("/api/v1/auth/logout", Act::EndToken),
-];
+use poem::{Request, RequestBody};
+use poem_openapi::registry::{MetaSecurityScheme, Registry};
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
-/// Returns whether a token that is limited to the capabilities `held` may make a request to `path`. `reads` means that
-/// the method is GET or HEAD.
-pub fn allows(held: &[Capability], reads: bool, path: &str) -> bool {
-    capability::allows(held, act(reads, path))
+use super::auth::Authenticator;
+use super::caller::Caller;
+use super::wire::error::into_poem;
+use crate::domain::act::Act;
+use crate::error::Result;
+
+/// The name of the security scheme in the API document.
+pub(super) const SCHEME: &str = "HTTPBearer";
+
+/// What an operation does, as a type.
+pub trait Right: Send + Sync + 'static {
+    const ACT: Act;
+    /// The mark of operations that take any token. It stands in the place of the security scheme.
+    const ANY: &'static str;
+    /// The mark of operations that take an organization's token only.
+    const ORGANIZATION: &'static str;
 }
 
-/// Returns what a request to `path` does. A write that is not listed counts as [`Act::Write`], so an operation that is
-/// added later is never open to every token by mistake.
-fn act(reads: bool, path: &str) -> Act {
-    match ACTS.iter().find(|(template, _)| fits(template, path)) {
-        Some((_, Act::RevealSecret)) => Act::RevealSecret,
-        _ if reads => Act::Read,
-        Some((_, act)) => *act,
-        None => Act::Write,
+/// What an application's token may do too.
+pub trait OfApplications: Right {}
+
+/// What the mark of an operation says.
+#[derive(Clone, Copy)]
+pub(super) struct Needs {
+    pub act: Act,
+    /// Whether the token must be an organization's.
+    pub organization: bool,
+}
+
+macro_rules! rights {
+    ($($right:ident),+; organizations alone: $($own:ident),+) => {
+        $(rights!(@type $right); impl OfApplications for $right {})+
+        $(rights!(@type $own);)+
+
+        /// Reads a mark.
+        pub(super) fn read(mark: &str) -> Option<Needs> {
+            let (act, organization) = match mark {
+                $($right::ANY => (Act::$right, false), $right::ORGANIZATION => (Act::$right, true),)+
+                $($own::ORGANIZATION => (Act::$own, true),)+
+                _ => return None,
+            };
+            Some(Needs { act, organization })
+        }
+    };
+    (@type $right:ident) => {
+        pub struct $right;
+
+        impl Right for $right {
+            const ACT: Act = Act::$right;
+            const ANY: &'static str = stringify!($right);
+            const ORGANIZATION: &'static str = concat!("organization ", stringify!($right));
+        }
+    };
+}
+
+rights! {
+    View, RevealSecret, RotateSecret, SendAgain, SwitchEndpoint, EndToken, Edit;
+    organizations alone: SendMessage, OpenPortal
+}
+
+/// A caller with a token of any kind that has the right `R`.
+pub struct AnyToken<R>(pub Caller, PhantomData<R>);
+
+/// A caller with an organization's token that has the right `R`. An application's token gets 403.
+pub struct Organization<R>(pub Caller, PhantomData<R>);
+
+impl<R> Deref for AnyToken<R> {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.0
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use crate::domain::capability::Capability::*;
-
-    use super::*;
-
-    const SECRET: &str = "/api/v1/app/a/endpoint/e/secret";
-    const ROTATE: &str = "/api/v1/app/a/endpoint/e/secret/rotate";
-
-    #[test]
-    fn every_token_reads_and_ends_itself() {
-        for path in [
-            "/api/v1/app/a",
-            "/api/v1/app/a/endpoint",
-            "/api/v1/event-type",
-            "/api/v1/app/a/endpoint/e/headers",
-        ] {
-            assert!(allows(&[], true, path), "{path}");
-        }
-        assert!(allows(&[], false, "/api/v1/auth/logout"));
-    }
-
-    #[test]
-    fn a_secret_is_read_and_rotated_by_those_who_may() {
-        for (held, read, rotate) in [
-            (ViewBase, false, false),
-            (ManageTransformations, false, false),
-            (CreateAttempts, false, false),
-            (ViewEndpointSecret, true, false),
-            (ManageEndpointSecret, true, true),
-            (ManageEndpoint, true, true),
-        ] {
-            assert_eq!(allows(&[held], true, SECRET), read, "{held:?}");
-            assert_eq!(allows(&[held], false, ROTATE), rotate, "{held:?}");
-        }
-    }
-
-    #[test]
-    fn attempts_are_made_by_create_attempts_alone() {
-        for last in ["recover", "replay-missing", "bulk-replay"] {
-            let path = format!("/api/v1/app/a/endpoint/e/{last}");
-            assert!(allows(&[CreateAttempts], false, &path));
-            assert!(!allows(&[ViewBase, ManageEndpoint], false, &path));
-        }
-        assert!(allows(
-            &[CreateAttempts],
-            false,
-            "/api/v1/app/a/msg/m/endpoint/e/resend"
-        ));
-    }
-
-    #[test]
-    fn every_other_write_needs_manage_endpoint() {
-        // A uid may be any of the words that a path has.
-        for path in [
-            "/api/v1/app/a/endpoint",
-            "/api/v1/app/a/endpoint/recover",
-            "/api/v1/app/a/endpoint/e/headers",
-            "/api/v1/something/resend",
-        ] {
-            assert!(allows(&[ManageEndpoint], false, path));
-            let others = [ViewBase, ViewEndpointSecret, ManageEndpointSecret, CreateAttempts];
-            assert!(!allows(&others, false, path), "{path}");
-        }
+/// Proves the token of a request, and that it has the right `R`. `organization` means that it must be an
+/// organization's.
+///
+/// # Errors
+/// As [`Authenticator::prove`]; `Forbidden` for a token without the right, or `NotFound` if its application is deleted.
+async fn prove<R: Right>(request: &Request, organization: bool) -> Result<Caller> {
+    let authenticator = Authenticator::of(request)?;
+    let caller = authenticator.prove(request).await?;
+    let of_its_kind = if organization {
+        caller.check_organization()
+    } else {
+        Ok(())
+    };
+    match of_its_kind.and_then(|()| caller.check(R::ACT)) {
+        Ok(()) => Ok(caller),
+        // Before the path is looked at: the response is the same whether or not what it names exists.
+        Err(refusal) => Err(Box::pin(authenticator.refuse(&caller, refusal)).await),
     }
 }
+
+/// Adds the security scheme to the API document.
+fn describe(registry: &mut Registry) {
+    let scheme = MetaSecurityScheme {
+        ty: "http",
+        description: Some("A token made by `app token create`."),
+        name: None,
+        key_in: None,
+        scheme: Some("bearer"),
+        bearer_format: None,
+        flows: None,
+        openid_connect_url: None,
+    };
+    registry.create_security_scheme(SCHEME, scheme);
+}
+
+/// Makes `$caller` the extractor of operations with the mark `$mark`.
+macro_rules! extractor {
+    ($caller:ident<$right:ident: $bound:path>, $mark:expr, $organization:expr) => {
+        impl<'a, $right: $bound> ApiExtractor<'a> for $caller<$right> {
+            const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+            type ParamType = ();
+            type ParamRawType = ();
+
+            fn register(registry: &mut Registry) {
+                describe(registry);
+            }
+
+            fn security_schemes() -> Vec<&'static str> {
+                vec![$mark]
+            }
+
+            async fn from_request(
+                request: &'a Request,
+                _body: &mut RequestBody,
+                _options: ExtractParamOptions<()>,
+            ) -> poem::Result<Self> {
+                let proven = prove::<$right>(request, $organization).await;
+                proven
+                    .map(|caller| Self(caller, PhantomData))
+                    .map_err(|err| into_poem(&err))
+            }
+        }
+    };
+}
+
+extractor!(AnyToken<R: OfApplications>, R::ANY, false);
+extractor!(Organization<R: Right>, R::ORGANIZATION, true);

@@ -5,6 +5,8 @@
 use poem_openapi::Enum;
 use serde::{Deserialize, Serialize};
 
+use super::act::Act;
+
 /// One thing that the token of an application may be limited to.
 #[derive(Clone, Copy, Debug, Deserialize, Enum, Eq, PartialEq, Serialize)]
 pub enum Capability {
@@ -22,33 +24,23 @@ pub enum Capability {
     ManageEndpoint,
 }
 
-/// What a request does, as far as capabilities tell requests apart.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Act {
-    /// Read anything but a signing secret.
-    Read,
-    /// Read a signing secret.
-    RevealSecret,
-    RotateSecret,
-    /// Send messages again: a resend, a recovery or a replay.
-    Send,
-    /// End the token itself.
-    EndToken,
-    /// Any other write.
-    Write,
+/// Returns the capabilities of which a limited token needs one to do this. `None` means that it needs none; an empty
+/// list means that no token of an application may do it.
+pub fn needed(act: Act) -> Option<&'static [Capability]> {
+    use Capability::{CreateAttempts, ManageEndpoint, ManageEndpointSecret, ViewEndpointSecret};
+    match act {
+        Act::View | Act::EndToken => None,
+        Act::RevealSecret => Some(&[ViewEndpointSecret, ManageEndpointSecret, ManageEndpoint]),
+        Act::RotateSecret => Some(&[ManageEndpointSecret, ManageEndpoint]),
+        Act::SendAgain => Some(&[CreateAttempts]),
+        Act::SwitchEndpoint | Act::Edit => Some(&[ManageEndpoint]),
+        Act::SendMessage | Act::OpenPortal | Act::Administer => Some(&[]),
+    }
 }
 
 /// Returns whether a token that is limited to the capabilities `held` may do this.
 pub fn allows(held: &[Capability], act: Act) -> bool {
-    use Capability::{CreateAttempts, ManageEndpoint, ManageEndpointSecret, ViewEndpointSecret};
-    let any = |wanted: &[Capability]| wanted.iter().any(|capability| held.contains(capability));
-    match act {
-        Act::Read | Act::EndToken => true,
-        Act::RevealSecret => any(&[ViewEndpointSecret, ManageEndpointSecret, ManageEndpoint]),
-        Act::RotateSecret => any(&[ManageEndpointSecret, ManageEndpoint]),
-        Act::Send => any(&[CreateAttempts]),
-        Act::Write => any(&[ManageEndpoint]),
-    }
+    needed(act).is_none_or(|needed| needed.iter().any(|capability| held.contains(capability)))
 }
 
 /// Returns whether a token that is limited to the capabilities `held` sees the values of custom headers. Only a token
@@ -67,6 +59,43 @@ pub fn read_only(held: &[Capability]) -> Vec<Capability> {
 mod tests {
     use super::Capability::*;
     use super::*;
+
+    #[test]
+    fn every_token_reads_and_ends_itself() {
+        for act in [Act::View, Act::EndToken] {
+            assert!(allows(&[], act), "{act:?}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_read_and_rotated_by_those_who_may() {
+        for (held, read, rotate) in [
+            (ViewBase, false, false),
+            (ManageTransformations, false, false),
+            (CreateAttempts, false, false),
+            (ViewEndpointSecret, true, false),
+            (ManageEndpointSecret, true, true),
+            (ManageEndpoint, true, true),
+        ] {
+            assert_eq!(allows(&[held], Act::RevealSecret), read, "{held:?}");
+            assert_eq!(allows(&[held], Act::RotateSecret), rotate, "{held:?}");
+        }
+    }
+
+    #[test]
+    fn messages_are_sent_again_by_create_attempts_alone() {
+        assert!(allows(&[CreateAttempts], Act::SendAgain));
+        assert!(!allows(&[ViewBase, ManageEndpoint], Act::SendAgain));
+    }
+
+    #[test]
+    fn every_other_write_needs_manage_endpoint() {
+        for act in [Act::SwitchEndpoint, Act::Edit] {
+            assert!(allows(&[ManageEndpoint], act), "{act:?}");
+            let others = [ViewBase, ViewEndpointSecret, ManageEndpointSecret, CreateAttempts];
+            assert!(!allows(&others, act), "{act:?}");
+        }
+    }
 
     #[test]
     fn headers_are_shown_to_whom_may_change_them() {

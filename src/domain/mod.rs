@@ -4,6 +4,7 @@
 //! Pure: no I/O, no async, no queries, no clock. Random bytes are the only thing it takes from the operating system.
 //! Must not import any other module of the program.
 
+pub(crate) mod act;
 pub(crate) mod capability;
 pub mod delivery;
 pub(crate) mod effect;

@@ -8,6 +8,8 @@ use poem_openapi::Enum;
 use sea_orm::{DeriveActiveEnum, EnumIter};
 use serde::{Deserialize, Serialize};
 
+use super::act::Act;
+
 /// The role of an organization's token.
 #[derive(Copy, Clone, Debug, Default, DeriveActiveEnum, Deserialize, Enum, EnumIter, Eq, PartialEq, Serialize)]
 #[sea_orm(rs_type = "i16", db_type = "SmallInteger")]
@@ -41,6 +43,34 @@ impl Role {
             Self::Sender => "sender",
         }
     }
+
+    /// Returns the roles that may do this.
+    pub const fn of(act: Act) -> &'static [Self] {
+        use Role::{Admin, Operator, Sender, Viewer};
+        match act {
+            Act::View | Act::OpenPortal | Act::EndToken => &[Admin, Operator, Viewer],
+            Act::SendAgain | Act::SwitchEndpoint => &[Admin, Operator],
+            Act::SendMessage => &[Admin, Sender],
+            Act::RevealSecret | Act::RotateSecret | Act::Edit | Act::Administer => &[Admin],
+        }
+    }
+
+    /// Returns whether the role may do this.
+    pub fn may(self, act: Act) -> bool {
+        Self::of(act).contains(&self)
+    }
+
+    /// Returns whether the role may do only a part of what is done by [`Act::SwitchEndpoint`], [`Act::OpenPortal`] and
+    /// [`Act::SendMessage`]: of an endpoint it may change `disabled` alone, the links that it makes only read, and it
+    /// creates no application on the way.
+    pub fn is_limited(self) -> bool {
+        self != Self::Admin
+    }
+
+    /// Returns whether the role sees the values of custom headers, except those of sensitive ones.
+    pub fn sees_headers(self) -> bool {
+        matches!(self, Self::Admin | Self::Operator)
+    }
 }
 
 impl FromStr for Role {
@@ -64,6 +94,27 @@ impl TryFrom<String> for Role {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_admin_may_do_everything_and_a_sender_one_thing() {
+        let acts = [
+            Act::View,
+            Act::RevealSecret,
+            Act::RotateSecret,
+            Act::SendMessage,
+            Act::SendAgain,
+            Act::OpenPortal,
+            Act::SwitchEndpoint,
+            Act::EndToken,
+            Act::Administer,
+            Act::Edit,
+        ];
+        for act in acts {
+            assert!(Role::Admin.may(act), "{act:?}");
+            assert_eq!(Role::Sender.may(act), act == Act::SendMessage, "{act:?}");
+            assert!(!Role::Viewer.may(act) || Role::Operator.may(act), "{act:?}");
+        }
+    }
 
     #[test]
     fn a_role_is_known_by_its_name_alone() {

@@ -65,6 +65,7 @@ mod replay;
 mod request_id;
 mod resend;
 mod retention;
+mod roles;
 mod schema_drift;
 mod secret;
 mod seed;

@@ -83,6 +83,23 @@ fn every_failure_has_the_one_error_schema_and_every_body_one_media_type() {
 }
 
 #[test]
+fn every_operation_with_a_token_says_which_roles_and_capabilities_may_call_it() {
+    let roles = ["admin", "operator", "viewer", "sender"];
+    for (name, operation) in operations(&document()) {
+        let listed = operation["x-roles"].as_array();
+        assert_eq!(listed.is_some(), operation["security"].is_array(), "{name}");
+        for role in listed.into_iter().flatten() {
+            let role = role.as_str().unwrap();
+            assert!(roles.contains(&role), "{name}: {role}");
+            let text = operation["description"].as_str().unwrap();
+            assert!(text.contains(&format!("`{role}`")), "{name}: {text}");
+        }
+        let capabilities = operation["x-capabilities"].as_array();
+        assert!(capabilities.is_none_or(|list| !list.is_empty()), "{name}");
+    }
+}
+
+#[test]
 fn only_posts_take_an_idempotency_key_and_all_of_them_do() {
     for (name, operation) in operations(&document()) {
         let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use poem::Body;
+use postrider::domain::role::Role;
+use postrider::service::token::Grant;
 use serde_json::Value;
 
 use crate::api::{Answer, Api};
@@ -147,6 +149,14 @@ impl Refused {
     }
 }
 
+async fn role(api: &Api, role: Role) -> String {
+    let grant = Grant {
+        role,
+        ..Grant::default()
+    };
+    api.token(grant).await
+}
+
 both!(
     a_missing_token_is_401_and_a_narrow_one_403_where_the_document_says_so,
     async |db| {
@@ -160,7 +170,8 @@ both!(
             let narrow = api.token_of(&app).await;
             let access = serde_json::json!({"readOnly": true});
             let limited = api.post(&format!("/auth/app-portal-access/{app}"), access).await;
-            for token in [narrow, limited.field("token")] {
+            let (sender, viewer) = (role(&api, Role::Sender).await, role(&api, Role::Viewer).await);
+            for token in [narrow, limited.field("token"), sender, viewer] {
                 forbidden.note(&operation, &operation.answer(&api, &token, &path).await, 403);
             }
         }

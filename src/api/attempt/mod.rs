@@ -16,7 +16,7 @@ use poem_openapi::{Object, OpenApi};
 use serde::{Deserialize, Serialize};
 
 use self::status::Status;
-use super::auth::{Caller, Organization};
+use super::rights::{AnyToken, Edit, Organization, View};
 use super::wire::error::{ApiError, Read, Write};
 use super::wire::filters::{EventTypes, MessageQuery};
 use super::wire::paging::{Limit, ListOut, ListQuery, bad_query};
@@ -147,7 +147,7 @@ impl Attempts {
     #[allow(clippy::too_many_arguments)]
     async fn by_message(
         &self,
-        caller: Caller,
+        caller: AnyToken<View>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         msg_id: Path<String>,
@@ -204,7 +204,7 @@ impl Attempts {
     #[allow(clippy::too_many_arguments)]
     async fn by_endpoint(
         &self,
-        caller: Caller,
+        caller: AnyToken<View>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         endpoint_id: Path<String>,
@@ -254,7 +254,7 @@ impl Attempts {
     )]
     async fn get(
         &self,
-        caller: Caller,
+        caller: AnyToken<View>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         msg_id: Path<String>,
@@ -276,7 +276,7 @@ impl Attempts {
     )]
     async fn expunge(
         &self,
-        caller: Organization,
+        caller: Organization<Edit>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         msg_id: Path<String>,

@@ -13,8 +13,8 @@ use poem_openapi::param::{Path, Query};
 
 use super::results_body::{EndpointMessageOut, MessageEndpointOut};
 use super::status::Status;
-use crate::api::auth::Caller;
 use crate::api::message::payload;
+use crate::api::rights::{AnyToken, SendAgain, View};
 use crate::api::wire::error::{ApiError, Conditional, Read};
 use crate::api::wire::filters::{EventTypes, MessageQuery};
 use crate::api::wire::idempotency::IdempotencyKey;
@@ -47,7 +47,7 @@ impl Deliveries {
     #[allow(clippy::too_many_arguments)]
     async fn messages(
         &self,
-        caller: Caller,
+        caller: AnyToken<View>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         endpoint_id: Path<String>,
@@ -105,7 +105,7 @@ impl Deliveries {
     )]
     async fn endpoints(
         &self,
-        caller: Caller,
+        caller: AnyToken<View>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         msg_id: Path<String>,
@@ -135,7 +135,7 @@ impl Deliveries {
     )]
     async fn resend(
         &self,
-        caller: Caller,
+        caller: AnyToken<SendAgain>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         msg_id: Path<String>,

@@ -1,7 +1,7 @@
 //! The API document in OpenAPI 3.0.3.
 //!
 //! poem-openapi writes it from the resources. Then `clean` rewrites what generators of clients cannot read, `refusals`
-//! removes errors that an operation cannot return, and `examples` adds examples. A test compares the result with
+//! removes errors that an operation cannot return, `access` says which tokens may call it, and `examples` adds examples. A test compares the result with
 //! `openapi/openapi.json`.
 //!
 //! Must not describe a single operation: the resources do.
@@ -27,6 +27,7 @@ use super::portal::Authentication;
 use clean::clean;
 use refusals::prune;
 
+mod access;
 mod clean;
 mod examples;
 mod refusals;

@@ -2,23 +2,16 @@
 //!
 //! `Read`, `Write` and `Conditional` list all errors that reads and writes may return. Must not know single routes.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::api::auth::{ORGANIZATION, SCHEME};
-use crate::api::rights;
+use super::access;
+use crate::api::rights::{self, Needs};
 use crate::api::wire::error::NOT_OF_ITS_TYPE;
-use crate::domain::capability::Capability;
-
-const LIMITED: &str = "The token is one of an application that is limited to other things.";
 
 /// The inputs of an operation, as far as they decide which errors it can return.
 struct Takes {
-    /// It takes a token.
-    token: bool,
-    /// The token must be an organization's.
-    organization: bool,
-    /// A token of an application that may only read is refused.
-    limited: bool,
+    /// The right that its token needs. `None` means that it takes no token.
+    needs: Option<Needs>,
     /// It has a query parameter of a type other than free text, so that a value may not be of its type.
     typed_query: bool,
     /// It has a query parameter with a rule besides its type.
@@ -29,33 +22,30 @@ struct Takes {
     conflicts: bool,
 }
 
-/// Removes from every operation the errors that it cannot return, and the mark of organization tokens.
+/// Removes from every operation the errors that it cannot return, and replaces the mark of its rights.
 // From what an operation takes and not from a list at each handler: lists drift. openapi_refusals.rs asks each
 // operation for the refusals that it lists and for those that it does not list.
 pub(crate) fn prune(document: &mut Value) {
     let schemas = document["components"]["schemas"].clone();
     let paths = document["paths"].as_object_mut().into_iter().flatten();
-    let operations = paths.flat_map(|(path, methods)| {
-        let methods = methods.as_object_mut().into_iter().flatten();
-        methods.map(move |(method, operation)| (path, method, operation))
-    });
-    for (path, method, operation) in operations {
-        let takes = Takes::of(path, method, operation, &schemas);
-        if takes.organization {
-            operation["security"] = json!([{SCHEME: []}]);
-        }
+    let operations = paths.flat_map(|(_, methods)| methods.as_object_mut().into_iter().flatten());
+    for (method, operation) in operations {
+        let takes = Takes::of(method, operation, &schemas);
         if let Some(responses) = operation["responses"].as_object_mut() {
             responses.retain(|status, response| takes.may_answer(status, response));
-            if let Some(forbidden) = responses.get_mut("403").filter(|_| !takes.organization) {
-                forbidden["description"] = LIMITED.into();
+            if let (Some(refusal), Some(needs)) = (responses.get_mut("403"), takes.needs) {
+                refusal["description"] = access::forbidden(needs).into();
             }
+        }
+        if let Some(needs) = takes.needs {
+            access::describe(operation, needs);
         }
     }
 }
 
 impl Takes {
     /// Reads the inputs of an operation from the document.
-    fn of(route: &str, method: &str, operation: &Value, schemas: &Value) -> Self {
+    fn of(method: &str, operation: &Value, schemas: &Value) -> Self {
         let parameters = operation["parameters"].as_array().map_or(&[][..], Vec::as_slice);
         let query: Vec<_> = parameters
             .iter()
@@ -67,11 +57,10 @@ impl Takes {
         let body = &operation["requestBody"]["content"]["application/json"]["schema"]["$ref"];
         let body = body.as_str().and_then(|reference| reference.rsplit('/').next());
         let has = |field: &str| body.is_some_and(|name| !schemas[name]["properties"][field].is_null());
-        let security = &operation["security"][0];
+        let security = operation["security"][0].as_object();
+        let mark = security.and_then(|security| security.keys().next());
         Self {
-            token: security.is_object(),
-            organization: !security[ORGANIZATION].is_null(),
-            limited: !rights::allows(&[Capability::ViewBase], method == "get", route),
+            needs: mark.and_then(|mark| rights::read(mark)),
             typed_query: query
                 .iter()
                 .any(|parameter| !is_free_text(&parameter["schema"]) && parameter["schema"]["type"] != "array"),
@@ -87,8 +76,8 @@ impl Takes {
             // Any other description means that the handler itself returns 400.
             "400" => self.typed_query || response["description"] != NOT_OF_ITS_TYPE,
             // 404 also without a path: the token of a deleted application finds nothing.
-            "401" | "404" => self.token,
-            "403" => self.organization || (self.token && self.limited),
+            // 403 too: there is a role for each that may not do it.
+            "401" | "403" | "404" => self.needs.is_some(),
             "408" | "413" => self.body,
             "409" => self.conflicts,
             "422" => self.body || self.ruled_query,

@@ -198,6 +198,34 @@ pub struct EndpointPatch {
 }
 
 impl EndpointPatch {
+    /// Returns whether `disabled` is the only field that is given.
+    pub fn only_switches(&self) -> bool {
+        let Self {
+            description,
+            url,
+            uid,
+            throttle_rate,
+            rate_limit,
+            disabled,
+            event_types,
+            filter_types,
+            channels,
+            metadata,
+        } = self;
+        let others = [
+            description.is_none(),
+            url.is_none(),
+            uid.is_undefined(),
+            throttle_rate.is_undefined(),
+            rate_limit.is_undefined(),
+            event_types.is_undefined(),
+            filter_types.is_undefined(),
+            channels.is_undefined(),
+            metadata.is_undefined(),
+        ];
+        disabled.is_some() && others.into_iter().all(|absent| absent)
+    }
+
     /// Returns under which of its two names the caller gave the filter.
     pub fn filter_field(&self) -> FilterField {
         FilterField(!self.event_types.is_undefined())

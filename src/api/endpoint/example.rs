@@ -13,8 +13,8 @@ use poem_openapi::{Object, OpenApi};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::api::auth::Organization;
 use crate::api::message::{MessageOut, send};
+use crate::api::rights::{Organization, SendAgain};
 use crate::api::wire::body::Body;
 use crate::api::wire::error::{ApiError, Conditional};
 use crate::api::wire::idempotency::IdempotencyKey;
@@ -80,7 +80,7 @@ impl SendExample {
     #[allow(clippy::too_many_arguments)]
     async fn send(
         &self,
-        caller: Organization,
+        caller: Organization<SendAgain>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         endpoint_id: Path<String>,

@@ -17,7 +17,8 @@ use poem_openapi::OpenApi;
 use poem_openapi::param::{Path, Query};
 
 use self::body::{EndpointIn, EndpointOut, EndpointPatch, EndpointUpdate};
-use super::auth::Caller;
+use super::caller::Caller;
+use super::rights::{AnyToken, Edit, SwitchEndpoint, View};
 use super::wire::body::{Body, KeyedBody};
 use super::wire::error::{ApiError, Conditional, Read, Write};
 use super::wire::idempotency::IdempotencyKey;
@@ -25,7 +26,7 @@ use super::wire::paging::{Iterates, Limit, ListOut, ListQuery, Ordering, ascendi
 use super::wire::response::{Answer, Created, CreatedOrReplaced, Empty, reply};
 use super::{ApiState, Tag};
 use crate::domain::id::Prefix;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::service::{self, endpoint::Bounds};
 use crate::store::endpoint;
 use crate::store::entity::endpoint::Model;
@@ -44,6 +45,24 @@ pub(crate) fn bounds<'a>(state: &ApiState, caller: &'a Caller) -> Bounds<'a> {
     }
 }
 
+/// Checks that the caller may change these fields of an endpoint.
+///
+/// # Errors
+/// `Forbidden` if a role may change `disabled` alone, and the change is another one: with a new URL an operator could
+/// send an application's messages elsewhere.
+fn check_patch(caller: &Caller, patch: &EndpointPatch) -> Result<()> {
+    match caller.limited_role() {
+        Some(role) if !patch.only_switches() => {
+            let message = format!(
+                "a token with the role {} changes `disabled` of an endpoint alone",
+                role.name()
+            );
+            Err(Error::new(Kind::Forbidden, message))
+        }
+        _ => Ok(()),
+    }
+}
+
 pub(crate) struct Endpoints;
 
 #[OpenApi(prefix_path = "/api/v1", tag = "Tag::Endpoint")]
@@ -55,7 +74,7 @@ impl Endpoints {
     #[oai(path = "/app/:app_id/endpoint", method = "get", operation_id = "v1.endpoint.list")]
     async fn list(
         &self,
-        caller: Caller,
+        caller: AnyToken<View>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         limit: Query<Option<Limit>>,
@@ -74,7 +93,7 @@ impl Endpoints {
     #[oai(path = "/app/:app_id/endpoint", method = "post", operation_id = "v1.endpoint.create")]
     async fn create(
         &self,
-        caller: Caller,
+        caller: AnyToken<Edit>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
@@ -105,7 +124,7 @@ impl Endpoints {
     )]
     async fn get(
         &self,
-        caller: Caller,
+        caller: AnyToken<View>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         endpoint_id: Path<String>,
@@ -125,7 +144,7 @@ impl Endpoints {
     )]
     async fn update(
         &self,
-        caller: Caller,
+        caller: AnyToken<Edit>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         endpoint_id: Path<String>,
@@ -141,6 +160,8 @@ impl Endpoints {
     }
 
     /// Change an endpoint
+    ///
+    /// A token with the role `operator` may change `disabled`, and no other field.
     #[oai(
         path = "/app/:app_id/endpoint/:endpoint_id",
         method = "patch",
@@ -148,12 +169,13 @@ impl Endpoints {
     )]
     async fn patch(
         &self,
-        caller: Caller,
+        caller: AnyToken<SwitchEndpoint>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         endpoint_id: Path<String>,
         body: Body<EndpointPatch>,
     ) -> Result<Answer<EndpointOut>, ApiError<Write>> {
+        check_patch(&caller, &body.0)?;
         let field = body.0.filter_field();
         let change = body.0.read(&state.targets)?;
         let app = caller.application(&state.store, &app_id.0).await?;
@@ -171,7 +193,7 @@ impl Endpoints {
     )]
     async fn delete(
         &self,
-        caller: Caller,
+        caller: AnyToken<Edit>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         endpoint_id: Path<String>,

@@ -11,8 +11,9 @@ use poem_openapi::param::Path;
 use poem_openapi::{Object, OpenApi};
 use serde::Deserialize;
 
-use crate::api::auth::Caller;
 use crate::api::background_task::BackgroundTaskOut;
+use crate::api::caller::Caller;
+use crate::api::rights::{AnyToken, SendAgain};
 use crate::api::wire::body::KeyedBody;
 use crate::api::wire::error::{ApiError, Conditional};
 use crate::api::wire::fields::{identifier, identifiers};
@@ -135,7 +136,7 @@ impl Replays {
     )]
     async fn recover(
         &self,
-        caller: Caller,
+        caller: AnyToken<SendAgain>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         endpoint_id: Path<String>,
@@ -163,7 +164,7 @@ impl Replays {
     )]
     async fn replay_missing(
         &self,
-        caller: Caller,
+        caller: AnyToken<SendAgain>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         endpoint_id: Path<String>,
@@ -191,7 +192,7 @@ impl Replays {
     )]
     async fn bulk_replay(
         &self,
-        caller: Caller,
+        caller: AnyToken<SendAgain>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         endpoint_id: Path<String>,

@@ -1,6 +1,6 @@
 //! The signing secret and the custom headers of an endpoint over REST. Reads go to the store, writes to the service.
 //!
-//! Must not show the value of a sensitive header, nor any header's value to a token that may not manage endpoints.
+//! Must not show the value of a sensitive header, nor any header's value to a token that may not see it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
 use poem_openapi::{Object, OpenApi};
 use serde::{Deserialize, Serialize};
 
-use crate::api::auth::Caller;
+use crate::api::rights::{AnyToken, Edit, RevealSecret, RotateSecret, View};
 use crate::api::wire::body::{Body, OptionalBody};
 use crate::api::wire::error::{ApiError, Conditional, Read, Write};
 use crate::api::wire::fields::{header, header_count, headers, headers_together, secret};
@@ -96,7 +96,7 @@ pub struct EndpointHeadersOut {
     headers: BTreeMap<String, String>,
     /// Names of the headers whose values are not shown: those with a name that looks secret (it contains `token`,
     /// `secret`, `key`, `auth`, `cookie`, `pass`, `signature`, `session` or the like), and all of them if the token may
-    /// not manage endpoints.
+    /// not see the values.
     sensitive: Vec<String>,
 }
 
@@ -200,7 +200,7 @@ impl EndpointSecrets {
     )]
     async fn secret(
         &self,
-        caller: Caller,
+        caller: AnyToken<RevealSecret>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         endpoint_id: Path<String>,
@@ -224,7 +224,7 @@ impl EndpointSecrets {
     #[allow(clippy::too_many_arguments)]
     async fn rotate(
         &self,
-        caller: Caller,
+        caller: AnyToken<RotateSecret>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         endpoint_id: Path<String>,
@@ -248,7 +248,7 @@ impl EndpointSecrets {
     )]
     async fn headers(
         &self,
-        caller: Caller,
+        caller: AnyToken<View>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         endpoint_id: Path<String>,
@@ -267,7 +267,7 @@ impl EndpointSecrets {
     )]
     async fn put_headers(
         &self,
-        caller: Caller,
+        caller: AnyToken<Edit>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         endpoint_id: Path<String>,
@@ -287,7 +287,7 @@ impl EndpointSecrets {
     )]
     async fn patch_headers(
         &self,
-        caller: Caller,
+        caller: AnyToken<Edit>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         endpoint_id: Path<String>,

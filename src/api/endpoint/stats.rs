@@ -10,7 +10,7 @@ use poem_openapi::param::{Path, Query};
 use poem_openapi::{Object, OpenApi};
 use serde::{Deserialize, Serialize};
 
-use crate::api::auth::Caller;
+use crate::api::rights::{AnyToken, View};
 use crate::api::wire::error::{ApiError, Read};
 use crate::api::wire::response::Answer;
 use crate::api::wire::values::Instant;
@@ -53,7 +53,7 @@ impl EndpointStatistics {
     )]
     async fn get(
         &self,
-        caller: Caller,
+        caller: AnyToken<View>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         endpoint_id: Path<String>,

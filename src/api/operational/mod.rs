@@ -16,11 +16,11 @@ use poem_openapi::OpenApi;
 use poem_openapi::param::{Path, Query};
 
 use self::body::{OperationalWebhookEndpointIn, OperationalWebhookEndpointOut, OperationalWebhookEndpointUpdate};
-use super::auth::Organization;
 use super::endpoint::bounds;
 use super::endpoint::secret::{
     EndpointHeadersIn, EndpointHeadersOut, EndpointSecretOut, EndpointSecretRotateIn, rotated, rotation,
 };
+use super::rights::{Edit, Organization, RevealSecret, RotateSecret, View};
 use super::wire::body::{Body, KeyedBody, OptionalBody};
 use super::wire::error::{ApiError, Conditional, Read, Write};
 use super::wire::fields::headers;
@@ -52,7 +52,7 @@ impl OperationalWebhooks {
     )]
     async fn list(
         &self,
-        caller: Organization,
+        caller: Organization<View>,
         state: Data<&Arc<ApiState>>,
         limit: Query<Option<Limit>>,
         iterator: Query<Option<String>>,
@@ -76,7 +76,7 @@ impl OperationalWebhooks {
     )]
     async fn create(
         &self,
-        caller: Organization,
+        caller: Organization<Edit>,
         state: Data<&Arc<ApiState>>,
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
         body: KeyedBody<OperationalWebhookEndpointIn>,
@@ -106,7 +106,7 @@ impl OperationalWebhooks {
     )]
     async fn get(
         &self,
-        caller: Organization,
+        caller: Organization<View>,
         state: Data<&Arc<ApiState>>,
         endpoint_id: Path<String>,
     ) -> Result<Answer<OperationalWebhookEndpointOut>, ApiError<Read>> {
@@ -124,7 +124,7 @@ impl OperationalWebhooks {
     )]
     async fn update(
         &self,
-        caller: Organization,
+        caller: Organization<Edit>,
         state: Data<&Arc<ApiState>>,
         endpoint_id: Path<String>,
         body: Body<OperationalWebhookEndpointUpdate>,
@@ -146,7 +146,7 @@ impl OperationalWebhooks {
     )]
     async fn delete(
         &self,
-        caller: Organization,
+        caller: Organization<Edit>,
         state: Data<&Arc<ApiState>>,
         endpoint_id: Path<String>,
     ) -> Result<Empty, ApiError<Write>> {
@@ -163,7 +163,7 @@ impl OperationalWebhooks {
     )]
     async fn secret(
         &self,
-        caller: Organization,
+        caller: Organization<RevealSecret>,
         state: Data<&Arc<ApiState>>,
         endpoint_id: Path<String>,
     ) -> Result<Answer<EndpointSecretOut>, ApiError<Read>> {
@@ -184,7 +184,7 @@ impl OperationalWebhooks {
     )]
     async fn rotate(
         &self,
-        caller: Organization,
+        caller: Organization<RotateSecret>,
         state: Data<&Arc<ApiState>>,
         endpoint_id: Path<String>,
         headers: &HeaderMap,
@@ -207,13 +207,13 @@ impl OperationalWebhooks {
     )]
     async fn headers(
         &self,
-        caller: Organization,
+        caller: Organization<View>,
         state: Data<&Arc<ApiState>>,
         endpoint_id: Path<String>,
     ) -> Result<Answer<EndpointHeadersOut>, ApiError<Read>> {
         let found = endpoint::get(&state.store, &caller.0.org_id, &endpoint_id.0).await?;
         let headers = service::endpoint::headers(&state.store, &found)?;
-        Ok(Answer::ok(&EndpointHeadersOut::new(headers, true))?)
+        Ok(Answer::ok(&EndpointHeadersOut::new(headers, caller.0.sees_headers()))?)
     }
 
     /// Replace an operational endpoint's custom headers
@@ -224,7 +224,7 @@ impl OperationalWebhooks {
     )]
     async fn put_headers(
         &self,
-        caller: Organization,
+        caller: Organization<Edit>,
         state: Data<&Arc<ApiState>>,
         endpoint_id: Path<String>,
         body: Body<EndpointHeadersIn>,

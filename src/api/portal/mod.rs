@@ -3,7 +3,7 @@
 //! The organization makes a token; each token can end itself. Writes go to the service. The page itself is in
 //! `page.html`, `page.js` and `page.css`, which `http/pages.rs` serves.
 //!
-//! Must not decide which requests a limited token may make: domain/capability.rs does.
+//! Must not decide which requests a limited token may make: rights.rs does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,9 @@ use poem_openapi::{Object, OpenApi};
 use serde::{Deserialize, Serialize};
 
 use super::application::ApplicationIn;
-use super::auth::{Authenticator, Caller, Organization};
+use super::auth::Authenticator;
+use super::caller::{Caller, not_created};
+use super::rights::{AnyToken, EndToken, OpenPortal, Organization, View};
 use super::wire::body::KeyedBody;
 use super::wire::error::{ApiError, Read, Write};
 use super::wire::fields::identifiers;
@@ -23,7 +25,8 @@ use super::wire::response::{Answer, Empty, reply};
 use super::wire::values::{Instant, object};
 use super::{ApiState, Tag};
 use crate::domain::capability::{Capability, read_only};
-use crate::error::{Error, Result};
+use crate::domain::role::Role;
+use crate::error::{Error, Kind, Result};
 use crate::service::portal::{self, Access};
 use crate::store::idempotency::{Key, Reply};
 
@@ -81,6 +84,10 @@ impl AppPortalAccessIn {
             (held, Some(true)) => Some(read_only(&held.unwrap_or_default())),
             (held, _) => held,
         };
+        let capabilities = match caller.limited_role() {
+            Some(role) => Some(viewing(capabilities, role)?),
+            None => capabilities,
+        };
         Ok(Access {
             created_by: caller.token_id.clone(),
             lasts: Duration::from_secs(seconds),
@@ -89,6 +96,23 @@ impl AppPortalAccessIn {
             application: application.map_err(|err| err.within("application"))?,
         })
     }
+}
+
+/// Returns the capabilities of a token that a role makes which is limited: those of a token that only reads, and no
+/// secrets. `wanted` are those that the caller names; `None` means it names none.
+///
+/// # Errors
+/// `Forbidden` if the caller names any others.
+fn viewing(wanted: Option<Vec<Capability>>, role: Role) -> Result<Vec<Capability>> {
+    let wanted = wanted.unwrap_or_default();
+    if wanted.iter().any(|capability| *capability != Capability::ViewBase) {
+        let message = format!(
+            "a token with the role {} gives no other capability than ViewBase",
+            role.name()
+        );
+        return Err(Error::new(Kind::Forbidden, message));
+    }
+    Ok(wanted)
 }
 
 /// Returns the capabilities without duplicates, and with `ViewBase`, which every token has.
@@ -140,7 +164,11 @@ async fn open(
     key: Option<Key>,
     access: AppPortalAccessIn,
 ) -> Result<Reply> {
-    let access = access.read(caller)?;
+    let mut access = access.read(caller)?;
+    let not_allowed = caller.limited_role().filter(|_| access.application.is_some());
+    if not_allowed.is_some() {
+        access.application = None;
+    }
     let render = |token: &str| {
         let out = AppPortalAccessOut {
             url: format!("{}/portal#token={token}", state.public_url),
@@ -148,7 +176,8 @@ async fn open(
         };
         reply(200, &out)
     };
-    portal::open(&state.store, &caller.org_id, app, access, key.as_ref(), render).await
+    let opened = portal::open(&state.store, &caller.org_id, app, access, key.as_ref(), render).await;
+    opened.map_err(|err| not_created(not_allowed, err))
 }
 
 pub(crate) struct Authentication;
@@ -157,7 +186,8 @@ pub(crate) struct Authentication;
 impl Authentication {
     /// Create a token for the people of an application
     ///
-    /// The token is limited to this application.
+    /// The token is limited to this application. A token with the role `operator` or `viewer` makes tokens that only
+    /// read, without signing secrets and values of custom headers, and creates no application.
     #[oai(
         path = "/auth/app-portal-access/:app_id",
         method = "post",
@@ -165,7 +195,7 @@ impl Authentication {
     )]
     async fn app_portal_access(
         &self,
-        caller: Organization,
+        caller: Organization<OpenPortal>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
@@ -176,6 +206,9 @@ impl Authentication {
     }
 
     /// Create a token for the people of an application, as older clients do
+    ///
+    /// A token with the role `operator` or `viewer` makes tokens that only read, without signing secrets and values of
+    /// custom headers.
     #[oai(
         path = "/auth/dashboard-access/:app_id",
         method = "post",
@@ -184,7 +217,7 @@ impl Authentication {
     )]
     async fn dashboard_access(
         &self,
-        caller: Organization,
+        caller: Organization<OpenPortal>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
@@ -200,7 +233,7 @@ impl Authentication {
     #[oai(path = "/auth/logout", method = "post", operation_id = "v1.authentication.logout")]
     async fn logout(
         &self,
-        caller: Caller,
+        caller: AnyToken<EndToken>,
         state: Data<&Arc<ApiState>>,
         authenticator: Data<&Arc<Authenticator>>,
         #[oai(name = "idempotency-key")] _key: IdempotencyKey,
@@ -215,13 +248,17 @@ impl Authentication {
 
     /// Show what the token of the request may do
     #[oai(path = "/auth/token", method = "get", operation_id = "v1.authentication.token")]
-    async fn token(&self, caller: Caller, state: Data<&Arc<ApiState>>) -> Result<Answer<TokenOut>, ApiError<Read>> {
+    async fn token(
+        &self,
+        caller: AnyToken<View>,
+        state: Data<&Arc<ApiState>>,
+    ) -> Result<Answer<TokenOut>, ApiError<Read>> {
         caller.check_application(&state.store).await?;
         let out = TokenOut {
             feature_flags: caller.flags().map(<[_]>::to_vec),
             capabilities: caller.capabilities.as_deref().map(<[_]>::to_vec),
             expires_at: caller.expires_at.map(Instant),
-            application_id: caller.app_id,
+            application_id: caller.0.app_id,
         };
         Ok(Answer::ok(&out)?)
     }

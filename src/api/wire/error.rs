@@ -94,10 +94,8 @@ pub struct Read;
 pub struct Write;
 
 const NO_TOKEN: Failure = (401, "There is no token, or none that is known.");
-const NOT_ALLOWED: Failure = (
-    403,
-    "The token is of one application, and this is not for applications.",
-);
+// The API document replaces the description by one for the operation.
+const NOT_ALLOWED: Failure = (403, "The token may not do this.");
 const NOT_FOUND: Failure = (404, "There is no such thing, or the token may not see it.");
 const NOT_IN_TIME: Failure = (408, "The request's body did not arrive in time.");
 const CONFLICT: Failure = (

@@ -9,7 +9,7 @@ use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use ring::digest;
 
-use crate::api::auth::Caller;
+use crate::api::caller::Caller;
 use crate::store::idempotency::Key;
 
 const HEADER: &str = "idempotency-key";

@@ -1,0 +1,27 @@
+//! What an operation of the API does, as far as the rights of tokens tell operations apart.
+//!
+//! Must not decide who may do it: `role.rs` does for an organization's tokens, `capability.rs` for an application's.
+
+/// What an operation does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Act {
+    /// Read anything but signing secrets and tokens.
+    View,
+    /// Read a signing secret.
+    RevealSecret,
+    RotateSecret,
+    /// Send a new message.
+    SendMessage,
+    /// Send messages again, by a resend, a recovery or a replay; send an example; cancel a background task.
+    SendAgain,
+    /// Make a token for the people of an application.
+    OpenPortal,
+    /// Change an endpoint. Some roles may switch it on and off, and change nothing else of it.
+    SwitchEndpoint,
+    /// End the token itself.
+    EndToken,
+    /// Change or end tokens.
+    Administer,
+    /// Any other write.
+    Edit,
+}
