@@ -1,4 +1,5 @@
-//! Names, roles and the last use of API tokens, and who made them.
+//! Names, roles and the last use of API tokens, and who made them. Organizations' tokens have an index of their own,
+//! because an organization may have very many tokens of applications.
 //!
 //! The version before is safe on it. It inserts tokens without these columns, which are then tokens of admins, as all
 //! of its tokens are. It does not know roles, and would give every token all rights: so the hash of a token with
@@ -15,9 +16,11 @@ alter table api_token add column name {text};
 alter table api_token add column role smallint not null default 0;
 alter table api_token add column last_used_at bigint;
 alter table api_token add column created_by {text};
+create index api_token_organization on api_token (org_id, id) where app_id is null;
 "#;
 
 const DOWN: &str = r#"
+drop index api_token_organization;
 alter table api_token drop column created_by;
 alter table api_token drop column last_used_at;
 alter table api_token drop column role;

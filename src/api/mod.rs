@@ -24,6 +24,7 @@ mod portal;
 mod rights;
 mod state;
 mod tag;
+mod token;
 mod wire;
 
 pub use auth::AdminToken;

@@ -1,6 +1,6 @@
 //! All operations of the API, in the order of the document. Must not serve them: http/routes.rs does.
 
-use super::{application, attempt, background_task, endpoint, event_type, health, message, operational, portal};
+use super::{application, attempt, background_task, endpoint, event_type, health, message, operational, portal, token};
 
 /// The resources of the API, in the order in which the document lists their operations.
 pub(crate) type Operations = (
@@ -17,5 +17,6 @@ pub(crate) type Operations = (
     endpoint::replay::Replays,
     background_task::BackgroundTasks,
     portal::Authentication,
+    token::Tokens,
     health::Health,
 );

@@ -69,7 +69,7 @@ macro_rules! rights {
 
 rights! {
     View, RevealSecret, RotateSecret, SendAgain, SwitchEndpoint, EndToken, Edit;
-    organizations alone: SendMessage, OpenPortal
+    organizations alone: SendMessage, OpenPortal, Administer
 }
 
 /// A caller with a token of any kind that has the right `R`.

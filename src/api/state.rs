@@ -31,6 +31,11 @@ pub struct ApiState {
 }
 
 impl ApiState {
+    /// Returns whether the configured token is one of this organization.
+    pub(super) fn has_admin_token(&self, org_id: &str) -> bool {
+        self.admin.as_ref().is_some_and(|admin| admin.org_id == org_id)
+    }
+
     /// The deadline of a body if the operator sets no other.
     pub const BODY_DEADLINE: Duration = Duration::from_secs(30);
 }

@@ -23,6 +23,8 @@ pub(crate) enum Tag {
     BackgroundTask,
     /// Tokens with which the people of an application use this API and the portal page.
     Authentication,
+    /// Tokens of the organization itself: programs and people of yours.
+    Token,
     /// Probes, which need no token.
     Health,
 }

@@ -10,11 +10,12 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::role::Role;
 use crate::domain::timestamp::Timestamp;
 use crate::domain::token::{self, BY_COMMAND_LINE};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::store::database::outage;
 use crate::store::entity::api_token::Model;
-use crate::store::token::{NewToken, insert, record_uses as record_uses_in, revoke as revoke_row};
-use crate::store::{Store, application};
+use crate::store::idempotency::{self, Key, Reply};
+use crate::store::token::{self as tokens, Change, NewToken, revoke as revoke_row};
+use crate::store::{Store, Tx, application, organization};
 
 /// How often uses of tokens are recorded.
 const RECORD_EVERY: Duration = Duration::from_secs(60);
@@ -55,11 +56,37 @@ pub async fn create(store: &Store, org_id: &str, grant: Grant<'_>) -> Result<(St
         Some(named) => Some(application::get(store, org_id, named).await?.id),
         None => None,
     };
-    let (text, hash) = token::generate();
     let tx = store.begin().await?;
+    let made = insert(&tx, org_id, app_id.as_deref(), grant).await?;
+    tx.commit().await?;
+    Ok(made)
+}
+
+/// Makes a token of the organization itself. `render` makes the reply from the row and the token.
+///
+/// # Errors
+/// `Invalid` if it ends before it begins; `Conflict` if the idempotency key came with another body before.
+pub async fn create_once(
+    store: &Store,
+    org_id: &str,
+    grant: Grant<'_>,
+    key: Option<&Key>,
+    render: fn(Model, String) -> Result<Reply>,
+) -> Result<Reply> {
+    idempotency::once(store, key, async |tx: &Tx| {
+        check_end(grant.expires_at, tx.now)?;
+        let (text, row) = insert(tx, org_id, None, grant).await?;
+        render(row, text)
+    })
+    .await
+}
+
+/// Inserts a token and returns it with its row.
+async fn insert(tx: &Tx, org_id: &str, app_id: Option<&str>, grant: Grant<'_>) -> Result<(String, Model)> {
+    let (text, hash) = token::generate();
     let new = NewToken {
         org_id,
-        app_id: app_id.as_deref(),
+        app_id,
         hash: &hash,
         name: grant.name,
         role: grant.role,
@@ -68,9 +95,68 @@ pub async fn create(store: &Store, org_id: &str, grant: Grant<'_>) -> Result<(St
         feature_flags: Vec::new(),
         capabilities: None,
     };
-    let row = insert(&tx, new).await?;
+    Ok((text, tokens::insert(tx, new).await?))
+}
+
+/// Checks that a token is to expire in the future, if ever.
+fn check_end(expires_at: Option<Timestamp>, now: Timestamp) -> Result<()> {
+    match expires_at {
+        Some(end) if end <= now => Err(Error::invalid("expiresAt", "must be in the future")),
+        _ => Ok(()),
+    }
+}
+
+/// Changes a token of the organization itself. `configured` means that the organization has a configured token of an
+/// admin as well, which has no row.
+///
+/// # Errors
+/// `NotFound`; `Invalid` if it is to end in the past; `Conflict` if the organization would lose its last valid token of
+/// an admin, now or when the token ends.
+pub async fn patch(store: &Store, org_id: &str, id: &str, change: Change, configured: bool) -> Result<Model> {
+    let tx = store.begin().await?;
+    organization::lock(&tx, org_id).await?;
+    let known = tokens::get(&tx, org_id, id).await?;
+    check_end(change.expires_at.flatten(), tx.now)?;
+    let demotes = change.role.is_some_and(|role| role != Role::Admin);
+    let ends_earlier = change
+        .expires_at
+        .flatten()
+        .is_some_and(|end| known.expires_at.is_none_or(|old| end < old));
+    if (demotes || ends_earlier) && !configured {
+        check_other_admin(&tx, &known).await?;
+    }
+    let changed = tokens::update(&tx, known, change).await?;
     tx.commit().await?;
-    Ok((text, row))
+    Ok(changed)
+}
+
+/// Revokes a token of the organization itself, as [`revoke`] does. `configured` is as for [`patch`].
+///
+/// # Errors
+/// `NotFound`; `Conflict` if it is the organization's last valid token of an admin.
+pub async fn delete(store: &Store, org_id: &str, id: &str, configured: bool) -> Result<()> {
+    let tx = store.begin().await?;
+    organization::lock(&tx, org_id).await?;
+    let known = tokens::get(&tx, org_id, id).await?;
+    if !configured {
+        check_other_admin(&tx, &known).await?;
+    }
+    revoke_row(&tx, &known.id).await?;
+    tx.commit().await
+}
+
+/// Checks that a token is not the last valid one of an admin. The caller has locked the organization: two tokens that
+/// end each other at the same time would else both be gone.
+///
+/// # Errors
+/// `Conflict`.
+async fn check_other_admin(tx: &Tx, known: &Model) -> Result<()> {
+    let is_valid = known.expires_at.is_none_or(|end| tx.now < end);
+    if known.role != Role::Admin || !is_valid || tokens::has_other_admin(tx, &known.org_id, &known.id).await? {
+        return Ok(());
+    }
+    let message = "this is the organization's last valid token with the role admin";
+    Err(Error::new(Kind::Conflict, message))
 }
 
 /// Revokes a token. Within 5 s no process accepts it any more: a process remembers a token for 4 s.
@@ -110,7 +196,7 @@ pub async fn record_uses(store: &Store) -> Result<()> {
     }
     let recorded = async {
         let tx = store.begin().await?;
-        record_uses_in(&tx, &uses).await?;
+        tokens::record_uses(&tx, &uses).await?;
         tx.commit().await
     };
     let recorded = recorded.await;

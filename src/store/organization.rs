@@ -2,13 +2,14 @@
 //!
 //! Must not create what belongs to an organization, such as its tokens.
 
+use sea_orm::sea_query::LockType;
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::database::source::Source;
 use super::database::tx::Tx;
 use super::entity::organization::{ActiveModel, Column, Entity, Model};
 use crate::domain::id::Prefix;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Returns the organization of this name; `None` if there is none.
 pub async fn find_by_name(source: &impl Source, name: &str) -> Result<Option<Model>> {
@@ -23,6 +24,15 @@ pub async fn list(source: &impl Source, after: &str, most: u64) -> Result<Vec<Mo
         .order_by_asc(Column::Id)
         .limit(most);
     Ok(found.all(source.source()).await?)
+}
+
+/// Locks an organization until the transaction ends, so that changes of its tokens come one after the other.
+///
+/// # Errors
+/// `NotFound`.
+pub async fn lock(tx: &Tx, org_id: &str) -> Result<()> {
+    let locked = Entity::find_by_id(org_id).lock(LockType::NoKeyUpdate).one(tx.conn());
+    locked.await?.map(drop).ok_or_else(|| Error::not_found("organization"))
 }
 
 /// Inserts an organization.

@@ -1,25 +1,28 @@
 //! Reads and writes the rows of API tokens.
 //!
-//! A token is stored only as its hash. Must not decide what a token may do, or whether it has expired: the domain and
-//! the API do.
+//! A token is stored only as its hash. Must not decide what a token may do: the domain does.
 
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Statement,
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
+    Select, Statement,
 };
 
+use super::application::set;
+use super::database::page::{Page, PageRequest, fetch};
 use super::database::rows::{Column as Bound, Rows, statement};
 use super::database::source::Source;
 use super::database::tx::Tx;
-use super::entity::api_token::{Column, Entity, Model};
+use super::entity::api_token::{ActiveModel, Column, Entity, Model};
 use super::entity::json_text::JsonText;
 use super::retention::delete_found;
 use crate::domain::capability::Capability;
 use crate::domain::id::Prefix;
+use crate::domain::identifier::check_identifier;
 use crate::domain::role::Role;
 use crate::domain::timestamp::Timestamp;
 use crate::domain::token::limited;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A token that is to be stored.
 #[derive(Clone, Debug)]
@@ -41,6 +44,83 @@ pub struct NewToken<'a> {
     pub feature_flags: Vec<String>,
     /// The capabilities of an application's token; `None` means all that such a token can have.
     pub capabilities: Option<Vec<Capability>>,
+}
+
+/// Changes of a token; `None` keeps the value.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    pub name: Option<String>,
+    pub role: Option<Role>,
+    /// `Some(None)` means that the token never expires.
+    pub expires_at: Option<Option<Timestamp>>,
+}
+
+/// Returns the form in which the hash of an organization's token is stored.
+fn stored(hash: &str, role: Role) -> String {
+    match role {
+        Role::Admin => hash.to_owned(),
+        _ => limited(hash),
+    }
+}
+
+/// Selects the tokens of an organization itself that are not revoked, expired ones too.
+fn own(org_id: &str) -> Select<Entity> {
+    Entity::find()
+        .filter(Column::OrgId.eq(org_id))
+        .filter(Column::AppId.is_null())
+        .filter(Column::RevokedAt.is_null())
+}
+
+/// Returns a token of the organization itself that is not revoked.
+///
+/// # Errors
+/// `NotFound`.
+pub async fn get(source: &impl Source, org_id: &str, id: &str) -> Result<Model> {
+    let not_found = || Error::not_found("token");
+    check_identifier(id).map_err(|_| not_found())?;
+    let found = own(org_id).filter(Column::Id.eq(id)).one(source.source());
+    found.await?.ok_or_else(not_found)
+}
+
+/// Returns a page of the tokens of the organization itself that are not revoked, in the order of their ids.
+pub async fn list_own(source: &impl Source, org_id: &str, page: &PageRequest) -> Result<Page<Model>> {
+    fetch(source, own(org_id), Column::Id, page).await
+}
+
+/// Returns whether the organization has a valid token of an admin besides the token `id`.
+pub async fn has_other_admin(tx: &Tx, org_id: &str, id: &str) -> Result<bool> {
+    let valid = Condition::any()
+        .add(Column::ExpiresAt.is_null())
+        .add(Column::ExpiresAt.gt(tx.now));
+    let other = own(org_id)
+        .filter(Column::Role.eq(Role::Admin))
+        .filter(Column::Id.ne(id))
+        .filter(valid);
+    Ok(other.one(tx.conn()).await?.is_some())
+}
+
+/// Changes a token of the organization itself, which the caller has found as `known`. Returns it as it is then.
+pub async fn update(tx: &Tx, known: Model, change: Change) -> Result<Model> {
+    let hash = known.hash.strip_prefix(&limited("")).unwrap_or(&known.hash);
+    let hash = change.role.map(|role| stored(hash, role));
+    let row = ActiveModel {
+        hash: set(hash.clone()),
+        name: set(change.name.clone().map(Some)),
+        role: set(change.role),
+        expires_at: set(change.expires_at),
+        ..Default::default()
+    };
+    if row.hash.is_set() || row.name.is_set() || row.expires_at.is_set() {
+        let update = Entity::update_many().set(row).filter(Column::Id.eq(&known.id));
+        update.filter(Column::OrgId.eq(&known.org_id)).exec(tx.conn()).await?;
+    }
+    Ok(Model {
+        hash: hash.unwrap_or(known.hash),
+        name: change.name.or(known.name),
+        role: change.role.unwrap_or(known.role),
+        expires_at: change.expires_at.unwrap_or(known.expires_at),
+        ..known
+    })
 }
 
 /// Returns the token with this hash, by `domain::token::hash`, revoked and expired ones too; `None` if there is none.
@@ -67,10 +147,7 @@ pub async fn insert(tx: &Tx, new: NewToken<'_>) -> Result<Model> {
         id: tx.store().clock().new_id_at(Prefix::Token, tx.now),
         org_id: new.org_id.to_owned(),
         app_id: new.app_id.map(str::to_owned),
-        hash: match new.role {
-            Role::Admin => new.hash.to_owned(),
-            _ => limited(new.hash),
-        },
+        hash: stored(new.hash, new.role),
         created_at: tx.now,
         expires_at: new.expires_at,
         revoked_at: None,

@@ -41,6 +41,7 @@ fn posts(app: &str) -> Vec<(String, Value, u16)> {
             json!({"eventType": "svix.ping"}),
             202,
         ),
+        ("/token".to_owned(), json!({"name": "n", "role": "viewer"}), 201),
         (OPERATIONAL.to_owned(), json!({"url": "http://127.0.0.1:1/"}), 201),
         (format!("{OPERATIONAL}/e/secret/rotate"), json!({}), 200),
     ];
@@ -244,6 +245,7 @@ both!(the_same_key_with_another_body_is_refused_and_does_nothing, async |db| {
                 "message",
                 "background_task",
                 "delivery",
+                "api_token",
             ] {
                 rows += api.rig.count(table).await;
             }

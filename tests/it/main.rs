@@ -84,3 +84,4 @@ mod supervision;
 mod take_over;
 mod throttle;
 mod tls;
+mod token;

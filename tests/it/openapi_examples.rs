@@ -70,6 +70,8 @@ fn listed(parameter: &str, path: &str) -> Option<String> {
             .split_once("/attempt/")
             .map(|(message, _)| message.replace("/msg/", "/attempt/msg/")),
         "task_id" => Some("/background-task".to_owned()),
+        // The newest, which an earlier example has made: the oldest is the token that makes all these requests.
+        "token_id" => Some("/token".to_owned()),
         _ => None,
     }
 }
@@ -92,7 +94,11 @@ fn masked(value: &Value) -> Value {
 
 fn masked_field(name: &str, value: &Value) -> Value {
     match value.as_str() {
-        Some(text) if name == "id" || name.ends_with("Id") && name != "eventId" && name != "orderId" => {
+        Some(text)
+            if name == "createdBy"
+                || name == "id"
+                || name.ends_with("Id") && name != "eventId" && name != "orderId" =>
+        {
             kind(text).into()
         }
         Some(_) if name.ends_with("terator") => "a place in a list".into(),

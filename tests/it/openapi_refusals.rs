@@ -269,7 +269,8 @@ both!(
 #[test]
 fn a_conflict_409_is_listed_for_operations_that_set_a_name_or_take_a_key_and_a_body() {
     for operation in Operation::all() {
-        if operation.lists(409) {
+        // A token may be the last one of an admin.
+        if operation.lists(409) && operation.path != "/token/{token_id}" {
             assert!(operation.has_body(), "{} {}", operation.method, operation.path);
         }
         if operation.method == "POST" {

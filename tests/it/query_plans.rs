@@ -11,6 +11,7 @@ use postrider::domain::task::{ReplayFilter, ReplayState, TaskKind, Window};
 use postrider::domain::timestamp::Timestamp;
 use postrider::domain::typed_id::EndpointId;
 use postrider::slots::{Caps, Grant, Lane, Slots};
+use postrider::service::token::{self, record_uses};
 use postrider::store::background_task::{self, NewTask};
 use postrider::store::deleted;
 use postrider::store::event_id;
@@ -31,7 +32,8 @@ const ROWS: usize = 100_000;
 /// first attempts, 30 % are retries, 20 % are parked, 10 % are leased by a dead process.
 const FILL: [&str; 13] = [
     "organization (id, name, created_at) select 'org_' || i, 'name ' || i, i",
-    "api_token (id, org_id, hash, created_at) select 'tok_' || i, 'org_' || (1000000 + i % 1000), 'hash' || i, i",
+    "api_token (id, org_id, app_id, hash, created_at) select 'tok_' || i, 'org_' || (1000000 + i % 1000),
+        case when i % 4 > 0 then 'app_' || i end, 'hash' || i, i",
     "application (id, org_id, uid, name, metadata, created_at, updated_at)
         select 'app_' || i, 'org_' || (1000000 + i % 1000), 'uid' || i, 'name', '{}', i, i",
     "event_type (org_id, name, id, description, archived, deprecated, created_at, updated_at)
@@ -463,6 +465,8 @@ fn reads() -> Vec<String> {
         format!("{app}/msg/event1000001"),
         format!("{app}/msg/{message}/attempt/{}", id("atmpt", 1_000_001)),
         "/operational-webhook/endpoint".to_owned(),
+        "/token".to_owned(),
+        "/token?order=descending".to_owned(),
         format!("{app}/msg/{message}/endpoint"),
         format!("{endpoint}/stats?since=2025-12-25T00:00:00Z"),
         "/background-task".to_owned(),
@@ -581,6 +585,18 @@ async fn write_everything(api: &Api) {
     )
     .await
     .expect(202);
+    let token = json!({"name": "n", "role": "viewer"});
+    let made = api.post_once("/token", "t", token).await.field("id");
+    api.patch(&format!("/token/{made}"), json!({"role": "sender"}))
+        .await
+        .expect(200);
+    api.delete(&format!("/token/{made}")).await.expect(204);
+    let other = json!({"name": "n", "role": "admin"});
+    let made = api.post("/token", other).await.field("id");
+    // With a configured token it is not asked whether another admin is left.
+    let left = token::delete(&api.rig.store, &api.org_id, &made, false).await;
+    left.expect("another admin is left");
+    record_uses(&api.rig.store).await.expect("uses are recorded");
     api.delete("/app/u/endpoint/e").await.expect(204);
     api.delete("/event-type/a").await.expect(204);
     api.delete("/event-type/a?expunge=true").await.expect(204);

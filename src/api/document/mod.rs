@@ -24,6 +24,7 @@ use super::message::Messages;
 use super::operational::OperationalWebhooks;
 use super::operations::Operations;
 use super::portal::Authentication;
+use super::token::Tokens;
 use clean::clean;
 use refusals::prune;
 
@@ -52,6 +53,7 @@ pub(crate) fn service() -> OpenApiService<Operations, ()> {
         Replays,
         BackgroundTasks,
         Authentication,
+        Tokens,
         Health,
     );
     OpenApiService::new(operations, "Postrider", env!("CARGO_PKG_VERSION"))

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::access;
 use crate::api::rights::{self, Needs};
-use crate::api::wire::error::NOT_OF_ITS_TYPE;
+use crate::api::wire::error::{NOT_OF_ITS_TYPE, TAKEN};
 
 /// The inputs of an operation, as far as they decide which errors it can return.
 struct Takes {
@@ -79,7 +79,8 @@ impl Takes {
             // 403 too: there is a role for each that may not do it.
             "401" | "403" | "404" => self.needs.is_some(),
             "408" | "413" => self.body,
-            "409" => self.conflicts,
+            // Any other description means that the handler itself returns 409.
+            "409" => self.conflicts || response["description"] != TAKEN,
             "422" => self.body || self.ruled_query,
             _ => true,
         }

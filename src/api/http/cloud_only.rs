@@ -8,7 +8,7 @@
 use crate::api::paths::fits;
 
 /// The routes of the hosted service.
-const ROUTES: [&str; 20] = [
+const ROUTES: [&str; 19] = [
     "/api/v1/app/{}/autoconfig/*",
     "/api/v1/app/{}/destination/*",
     "/api/v1/app/{}/endpoint/{}/attempt-stats",
@@ -23,7 +23,6 @@ const ROUTES: [&str; 20] = [
     "/api/v1/auth/stream-logout",
     "/api/v1/auth/stream-portal-access/{}",
     "/api/v1/auth/stream/*",
-    "/api/v1/auth/whoami",
     "/api/v1/connector/*",
     "/api/v1/environment/*",
     "/api/v1/event-type/import/openapi",

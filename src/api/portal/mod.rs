@@ -5,155 +5,26 @@
 //!
 //! Must not decide which requests a limited token may make: rights.rs does.
 
+mod body;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use poem::web::Data;
+use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
-use poem_openapi::{Object, OpenApi};
-use serde::{Deserialize, Serialize};
 
-use super::application::ApplicationIn;
+use self::body::{AppPortalAccessIn, AppPortalAccessOut, TokenOut, WhoamiOut};
 use super::auth::Authenticator;
 use super::caller::{Caller, not_created};
 use super::rights::{AnyToken, EndToken, OpenPortal, Organization, View};
 use super::wire::body::KeyedBody;
 use super::wire::error::{ApiError, Read, Write};
-use super::wire::fields::identifiers;
 use super::wire::idempotency::IdempotencyKey;
 use super::wire::response::{Answer, Empty, reply};
-use super::wire::values::{Instant, object};
 use super::{ApiState, Tag};
-use crate::domain::capability::{Capability, read_only};
-use crate::domain::role::Role;
-use crate::error::{Error, Kind, Result};
-use crate::service::portal::{self, Access};
+use crate::error::Result;
+use crate::service::portal;
 use crate::store::idempotency::{Key, Reply};
-
-/// The shortest and the longest life of a token, in seconds: an hour and a week.
-const SHORTEST: i64 = 3600;
-const LONGEST: i64 = 7 * 24 * 3600;
-/// The largest number of feature flags of one token.
-const MOST_FLAGS: usize = 100;
-
-/// The rights and the lifetime of a new token for an application.
-#[derive(Debug, Default, Deserialize, Object)]
-#[serde(rename_all = "camelCase", default)]
-#[oai(rename_all = "camelCase")]
-pub struct AppPortalAccessIn {
-    /// The application to create if the path names one that does not exist; its `uid` must be the one in the path.
-    /// Ignored if it exists.
-    #[serde(deserialize_with = "object")]
-    #[oai(nullable)]
-    application: Option<ApplicationIn>,
-    /// Seconds for which the token is valid: 3600 to 604800. Default: 604800.
-    #[oai(nullable, validator(minimum(value = "3600"), maximum(value = "604800")))]
-    expiry: Option<i64>,
-    /// Feature flags of event types that the token sees, besides event types without a `featureFlag`. Default: none.
-    #[oai(nullable, validator(max_items = 100))]
-    feature_flags: Option<Vec<String>>,
-    /// Whether the token only reads. It does not read signing secrets either, unless `capabilities` has
-    /// `ViewEndpointSecret`. Default: false.
-    #[oai(nullable)]
-    read_only: Option<bool>,
-    /// The capabilities that the token is limited to, besides `ViewBase`. Default: everything that an application's
-    /// token may do.
-    #[oai(nullable)]
-    capabilities: Option<Vec<Capability>>,
-}
-
-impl AppPortalAccessIn {
-    /// Checks the fields. `caller` is who asks for the token.
-    ///
-    /// # Errors
-    /// `Invalid` names the field.
-    fn read(self, caller: &Caller) -> Result<Access> {
-        let application = self.application.map(ApplicationIn::read).transpose();
-        let seconds = match self.expiry.unwrap_or(LONGEST) {
-            seconds @ SHORTEST..=LONGEST => seconds.unsigned_abs(),
-            _ => {
-                let message = format!("must be from {SHORTEST} to {LONGEST} seconds");
-                return Err(Error::invalid("expiry", message));
-            }
-        };
-        let feature_flags = match self.feature_flags.unwrap_or_default() {
-            none if none.is_empty() => none,
-            flags => identifiers("featureFlags", flags, MOST_FLAGS)?,
-        };
-        let capabilities = match (self.capabilities, self.read_only) {
-            (held, Some(true)) => Some(read_only(&held.unwrap_or_default())),
-            (held, _) => held,
-        };
-        let capabilities = match caller.limited_role() {
-            Some(role) => Some(viewing(capabilities, role)?),
-            None => capabilities,
-        };
-        Ok(Access {
-            created_by: caller.token_id.clone(),
-            lasts: Duration::from_secs(seconds),
-            feature_flags,
-            capabilities: capabilities.map(with_base),
-            application: application.map_err(|err| err.within("application"))?,
-        })
-    }
-}
-
-/// Returns the capabilities of a token that a role makes which is limited: those of a token that only reads, and no
-/// secrets. `wanted` are those that the caller names; `None` means it names none.
-///
-/// # Errors
-/// `Forbidden` if the caller names any others.
-fn viewing(wanted: Option<Vec<Capability>>, role: Role) -> Result<Vec<Capability>> {
-    let wanted = wanted.unwrap_or_default();
-    if wanted.iter().any(|capability| *capability != Capability::ViewBase) {
-        let message = format!(
-            "a token with the role {} gives no other capability than ViewBase",
-            role.name()
-        );
-        return Err(Error::new(Kind::Forbidden, message));
-    }
-    Ok(wanted)
-}
-
-/// Returns the capabilities without duplicates, and with `ViewBase`, which every token has.
-fn with_base(held: Vec<Capability>) -> Vec<Capability> {
-    let mut set = vec![Capability::ViewBase];
-    for capability in held {
-        if !set.contains(&capability) {
-            set.push(capability);
-        }
-    }
-    set
-}
-
-/// A token of an application and the page that it opens.
-#[derive(Debug, Deserialize, Object, Serialize)]
-pub struct AppPortalAccessOut {
-    /// The URL of a page that shows what the token may do. The token is in the fragment, which browsers never send to a
-    /// server.
-    url: String,
-    /// The token. It is shown only once.
-    token: String,
-}
-
-/// The token of a request.
-#[derive(Debug, Deserialize, Object, Serialize)]
-#[serde(rename_all = "camelCase")]
-#[oai(rename_all = "camelCase")]
-pub struct TokenOut {
-    /// The application that the token is limited to; null for an organization's token.
-    #[oai(nullable)]
-    application_id: Option<String>,
-    /// Feature flags of event types that the token sees, besides event types without a flag; null: it sees all.
-    #[oai(nullable)]
-    feature_flags: Option<Vec<String>>,
-    /// The capabilities that the token is limited to; null: everything that a token of its kind may do.
-    #[oai(nullable)]
-    capabilities: Option<Vec<Capability>>,
-    /// When the token ends; null: never.
-    #[oai(nullable)]
-    expires_at: Option<Instant>,
-}
 
 /// Makes a token for the application with the id or uid `app`, and returns the reply, which is also stored for the
 /// idempotency key.
@@ -254,12 +125,17 @@ impl Authentication {
         state: Data<&Arc<ApiState>>,
     ) -> Result<Answer<TokenOut>, ApiError<Read>> {
         caller.check_application(&state.store).await?;
-        let out = TokenOut {
-            feature_flags: caller.flags().map(<[_]>::to_vec),
-            capabilities: caller.capabilities.as_deref().map(<[_]>::to_vec),
-            expires_at: caller.expires_at.map(Instant),
-            application_id: caller.0.app_id,
-        };
-        Ok(Answer::ok(&out)?)
+        Ok(Answer::ok(&TokenOut::from(caller.0))?)
+    }
+
+    /// Show whose the token of the request is
+    #[oai(path = "/auth/whoami", method = "get", operation_id = "v1.authentication.whoami")]
+    async fn whoami(
+        &self,
+        caller: AnyToken<View>,
+        state: Data<&Arc<ApiState>>,
+    ) -> Result<Answer<WhoamiOut>, ApiError<Read>> {
+        caller.check_application(&state.store).await?;
+        Ok(Answer::ok(&WhoamiOut::from(caller.0))?)
     }
 }

@@ -98,10 +98,9 @@ const NO_TOKEN: Failure = (401, "There is no token, or none that is known.");
 const NOT_ALLOWED: Failure = (403, "The token may not do this.");
 const NOT_FOUND: Failure = (404, "There is no such thing, or the token may not see it.");
 const NOT_IN_TIME: Failure = (408, "The request's body did not arrive in time.");
-const CONFLICT: Failure = (
-    409,
-    "The name, the uid or the eventId is taken, or the idempotency key came with another body before.",
-);
+/// Describes a 409 that only a body can cause. The API document drops it from operations without such a body.
+pub(crate) const TAKEN: &str =
+    "The name, the uid or the eventId is taken, or the idempotency key came with another body before.";
 const TOO_LARGE: Failure = (413, "The request's body is larger than 2 MB.");
 const INVALID: Failure = (422, "A value breaks a rule; `detail` lists which.");
 const FAULT: Failure = (500, "A fault of the server.");
@@ -120,7 +119,7 @@ impl Failures for Read {
 }
 
 impl Failures for Write {
-    const LIST: &'static [Failure] = &write_failures(NOT_OF_ITS_TYPE);
+    const LIST: &'static [Failure] = &write_failures(NOT_OF_ITS_TYPE, TAKEN);
 }
 
 /// The statuses of a write that may also fail with a 400 because it cannot be done as things are, for example because a
@@ -129,19 +128,32 @@ impl Failures for Write {
 pub struct Conditional;
 
 impl Failures for Conditional {
-    const LIST: &'static [Failure] =
-        &write_failures("It cannot be done as things are, or a query parameter is not of its type: `code` says which.");
+    const LIST: &'static [Failure] = &write_failures(
+        "It cannot be done as things are, or a query parameter is not of its type: `code` says which.",
+        TAKEN,
+    );
 }
 
-/// Returns the statuses of a write whose 400 has this description.
-const fn write_failures(of_400: &'static str) -> [Failure; 10] {
+/// The statuses of a change of a token, after which a valid token of an admin must be left.
+#[derive(Debug)]
+pub struct LeavesAnAdmin;
+
+impl Failures for LeavesAnAdmin {
+    const LIST: &'static [Failure] = &write_failures(
+        NOT_OF_ITS_TYPE,
+        "It is the organization's last valid token with the role `admin`.",
+    );
+}
+
+/// Returns the statuses of a write whose 400 and 409 have these descriptions.
+const fn write_failures(of_400: &'static str, of_409: &'static str) -> [Failure; 10] {
     [
         (400, of_400),
         NO_TOKEN,
         NOT_ALLOWED,
         NOT_FOUND,
         NOT_IN_TIME,
-        CONFLICT,
+        (409, of_409),
         TOO_LARGE,
         INVALID,
         FAULT,

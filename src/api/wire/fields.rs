@@ -14,6 +14,7 @@ use crate::domain::identifier::{
     check_uid,
 };
 use crate::domain::secret::EndpointSecret;
+use crate::domain::token::check_name;
 use crate::error::{Error, Result};
 
 /// How many custom headers an endpoint may have.
@@ -25,6 +26,14 @@ pub fn name(field: &str, value: String) -> Result<String> {
         return Err(Error::invalid(field, "must not be empty"));
     }
     text(field, value)
+}
+
+/// Checks the name of a token.
+pub fn token_name(value: String) -> Result<String> {
+    match check_name(&value) {
+        Ok(()) => Ok(value),
+        Err(rule) => Err(Error::invalid("name", rule)),
+    }
 }
 
 /// Checks free text.
