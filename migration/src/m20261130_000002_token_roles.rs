@@ -1,4 +1,4 @@
-//! Names, roles and the last use of API tokens, and who made them. Organizations' tokens have an index of their own,
+//! Names, roles and the last use of API tokens, who made them, and for which session. Organizations' tokens have an index of their own,
 //! because an organization may have very many tokens of applications.
 //!
 //! The version before is safe on it. It inserts tokens without these columns, which are then tokens of admins, as all
@@ -16,11 +16,15 @@ alter table api_token add column name {text};
 alter table api_token add column role smallint not null default 0;
 alter table api_token add column last_used_at bigint;
 alter table api_token add column created_by {text};
+alter table api_token add column session_id {text};
 create index api_token_organization on api_token (org_id, id) where app_id is null;
+create index api_token_app on api_token (app_id) where app_id is not null;
 "#;
 
 const DOWN: &str = r#"
+drop index api_token_app;
 drop index api_token_organization;
+alter table api_token drop column session_id;
 alter table api_token drop column created_by;
 alter table api_token drop column last_used_at;
 alter table api_token drop column role;

@@ -101,10 +101,16 @@ impl Authenticator {
         caller.check_application(&self.store).await.err().unwrap_or(refusal)
     }
 
-    /// Forgets a token that has just ended, so that the database is asked when it comes next.
+    /// Forgets a token that has just changed or ended, so that the database is asked when it comes next.
     pub fn forget(&self, token_id: &str) {
         let mut remembered = self.remembered.write().unwrap_or_else(PoisonError::into_inner);
         remembered.retain(|_, (_, caller)| caller.token_id != token_id);
+    }
+
+    /// Forgets all tokens of an application.
+    pub fn forget_application(&self, app_id: &str) {
+        let mut remembered = self.remembered.write().unwrap_or_else(PoisonError::into_inner);
+        remembered.retain(|_, (_, caller)| caller.app_id.as_deref() != Some(app_id));
     }
 
     /// Returns the caller of a token without asking the database: of the token from the configuration, or of one that

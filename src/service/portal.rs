@@ -10,8 +10,9 @@ use crate::domain::role::Role;
 use crate::domain::token;
 use crate::error::Result;
 use crate::store::application::Content;
+use crate::store::entity::application::Model as Application;
 use crate::store::idempotency::{self, Key, Reply};
-use crate::store::token::{NewToken, insert, revoke};
+use crate::store::token::{NewToken, expire_all, insert, revoke};
 use crate::store::{Store, Tx};
 
 /// The rights of a new token.
@@ -21,6 +22,8 @@ pub struct Access {
     pub created_by: String,
     /// The time after which the token expires.
     pub lasts: Duration,
+    /// The caller's name for the session, by which the token can be ended with others; `None` means no session.
+    pub session_id: Option<String>,
     /// The feature flags whose event types the token sees, in addition to event types without a flag.
     pub feature_flags: Vec<String>,
     /// The capabilities to which the token is limited; `None` means everything that an application's token may do.
@@ -66,6 +69,7 @@ async fn try_open(
             role: Role::default(),
             created_by: &access.created_by,
             expires_at: Some(tx.now.plus(access.lasts)),
+            session_id: access.session_id,
             feature_flags: access.feature_flags,
             capabilities: access.capabilities,
         };
@@ -80,4 +84,24 @@ pub async fn close(store: &Store, token_id: &str) -> Result<()> {
     let tx = store.begin().await?;
     revoke(&tx, token_id).await?;
     tx.commit().await
+}
+
+/// Lets the tokens of an application expire after `after`, except those that expire earlier. If there are `sessions`,
+/// only the tokens of these. Within 5 s more no process accepts them.
+///
+/// # Errors
+/// `Conflict` if the idempotency key came with another body before.
+pub async fn close_all(
+    store: &Store,
+    app: &Application,
+    sessions: &[String],
+    after: Duration,
+    key: Option<&Key>,
+) -> Result<()> {
+    let done = idempotency::once(store, key, async |tx: &Tx| {
+        expire_all(tx, &app.org_id, &app.id, sessions, tx.now.plus(after)).await?;
+        let body = String::new();
+        Ok(Reply { status: 204, body })
+    });
+    done.await.map(drop)
 }

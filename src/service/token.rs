@@ -92,6 +92,7 @@ async fn insert(tx: &Tx, org_id: &str, app_id: Option<&str>, grant: Grant<'_>) -
         role: grant.role,
         expires_at: grant.expires_at,
         created_by: grant.created_by,
+        session_id: None,
         feature_flags: Vec::new(),
         capabilities: None,
     };

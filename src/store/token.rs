@@ -40,6 +40,8 @@ pub struct NewToken<'a> {
     pub expires_at: Option<Timestamp>,
     /// Who makes the token: the id of a token, `admin`, `cli` or `system`.
     pub created_by: &'a str,
+    /// The session for which an application's token is made.
+    pub session_id: Option<String>,
     /// The feature flags of an application's token: it sees the event types with one of them, and those without a flag.
     pub feature_flags: Vec<String>,
     /// The capabilities of an application's token; `None` means all that such a token can have.
@@ -157,10 +159,29 @@ pub async fn insert(tx: &Tx, new: NewToken<'_>) -> Result<Model> {
         role: new.role,
         last_used_at: None,
         created_by: Some(new.created_by.to_owned()),
+        session_id: new.session_id,
     };
     let row = model.clone().into_active_model();
     Entity::insert(row).exec_without_returning(tx.conn()).await?;
     Ok(model)
+}
+
+/// Lets the tokens of an application expire at `at`, except those that expire earlier. If there are `sessions`, only
+/// the tokens of these.
+pub async fn expire_all(tx: &Tx, org_id: &str, app_id: &str, sessions: &[String], at: Timestamp) -> Result<()> {
+    let later = Condition::any()
+        .add(Column::ExpiresAt.is_null())
+        .add(Column::ExpiresAt.gt(at));
+    let mut update = Entity::update_many()
+        .col_expr(Column::ExpiresAt, Expr::value(at))
+        .filter(Column::OrgId.eq(org_id))
+        .filter(Column::AppId.eq(app_id))
+        .filter(later);
+    if !sessions.is_empty() {
+        update = update.filter(Column::SessionId.is_in(sessions));
+    }
+    update.exec(tx.conn()).await?;
+    Ok(())
 }
 
 /// Records the minutes in which tokens, of any organization, were last used. Leaves out a token that another

@@ -29,6 +29,7 @@ mod delivery;
 mod endpoint;
 mod endpoint_health;
 mod event_type;
+mod expire_all;
 mod expunge;
 mod failover;
 mod fairness;

@@ -597,6 +597,10 @@ async fn write_everything(api: &Api) {
     let left = token::delete(&api.rig.store, &api.org_id, &made, false).await;
     left.expect("another admin is left");
     record_uses(&api.rig.store).await.expect("uses are recorded");
+    for sessions in [json!([]), json!(["s"])] {
+        let body = json!({"sessionIds": sessions});
+        api.post("/auth/app/u/expire-all", body).await.expect(204);
+    }
     api.delete("/app/u/endpoint/e").await.expect(204);
     api.delete("/event-type/a").await.expect(204);
     api.delete("/event-type/a?expunge=true").await.expect(204);

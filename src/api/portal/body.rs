@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::application::ApplicationIn;
 use crate::api::caller::Caller;
-use crate::api::wire::fields::identifiers;
+use crate::api::wire::fields::{identifiers, text};
 use crate::api::wire::values::{Instant, object};
 use crate::domain::capability::{Capability, read_only};
 use crate::domain::role::Role;
@@ -21,6 +21,9 @@ const SHORTEST: i64 = 3600;
 const LONGEST: i64 = 7 * 24 * 3600;
 /// The largest number of feature flags of one token.
 const MOST_FLAGS: usize = 100;
+/// The largest number of sessions in one request, and of characters in the name of one.
+const MOST_SESSIONS: usize = 100;
+const LONGEST_SESSION: usize = 256;
 
 /// The rights and the lifetime of a new token for an application.
 #[derive(Debug, Default, Deserialize, Object)]
@@ -38,6 +41,10 @@ pub struct AppPortalAccessIn {
     /// Feature flags of event types that the token sees, besides event types without a `featureFlag`. Default: none.
     #[oai(nullable, validator(max_items = 100))]
     feature_flags: Option<Vec<String>>,
+    /// Your name for the session in which the token is used, 1 to 256 characters, so that the tokens of one session can
+    /// be ended. Default: none.
+    #[oai(nullable, validator(min_length = 1, max_length = 256))]
+    session_id: Option<String>,
     /// Whether the token only reads. It does not read signing secrets either, unless `capabilities` has
     /// `ViewEndpointSecret`. Default: false.
     #[oai(nullable)]
@@ -76,6 +83,7 @@ impl AppPortalAccessIn {
         };
         Ok(Access {
             created_by: caller.token_id.clone(),
+            session_id: self.session_id.map(|text| session("sessionId", text)).transpose()?,
             lasts: Duration::from_secs(seconds),
             feature_flags,
             capabilities: capabilities.map(with_base),
@@ -110,6 +118,49 @@ fn with_base(held: Vec<Capability>) -> Vec<Capability> {
         }
     }
     set
+}
+
+/// Checks the name of a session, which may be any text.
+fn session(field: &str, value: String) -> Result<String> {
+    match value.chars().count() {
+        1..=LONGEST_SESSION => text(field, value),
+        _ => Err(Error::invalid(
+            field,
+            format!("must be 1 to {LONGEST_SESSION} characters"),
+        )),
+    }
+}
+
+/// The tokens of an application to end.
+#[derive(Debug, Default, Deserialize, Object)]
+#[serde(rename_all = "camelCase", default)]
+#[oai(rename_all = "camelCase")]
+pub struct ApplicationTokenExpireIn {
+    /// Seconds after which they end: 0 to 604800. A token that ends earlier keeps its end. Default: 0.
+    #[oai(nullable, validator(minimum(value = "0"), maximum(value = "604800")))]
+    expiry: Option<i64>,
+    /// Only tokens that were made with one of these as their `sessionId`. Default: all tokens of the application.
+    #[oai(nullable, validator(max_items = 100))]
+    session_ids: Option<Vec<String>>,
+}
+
+impl ApplicationTokenExpireIn {
+    /// Checks the fields. Returns the time after which the tokens end, and the sessions; none means all tokens.
+    ///
+    /// # Errors
+    /// `Invalid` names the field.
+    pub fn read(self) -> Result<(Duration, Vec<String>)> {
+        let seconds = match self.expiry.unwrap_or_default() {
+            seconds @ 0..=LONGEST => seconds.unsigned_abs(),
+            _ => return Err(Error::invalid("expiry", format!("must be from 0 to {LONGEST} seconds"))),
+        };
+        let sessions = self.session_ids.unwrap_or_default();
+        if sessions.len() > MOST_SESSIONS {
+            return Err(Error::invalid("sessionIds", format!("must be at most {MOST_SESSIONS}")));
+        }
+        let sessions = sessions.into_iter().map(|text| session("sessionIds", text));
+        Ok((Duration::from_secs(seconds), sessions.collect::<Result<_>>()?))
+    }
 }
 
 /// A token of an application and the page that it opens.

@@ -13,11 +13,11 @@ use poem::web::Data;
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
 
-use self::body::{AppPortalAccessIn, AppPortalAccessOut, TokenOut, WhoamiOut};
+use self::body::{AppPortalAccessIn, AppPortalAccessOut, ApplicationTokenExpireIn, TokenOut, WhoamiOut};
 use super::auth::Authenticator;
 use super::caller::{Caller, not_created};
-use super::rights::{AnyToken, EndToken, OpenPortal, Organization, View};
-use super::wire::body::KeyedBody;
+use super::rights::{Administer, AnyToken, EndToken, OpenPortal, Organization, View};
+use super::wire::body::{KeyedBody, OptionalBody};
 use super::wire::error::{ApiError, Read, Write};
 use super::wire::idempotency::IdempotencyKey;
 use super::wire::response::{Answer, Empty, reply};
@@ -96,6 +96,31 @@ impl Authentication {
         let key = key.of(&caller.0, None);
         let access = AppPortalAccessIn::default();
         Ok(open(&state, &caller.0, &app_id.0, key, access).await?.into())
+    }
+
+    /// End the tokens of an application
+    ///
+    /// Within 5 seconds no process accepts them any more. The body may be left out: then all of them end at once.
+    #[oai(
+        path = "/auth/app/:app_id/expire-all",
+        method = "post",
+        operation_id = "v1.authentication.expire-all"
+    )]
+    async fn expire_all(
+        &self,
+        caller: Organization<Administer>,
+        state: Data<&Arc<ApiState>>,
+        authenticator: Data<&Arc<Authenticator>>,
+        app_id: Path<String>,
+        #[oai(name = "idempotency-key")] key: IdempotencyKey,
+        body: OptionalBody<ApplicationTokenExpireIn>,
+    ) -> Result<Empty, ApiError<Write>> {
+        let key = key.of(&caller.0, body.1);
+        let (after, sessions) = body.0.read()?;
+        let app = caller.0.application(&state.store, &app_id.0).await?;
+        portal::close_all(&state.store, &app, &sessions, after, key.as_ref()).await?;
+        authenticator.forget_application(&app.id);
+        Ok(Empty)
     }
 
     /// End the token of the request

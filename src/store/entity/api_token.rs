@@ -47,6 +47,9 @@ pub struct Model {
     /// version of the program made it that did not record this.
     #[sea_orm(column_type = "Text", nullable)]
     pub created_by: Option<String>,
+    /// The caller's name for the session for which an application's token was made; `None` means no session.
+    #[sea_orm(column_type = "Text", nullable)]
+    pub session_id: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
