@@ -1,5 +1,6 @@
 //! Names, roles and the last use of API tokens, who made them, and for which session. Organizations' tokens have an index of their own,
-//! because an organization may have very many tokens of applications.
+//! because an organization may have very many tokens of applications. Background tasks have one by application, whose
+//! tokens list them.
 //!
 //! The version before is safe on it. It inserts tokens without these columns, which are then tokens of admins, as all
 //! of its tokens are. It does not know roles, and would give every token all rights: so the hash of a token with
@@ -19,9 +20,11 @@ alter table api_token add column created_by {text};
 alter table api_token add column session_id {text};
 create index api_token_organization on api_token (org_id, id) where app_id is null;
 create index api_token_app on api_token (app_id) where app_id is not null;
+create index background_task_app on background_task (app_id, id);
 "#;
 
 const DOWN: &str = r#"
+drop index background_task_app;
 drop index api_token_app;
 drop index api_token_organization;
 alter table api_token drop column session_id;

@@ -1,8 +1,8 @@
-//! Background tasks over REST: their state and their progress.
+//! Background tasks over REST: their state and their progress, and cancelling them.
 //!
-//! Reads only: `endpoint/replay.rs` starts tasks, and the dispatcher works on them.
+//! An application's token sees the tasks of its application. `endpoint/replay.rs` starts tasks.
 //!
-//! Must not start or change a task.
+//! Must not work on a task: the dispatcher does.
 
 use std::sync::Arc;
 
@@ -11,17 +11,21 @@ use poem_openapi::param::{Path, Query};
 use poem_openapi::{Enum, Object, OpenApi};
 use serde::{Deserialize, Serialize};
 
-use super::rights::{Organization, View};
-use super::wire::error::{ApiError, Read};
+use super::caller::Caller;
+use super::rights::{AnyToken, SendAgain, View};
+use super::wire::error::{ApiError, Read, Write};
+use super::wire::idempotency::IdempotencyKey;
 use super::wire::paging::{Iterates, Limit, ListOut, ListQuery, Ordering, ascending};
-use super::wire::response::Answer;
+use super::wire::response::{Answer, reply};
 use super::wire::values::Instant;
 use super::{ApiState, Tag};
 use crate::domain::id::Prefix;
 use crate::domain::task::{TaskKind, TaskStatus};
 use crate::error::Result;
-use crate::store::background_task::{self, Filter};
+use crate::service;
+use crate::store::background_task::{self, Filter, Seen};
 use crate::store::entity::background_task::Model;
+use crate::store::idempotency::Reply;
 use crate::store::{Page, PageRequest, Store};
 
 /// The state of a background task.
@@ -135,11 +139,11 @@ impl From<Model> for BackgroundTaskOut {
     }
 }
 
-/// Returns a page of the organization's tasks of this kind and in this state; `None` means of any kind or in any state.
+/// Returns a page of the tasks of this kind and in this state; `None` means of any kind or in any state.
 /// The page is empty if this server has no tasks of the kind.
 async fn page(
     store: &Store,
-    org_id: &str,
+    seen: Seen<'_>,
     task: Option<BackgroundTaskType>,
     status: Option<BackgroundTaskStatus>,
     request: &PageRequest,
@@ -156,7 +160,24 @@ async fn page(
         BackgroundTaskStatus::Finished => TaskStatus::Finished,
         BackgroundTaskStatus::Failed => TaskStatus::Failed,
     });
-    background_task::list(store, org_id, &Filter { kind, status }, request).await
+    background_task::list(store, seen, &Filter { kind, status }, request).await
+}
+
+/// Returns the tasks that a caller sees.
+///
+/// # Errors
+/// `NotFound` if the token belongs to a deleted application.
+async fn seen<'a>(store: &Store, caller: &'a Caller) -> Result<Seen<'a>> {
+    caller.check_application(store).await?;
+    Ok(Seen {
+        org_id: &caller.org_id,
+        app_id: caller.app_id.as_deref(),
+    })
+}
+
+/// Returns the reply to a cancellation, which is also stored for the idempotency key.
+fn cancelled(row: Model) -> Result<Reply> {
+    reply(200, &BackgroundTaskOut::from(row))
 }
 
 pub(super) struct BackgroundTasks;
@@ -170,7 +191,7 @@ impl BackgroundTasks {
     #[allow(clippy::too_many_arguments)]
     async fn list(
         &self,
-        caller: Organization<View>,
+        caller: AnyToken<View>,
         state: Data<&Arc<ApiState>>,
         /// Only tasks in this state.
         status: Query<Option<BackgroundTaskStatus>>,
@@ -183,7 +204,8 @@ impl BackgroundTasks {
     ) -> Result<Answer<ListOut<BackgroundTaskOut>>, ApiError<Read>> {
         let upwards = ascending(order.0, Ordering::Descending);
         let request = ListQuery { limit, iterator }.request(&Iterates::Over(Prefix::BackgroundTask), upwards)?;
-        let page = page(&state.store, &caller.0.org_id, task.0, status.0, &request).await?;
+        let seen = seen(&state.store, &caller).await?;
+        let page = page(&state.store, seen, task.0, status.0, &request).await?;
         let out = |row| Ok(BackgroundTaskOut::from(row));
         Ok(ListOut::answer(page, &request, |row| &row.id, out)?)
     }
@@ -196,11 +218,34 @@ impl BackgroundTasks {
     )]
     async fn get(
         &self,
-        caller: Organization<View>,
+        caller: AnyToken<View>,
         state: Data<&Arc<ApiState>>,
         task_id: Path<String>,
     ) -> Result<Answer<BackgroundTaskOut>, ApiError<Read>> {
-        let found = background_task::get(&state.store, &caller.0.org_id, &task_id.0).await?;
+        let seen = seen(&state.store, &caller).await?;
+        let found = background_task::get(&state.store, seen, &task_id.0).await?;
         Ok(Answer::ok(&found.into())?)
+    }
+
+    /// Cancel a background task
+    ///
+    /// Its status is then `failed`, and `data.error` says why. Messages that it has queued already are sent. A task that
+    /// has ended stays as it is.
+    #[oai(
+        path = "/background-task/:task_id/cancel",
+        method = "post",
+        operation_id = "v1.background-task.cancel"
+    )]
+    async fn cancel(
+        &self,
+        caller: AnyToken<SendAgain>,
+        state: Data<&Arc<ApiState>>,
+        task_id: Path<String>,
+        #[oai(name = "idempotency-key")] key: IdempotencyKey,
+    ) -> Result<Answer<BackgroundTaskOut>, ApiError<Write>> {
+        let key = key.of(&caller, None);
+        let seen = seen(&state.store, &caller).await?;
+        let done = service::background_task::cancel(&state.store, seen, &task_id.0, key.as_ref(), cancelled).await?;
+        Ok(done.into())
     }
 }

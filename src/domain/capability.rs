@@ -18,7 +18,7 @@ pub enum Capability {
     ManageEndpointSecret,
     /// Nothing beyond `ViewBase`, since this program has no transformations.
     ManageTransformations,
-    /// Resend messages, and start recoveries and replays.
+    /// Resend messages, send examples, start recoveries and replays, and cancel them.
     CreateAttempts,
     /// Create, change and delete endpoints, including their custom headers and secrets, and every other write.
     ManageEndpoint,

@@ -1,11 +1,11 @@
-//! Starts background tasks: recoveries and replays of messages at an endpoint.
+//! Starts and cancels background tasks: recoveries and replays of messages at an endpoint.
 //!
 //! Must not work on them: the dispatcher does.
 
-use crate::domain::task::{ReplayFilter, TaskKind, Window};
+use crate::domain::task::{ReplayFilter, TaskKind, TaskStatus, Window};
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Kind, Result};
-use crate::store::background_task::{self, NewTask};
+use crate::store::background_task::{self, NewTask, Seen};
 use crate::store::entity::application::Model as Application;
 use crate::store::entity::background_task::Model;
 use crate::store::idempotency::{self, Key, Reply};
@@ -13,6 +13,8 @@ use crate::store::{Store, Tx, endpoint};
 
 /// The most tasks of one application that may run at a time.
 const MOST_RUNNING: u64 = 100;
+/// Why a cancelled task failed.
+const CANCELLED: &str = "it was cancelled";
 
 /// The messages to queue again, as the caller describes them.
 #[derive(Debug)]
@@ -56,6 +58,32 @@ pub async fn start(
             filter: wish.filter,
         };
         render(background_task::insert(tx, new).await?)
+    })
+    .await
+}
+
+/// Cancels a task that the caller sees: it makes no further step, and has failed. Messages that it has queued already
+/// are sent. A task that has ended stays as it is. `render` makes the reply from its row.
+///
+/// # Errors
+/// `NotFound`.
+pub async fn cancel(
+    store: &Store,
+    seen: Seen<'_>,
+    id: &str,
+    key: Option<&Key>,
+    render: fn(Model) -> Result<Reply>,
+) -> Result<Reply> {
+    idempotency::once(store, key, async |tx: &Tx| {
+        let mut task = background_task::get_locked(tx, seen, id).await?;
+        if task.status == TaskStatus::Running {
+            task.status = TaskStatus::Failed;
+            task.failure = Some(CANCELLED.to_owned());
+            task.due_at = None;
+            task.updated_at = tx.now;
+            background_task::update(tx, &task).await?;
+        }
+        render(task)
     })
     .await
 }

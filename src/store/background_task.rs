@@ -50,20 +50,55 @@ pub(super) fn looks_at(kind: TaskKind) -> Prefix {
     }
 }
 
-/// Returns a task of the organization.
-///
-/// # Errors
-/// `NotFound` if the organization has no such task.
-pub async fn get(source: &impl Source, org_id: &str, id: &str) -> Result<Model> {
-    let not_found = || Error::not_found("background task");
-    check_identifier(id).map_err(|_| not_found())?;
-    let found = Entity::find_by_id(id).filter(Column::OrgId.eq(org_id));
-    found.one(source.source()).await?.ok_or_else(not_found)
+/// The tasks that a caller sees: those of an organization, or of one application of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    pub org_id: &'a str,
+    /// `None` means the tasks of all applications.
+    pub app_id: Option<&'a str>,
 }
 
-/// Returns a page of the organization's tasks, in the order of their ids.
-pub async fn list(source: &impl Source, org_id: &str, filter: &Filter, page: &PageRequest) -> Result<Page<Model>> {
-    let mut query = Entity::find().filter(Column::OrgId.eq(org_id));
+impl Seen<'_> {
+    fn select(self) -> Select<Entity> {
+        let of_organization = Entity::find().filter(Column::OrgId.eq(self.org_id));
+        match self.app_id {
+            Some(app_id) => of_organization.filter(Column::AppId.eq(app_id)),
+            None => of_organization,
+        }
+    }
+
+    fn with_id(self, id: &str) -> Result<Select<Entity>> {
+        check_identifier(id).map_err(|_| not_found())?;
+        Ok(self.select().filter(Column::Id.eq(id)))
+    }
+}
+
+fn not_found() -> Error {
+    Error::not_found("background task")
+}
+
+/// Returns a task that the caller sees.
+///
+/// # Errors
+/// `NotFound` if there is no such task.
+pub async fn get(source: &impl Source, seen: Seen<'_>, id: &str) -> Result<Model> {
+    let found = seen.with_id(id)?.one(source.source());
+    found.await?.ok_or_else(not_found)
+}
+
+/// Does the same as [`get`], and locks the task's row until the transaction ends. Waits while a step of the task is
+/// being made.
+///
+/// # Errors
+/// As [`get`].
+pub async fn get_locked(tx: &Tx, seen: Seen<'_>, id: &str) -> Result<Model> {
+    let found = seen.with_id(id)?.lock(LockType::Update).one(tx.conn());
+    found.await?.ok_or_else(not_found)
+}
+
+/// Returns a page of the tasks that the caller sees, in the order of their ids.
+pub async fn list(source: &impl Source, seen: Seen<'_>, filter: &Filter, page: &PageRequest) -> Result<Page<Model>> {
+    let mut query = seen.select();
     if let Some(kind) = filter.kind {
         query = query.filter(Column::Kind.eq(kind));
     }

@@ -323,24 +323,89 @@ both!(
 
 both!(background_tasks_are_shown_to_their_organization_alone, async |db| {
     let mut api = Api::on(db).await;
-    let (app, ids) = five_tasks(&mut api).await;
+    let (_, ids) = five_tasks(&mut api).await;
     let path = format!("/background-task/{}", ids[0]);
-    let (stranger, of_app) = (api.stranger().await, api.token_of(&app).await);
+    let stranger = api.stranger().await;
     api.call(&stranger, "GET", &path, &[], "")
         .await
         .refused(404, "not_found");
     let list = api.call(&stranger, "GET", "/background-task", &[], "").await;
     assert_eq!(list.expect(200)["data"], json!([]));
-    for path in ["/background-task", &path] {
-        api.call(&of_app, "GET", path, &[], "")
-            .await
-            .refused(403, "insufficient access");
-    }
     for unknown in ["qtask_unknown", "x", "%00"] {
         api.get(&format!("/background-task/{unknown}"))
             .await
             .refused(404, "not_found");
     }
+});
+
+both!(an_application_s_token_sees_the_tasks_of_its_application, async |db| {
+    let mut api = Api::on(db).await;
+    let (app, ids) = five_tasks(&mut api).await;
+    let other = api.application("other").await;
+    let (own, others) = (api.token_of(&app).await, api.token_of(&other).await);
+    let listed = async |token: &str| {
+        let list = api
+            .call(token, "GET", "/background-task?order=ascending", &[], "")
+            .await;
+        let tasks = list.expect(200)["data"].as_array().unwrap().clone();
+        tasks
+            .iter()
+            .map(|task| task["id"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(listed(&own).await, ids);
+    assert_eq!(listed(&others).await, Vec::<String>::new());
+    let path = format!("/background-task/{}", ids[4]);
+    api.call(&own, "GET", &path, &[], "").await.expect(200);
+    for (method, path) in [("GET", path.clone()), ("POST", format!("{path}/cancel"))] {
+        api.call(&others, method, &path, &[], "")
+            .await
+            .refused(404, "not_found");
+    }
+    assert_eq!(api.get(&path).await.expect(200)["status"], "running");
+});
+
+both!(post_cancel_ends_a_task_which_has_then_failed, async |db| {
+    let mut api = Api::on(db).await;
+    let receiver = Receiver::start().await;
+    let app = api.application("app").await;
+    let endpoint = json!({"url": receiver.url(), "uid": "e"});
+    let endpoint = api.post(&format!("/app/{app}/endpoint"), endpoint).await.field("id");
+    failed(&api.rig, &app, &endpoint, 1_000).await;
+    let limited = async |capability: &str| {
+        let body = json!({"capabilities": [capability]});
+        let link = api.post(&format!("/auth/app-portal-access/{app}"), body).await;
+        link.field("token")
+    };
+    let (manages, sends) = (limited("ManageEndpoint").await, limited("CreateAttempts").await);
+    let window = json!({"since": BEFORE.to_rfc3339()}).to_string();
+    let recover = format!("/app/{app}/endpoint/e/recover");
+    let task = api.call(&sends, "POST", &recover, &[], &window).await.field("id");
+    let path = format!("/background-task/{task}/cancel");
+    api.call(&manages, "POST", &path, &[], "")
+        .await
+        .refused(403, "insufficient access");
+    api.rig.step().await;
+    let headers = [("idempotency-key", "k")];
+    let cancelled = api.call(&sends, "POST", &path, &headers, "").await;
+    let shown = cancelled.expect(200);
+    assert_eq!(
+        (&shown["id"], &shown["status"], &shown["data"]["error"]),
+        (&json!(task), &json!("failed"), &json!("it was cancelled"))
+    );
+    let queued = shown["data"]["messagesSent"].as_i64().unwrap();
+    assert!((1..1_000).contains(&queued), "{queued}");
+    let again = api.call(&sends, "POST", &path, &headers, "").await;
+    assert_eq!(again.text, cancelled.text);
+    end(&mut api.rig).await;
+    api.rig.drain().await;
+    assert_eq!(
+        receiver.count(),
+        queued as usize,
+        "what was queued is sent, and nothing more"
+    );
+    let later = api.post(&path, json!({})).await;
+    assert_eq!(later.expect(200), shown, "a task that has ended stays as it is");
 });
 
 both!(tasks_that_have_ended_are_kept_for_90_days, async |db| {

@@ -9,7 +9,7 @@ use crate::api::{Answer, Api};
 use crate::harness::{self, Receiver, TestDatabase};
 
 /// The operations that need an organization's token, by the contract.
-const ORGANIZATION_ONLY: [&str; 13] = [
+const ORGANIZATION_ONLY: [&str; 12] = [
     "GET /app",
     "POST /app",
     "PUT /app/{app_id}",
@@ -20,7 +20,6 @@ const ORGANIZATION_ONLY: [&str; 13] = [
     "PATCH /event-type/{event_type_name}",
     "DELETE /event-type/{event_type_name}",
     "POST /app/{app_id}/msg",
-    "POST /app/{app_id}/endpoint/{endpoint_id}/send-example",
     "DELETE /app/{app_id}/msg/{msg_id}/content",
     "DELETE /app/{app_id}/msg/{msg_id}/attempt/{attempt_id}/content",
 ];

@@ -526,6 +526,13 @@ async fn the_api_s_calls(db: &TestDatabase) {
             page.expect(200);
         }
     }
+    let own = api.token_of(&id("app", 1_000_001)).await;
+    for query in ["", "?order=ascending", "?status=finished"] {
+        let list = api
+            .call(&own, "GET", &format!("/background-task{query}"), &[], "")
+            .await;
+        list.expect(200);
+    }
     write_everything(&api).await;
 }
 
@@ -585,6 +592,11 @@ async fn write_everything(api: &Api) {
     )
     .await
     .expect(202);
+    let task = api.get("/background-task").await.expect(200)["data"][0]["id"].clone();
+    let task = task.as_str().expect("an id");
+    api.post(&format!("/background-task/{task}/cancel"), json!({}))
+        .await
+        .expect(200);
     let token = json!({"name": "n", "role": "viewer"});
     let made = api.post_once("/token", "t", token).await.field("id");
     api.patch(&format!("/token/{made}"), json!({"role": "sender"}))

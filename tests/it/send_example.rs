@@ -117,13 +117,36 @@ both!(post_send_example_to_a_disabled_endpoint_sends_nothing, async |db| {
     assert_eq!(api.rig.drain().await, 0);
 });
 
-both!(post_send_example_is_for_the_organization_alone, async |db| {
-    let api = Api::on(db).await;
-    let receiver = Receiver::start().await;
-    let app = endpoints(&api, &receiver).await;
-    let token = api.token_of(&app).await;
-    let path = format!("/app/{app}/endpoint/this/send-example");
-    api.call(&token, "POST", &path, &[], r#"{"eventType": "svix.ping"}"#)
-        .await
-        .refused(403, "insufficient access");
-});
+both!(
+    post_send_example_is_for_tokens_of_the_application_with_create_attempts_too,
+    async |db| {
+        let mut api = Api::on(db).await;
+        let receiver = Receiver::start().await;
+        let app = endpoints(&api, &receiver).await;
+        let hidden =
+            json!({"name": "hidden", "description": "", "featureFlag": "beta", "schemas": {"1": {"examples": [{}]}}});
+        api.post("/event-type", hidden).await.expect(201);
+        let link = async |access: Value| {
+            let link = api.post(&format!("/auth/app-portal-access/{app}"), access).await;
+            link.field("token")
+        };
+        let path = format!("/app/{app}/endpoint/this/send-example");
+        let send = async |token: &str, event_type: &str| {
+            let body = json!({"eventType": event_type}).to_string();
+            api.call(token, "POST", &path, &[], &body).await
+        };
+        for access in [json!({}), json!({"capabilities": ["CreateAttempts"]})] {
+            let token = link(access).await;
+            send(&token, "svix.ping").await.expect(202);
+            send(&token, "hidden").await.refused(404, "not_found");
+        }
+        for access in [json!({"readOnly": true}), json!({"capabilities": ["ManageEndpoint"]})] {
+            let refused = send(&link(access).await, "svix.ping").await;
+            refused.refused(403, "insufficient access");
+        }
+        let seeing = link(json!({"featureFlags": ["beta"]})).await;
+        send(&seeing, "hidden").await.expect(202);
+        api.rig.drain().await;
+        assert_eq!(receiver.count(), 3);
+    }
+);

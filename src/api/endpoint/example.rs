@@ -13,8 +13,9 @@ use poem_openapi::{Object, OpenApi};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::api::caller::Caller;
 use crate::api::message::{MessageOut, send};
-use crate::api::rights::{Organization, SendAgain};
+use crate::api::rights::{AnyToken, SendAgain};
 use crate::api::wire::body::Body;
 use crate::api::wire::error::{ApiError, Conditional};
 use crate::api::wire::idempotency::IdempotencyKey;
@@ -46,14 +47,14 @@ impl EventExampleIn {
     /// Returns the example as JSON.
     ///
     /// # Errors
-    /// `Invalid` for a negative index, `NotFound` for an unknown event type, `InvalidScheme` if it has no such example.
-    async fn payload(&self, store: &Store, org_id: &str) -> Result<String> {
+    /// `Invalid` for a negative index, `NotFound` for an event type that the caller does not see, `InvalidScheme` if it has no such example.
+    async fn payload(&self, store: &Store, caller: &Caller) -> Result<String> {
         let index = usize::try_from(self.example_index.unwrap_or_default())
             .map_err(|_| Error::invalid("exampleIndex", "must not be negative"))?;
         if self.event_type == PING.0 {
             return Ok(PING.1.to_owned());
         }
-        let found = event_type::get(store, org_id, &self.event_type, None).await?;
+        let found = event_type::get(store, &caller.org_id, &self.event_type, caller.flags()).await?;
         let schemas: Option<Value> = found.schemas.and_then(|text| serde_json::from_str(&text).ok());
         let example = schemas
             .as_ref()
@@ -80,7 +81,7 @@ impl SendExample {
     #[allow(clippy::too_many_arguments)]
     async fn send(
         &self,
-        caller: Organization<SendAgain>,
+        caller: AnyToken<SendAgain>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         endpoint_id: Path<String>,
@@ -89,10 +90,10 @@ impl SendExample {
         #[oai(name = "idempotency-key")] key: IdempotencyKey,
         body: Body<EventExampleIn>,
     ) -> Result<Answer<MessageOut, Accepted>, ApiError<Conditional>> {
-        let key = key.of(&caller.0, None);
-        let app = caller.0.application(&state.store, &app_id.0).await?;
+        let key = key.of(&caller, None);
+        let app = caller.application(&state.store, &app_id.0).await?;
         let endpoint = endpoint::get(&state.store, &app.id, &endpoint_id.0).await?;
-        let payload = body.0.payload(&state.store, &app.org_id).await?;
+        let payload = body.0.payload(&state.store, &caller).await?;
         let shown = match with_content.0.unwrap_or(true) {
             true => Some(JsonText::new(payload.clone())?),
             false => None,
