@@ -66,6 +66,7 @@ mod replay;
 mod request_id;
 mod resend;
 mod retention;
+mod rights;
 mod roles;
 mod schema_drift;
 mod secret;
