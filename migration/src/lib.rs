@@ -6,6 +6,7 @@ use sea_orm_migration::sea_orm::{ConnectionTrait, DatabaseBackend};
 
 mod m20261130_000001_schema;
 mod m20261130_000002_token_roles;
+mod m20261130_000003_disabled_reason;
 
 pub struct Migrator;
 
@@ -14,6 +15,7 @@ impl MigratorTrait for Migrator {
         vec![
             Box::new(m20261130_000001_schema::Migration),
             Box::new(m20261130_000002_token_roles::Migration),
+            Box::new(m20261130_000003_disabled_reason::Migration),
         ]
     }
 }

@@ -5,6 +5,10 @@
 
 use std::time::Duration;
 
+use poem_openapi::Enum;
+use sea_orm::{DeriveActiveEnum, EnumIter};
+use serde::{Deserialize, Serialize};
+
 use super::delivery::{Attempt, Decision, HTTP_GONE, Outcome, Trigger};
 use super::timestamp::Timestamp;
 
@@ -28,6 +32,23 @@ pub enum Health {
     },
     /// The receiver answered 410: the endpoint is to be disabled at once.
     Gone410,
+}
+
+/// Why an endpoint is disabled.
+#[derive(Copy, Clone, Debug, DeriveActiveEnum, Deserialize, EnumIter, Enum, Eq, PartialEq, Serialize)]
+#[sea_orm(rs_type = "i16", db_type = "SmallInteger")]
+#[serde(rename_all = "lowercase")]
+#[oai(rename_all = "lowercase")]
+pub enum DisabledReason {
+    /// A person or a program has disabled it through the API.
+    #[sea_orm(num_value = 0)]
+    Manual,
+    /// Its receiver answered 410.
+    #[sea_orm(num_value = 1)]
+    Gone,
+    /// It has failed for too long.
+    #[sea_orm(num_value = 2)]
+    Failing,
 }
 
 /// Returns how an attempt changes the health of its endpoint.

@@ -10,7 +10,7 @@
 use serde::Serialize;
 
 use super::delivery::{Decision, Trigger};
-use super::health::FAILING;
+use super::health::{DisabledReason, FAILING};
 use super::id::Prefix;
 
 /// The event types that an operational endpoint can ask for.
@@ -94,6 +94,12 @@ pub struct AboutEndpoint {
     /// The instant since which the endpoint counts as failing, in RFC 3339. `None` leaves the field out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fail_since: Option<String>,
+    /// When the endpoint was disabled, in RFC 3339. `None` leaves the field out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disabled_at: Option<String>,
+    /// Why the endpoint was disabled. `None` leaves the field out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disabled_reason: Option<DisabledReason>,
 }
 
 /// The data of an event about an attempt.
@@ -191,15 +197,22 @@ mod tests {
             endpoint_id: "ep_1".to_owned(),
             endpoint_uid: Some("e".to_owned()),
             fail_since: None,
+            disabled_at: None,
+            disabled_reason: None,
         };
         let data = r#""data":{"appId":"app_1","appUid":null,"endpointId":"ep_1","endpointUid":"e"}"#;
         let body = Event::EndpointCreated(about.clone()).body();
         assert_eq!(body, format!(r#"{{"type":"endpoint.created",{data}}}"#));
-        let fail_since = Some(Timestamp(0).to_rfc3339());
-        let disabled = Event::EndpointDisabled(AboutEndpoint { fail_since, ..about }).body();
-        assert!(
-            disabled.contains(r#""failSince":"1970-01-01T00:00:00.000000Z"}"#),
-            "{disabled}"
-        );
+        let instant = Some(Timestamp(0).to_rfc3339());
+        let about = AboutEndpoint {
+            fail_since: instant.clone(),
+            disabled_at: instant,
+            disabled_reason: Some(DisabledReason::Failing),
+            ..about
+        };
+        let disabled = Event::EndpointDisabled(about).body();
+        let at = "1970-01-01T00:00:00.000000Z";
+        let rest = format!(r#""failSince":"{at}","disabledAt":"{at}","disabledReason":"failing"}}}}"#);
+        assert!(disabled.ends_with(&rest), "{disabled}");
     }
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::once_more;
+use crate::domain::health::DisabledReason;
 use crate::domain::id::Prefix;
 use crate::domain::operational::{EVENT_TYPES, Event, MOST_ENDPOINTS, is_operational};
 use crate::domain::secret::EndpointSecret;
@@ -197,12 +198,18 @@ async fn insert(tx: &Tx, app: &Application, content: Content, once: AtCreation, 
 }
 
 /// Changes the endpoint `known`, and notifies the organization. An endpoint that is enabled again, or gets another URL,
-/// no longer counts as failing.
+/// no longer counts as failing. One that is disabled here was disabled by a person.
 pub(super) async fn update(tx: &Tx, app: &Application, known: &Model, mut change: Change) -> Result<Model> {
     let enabled = known.disabled && change.disabled == Some(false);
     if enabled || change.url.as_ref().is_some_and(|url| *url != known.url) {
         change.failing_since = Some(None);
     }
+    change.disabled_reason = match change.disabled {
+        Some(true) if !known.disabled => Some(Some(DisabledReason::Manual)),
+        Some(false) => Some(None),
+        // Disabling again keeps the first reason.
+        _ => None,
+    };
     let changed = endpoint::update(tx, &app.id, &known.id, change).await?;
     tell(tx, app, &changed, Event::EndpointUpdated).await?;
     if changed.disabled && !known.disabled {

@@ -5,6 +5,7 @@
 
 use super::once_more;
 use crate::domain::operational::{AboutEndpoint, Event, is_operational};
+use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
 use crate::store::entity::application::Model as Application;
 use crate::store::entity::endpoint::Model as Endpoint;
@@ -41,12 +42,19 @@ pub(super) async fn tell(
     if is_operational(&app.id) {
         return Ok(());
     }
-    let about = AboutEndpoint {
+    let mut event = event(AboutEndpoint {
         app_id: app.id.clone(),
         app_uid: app.uid.clone(),
         endpoint_id: endpoint.id.clone(),
         endpoint_uid: endpoint.uid.clone(),
         fail_since: None,
-    };
-    operational::tell(tx, &[(app.org_id.clone(), event(about))]).await
+        disabled_at: None,
+        disabled_reason: None,
+    });
+    if let Event::EndpointDisabled(about) = &mut event {
+        let disabling = endpoint.disabling().unwrap_or_default();
+        about.disabled_at = disabling.at.map(Timestamp::to_rfc3339);
+        about.disabled_reason = disabling.reason;
+    }
+    operational::tell(tx, &[(app.org_id.clone(), event)]).await
 }

@@ -18,6 +18,7 @@ use super::database::source::Source;
 use super::database::tx::Tx;
 use super::entity::endpoint::{ActiveModel, Column, Entity, Model, StoredHeaders, StoredSecret};
 use super::entity::json_text::JsonText;
+use crate::domain::health::DisabledReason;
 use crate::domain::id::Prefix;
 use crate::domain::identifier::check_identifier;
 use crate::domain::timestamp::Timestamp;
@@ -61,6 +62,8 @@ pub struct Change {
     pub secrets: Option<Vec<StoredSecret>>,
     /// The instant since which the endpoint counts as failing; `Some(None)` means it works.
     pub failing_since: Option<Option<Timestamp>>,
+    /// Why the endpoint is disabled from now on; `Some(None)` means it is enabled.
+    pub disabled_reason: Option<Option<DisabledReason>>,
 }
 
 impl From<Content> for Change {
@@ -77,6 +80,7 @@ impl From<Content> for Change {
             headers: None,
             secrets: None,
             failing_since: None,
+            disabled_reason: None,
         }
     }
 }
@@ -175,6 +179,7 @@ pub async fn insert(
     headers: StoredHeaders,
     secret: StoredSecret,
 ) -> Result<Model> {
+    let disabled = content.disabled;
     let model = Model {
         app_id: app_id.to_owned(),
         id,
@@ -192,6 +197,8 @@ pub async fn insert(
         updated_at: tx.now,
         deleted_at: None,
         failing_since: None,
+        disabled_at: disabled.then_some(tx.now),
+        disabled_reason: disabled.then_some(DisabledReason::Manual),
     };
     let row = model.clone().into_active_model();
     Entity::insert(row)
@@ -218,6 +225,8 @@ pub async fn update(tx: &Tx, app_id: &str, id: &str, change: Change) -> Result<M
         headers: set(change.headers.map(JsonText)),
         secrets: set(change.secrets.map(JsonText)),
         failing_since: set(change.failing_since),
+        disabled_at: set(change.disabled_reason.map(|reason| reason.map(|_| tx.now))),
+        disabled_reason: set(change.disabled_reason),
         updated_at: ActiveValue::Set(tx.now),
         ..Default::default()
     };

@@ -234,6 +234,67 @@ both!(
     }
 );
 
+both!(an_endpoint_shows_when_and_why_it_was_disabled, async |db| {
+    let shape = Shape {
+        schedule: "",
+        ..Shape::default()
+    };
+    let mut api = Api::shaped(db, shape, ApiState::BODY_DEADLINE).await;
+    let receiver = Receiver::start().await;
+    let app = api.application("app").await;
+    let list = format!("/app/{app}/endpoint");
+    let made = api.post(&list, json!({"url": receiver.url(), "disabled": true})).await;
+    let path = format!("{list}/{}", made.field("id"));
+    assert_disabled(&made, "manual", api.rig.clock.now());
+    assert_enabled(&api.patch(&path, json!({"disabled": false})).await);
+    api.rig.advance(1);
+    let by_hand = api.patch(&path, json!({"disabled": true})).await;
+    assert_disabled(&by_hand, "manual", api.rig.clock.now());
+    api.rig.advance(1);
+    let again = api.put(&path, json!({"url": receiver.url(), "disabled": true})).await;
+    assert_eq!(
+        again.field("disabledAt"),
+        by_hand.field("disabledAt"),
+        "disabled already"
+    );
+    assert_enabled(&api.put(&path, json!({"url": receiver.url()})).await);
+    receiver.answer_next([Answer::status(410), Answer::status(500), Answer::status(500)]);
+    for (reason, rounds) in [("gone", 1), ("failing", 2)] {
+        for _ in 0..rounds {
+            api.rig.advance(5 * DAY);
+            api.rig.step().await; // A heartbeat.
+            let message = json!({"eventType": "e", "payload": {}});
+            api.post(&format!("/app/{app}/msg"), message).await.expect(202);
+            api.rig.step().await;
+        }
+        assert_disabled(&api.get(&path).await, reason, api.rig.clock.now());
+        assert_enabled(&api.patch(&path, json!({"disabled": false})).await);
+    }
+});
+
+#[track_caller]
+fn assert_disabled(answer: &crate::api::Answer, reason: &str, at: Timestamp) {
+    let said = (answer.field("disabledReason"), answer.field("disabledAt"));
+    assert_eq!(said, (reason.to_owned(), at.to_rfc3339()));
+    assert_eq!(
+        answer.json["failingSince"].is_string(),
+        reason != "manual",
+        "{}",
+        answer.text
+    );
+}
+
+#[track_caller]
+fn assert_enabled(answer: &crate::api::Answer) {
+    for field in ["disabledAt", "disabledReason", "failingSince"] {
+        assert!(
+            answer.json[field].is_null() && answer.json.get(field).is_some(),
+            "{}",
+            answer.text
+        );
+    }
+}
+
 both!(
     an_endpoint_that_works_as_before_or_fails_as_before_costs_settle_no_statement,
     async |db| {

@@ -153,6 +153,7 @@ both!(endpoint_disabled_is_told_of_a_410, async |db| {
     let since = setup.last_attempt(&message).await["timestamp"].clone();
     let data = json!({
         "appId": setup.app, "appUid": "shop", "endpointId": setup.endpoint, "endpointUid": "e", "failSince": since,
+        "disabledAt": setup.api.get("/app/shop/endpoint/e").await.field("disabledAt"), "disabledReason": "gone",
     });
     let told = told(&setup.operations);
     assert_eq!(setup.types(), ["message.attempt.exhausted", "endpoint.disabled"]);
@@ -175,7 +176,11 @@ both!(endpoint_disabled_is_told_after_five_days_of_failures, async |db| {
         "endpoint.disabled",
     ];
     assert_eq!(setup.types(), types);
-    assert_eq!(told(&setup.operations)[2]["data"]["failSince"], since);
+    let data = &told(&setup.operations)[2]["data"];
+    assert_eq!(
+        (&data["failSince"], &data["disabledReason"]),
+        (&since.into(), &"failing".into())
+    );
 });
 
 both!(an_operational_endpoint_that_fails_or_is_gone_tells_nobody, async |db| {

@@ -15,6 +15,7 @@ use crate::api::wire::fields::{
     change, changed_throttle_rate, headers, identifiers, metadata, secret, text, throttle_rate, uid,
 };
 use crate::api::wire::values::{Instant, present};
+use crate::domain::health::DisabledReason;
 use crate::domain::id::Prefix;
 use crate::domain::target::TargetPolicy;
 use crate::error::{Error, Result};
@@ -253,6 +254,7 @@ impl EndpointPatch {
             headers: None,
             secrets: None,
             failing_since: None,
+            disabled_reason: None,
         })
     }
 }
@@ -307,6 +309,16 @@ pub struct EndpointOut {
     url: String,
     description: String,
     disabled: bool,
+    /// When the endpoint was disabled; null if it is enabled.
+    #[oai(nullable)]
+    disabled_at: Option<Instant>,
+    /// Why the endpoint is disabled: `manual` through this API, `gone` since its receiver answered 410, `failing`
+    /// since it failed for too long. Null if it is enabled.
+    #[oai(nullable)]
+    disabled_reason: Option<DisabledReason>,
+    /// Since when the endpoint has been failing, with no success in between; null if it works.
+    #[oai(nullable)]
+    failing_since: Option<Instant>,
     #[oai(nullable)]
     event_types: Option<Vec<String>>,
     /// The same as `eventTypes`, under its older name.
@@ -329,6 +341,7 @@ pub struct EndpointOut {
 
 impl From<Model> for EndpointOut {
     fn from(row: Model) -> Self {
+        let disabling = row.disabling().unwrap_or_default();
         let event_types = row.event_types.map(|list| list.0);
         Self {
             id: row.id,
@@ -336,6 +349,9 @@ impl From<Model> for EndpointOut {
             url: row.url,
             description: row.description,
             disabled: row.disabled,
+            disabled_at: disabling.at.map(Instant),
+            disabled_reason: disabling.reason,
+            failing_since: row.failing_since.map(Instant),
             event_types: event_types.clone(),
             filter_types: event_types,
             channels: row.channels.map(|list| list.0),

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::endpoint::body::{EndpointIn, EndpointUpdate, FilterField};
 use crate::api::wire::values::Instant;
+use crate::domain::health::DisabledReason;
 use crate::domain::target::TargetPolicy;
 use crate::error::Result;
 use crate::service::endpoint::AtCreation;
@@ -158,6 +159,16 @@ pub struct OperationalWebhookEndpointOut {
     url: String,
     description: String,
     disabled: bool,
+    /// When the endpoint was disabled; null if it is enabled.
+    #[oai(nullable)]
+    disabled_at: Option<Instant>,
+    /// Why the endpoint is disabled: `manual` through this API, `gone` since its receiver answered 410, `failing`
+    /// since it failed for too long. Null if it is enabled.
+    #[oai(nullable)]
+    disabled_reason: Option<DisabledReason>,
+    /// Since when the endpoint has been failing, with no success in between; null if it works.
+    #[oai(nullable)]
+    failing_since: Option<Instant>,
     #[oai(nullable)]
     event_types: Option<Vec<String>>,
     /// The same as `eventTypes`, under its older name.
@@ -175,6 +186,7 @@ pub struct OperationalWebhookEndpointOut {
 
 impl From<Model> for OperationalWebhookEndpointOut {
     fn from(row: Model) -> Self {
+        let disabling = row.disabling().unwrap_or_default();
         let event_types = row.event_types.map(|list| list.0);
         Self {
             id: row.id,
@@ -182,6 +194,9 @@ impl From<Model> for OperationalWebhookEndpointOut {
             url: row.url,
             description: row.description,
             disabled: row.disabled,
+            disabled_at: disabling.at.map(Instant),
+            disabled_reason: disabling.reason,
+            failing_since: row.failing_since.map(Instant),
             event_types: event_types.clone(),
             filter_types: event_types,
             throttle_rate: row.throttle_rate,

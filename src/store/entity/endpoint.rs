@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::json_text::JsonText;
 use crate::domain::encryption_keys::EncryptionKeys;
+use crate::domain::health::DisabledReason;
 use crate::domain::secret::{Encryptor, SealError};
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Result};
@@ -115,6 +116,28 @@ pub struct Model {
     pub deleted_at: Option<Timestamp>,
     /// The instant since which the endpoint counts as failing, without a success in between; `None` means it works.
     pub failing_since: Option<Timestamp>,
+    /// When the endpoint was disabled. It means something only while `disabled` is true.
+    pub disabled_at: Option<Timestamp>,
+    /// Why the endpoint was disabled. It means something only while `disabled` is true.
+    pub disabled_reason: Option<DisabledReason>,
+}
+
+/// When and why an endpoint was disabled.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Disabling {
+    /// `None` means that it is not known: a version that did not record it has disabled the endpoint.
+    pub at: Option<Timestamp>,
+    pub reason: Option<DisabledReason>,
+}
+
+impl Model {
+    /// Returns when and why the endpoint was disabled; `None` means that it is enabled.
+    pub fn disabling(&self) -> Option<Disabling> {
+        self.disabled.then_some(Disabling {
+            at: self.disabled_at,
+            reason: self.disabled_reason,
+        })
+    }
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

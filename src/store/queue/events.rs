@@ -141,6 +141,8 @@ async fn find_endpoint_events(tx: &Tx, disabled: Vec<&Changed>) -> Result<Vec<Ad
             endpoint_id: endpoint.endpoint_id.to_string(),
             endpoint_uid: endpoint.uid.clone(),
             fail_since: endpoint.failing_since.map(|at| at.to_rfc3339()),
+            disabled_at: Some(tx.now.to_rfc3339()),
+            disabled_reason: endpoint.disabled_reason,
         };
         events.push((app.org_id, Event::EndpointDisabled(about)));
     }

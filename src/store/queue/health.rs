@@ -7,11 +7,11 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use sea_orm::ConnectionTrait;
+use sea_orm::{ActiveEnum, ConnectionTrait};
 
 use super::settlement::{AttemptRow, Changed, Settlement};
 use crate::domain::delivery::Decision;
-use crate::domain::health::Health;
+use crate::domain::health::{DisabledReason, Health};
 use crate::domain::typed_id::{AppId, EndpointId};
 use crate::error::Result;
 use crate::store::database::rows::{Column, Rows, statement};
@@ -67,6 +67,7 @@ pub(super) async fn change_health(tx: &Tx, batch: &[&Settlement]) -> Result<Vec<
             uid: row.try_get("", "uid")?,
             disabled: row.try_get("", "disabled")?,
             failing_since: row.try_get("", "failing_since")?,
+            disabled_reason: row.try_get("", "disabled_reason")?,
             summary: attempt.map(AttemptRow::summary).unwrap_or_default(),
         });
     }
@@ -130,6 +131,7 @@ fn sql(backend: Backend) -> String {
         Backend::Postgres => "for update of e",
         Backend::Sqlite => "",
     };
+    let [failing, gone] = [DisabledReason::Failing, DisabledReason::Gone].map(|reason| reason.to_value());
     format!(
         "with due as (select e.app_id as due_app, e.id as due_id, t.at, t.change from {{t}} \
          join endpoint e on e.app_id = t.app_id and e.id = t.endpoint_id \
@@ -141,8 +143,11 @@ fn sql(backend: Backend) -> String {
          order by e.app_id, e.id {lock}) \
          update endpoint set disabled = (due.change >= {EXHAUSTED}), \
          failing_since = case due.change when {RESTORED} then null else coalesce(endpoint.failing_since, due.at) end, \
-         updated_at = case when due.change >= {EXHAUSTED} then $1 else endpoint.updated_at end \
+         updated_at = case when due.change >= {EXHAUSTED} then $1 else endpoint.updated_at end, \
+         disabled_at = case when due.change >= {EXHAUSTED} then $1 else endpoint.disabled_at end, \
+         disabled_reason = case due.change when {EXHAUSTED} then {failing} when {RETIRED} then {gone} \
+         else endpoint.disabled_reason end \
          from due where endpoint.app_id = due.due_app and endpoint.id = due.due_id \
-         returning app_id, id, uid, failing_since, disabled"
+         returning app_id, id, uid, failing_since, disabled, disabled_reason"
     )
 }

@@ -4,7 +4,7 @@
 //! Must not query.
 
 use crate::domain::delivery::{Decision, Trigger};
-use crate::domain::health::Health;
+use crate::domain::health::{DisabledReason, Health};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::typed_id::{AppId, AttemptId, DeliveryId, EndpointId, MessageId};
 use crate::telemetry::log_fields::{DeliveryIds, LogFields};
@@ -87,6 +87,8 @@ pub struct Changed {
     pub disabled: bool,
     /// The instant since which the endpoint fails; `None` means it works.
     pub failing_since: Option<Timestamp>,
+    /// Why the endpoint is disabled, if it is.
+    pub disabled_reason: Option<DisabledReason>,
     /// The summary of the attempt that has changed the endpoint.
     pub summary: String,
 }
