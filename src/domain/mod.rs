@@ -26,3 +26,4 @@ pub(crate) mod throttle;
 pub mod timestamp;
 pub mod token;
 pub mod typed_id;
+pub(crate) mod verdict;

@@ -133,6 +133,29 @@ pub async fn list(source: &impl Source, app_id: &str, page: &PageRequest) -> Res
     fetch_within(source, living(app_id), Column::Id, page, SHOWN_BYTES, shown).await
 }
 
+/// Returns a page of the application's endpoints, deleted ones too, otherwise as [`list`].
+pub async fn list_with_deleted(source: &impl Source, app_id: &str, page: &PageRequest) -> Result<Page<Model>> {
+    let all = Entity::find().filter(Column::AppId.eq(app_id));
+    fetch_within(source, all, Column::Id, page, SHOWN_BYTES, shown).await
+}
+
+/// Returns the uids of these endpoints, deleted ones too, by id.
+pub async fn find_uids(
+    source: &impl Source,
+    app_id: &str,
+    ids: impl IntoIterator<Item = &str>,
+) -> Result<HashMap<String, Option<String>>> {
+    let rows: Vec<(String, Option<String>)> = Entity::find()
+        .select_only()
+        .columns([Column::Id, Column::Uid])
+        .filter(Column::AppId.eq(app_id))
+        .filter(Column::Id.is_in(ids))
+        .into_tuple()
+        .all(source.source())
+        .await?;
+    Ok(rows.into_iter().collect())
+}
+
 /// Returns the page together with the endpoints that its rows name, by id. `id` returns a row's endpoint id. The
 /// endpoints come as from [`list`], deleted ones too; the page is cut where they would take more than 4 MiB.
 pub async fn with_endpoints<T>(

@@ -107,8 +107,18 @@ fn masked_field(name: &str, value: &Value) -> Value {
             assert!(instant.is_ok(), "{name}: {text}");
             "an instant".into()
         }
+        // The words of an explanation name instants.
+        Some(text) if name == "text" => {
+            let is_instant = |word: &&str| word.starts_with("20") && word.contains('T');
+            text.split(' ')
+                .filter(|word| !is_instant(word))
+                .collect::<Vec<_>>()
+                .join(" ")
+                .into()
+        }
         Some(text) if name == "url" && text.contains("/portal#token=") => "a page of the server's own".into(),
         Some(text) if name == "key" || name == "token" => text.split_once('_').map_or("", |(kind, _)| kind).into(),
+        None if name.ends_with("Seconds") && value.is_number() => "an age".into(),
         _ => masked(value),
     }
 }

@@ -13,12 +13,14 @@ use super::application::Applications;
 use super::attempt::Attempts;
 use super::attempt::results::Deliveries;
 use super::background_task::BackgroundTasks;
+use super::delivery::AllDeliveries;
 use super::endpoint::Endpoints;
 use super::endpoint::example::SendExample;
 use super::endpoint::replay::Replays;
 use super::endpoint::secret::EndpointSecrets;
 use super::endpoint::stats::EndpointStatistics;
 use super::event_type::EventTypes;
+use super::explain::Explanations;
 use super::health::Health;
 use super::message::Messages;
 use super::operational::OperationalWebhooks;
@@ -46,10 +48,10 @@ pub(crate) fn service() -> OpenApiService<Operations, ()> {
         EndpointSecrets,
         SendExample,
         EndpointStatistics,
-        Messages,
+        (Messages, Explanations),
         Attempts,
         OperationalWebhooks,
-        Deliveries,
+        (Deliveries, AllDeliveries),
         Replays,
         BackgroundTasks,
         Authentication,

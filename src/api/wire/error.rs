@@ -262,6 +262,7 @@ fn wanted(reason: &str) -> &str {
     match kind {
         "boolean" => "must be true or false",
         "Ordering" => "must be ascending or descending",
+        "DeliveryState" => "must be waiting, sending, delivered or failed",
         "BackgroundTaskStatus" => "must be running, finished or failed",
         "BackgroundTaskType" => "must be a kind of task that the API document lists, such as endpoint.recover",
         integer if integer.starts_with("integer") => "must be an integer",

@@ -48,12 +48,19 @@ pub enum Iterates {
     Over(Prefix),
     /// Names of event types.
     Names,
+    /// A message's id, or one and an endpoint's id with a dot in between.
+    Deliveries,
 }
 
 /// The query parameter `limit`: how many rows a page has at most.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(transparent)]
 pub struct Limit(i64);
+
+impl Limit {
+    /// The largest limit.
+    pub const MOST: Self = Self(MOST);
+}
 
 json_type!(Limit, "limit", true, |_registry| {}, {
     MetaSchemaRef::Inline(Box::new(MetaSchema {
@@ -114,6 +121,10 @@ impl Iterates {
             _ if text.is_empty() => false,
             Iterates::Over(prefix) => prefix.is_of(text) && check_identifier(text).is_ok(),
             Iterates::Names => check_identifier(text).is_ok(),
+            Iterates::Deliveries => {
+                let (message, endpoint) = text.split_once('.').unwrap_or((text, "ep_"));
+                Prefix::Message.is_of(message) && Prefix::Endpoint.is_of(endpoint) && check_identifier(text).is_ok()
+            }
         };
         match well_formed {
             true => Ok(()),
@@ -186,6 +197,17 @@ impl<T: Serialize> ListOut<T> {
         let end = serde_json::to_vec(&end).map_err(not_json)?;
         body.extend_from_slice(&end[1..]);
         Ok(Answer::of_json(StatusCode::OK, body))
+    }
+
+    /// Makes the list go on after `key` instead of after the last row that was read; `None` changes nothing. For lists
+    /// that look through a bounded number of rows, and whose page may end before it is full.
+    pub fn reaching(mut self, key: Option<String>, request: &PageRequest) -> Self {
+        match key {
+            Some(key) if request.backwards => self.prev_iterator = Some(format!("{BACKWARDS}{key}")),
+            Some(key) => self.iterator = Some(forwards(&key)),
+            None => {}
+        }
+        self
     }
 }
 
