@@ -23,6 +23,7 @@ mod operational;
 mod operations;
 mod paths;
 mod portal;
+mod queue;
 mod rights;
 mod state;
 mod tag;

@@ -1,6 +1,6 @@
 //! All operations of the API, in the order of the document. Must not serve them: http/routes.rs does.
 
-use super::{application, attempt, background_task, delivery, endpoint, event_type, explain, health, message, operational, portal, token};
+use super::{application, attempt, background_task, delivery, endpoint, event_type, explain, health, message, operational, portal, queue, token};
 
 /// The resources of the API, in the order in which the document lists their operations.
 pub(crate) type Operations = (
@@ -13,7 +13,7 @@ pub(crate) type Operations = (
     (message::Messages, explain::Explanations),
     attempt::Attempts,
     operational::OperationalWebhooks,
-    (attempt::results::Deliveries, delivery::AllDeliveries),
+    (attempt::results::Deliveries, delivery::AllDeliveries, queue::Queue),
     endpoint::replay::Replays,
     background_task::BackgroundTasks,
     portal::Authentication,

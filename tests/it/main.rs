@@ -61,6 +61,7 @@ mod portal;
 mod proxy;
 mod public_url;
 mod query_plans;
+mod queue_overview;
 mod reads;
 mod receiver;
 mod refused_database;

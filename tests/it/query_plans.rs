@@ -478,6 +478,7 @@ fn reads() -> Vec<String> {
         format!("/background-task/{}", id("qtask", 1_000_001)),
         format!("{app}/msg/{message}/explain"),
         format!("{app}/msg/event1000001/explain?limit=2"),
+        "/queue".to_owned(),
         format!("{app}/delivery"),
         format!("{app}/delivery?state=failed"),
         format!("{app}/delivery?endpoint_id=uid1000001&event_type=type.1000001"),

@@ -27,6 +27,7 @@ use super::operational::OperationalWebhooks;
 use super::operations::Operations;
 use super::portal::Authentication;
 use super::token::Tokens;
+use super::queue::Queue;
 use clean::clean;
 use refusals::prune;
 
@@ -51,7 +52,7 @@ pub(crate) fn service() -> OpenApiService<Operations, ()> {
         (Messages, Explanations),
         Attempts,
         OperationalWebhooks,
-        (Deliveries, AllDeliveries),
+        (Deliveries, AllDeliveries, Queue),
         Replays,
         BackgroundTasks,
         Authentication,

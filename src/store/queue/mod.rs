@@ -16,6 +16,7 @@ mod ids;
 mod lease;
 mod lift;
 pub(crate) mod notify;
+mod overview;
 mod park;
 mod planner_statistics;
 pub mod process;
@@ -32,6 +33,7 @@ pub use lease::{
     release, release_lost,
 };
 pub use lift::lift;
+pub use overview::{EndpointQueue, Overview, find_overview};
 pub use park::{list_parked, park};
 pub use planner_statistics::renew_statistics;
 pub use replay::{count_parked, find_replay_target, replay_next};
