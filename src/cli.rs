@@ -3,13 +3,16 @@
 //! Every error is printed as one line, wrong usage too. Must not do a command's work beyond printing its result.
 
 mod backup;
+mod endpoints;
 mod healthcheck;
 mod migrate;
 mod output;
 mod rotate_key;
 mod secrets;
 mod seed;
+mod server;
 mod token;
+mod why;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -56,6 +59,10 @@ enum Command {
     /// Make, list and revoke API tokens
     #[command(subcommand)]
     Token(token::Command),
+    /// Explain why a message was or was not sent to each endpoint of an application
+    Why(why::Arguments),
+    /// List the endpoints of all applications, or those that fail or are disabled
+    Endpoints(endpoints::Arguments),
     /// Copy an SQLite database and its encryption key while it is served
     Backup(backup::Arguments),
     /// Replace the encryption key: encrypt with the new key everything that the former one encrypted
@@ -128,6 +135,8 @@ fn execute(cli: Cli, log: &Log) -> Result<()> {
             Command::Migrate(arguments) => migrate::run(arguments).await,
             Command::Seed(arguments) => seed::run(arguments).await,
             Command::Token(command) => token::run(command).await,
+            Command::Why(arguments) => why::run(arguments).await,
+            Command::Endpoints(arguments) => endpoints::run(arguments).await,
             Command::Backup(arguments) => backup::run(arguments).await,
             Command::RotateKey(arguments) => rotate_key::run(arguments).await,
             Command::Openapi => say(api::document().trim_end()),

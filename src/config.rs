@@ -15,8 +15,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use parse::{days, public_url, seconds, socket_address};
+use secret::read_secret;
+pub(crate) use secret::resolve;
 pub use secret::{Rotating, Secret, replace, write_missing};
-use secret::{read_secret, resolve};
 
 use crate::domain::retry::RetrySchedule;
 use crate::domain::target::{Networks, TargetPolicy};

@@ -111,9 +111,9 @@ impl ApplicationPatch {
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
 pub struct ApplicationOut {
-    id: String,
+    pub(crate) id: String,
     #[oai(nullable)]
-    uid: Option<String>,
+    pub(crate) uid: Option<String>,
     name: String,
     #[oai(nullable)]
     throttle_rate: Option<i32>,

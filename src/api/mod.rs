@@ -30,8 +30,10 @@ mod tag;
 mod token;
 mod wire;
 
+pub(crate) use application::ApplicationOut;
 pub use auth::AdminToken;
 pub use document::document;
+pub(crate) use endpoint::body::EndpointOut;
 pub use http::probes::{Probes, probe_routes};
 pub use http::routes::routes;
 pub use state::ApiState;

@@ -13,6 +13,8 @@ async fn help_names_every_command_and_ends_with_success() {
         "migrate",
         "seed",
         "token",
+        "why",
+        "endpoints",
         "backup",
         "rotate-key",
         "openapi",

@@ -4,7 +4,7 @@ use postrider::api::ApiState;
 use serde_json::{Value, json};
 
 use crate::api::Api;
-use crate::harness::{Answer, Receiver, Shape, TestDatabase};
+use crate::harness::{Answer, Program, Receiver, Shape, TestDatabase};
 
 /// An application `shop` with one endpoint for each case, and the message `order-1` of type `order.paid`, which was sent
 /// to those that wanted it.
@@ -233,3 +233,101 @@ both!(pages_of_endpoints_go_on_past_those_that_are_left_out, async |db| {
         assert_eq!(uids, ["second", "first"], "{limit} a page");
     }
 });
+
+both!(
+    app_why_says_the_same_in_words_from_the_database_and_from_a_server,
+    async |db| {
+        let setup = setup(db).await;
+        let address = format!("http://{}", setup.api.listen().await);
+        let program = Program::on(db.url());
+        let local = program.run(&["why", "shop", "order-1"]).await.ok();
+        let remote = Program::bare()
+            .env("POSTRIDER_URL", &address)
+            .env("POSTRIDER_TOKEN", &setup.api.token);
+        assert_eq!(remote.run(&["why", "shop", "order-1"]).await.ok(), local);
+        for words in [
+            "order-1, msg_",
+            "At 8 endpoints: 1 delivered, 1 waiting, 6 not sent.",
+            "gone, ep_",
+            "  not sent: The endpoint is disabled since",
+            "  not sent: The message is of type order.paid, and the endpoint wants only order.shipped.",
+        ] {
+            assert!(local.contains(words), "{words}: {local}");
+        }
+        let line = program.run(&["why", "shop", "order-2"]).await.failed(1);
+        assert!(line.contains("message not found"), "{line}");
+        let line = remote.run(&["why", "other", "order-1"]).await.failed(1);
+        assert!(line.contains("404: application not found"), "{line}");
+        let line = program.run(&["why", "other", "order-1"]).await.failed(1);
+        assert!(line.contains("application \"other\" not found"), "{line}");
+        let line = remote
+            .without("POSTRIDER_TOKEN")
+            .run(&["why", "shop", "order-1"])
+            .await
+            .failed(1);
+        assert!(line.contains("POSTRIDER_TOKEN"), "{line}");
+    }
+);
+
+both!(a_uid_of_several_organizations_needs_the_organization, async |db| {
+    let api = Api::on(db).await;
+    let other = api.stranger().await;
+    for token in [&api.token, &other] {
+        let app = json!({"name": "n", "uid": "shop"}).to_string();
+        api.call(token, "POST", "/app", &[], &app).await.expect(201);
+        let message = json!({"eventType": "t", "eventId": "m", "payload": {}}).to_string();
+        api.call(token, "POST", "/app/shop/msg", &[], &message)
+            .await
+            .expect(202);
+    }
+    let program = Program::on(db.url());
+    let line = program.run(&["why", "shop", "m"]).await.failed(1);
+    assert!(line.contains("--organization"), "{line}");
+    let words = program
+        .run(&["why", "shop", "m", "--organization", "strangers"])
+        .await
+        .ok();
+    assert!(words.contains("The application has no endpoints."), "{words}");
+});
+
+both!(
+    app_endpoints_failing_lists_what_fails_or_is_disabled_of_all_applications,
+    async |db| {
+        let mut setup = setup(db).await;
+        setup.api.rig.advance(7);
+        setup.api.rig.drain().await;
+        let address = format!("http://{}", setup.api.listen().await);
+        let other = setup.api.post("/app", json!({"name": "Other"})).await.field("id");
+        let endpoint = json!({"url": "https://other.example/", "disabled": true});
+        setup
+            .api
+            .post(&format!("/app/{other}/endpoint"), endpoint)
+            .await
+            .expect(201);
+        let program = Program::on(db.url());
+        let local = program.run(&["endpoints", "--failing"]).await.ok();
+        let remote = Program::bare()
+            .env("POSTRIDER_URL", &address)
+            .env("POSTRIDER_TOKEN", &setup.api.token);
+        assert_eq!(remote.run(&["endpoints", "--failing"]).await.ok(), local);
+        let lines: Vec<_> = local.lines().collect();
+        assert_eq!(lines.len(), 4, "{local}");
+        for (line, (state, words)) in lines.iter().zip([
+            ("disabled (gone) since ", "(shop)  ep_"),
+            ("failing since ", "(broken)  http://"),
+            ("disabled (manual) since ", "(off)"),
+            ("disabled (manual) since ", "https://other.example/"),
+        ]) {
+            assert!(
+                line.starts_with(state) && line.contains(words),
+                "{state}{words}: {line}"
+            );
+        }
+        let all = program.run(&["endpoints"]).await.ok();
+        assert_eq!(
+            all.lines().filter(|line| line.starts_with("works  ")).count(),
+            4,
+            "{all}"
+        );
+    }
+);

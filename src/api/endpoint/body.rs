@@ -303,10 +303,10 @@ fn channels(list: Vec<String>) -> Result<Vec<String>> {
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
 pub struct EndpointOut {
-    id: String,
+    pub(crate) id: String,
     #[oai(nullable)]
-    uid: Option<String>,
-    url: String,
+    pub(crate) uid: Option<String>,
+    pub(crate) url: String,
     description: String,
     disabled: bool,
     /// When the endpoint was disabled; null if it is enabled.
@@ -337,6 +337,23 @@ pub struct EndpointOut {
     version: i32,
     created_at: Instant,
     updated_at: Instant,
+}
+
+impl EndpointOut {
+    /// Returns in words that the endpoint is disabled or fails, with the reason and since when; `None` means it works.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let since = |at: Option<Instant>| at.map_or_else(String::new, |at| format!(" since {}", at.0));
+        let reason = match self.disabled_reason {
+            Some(DisabledReason::Manual) => " (manual)",
+            Some(DisabledReason::Gone) => " (gone)",
+            Some(DisabledReason::Failing) => " (failing)",
+            None => "",
+        };
+        match self.disabled {
+            true => Some(format!("disabled{reason}{}", since(self.disabled_at))),
+            false => self.failing_since.map(|at| format!("failing{}", since(Some(at)))),
+        }
+    }
 }
 
 impl From<Model> for EndpointOut {

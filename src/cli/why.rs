@@ -1,0 +1,145 @@
+//! `app why`: says in words why a message was or was not sent to each endpoint of its application. It asks the database,
+//! or a server over its API.
+//!
+//! Must not judge: both give the same explanation, which is only printed here.
+
+use clap::Args;
+
+use super::output::say;
+use super::server::ServerSettings;
+use crate::api::explain::{EndpointVerdictOut, ExplanationOut, explain};
+use crate::app;
+use crate::config::DatabaseSettings;
+use crate::domain::identifier::check_identifier;
+use crate::domain::verdict::Verdict;
+use crate::error::{Error, Result};
+use crate::store::entity::application::Model as Application;
+use crate::store::{PageRequest, Store, application, organization};
+
+/// The endpoints that are explained at once.
+const PAGE: u64 = 250;
+/// The organizations that are read at once.
+const ORGANIZATIONS: u64 = 1_000;
+
+#[derive(Args)]
+#[command(after_help = NOTES)]
+pub struct Arguments {
+    /// The application's id or uid
+    #[arg(value_name = "APP", value_parser = name)]
+    app: String,
+
+    /// The message's id or event id
+    #[arg(value_name = "EVENT", value_parser = name)]
+    event: String,
+
+    /// The organization of the application, if several have one of this uid; not with --url
+    #[arg(long, env = "POSTRIDER_ORGANIZATION", value_name = "NAME")]
+    organization: Option<String>,
+
+    #[command(flatten)]
+    server: ServerSettings,
+
+    #[command(flatten)]
+    database: DatabaseSettings,
+}
+
+const NOTES: &str = "\
+Every endpoint of the application with what became of the message there: delivered, waiting, sending, failed, or not sent
+and why. Settings are judged as they are today; if an endpoint was changed since, that is said.";
+
+pub async fn run(arguments: Arguments) -> Result<()> {
+    match arguments.server.server()? {
+        Some(server) => {
+            let path = format!("/app/{}/msg/{}/explain", arguments.app, arguments.event);
+            let mut query = format!("limit={PAGE}");
+            loop {
+                let page: ExplanationOut = server.get(&format!("{path}?{query}")).await?;
+                print(&page, query.contains("iterator"))?;
+                match page.iterator {
+                    Some(iterator) if !page.done => query = format!("limit={PAGE}&iterator={iterator}"),
+                    _ => return Ok(()),
+                }
+            }
+        }
+        None => {
+            let store = app::open_beside(&arguments.database).await?;
+            let app = find(&store, arguments.organization.as_deref(), &arguments.app).await?;
+            ask_database(&store, &app, &arguments.event).await?;
+            store.close().await;
+            Ok(())
+        }
+    }
+}
+
+async fn ask_database(store: &Store, app: &Application, event: &str) -> Result<()> {
+    let mut request = PageRequest {
+        limit: PAGE,
+        after: None,
+        backwards: false,
+        ascending: false,
+    };
+    loop {
+        let page = explain(store, app, event, &request).await?;
+        print(&page, request.after.is_some())?;
+        if page.done || page.iterator.is_none() {
+            return Ok(());
+        }
+        request.after = page.iterator;
+    }
+}
+
+/// Finds the application in the organization, or in all of them if none is named.
+async fn find(store: &Store, organization: Option<&str>, id_or_uid: &str) -> Result<Application> {
+    if let Some(name) = organization {
+        let found = organization::find_by_name(store, name).await?;
+        let found = found.ok_or_else(|| Error::not_found(&format!("organization \"{name}\"")))?;
+        return application::get(store, &found.id, id_or_uid).await;
+    }
+    let (mut found, mut after) = (Vec::new(), String::new());
+    loop {
+        let organizations = organization::list(store, &after, ORGANIZATIONS).await?;
+        let Some(last) = organizations.last() else { break };
+        after.clone_from(&last.id);
+        for organization in &organizations {
+            found.extend(application::find(store, &organization.id, id_or_uid).await?);
+        }
+    }
+    match found.len() {
+        0 => Err(Error::not_found(&format!("application \"{id_or_uid}\""))),
+        1 => Ok(found.remove(0)),
+        more => Err(Error::config(format!(
+            "{more} organizations have an application \"{id_or_uid}\": name one with --organization"
+        ))),
+    }
+}
+
+/// Prints an explanation; only its endpoints if it goes on with an earlier one.
+fn print(page: &ExplanationOut, goes_on: bool) -> Result<()> {
+    if !goes_on {
+        let event = page.event_id.as_ref().map_or_else(String::new, |id| format!("{id}, "));
+        let (id, event_type, at) = (&page.msg_id, &page.event_type, page.created_at.0);
+        say(format!("{event}{id}, of type {event_type}, accepted at {at}"))?;
+    }
+    say(&page.text)?;
+    page.data.iter().try_for_each(print_endpoint)
+}
+
+fn print_endpoint(row: &EndpointVerdictOut) -> Result<()> {
+    let uid = row
+        .endpoint_uid
+        .as_ref()
+        .map_or_else(String::new, |uid| format!("{uid}, "));
+    say(format!("\n{uid}{}, {}", row.endpoint_id, row.url))?;
+    let verdict = match row.verdict {
+        Verdict::Delivered => "delivered",
+        Verdict::Waiting => "waiting",
+        Verdict::Sending => "sending",
+        Verdict::Failed => "failed",
+        Verdict::NotSent => "not sent",
+    };
+    say(format!("  {verdict}: {}", row.text))
+}
+
+fn name(text: &str) -> Result<String, String> {
+    check_identifier(text).map(|()| text.to_owned())
+}
