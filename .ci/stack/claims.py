@@ -59,7 +59,13 @@ def what_the_proxy_refuses_has_the_form_of_the_api(_: Stack) -> None:
         body = json.loads(answer.read())
         assert (answer.status, answer.headers["content-type"], body["code"]) == (status, "application/json", code), f"{status}: {body}"
         assert isinstance(body["detail"], str)
+        assert answer.headers.get_all("access-control-allow-origin") == ["*"], f"{status}: {answer.headers}"
         connection.close()
+    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=30)
+    connection.request("GET", "/api/v1/app", None, {"origin": "https://portal.example"})
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers.get_all("access-control-allow-origin")) == (401, ["*"]), answer.headers
+    connection.close()
 
 
 def withheld_bodies_and_unread_answers_fail_no_other_request(stack: Stack) -> None:

@@ -20,6 +20,7 @@ mod cloud_only;
 mod config;
 mod connections;
 mod contract;
+mod cors;
 mod crash;
 mod crash_tasks;
 mod custom_headers;

@@ -4,6 +4,7 @@
 
 mod cloud_only;
 mod connection;
+mod cors;
 pub mod listener;
 mod pages;
 pub mod probes;

@@ -1,7 +1,8 @@
 //! Builds the whole HTTP side as one poem endpoint, and applies what holds for every route.
 //!
 //! Every request has an id, errors and panics become JSON, a 405 has an `Allow` header, superfluous slashes around a path
-//! are dropped, responses are kept out of caches, and a write runs to its end even if its caller hangs up.
+//! are dropped, pages of other origins may call the API, responses are kept out of caches, and a write runs to its end
+//! even if its caller hangs up.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use poem::endpoint::{BoxEndpoint, DynEndpoint};
+use poem::endpoint::{BoxEndpoint, DynEndpoint, make_sync};
 use poem::error::{MethodNotAllowedError, NotFoundError};
 use poem::http::uri::PathAndQuery;
 use poem::http::{HeaderValue, Method, Uri, header};
@@ -20,7 +21,7 @@ use url::form_urlencoded;
 
 use super::cloud_only::is_cloud_only;
 use super::requests::Requests;
-use super::{pages, probes, request_id};
+use super::{cors, pages, probes, request_id};
 use crate::api::auth::Authenticator;
 use crate::api::operations::Operations;
 use crate::api::paths::fits;
@@ -42,6 +43,7 @@ struct Routes {
     authenticator: Arc<Authenticator>,
     operations: Arc<BoxEndpoint<'static>>,
     pages: Arc<BoxEndpoint<'static>>,
+    preflights: Arc<BoxEndpoint<'static>>,
     allow: Allow,
 }
 
@@ -54,6 +56,7 @@ pub fn routes(mut state: ApiState) -> impl Endpoint<Output = Response> {
         authenticator: Arc::new(Authenticator::new(state.store.clone(), state.admin.clone())),
         operations: Arc::new(document::service().into_endpoint()),
         pages: Arc::new(probes::add(pages::add(Route::new()), &state.probes).boxed()),
+        preflights: Arc::new(make_sync(|_| cors::permission()).boxed()),
         allow: Allow::of::<Operations>(),
         state: Arc::new(state),
     }
@@ -71,13 +74,21 @@ impl Endpoint for Routes {
         request.set_data(self.state.clone());
         request.set_data(self.authenticator.clone());
         let (method, uri) = (request.method().clone(), request.uri().clone());
-        let is_operation = uri.path().starts_with(OPERATIONS) && uri.path() != pages::DOCUMENT;
-        let endpoint = if is_operation { &self.operations } else { &self.pages };
+        let is_below_api = uri.path().starts_with(OPERATIONS);
+        let is_of_a_page = is_below_api && cors::is_of_a_page(&request);
+        let endpoint = match is_below_api {
+            true if cors::is_preflight(&request) => &self.preflights,
+            true if uri.path() != pages::DOCUMENT => &self.operations,
+            _ => &self.pages,
+        };
         let deadline = self.state.body_deadline + DATABASE_DEADLINE;
         let answer = in_time(endpoint, request, deadline, &fields);
         fields.scope(async move {
             let mut response = whatever_happens(answer, uri.path(), &self.allow).await;
             forbid_caching(&mut response, uri.path());
+            if is_of_a_page {
+                cors::show(&mut response);
+            }
             if let Ok(id) = header {
                 response.headers_mut().insert(request_id::REQUEST_ID, id);
             }
