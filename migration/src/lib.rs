@@ -7,6 +7,7 @@ use sea_orm_migration::sea_orm::{ConnectionTrait, DatabaseBackend};
 mod m20261130_000001_schema;
 mod m20261130_000002_token_roles;
 mod m20261130_000003_disabled_reason;
+mod m20261130_000005_message_tags;
 
 pub struct Migrator;
 
@@ -16,6 +17,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000001_schema::Migration),
             Box::new(m20261130_000002_token_roles::Migration),
             Box::new(m20261130_000003_disabled_reason::Migration),
+            Box::new(m20261130_000005_message_tags::Migration),
         ]
     }
 }

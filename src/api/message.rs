@@ -29,12 +29,12 @@ use crate::domain::id::Prefix;
 use crate::domain::payload::check_payload;
 use crate::error::Result;
 use crate::service;
-use crate::service::message::Draft;
-use crate::store::Store;
+use crate::service::message::{Created, Draft};
 use crate::store::database::request;
 use crate::store::entity::message::Model;
 use crate::store::idempotency::Key;
 use crate::store::message::{self, WithContent};
+use crate::store::{Store, message_tag};
 
 /// The payload in a response if the caller did not ask for it.
 const NOT_ASKED: &str = "{}";
@@ -63,6 +63,9 @@ pub struct MessageIn {
     /// 1 to 5 channels, by which endpoints can filter.
     #[oai(nullable, validator(min_items = 1, max_items = 5))]
     channels: Option<Vec<String>>,
+    /// Up to 10 texts by which messages can be found and listed, of 1 to 256 characters each.
+    #[oai(nullable, validator(max_items = 10))]
+    tags: Option<Vec<String>>,
     /// The application to create if the path names one that does not exist; its `uid` must be the one in the path.
     /// Ignored if it exists.
     #[serde(default, deserialize_with = "object")]
@@ -121,6 +124,7 @@ impl MessageIn {
             event_type: self.event_type,
             event_id: self.event_id,
             channels: self.channels,
+            tags: self.tags,
             payload: Box::<str>::from(self.payload.0).into_string(),
             raw: extra.raw_payload,
             content_type: TransformationsParams::content_type(extra.headers),
@@ -143,6 +147,9 @@ pub struct MessageOut {
     event_id: Option<String>,
     #[oai(nullable)]
     channels: Option<Vec<String>>,
+    /// In alphabetical order; null if there are none, or if they were removed with the payload.
+    #[oai(nullable)]
+    tags: Option<Vec<String>>,
     /// `{}` if it was not asked for, `{"expired":true}` if it is no longer kept, `{"rawPayload": "…"}` if what is
     /// delivered is not a JSON object or breaks a rule of `payload`.
     payload: JsonText,
@@ -150,25 +157,26 @@ pub struct MessageOut {
 }
 
 impl MessageOut {
-    fn new(row: Model, payload: JsonText) -> Self {
+    fn new(row: Model, tags: Vec<String>, payload: JsonText) -> Self {
         Self {
             id: row.id,
             event_type: row.event_type,
             event_id: row.event_id,
             channels: row.channels.map(|list| list.0),
+            tags: (!tags.is_empty()).then_some(tags),
             payload,
             timestamp: Instant(row.created_at),
         }
     }
 
     /// Returns a message that is stored. Reads its payload if `with_content` is true.
-    async fn stored(store: &Store, row: Model, with_content: bool) -> Result<Self> {
+    async fn stored(store: &Store, row: Model, tags: Vec<String>, with_content: bool) -> Result<Self> {
         let mut contents = match with_content {
             true => message::list_contents(store, &row.app_id, [row.id.as_str()]).await?,
             false => HashMap::new(),
         };
         let payload = payload(contents.remove(&row.id), with_content)?;
-        Ok(Self::new(row, payload))
+        Ok(Self::new(row, tags, payload))
     }
 }
 
@@ -197,10 +205,11 @@ pub(super) async fn send(state: &ApiState, draft: Draft, shown: Option<JsonText>
     if created.replayed {
         // Shows the payload as it is stored, since it may have expired. Boxed, since it is rare: otherwise the future
         // of every request would have room for it.
-        return Box::pin(MessageOut::stored(&state.store, created.message, shown.is_some())).await;
+        let Created { message, tags, .. } = created;
+        return Box::pin(MessageOut::stored(&state.store, message, tags, shown.is_some())).await;
     }
     let payload = shown.map_or_else(|| payload(None, false), Ok)?;
-    Ok(MessageOut::new(created.message, payload))
+    Ok(MessageOut::new(created.message, created.tags, payload))
 }
 
 pub(super) struct Messages;
@@ -255,6 +264,8 @@ impl Messages {
         iterator: Query<Option<String>>,
         /// Only messages on this channel.
         channel: Query<Option<String>>,
+        /// Only messages with this tag.
+        tag: Query<Option<String>>,
         /// Only messages from before this instant.
         before: Query<Option<Instant>>,
         /// Only messages from after this instant.
@@ -268,6 +279,7 @@ impl Messages {
         let (request, filter) = MessageQuery {
             list,
             channel,
+            tag,
             before,
             after,
             event_types,
@@ -276,7 +288,13 @@ impl Messages {
         let with_content = with_content.0.unwrap_or(true);
         let app = caller.application(&state.store, &app_id.0).await?;
         let page = message::list(&state.store, &app.id, &filter, &request, with_content).await?;
-        let out = |row: WithContent| Ok(MessageOut::new(row.message, payload(row.body, with_content)?));
+        let ids = page.rows.iter().map(|row| row.message.id.as_str());
+        let mut tags = message_tag::list(&state.store, &app.id, ids).await?;
+        let out = |row: WithContent| {
+            let payload = payload(row.body, with_content)?;
+            let tags = tags.remove(&row.message.id).unwrap_or_default();
+            Ok(MessageOut::new(row.message, tags, payload))
+        };
         Ok(ListOut::answer(page, &request, |row| &row.message.id, out)?)
     }
 
@@ -293,14 +311,16 @@ impl Messages {
     ) -> Result<Answer<MessageOut>, ApiError<Read>> {
         let app = caller.application(&state.store, &app_id.0).await?;
         let row = message::get(&state.store, &app.id, &msg_id.0).await?;
-        let out = MessageOut::stored(&state.store, row, with_content.0.unwrap_or(true)).await?;
+        let mut tags = message_tag::list(&state.store, &app.id, [row.id.as_str()]).await?;
+        let tags = tags.remove(&row.id).unwrap_or_default();
+        let out = MessageOut::stored(&state.store, row, tags, with_content.0.unwrap_or(true)).await?;
         Ok(Answer::ok(&out)?)
     }
 
     /// Remove a message's payload
     ///
-    /// The payload is removed permanently. The message and its attempts stay; deliveries of it that still wait are not
-    /// sent.
+    /// The payload is removed permanently, and the tags with it. The message and its attempts stay; deliveries of it
+    /// that still wait are not sent.
     #[oai(
         path = "/app/:app_id/msg/:msg_id/content",
         method = "delete",

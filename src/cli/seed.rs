@@ -105,6 +105,8 @@ struct Message {
     event_type: String,
     #[serde(default)]
     channels: Vec<String>,
+    #[serde(default)]
+    tags: Vec<String>,
     payload: Box<RawValue>,
     /// The attempts that are invented for it if nothing is really sent.
     #[serde(default)]
@@ -267,6 +269,7 @@ impl Seed {
             event_type: demo.event_type.clone(),
             event_id: Some(demo.event_id.clone()),
             channels: demo.channels.clone(),
+            tags: demo.tags.clone(),
             body: demo.payload.get().to_owned(),
             content_type: None,
             only_to: None,

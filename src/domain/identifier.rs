@@ -1,4 +1,4 @@
-//! Checks the names and texts that callers of the API choose: uids, event types, channels, free text, metadata, custom
+//! Checks the names and texts that callers of the API choose: uids, event types, channels, tags, free text, metadata, custom
 //! headers.
 //!
 //! Each check returns the broken rule as text; its caller adds the name of the field. Must not know requests or tables.
@@ -91,6 +91,16 @@ pub fn check_uid(text: &str, own: Prefix) -> Result<(), String> {
         return Err(format!(
             "must not start with '{}_', the prefix of the ids that the server makes",
             own.as_str()
+        ));
+    }
+    Ok(())
+}
+
+/// Checks a tag: 1 to 256 characters of any kind but control characters.
+pub fn check_tag(text: &str) -> Result<(), String> {
+    if text.is_empty() || text.chars().count() > IDENTIFIER_MAX || text.chars().any(char::is_control) {
+        return Err(format!(
+            "must be 1 to {IDENTIFIER_MAX} characters, none of them a control character"
         ));
     }
     Ok(())

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::application;
 use crate::domain::id::Prefix;
-use crate::domain::identifier::{check_content_type, check_identifier, check_uid};
+use crate::domain::identifier::{check_content_type, check_identifier, check_tag, check_uid};
 use crate::domain::payload::check_payload;
 use crate::error::{Error, Kind, Result};
 use crate::store::application::Content;
@@ -16,9 +16,10 @@ use crate::store::entity::json_text::JsonText;
 use crate::store::entity::message::Model;
 use crate::store::idempotency::Key;
 use crate::store::intake::{Accepted, Intake, NewMessage};
-use crate::store::{Store, message};
+use crate::store::{Store, message, message_tag};
 
 const MOST_CHANNELS: usize = 5;
+const MOST_TAGS: usize = 10;
 /// Seconds.
 const DAY: u64 = 24 * 3600;
 /// Days.
@@ -35,6 +36,7 @@ pub struct Draft {
     pub event_type: String,
     pub event_id: Option<String>,
     pub channels: Option<Vec<String>>,
+    pub tags: Option<Vec<String>>,
     /// The text of a JSON value, without white space around it.
     pub payload: String,
     /// The body to send instead of the payload, in any format; `None` means the payload is sent.
@@ -54,6 +56,8 @@ pub struct Draft {
 #[derive(Debug)]
 pub struct Created {
     pub message: Model,
+    /// The message's tags in alphabetical order.
+    pub tags: Vec<String>,
     /// Whether an earlier request with the same idempotency key has stored it.
     pub replayed: bool,
 }
@@ -67,6 +71,7 @@ impl Draft {
             event_type,
             event_id: None,
             channels: None,
+            tags: None,
             payload,
             raw: None,
             content_type: None,
@@ -109,6 +114,7 @@ impl Draft {
             event_type: self.event_type,
             event_id: self.event_id,
             channels: channels(self.channels)?,
+            tags: tags(self.tags)?,
             body: self.raw.unwrap_or(self.payload),
             content_type: self.content_type,
             only_to: self.only_to,
@@ -128,12 +134,14 @@ pub async fn create(store: &Store, intake: &Intake, mut draft: Draft) -> Result<
     let message = draft.check()?;
     let (event_type, event_id) = (message.event_type.clone(), message.event_id.clone());
     let channels = (!message.channels.is_empty()).then(|| JsonText(message.channels.clone()));
-    let retention = message.retention;
+    let (retention, tags) = (message.retention, message.tags.clone());
     let accepted = accept(store, intake, message, application).await?;
-    let message = match accepted.replayed {
+    if accepted.replayed {
         // Boxed, since it is rare: otherwise the future of every request would have room for it.
-        true => Box::pin(message::get(store, &accepted.app_id, &accepted.message_id)).await?,
-        false => Model {
+        return Box::pin(find_created(store, &accepted)).await;
+    }
+    Ok(Created {
+        message: Model {
             app_id: accepted.app_id,
             id: accepted.message_id,
             event_type,
@@ -142,10 +150,20 @@ pub async fn create(store: &Store, intake: &Intake, mut draft: Draft) -> Result<
             created_at: accepted.created_at,
             expires_at: accepted.created_at.plus(retention),
         },
-    };
+        tags,
+        replayed: false,
+    })
+}
+
+/// Reads a message that an earlier request has stored.
+async fn find_created(store: &Store, accepted: &Accepted) -> Result<Created> {
+    let (app_id, id) = (&accepted.app_id, accepted.message_id.as_str());
+    let message = message::get(store, app_id, id).await?;
+    let mut tags = message_tag::list(store, app_id, [id]).await?;
     Ok(Created {
         message,
-        replayed: accepted.replayed,
+        tags: tags.remove(id).unwrap_or_default(),
+        replayed: true,
     })
 }
 
@@ -176,7 +194,8 @@ async fn accept(
     }
 }
 
-/// Removes a message's payload for good. Deliveries of it that are still queued end as failed when they come up.
+/// Removes a message's payload and tags for good. Deliveries of it that are still queued end as failed when they come
+/// up.
 ///
 /// # Errors
 /// `NotFound`.
@@ -207,6 +226,23 @@ fn channels(given: Option<Vec<String>>) -> Result<Vec<String>> {
         _ => Err(Error::invalid(
             "channels",
             format!("must have 1 to {MOST_CHANNELS} different entries, or be left out"),
+        )),
+    }
+}
+
+/// Returns the tags as a set in alphabetical order.
+fn tags(given: Option<Vec<String>>) -> Result<Vec<String>> {
+    let mut tags = given.unwrap_or_default();
+    for tag in &tags {
+        check_tag(tag).map_err(|rule| Error::invalid("tags", rule))?;
+    }
+    tags.sort_unstable();
+    tags.dedup();
+    match tags.len() {
+        0..=MOST_TAGS => Ok(tags),
+        _ => Err(Error::invalid(
+            "tags",
+            format!("must have at most {MOST_TAGS} different entries"),
         )),
     }
 }

@@ -5,14 +5,14 @@
 
 use std::collections::HashMap;
 
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{BinOper, Expr, ExprTrait};
 use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, Iterable, QueryFilter, QuerySelect, Select};
 
 use super::database::page::{Page, PageRequest, fetch, reserve, window};
 use super::database::source::Source;
 use super::database::tx::Tx;
 use super::entity::attempt::{Column, Entity, Model};
-use super::message;
+use super::{message, message_tag};
 use crate::domain::id::Prefix;
 use crate::domain::identifier::check_identifier;
 use crate::domain::timestamp::Timestamp;
@@ -83,14 +83,7 @@ pub async fn list(
     with_response: bool,
     page: &PageRequest,
 ) -> Result<Page<Model>> {
-    let mut query = Entity::find().filter(Column::AppId.eq(app_id));
-    query = match of {
-        Of::Message(message, None) => query.filter(Column::MessageId.eq(message)),
-        Of::Message(message, Some(endpoint)) => query
-            .filter(Column::MessageId.eq(message))
-            .filter(Column::EndpointId.eq(endpoint)),
-        Of::Endpoint(endpoint) => query.filter(Column::EndpointId.eq(endpoint)),
-    };
+    let mut query = of_tag(source, app_id, of, filter.message.tag.as_deref()).await?;
     if let Some(delivered) = filter.delivered {
         query = query.filter(Column::Delivered.eq(delivered));
     }
@@ -146,6 +139,32 @@ async fn add_large_responses(source: &impl Source, query: Select<Entity>, found:
         attempt
     });
     Ok(whole.collect())
+}
+
+/// Selects the attempts that a list is about, of messages with the tag if there is one.
+async fn of_tag(source: &impl Source, app_id: &str, of: Of<'_>, tag: Option<&str>) -> Result<Select<Entity>> {
+    let query = Entity::find().filter(Column::AppId.eq(app_id));
+    if let (Of::Endpoint(endpoint), Some(tag)) = (of, tag)
+        && let Some(messages) = message_tag::find_few(source, app_id, tag).await?
+    {
+        // Not the bare column: a planner that took the index by endpoint would read all of its attempts.
+        let endpoint_id = Expr::col((Entity, Column::EndpointId)).binary(BinOper::Custom("||"), Expr::cust("''"));
+        return Ok(query
+            .filter(Column::MessageId.is_in(messages))
+            .filter(endpoint_id.eq(endpoint)));
+    }
+    let query = match of {
+        Of::Message(message, None) => query.filter(Column::MessageId.eq(message)),
+        Of::Message(message, Some(endpoint)) => query
+            .filter(Column::MessageId.eq(message))
+            .filter(Column::EndpointId.eq(endpoint)),
+        Of::Endpoint(endpoint) => query.filter(Column::EndpointId.eq(endpoint)),
+    };
+    let has = |tag| message_tag::has(tag, (Entity, Column::AppId), (Entity, Column::MessageId));
+    Ok(match tag {
+        Some(tag) => query.filter(has(tag)),
+        None => query,
+    })
 }
 
 /// Counts the attempts at an endpoint that began at or after `since` and before `until`: first those that delivered the

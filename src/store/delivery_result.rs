@@ -12,7 +12,7 @@ use sea_orm::{
 use super::database::page::{Page, PageRequest, fetch, window};
 use super::database::source::Source;
 use super::entity::delivery_result::{Column, Entity, Model};
-use super::message;
+use super::{message, message_tag};
 use crate::domain::delivery::ResultState;
 use crate::domain::id::Prefix;
 use crate::error::Result;
@@ -29,7 +29,8 @@ pub struct Filter {
 /// Returns a page of the results at an endpoint, in the order of the messages' ids.
 ///
 /// The index begins with endpoint and state. So without a condition on the state, each state is read by itself and the
-/// parts are merged: results in a rare state need not be searched for among all others.
+/// parts are merged: results in a rare state need not be searched for among all others. A tag leads to its messages in
+/// order, whatever their state.
 pub async fn list_by_endpoint(
     source: &impl Source,
     app_id: &str,
@@ -37,6 +38,9 @@ pub async fn list_by_endpoint(
     filter: &Filter,
     request: &PageRequest,
 ) -> Result<Page<Model>> {
+    if let Some(tag) = &filter.message.tag {
+        return list_by_tag(source, app_id, endpoint_id, tag, filter, request).await;
+    }
     let in_state = |state| in_state(source, app_id, endpoint_id, state, &filter.message);
     if let Some(state) = filter.state {
         return fetch(source, in_state(state), Column::MessageId, request).await;
@@ -62,6 +66,25 @@ pub async fn list_by_endpoint(
     Ok(request.page(rows.collect::<Result<_, _>>()?))
 }
 
+/// Returns a page of the results at an endpoint of the messages with a tag.
+async fn list_by_tag(
+    source: &impl Source,
+    app_id: &str,
+    endpoint_id: &str,
+    tag: &str,
+    filter: &Filter,
+    request: &PageRequest,
+) -> Result<Page<Model>> {
+    let key = message_tag::Column::MessageId;
+    let mut query = at_endpoint(source, app_id, endpoint_id, &filter.message);
+    if let Some(state) = filter.state {
+        query = query.filter(Column::State.eq(state.to_value()));
+    }
+    let query = message_tag::lead(query, app_id, tag, (Entity, Column::MessageId));
+    let query = filter.message.between.apply(query, key, Prefix::Message);
+    fetch(source, query, key, request).await
+}
+
 /// Selects the results at an endpoint that are in `state` and meet the filter.
 fn in_state(
     source: &impl Source,
@@ -70,14 +93,19 @@ fn in_state(
     state: ResultState,
     filter: &message::Filter,
 ) -> Select<Entity> {
-    let mut query = Entity::find()
-        .filter(Column::AppId.eq(app_id))
-        .filter(Column::EndpointId.eq(endpoint_id))
-        .filter(Column::State.eq(state.to_value()));
-    if let Some(fits) = filter.of_message(source.dialect(), (Entity, Column::AppId), (Entity, Column::MessageId)) {
-        query = query.filter(fits);
-    }
+    let query = at_endpoint(source, app_id, endpoint_id, filter).filter(Column::State.eq(state.to_value()));
     filter.between.apply(query, Column::MessageId, Prefix::Message)
+}
+
+/// Selects the results at an endpoint whose messages have the channel and an event type of the filter.
+fn at_endpoint(source: &impl Source, app_id: &str, endpoint_id: &str, filter: &message::Filter) -> Select<Entity> {
+    let query = Entity::find()
+        .filter(Column::AppId.eq(app_id))
+        .filter(Column::EndpointId.eq(endpoint_id));
+    match filter.of_message(source.dialect(), (Entity, Column::AppId), (Entity, Column::MessageId)) {
+        Some(fits) => query.filter(fits),
+        None => query,
+    }
 }
 
 /// Returns a page of a message's results, in the order of the endpoints' ids.

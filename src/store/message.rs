@@ -14,6 +14,7 @@ use super::database::source::Source;
 use super::database::tx::Tx;
 use super::entity::message::{Column, Entity, Model};
 use super::entity::message_content as content;
+use super::message_tag;
 use crate::domain::id::Prefix;
 use crate::domain::identifier::check_identifier;
 use crate::error::{Error, Result};
@@ -26,6 +27,9 @@ pub struct Filter {
     pub channel: Option<String>,
     /// The event types of which the message has one; empty means all.
     pub event_types: Vec<String>,
+    /// A tag that the message has; `None` means any message. Not among [`Filter::conditions`]: each list decides itself
+    /// whether the index of tags leads it.
+    pub tag: Option<String>,
 }
 
 impl Filter {
@@ -170,10 +174,21 @@ pub async fn list(
     for condition in filter.conditions(source.dialect()) {
         query = query.filter(condition);
     }
-    let query = filter.between.apply(query, Column::Id, Prefix::Message);
-    let query = window(with_small_contents(query, with_content), Column::Id, request);
-    let found = query.into_model::<Found>().all(source.source()).await?;
-    let page = request.page(found).within(request, |found| {
+    let found = match &filter.tag {
+        None => {
+            let query = filter.between.apply(query, Column::Id, Prefix::Message);
+            window(with_small_contents(query, with_content), Column::Id, request)
+        }
+        Some(tag) => {
+            let key = message_tag::Column::MessageId;
+            let query = message_tag::lead(query, app_id, tag, (Entity, Column::Id));
+            let query = filter.between.apply(query, key, Prefix::Message);
+            window(with_small_contents(query, with_content), key, request)
+        }
+    };
+    let found = found.into_model::<Found>().all(source.source()).await?;
+    let page = request.page(found);
+    let page = page.within(request, |found| {
         let size = found.size();
         Ok((found, size))
     })?;
@@ -260,10 +275,12 @@ pub async fn has_content(source: &impl Source, app_id: &str, id: &str) -> Result
     Ok(kept.is_some())
 }
 
-/// Removes a message's payload for good. Deliveries of it that still wait end as failed when they are claimed.
+/// Removes a message's payload and its tags for good. Deliveries of it that still wait end as failed when they are
+/// claimed.
 pub async fn delete_content(tx: &Tx, app_id: &str, id: &str) -> Result<()> {
     let content = content::Entity::delete_by_id((app_id.to_owned(), id.to_owned()));
     content.exec(tx.conn()).await?;
+    message_tag::delete(tx, app_id, id).await?;
     tx.forget_on_commit();
     Ok(())
 }

@@ -22,6 +22,7 @@ pub mod installation;
 pub mod intake;
 pub(crate) mod message;
 mod message_reply;
+pub(crate) mod message_tag;
 pub(crate) mod operational;
 pub mod organization;
 pub(crate) mod progress;

@@ -1,4 +1,4 @@
-//! Removes payloads that have expired, and history past its retention: messages with their attempts and results. Also
+//! Removes payloads that have expired, and history past its retention: messages with their attempts, results and tags. Also
 //! holds the turn that one process at a time has to do so.
 //!
 //! Rows are removed in chunks. Each chunk is found by an index, so its cost does not depend on how many rows stay. Rows
@@ -20,10 +20,11 @@ use crate::error::Result;
 
 /// The tables of the history, in the order in which their rows are removed, with their primary keys. The second column
 /// of each key is the message's id.
-pub(super) const HISTORY: [(&str, &[&str]); 4] = [
+pub(super) const HISTORY: [(&str, &[&str]); 5] = [
     ("message_content", &["app_id", "message_id"]),
     ("attempt", &["app_id", "message_id", "id"]),
     ("delivery_result", &["app_id", "message_id", "endpoint_id"]),
+    ("message_tag", &["app_id", "message_id", "tag"]),
     ("message", &["app_id", "id"]),
 ];
 

@@ -87,6 +87,7 @@ mod stall;
 mod statistics;
 mod stats;
 mod supervision;
+mod tags;
 mod take_over;
 mod throttle;
 mod tls;

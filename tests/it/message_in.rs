@@ -246,13 +246,13 @@ both!(message_in_data_is_an_alias_of_payload, async |db| {
 });
 
 both!(
-    message_in_tags_deliver_at_and_retention_hours_are_accepted_and_ignored,
+    message_in_deliver_at_and_retention_hours_are_accepted_and_ignored,
     async |db| {
         let mut api = Api::on(db).await;
         let receiver = Receiver::start().await;
         let app = reached(&api, &receiver).await;
         let message = json!({
-            "eventType": "a", "payload": {"k": 1}, "tags": ["t"], "deliverAt": "2026-01-01T12:00:00Z", "payloadRetentionHours": 1,
+            "eventType": "a", "payload": {"k": 1}, "deliverAt": "2026-01-01T12:00:00Z", "payloadRetentionHours": 1,
         });
         api.post(&format!("/app/{app}/msg"), message).await.expect(202);
         api.rig.drain().await;

@@ -163,7 +163,16 @@ postgres_only!(history_is_vacuumed_before_much_of_it_is_new_or_gone, async |db| 
                and 'autovacuum_vacuum_insert_scale_factor=0.005' = any(reloptions) order by 1";
     let found = rows(&db.connect().await, sql).await;
     let found: Vec<String> = found.iter().map(|row| row.try_get("", "relname").unwrap()).collect();
-    assert_eq!(found, ["attempt", "delivery_result", "message", "message_content"]);
+    assert_eq!(
+        found,
+        [
+            "attempt",
+            "delivery_result",
+            "message",
+            "message_content",
+            "message_tag"
+        ]
+    );
 });
 
 postgres_only!(

@@ -78,7 +78,7 @@ both!(
             (format!("?before={m3}&after={m1}"), "m2"),
             (format!("?before={m3}&status=0"), "m2 m0"),
             (
-                "?with_content=false&expanded_statuses=true&tag=x".to_owned(),
+                "?with_content=false&expanded_statuses=true".to_owned(),
                 "m4 m3 m2 m1 m0",
             ),
         ] {

@@ -8,7 +8,7 @@ use crate::harness::{Answer, Receiver, TestDatabase};
 
 /// Creates the application `a` with the endpoint `e` and the messages m0 to m3, a second apart, each tried once at `e`
 /// and answered with 200, 301, 404, 503. m1 and m3 have the type `odd`, the others `even`; m2 and m3 have the channel
-/// `c`. The endpoint `f` cannot be reached; it got m3 alone, by a resend.
+/// `c`; m1, m2 and m3 have the tag `t 1`, and m3 the tag `u` too. The endpoint `f` cannot be reached; it got m3 alone, by a resend.
 async fn history(db: &TestDatabase) -> (Api, Receiver) {
     let mut api = Api::on(db).await;
     let receiver = Receiver::start().await;
@@ -26,6 +26,9 @@ async fn history(db: &TestDatabase) -> (Api, Receiver) {
         let mut body = json!({"eventType": event_type, "payload": {"n": n}, "eventId": format!("m{n}")});
         if n > 1 {
             body["channels"] = json!(["c", "d"]);
+        }
+        if n > 0 {
+            body["tags"] = json!(["t 1", "u"][..n / 3 + 1]);
         }
         api.post("/app/a/msg", body).await.expect(202);
         api.rig.drain().await;
@@ -89,7 +92,13 @@ async fn honours_the_shared_filters(api: &Api, path: &str, field: &str, of: impl
         (format!("before={}", at[2].replace('Z', "%2B00:00")), "1 0"),
         (format!("before={}&after={}", at[3], at[0]), "2 1"),
         (format!("before={}&after={}&event_types=odd", at[3], at[0]), "1"),
-        ("tag=x&with_msg=true&expanded_statuses=true".to_owned(), "3 2 1 0"),
+        ("tag=t%201".to_owned(), "3 2 1"),
+        ("tag=u".to_owned(), "3"),
+        ("tag=x".to_owned(), ""),
+        ("tag=t+1&event_types=odd".to_owned(), "3 1"),
+        ("tag=t+1&channel=c".to_owned(), "3 2"),
+        (format!("tag=t+1&before={}&after={}", at[3], at[1]), "2"),
+        ("with_msg=true&expanded_statuses=true".to_owned(), "3 2 1 0"),
     ] {
         lists(api, &format!("{path}?{query}"), field, &of(messages)).await;
     }
@@ -104,6 +113,8 @@ async fn honours_the_shared_filters(api: &Api, path: &str, field: &str, of: impl
     assert_eq!((rows(page.expect(200)), &page.json["done"]), (of("3"), &json!(true)));
     for (query, place) in [
         ("channel=a%20b", "query.channel"),
+        ("tag=", "query.tag"),
+        ("tag=a%09b", "query.tag"),
         ("event_types=a%20b", "query.event_types"),
         ("limit=251", "query.limit"),
         ("iterator=x", "query.iterator"),
@@ -293,6 +304,8 @@ both!(
             (format!("endpoint_id={e}&status_code_class=500"), "503"),
             (format!("endpoint_id={f}"), "0"),
             ("channel=c&event_types[]=odd".to_owned(), "410 0 503"),
+            ("tag=u&endpoint_id=e".to_owned(), "410 503"),
+            ("tag=x".to_owned(), ""),
             ("channel=x".to_owned(), ""),
             ("event_types=even".to_owned(), ""),
             (format!("before={second}"), "503"),

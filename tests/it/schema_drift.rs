@@ -30,6 +30,7 @@ async fn create_all(on: &DatabaseConnection) {
     create(on, entity::janitor_turn::Entity).await;
     create(on, entity::message::Entity).await;
     create(on, entity::message_content::Entity).await;
+    create(on, entity::message_tag::Entity).await;
     create(on, entity::organization::Entity).await;
     create(on, entity::process::Entity).await;
     create(on, entity::taken_event_id::Entity).await;

@@ -160,6 +160,8 @@ impl Attempts {
         status_code_class: Query<Option<i32>>,
         /// Only attempts of messages on this channel.
         channel: Query<Option<String>>,
+        /// Only attempts of messages with this tag.
+        tag: Query<Option<String>>,
         /// Only attempts at the endpoint with this id or uid; a deleted endpoint is found by its id.
         endpoint_id: Query<Option<String>>,
         /// Only attempts from before this instant.
@@ -175,6 +177,7 @@ impl Attempts {
         let message = MessageQuery {
             list,
             channel,
+            tag,
             before,
             after,
             event_types,
@@ -217,6 +220,8 @@ impl Attempts {
         status_code_class: Query<Option<i32>>,
         /// Only attempts of messages on this channel.
         channel: Query<Option<String>>,
+        /// Only attempts of messages with this tag.
+        tag: Query<Option<String>>,
         /// Only attempts from before this instant.
         before: Query<Option<Instant>>,
         /// Only attempts from after this instant.
@@ -230,6 +235,7 @@ impl Attempts {
         let message = MessageQuery {
             list,
             channel,
+            tag,
             before,
             after,
             event_types,

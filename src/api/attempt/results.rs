@@ -28,7 +28,7 @@ use crate::service;
 use crate::store::delivery_result::{self, Filter};
 use crate::store::entity::delivery_result::Model;
 use crate::store::message::{self, WithContent};
-use crate::store::{Page, PageRequest, Store, endpoint};
+use crate::store::{Page, PageRequest, Store, endpoint, message_tag};
 
 pub(crate) struct Deliveries;
 
@@ -55,6 +55,8 @@ impl Deliveries {
         iterator: Query<Option<String>>,
         /// Only messages on this channel.
         channel: Query<Option<String>>,
+        /// Only messages with this tag.
+        tag: Query<Option<String>>,
         /// Only messages in this state at the endpoint. 0: delivered; 2: failed, no retry is left; 3: waiting for a
         /// retry.
         status: Query<Option<i64>>,
@@ -71,6 +73,7 @@ impl Deliveries {
         let (request, filter) = MessageQuery {
             list,
             channel,
+            tag,
             before,
             after,
             event_types,
@@ -163,9 +166,12 @@ async fn messages_out(
         &row.message_id
     })
     .await?;
+    let ids = page.rows.iter().map(|(row, _)| row.message_id.as_str());
+    let mut tags = message_tag::list(store, app_id, ids).await?;
     let out = |(row, found): (Model, WithContent)| {
         let payload = payload(found.body, with_content)?;
-        Ok(EndpointMessageOut::new(found.message, payload, &row))
+        let tags = tags.remove(&row.message_id).unwrap_or_default();
+        Ok(EndpointMessageOut::new(found.message, tags, payload, &row))
     };
     ListOut::answer(page, request, |(row, _)| &row.message_id, out)
 }

@@ -22,6 +22,9 @@ pub struct EndpointMessageOut {
     event_id: Option<String>,
     #[oai(nullable)]
     channels: Option<Vec<String>>,
+    /// In alphabetical order; null if there are none, or if they were removed with the payload.
+    #[oai(nullable)]
+    tags: Option<Vec<String>>,
     /// `{}` if it was not asked for, `{"expired":true}` if it is no longer kept, `{"rawPayload": "…"}` if what is
     /// delivered is not a JSON object or breaks a rule of `payload`.
     payload: JsonText,
@@ -35,13 +38,14 @@ pub struct EndpointMessageOut {
 }
 
 impl EndpointMessageOut {
-    pub fn new(message: message::Model, payload: JsonText, row: &Model) -> Self {
+    pub fn new(message: message::Model, tags: Vec<String>, payload: JsonText, row: &Model) -> Self {
         let status = Status::from(row.state);
         Self {
             id: message.id,
             event_type: message.event_type,
             event_id: message.event_id,
             channels: message.channels.map(|list| list.0),
+            tags: (!tags.is_empty()).then_some(tags),
             payload,
             timestamp: Instant(message.created_at),
             status: status.number(),

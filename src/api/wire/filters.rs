@@ -11,7 +11,7 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use super::paging::{Iterates, ListQuery, bad_query};
 use super::values::Instant;
 use crate::domain::id::Prefix;
-use crate::domain::identifier::check_identifier;
+use crate::domain::identifier::{check_identifier, check_tag};
 use crate::error::Result;
 use crate::store::{Between, PageRequest, message};
 
@@ -60,6 +60,7 @@ fn is_spelling_of(name: &str, given: &str) -> bool {
 pub struct MessageQuery {
     pub list: ListQuery,
     pub channel: Query<Option<String>>,
+    pub tag: Query<Option<String>>,
     pub before: Query<Option<Instant>>,
     pub after: Query<Option<Instant>>,
     pub event_types: EventTypes,
@@ -83,6 +84,9 @@ impl MessageQuery {
         if let Some(channel) = &self.channel.0 {
             check_identifier(channel).map_err(|rule| bad_query("channel", rule))?;
         }
+        if let Some(tag) = &self.tag.0 {
+            check_tag(tag).map_err(|rule| bad_query("tag", rule))?;
+        }
         let mut event_types = self.event_types.0;
         event_types.sort_unstable();
         event_types.dedup();
@@ -97,6 +101,7 @@ impl MessageQuery {
             between,
             channel: self.channel.0,
             event_types,
+            tag: self.tag.0,
         };
         Ok((page, filter))
     }

@@ -16,6 +16,7 @@ pub mod janitor_turn;
 pub mod json_text;
 pub mod message;
 pub mod message_content;
+pub mod message_tag;
 pub mod organization;
 pub mod process;
 pub mod taken_event_id;

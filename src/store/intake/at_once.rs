@@ -119,8 +119,12 @@ fn failed(err: sea_orm::sqlx::Error) -> Error {
 
 /// Sends the statement. The order of the values is that of [`text`].
 async fn insert(connection: &mut PgConnection, batch: &UsualBatch<'_>) -> sea_orm::sqlx::Result<PgRow> {
-    let (has_keys, has_deliveries) = (!batch.keyed.is_empty(), !batch.deliveries.is_empty());
-    let text = &TEXTS[usize::from(has_keys) * 2 + usize::from(has_deliveries)];
+    let parts = Parts {
+        keys: !batch.keyed.is_empty(),
+        deliveries: !batch.deliveries.is_empty(),
+        tags: columns::has_tags(batch.fresh),
+    };
+    let text = &TEXTS[parts.index()];
     let apps = batch.apps;
     let uids = apps
         .iter()
@@ -133,11 +137,14 @@ async fn insert(connection: &mut PgConnection, batch: &UsualBatch<'_>) -> sea_or
         .bind(batch.now.0)
         .bind(batch.now.plus(KEPT).0);
     let mut columns: Vec<Column> = fields(batch.fresh).map(|field| field.values).collect();
-    if has_keys {
+    if parts.keys {
         columns.extend(columns::of_keys(batch.keyed).map(|(_, values)| values));
     }
-    if has_deliveries {
+    if parts.deliveries {
         columns.extend(columns::of_deliveries(batch.deliveries).map(|(_, values)| values));
+    }
+    if parts.tags {
+        columns.extend(columns::of_tags(batch.fresh).map(|(_, values)| values));
     }
     for column in columns {
         query = match column {
@@ -156,16 +163,32 @@ fn fields<'a>(plans: &'a [&Plan<'_>]) -> impl Iterator<Item = Field<'a>> {
     fields.filter(|field| field.message != Some(EVENT_ID))
 }
 
-/// The four texts of the statement: plain, with deliveries, with keys, with both. They do not depend on the number of
-/// rows, so a connection prepares each of them only once.
-static TEXTS: LazyLock<[String; 4]> = LazyLock::new(|| {
-    [
-        text(false, false),
-        text(false, true),
-        text(true, false),
-        text(true, true),
-    ]
-});
+/// The parts of the statement that only some batches need.
+#[derive(Clone, Copy)]
+struct Parts {
+    keys: bool,
+    deliveries: bool,
+    tags: bool,
+}
+
+impl Parts {
+    fn index(self) -> usize {
+        usize::from(self.keys) + usize::from(self.deliveries) * 2 + usize::from(self.tags) * 4
+    }
+
+    /// Returns the parts with this index.
+    fn at(index: usize) -> Self {
+        Self {
+            keys: index & 1 > 0,
+            deliveries: index & 2 > 0,
+            tags: index & 4 > 0,
+        }
+    }
+}
+
+/// The texts of the statement, one for each choice of parts. They do not depend on the number of rows, so a connection
+/// prepares each of them only once.
+static TEXTS: LazyLock<[String; 8]> = LazyLock::new(|| std::array::from_fn(|index| text(Parts::at(index))));
 
 /// Builds the text of the statement, with or without keys and deliveries. Its part `stale` finds the applications that
 /// have changed; the other parts insert only if it finds none. With keys, a message is inserted only if its key was
@@ -173,7 +196,7 @@ static TEXTS: LazyLock<[String; 4]> = LazyLock::new(|| {
 ///
 /// The result is the number of stored messages, or null if an application has changed, and the ids of the changed
 /// applications.
-fn text(has_keys: bool, has_deliveries: bool) -> String {
+fn text(parts: Parts) -> String {
     const STALE: &str = "with stale as (select t.id \
         from unnest($1::text[], $2::text[], $3::text[], $4::int8[]) as t(id, org_id, uid, revision) \
         left join application a on a.id = t.id and a.org_id = t.org_id and a.revision = t.revision \
@@ -192,7 +215,7 @@ fn text(has_keys: bool, has_deliveries: bool) -> String {
             .for_each(|name| in_content.push(name, number, &field.values));
     }
     let mut text = STALE.to_owned();
-    let (messages, others) = match has_keys {
+    let (messages, others) = match parts.keys {
         true => {
             let keys = Arrays::of(columns::of_keys(&[]), &mut numbers);
             text += &format!(
@@ -206,11 +229,15 @@ fn text(has_keys: bool, has_deliveries: bool) -> String {
     };
     text += &format!(", m as ({} where {messages})", in_message.insert(Table::Message));
     text += &format!(", c as ({} where {others})", in_content.insert(Table::Content));
-    if has_deliveries {
+    if parts.deliveries {
         let deliveries = Arrays::of(columns::of_deliveries(&[]), &mut numbers);
         text += &format!(", d as ({} where {others})", deliveries.insert(Table::Delivery));
     }
-    let count = match has_keys {
+    if parts.tags {
+        let tags = Arrays::of(columns::of_tags(&[]), &mut numbers);
+        text += &format!(", g as ({} where {others})", tags.insert(Table::Tag));
+    }
+    let count = match parts.keys {
         true => "(select count(*) from m)".to_owned(),
         false => format!("cardinality({})::int8", in_message.arrays[0]),
     };

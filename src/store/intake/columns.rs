@@ -79,6 +79,28 @@ pub(super) fn of_deliveries(rows: &[DeliveryRow]) -> [NamedColumn<'_>; 7] {
     ]
 }
 
+/// Returns the columns of `message_tag`: a row for each tag of the messages.
+pub(super) fn of_tags<'a>(plans: &'a [&Plan<'_>]) -> [NamedColumn<'a>; 3] {
+    let rows = || {
+        plans
+            .iter()
+            .flat_map(|plan| plan.member.message.tags.iter().map(move |tag| (*plan, tag)))
+    };
+    [
+        ("app_id", Column::Text(rows().map(|(plan, _)| &*plan.app.id).collect())),
+        (
+            "message_id",
+            Column::Text(rows().map(|(plan, _)| &*plan.member.id).collect()),
+        ),
+        ("tag", Column::Text(rows().map(|(_, tag)| tag.as_str()).collect())),
+    ]
+}
+
+/// Returns whether one of the messages has a tag. Batches without tags are stored as if there were none at all.
+pub(super) fn has_tags(plans: &[&Plan<'_>]) -> bool {
+    plans.iter().any(|plan| !plan.member.message.tags.is_empty())
+}
+
 /// Returns the columns of `idempotency` except `expires_at`. The rows are sorted, so that two batches cannot deadlock.
 pub(super) fn of_keys<'a>(keyed: &'a [(&Key, String)]) -> [NamedColumn<'a>; 3] {
     let mut sorted: Vec<_> = keyed.iter().map(|(key, reply)| (*key, reply.as_str())).collect();
@@ -96,6 +118,7 @@ pub(super) fn of_keys<'a>(keyed: &'a [(&Key, String)]) -> [NamedColumn<'a>; 3] {
 pub(super) enum Table {
     Message,
     Content,
+    Tag,
     Delivery,
 }
 
@@ -106,6 +129,7 @@ impl Table {
         match self {
             Self::Message => format!("insert into message ({names}) select {names} from {from}"),
             Self::Content => format!("insert into message_content ({names}) select {names} from {from}"),
+            Self::Tag => format!("insert into message_tag ({names}) select {names} from {from}"),
             Self::Delivery => {
                 format!("insert into delivery ({names}, trigger, attempts_made) select {names}, 0, 0 from {from}")
             }

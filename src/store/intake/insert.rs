@@ -132,6 +132,15 @@ fn contents<'a>(plans: &'a [&Plan<'_>]) -> Write<'a> {
     }
 }
 
+/// Builds the insert of tags; `None` if no message has one.
+fn tags<'a>(plans: &'a [&Plan<'_>]) -> Option<Write<'a>> {
+    static INSERT: LazyLock<String> = LazyLock::new(|| insert(Table::Tag, columns::of_tags(&[])));
+    columns::has_tags(plans).then(|| Write {
+        sql: &INSERT,
+        rows: Rows::new(columns::of_tags(plans)),
+    })
+}
+
 /// Builds the insert of deliveries.
 fn deliveries(rows: &[DeliveryRow]) -> Write<'_> {
     static INSERT: LazyLock<String> = LazyLock::new(|| insert(Table::Delivery, columns::of_deliveries(&[])));
@@ -141,14 +150,15 @@ fn deliveries(rows: &[DeliveryRow]) -> Write<'_> {
     }
 }
 
-/// Inserts the payloads of stored messages, and their deliveries in statements of at most `chunk` rows.
+/// Inserts the payloads and tags of stored messages, and their deliveries in statements of at most `chunk` rows.
 pub(super) async fn insert_rest(tx: &Tx, stored: &[&Plan<'_>], rows: &[DeliveryRow], chunk: usize) -> Result<()> {
     if stored.is_empty() {
         return Ok(());
     }
     let mut chunks = rows.chunks(chunk);
     let first = chunks.next().map(deliveries);
-    execute_all(tx, [contents(stored)].into_iter().chain(first).collect()).await?;
+    let first = [contents(stored)].into_iter().chain(tags(stored)).chain(first);
+    execute_all(tx, first.collect()).await?;
     for rows in chunks {
         execute_all(tx, vec![deliveries(rows)]).await?;
     }

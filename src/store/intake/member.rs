@@ -32,6 +32,8 @@ pub struct NewMessage {
     /// The sender's own name for the message, unique in the application for seven days.
     pub event_id: Option<String>,
     pub channels: Vec<String>,
+    /// Texts by which the message is found, each once.
+    pub tags: Vec<String>,
     /// The payload, byte for byte.
     pub body: String,
     /// The payload's media type; `None` means `application/json`.

@@ -179,6 +179,7 @@ mod tests {
                 event_type: "a".to_owned(),
                 event_id: None,
                 channels: Vec::new(),
+                tags: Vec::new(),
                 body: "{}".to_owned(),
                 content_type: None,
                 only_to: None,

@@ -258,6 +258,7 @@ impl Rig {
             event_type: "order.created".to_owned(),
             event_id: None,
             channels: Vec::new(),
+            tags: Vec::new(),
             body: body.to_owned(),
             content_type: None,
             only_to: None,

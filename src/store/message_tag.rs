@@ -1,0 +1,98 @@
+//! Reads the tags of messages, and finds messages by them.
+//!
+//! Each function takes the application, and never finds a tag of another one's message. Must not insert tags: the intake
+//! does, together with their messages.
+
+use std::collections::HashMap;
+
+use sea_orm::sea_query::{Expr, ExprTrait, IntoColumnRef, Query};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select};
+
+use super::database::source::Source;
+use super::database::tx::Tx;
+pub(super) use super::entity::message_tag::Column;
+use super::entity::message_tag::Entity;
+use crate::error::Result;
+
+/// If a tag has at most this many messages, their attempts are looked up one message after the other. The attempts of an
+/// endpoint are in the order of their own ids, not of their messages', so the index of tags cannot lead to them in order.
+/// With more messages a page is soon full when the endpoint's attempts are read in order instead.
+const FEW: u64 = 1_000;
+
+/// Returns the tags of these messages in alphabetical order, by message id. Leaves out messages without tags.
+pub async fn list(
+    source: &impl Source,
+    app_id: &str,
+    messages: impl IntoIterator<Item = &str>,
+) -> Result<HashMap<String, Vec<String>>> {
+    let messages: Vec<&str> = messages.into_iter().collect();
+    let mut found: HashMap<String, Vec<String>> = HashMap::new();
+    if messages.is_empty() {
+        return Ok(found);
+    }
+    let rows = Entity::find()
+        .filter(Column::AppId.eq(app_id))
+        .filter(Column::MessageId.is_in(messages))
+        .all(source.source())
+        .await?;
+    for row in rows {
+        found.entry(row.message_id).or_default().push(row.tag);
+    }
+    found.values_mut().for_each(|tags| tags.sort_unstable());
+    Ok(found)
+}
+
+/// Makes `query` read the rows of the messages with a tag. `message` is the column of the message's id, and each row is
+/// of one message, so the list is in the order of the column `MessageId` of the tags: reading begins with their index,
+/// and costs what the messages with the tag cost, however many others there are.
+pub(super) fn lead<E: EntityTrait>(
+    mut query: Select<E>,
+    app_id: &str,
+    tag: &str,
+    message: impl IntoColumnRef,
+) -> Select<E> {
+    // A cross join, since SQLite then reads the tables in this order.
+    let select = QueryTrait::query(&mut query);
+    select.from_clear().from(Entity).cross_join(E::default());
+    query
+        .filter(Column::AppId.eq(app_id))
+        .filter(Column::Tag.eq(tag))
+        .filter(Expr::col((Entity, Column::MessageId)).equals(message))
+}
+
+/// Returns the condition that the message whose application and id are in these columns has a tag.
+pub(super) fn has(tag: &str, app_id: impl IntoColumnRef, message_id: impl IntoColumnRef) -> Expr {
+    let mut query = Query::select();
+    query
+        .expr(Expr::val(1))
+        .from(Entity)
+        .and_where(Expr::col((Entity, Column::AppId)).equals(app_id))
+        .and_where(Expr::col((Entity, Column::MessageId)).equals(message_id))
+        .and_where(Column::Tag.eq(tag));
+    Expr::exists(query)
+}
+
+/// Returns the ids of the messages with a tag, if they are few; `None` means that there are more.
+pub(super) async fn find_few(source: &impl Source, app_id: &str, tag: &str) -> Result<Option<Vec<String>>> {
+    let found: Vec<String> = Entity::find()
+        .select_only()
+        .column(Column::MessageId)
+        .filter(Column::AppId.eq(app_id))
+        .filter(Column::Tag.eq(tag))
+        .order_by_desc(Column::MessageId)
+        .limit(FEW + 1)
+        .into_tuple()
+        .all(source.source())
+        .await?;
+    Ok((found.len() as u64 <= FEW).then_some(found))
+}
+
+/// Removes the tags of a message.
+pub(super) async fn delete(tx: &Tx, app_id: &str, message_id: &str) -> Result<()> {
+    Entity::delete_many()
+        .filter(Column::AppId.eq(app_id))
+        .filter(Column::MessageId.eq(message_id))
+        .exec(tx.conn())
+        .await?;
+    Ok(())
+}
