@@ -16,6 +16,7 @@ mod document;
 mod endpoint;
 mod event_type;
 pub(crate) mod explain;
+mod find;
 mod health;
 pub mod http;
 mod message;

@@ -1,6 +1,6 @@
 //! All operations of the API, in the order of the document. Must not serve them: http/routes.rs does.
 
-use super::{application, attempt, background_task, delivery, endpoint, event_type, explain, health, message, operational, portal, queue, token};
+use super::{application, attempt, background_task, delivery, endpoint, event_type, explain, find, health, message, operational, portal, queue, token};
 
 /// The resources of the API, in the order in which the document lists their operations.
 pub(crate) type Operations = (
@@ -16,6 +16,7 @@ pub(crate) type Operations = (
     (attempt::results::Deliveries, delivery::AllDeliveries, queue::Queue),
     endpoint::replay::Replays,
     background_task::BackgroundTasks,
+    find::Search,
     portal::Authentication,
     token::Tokens,
     health::Health,

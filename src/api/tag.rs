@@ -21,6 +21,8 @@ pub(crate) enum Tag {
     /// Many messages that are sent to an endpoint again, in the background.
     #[oai(rename = "Background Task")]
     BackgroundTask,
+    /// Finding things by a text when their application is not known.
+    Search,
     /// Tokens with which the people of an application use this API and the portal page.
     Authentication,
     /// Tokens of the organization itself: programs and people of yours.

@@ -17,6 +17,7 @@ pub(crate) mod endpoint;
 pub mod entity;
 pub mod event_id;
 pub(crate) mod event_type;
+pub(crate) mod find;
 pub mod idempotency;
 pub mod installation;
 pub mod intake;

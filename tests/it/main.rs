@@ -36,6 +36,7 @@ mod explain;
 mod expunge;
 mod failover;
 mod fairness;
+mod find;
 mod held_snapshot;
 mod idempotency;
 mod intake;

@@ -45,6 +45,10 @@ async fn request(api: &Api, path: &str, operation: &Value) -> (String, String) {
                 }
                 path = path.replace(&format!("{{{name}}}"), &value);
             }
+            _ if parameter["required"] == true => {
+                let separator = if path.contains('?') { '&' } else { '?' };
+                path = format!("{path}{separator}{name}={value}");
+            }
             _ => panic!("Swagger UI would fill in {name}, which need not be given"),
         }
     }

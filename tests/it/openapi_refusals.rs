@@ -247,7 +247,7 @@ both!(
                 assert_eq!(listed.json["detail"][0]["type"], "value_error.jsondecode");
                 answers.push(listed.status);
             }
-            let texts = operation.query(is_text).into_iter().map(|name| (name, "!"));
+            let texts = operation.query(is_text).into_iter().map(|name| (name, "%00"));
             let integers = operation.query(|schema| schema["type"] == "integer");
             for (name, value) in texts.chain(integers.into_iter().map(|name| (name, "-1"))) {
                 let path = format!("{path}?{name}={value}");

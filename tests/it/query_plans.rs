@@ -491,7 +491,16 @@ fn reads() -> Vec<String> {
     ]
     .into_iter()
     .chain(history())
+    .chain(searches())
     .collect()
+}
+
+/// Returns searches of every kind.
+fn searches() -> impl Iterator<Item = String> {
+    let ids = ["app", "ep", "msg", "atmpt", "qtask"].map(|prefix| id(prefix, 1_000_001));
+    let names = ["uid1000001", "event1000001", "type.1000001", "tag1000051", "common"].map(str::to_owned);
+    let texts = ids.into_iter().chain(names);
+    texts.map(|text| format!("/find?q={text}"))
 }
 
 /// Returns the lists that grow with every message, with each of their filters.

@@ -21,6 +21,7 @@ use super::endpoint::secret::EndpointSecrets;
 use super::endpoint::stats::EndpointStatistics;
 use super::event_type::EventTypes;
 use super::explain::Explanations;
+use super::find::Search;
 use super::health::Health;
 use super::message::Messages;
 use super::operational::OperationalWebhooks;
@@ -55,6 +56,7 @@ pub(crate) fn service() -> OpenApiService<Operations, ()> {
         (Deliveries, AllDeliveries, Queue),
         Replays,
         BackgroundTasks,
+        Search,
         Authentication,
         Tokens,
         Health,
