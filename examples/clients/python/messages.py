@@ -104,6 +104,34 @@ def attempted(run: Run) -> None:
     assert (destination.id, destination.status) == (created.id, MessageStatus.SUCCESS), destination
 
 
+def tags(run: Run) -> None:
+    """messages and attempts are listed by a tag of the message"""
+    app, attempts_api = run.application("Tags"), run.svix.message_attempt
+    created, _ = run.endpoint(app)
+    first = run.send(app, {"n": 1}, tags=["project 1337", "gift"])
+    second = run.send(app, {"n": 2}, tags=["project 1337"])
+    assert sorted(first.tags or []) == ["gift", "project 1337"], first
+    for message in (first, second):
+        attempts_of(run, app, message.id, 1)
+
+    def listed(tag: str) -> list[list[str]]:
+        """Returns the ids of the messages that each of the lists has."""
+        by_endpoint = MessageAttemptListByEndpointOptions(tag=tag)
+        attempted = MessageAttemptListAttemptedMessagesOptions(tag=tag)
+        return [
+            [message.id for message in run.svix.message.list(app, MessageListOptions(tag=tag)).data],
+            [attempt.msg_id for attempt in attempts_api.list_by_endpoint(app, created.id, by_endpoint).data],
+            [message.id for message in attempts_api.list_attempted_messages(app, created.id, attempted).data],
+        ]
+
+    assert listed("gift") == [[first.id]] * 3
+    assert listed("project 1337") == [[second.id, first.id]] * 3
+    assert listed("none") == [[]] * 3
+    of_message = MessageAttemptListByMsgOptions(tag="gift")
+    assert len(attempts_api.list_by_msg(app, first.id, of_message).data) == 1
+    assert attempts_api.list_by_msg(app, second.id, of_message).data == []
+
+
 def content(run: Run) -> None:
     """payloads and answers are left out or returned, as the SDK asks"""
     app, api = run.application("Content"), run.svix.message
@@ -159,4 +187,4 @@ def application_on_the_way(run: Run) -> None:
     assert [listed.id for listed in run.svix.message.list(uid).data] == [message.id]
 
 
-SHOWN = [delivery, matching, attempts, attempted, content, expunge, raw_body, application_on_the_way]
+SHOWN = [delivery, matching, attempts, attempted, tags, content, expunge, raw_body, application_on_the_way]

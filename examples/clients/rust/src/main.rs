@@ -36,6 +36,7 @@ async fn main() -> Outcome {
     say("matching", messages::matching(run)).await?;
     say("attempts", messages::attempts(run)).await?;
     say("attempted", messages::attempted(run)).await?;
+    say("tags", messages::tags(run)).await?;
     say("content", messages::content(run)).await?;
     say("raw_body", messages::raw_body(run)).await?;
     say("application_on_the_way", messages::application_on_the_way(run)).await?;

@@ -174,6 +174,61 @@ pub async fn attempted(run: &Run) -> Shown {
     Ok("the messages of an endpoint and the endpoints of a message are listed, each with its state")
 }
 
+pub async fn tags(run: &Run) -> Shown {
+    let app = run.application("Tags").await?;
+    let endpoint = run.endpoint(&app).await?.0.id;
+    let mut sent = Vec::new();
+    for tags in [&["project 1337", "gift"][..], &["project 1337"]] {
+        let body = MessageIn {
+            tags: Some(tags.iter().map(|tag| (*tag).to_owned()).collect()),
+            ..MessageIn::new("order.paid".to_owned(), json!({"n": 1}))
+        };
+        let message = run.svix.message().create(app.clone(), body, None).await?;
+        assert_eq!(message.tags.map(|tags| tags.len()), Some(tags.len()));
+        attempts_of(run, &app, &message.id, 1).await?;
+        sent.insert(0, message.id);
+    }
+    for (tag, expected) in [("gift", &sent[1..]), ("project 1337", &sent[..]), ("none", &[])] {
+        for listed in tagged(run, &app, &endpoint, tag).await? {
+            assert_eq!(listed, expected, "{tag}");
+        }
+    }
+    let of_message = MessageAttemptListByMsgOptions {
+        tag: Some("gift".to_owned()),
+        ..Default::default()
+    };
+    let api = run.svix.message_attempt();
+    let page = api.list_by_msg(app, sent[0].clone(), Some(of_message)).await?;
+    assert!(page.data.is_empty());
+    Ok("messages and attempts are listed by a tag of the message")
+}
+
+/// Returns the ids of the messages with a tag that each of the lists has.
+async fn tagged(run: &Run, app: &str, endpoint: &str, tag: &str) -> Outcome<[Vec<String>; 3]> {
+    let (app, endpoint, tag) = (app.to_owned(), endpoint.to_owned(), Some(tag.to_owned()));
+    let options = MessageListOptions {
+        tag: tag.clone(),
+        ..Default::default()
+    };
+    let messages = run.svix.message().list(app.clone(), Some(options)).await?.data;
+    let options = MessageAttemptListByEndpointOptions {
+        tag: tag.clone(),
+        ..Default::default()
+    };
+    let api = run.svix.message_attempt();
+    let attempts = api.list_by_endpoint(app.clone(), endpoint.clone(), Some(options)).await?;
+    let options = MessageAttemptListAttemptedMessagesOptions {
+        tag,
+        ..Default::default()
+    };
+    let attempted = api.list_attempted_messages(app, endpoint, Some(options)).await?;
+    Ok([
+        messages.into_iter().map(|message| message.id).collect(),
+        attempts.data.into_iter().map(|attempt| attempt.msg_id).collect(),
+        attempted.data.into_iter().map(|message| message.id).collect(),
+    ])
+}
+
 pub async fn content(run: &Run) -> Shown {
     let (app, api, payload) = (run.application("Content").await?, run.svix.message(), json!({"n": 1}));
     run.endpoint(&app).await?;
