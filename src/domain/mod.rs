@@ -20,6 +20,7 @@ pub(crate) mod retry;
 pub mod role;
 pub mod secret;
 pub(crate) mod signature;
+pub mod tally;
 pub mod target;
 pub mod task;
 pub(crate) mod throttle;

@@ -38,6 +38,13 @@ impl Timestamp {
         Self(self.0.saturating_sub(whole_micros(duration)))
     }
 
+    /// Returns the last instant at or before this one that is a multiple of `step` after the Unix epoch: the beginning of
+    /// its hour or day (UTC).
+    pub fn begin_of(self, step: Duration) -> Self {
+        let step = whole_micros(step).max(1);
+        Self(self.0.div_euclid(step).saturating_mul(step))
+    }
+
     /// Reads RFC 3339 text. The zone is required and may also be written as ISO 8601 allows (`+0000`, `+00`). Digits
     /// beyond microseconds are cut off. The error is the broken rule.
     pub fn parse_rfc3339(text: &str) -> Result<Self, String> {
@@ -175,6 +182,19 @@ mod tests {
         assert_eq!(at.plus(Duration::MAX), Timestamp(i64::MAX));
         assert_eq!(Timestamp(i64::MIN).minus(Duration::MAX), Timestamp(i64::MIN));
         assert!(Timestamp(i64::MAX).to_rfc3339().ends_with('Z'));
+    }
+
+    #[test]
+    fn an_hour_begins_at_or_before_each_of_its_instants() {
+        let hour = Duration::from_hours(1);
+        for (at, begin) in [
+            (0, 0),
+            (3_599_999_999, 0),
+            (3_600_000_000, 3_600_000_000),
+            (-1, -3_600_000_000),
+        ] {
+            assert_eq!(Timestamp(at).begin_of(hour), Timestamp(begin), "{at}");
+        }
     }
 
     #[test]
