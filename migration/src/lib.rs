@@ -8,6 +8,7 @@ mod m20261130_000001_schema;
 mod m20261130_000002_token_roles;
 mod m20261130_000003_disabled_reason;
 mod m20261130_000005_message_tags;
+mod m20261130_000004_endpoint_hour;
 
 pub struct Migrator;
 
@@ -18,6 +19,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000002_token_roles::Migration),
             Box::new(m20261130_000003_disabled_reason::Migration),
             Box::new(m20261130_000005_message_tags::Migration),
+            Box::new(m20261130_000004_endpoint_hour::Migration),
         ]
     }
 }

@@ -1,6 +1,6 @@
 //! Removes what is past its retention, in small chunks between the writes of others: idempotency keys, event ids,
 //! tokens of applications, payloads, old background tasks, old messages with their attempts and results, deleted
-//! endpoints and applications.
+//! endpoints and applications, old sums of attempts. Also merges the sums of several processes, and those of days.
 //!
 //! One process at a time does it. Its turn is a row that it renews with each chunk, and that ends by itself if the
 //! process dies. History is removed in order of time, a short window of all applications before the next one: rows that
@@ -18,6 +18,7 @@ use crate::domain::id::Prefix;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
 use crate::store::database::outage;
+use crate::store::endpoint_hour::{self, Merge};
 use crate::store::queue::process;
 use crate::store::{Store, Tx, background_task, deleted, event_id, idempotency, retention, token};
 
@@ -132,6 +133,7 @@ impl Janitor {
             tx.commit().await?;
         }
         self.prune_deleted(now).await?;
+        self.tidy_sums(now).await?;
         self.sweep(now.minus(self.history)).await
     }
 
@@ -212,6 +214,24 @@ impl Janitor {
             let endpoints = deleted::prune_endpoints(&tx, before, CHUNK).await?;
             let applications = deleted::prune_applications(&tx, before, CHUNK).await?;
             pruned = endpoints.max(applications);
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+
+    /// Merges sums of attempts that are written no more, and removes those that are too old, for about a minute. What is
+    /// left then is for the next round. Stops if another process takes the turn.
+    async fn tidy_sums(&self, now: Timestamp) -> Result<()> {
+        let began = self.store.clock().monotonic();
+        let mut tidied = CHUNK;
+        while tidied == CHUNK && self.store.clock().monotonic().saturating_sub(began) <= PERIOD {
+            let Some(tx) = self.begin().await? else { return Ok(()) };
+            tidied = 0;
+            for merge in [Merge::Processes, Merge::Hours] {
+                tidied = tidied.max(endpoint_hour::merge(&tx, merge, merge.before(now), CHUNK).await?);
+            }
+            let before = now.minus(endpoint_hour::DAYS_KEPT);
+            tidied = tidied.max(endpoint_hour::prune(&tx, before, CHUNK).await?);
             tx.commit().await?;
         }
         Ok(())

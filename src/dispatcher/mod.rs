@@ -2,8 +2,8 @@
 //!
 //! Leases come from the claimer, and from the intake over the fast path. The sender makes the attempts, the settler
 //! records them. Other loops keep the queue alive: the heartbeat, the take-over of dead processes' leases, the
-//! extension of leases whose outcomes wait, the look for rows that no claim finds, the janitor, and the worker on
-//! background tasks. [`Dispatcher::run`] runs all of them; [`Dispatcher::step`] runs one round of each in order, for
+//! extension of leases whose outcomes wait, the look for rows that no claim finds, the writing of sums, the janitor, and
+//! the worker on background tasks. [`Dispatcher::run`] runs all of them; [`Dispatcher::step`] runs one round of each in order, for
 //! tests.
 //!
 //! Must not contain SQL: the store does. Must not know the API.
@@ -22,6 +22,7 @@ mod name_servers;
 mod names;
 mod planner_statistics;
 mod recorder;
+mod rollup;
 mod sender;
 mod settings;
 mod settler;
@@ -45,6 +46,7 @@ use self::heartbeat::Heartbeat;
 use self::held::Held;
 use self::janitor::Janitor;
 use self::look::Look;
+use self::rollup::Rollup;
 use self::sender::Sender;
 pub use self::settings::{LEASE_MARGIN, Settings};
 use self::settler::Overdue;
@@ -55,6 +57,7 @@ use crate::error::Result;
 use crate::loops::Loops;
 use crate::slots::Slots;
 use crate::store::Store;
+use crate::store::database::outage;
 use crate::store::queue::Lease;
 
 /// How long a stop waits for the database: once to give leases back after the grace period, and once to sign off.
@@ -101,6 +104,7 @@ impl Dispatcher {
             sender: Sender::new(store.clone(), settings)?,
             unsettled,
             held: Held::default(),
+            rollup: Arc::new(Rollup::new(store.for_background())),
             lease,
             stuck: AtomicUsize::new(0),
             ended: CancellationToken::new(),
@@ -162,6 +166,11 @@ impl Dispatcher {
         self.janitor.round().await.map(drop)
     }
 
+    /// Writes the sums of attempts that were settled.
+    pub async fn flush(&self) -> Result<()> {
+        self.shared.rollup.flush().await
+    }
+
     /// Runs until `stop`, then finishes what is in flight. Leases that are still being sent at `grace_over` are given
     /// back.
     pub async fn run(self, stop: CancellationToken, grace_over: CancellationToken, loops: Loops) {
@@ -187,6 +196,7 @@ impl Dispatcher {
         let settler = settler::run_overdue(shared.clone(), overdue);
         loops.spawn("settler of overdue outcomes", &ended, settler);
         loops.spawn("extension of leases", &ended, extension::run(shared.clone()));
+        loops.spawn("rollup", &ended, rollup::run(shared.rollup.clone(), ended.clone()));
         loops.spawn("janitor", &ended, janitor.run(ended.clone()));
         let replicated = has_replicas(&shared.store);
         if replicated {
@@ -226,8 +236,15 @@ impl Dispatcher {
         ended.cancel();
         let signed_off = async {
             loops.wait().await;
-            if let Ok(Some(heartbeat)) = beats.await {
-                heartbeat.stop().await;
+            let signs_off = async {
+                if let Ok(Some(heartbeat)) = beats.await {
+                    heartbeat.stop().await;
+                }
+            };
+            // Only now: the settler has added all outcomes.
+            let (flushed, ()) = tokio::join!(shared.rollup.flush(), signs_off);
+            if let Err(err) = flushed {
+                outage::note_failure(&err, "the last sums of attempts could not be written");
             }
         };
         within(LAST_WRITES, signed_off).await;

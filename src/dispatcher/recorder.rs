@@ -187,6 +187,7 @@ async fn write_once(shared: &Shared, batch: &[Done]) -> Result<()> {
     tx.commit().await?;
     shared.store.metrics().settle.observe_time(began.elapsed());
     crash_point::pass("settle.after_commit");
+    shared.rollup.add(batch);
     // Logs what the statements returned: a query for it would cost time in every batch. If the answer to a commit is
     // lost, the second try changes nothing, and these lines are missing.
     log(&settled);

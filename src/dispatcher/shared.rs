@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::done::Done;
 use super::held::Held;
+use super::rollup::Rollup;
 use super::sender::Sender;
 use crate::slots::Slots;
 use crate::store::database::outage;
@@ -28,6 +29,8 @@ pub(super) struct Shared {
     /// outcomes, and nothing more is sent when there are too many.
     pub unsettled: mpsc::UnboundedSender<Done>,
     pub held: Held,
+    /// Sums up the attempts that were settled.
+    pub rollup: Arc<Rollup>,
     /// How long a lease lasts.
     pub lease: Duration,
     /// The number of batches of outcomes that an outage keeps from being stored; above 0 nothing is claimed. The two

@@ -7,14 +7,36 @@ use sea_orm::{ConnectionTrait, QueryResult, Statement};
 
 use super::database::rows::{Column, Rows, statement};
 use super::database::tx::Tx;
-use super::retention::{HISTORY, delete_found};
+use super::endpoint_hour;
+use super::retention::HISTORY;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
 
-/// Removes up to `most` endpoints that were deleted before `before`. Returns how many.
+/// Removes up to `most` endpoints that were deleted before `before`, with the sums of their attempts. Returns how many
+/// rows of endpoints or of sums: while an endpoint has sums, it keeps its row.
 pub async fn prune_endpoints(tx: &Tx, before: Timestamp, most: u64) -> Result<u64> {
-    let rows = found(tx, "app_id, id", "endpoint", before, most);
-    delete_found(tx, "endpoint", &["app_id", "id"], rows).await
+    let found = tx
+        .conn()
+        .query_all_raw(found(tx, "app_id, id", "endpoint", before, most))
+        .await?;
+    if found.is_empty() {
+        return Ok(0);
+    }
+    let texts = |name: &str| -> Result<Vec<String>> {
+        let text = |row: &QueryResult| Ok(row.try_get("", name)?);
+        found.iter().map(text).collect()
+    };
+    let (apps, ids) = (texts("app_id")?, texts("id")?);
+    let rows = Rows::new([
+        ("app_id", Column::Text(apps.iter().map(String::as_str).collect())),
+        ("id", Column::Text(ids.iter().map(String::as_str).collect())),
+    ]);
+    if endpoint_hour::prune_of(tx, &rows, most).await? == most {
+        return Ok(most);
+    }
+    let sql = "delete from endpoint where (app_id, id) in (select app_id, id from {t})";
+    let delete = statement(tx.backend(), sql, &[("t", &rows)], []);
+    Ok(tx.conn().execute_raw(delete).await?.rows_affected())
 }
 
 /// Looks at the first `most` applications that were deleted before `before`, and removes those that have neither

@@ -14,6 +14,7 @@ pub mod deleted;
 pub(crate) mod delivery;
 pub(crate) mod delivery_result;
 pub(crate) mod endpoint;
+pub mod endpoint_hour;
 pub mod entity;
 pub mod event_id;
 pub(crate) mod event_type;

@@ -73,6 +73,7 @@ mod resend;
 mod retention;
 mod rights;
 mod roles;
+mod rollup;
 mod schema_drift;
 mod secret;
 mod seed;

@@ -14,6 +14,7 @@ use postrider::slots::{Caps, Grant, Lane, Slots};
 use postrider::service::token::{self, record_uses};
 use postrider::store::background_task::{self, NewTask};
 use postrider::store::deleted;
+use postrider::store::endpoint_hour::{self, Merge};
 use postrider::store::event_id;
 use postrider::store::idempotency::{self, Key};
 use postrider::store::queue::process;
@@ -31,7 +32,7 @@ const ROWS: usize = 100_000;
 /// There are a thousand organizations, and ten applications with ten thousand of everything. Deliveries: 40 % are due
 /// first attempts, 30 % are retries, 20 % are parked, 10 % are leased by a dead process. Half of the messages
 /// have the tag `common`, each of the others a tag of its own.
-const FILL: [&str; 14] = [
+const FILL: [&str; 15] = [
     "organization (id, name, created_at) select 'org_' || i, 'name ' || i, i",
     "api_token (id, org_id, app_id, hash, created_at) select 'tok_' || i, 'org_' || (1000000 + i % 1000),
         case when i % 4 > 0 then 'app_' || i end, 'hash' || i, i",
@@ -39,9 +40,12 @@ const FILL: [&str; 14] = [
         select 'app_' || i, 'org_' || (1000000 + i % 1000), 'uid' || i, 'name', '{}', i, i",
     "event_type (org_id, name, id, description, archived, deprecated, created_at, updated_at)
         select 'org_' || (1000000 + i % 1000), 'type.' || i, 'evtype_' || i, '', i % 2 = 0, i % 2 = 0, i, i",
-    "endpoint (app_id, id, uid, url, description, disabled, metadata, headers, secrets, created_at, updated_at)
-        select 'app_' || (1000000 + i % 10), 'ep_' || i, 'uid' || i, 'http://127.0.0.1:9/', '', i % 2 = 3,
-        '{}', '{}', '[]', i, i",
+    "endpoint (app_id, id, uid, url, description, disabled, metadata, headers, secrets, failing_since, created_at, updated_at)
+        select 'app_' || (1000000 + i % 10), 'ep_' || i, 'uid' || i, 'http://127.0.0.1:9/', '', i % 20 = 3,
+        '{}', '{}', '[]', case when i % 20 between 4 and 5 then i end, i, i",
+    "endpoint_hour (app_id, endpoint_id, hour, source, delivered, ms_100, ms_7000)
+        select 'app_' || (1000000 + i % 10), 'ep_' || i, 3600000000 * (i % 1000), i % 3 - 1, 2, 1,
+        case when i % 100 = 7 then 1 end",
     "message (app_id, id, event_type, event_id, created_at, expires_at)
         select 'app_' || (1000000 + i % 10), 'msg_' || i, 'type.' || i, 'event' || i, i, 4000000000000000",
     "message_content (app_id, message_id, body, expires_at)
@@ -400,6 +404,18 @@ async fn a_message_s_whole_life(db: &TestDatabase) {
         pruned.0 >= 400 && pruned.1.is_none(),
         "a hundred rows of each table at least: {pruned:?}"
     );
+    for merge in [Merge::Processes, Merge::Hours] {
+        let before = Timestamp(3_600_000_000 * 500);
+        assert!(
+            in_tx!(rig.store, tx => endpoint_hour::merge(&tx, merge, before, 500)) > 0,
+            "{merge:?}"
+        );
+    }
+    rig.flush().await;
+    in_tx!(rig.store, tx => endpoint_hour::prune(&tx, Timestamp(3_600_000_000 * 100), 500));
+    let gone = "update endpoint set deleted_at = 1 where id = $1";
+    rig.sql(gone, [id("ep", 1_000_002).into()]).await;
+    in_tx!(rig.store, tx => deleted::prune_endpoints(&tx, Timestamp(2), 500));
     in_tx!(rig.store, tx => deleted::prune_endpoints(&tx, Timestamp(0), 500));
     in_tx!(rig.store, tx => deleted::prune_applications(&tx, Timestamp(0), 500));
 }

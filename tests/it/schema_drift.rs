@@ -24,6 +24,7 @@ async fn create_all(on: &DatabaseConnection) {
     create(on, entity::delivery::Entity).await;
     create(on, entity::delivery_result::Entity).await;
     create(on, entity::endpoint::Entity).await;
+    create(on, entity::endpoint_hour::Entity).await;
     create(on, entity::event_type::Entity).await;
     create(on, entity::idempotency::Entity).await;
     create(on, entity::installation::Entity).await;

@@ -9,6 +9,7 @@ pub mod background_task;
 pub mod delivery;
 pub mod delivery_result;
 pub mod endpoint;
+pub mod endpoint_hour;
 pub mod event_type;
 pub mod idempotency;
 pub mod installation;

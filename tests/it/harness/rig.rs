@@ -312,6 +312,16 @@ impl Rig {
         dispatcher.prune().await.expect("the janitor's turn succeeds");
     }
 
+    /// Writes the sums of attempts.
+    pub async fn flush(&self) {
+        self.try_flush().await.expect("the sums are written");
+    }
+
+    pub async fn try_flush(&self) -> Result<()> {
+        let dispatcher = self.dispatcher.as_ref().expect("the dispatcher does not run by itself");
+        dispatcher.flush().await
+    }
+
     /// Lets the dispatcher run by itself from now on.
     pub fn run(&mut self) -> Running {
         let (stop, grace_over) = (CancellationToken::new(), CancellationToken::new());
