@@ -19,7 +19,7 @@ use super::caller::not_created;
 use super::rights::{AnyToken, Edit, Organization, SendMessage, View};
 use super::wire::body::Body;
 use super::wire::error::{ApiError, Read, Write};
-use super::wire::filters::{EventTypes, MessageQuery};
+use super::wire::filters::{MessageQuery, Names};
 use super::wire::idempotency::IdempotencyKey;
 use super::wire::paging::{Limit, ListOut, ListQuery};
 use super::wire::response::{Accepted, Answer, Empty};
@@ -273,7 +273,7 @@ impl Messages {
         /// Whether the response contains payloads. Default: true.
         with_content: Query<Option<bool>>,
         /// Only messages of these types: comma-separated, or as a repeated parameter.
-        event_types: EventTypes,
+        event_types: Names,
     ) -> Result<Answer<ListOut<MessageOut>>, ApiError<Read>> {
         let list = ListQuery { limit, iterator };
         let (request, filter) = MessageQuery {

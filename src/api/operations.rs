@@ -1,6 +1,7 @@
 //! All operations of the API, in the order of the document. Must not serve them: http/routes.rs does.
 
-use super::{application, attempt, background_task, delivery, endpoint, event_type, explain, find, health, message, operational, portal, queue, token};
+use super::{
+ application, attempt, background_task, delivery, endpoint, endpoint_health, event_type, explain, find, health, message, operational, portal, queue, statistics, token};
 
 /// The resources of the API, in the order in which the document lists their operations.
 pub(crate) type Operations = (
@@ -16,7 +17,7 @@ pub(crate) type Operations = (
     (attempt::results::Deliveries, delivery::AllDeliveries, queue::Queue),
     endpoint::replay::Replays,
     background_task::BackgroundTasks,
-    find::Search,
+    (find::Search, statistics::Statistics, endpoint_health::EndpointHealth),
     portal::Authentication,
     token::Tokens,
     health::Health,

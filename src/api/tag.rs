@@ -23,6 +23,8 @@ pub(crate) enum Tag {
     BackgroundTask,
     /// Finding things by a text when their application is not known.
     Search,
+    /// Counts of attempts, and endpoints in trouble.
+    Statistics,
     /// Tokens with which the people of an application use this API and the portal page.
     Authentication,
     /// Tokens of the organization itself: programs and people of yours.

@@ -17,11 +17,14 @@ use crate::app;
 use crate::config::{DatabaseSettings, ENDPOINTS_PER_APPLICATION, KeySettings};
 use crate::domain::delivery::{Decision, Trigger};
 use crate::domain::health::Health;
+use crate::domain::id::Prefix;
+use crate::domain::tally::Tally;
 use crate::domain::target::TargetPolicy;
 use crate::error::{Error, Kind, Result};
 use crate::loops::Loops;
 use crate::service::{self, endpoint::Bounds};
 use crate::slots::{Caps, Slots};
+use crate::store::endpoint_hour::{self, HOUR, Sums};
 use crate::store::entity::application::Model as Application;
 use crate::store::intake::{Intake, Limits, NewMessage, fast_path};
 use crate::store::queue::{AttemptRow, Settlement, settle};
@@ -318,8 +321,23 @@ impl Seed {
                 attempts_made: 0,
                 health: Health::Unchanged,
             };
+            let mut tally = Tally::default();
+            tally.count(
+                (200..300).contains(&attempt.status),
+                attempt.status,
+                attempt.duration_ms,
+            );
+            let sums = Sums {
+                app_id: app.id.clone(),
+                endpoint_id: settlement.endpoint_id.clone(),
+                hour: created_at.begin_of(HOUR),
+                // Each attempt is a source of its own.
+                source: created_at.0,
+                tally,
+            };
             let tx = self.store.begin().await?;
             settle(&tx, vec![&settlement]).await?;
+            endpoint_hour::put(&tx, &[sums]).await?;
             tx.commit().await?;
         }
         Ok(())

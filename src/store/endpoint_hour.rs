@@ -5,7 +5,7 @@
 //! changes nothing. Rows are merged only once their process writes them no more: [`MERGED_AFTER`] the end of their hour,
 //! while a process ends to write them again [`WRITTEN_UNTIL`] it.
 //!
-//! Must not read statistics.
+//! Must not read statistics for the API: delivery_statistics.rs does.
 
 use std::time::Duration;
 
@@ -104,6 +104,23 @@ fn counts(tally: &Tally) -> impl Iterator<Item = i64> {
     } = tally;
     let first = [*delivered, *failed, *status_3xx, *status_4xx, *status_5xx];
     first.into_iter().chain(*answers)
+}
+
+/// Reads the tally of a row that has the columns [`COUNTS`], as integers of 64 bits.
+pub(super) fn tally_of(row: &QueryResult) -> Result<Tally> {
+    let count = |name: &str| row.try_get::<Option<i64>>("", name).map(Option::unwrap_or_default);
+    let mut answers = [0; BUCKETS];
+    for (own, name) in answers.iter_mut().zip(&COUNTS[5..]) {
+        *own = count(name)?;
+    }
+    Ok(Tally {
+        delivered: count("delivered")?,
+        failed: count("failed")?,
+        status_3xx: count("status_3xx")?,
+        status_4xx: count("status_4xx")?,
+        status_5xx: count("status_5xx")?,
+        answers,
+    })
 }
 
 /// Returns a list of SQL expressions, one for each count.

@@ -597,8 +597,11 @@ fn key(row: &Value) -> Value {
         (Value::String(message), Value::String(endpoint)) if row.get("id").is_none() => {
             format!("{message}.{endpoint}").into()
         }
-        (_, endpoint @ Value::String(_)) if row.get("id").is_none() => endpoint.clone(),
-        _ => row.get("id").or(row.get("name")).unwrap().clone(),
+        _ => {
+            let keys = ["id", "name", "endpointId", "appId"];
+            let found = keys.iter().find_map(|key| row.get(key));
+            found.cloned().unwrap_or_default()
+        }
     }
 }
 

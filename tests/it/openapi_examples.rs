@@ -97,6 +97,9 @@ fn masked(value: &Value) -> Value {
 }
 
 fn masked_field(name: &str, value: &Value) -> Value {
+    if name == "buckets" {
+        return "the parts of a day, most of them empty".into();
+    }
     match value.as_str() {
         Some(text)
             if name == "createdBy"
@@ -106,7 +109,7 @@ fn masked_field(name: &str, value: &Value) -> Value {
             kind(text).into()
         }
         Some(_) if name.ends_with("terator") => "a place in a list".into(),
-        Some(text) if name.ends_with("At") || name.ends_with("timestamp") || name == "nextAttempt" => {
+        Some(text) if is_instant(name) => {
             let instant = postrider::domain::timestamp::Timestamp::parse_rfc3339(text);
             assert!(instant.is_ok(), "{name}: {text}");
             "an instant".into()
@@ -125,6 +128,13 @@ fn masked_field(name: &str, value: &Value) -> Value {
         None if name.ends_with("Seconds") && value.is_number() => "an age".into(),
         _ => masked(value),
     }
+}
+
+fn is_instant(name: &str) -> bool {
+    name.ends_with("At")
+        || ["timestamp", "nextAttempt", "since", "until"]
+            .iter()
+            .any(|known| name.ends_with(known))
 }
 
 /// Returns whether the response is the one of the example. A page may hold more rows than the example shows.

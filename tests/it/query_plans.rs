@@ -493,6 +493,17 @@ fn reads() -> Vec<String> {
         "/token?order=descending".to_owned(),
         format!("{app}/msg/{message}/endpoint"),
         format!("{endpoint}/stats?since=2025-12-25T00:00:00Z"),
+        "/stats/delivery?by=application".to_owned(),
+        "/stats/delivery".to_owned(),
+        format!("/stats/delivery?by=endpoint&app_id={}", id("app", 1_000_001)),
+        format!(
+            "/stats/delivery?by=endpoint&app_id={0}&endpoint_id={1}",
+            id("app", 1_000_001),
+            id("ep", 1_000_001)
+        ),
+        "/endpoint-health".to_owned(),
+        "/endpoint-health?state=disabled".to_owned(),
+        "/endpoint-health?state=slow".to_owned(),
         "/background-task".to_owned(),
         "/background-task?order=ascending".to_owned(),
         "/background-task?status=finished&task=endpoint.recover".to_owned(),

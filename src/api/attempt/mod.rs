@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use self::status::Status;
 use super::rights::{AnyToken, Edit, Organization, View};
 use super::wire::error::{ApiError, Read, Write};
-use super::wire::filters::{EventTypes, MessageQuery};
+use super::wire::filters::{MessageQuery, Names};
 use super::wire::paging::{Limit, ListOut, ListQuery, bad_query};
 use super::wire::response::{Answer, Empty};
 use super::wire::values::Instant;
@@ -171,7 +171,7 @@ impl Attempts {
         /// Whether the response contains the bodies of the answers. Default: true.
         with_content: Query<Option<bool>>,
         /// Only attempts of messages of these types: comma-separated, or as a repeated parameter.
-        event_types: EventTypes,
+        event_types: Names,
     ) -> Result<Answer<ListOut<MessageAttemptOut>>, ApiError<Read>> {
         let list = ListQuery { limit, iterator };
         let message = MessageQuery {
@@ -229,7 +229,7 @@ impl Attempts {
         /// Whether the response contains the bodies of the answers. Default: true.
         with_content: Query<Option<bool>>,
         /// Only attempts of messages of these types: comma-separated, or as a repeated parameter.
-        event_types: EventTypes,
+        event_types: Names,
     ) -> Result<Answer<ListOut<MessageAttemptOut>>, ApiError<Read>> {
         let list = ListQuery { limit, iterator };
         let message = MessageQuery {

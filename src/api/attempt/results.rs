@@ -16,7 +16,7 @@ use super::status::Status;
 use crate::api::message::payload;
 use crate::api::rights::{AnyToken, SendAgain, View};
 use crate::api::wire::error::{ApiError, Conditional, Read};
-use crate::api::wire::filters::{EventTypes, MessageQuery};
+use crate::api::wire::filters::{MessageQuery, Names};
 use crate::api::wire::idempotency::IdempotencyKey;
 use crate::api::wire::paging::{Iterates, Limit, ListOut, ListQuery};
 use crate::api::wire::response::{Accepted, Answer, Nothing, reply};
@@ -67,7 +67,7 @@ impl Deliveries {
         /// Whether the response contains payloads. Default: true.
         with_content: Query<Option<bool>>,
         /// Only messages of these types: comma-separated, or as a repeated parameter.
-        event_types: EventTypes,
+        event_types: Names,
     ) -> Result<Answer<ListOut<EndpointMessageOut>>, ApiError<Read>> {
         let list = ListQuery { limit, iterator };
         let (request, filter) = MessageQuery {

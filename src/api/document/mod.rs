@@ -19,6 +19,7 @@ use super::endpoint::example::SendExample;
 use super::endpoint::replay::Replays;
 use super::endpoint::secret::EndpointSecrets;
 use super::endpoint::stats::EndpointStatistics;
+use super::endpoint_health::EndpointHealth;
 use super::event_type::EventTypes;
 use super::explain::Explanations;
 use super::find::Search;
@@ -27,8 +28,9 @@ use super::message::Messages;
 use super::operational::OperationalWebhooks;
 use super::operations::Operations;
 use super::portal::Authentication;
-use super::token::Tokens;
 use super::queue::Queue;
+use super::statistics::Statistics;
+use super::token::Tokens;
 use clean::clean;
 use refusals::prune;
 
@@ -56,7 +58,7 @@ pub(crate) fn service() -> OpenApiService<Operations, ()> {
         (Deliveries, AllDeliveries, Queue),
         Replays,
         BackgroundTasks,
-        Search,
+        (Search, Statistics, EndpointHealth),
         Authentication,
         Tokens,
         Health,

@@ -17,12 +17,16 @@ use crate::api::wire::values::Instant;
 use crate::api::{ApiState, Tag};
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Kind, Result};
-use crate::store::{attempt, endpoint};
+use crate::store::delivery_statistics::{self, Of, Period};
+use crate::store::endpoint_hour::{HOUR, Merge};
+use crate::store::{Store, attempt, endpoint};
 
 /// The longest period that a request may ask for.
 const LONGEST: Duration = Duration::from_hours(28 * 24);
 /// How far a caller's clock may be ahead of ours, and by how much its period may be too long.
 const TOLERANCE: Duration = Duration::from_secs(5 * 60);
+/// After this time the sums of an hour are written, unless the database was away.
+const WRITTEN: Duration = Duration::from_secs(60);
 
 /// The number of attempts at an endpoint, by how they ended.
 #[derive(Debug, Deserialize, Object, Serialize)]
@@ -66,7 +70,7 @@ impl EndpointStatistics {
         let (since, until) = range(since.0.map(|instant| instant.0), until.0.map(|instant| instant.0), now)?;
         let app = caller.application(&state.store, &app_id.0).await?;
         let endpoint = endpoint::get(&state.store, &app.id, &endpoint_id.0).await?;
-        let (success, fail) = attempt::count(&state.store, &app.id, &endpoint.id, since, until).await?;
+        let (success, fail) = count(&state.store, &app.id, &endpoint.id, since, until, now).await?;
         Ok(Answer::ok(&EndpointStats {
             success,
             fail,
@@ -75,6 +79,46 @@ impl EndpointStatistics {
             canceled: 0,
         })?)
     }
+}
+
+/// Counts the attempts at an endpoint, first those that succeeded, then those that failed: those of full hours from the
+/// sums, the rest one by one.
+///
+/// There are no full hours before the endpoint's first sums end: attempts may be older than the sums. Nor are there any
+/// that may have been merged into days, or so young that a process may not have written them.
+async fn count(
+    store: &Store,
+    app_id: &str,
+    endpoint_id: &str,
+    since: Timestamp,
+    until: Timestamp,
+    now: Timestamp,
+) -> Result<(i64, i64)> {
+    let first = delivery_statistics::find_first_hour(store, app_id, endpoint_id).await?;
+    let full_until = until.min(now.minus(WRITTEN)).begin_of(HOUR);
+    let full_since = first.map_or(until, |first| {
+        let next_hour = Timestamp(since.0.saturating_sub(1)).begin_of(HOUR).plus(HOUR);
+        next_hour.max(first.plus(HOUR)).max(Merge::Hours.before(now))
+    });
+    if full_since >= full_until {
+        return attempt::count(store, app_id, endpoint_id, since, until).await;
+    }
+    let hours = Period {
+        since: full_since,
+        step: Duration::from_micros(full_until.0.abs_diff(full_since.0)),
+        buckets: 1,
+    };
+    let ids = [endpoint_id.to_owned()];
+    let sums = delivery_statistics::list(store, Of::Endpoints(app_id, &ids), &hours).await?;
+    let mut counted = (0, 0);
+    for tally in sums.iter().flatten() {
+        counted = (counted.0 + tally.delivered, counted.1 + tally.failed);
+    }
+    for (since, until) in [(since, full_since), (full_until, until)] {
+        let rest = attempt::count(store, app_id, endpoint_id, since, until).await?;
+        counted = (counted.0 + rest.0, counted.1 + rest.1);
+    }
+    Ok(counted)
 }
 
 /// Returns the period from `since` to `until`. `None` means the default.

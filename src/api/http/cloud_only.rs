@@ -25,7 +25,7 @@ const ROUTES: [&str; 18] = [
     "/api/v1/connector/*",
     "/api/v1/environment/*",
     "/api/v1/event-type/import/openapi",
-    "/api/v1/stats/*",
+    "/api/v1/stats/usage/*",
     "/api/v1/stream/*",
 ];
 /// The prefix of further routes of the hosted service.

@@ -265,6 +265,8 @@ fn wanted(reason: &str) -> &str {
         "DeliveryState" => "must be waiting, sending, delivered or failed",
         "BackgroundTaskStatus" => "must be running, finished or failed",
         "BackgroundTaskType" => "must be a kind of task that the API document lists, such as endpoint.recover",
+        "StatisticsBy" => "must be organization, application or endpoint",
+        "EndpointTrouble" => "must be failing, disabled or slow",
         integer if integer.starts_with("integer") => "must be an integer",
         _ => match why.split(" (occurred while").next() {
             Some(rule) if rule.starts_with("must be ") => rule,

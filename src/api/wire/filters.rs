@@ -18,11 +18,11 @@ use crate::store::{Between, PageRequest, message};
 /// How many event types one query may name: fewer than the parameters that a statement may have.
 const MOST_EVENT_TYPES: usize = 1000;
 
-/// Names of event types from the query: comma-separated, or as a repeated parameter named `event_types`,
+/// A list of names from the query: comma-separated, or as a repeated parameter, such as `event_types`,
 /// `event_types[]` or `event_types[0]`.
-pub struct EventTypes(Vec<String>);
+pub struct Names(pub Vec<String>);
 
-impl<'a> ApiExtractor<'a> for EventTypes {
+impl<'a> ApiExtractor<'a> for Names {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::Parameter];
     type ParamType = Option<Vec<String>>;
     type ParamRawType = Vec<String>;
@@ -63,7 +63,7 @@ pub struct MessageQuery {
     pub tag: Query<Option<String>>,
     pub before: Query<Option<Instant>>,
     pub after: Query<Option<Instant>>,
-    pub event_types: EventTypes,
+    pub event_types: Names,
 }
 
 impl MessageQuery {

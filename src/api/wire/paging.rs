@@ -20,6 +20,7 @@ use super::values::{Nullable, json_type};
 use crate::domain::id::Prefix;
 use crate::domain::identifier::check_identifier;
 use crate::error::{Error, Kind, Result};
+use crate::store::endpoint_health::Place;
 use crate::store::{Page, PageRequest};
 
 /// How many rows a page has if the request names no limit.
@@ -50,6 +51,8 @@ pub enum Iterates {
     Names,
     /// A message's id, or one and an endpoint's id with a dot in between.
     Deliveries,
+    /// Places in the list of endpoints in trouble.
+    Places,
 }
 
 /// The query parameter `limit`: how many rows a page has at most.
@@ -120,6 +123,7 @@ impl Iterates {
             // A prefix alone names no row.
             _ if text.is_empty() => false,
             Iterates::Over(prefix) => prefix.is_of(text) && check_identifier(text).is_ok(),
+            Iterates::Places => Place::of(text).is_some(),
             Iterates::Names => check_identifier(text).is_ok(),
             Iterates::Deliveries => {
                 let (message, endpoint) = text.split_once('.').unwrap_or((text, "ep_"));
