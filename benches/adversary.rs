@@ -8,6 +8,7 @@
 mod adversary {
     pub mod beats;
     pub mod deleted_endpoints;
+    pub mod history;
     pub mod locked_row;
     pub mod parked;
     pub mod readers;
@@ -67,6 +68,9 @@ struct Options {
     /// Small sizes, a few seconds for each: shows that the tool works, the figures mean little
     #[arg(long)]
     quick: bool,
+    /// The number of attempts in the history that the scenario `history` fills in; default: 10,000,000
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1_000..))]
+    attempts: Option<u64>,
     /// Another binary to measure, such as an older one
     #[arg(long, default_value = env!("CARGO_BIN_EXE_app"), hide_default_value = true)]
     program: PathBuf,
@@ -133,6 +137,7 @@ async fn run(options: &Options) -> Result<Report, Failure> {
         program,
         scratch: scratch.0.clone(),
         quick: options.quick,
+        attempts: options.attempts,
     };
     println!("- Program: {}", ground.program.display());
     println!("- Machine: {}", machine::description());

@@ -2,7 +2,7 @@
 
 use super::report::Report;
 use super::site::Ground;
-use super::{deleted_endpoints, locked_row, parked, readers, retention, slow_settle, snapshot};
+use super::{deleted_endpoints, history, locked_row, parked, readers, retention, slow_settle, snapshot};
 use crate::Failure;
 use clap::ValueEnum;
 use std::time::Duration;
@@ -23,6 +23,8 @@ pub enum Scenario {
     Parked,
     /// The old messages of many applications are removed, with many checkpoints in between
     Retention,
+    /// A console asks for statistics and for endpoints in trouble, and the history is that of 90 days
+    History,
 }
 
 impl Scenario {
@@ -36,6 +38,7 @@ impl Scenario {
             Self::Snapshot => snapshot::run(ground, report).await,
             Self::Parked => parked::run(ground, report).await,
             Self::Retention => retention::run(ground, report).await,
+            Self::History => history::run(ground, report).await,
         }
     }
 
@@ -58,6 +61,7 @@ impl Scenario {
         let minutes = match (quick, self) {
             (true, _) => 4,
             (false, Self::Parked) => 40,
+            (false, Self::History) => 240,
             (false, _) => 20,
         };
         Duration::from_mins(minutes)

@@ -28,6 +28,8 @@ pub struct Ground {
     pub scratch: PathBuf,
     pub postgres: Postgres,
     pub quick: bool,
+    /// The size of the history that a scenario fills in; `None` means its own.
+    pub attempts: Option<u64>,
 }
 
 impl Ground {
@@ -140,12 +142,32 @@ impl<'a> Site<'a> {
         Ok(())
     }
 
-    /// Returns the one number that a query selects. Postgres only.
+    /// Returns the one number that a query selects. On SQLite no program may run meanwhile.
     pub async fn number(&self, sql: &str) -> Result<i64, Failure> {
-        let mut connection = self.connect().await?;
-        Ok(sqlx::query_scalar(AssertSqlSafe(sql))
-            .fetch_one(&mut connection)
-            .await?)
+        Ok(match self.database {
+            Database::Postgres => {
+                let number = sqlx::query_scalar(AssertSqlSafe(sql));
+                number.fetch_one(&mut self.connect().await?).await?
+            }
+            Database::Sqlite => {
+                let number = sqlx::query_scalar(AssertSqlSafe(sql));
+                let mut connection = SqliteConnection::connect(&self.url).await?;
+                let found = number.fetch_one(&mut connection).await?;
+                connection.close().await?;
+                found
+            }
+        })
+    }
+
+    /// Returns the bytes of a table with its indexes, as [`Site::number`] does.
+    pub async fn table_bytes(&self, table: &str) -> Result<i64, Failure> {
+        let sql = match self.database {
+            Database::Postgres => format!("select pg_total_relation_size('{table}')"),
+            Database::Sqlite => format!(
+                "select sum(pgsize) from dbstat where name in (select name from sqlite_master where tbl_name = '{table}')"
+            ),
+        };
+        self.number(&sql).await
     }
 
     /// Brings the planner statistics and the visibility map up to date, so that no run depends on when autovacuum does

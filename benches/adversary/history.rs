@@ -1,0 +1,211 @@
+//! Scenario: the screens of an installation that has a long history.
+//!
+//! Fills the tables of history with the attempts of 90 days, as the program would have written them, and their sums.
+//! Reports what they take on disk, and how long the calls of a console take. The large form is 10,000,000 attempts of
+//! 10,000 applications; `--attempts` names another size.
+
+use super::report::{Figures, Report};
+use super::rows::{DAY, NEVER, id, now, numbered};
+use super::site::{Database, Ground, Replica, Site};
+use crate::Failure;
+use postrider::domain::id::Prefix;
+use serde_json::Value;
+use std::time::Instant;
+
+/// One application for so many attempts.
+const ATTEMPTS_PER_APPLICATION: u64 = 1_000;
+const DAYS: i64 = 90;
+const HOUR: i64 = DAY / 24;
+/// The endpoints of the first application, which gets one attempt in ten. All others have one endpoint.
+const ENDPOINTS: u64 = 250;
+/// How often each call is made.
+const CALLS: usize = 20;
+/// The buckets of the histogram in the order of their columns: the column, and where the bucket ends.
+const BUCKETS: [(&str, i64); 8] = [
+    ("ms_50", 50),
+    ("ms_70", 70),
+    ("ms_100", 100),
+    ("ms_200", 200),
+    ("ms_500", 500),
+    ("ms_1000", 1_000),
+    ("ms_5000", 5_000),
+    ("ms_10000", i64::MAX),
+];
+const TABLES: [&str; 6] = [
+    "application",
+    "endpoint",
+    "message",
+    "attempt",
+    "delivery_result",
+    "endpoint_hour",
+];
+
+pub async fn run(ground: &Ground, report: &mut Report) -> Result<(), Failure> {
+    for database in [Database::Postgres, Database::Sqlite] {
+        one(ground, report, database).await?;
+    }
+    Ok(())
+}
+
+async fn one(ground: &Ground, report: &mut Report, database: Database) -> Result<(), Failure> {
+    let attempts = ground.attempts.unwrap_or(ground.size(10_000_000, 50_000));
+    let apps = (attempts / ATTEMPTS_PER_APPLICATION).max(10);
+    let mut figures = Figures::default();
+    let site = Site::new(ground, database).await?;
+    let replica = site.start("first", &[]).await?;
+    // Creates the organization to which the inserted applications belong.
+    replica.server.application("first", None).await?;
+    replica.server.stop().await?;
+    let filling = Instant::now();
+    let busy = fill(&site, attempts, apps).await?;
+    figures.add("filled_in_s", filling.elapsed().as_secs_f64());
+    for table in ["attempt", "endpoint_hour"] {
+        let rows = site.number(&format!("select count(*) from {table}")).await?;
+        let bytes = site.table_bytes(table).await?;
+        figures.add(format!("{table}_rows"), rows as f64);
+        figures.add(format!("{table}_mb"), bytes as f64 / 1024.0 / 1024.0);
+        figures.add(format!("{table}_bytes_per_row"), bytes as f64 / rows.max(1) as f64);
+    }
+    let replica = site.start("a", &[]).await?;
+    let statistics = format!("/api/v1/stats/delivery?by=endpoint&app_id={busy}&limit=250");
+    for (name, path) in [
+        ("statistics_of_250_endpoints", statistics.as_str()),
+        (
+            "statistics_of_250_applications",
+            "/api/v1/stats/delivery?by=application&limit=250",
+        ),
+        ("statistics_of_the_organization", "/api/v1/stats/delivery"),
+        ("failing_endpoints", "/api/v1/endpoint-health?state=failing&limit=250"),
+        ("disabled_endpoints", "/api/v1/endpoint-health?state=disabled&limit=250"),
+        ("slow_endpoints", "/api/v1/endpoint-health?state=slow&limit=250"),
+    ] {
+        let (median, longest) = timed(&replica, path).await?;
+        figures.add(format!("{name}_p50_ms"), median);
+        figures.add(format!("{name}_max_ms"), longest);
+    }
+    let case = format!("{}, {attempts} attempts of {apps} applications", database.name());
+    report.add("history", case, figures);
+    Ok(())
+}
+
+/// Makes a call several times. Returns the median of its times and the longest one, in milliseconds.
+async fn timed(replica: &Replica, path: &str) -> Result<(f64, f64), Failure> {
+    let mut times = Vec::with_capacity(CALLS);
+    for _ in 0..CALLS {
+        let began = Instant::now();
+        replica.server.call("GET", path, &Value::Null).await?;
+        times.push(began.elapsed().as_secs_f64() * 1_000.0);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok((times[CALLS / 2], times[CALLS - 1]))
+}
+
+/// Inserts the rows. Returns the id of the application with many endpoints.
+async fn fill(site: &Site<'_>, attempts: u64, apps: u64) -> Result<String, Failure> {
+    let end = now();
+    let begin = end - DAYS * DAY;
+    for insert in things(site.database, apps, begin) {
+        site.execute(&insert).await?;
+    }
+    let hours = (DAYS * 24) as u64;
+    for hour in 0..hours {
+        let (from, until) = (hour * attempts / hours, (hour + 1) * attempts / hours);
+        if until > from {
+            let at = begin + hour as i64 * HOUR;
+            for insert in happenings(site.database, apps, begin, at, from) {
+                site.execute(&numbered(until - from, &insert)).await?;
+            }
+        }
+    }
+    for insert in sums(end) {
+        site.execute(&insert).await?;
+    }
+    site.settle_tables(&TABLES).await?;
+    let first = Prefix::Application.first_id_at(postrider::domain::timestamp::Timestamp(begin));
+    Ok(format!("{}{:014}", &first[..first.len() - 14], 0))
+}
+
+/// Returns the statements that insert applications and endpoints. One endpoint in fifty fails, one in a hundred is
+/// disabled.
+fn things(database: Database, apps: u64, at: i64) -> [String; 3] {
+    let application = id(database, Prefix::Application, at, "n - 1");
+    let insert = format!(
+        "insert into application (id, org_id, name, metadata, created_at, updated_at) \
+         select {application}, (select org_id from application limit 1), 'old', '{{}}', {at}, {at}"
+    );
+    let endpoint = |app: &str, number: &str| {
+        format!(
+            "insert into endpoint (app_id, id, url, description, disabled, metadata, headers, secrets, failing_since, \
+             created_at, updated_at) select {}, {}, 'http://127.0.0.1:1/', '', n % 100 = 7, '{{}}', '{{}}', '[]', \
+             case when n % 50 = 3 then {at} + n end, {at}, {at} + n",
+            id(database, Prefix::Application, at, app),
+            id(database, Prefix::Endpoint, at, number),
+        )
+    };
+    [
+        numbered(apps, &insert),
+        numbered(ENDPOINTS, &endpoint("0", "n - 1")),
+        numbered(apps - 1, &endpoint("n", &format!("{ENDPOINTS} + n"))),
+    ]
+}
+
+/// Returns the statements that insert messages accepted at `at`, each with one attempt and its result, numbered from
+/// `from` on. `begin` is the instant of applications and endpoints.
+fn happenings(database: Database, apps: u64, begin: i64, at: i64, from: u64) -> [String; 3] {
+    let number = format!("({from} + n)");
+    // A prime deals the messages out, so that neighbours in a page belong to applications that are far apart.
+    let other = format!("1 + ({number} * 7919) % {}", apps - 1);
+    let owner = format!("case when {number} % 10 = 0 then 0 else {other} end");
+    let target =
+        format!("case when {number} % 10 = 0 then ({number} / 10) % {ENDPOINTS} else {ENDPOINTS} + {other} end");
+    let app = id(database, Prefix::Application, begin, &owner);
+    let endpoint = id(database, Prefix::Endpoint, begin, &target);
+    let message = id(database, Prefix::Message, at, &number);
+    let attempt = id(database, Prefix::Attempt, at, &number);
+    let fails = format!("{number} % 20 = 1");
+    [
+        format!(
+            "insert into message (app_id, id, event_type, created_at, expires_at) \
+             select {app}, {message}, 'invoice.paid', {at}, {NEVER}"
+        ),
+        format!(
+            "insert into attempt (app_id, message_id, id, endpoint_id, url, trigger, delivered, response_status, response, \
+             duration_ms, created_at) \
+             select {app}, {message}, {attempt}, {endpoint}, 'http://127.0.0.1:1/hook', 0, not ({fails}), \
+             case when {fails} then 500 else 204 end, '', 20 + ({number} * 37) % 900 + case when {number} % 997 = 0 then 6000 \
+             else 0 end, {at}"
+        ),
+        format!(
+            "insert into delivery_result (app_id, message_id, endpoint_id, state, updated_at) \
+             select {app}, {message}, {endpoint}, case when {fails} then 2 else 0 end, {at}"
+        ),
+    ]
+}
+
+/// Returns the statements that sum up the attempts: by hours for 35 days, by days before. The last day is not merged.
+fn sums(end: i64) -> [String; 3] {
+    let day = end - end % DAY - 35 * DAY;
+    let young = end - DAY;
+    let mut begin = 0;
+    let counts = BUCKETS.map(|(_, end)| {
+        let count =
+            format!("nullif(sum(case when duration_ms >= {begin} and duration_ms < {end} then 1 else 0 end), 0)");
+        begin = end;
+        count
+    });
+    let (names, counts) = (BUCKETS.map(|(name, _)| name).join(", "), counts.join(", "));
+    let insert = |source: i64, length: i64, condition: &str| {
+        format!(
+            "insert into endpoint_hour (app_id, endpoint_id, hour, source, delivered, failed, status_5xx, {names}) \
+             select app_id, endpoint_id, created_at - created_at % {length}, {source}, \
+             nullif(sum(case when delivered then 1 else 0 end), 0), nullif(sum(case when delivered then 0 else 1 end), 0), \
+             nullif(sum(case when delivered then 0 else 1 end), 0), {counts} \
+             from attempt where {condition} group by 1, 2, 3"
+        )
+    };
+    [
+        insert(-1, DAY, &format!("created_at < {day}")),
+        insert(0, HOUR, &format!("created_at >= {day} and created_at < {young}")),
+        insert(4_711, HOUR, &format!("created_at >= {young}")),
+    ]
+}
