@@ -7,8 +7,8 @@ use sea_orm_migration::sea_orm::{ConnectionTrait, DatabaseBackend};
 mod m20261130_000001_schema;
 mod m20261130_000002_token_roles;
 mod m20261130_000003_disabled_reason;
-mod m20261130_000005_message_tags;
 mod m20261130_000004_endpoint_hour;
+mod m20261130_000005_message_tags;
 
 pub struct Migrator;
 
@@ -18,8 +18,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000001_schema::Migration),
             Box::new(m20261130_000002_token_roles::Migration),
             Box::new(m20261130_000003_disabled_reason::Migration),
-            Box::new(m20261130_000005_message_tags::Migration),
             Box::new(m20261130_000004_endpoint_hour::Migration),
+            Box::new(m20261130_000005_message_tags::Migration),
         ]
     }
 }

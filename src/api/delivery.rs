@@ -9,7 +9,7 @@ use poem_openapi::param::{Path, Query};
 use poem_openapi::{Object, OpenApi};
 use serde::{Deserialize, Serialize};
 
-use super::auth::Caller;
+use super::rights::{AnyToken, View};
 use super::wire::error::{ApiError, Read};
 use super::wire::paging::{Iterates, Limit, ListOut, ListQuery, bad_query};
 use super::wire::response::Answer;
@@ -83,7 +83,7 @@ impl AllDeliveries {
     #[allow(clippy::too_many_arguments)]
     async fn list(
         &self,
-        caller: Caller,
+        caller: AnyToken<View>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         limit: Query<Option<Limit>>,
@@ -130,8 +130,14 @@ impl AllDeliveries {
         let found = delivery::list(&state.store, &app.id, &filter, begins, &request, now).await?;
         let rows = found.rows.into_iter().map(|row| (key(&row), row)).collect();
         let page = Page { rows, done: found.done };
-        let page = ListOut::new(page, &request, |(key, _)| key, |(_, row)| Ok(DeliveryOut::from(row)))?;
-        Ok(Answer::ok(&page.reaching(found.reached, &request))?)
+        let out = |(_, row): (String, Delivery)| Ok(DeliveryOut::from(row));
+        Ok(ListOut::answer_reaching(
+            page,
+            found.reached,
+            &request,
+            |(key, _)| key,
+            out,
+        )?)
     }
 }
 

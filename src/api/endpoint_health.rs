@@ -9,7 +9,7 @@ use poem_openapi::param::Query;
 use poem_openapi::{Enum, Object, OpenApi};
 use serde::{Deserialize, Serialize};
 
-use super::auth::Organization;
+use super::rights::{Organization, View};
 use super::wire::error::{ApiError, Read};
 use super::wire::paging::{Iterates, Limit, ListOut, ListQuery};
 use super::wire::response::Answer;
@@ -89,7 +89,7 @@ impl EndpointHealth {
     #[oai(path = "/endpoint-health", method = "get", operation_id = "v1.endpoint-health.list")]
     async fn list(
         &self,
-        caller: Organization,
+        caller: Organization<View>,
         state: Data<&Arc<ApiState>>,
         /// The kind of trouble. Default: failing. A disabled endpoint is not listed as failing.
         #[oai(name = "state")]
@@ -103,6 +103,6 @@ impl EndpointHealth {
         let org_id = &caller.0.org_id;
         let page = endpoint_health::list(&state.store, org_id, trouble.into(), now, &request).await?;
         let out = |row| Ok(EndpointHealthOut::new(row, trouble));
-        Ok(Answer::ok(&ListOut::new(page, &request, |row| &row.key, out)?)?)
+        Ok(ListOut::answer(page, &request, |row| &row.key, out)?)
     }
 }

@@ -9,7 +9,7 @@ use poem_openapi::param::{Path, Query};
 use poem_openapi::{Object, OpenApi};
 use serde::{Deserialize, Serialize};
 
-use super::auth::Caller;
+use super::rights::{AnyToken, View};
 use super::wire::error::{ApiError, Read};
 use super::wire::paging::{Iterates, Limit, ListQuery};
 use super::wire::response::Answer;
@@ -98,7 +98,7 @@ impl Explanations {
     )]
     async fn get(
         &self,
-        caller: Caller,
+        caller: AnyToken<View>,
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
         msg_id: Path<String>,

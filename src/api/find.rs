@@ -9,7 +9,7 @@ use poem_openapi::param::Query;
 use poem_openapi::{Enum, Object, OpenApi};
 use serde::{Deserialize, Serialize};
 
-use super::auth::Organization;
+use super::rights::{Organization, View};
 use super::wire::error::{ApiError, Read};
 use super::wire::paging::bad_query;
 use super::wire::response::Answer;
@@ -114,7 +114,7 @@ impl Search {
     #[oai(path = "/find", method = "get", operation_id = "v1.find")]
     async fn find(
         &self,
-        caller: Organization,
+        caller: Organization<View>,
         state: Data<&Arc<ApiState>>,
         /// The text to find, of 1 to 256 characters. White space around it does not count.
         q: Query<String>,

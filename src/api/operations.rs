@@ -1,7 +1,9 @@
 //! All operations of the API, in the order of the document. Must not serve them: http/routes.rs does.
 
 use super::{
- application, attempt, background_task, delivery, endpoint, endpoint_health, event_type, explain, find, health, message, operational, portal, queue, statistics, token};
+    application, attempt, background_task, delivery, endpoint, endpoint_health, event_type, explain, find, health,
+    message, operational, portal, queue, statistics, token,
+};
 
 /// The resources of the API, in the order in which the document lists their operations.
 pub(crate) type Operations = (

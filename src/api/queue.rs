@@ -9,7 +9,7 @@ use poem::web::Data;
 use poem_openapi::{Object, OpenApi};
 use serde::{Deserialize, Serialize};
 
-use super::auth::Organization;
+use super::rights::{Organization, View};
 use super::wire::error::{ApiError, Read};
 use super::wire::response::Answer;
 use super::{ApiState, Tag};
@@ -66,7 +66,11 @@ impl Queue {
     /// The deliveries of all applications that wait or are under way. Counting is bounded, so that it costs the same
     /// however long the queue is; of a queue that many organizations fill, it may see only a part.
     #[oai(path = "/queue", method = "get", operation_id = "v1.queue.get")]
-    async fn get(&self, caller: Organization, state: Data<&Arc<ApiState>>) -> Result<Answer<QueueOut>, ApiError<Read>> {
+    async fn get(
+        &self,
+        caller: Organization<View>,
+        state: Data<&Arc<ApiState>>,
+    ) -> Result<Answer<QueueOut>, ApiError<Read>> {
         let found = find_overview(&state.store, &caller.0.org_id).await?;
         Ok(Answer::ok(&out(found, state.store.clock().now()))?)
     }

@@ -10,7 +10,8 @@ use poem_openapi::param::Query;
 use poem_openapi::{Enum, Object, OpenApi};
 use serde::{Deserialize, Serialize};
 
-use super::auth::Caller;
+use super::caller::Caller;
+use super::rights::{AnyToken, View};
 use super::wire::error::{ApiError, Read};
 use super::wire::filters::Names;
 use super::wire::paging::{Iterates, Limit, ListQuery, bad_query};
@@ -136,7 +137,7 @@ impl Statistics {
     #[allow(clippy::too_many_arguments)]
     async fn delivery(
         &self,
-        caller: Caller,
+        caller: AnyToken<View>,
         state: Data<&Arc<ApiState>>,
         /// What each series is about. Default: the organization, or with an application's token that application.
         by: Query<Option<StatisticsBy>>,

@@ -146,7 +146,7 @@ impl Tokens {
         let request = ListQuery { limit, iterator }.request(&Iterates::Over(Prefix::Token), upwards)?;
         let page = token::list_own(&state.store, &caller.0.org_id, &request).await?;
         let out = |row| Ok(ApiTokenOut::from(row));
-        Ok(Answer::ok(&ListOut::new(page, &request, |row| &row.id, out)?)?)
+        Ok(ListOut::answer(page, &request, |row| &row.id, out)?)
     }
 
     /// Make a token

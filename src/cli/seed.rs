@@ -17,7 +17,6 @@ use crate::app;
 use crate::config::{DatabaseSettings, ENDPOINTS_PER_APPLICATION, KeySettings};
 use crate::domain::delivery::{Decision, Trigger};
 use crate::domain::health::Health;
-use crate::domain::id::Prefix;
 use crate::domain::tally::Tally;
 use crate::domain::target::TargetPolicy;
 use crate::error::{Error, Kind, Result};
@@ -329,7 +328,7 @@ impl Seed {
             );
             let sums = Sums {
                 app_id: app.id.clone(),
-                endpoint_id: settlement.endpoint_id.clone(),
+                endpoint_id: settlement.endpoint_id.to_string(),
                 hour: created_at.begin_of(HOUR),
                 // Each attempt is a source of its own.
                 source: created_at.0,

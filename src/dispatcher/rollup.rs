@@ -278,14 +278,14 @@ mod tests {
 
     fn settlement(endpoint: usize, at: Timestamp) -> Settlement {
         Settlement {
-            delivery_id: "dlv_1".to_owned(),
+            delivery_id: "dlv_1".into(),
             lease_id: 1,
-            app_id: "app_1".to_owned(),
-            message_id: "msg_1".to_owned(),
-            endpoint_id: format!("ep_{endpoint}"),
+            app_id: "app_1".into(),
+            message_id: "msg_1".into(),
+            endpoint_id: format!("ep_{endpoint}").into(),
             trigger: Trigger::Scheduled,
             attempt: Some(AttemptRow {
-                id: "atmpt_1".to_owned(),
+                id: "atmpt_1".into(),
                 created_at: at,
                 url: String::new(),
                 response_status: 200,

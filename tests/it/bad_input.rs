@@ -379,13 +379,14 @@ impl WithBody {
         all
     }
 
-    /// Returns the path with the ids that [`prepared`] has made. There is no operational endpoint.
+    /// Returns the path with the ids that [`prepared`] has made. There is no operational endpoint and no such token.
     fn path(&self) -> String {
         self.filled(|name| match name {
             "{app_id}" => "a",
             "{endpoint_id}" if self.template.starts_with("/operational-webhook") => "o",
             "{endpoint_id}" => "e",
             "{event_type_name}" => "t",
+            "{token_id}" => "tok_none",
             other => panic!("prepare something for {other}"),
         })
     }

@@ -673,7 +673,13 @@ both!(instants_come_with_any_zone_and_go_out_in_utc, async |db| {
         for (field, value) in body.as_object().into_iter().flatten() {
             if field.ends_with("At") || field == "timestamp" {
                 let Some(text) = value.as_str() else {
-                    let may_be_null = ["expiresAt", "disabledAt", "lastAttemptAt", "nextAttemptAt", "lastUsedAt"];
+                    let may_be_null = [
+                        "expiresAt",
+                        "disabledAt",
+                        "lastAttemptAt",
+                        "nextAttemptAt",
+                        "lastUsedAt",
+                    ];
                     assert!(
                         may_be_null.contains(&field.as_str()) && value.is_null(),
                         "{name}: {field}"

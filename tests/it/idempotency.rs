@@ -89,7 +89,10 @@ both!(a_repeated_post_is_answered_byte_for_byte_as_the_first, async |db| {
         api.rig.clock.advance(Duration::from_secs(11 * 3600));
         let mut again = api.post_once(&path, "key", body).await;
         // Each request has an id of its own.
-        assert_ne!(first.headers.remove("x-request-id"), again.headers.remove("x-request-id"));
+        assert_ne!(
+            first.headers.remove("x-request-id"),
+            again.headers.remove("x-request-id")
+        );
         assert_eq!((first.status, &first.text), (again.status, &again.text), "{path}");
         assert_eq!(first.headers, again.headers, "{path}");
     }

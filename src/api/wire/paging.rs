@@ -173,6 +173,22 @@ impl<T: Serialize> ListOut<T> {
         page: Page<M>,
         request: &PageRequest,
         key: impl Fn(&M) -> &str,
+        out: impl FnMut(M) -> Result<T>,
+    ) -> Result<Answer<Self>> {
+        Self::answer_reaching(page, None, request, key, out)
+    }
+
+    /// Makes the response as [`ListOut::answer`] does, but lets the list go on after the key `reached` instead of after
+    /// the last row; `None` changes nothing. For lists that look through a bounded number of rows, and whose page may
+    /// end before it is full.
+    ///
+    /// # Errors
+    /// As [`ListOut::answer`].
+    pub fn answer_reaching<M>(
+        page: Page<M>,
+        reached: Option<String>,
+        request: &PageRequest,
+        key: impl Fn(&M) -> &str,
         mut out: impl FnMut(M) -> Result<T>,
     ) -> Result<Answer<Self>> {
         // Rows are written one after another into one buffer: a value for each would be copied into the body again.
@@ -184,9 +200,15 @@ impl<T: Serialize> ListOut<T> {
             let size = written.len() + 1;
             Ok(((key, written), size))
         })?;
+        let (first, last) = (page.rows.first(), page.rows.last());
+        let (first, last) = (first.map(|(key, _)| key.as_str()), last.map(|(key, _)| key.as_str()));
+        let (first, last) = match request.backwards {
+            true => (reached.as_deref().or(first), last),
+            false => (first, reached.as_deref().or(last)),
+        };
         let end = End {
-            iterator: page.rows.last().map(|(key, _)| forwards(key)),
-            prev_iterator: page.rows.first().map(|(key, _)| format!("{BACKWARDS}{key}")),
+            iterator: last.map(forwards),
+            prev_iterator: first.map(|key| format!("{BACKWARDS}{key}")),
             done: page.done,
         };
         let mut body = Vec::with_capacity(rows.len() + page.rows.len() + ROOM_FOR_END);
@@ -201,17 +223,6 @@ impl<T: Serialize> ListOut<T> {
         let end = serde_json::to_vec(&end).map_err(not_json)?;
         body.extend_from_slice(&end[1..]);
         Ok(Answer::of_json(StatusCode::OK, body))
-    }
-
-    /// Makes the list go on after `key` instead of after the last row that was read; `None` changes nothing. For lists
-    /// that look through a bounded number of rows, and whose page may end before it is full.
-    pub fn reaching(mut self, key: Option<String>, request: &PageRequest) -> Self {
-        match key {
-            Some(key) if request.backwards => self.prev_iterator = Some(format!("{BACKWARDS}{key}")),
-            Some(key) => self.iterator = Some(forwards(&key)),
-            None => {}
-        }
-        self
     }
 }
 

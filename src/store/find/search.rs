@@ -121,7 +121,11 @@ impl<'a, S: Source> Search<'a, S> {
     }
 
     async fn task(&self) -> Result<Option<Found>> {
-        let row = match background_task::get(self.source, self.org_id, self.text).await {
+        let seen = background_task::Seen {
+            org_id: self.org_id,
+            app_id: None,
+        };
+        let row = match background_task::get(self.source, seen, self.text).await {
             Err(err) if err.kind == error::Kind::NotFound => return Ok(None),
             found => found?,
         };
@@ -266,13 +270,13 @@ const MESSAGE_BY_EVENT_ID: &str = "
         select t.app_id, (select substr(m.id, 1, 8) from message m where m.app_id = t.app_id
             and m.event_id is not null order by substr(m.id, 1, 8) desc limit 1) from {t}
         union all
-        select s.app_id, (select substr(m.id, 1, 8) from message m where m.app_id = s.app_id
-            and m.event_id is not null and substr(m.id, 1, 8) < s.start order by substr(m.id, 1, 8) desc limit 1)
-        from stretch s where s.start is not null
+        select stretch.app_id, (select substr(m.id, 1, 8) from message m where m.app_id = stretch.app_id
+            and m.event_id is not null and substr(m.id, 1, 8) < stretch.start order by substr(m.id, 1, 8) desc limit 1)
+        from stretch where stretch.start is not null
     ),
     probed as (select app_id, start from stretch limit $2)
-    select p.app_id, (select m.id from message m where m.app_id = p.app_id and substr(m.id, 1, 8) = p.start
-        and m.event_id = $1 limit 1) as id from probed p";
+    select app_id, (select m.id from message m where m.app_id = probed.app_id and substr(m.id, 1, 8) = probed.start
+        and m.event_id = $1 limit 1) as id from probed";
 
 /// Finds messages with a tag: first the newest of each application, then the second newest of each, and so on.
 const MESSAGE_BY_TAG: &str = "
@@ -280,8 +284,8 @@ const MESSAGE_BY_TAG: &str = "
         select t.app_id, (select g.message_id from message_tag g where g.app_id = t.app_id and g.tag = $1
             order by g.message_id desc limit 1) from {t}
         union all
-        select s.app_id, (select g.message_id from message_tag g where g.app_id = s.app_id and g.tag = $1
-            and g.message_id < s.id order by g.message_id desc limit 1)
-        from step s where s.id is not null
+        select step.app_id, (select g.message_id from message_tag g where g.app_id = step.app_id and g.tag = $1
+            and g.message_id < step.id order by g.message_id desc limit 1)
+        from step where step.id is not null
     )
     select app_id, id from step limit $2";

@@ -87,10 +87,13 @@ pub(super) fn of_tags<'a>(plans: &'a [&Plan<'_>]) -> [NamedColumn<'a>; 3] {
             .flat_map(|plan| plan.member.message.tags.iter().map(move |tag| (*plan, tag)))
     };
     [
-        ("app_id", Column::Text(rows().map(|(plan, _)| &*plan.app.id).collect())),
+        (
+            "app_id",
+            Column::Text(rows().map(|(plan, _)| plan.app.id.as_str()).collect()),
+        ),
         (
             "message_id",
-            Column::Text(rows().map(|(plan, _)| &*plan.member.id).collect()),
+            Column::Text(rows().map(|(plan, _)| plan.member.id.as_str()).collect()),
         ),
         ("tag", Column::Text(rows().map(|(_, tag)| tag.as_str()).collect())),
     ]

@@ -216,7 +216,9 @@ async fn tagged(run: &Run, app: &str, endpoint: &str, tag: &str) -> Outcome<[Vec
         ..Default::default()
     };
     let api = run.svix.message_attempt();
-    let attempts = api.list_by_endpoint(app.clone(), endpoint.clone(), Some(options)).await?;
+    let attempts = api
+        .list_by_endpoint(app.clone(), endpoint.clone(), Some(options))
+        .await?;
     let options = MessageAttemptListAttemptedMessagesOptions {
         tag,
         ..Default::default()
