@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::status::Status;
 use crate::api::wire::values::{Instant, JsonText};
+use crate::domain::health::DisabledReason;
 use crate::store::entity::delivery_result::Model;
 use crate::store::entity::{endpoint, message};
 
@@ -66,6 +67,16 @@ pub struct MessageEndpointOut {
     url: String,
     description: String,
     disabled: bool,
+    /// When the endpoint was disabled; null if it is enabled.
+    #[oai(nullable)]
+    disabled_at: Option<Instant>,
+    /// Why the endpoint is disabled: `manual` through this API, `gone` since its receiver answered 410, `failing`
+    /// since it failed for too long. Null if it is enabled.
+    #[oai(nullable)]
+    disabled_reason: Option<DisabledReason>,
+    /// Since when the endpoint has been failing, with no success in between; null if it works.
+    #[oai(nullable)]
+    failing_since: Option<Instant>,
     #[oai(nullable)]
     event_types: Option<Vec<String>>,
     /// The same as `eventTypes`, under its older name.
@@ -93,6 +104,7 @@ pub struct MessageEndpointOut {
 
 impl MessageEndpointOut {
     pub fn new(endpoint: endpoint::Model, row: &Model) -> Self {
+        let disabling = endpoint.disabling().unwrap_or_default();
         let event_types = endpoint.event_types.map(|list| list.0);
         let status = Status::from(row.state);
         Self {
@@ -101,6 +113,9 @@ impl MessageEndpointOut {
             url: endpoint.url,
             description: endpoint.description,
             disabled: endpoint.disabled,
+            disabled_at: disabling.at.map(Instant),
+            disabled_reason: disabling.reason,
+            failing_since: endpoint.failing_since.map(Instant),
             event_types: event_types.clone(),
             filter_types: event_types,
             channels: endpoint.channels.map(|list| list.0),
