@@ -15,7 +15,7 @@ use super::wire::paging::{Iterates, Limit, ListOut, ListQuery, bad_query};
 use super::wire::response::Answer;
 use super::wire::values::Instant;
 use super::{ApiState, Tag};
-use crate::domain::identifier::check_identifier;
+use crate::domain::identifier::{check_identifier, check_tag};
 use crate::domain::verdict::State;
 use crate::error::Result;
 use crate::store::delivery::{self, Delivery, Filter, Place};
@@ -49,6 +49,9 @@ pub struct DeliveryOut {
     next_attempt_at: Option<Instant>,
     /// When the message was accepted.
     created_at: Instant,
+    /// The message's tags; null if it has none.
+    #[oai(nullable)]
+    tags: Option<Vec<String>>,
 }
 
 impl From<Delivery> for DeliveryOut {
@@ -66,6 +69,7 @@ impl From<Delivery> for DeliveryOut {
             last_attempt_at: row.tries.last_at.map(Instant),
             next_attempt_at: row.next_at.map(Instant),
             created_at: Instant(row.message.created_at),
+            tags: (!row.tags.is_empty()).then_some(row.tags),
         }
     }
 }
@@ -95,6 +99,8 @@ impl AllDeliveries {
         endpoint_id: Query<Option<String>>,
         /// Only messages of this type.
         event_type: Query<Option<String>>,
+        /// Only messages with this tag.
+        tag: Query<Option<String>>,
         /// Only messages from before this instant.
         before: Query<Option<Instant>>,
         /// Only messages from after this instant.
@@ -106,6 +112,10 @@ impl AllDeliveries {
             text.map_or(Ok(()), check_identifier)
                 .map_err(|rule| bad_query(name, rule))?;
         }
+        let wanted_tag = tag.0.as_deref();
+        wanted_tag
+            .map_or(Ok(()), check_tag)
+            .map_err(|rule| bad_query("tag", rule))?;
         let between = Between {
             after: after.0.map(|instant| instant.0),
             before: before.0.map(|instant| instant.0),
@@ -122,6 +132,7 @@ impl AllDeliveries {
         let filter = Filter {
             between,
             event_type: event_type.0,
+            tag: tag.0,
             endpoint_id,
             state: wanted.0,
         };

@@ -7,12 +7,13 @@
 
 use std::collections::HashMap;
 
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select};
 
 use super::database::page::{Between, PageRequest};
 use super::database::source::Source;
 use super::endpoint;
 use super::entity::message::{Column, Entity, Model as Message};
+use super::message_tag;
 use super::progress::{Pair, Progress, find_progress, find_tries};
 use crate::domain::id::Prefix;
 use crate::domain::timestamp::Timestamp;
@@ -36,13 +37,16 @@ pub struct Filter {
     /// The bounds of the instant at which the message was accepted.
     pub between: Between,
     pub event_type: Option<String>,
+    /// A tag that the message has.
+    pub tag: Option<String>,
     /// The endpoint's id.
     pub endpoint_id: Option<String>,
     pub state: Option<State>,
 }
 
 impl Filter {
-    /// Returns whether the deliveries of a message may be in the list. Further conditions on messages belong here.
+    /// Returns whether the deliveries of a message may be in the list. The tag is not looked at: only messages with it are
+    /// read.
     fn takes(&self, message: &Message) -> bool {
         let event_type = self.event_type.as_ref();
         event_type.is_none_or(|wanted| *wanted == message.event_type)
@@ -82,6 +86,8 @@ impl Place<'_> {
 pub struct Delivery {
     pub pair: Pair,
     pub message: Message,
+    /// The message's tags, in alphabetical order.
+    pub tags: Vec<String>,
     /// The endpoint's uid, if it has one.
     pub endpoint_uid: Option<String>,
     pub state: State,
@@ -162,8 +168,31 @@ async fn look(
     request: &PageRequest,
     most: u64,
 ) -> Result<Looked> {
-    let mut query = Entity::find().filter(Column::AppId.eq(app_id));
-    query = filter.between.apply(query, Column::Id, Prefix::Message);
+    let query = Entity::find().filter(Column::AppId.eq(app_id));
+    let query = match &filter.tag {
+        None => within(query, Column::Id, filter, after, request),
+        Some(tag) => {
+            let query = message_tag::lead(query, app_id, tag, (Entity, Column::Id));
+            within(query, message_tag::Column::MessageId, filter, after, request)
+        }
+    };
+    let mut messages = query.limit(most + 1).all(source.source()).await?;
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let done = messages.len() <= most;
+    messages.truncate(most);
+    Ok(Looked { messages, done })
+}
+
+/// Limits `query` to messages within the filter's bounds and from the place `after` on, in the direction of reading. `key`
+/// is the column of the messages' ids.
+fn within<C: ColumnTrait>(
+    query: Select<Entity>,
+    key: C,
+    filter: &Filter,
+    after: Option<Place<'_>>,
+    request: &PageRequest,
+) -> Select<Entity> {
+    let mut query = filter.between.apply(query, key, Prefix::Message);
     if let Some(Place {
         message_id,
         endpoint_id,
@@ -171,18 +200,13 @@ async fn look(
     {
         query = query.filter(match (request.reads_upwards(), endpoint_id) {
             // Deliveries of the same message may be left.
-            (true, Some(_)) => Column::Id.gte(message_id),
-            (false, Some(_)) => Column::Id.lte(message_id),
-            (true, None) => Column::Id.gt(message_id),
-            (false, None) => Column::Id.lt(message_id),
+            (true, Some(_)) => key.gte(message_id),
+            (false, Some(_)) => key.lte(message_id),
+            (true, None) => key.gt(message_id),
+            (false, None) => key.lt(message_id),
         });
     }
-    let query = query.order_by(Column::Id, request.order()).limit(most + 1);
-    let mut messages = query.all(source.source()).await?;
-    let most = usize::try_from(most).unwrap_or(usize::MAX);
-    let done = messages.len() <= most;
-    messages.truncate(most);
-    Ok(Looked { messages, done })
+    query.order_by(key, request.order())
 }
 
 /// Reads what is shown of these deliveries.
@@ -199,8 +223,10 @@ async fn describe(
     let pairs: Vec<&Pair> = found.iter().map(|(pair, _)| pair).collect();
     let mut tries = find_tries(source, app_id, &pairs, MOST_ATTEMPTS).await?;
     let uids = endpoint::find_uids(source, app_id, pairs.iter().map(|pair| pair.endpoint_id.as_str())).await?;
+    let tags = message_tag::list(source, app_id, pairs.iter().map(|pair| pair.message_id.as_str())).await?;
     let delivery = |(pair, progress): (Pair, Progress)| {
         Some(Delivery {
+            tags: tags.get(&pair.message_id).cloned().unwrap_or_default(),
             message: messages.get(&pair.message_id)?.clone(),
             endpoint_uid: uids.get(&pair.endpoint_id).cloned().flatten(),
             state: progress.state()?,

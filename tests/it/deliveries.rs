@@ -13,7 +13,12 @@ fn told(rows: &[Value]) -> Vec<String> {
 }
 
 async fn send(api: &Api, name: &str, kind: &str) {
-    let message = json!({"eventType": kind, "eventId": name, "payload": {}});
+    let tags = if kind == "shipped" {
+        json!(["rush"])
+    } else {
+        Value::Null
+    };
+    let message = json!({"eventType": kind, "eventId": name, "tags": tags, "payload": {}});
     api.post("/app/a/msg", message).await.expect(202);
 }
 
@@ -64,6 +69,7 @@ both!(
         assert_eq!(instants(&rows[2]), [true, true]);
         assert_eq!(instants(&rows[3]), [true, false]);
         assert_eq!(rows[2]["lastError"], Value::Null, "it has answered");
+        assert_eq!((&rows[0]["tags"], &rows[2]["tags"]), (&Value::Null, &json!(["rush"])));
     }
 );
 
@@ -87,6 +93,10 @@ both!(each_filter_of_deliveries_is_honoured_on_pages_of_any_size, async |db| {
         ),
         ("?event_type=shipped".to_owned(), of(&["two"])),
         ("?event_type=other".to_owned(), Vec::new()),
+        ("?tag=rush".to_owned(), of(&["two"])),
+        ("?tag=rush&state=waiting".to_owned(), of(&["two", "waiting"])),
+        ("?tag=rush&event_type=paid".to_owned(), Vec::new()),
+        ("?tag=other".to_owned(), Vec::new()),
         ("?before=2026-01-01T00:00:01Z".to_owned(), of(&["one"])),
         (
             "?after=2026-01-01T00:06:09.5Z&before=2027-01-01T00:00:00Z".to_owned(),
@@ -103,6 +113,7 @@ both!(each_filter_of_deliveries_is_honoured_on_pages_of_any_size, async |db| {
         ("iterator=msg_1.x", "query.iterator"),
         ("endpoint_id=a%20b", "query.endpoint_id"),
         ("event_type=!", "query.event_type"),
+        ("tag=%00", "query.tag"),
     ] {
         api.get(&format!("/app/a/delivery?{query}")).await.breaks_rule_at(place);
     }

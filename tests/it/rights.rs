@@ -158,6 +158,7 @@ impl World {
             "{task_id}" => &things.task,
             "{token_id}" => &things.token,
             "{event_type_name}" => &things.event_type,
+            "find" => "find?q=nothing",
             fixed => {
                 assert!(!fixed.starts_with('{'), "{fixed}");
                 fixed
