@@ -34,7 +34,7 @@ const MOST_CHANNELS: usize = 10;
 pub struct EndpointIn {
     /// Absolute, with the scheme http or https.
     pub(crate) url: String,
-    #[oai(validator(max_length = 4096))]
+    #[oai(nullable, validator(max_length = 4096))]
     pub(crate) description: Option<String>,
     /// The caller's own identifier, unique among the application's endpoints.
     #[oai(
@@ -50,6 +50,7 @@ pub struct EndpointIn {
     /// The older name of `throttleRate`, which takes precedence.
     #[oai(nullable, deprecated, validator(minimum(value = "1"), maximum(value = "65535")))]
     pub(crate) rate_limit: Option<i64>,
+    #[oai(nullable)]
     pub(crate) disabled: Option<bool>,
     /// Only messages of these event types; null: of all.
     #[oai(nullable, validator(min_items = 1, max_items = 1000))]
@@ -110,7 +111,7 @@ impl EndpointIn {
 pub struct EndpointUpdate {
     /// Absolute, with the scheme http or https.
     pub(crate) url: String,
-    #[oai(validator(max_length = 4096))]
+    #[oai(nullable, validator(max_length = 4096))]
     pub(crate) description: Option<String>,
     /// The caller's own identifier, unique among the application's endpoints.
     #[oai(
@@ -126,6 +127,7 @@ pub struct EndpointUpdate {
     /// The older name of `throttleRate`, which takes precedence.
     #[oai(nullable, deprecated, validator(minimum(value = "1"), maximum(value = "65535")))]
     pub(crate) rate_limit: Option<i64>,
+    #[oai(nullable)]
     pub(crate) disabled: Option<bool>,
     /// Only messages of these event types; null: of all.
     #[oai(nullable, validator(min_items = 1, max_items = 1000))]
