@@ -48,8 +48,13 @@ const WINDOW_ROWS: u64 = 20_000;
 /// yet.
 const FULL_LOOK: Duration = Duration::from_secs(3600);
 
+/// How long a chunk that has begun may take after the stop. Usually it takes some milliseconds.
+const LAST_CHUNK: Duration = Duration::from_secs(3);
+
 pub(super) struct Janitor {
     store: Store,
+    /// Cancelled when the janitor is to stop: no further chunk begins then.
+    ended: CancellationToken,
     /// How long messages, attempts and results are kept.
     history: Duration,
     /// Names this janitor in the row of the turn.
@@ -67,6 +72,7 @@ impl Janitor {
     pub fn new(store: Store, history: Duration) -> Self {
         Self {
             store,
+            ended: CancellationToken::new(),
             history,
             owner: process::new_owner(),
             swept: String::new(),
@@ -77,16 +83,26 @@ impl Janitor {
 
     /// Removes what is past its retention until `ended`, then gives the turn back.
     pub async fn run(mut self, ended: CancellationToken) {
-        ended.run_until_cancelled(self.rounds()).await;
+        self.ended = ended.clone();
+        // A transaction that is dropped may still commit, and so take the turn again after it was given back.
+        let too_late = async {
+            ended.cancelled().await;
+            tokio::time::sleep(LAST_CHUNK).await;
+        };
+        tokio::select! {
+            () = self.rounds() => {}
+            () = too_late => {}
+        }
         if let Err(err) = self.stop().await {
             tracing::warn!(%err, "the janitor's turn could not be given back; it will end by itself");
         }
     }
 
     /// Makes one round after the other: at once if history is left, else after a minute, and after a minute if a round
-    /// has failed.
+    /// has failed. Returns when the janitor is to stop.
     async fn rounds(&mut self) {
-        loop {
+        let ended = self.ended.clone();
+        while !ended.is_cancelled() {
             let round = self.round().await;
             match round {
                 Ok(true) => {}
@@ -96,7 +112,7 @@ impl Janitor {
                     outage::note_failure(&err, what);
                 }
             }
-            self.store.clock().sleep(PERIOD).await;
+            ended.run_until_cancelled(self.store.clock().sleep(PERIOD)).await;
         }
     }
 
@@ -137,8 +153,12 @@ impl Janitor {
         self.sweep(now.minus(self.history)).await
     }
 
-    /// Begins a transaction that takes or renews the turn. `None` means that another process has it.
+    /// Begins a transaction that takes or renews the turn. `None` means that another process has it, or that the janitor
+    /// is to stop.
     async fn begin(&self) -> Result<Option<Tx>> {
+        if self.ended.is_cancelled() {
+            return Ok(None);
+        }
         let tx = self.store.begin().await?;
         Ok(retention::take_turn(&tx, &self.owner).await?.then_some(tx))
     }
