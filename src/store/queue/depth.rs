@@ -60,10 +60,11 @@ pub async fn find_depth(store: &Store) -> Result<Depth> {
 /// Counts the parked deliveries, at most [`DEPTH_MOST`]. This can take long: it reads the index entries of rows that
 /// are no longer parked too, if a held snapshot keeps them.
 pub async fn find_parked_depth(store: &Store) -> Result<i64> {
-    // The condition on the endpoint is true for every row. It is there because the index begins with the endpoint.
+    // The condition on the endpoint is true for every row. It and the order are there because the index begins with the
+    // endpoint: without the order Postgres may read the whole table if it believes that most rows are parked.
     let sql = format!(
         "select {} as parked",
-        count("from delivery where due_at is null and endpoint_id > ''")
+        count("from delivery where due_at is null and endpoint_id > '' order by endpoint_id")
     );
     let statement = Statement::from_string(store.backend().orm(), sql);
     let row = store.reader().query_one_raw(statement).await?;
