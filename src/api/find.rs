@@ -116,11 +116,10 @@ impl Search {
         &self,
         caller: Organization<View>,
         state: Data<&Arc<ApiState>>,
-        /// The text to find, of 1 to 256 characters; a search without it is refused. White space around it does not count.
-        q: Query<Option<String>>,
+        /// The text to find, of 1 to 256 characters. White space around it does not count.
+        q: Query<String>,
     ) -> Result<Answer<FindOut>, ApiError<Read>> {
-        let text = q.0.unwrap_or_default();
-        let text = text.trim();
+        let text = q.0.trim();
         check_tag(text).map_err(|rule| bad_query("q", rule))?;
         let findings = find::find(&state.store, &caller.0.org_id, text).await?;
         Ok(Answer::ok(&FindOut {

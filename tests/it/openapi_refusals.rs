@@ -58,6 +58,14 @@ impl Operation {
         query.map(|parameter| parameter["name"].as_str().unwrap()).collect()
     }
 
+    /// Returns whether a query parameter must be given.
+    fn has_required_query(&self) -> bool {
+        let parameters = self.json["parameters"].as_array().map_or(&[][..], Vec::as_slice);
+        parameters
+            .iter()
+            .any(|parameter| parameter["in"] == "query" && parameter["required"] == true)
+    }
+
     /// Returns the possible values of a query parameter, if its type is an enumeration.
     fn values_of(&self, name: &str) -> Vec<String> {
         let parameters = self.json["parameters"].as_array().map_or(&[][..], Vec::as_slice);
@@ -238,7 +246,13 @@ both!(
             let own = operation.json["responses"]["400"]["description"]
                 .as_str()
                 .is_some_and(|text| text.contains("`code`"));
-            untyped.note_as(&operation, if typed.is_empty() && !own { 0 } else { 400 }, 400);
+            let lacks = operation.has_required_query();
+            if lacks {
+                let answered = operation.answer(&api, &api.token, &path).await;
+                answered.refused(400, "generic_error");
+            }
+            let refused = own || lacks || !typed.is_empty();
+            untyped.note_as(&operation, if refused { 400 } else { 0 }, 400);
 
             let mut answers = Vec::new();
             if operation.has_body() {

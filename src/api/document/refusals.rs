@@ -12,7 +12,8 @@ use crate::api::wire::error::{NOT_OF_ITS_TYPE, TAKEN};
 struct Takes {
     /// The right that its token needs. `None` means that it takes no token.
     needs: Option<Needs>,
-    /// It has a query parameter of a type other than free text, so that a value may not be of its type.
+    /// It has a query parameter that must be given, or one of a type other than free text: then a value may not be of its
+    /// type.
     typed_query: bool,
     /// It has a query parameter with a rule besides its type.
     ruled_query: bool,
@@ -61,9 +62,10 @@ impl Takes {
         let mark = security.and_then(|security| security.keys().next());
         Self {
             needs: mark.and_then(|mark| rights::read(mark)),
-            typed_query: query
-                .iter()
-                .any(|parameter| !is_free_text(&parameter["schema"]) && parameter["schema"]["type"] != "array"),
+            typed_query: query.iter().any(|parameter| {
+                let schema = &parameter["schema"];
+                parameter["required"] == true || !is_free_text(schema) && schema["type"] != "array"
+            }),
             ruled_query: query.iter().any(|parameter| has_rules(&parameter["schema"])),
             body: body.is_some(),
             conflicts: has("uid") || has("eventId") || (method == "post" && body.is_some()),
