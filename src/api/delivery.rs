@@ -69,7 +69,7 @@ impl From<Delivery> for DeliveryOut {
             last_attempt_at: row.tries.last_at.map(Instant),
             next_attempt_at: row.next_at.map(Instant),
             created_at: Instant(row.message.created_at),
-            tags: (!row.tags.is_empty()).then_some(row.tags),
+            tags: row.message.tags.map(|list| list.0),
         }
     }
 }

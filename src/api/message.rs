@@ -29,12 +29,12 @@ use crate::domain::id::Prefix;
 use crate::domain::payload::check_payload;
 use crate::error::Result;
 use crate::service;
-use crate::service::message::{Created, Draft};
+use crate::service::message::Draft;
+use crate::store::Store;
 use crate::store::database::request;
 use crate::store::entity::message::Model;
 use crate::store::idempotency::Key;
 use crate::store::message::{self, WithContent};
-use crate::store::{Store, message_tag};
 
 /// The payload in a response if the caller did not ask for it.
 const NOT_ASKED: &str = "{}";
@@ -157,26 +157,26 @@ pub struct MessageOut {
 }
 
 impl MessageOut {
-    fn new(row: Model, tags: Vec<String>, payload: JsonText) -> Self {
+    fn new(row: Model, payload: JsonText) -> Self {
         Self {
             id: row.id,
             event_type: row.event_type,
             event_id: row.event_id,
             channels: row.channels.map(|list| list.0),
-            tags: (!tags.is_empty()).then_some(tags),
+            tags: row.tags.map(|list| list.0),
             payload,
             timestamp: Instant(row.created_at),
         }
     }
 
     /// Returns a message that is stored. Reads its payload if `with_content` is true.
-    async fn stored(store: &Store, row: Model, tags: Vec<String>, with_content: bool) -> Result<Self> {
+    async fn stored(store: &Store, row: Model, with_content: bool) -> Result<Self> {
         let mut contents = match with_content {
             true => message::list_contents(store, &row.app_id, [row.id.as_str()]).await?,
             false => HashMap::new(),
         };
         let payload = payload(contents.remove(&row.id), with_content)?;
-        Ok(Self::new(row, tags, payload))
+        Ok(Self::new(row, payload))
     }
 }
 
@@ -205,11 +205,10 @@ pub(super) async fn send(state: &ApiState, draft: Draft, shown: Option<JsonText>
     if created.replayed {
         // Shows the payload as it is stored, since it may have expired. Boxed, since it is rare: otherwise the future
         // of every request would have room for it.
-        let Created { message, tags, .. } = created;
-        return Box::pin(MessageOut::stored(&state.store, message, tags, shown.is_some())).await;
+        return Box::pin(MessageOut::stored(&state.store, created.message, shown.is_some())).await;
     }
     let payload = shown.map_or_else(|| payload(None, false), Ok)?;
-    Ok(MessageOut::new(created.message, created.tags, payload))
+    Ok(MessageOut::new(created.message, payload))
 }
 
 pub(super) struct Messages;
@@ -288,13 +287,7 @@ impl Messages {
         let with_content = with_content.0.unwrap_or(true);
         let app = caller.application(&state.store, &app_id.0).await?;
         let page = message::list(&state.store, &app.id, &filter, &request, with_content).await?;
-        let ids = page.rows.iter().map(|row| row.message.id.as_str());
-        let mut tags = message_tag::list(&state.store, &app.id, ids).await?;
-        let out = |row: WithContent| {
-            let payload = payload(row.body, with_content)?;
-            let tags = tags.remove(&row.message.id).unwrap_or_default();
-            Ok(MessageOut::new(row.message, tags, payload))
-        };
+        let out = |row: WithContent| Ok(MessageOut::new(row.message, payload(row.body, with_content)?));
         Ok(ListOut::answer(page, &request, |row| &row.message.id, out)?)
     }
 
@@ -311,9 +304,7 @@ impl Messages {
     ) -> Result<Answer<MessageOut>, ApiError<Read>> {
         let app = caller.application(&state.store, &app_id.0).await?;
         let row = message::get(&state.store, &app.id, &msg_id.0).await?;
-        let mut tags = message_tag::list(&state.store, &app.id, [row.id.as_str()]).await?;
-        let tags = tags.remove(&row.id).unwrap_or_default();
-        let out = MessageOut::stored(&state.store, row, tags, with_content.0.unwrap_or(true)).await?;
+        let out = MessageOut::stored(&state.store, row, with_content.0.unwrap_or(true)).await?;
         Ok(Answer::ok(&out)?)
     }
 

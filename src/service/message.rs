@@ -16,7 +16,7 @@ use crate::store::entity::json_text::JsonText;
 use crate::store::entity::message::Model;
 use crate::store::idempotency::Key;
 use crate::store::intake::{Accepted, Intake, NewMessage};
-use crate::store::{Store, message, message_tag};
+use crate::store::{Store, message};
 
 const MOST_CHANNELS: usize = 5;
 const MOST_TAGS: usize = 10;
@@ -56,8 +56,6 @@ pub struct Draft {
 #[derive(Debug)]
 pub struct Created {
     pub message: Model,
-    /// The message's tags in alphabetical order.
-    pub tags: Vec<String>,
     /// Whether an earlier request with the same idempotency key has stored it.
     pub replayed: bool,
 }
@@ -134,7 +132,8 @@ pub async fn create(store: &Store, intake: &Intake, mut draft: Draft) -> Result<
     let message = draft.check()?;
     let (event_type, event_id) = (message.event_type.clone(), message.event_id.clone());
     let channels = (!message.channels.is_empty()).then(|| JsonText(message.channels.clone()));
-    let (retention, tags) = (message.retention, message.tags.clone());
+    let tags = (!message.tags.is_empty()).then(|| JsonText(message.tags.clone()));
+    let retention = message.retention;
     let accepted = accept(store, intake, message, application).await?;
     if accepted.replayed {
         // Boxed, since it is rare: otherwise the future of every request would have room for it.
@@ -147,10 +146,10 @@ pub async fn create(store: &Store, intake: &Intake, mut draft: Draft) -> Result<
             event_type,
             event_id,
             channels,
+            tags,
             created_at: accepted.created_at,
             expires_at: accepted.created_at.plus(retention),
         },
-        tags,
         replayed: false,
     })
 }
@@ -159,10 +158,8 @@ pub async fn create(store: &Store, intake: &Intake, mut draft: Draft) -> Result<
 async fn find_created(store: &Store, accepted: &Accepted) -> Result<Created> {
     let (app_id, id) = (&accepted.app_id, accepted.message_id.as_str());
     let message = message::get(store, app_id, id).await?;
-    let mut tags = message_tag::list(store, app_id, [id]).await?;
     Ok(Created {
         message,
-        tags: tags.remove(id).unwrap_or_default(),
         replayed: true,
     })
 }

@@ -86,8 +86,6 @@ impl Place<'_> {
 pub struct Delivery {
     pub pair: Pair,
     pub message: Message,
-    /// The message's tags, in alphabetical order.
-    pub tags: Vec<String>,
     /// The endpoint's uid, if it has one.
     pub endpoint_uid: Option<String>,
     pub state: State,
@@ -223,10 +221,8 @@ async fn describe(
     let pairs: Vec<&Pair> = found.iter().map(|(pair, _)| pair).collect();
     let mut tries = find_tries(source, app_id, &pairs, MOST_ATTEMPTS).await?;
     let uids = endpoint::find_uids(source, app_id, pairs.iter().map(|pair| pair.endpoint_id.as_str())).await?;
-    let tags = message_tag::list(source, app_id, pairs.iter().map(|pair| pair.message_id.as_str())).await?;
     let delivery = |(pair, progress): (Pair, Progress)| {
         Some(Delivery {
-            tags: tags.get(&pair.message_id).cloned().unwrap_or_default(),
             message: messages.get(&pair.message_id)?.clone(),
             endpoint_uid: uids.get(&pair.endpoint_id).cloned().flatten(),
             state: progress.state()?,

@@ -101,7 +101,8 @@ const BY_EVENT_ID: &str = "
             and substr(id, 1, 8) < stretch.start order by substr(id, 1, 8) desc limit 1)
         from stretch where stretch.start is not null
     )
-    select * from message where app_id = $1 and id = (select max(id) from (
+    select app_id, id, event_type, event_id, channels, tags, created_at, expires_at from message
+    where app_id = $1 and id = (select max(id) from (
         select (select id from message where app_id = $1 and substr(id, 1, 8) = stretch.start and event_id = $2 limit 1)
             as id from stretch
     ) as found)";
@@ -281,6 +282,12 @@ pub async fn delete_content(tx: &Tx, app_id: &str, id: &str) -> Result<()> {
     let content = content::Entity::delete_by_id((app_id.to_owned(), id.to_owned()));
     content.exec(tx.conn()).await?;
     message_tag::delete(tx, app_id, id).await?;
+    let tags = Entity::update_many()
+        .col_expr(Column::Tags, Expr::value(None::<String>))
+        .filter(Column::AppId.eq(app_id))
+        .filter(Column::Id.eq(id))
+        .filter(Column::Tags.is_not_null());
+    tags.exec(tx.conn()).await?;
     tx.forget_on_commit();
     Ok(())
 }

@@ -1,9 +1,7 @@
-//! Reads the tags of messages, and finds messages by them.
+//! Finds messages by their tags. What a message shows of its tags is in its own row.
 //!
-//! Each function takes the application, and never finds a tag of another one's message. Must not insert tags: the intake
-//! does, together with their messages.
-
-use std::collections::HashMap;
+//! Each function takes the application, and never finds another one's message. Must not insert tags: the intake does,
+//! together with their messages.
 
 use sea_orm::sea_query::{Expr, ExprTrait, IntoColumnRef, Query};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select};
@@ -18,29 +16,6 @@ use crate::error::Result;
 /// endpoint are in the order of their own ids, not of their messages', so the index of tags cannot lead to them in order.
 /// With more messages a page is soon full when the endpoint's attempts are read in order instead.
 const FEW: u64 = 1_000;
-
-/// Returns the tags of these messages in alphabetical order, by message id. Leaves out messages without tags.
-pub async fn list(
-    source: &impl Source,
-    app_id: &str,
-    messages: impl IntoIterator<Item = &str>,
-) -> Result<HashMap<String, Vec<String>>> {
-    let messages: Vec<&str> = messages.into_iter().collect();
-    let mut found: HashMap<String, Vec<String>> = HashMap::new();
-    if messages.is_empty() {
-        return Ok(found);
-    }
-    let rows = Entity::find()
-        .filter(Column::AppId.eq(app_id))
-        .filter(Column::MessageId.is_in(messages))
-        .all(source.source())
-        .await?;
-    for row in rows {
-        found.entry(row.message_id).or_default().push(row.tag);
-    }
-    found.values_mut().for_each(|tags| tags.sort_unstable());
-    Ok(found)
-}
 
 /// Makes `query` read the rows of the messages with a tag. `message` is the column of the message's id, and each row is
 /// of one message, so the list is in the order of the column `MessageId` of the tags: reading begins with their index,

@@ -106,6 +106,30 @@ both!(a_token_from_before_roles_is_an_admin_s, async |db| {
     assert_eq!((text("name"), text("created_by")), (None, None));
 });
 
+both!(a_message_from_before_shows_the_tags_that_it_has, async |db| {
+    let store = db.open(Clock::system()).await;
+    let steps = schema::status(&store).await.expect("a status");
+    let at = steps
+        .iter()
+        .position(|step| step.name.ends_with("message_tags_with_message"));
+    let after = u32::try_from(steps.len() - at.expect("the step")).expect("not so many");
+    schema::change(&store, Change::Down(after)).await.expect("down");
+    let connection = db.connect().await;
+    for insert in [
+        "insert into message (app_id, id, event_type, created_at, expires_at)
+         values ('app', 'msg_1', 'a', 0, 1), ('app', 'msg_2', 'a', 0, 1)",
+        r#"insert into message_tag (app_id, message_id, tag)
+           values ('app', 'msg_1', 'z'), ('app', 'msg_1', 'A "b" é'), ('other', 'msg_2', 'x')"#,
+    ] {
+        connection.execute_unprepared(insert).await.expect(insert);
+    }
+    schema::up(&store).await.expect("up");
+    let found = rows(&connection, "select tags from message order by id").await;
+    let tags = |row: usize| found[row].try_get::<Option<String>>("", "tags").expect("a text");
+    assert_eq!(tags(0).as_deref(), Some(r#"["A \"b\" é","z"]"#));
+    assert_eq!(tags(1), None);
+});
+
 postgres_only!(triggers_functions_defaults_and_storage_are_compared, async |db| {
     let connection = db.connect().await;
     for (change, back) in [

@@ -28,7 +28,7 @@ use crate::service;
 use crate::store::delivery_result::{self, Filter};
 use crate::store::entity::delivery_result::Model;
 use crate::store::message::{self, WithContent};
-use crate::store::{Page, PageRequest, Store, endpoint, message_tag};
+use crate::store::{Page, PageRequest, Store, endpoint};
 
 pub(crate) struct Deliveries;
 
@@ -166,12 +166,9 @@ async fn messages_out(
         &row.message_id
     })
     .await?;
-    let ids = page.rows.iter().map(|(row, _)| row.message_id.as_str());
-    let mut tags = message_tag::list(store, app_id, ids).await?;
     let out = |(row, found): (Model, WithContent)| {
         let payload = payload(found.body, with_content)?;
-        let tags = tags.remove(&row.message_id).unwrap_or_default();
-        Ok(EndpointMessageOut::new(found.message, tags, payload, &row))
+        Ok(EndpointMessageOut::new(found.message, payload, &row))
     };
     ListOut::answer(page, request, |(row, _)| &row.message_id, out)
 }

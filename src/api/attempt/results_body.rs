@@ -39,14 +39,14 @@ pub struct EndpointMessageOut {
 }
 
 impl EndpointMessageOut {
-    pub fn new(message: message::Model, tags: Vec<String>, payload: JsonText, row: &Model) -> Self {
+    pub fn new(message: message::Model, payload: JsonText, row: &Model) -> Self {
         let status = Status::from(row.state);
         Self {
             id: message.id,
             event_type: message.event_type,
             event_id: message.event_id,
             channels: message.channels.map(|list| list.0),
-            tags: (!tags.is_empty()).then_some(tags),
+            tags: message.tags.map(|list| list.0),
             payload,
             timestamp: Instant(message.created_at),
             status: status.number(),

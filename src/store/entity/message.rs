@@ -20,6 +20,9 @@ pub struct Model {
     /// The channels that the message is on; `None` means none.
     #[sea_orm(column_type = "Text", nullable)]
     pub channels: Option<JsonText<Vec<String>>>,
+    /// The message's tags in alphabetical order; `None` means none. `message_tag` has them too, for finding messages.
+    #[sea_orm(column_type = "Text", nullable)]
+    pub tags: Option<JsonText<Vec<String>>>,
     pub created_at: Timestamp,
     /// When its payload may be removed.
     pub expires_at: Timestamp,

@@ -15,7 +15,7 @@ use sea_orm::sqlx::{AssertSqlSafe, ConnectOptions, Row, query};
 use sea_orm::{DbErr, RuntimeErr};
 
 use super::apps::Named;
-use super::columns::{self, EVENT_ID, Field, NamedColumn, Table};
+use super::columns::{self, EVENT_ID, Field, NamedColumn, TAGS, Table};
 use super::place::DeliveryRow;
 use super::plan::Plan;
 use crate::domain::timestamp::Timestamp;
@@ -136,7 +136,7 @@ async fn insert(connection: &mut PgConnection, batch: &UsualBatch<'_>) -> sea_or
         .bind(apps.values().map(|app| app.revision).collect::<Vec<_>>())
         .bind(batch.now.0)
         .bind(batch.now.plus(KEPT).0);
-    let mut columns: Vec<Column> = fields(batch.fresh).map(|field| field.values).collect();
+    let mut columns: Vec<Column> = fields(batch.fresh, parts).map(|field| field.values).collect();
     if parts.keys {
         columns.extend(columns::of_keys(batch.keyed).map(|(_, values)| values));
     }
@@ -158,9 +158,13 @@ async fn insert(connection: &mut PgConnection, batch: &UsualBatch<'_>) -> sea_or
 }
 
 /// Returns the columns of a usual batch's messages.
-fn fields<'a>(plans: &'a [&Plan<'_>]) -> impl Iterator<Item = Field<'a>> {
+fn fields<'a>(plans: &'a [&Plan<'_>], parts: Parts) -> impl Iterator<Item = Field<'a>> {
     let fields = columns::of_messages(plans).into_iter();
-    fields.filter(|field| field.message != Some(EVENT_ID))
+    fields.filter(move |field| match field.message {
+        Some(EVENT_ID) => false,
+        Some(TAGS) => parts.tags,
+        _ => true,
+    })
 }
 
 /// The parts of the statement that only some batches need.
@@ -204,7 +208,7 @@ fn text(parts: Parts) -> String {
     const FRESH: &str = "not exists (select from stale)";
     let mut numbers = 7..;
     let (mut in_message, mut in_content) = (Arrays::default(), Arrays::default());
-    for (field, number) in fields(&[]).zip(&mut numbers) {
+    for (field, number) in fields(&[], parts).zip(&mut numbers) {
         field
             .message
             .iter()

@@ -48,9 +48,11 @@ impl<'a> Field<'a> {
 
 /// The column that is null in all messages of a usual batch.
 pub(super) const EVENT_ID: &str = "event_id";
+/// The column that is null in all messages of a batch without tags.
+pub(super) const TAGS: &str = "tags";
 
 /// Returns the columns of `message` and `message_content`: one list, because they share values.
-pub(super) fn of_messages<'a>(plans: &'a [&Plan<'_>]) -> [Field<'a>; 9] {
+pub(super) fn of_messages<'a>(plans: &'a [&Plan<'_>]) -> [Field<'a>; 10] {
     let event_id = |plan: &'a &Plan| plan.member.message.event_id.as_deref();
     let content_type = |plan: &'a &Plan| plan.member.message.content_type.as_deref();
     [
@@ -60,6 +62,7 @@ pub(super) fn of_messages<'a>(plans: &'a [&Plan<'_>]) -> [Field<'a>; 9] {
         Field::message("event_type", text(plans, |plan| &plan.member.message.event_type)),
         Field::message(EVENT_ID, maybe_text(plans, event_id)),
         Field::message("channels", maybe_text(plans, |plan| plan.channels.as_deref())),
+        Field::message(TAGS, maybe_text(plans, |plan| plan.tags.as_deref())),
         Field::message("created_at", int(plans, |plan| plan.member.created_at.0)),
         Field::content("body", text(plans, |plan| &plan.member.message.body)),
         Field::content("content_type", maybe_text(plans, content_type)),

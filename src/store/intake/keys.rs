@@ -57,9 +57,6 @@ pub(super) async fn find_different(tx: &Tx, repeats: &[Repeat<'_>]) -> Result<Ha
         return Ok(HashSet::new());
     }
     let messages = || repeats.iter().map(|repeat| &*repeat.plan.member.message);
-    let tags: Vec<_> = messages()
-        .map(|message| (!message.tags.is_empty()).then(|| message.tags.join("\n")))
-        .collect();
     let retention = messages().map(|message| i64::try_from(message.retention.as_micros()).unwrap_or(i64::MAX));
     let rows = Rows::new([
         (
@@ -86,7 +83,10 @@ pub(super) async fn find_different(tx: &Tx, repeats: &[Repeat<'_>]) -> Result<Ha
             "channels",
             Column::MaybeText(repeats.iter().map(|repeat| repeat.plan.channels.as_deref()).collect()),
         ),
-        ("tags", Column::MaybeText(tags.iter().map(Option::as_deref).collect())),
+        (
+            "tags",
+            Column::MaybeText(repeats.iter().map(|repeat| repeat.plan.tags.as_deref()).collect()),
+        ),
         ("retention", Column::Int(retention.collect())),
         (
             "body",
@@ -102,8 +102,7 @@ pub(super) async fn find_different(tx: &Tx, repeats: &[Repeat<'_>]) -> Result<Ha
                where m.event_type <> t.event_type or m.event_id is distinct from t.event_id \
                or m.channels is distinct from t.channels or m.expires_at - m.created_at <> t.retention \
                or c.body <> t.body or (c.body is not null and (c.content_type is distinct from t.content_type \
-               or (select string_agg(g.tag, '\n' order by g.tag) from message_tag g \
-               where g.app_id = m.app_id and g.message_id = m.id) is distinct from t.tags))";
+               or m.tags is distinct from t.tags))";
     let found = tx
         .conn()
         .query_all_raw(statement(tx.backend(), sql, &[("t", &rows)], []))

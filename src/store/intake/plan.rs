@@ -21,6 +21,8 @@ pub(super) struct Plan<'a> {
     pub endpoints: Vec<Arc<Endpoint>>,
     /// The message's channels as they are stored: a JSON array, or `None` if it has none.
     pub channels: Option<String>,
+    /// The message's tags, in the same form.
+    pub tags: Option<String>,
 }
 
 /// An event id of an application.
@@ -64,7 +66,8 @@ pub(super) fn plan<'a>(apps: &Named<'_>, members: &'a [Member]) -> Vec<Option<Pl
             member,
             app: app.clone(),
             endpoints: wanting(member, app),
-            channels: channels(member),
+            channels: json_list(&member.message.channels),
+            tags: json_list(&member.message.tags),
         });
         deliveries += plan.as_ref().map_or(0, |plan| plan.endpoints.len());
         if deliveries > BATCH_DELIVERIES && !plans.is_empty() {
@@ -91,9 +94,9 @@ fn wanting(member: &Member, app: &App) -> Vec<Arc<Endpoint>> {
     wanting.cloned().collect()
 }
 
-/// Returns the member's channels as JSON text; `None` if it has none.
-fn channels(member: &Member) -> Option<String> {
-    match member.message.channels.as_slice() {
+/// Returns texts as a JSON array; `None` if there are none.
+fn json_list(texts: &[String]) -> Option<String> {
+    match texts {
         [] => None,
         some => Some(serde_json::to_string(some).expect("text is JSON")),
     }
