@@ -146,7 +146,7 @@ pub async fn insert(tx: &Tx, new: NewTask<'_>) -> Result<Model> {
 /// there is none.
 pub async fn find_next_due(store: &Store, horizon: Timestamp) -> Result<Option<Timestamp>> {
     let next = due_by(horizon).select_only().column(Column::DueAt);
-    Ok(next.into_tuple().one(store.reader()).await?)
+    Ok(next.into_tuple().one(store.pool()).await?)
 }
 
 /// An application with tasks that have not ended.
@@ -170,7 +170,7 @@ pub async fn list_turns(store: &Store, after: &str, most: usize) -> Result<Vec<T
                and t.app_id = turn.app_id order by t.due_at limit 1) as due_at from turn";
     let values = [after.into(), (most as i64).into()];
     let statement = Statement::from_sql_and_values(store.backend().orm(), sql, values);
-    let rows = store.reader().query_all_raw(statement).await?;
+    let rows = store.pool().query_all_raw(statement).await?;
     Ok(rows
         .iter()
         .map(|row| Turn::from_query_result(row, ""))

@@ -83,7 +83,7 @@ pub async fn prune_contents(tx: &Tx, at: Timestamp, most: u64) -> Result<u64> {
 pub async fn list_applications(store: &Store, after: &str, most: u64) -> Result<Vec<String>> {
     let sql = "select id from application where id > $1 order by id limit $2";
     let statement = Statement::from_sql_and_values(store.backend().orm(), sql, [after.into(), limit(most)]);
-    let rows = store.reader().query_all_raw(statement).await?;
+    let rows = store.pool().query_all_raw(statement).await?;
     rows.iter().map(|row| Ok(row.try_get("", "id")?)).collect()
 }
 
@@ -106,7 +106,7 @@ pub async fn list_oldest(store: &Store, apps: &[String], from: &str, end: &str) 
         [from.into(), end.into()],
     );
     let mut found = Vec::new();
-    for row in store.reader().query_all_raw(rows).await? {
+    for row in store.pool().query_all_raw(rows).await? {
         let ids = HISTORY.map(|(table, _)| row.try_get::<Option<String>>("", table));
         let ids: Vec<_> = ids.into_iter().collect::<Result<_, _>>()?;
         if let Some(oldest) = ids.into_iter().flatten().min() {

@@ -98,11 +98,6 @@ impl Store {
         }
     }
 
-    /// Returns the pool for reads outside a transaction.
-    pub(crate) fn reader(&self) -> &Pool {
-        self.pool()
-    }
-
     /// Notes that a heartbeat of this process has committed. `asked_at` is when it was sent, by the monotonic clock.
     pub(crate) fn note_beat(&self, asked_at: Duration) {
         self.inner

@@ -35,7 +35,7 @@ impl Store {
             }
             Pools::Sqlite { file, .. } => {
                 let version = Statement::from_string(Backend::Sqlite.orm(), "select sqlite_version()");
-                let row = self.reader().query_one_raw(version).await?;
+                let row = self.pool().query_one_raw(version).await?;
                 let version: Option<String> = row.map(|row| row.try_get_by_index(0)).transpose()?;
                 Ok(format!(
                     "SQLite {} in {}",

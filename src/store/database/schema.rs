@@ -95,7 +95,7 @@ pub async fn change(store: &Store, change: Change) -> Result<bool> {
 
 /// Lists the migrations: first those of this program in the order in which they are applied, then unknown ones.
 pub async fn status(store: &Store) -> Result<Vec<Step>> {
-    steps(store.reader()).await
+    steps(store.pool()).await
 }
 
 /// Checks that this program can work with the schema as it is.
@@ -119,7 +119,7 @@ pub async fn check(store: &Store) -> Result<()> {
     let Some(newest) = unknown.last() else {
         return Ok(());
     };
-    let row = installation::Entity::find_by_id(1).one(store.reader()).await?;
+    let row = installation::Entity::find_by_id(1).one(store.pool()).await?;
     let since = row.map(|row| row.compatible_since).unwrap_or_default();
     if steps
         .iter()

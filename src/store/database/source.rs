@@ -27,7 +27,7 @@ impl Source for Store {
     type Conn = Pool;
 
     fn source(&self) -> &Pool {
-        self.reader()
+        self.pool()
     }
 
     fn dialect(&self) -> Backend {

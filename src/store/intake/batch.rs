@@ -8,7 +8,6 @@
 //!
 //! Must not take messages out of the queue or try again: the worker does.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use super::known::Known;
 use super::member::{Accepted, Member};
 use super::place::{Placed, Terms, place};
 use super::plan::{BATCH_DELIVERIES, Plan, plan};
-use super::replies::{Replies, is_fresh, keyed, repeats, results};
+use super::replies::{all_stored, is_fresh, keyed, repeats, results};
 use super::{insert, keys};
 use crate::crash_point;
 use crate::domain::timestamp::Timestamp;
@@ -100,9 +99,8 @@ impl Batch {
             let plans = plan(&apps, members);
             let keyed = keyed(&plans);
             let fresh: Vec<&Plan> = plans.iter().flatten().collect();
-            let stored_with = |replies| results(&plans, &replies, |_| true, &HashSet::new());
             if fresh.is_empty() {
-                return Ok(Some(stored_with(Replies::new())));
+                return Ok(Some(all_stored(&plans)));
             }
             if !keyed.is_empty() && keyed.len() < fresh.len() {
                 return Ok(None);
@@ -129,18 +127,15 @@ impl Batch {
                 }
                 Stored::Messages(stored) if stored < fresh.len() => return Ok(None),
                 Stored::Messages(_) => {
-                    if placed.due {
-                        self.store.wake();
-                    }
                     self.hand_over(placed);
-                    return Ok(Some(stored_with(keyed.into_iter().collect())));
+                    return Ok(Some(all_stored(&plans)));
                 }
             }
         }
         Ok(None)
     }
 
-    /// Stores the first of `members` in an ordinary transaction, a statement per table.
+    /// Stores the first of `members` in an ordinary transaction, each step with a statement of its own.
     async fn store_by_steps(&mut self, members: &[Member]) -> Result<Vec<Result<Accepted>>> {
         let tx = self.store.begin().await?;
         // Before the keys are claimed: the batch is cut to 5,000 deliveries while nothing is written yet, and a request
@@ -159,9 +154,6 @@ impl Batch {
 
         let placed = self.place(tx.now, tx.began, &new);
         insert::insert_rest(&tx, &new, &placed.rows, BATCH_DELIVERIES).await?;
-        if placed.due {
-            tx.wake_on_commit();
-        }
         let different = keys::find_different(&tx, &repeats(&plans, &replies)).await?;
         crash_point::pass("accepted.before_commit");
         self.uncertain = true;
@@ -184,8 +176,8 @@ impl Batch {
         place(self.store.clock(), &self.slots, &terms, plans)
     }
 
-    /// Does what is left to do once the batch is durable: gives leases to the sender, remembers parked endpoints,
-    /// announces due rows to other processes.
+    /// Does what is left to do once the batch is durable: gives leases to the sender, remembers parked endpoints, wakes
+    /// the claimer, and announces due rows to other processes.
     fn hand_over(&self, placed: Placed) {
         for lease in placed.leases {
             if let Err(err) = self.leases.try_send(lease) {
@@ -195,7 +187,7 @@ impl Batch {
                 fields.sync_scope(|| tracing::warn!(err = reason, "{what}"));
             }
         }
-        if self.slots.set_parked(&placed.parked) {
+        if self.slots.set_parked(&placed.parked) || placed.due {
             self.store.wake();
         }
         if placed.due {

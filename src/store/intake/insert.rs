@@ -1,4 +1,4 @@
-//! The statements that store a batch step by step, one statement per table.
+//! The statements that store a batch step by step.
 //!
 //! Rows that another batch may insert too are sorted by their unique keys, so that two batches cannot deadlock. A usual
 //! batch on Postgres does not pass here: `at_once.rs` stores it by one statement. Must not decide what is stored.

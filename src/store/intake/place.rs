@@ -84,7 +84,7 @@ pub(super) fn place(clock: &Clock, slots: &Arc<Slots>, terms: &Terms, plans: &[&
         let content_type = LazyCell::new(|| message.content_type.as_deref().map(Arc::<str>::from));
         for endpoint in &plan.endpoints {
             let mut row = DeliveryRow {
-                id: clock.new_typed_id_at(clock.now()),
+                id: clock.new_typed_id_at(terms.now),
                 app_id: plan.app.id.clone(),
                 message_id: plan.member.id.clone(),
                 endpoint_id: endpoint.id.clone(),

@@ -54,6 +54,27 @@ pub(super) fn repeats<'a>(plans: &'a [Option<Plan<'a>>], replies: &'a Replies) -
         .collect()
 }
 
+/// Returns the result for each plan of a batch that was stored as a whole.
+pub(super) fn all_stored(plans: &[Option<Plan>]) -> Vec<Result<Accepted>> {
+    let accepted = |plan: &Plan| accepted(plan.reply(), false);
+    let result = |plan: &Option<Plan>| {
+        plan.as_ref()
+            .map(accepted)
+            .ok_or_else(|| Error::not_found("application"))
+    };
+    plans.iter().map(result).collect()
+}
+
+/// Makes the result of a stored message from its reply.
+fn accepted(reply: MessageReply<'_>, replayed: bool) -> Accepted {
+    Accepted {
+        app_id: reply.app_id.to_owned(),
+        message_id: reply.message_id.to_owned(),
+        created_at: reply.created_at,
+        replayed,
+    }
+}
+
 /// Returns the result for each plan. `is_stored` tells whether the message of a fresh member, given by its id, was
 /// stored. `different` are the ids of the members that differ from the message that has their key.
 pub(super) fn results(
@@ -82,12 +103,7 @@ pub(super) fn results(
         if refused.contains(reply.message_id) {
             return Err(conflict());
         }
-        Ok(Accepted {
-            app_id: reply.app_id.to_owned(),
-            message_id: reply.message_id.to_owned(),
-            created_at: reply.created_at,
-            replayed: reply.message_id != plan.member.id.as_str(),
-        })
+        Ok(accepted(reply, reply.message_id != plan.member.id.as_str()))
     };
     plans.iter().map(result).collect()
 }

@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_batch_that_takes_unusually_long_holds_nobody_up() {
+    async fn a_batch_that_takes_unusually_long_does_not_delay_the_next_one() {
         let mut shared = shared([batch(200, Instant::now()), None]);
         come(&shared.sender, 1);
         assert_eq!(shared.take().await.map(|members| members.len()), Some(1));

@@ -46,7 +46,7 @@ pub async fn find_depth(store: &Store) -> Result<Depth> {
     let floors = lanes.map(|(lane, _)| store.floors().of(lane, now).0.into());
     let values = [now.0.into()].into_iter().chain(floors);
     let statement = Statement::from_sql_and_values(store.backend().orm(), sql, values);
-    let Some(row) = store.reader().query_one_raw(statement).await? else {
+    let Some(row) = store.pool().query_one_raw(statement).await? else {
         return Ok(Depth::default());
     };
     let since: [Option<i64>; 2] = [row.try_get("", "first_since")?, row.try_get("", "retry_since")?];
@@ -67,7 +67,7 @@ pub async fn find_parked_depth(store: &Store) -> Result<i64> {
         count("from delivery where due_at is null and endpoint_id > '' order by endpoint_id")
     );
     let statement = Statement::from_string(store.backend().orm(), sql);
-    let row = store.reader().query_one_raw(statement).await?;
+    let row = store.pool().query_one_raw(statement).await?;
     Ok(row
         .map(|row| row.try_get("", "parked"))
         .transpose()?
@@ -94,6 +94,6 @@ pub async fn find_oldest_snapshot(store: &Store) -> Result<Option<String>> {
                union all select transaction from pg_prepared_xacts where database = current_database()) as held \
                where held.xmin is not null order by age(held.xmin) desc limit 1";
     let statement = Statement::from_string(store.backend().orm(), sql);
-    let row = store.reader().query_one_raw(statement).await?;
+    let row = store.pool().query_one_raw(statement).await?;
     Ok(row.map(|row| row.try_get("", "oldest")).transpose()?)
 }

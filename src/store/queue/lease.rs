@@ -243,6 +243,6 @@ pub async fn find_body(store: &Store, app_id: &AppId, message_id: &MessageId) ->
 
     use crate::store::entity::message_content;
     let key = (app_id.to_string(), message_id.to_string());
-    let row = message_content::Entity::find_by_id(key).one(store.reader()).await?;
+    let row = message_content::Entity::find_by_id(key).one(store.pool()).await?;
     Ok(row.map(|row| row.body))
 }

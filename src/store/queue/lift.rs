@@ -35,7 +35,7 @@ pub async fn lift(store: &Store) -> Result<bool> {
     );
     let values = lanes.map(|(_, floor)| floor.0.into());
     let statement = Statement::from_sql_and_values(store.backend().orm(), sql, values);
-    let row = store.reader().query_one_raw(statement).await?;
+    let row = store.pool().query_one_raw(statement).await?;
     let Some(row) = row else { return Ok(false) };
     let found: [Option<i64>; 2] = [row.try_get("", "first")?, row.try_get("", "retry")?];
     let mut more = false;

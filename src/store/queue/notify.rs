@@ -42,7 +42,7 @@ async fn announce(store: &Store) {
     loop {
         store.announced().await;
         let notify = Statement::from_string(store.backend().orm(), format!("select pg_notify('{CHANNEL}', '')"));
-        if let Err(err) = store.reader().execute_raw(notify).await {
+        if let Err(err) = store.pool().execute_raw(notify).await {
             tracing::debug!(%err, "due deliveries could not be announced; other processes find them when they poll");
         }
         store.clock().sleep(DEBOUNCE).await;

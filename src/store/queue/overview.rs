@@ -55,9 +55,9 @@ pub struct Overview {
 pub async fn find_overview(store: &Store, org_id: &str) -> Result<Overview> {
     match store.backend() {
         // Its connections for reads have a deadline of their own.
-        Backend::Sqlite => look(store, store.reader(), org_id).await,
+        Backend::Sqlite => look(store, store.pool(), org_id).await,
         Backend::Postgres => {
-            let tx = store.reader().begin(TransactionOptions::default()).await?;
+            let tx = store.pool().begin(TransactionOptions::default()).await?;
             let deadline = format!("set local statement_timeout = {}", DEADLINE.as_millis());
             tx.execute_unprepared(&deadline).await?;
             let found = look(store, &tx, org_id).await?;

@@ -67,6 +67,6 @@ pub async fn list_parked(store: &Store, after: &str, most: usize) -> Result<Vec<
                select endpoint_id from jump where endpoint_id is not null limit $2";
     let values = [after.into(), (most as i64).into()];
     let statement = Statement::from_sql_and_values(store.backend().orm(), sql, values);
-    let rows = store.reader().query_all_raw(statement).await?;
+    let rows = store.pool().query_all_raw(statement).await?;
     rows.iter().map(|row| Ok(row.try_get("", "endpoint_id")?)).collect()
 }

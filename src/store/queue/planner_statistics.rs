@@ -21,7 +21,7 @@ pub async fn renew_statistics(store: &Store) -> Result<bool> {
         return Ok(true);
     }
     store
-        .reader()
+        .pool()
         .execute_unprepared("analyze (skip_locked) delivery")
         .await?;
     Ok(!has_outgrown(store).await?)
@@ -34,7 +34,7 @@ async fn has_outgrown(store: &Store) -> Result<bool> {
          from pg_class where oid = 'delivery'::regclass"
     );
     let row = store
-        .reader()
+        .pool()
         .query_one_raw(Statement::from_string(store.backend().orm(), sql))
         .await?;
     Ok(row.map(|row| row.try_get("", "grown")).transpose()? == Some(true))

@@ -91,9 +91,7 @@ pub async fn beat(store: &Store, own: KnownBeat<'_>, peers: &[KnownBeat<'_>]) ->
         peers: HashMap::new(),
         database_now: Timestamp::default(),
     };
-    let rows = store
-        .reader()
-        .query_all_raw(beat_statement(store.backend(), own, peers));
+    let rows = store.pool().query_all_raw(beat_statement(store.backend(), own, peers));
     for row in rows.await? {
         beat.alive = row.try_get::<i64>("", "alive")? > 0;
         beat.database_now = Timestamp(row.try_get("", "clock")?);
@@ -133,7 +131,7 @@ pub fn beat_statement(backend: Backend, own: KnownBeat<'_>, peers: &[KnownBeat<'
 /// Returns the beats of all processes by owner id. Reads the whole table, with all dead row versions that a held
 /// snapshot keeps.
 pub async fn find_beats(store: &Store) -> Result<HashMap<String, i64>> {
-    let rows = process::Entity::find().all(store.reader()).await?;
+    let rows = process::Entity::find().all(store.pool()).await?;
     Ok(rows.into_iter().map(|row| (row.owner, row.beat)).collect())
 }
 
@@ -191,7 +189,7 @@ pub async fn list_unknown_owners(store: &Store) -> Result<Vec<String>> {
                select owner from jump where owner is not null \
                and not exists (select 1 from process where process.owner = jump.owner)";
     let statement = Statement::from_string(store.backend().orm(), sql);
-    let rows = store.reader().query_all_raw(statement).await?;
+    let rows = store.pool().query_all_raw(statement).await?;
     rows.iter().map(|row| Ok(row.try_get("", "owner")?)).collect()
 }
 

@@ -50,7 +50,7 @@ pub async fn settle<'a>(tx: &Tx, mut batch: Vec<&'a Settlement>) -> Result<Settl
     ];
     execute_all(tx, statements.into_iter().flatten().collect()).await?;
     drop_waiting_rows(tx, &having(&batch, Effect::ends_waiting_rows)).await?;
-    operational::tell(tx, &events).await?;
+    operational::notify(tx, &events).await?;
     Ok(Settled { given_up, endpoints })
 }
 
