@@ -10,7 +10,7 @@ use crate::domain::id::Prefix;
 use crate::domain::operational::{EVENT_TYPES, Event, MOST_ENDPOINTS, is_operational};
 use crate::domain::secret::EndpointSecret;
 use crate::error::{Error, Kind, Result};
-use crate::service::operational::tell;
+use crate::service::operational::notify;
 use crate::store::endpoint::{self, Change, Content};
 use crate::store::entity::application::Model as Application;
 use crate::store::entity::endpoint::{Model, StoredHeaders, StoredSecret};
@@ -120,7 +120,7 @@ pub async fn delete(store: &Store, app: &Application, id_or_uid: &str) -> Result
     let tx = store.begin().await?;
     let known = endpoint::get(&tx, &app.id, id_or_uid).await?;
     endpoint::delete(&tx, &app.id, &known.id).await?;
-    tell(&tx, app, &known, Event::EndpointDeleted).await?;
+    notify(&tx, app, &known, Event::EndpointDeleted).await?;
     tx.commit().await
 }
 
@@ -193,7 +193,7 @@ async fn insert(tx: &Tx, app: &Application, content: Content, once: AtCreation, 
     };
     let headers = StoredHeaders::seal(&once.headers, sealing, &id)?;
     let made = endpoint::insert(tx, &app.id, id, content, headers, stored).await?;
-    tell(tx, app, &made, Event::EndpointCreated).await?;
+    notify(tx, app, &made, Event::EndpointCreated).await?;
     Ok(made)
 }
 
@@ -211,10 +211,10 @@ pub(super) async fn update(tx: &Tx, app: &Application, known: &Model, mut change
         _ => None,
     };
     let changed = endpoint::update(tx, &app.id, &known.id, change).await?;
-    tell(tx, app, &changed, Event::EndpointUpdated).await?;
+    notify(tx, app, &changed, Event::EndpointUpdated).await?;
     if changed.disabled && !known.disabled {
         tx.store().metrics().endpoints_disabled.add(1);
-        tell(tx, app, &changed, Event::EndpointDisabled).await?;
+        notify(tx, app, &changed, Event::EndpointDisabled).await?;
     }
     Ok(changed)
 }

@@ -33,7 +33,7 @@ async fn try_get_or_create(store: &Store, org_id: &str) -> Result<Application> {
 
 /// Notifies the organization of an event at an endpoint of `app`, in the transaction of the event itself. Changes of
 /// operational endpoints cause no notice.
-pub(super) async fn tell(
+pub(super) async fn notify(
     tx: &Tx,
     app: &Application,
     endpoint: &Endpoint,
@@ -56,5 +56,5 @@ pub(super) async fn tell(
         about.disabled_at = disabling.at.map(Timestamp::to_rfc3339);
         about.disabled_reason = disabling.reason;
     }
-    operational::tell(tx, &[(app.org_id.clone(), event)]).await
+    operational::notify(tx, &[(app.org_id.clone(), event)]).await
 }

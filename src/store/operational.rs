@@ -51,7 +51,7 @@ struct Listener {
 
 /// Stores a notice of each event, with a delivery for each operational endpoint that wants it. An event that no
 /// endpoint wants is not stored. Each event comes with the id of its organization.
-pub async fn tell(tx: &Tx, events: &[(String, Event)]) -> Result<()> {
+pub async fn notify(tx: &Tx, events: &[(String, Event)]) -> Result<()> {
     let mut listeners: HashMap<&str, Vec<Listener>> = HashMap::new();
     for org_id in events.iter().map(|(org_id, _)| org_id.as_str()) {
         if !listeners.contains_key(org_id) {

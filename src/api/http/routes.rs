@@ -70,7 +70,7 @@ impl Endpoint for Routes {
         let id = request_id::of(request.headers(), self.state.store.clock());
         let header = HeaderValue::from_str(&id);
         let fields = LogFields::of_request(id);
-        lead_home(&mut request);
+        rewrite_path(&mut request);
         request.set_data(self.state.clone());
         request.set_data(self.authenticator.clone());
         let (method, uri) = (request.method().clone(), request.uri().clone());
@@ -84,7 +84,7 @@ impl Endpoint for Routes {
         let deadline = self.state.body_deadline + DATABASE_DEADLINE;
         let answer = in_time(endpoint, request, deadline, &fields);
         fields.scope(async move {
-            let mut response = whatever_happens(answer, uri.path(), &self.allow).await;
+            let mut response = always_respond(answer, uri.path(), &self.allow).await;
             forbid_caching(&mut response, uri.path());
             if is_of_a_page {
                 cors::show(&mut response);
@@ -112,7 +112,7 @@ fn forbid_caching(response: &mut Response, path: &str) {
 }
 
 /// Rewrites other spellings of a known path to that path.
-fn lead_home(request: &mut Request) {
+fn rewrite_path(request: &mut Request) {
     trim_slashes(request);
     if request.method() == Method::GET {
         lead_to_attempts(request);
@@ -146,7 +146,7 @@ fn in_time<'a>(
 }
 
 /// Turns errors and panics into responses.
-fn whatever_happens(
+fn always_respond(
     answer: impl Future<Output = poem::Result<Response>> + Send,
     path: &str,
     allow: &Allow,
@@ -269,7 +269,7 @@ mod tests {
                 DATABASE_DEADLINE,
                 &LogFields::of_request(String::new()),
             );
-            let answer = whatever_happens(answer, "/x", &Allow(Vec::new())).await;
+            let answer = always_respond(answer, "/x", &Allow(Vec::new())).await;
             assert_eq!(answer.status(), 500);
             assert_eq!(answer.content_type(), Some("application/json"));
             let text = answer.into_body().into_string().await.unwrap();
