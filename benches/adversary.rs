@@ -7,6 +7,7 @@
 
 mod adversary {
     pub mod beats;
+    pub mod console;
     pub mod deleted_endpoints;
     pub mod history;
     pub mod locked_row;

@@ -1,15 +1,17 @@
 //! Scenario: the screens of an installation that has a long history.
 //!
-//! Fills the tables of history with the attempts of 90 days, as the program would have written them, and their sums.
-//! Reports what they take on disk, and how long the calls of a console take. The large form is 10,000,000 attempts of
-//! 10,000 applications; `--attempts` names another size.
+//! Fills the tables of history with the attempts of 90 days, as the program would have written them, and their sums; of
+//! the last day one message in twenty waits for a retry. Reports what the tables take on disk, and how long the calls of
+//! a console take (console.rs). The large form is 10,000,000 attempts of 10,000 applications; `--attempts` names another
+//! size.
 
+use super::console;
 use super::report::{Figures, Report};
 use super::rows::{DAY, NEVER, id, now, numbered};
-use super::site::{Database, Ground, Replica, Site};
+use super::site::{Database, Ground, Site};
 use crate::Failure;
 use postrider::domain::id::Prefix;
-use serde_json::Value;
+use std::ops::Range;
 use std::time::Instant;
 
 /// One application for so many attempts.
@@ -18,8 +20,6 @@ const DAYS: i64 = 90;
 const HOUR: i64 = DAY / 24;
 /// The endpoints of the first application, which gets one attempt in ten. All others have one endpoint.
 const ENDPOINTS: u64 = 250;
-/// How often each call is made.
-const CALLS: usize = 20;
 /// The buckets of the histogram in the order of their columns: the column, and where the bucket ends.
 const BUCKETS: [(&str, i64); 8] = [
     ("ms_50", 50),
@@ -31,11 +31,13 @@ const BUCKETS: [(&str, i64); 8] = [
     ("ms_5000", 5_000),
     ("ms_10000", i64::MAX),
 ];
-const TABLES: [&str; 6] = [
+const TABLES: [&str; 8] = [
     "application",
     "endpoint",
     "message",
+    "message_tag",
     "attempt",
+    "delivery",
     "delivery_result",
     "endpoint_hour",
 ];
@@ -59,7 +61,7 @@ async fn one(ground: &Ground, report: &mut Report, database: Database) -> Result
     let filling = Instant::now();
     let busy = fill(&site, attempts, apps).await?;
     figures.add("filled_in_s", filling.elapsed().as_secs_f64());
-    for table in ["attempt", "endpoint_hour"] {
+    for table in ["message", "attempt", "delivery", "endpoint_hour"] {
         let rows = site.number(&format!("select count(*) from {table}")).await?;
         let bytes = site.table_bytes(table).await?;
         figures.add(format!("{table}_rows"), rows as f64);
@@ -67,37 +69,10 @@ async fn one(ground: &Ground, report: &mut Report, database: Database) -> Result
         figures.add(format!("{table}_bytes_per_row"), bytes as f64 / rows.max(1) as f64);
     }
     let replica = site.start("a", &[]).await?;
-    let statistics = format!("/api/v1/stats/delivery?by=endpoint&app_id={busy}&limit=250");
-    for (name, path) in [
-        ("statistics_of_250_endpoints", statistics.as_str()),
-        (
-            "statistics_of_250_applications",
-            "/api/v1/stats/delivery?by=application&limit=250",
-        ),
-        ("statistics_of_the_organization", "/api/v1/stats/delivery"),
-        ("failing_endpoints", "/api/v1/endpoint-health?state=failing&limit=250"),
-        ("disabled_endpoints", "/api/v1/endpoint-health?state=disabled&limit=250"),
-        ("slow_endpoints", "/api/v1/endpoint-health?state=slow&limit=250"),
-    ] {
-        let (median, longest) = timed(&replica, path).await?;
-        figures.add(format!("{name}_p50_ms"), median);
-        figures.add(format!("{name}_max_ms"), longest);
-    }
+    console::time(&replica, &busy, &mut figures).await?;
     let case = format!("{}, {attempts} attempts of {apps} applications", database.name());
     report.add("history", case, figures);
     Ok(())
-}
-
-/// Makes a call several times. Returns the median of its times and the longest one, in milliseconds.
-async fn timed(replica: &Replica, path: &str) -> Result<(f64, f64), Failure> {
-    let mut times = Vec::with_capacity(CALLS);
-    for _ in 0..CALLS {
-        let began = Instant::now();
-        replica.server.call("GET", path, &Value::Null).await?;
-        times.push(began.elapsed().as_secs_f64() * 1_000.0);
-    }
-    times.sort_by(f64::total_cmp);
-    Ok((times[CALLS / 2], times[CALLS - 1]))
 }
 
 /// Inserts the rows. Returns the id of the application with many endpoints.
@@ -112,12 +87,12 @@ async fn fill(site: &Site<'_>, attempts: u64, apps: u64) -> Result<String, Failu
         let (from, until) = (hour * attempts / hours, (hour + 1) * attempts / hours);
         if until > from {
             let at = begin + hour as i64 * HOUR;
-            for insert in happenings(site.database, apps, begin, at, from) {
-                site.execute(&numbered(until - from, &insert)).await?;
+            for insert in happenings(site.database, apps, begin, at, from..until) {
+                site.execute(&insert).await?;
             }
         }
     }
-    for insert in sums(end) {
+    for insert in sums(end).into_iter().chain(waiting(end)) {
         site.execute(&insert).await?;
     }
     site.settle_tables(&TABLES).await?;
@@ -130,13 +105,14 @@ async fn fill(site: &Site<'_>, attempts: u64, apps: u64) -> Result<String, Failu
 fn things(database: Database, apps: u64, at: i64) -> [String; 3] {
     let application = id(database, Prefix::Application, at, "n - 1");
     let insert = format!(
-        "insert into application (id, org_id, name, metadata, created_at, updated_at) \
-         select {application}, (select org_id from application limit 1), 'old', '{{}}', {at}, {at}"
+        "insert into application (id, org_id, uid, name, metadata, created_at, updated_at) \
+         select {application}, (select org_id from application limit 1), 'customer-' || (n - 1), 'old', '{{}}', {at}, {at}"
     );
     let endpoint = |app: &str, number: &str| {
         format!(
-            "insert into endpoint (app_id, id, url, description, disabled, metadata, headers, secrets, failing_since, \
-             created_at, updated_at) select {}, {}, 'http://127.0.0.1:1/', '', n % 100 = 7, '{{}}', '{{}}', '[]', \
+            "insert into endpoint (app_id, id, uid, url, description, disabled, metadata, headers, secrets, \
+             failing_since, created_at, updated_at) select {}, {}, 'endpoint-' || ({number}), \
+             'http://127.0.0.1:1/', '', n % 100 = 7, '{{}}', '{{}}', '[]', \
              case when n % 50 = 3 then {at} + n end, {at}, {at} + n",
             id(database, Prefix::Application, at, app),
             id(database, Prefix::Endpoint, at, number),
@@ -149,10 +125,10 @@ fn things(database: Database, apps: u64, at: i64) -> [String; 3] {
     ]
 }
 
-/// Returns the statements that insert messages accepted at `at`, each with one attempt and its result, numbered from
-/// `from` on. `begin` is the instant of applications and endpoints.
-fn happenings(database: Database, apps: u64, begin: i64, at: i64, from: u64) -> [String; 3] {
-    let number = format!("({from} + n)");
+/// Returns the statements that insert messages accepted at `at` with these numbers, each with one attempt and its result,
+/// and one in ten with a tag. `begin` is the instant of applications and endpoints.
+fn happenings(database: Database, apps: u64, begin: i64, at: i64, new: Range<u64>) -> [String; 4] {
+    let number = format!("({} + n)", new.start);
     // A prime deals the messages out, so that neighbours in a page belong to applications that are far apart.
     let other = format!("1 + ({number} * 7919) % {}", apps - 1);
     let owner = format!("case when {number} % 10 = 0 then 0 else {other} end");
@@ -163,22 +139,26 @@ fn happenings(database: Database, apps: u64, begin: i64, at: i64, from: u64) -> 
     let message = id(database, Prefix::Message, at, &number);
     let attempt = id(database, Prefix::Attempt, at, &number);
     let fails = format!("{number} % 20 = 1");
+    let all = |insert: String| numbered(new.end - new.start, &insert);
     [
-        format!(
-            "insert into message (app_id, id, event_type, created_at, expires_at) \
-             select {app}, {message}, 'invoice.paid', {at}, {NEVER}"
-        ),
-        format!(
+        all(format!(
+            "insert into message (app_id, id, event_type, event_id, created_at, expires_at) \
+             select {app}, {message}, 'invoice.paid', 'event-' || {number}, {at}, {NEVER}"
+        )),
+        all(format!(
+            "insert into message_tag (app_id, message_id, tag) select {app}, {message}, 'order-' || ({number} / 100)"
+        )) + &format!(" where {number} % 10 = 0"),
+        all(format!(
             "insert into attempt (app_id, message_id, id, endpoint_id, url, trigger, delivered, response_status, response, \
              duration_ms, created_at) \
              select {app}, {message}, {attempt}, {endpoint}, 'http://127.0.0.1:1/hook', 0, not ({fails}), \
              case when {fails} then 500 else 204 end, '', 20 + ({number} * 37) % 900 + case when {number} % 997 = 0 then 6000 \
              else 0 end, {at}"
-        ),
-        format!(
+        )),
+        all(format!(
             "insert into delivery_result (app_id, message_id, endpoint_id, state, updated_at) \
              select {app}, {message}, {endpoint}, case when {fails} then 2 else 0 end, {at}"
-        ),
+        )),
     ]
 }
 
@@ -207,5 +187,19 @@ fn sums(end: i64) -> [String; 3] {
         insert(-1, DAY, &format!("created_at < {day}")),
         insert(0, HOUR, &format!("created_at >= {day} and created_at < {young}")),
         insert(4_711, HOUR, &format!("created_at >= {young}")),
+    ]
+}
+
+/// Returns the statements that let the failed messages of the last day wait for a retry, due after the run.
+fn waiting(end: i64) -> [String; 2] {
+    let (young, due) = (end - DAY, end + DAY);
+    let delivery = "'dlv_' || substr(message_id, 5)";
+    [
+        format!(
+            "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempts_made, due_at) \
+             select {delivery}, app_id, message_id, endpoint_id, 0, 1, {due} from attempt \
+             where created_at >= {young} and not delivered"
+        ),
+        format!("update delivery_result set state = 1, next_at = {due} where state = 2 and updated_at >= {young}"),
     ]
 }
