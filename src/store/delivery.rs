@@ -45,6 +45,11 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// Returns whether the list leaves out deliveries of messages that are read.
+    fn is_selective(&self) -> bool {
+        self.event_type.is_some() || self.endpoint_id.is_some() || self.state.is_some()
+    }
+
     /// Returns whether the deliveries of a message may be in the list. The tag is not looked at: only messages with it are
     /// read.
     fn takes(&self, message: &Message) -> bool {
@@ -122,7 +127,13 @@ pub async fn list(
     now: Timestamp,
 ) -> Result<Listed> {
     let endpoints = endpoint::count(source, app_id).await?.max(1);
-    let most = (LOOKED_THROUGH / endpoints).clamp(1, MOST_MESSAGES.min(10 * request.limit));
+    // If every delivery is in the list, so many messages fill the page, unless some have no delivery.
+    let wanted = if filter.is_selective() {
+        MOST_MESSAGES
+    } else {
+        request.limit + 1
+    };
+    let most = (LOOKED_THROUGH / endpoints).clamp(1, wanted.min(10 * request.limit));
     let mut looked = look(source, app_id, filter, after, request, most).await?;
     let found = loop {
         let taken = looked.messages.iter().filter(|message| filter.takes(message));

@@ -96,11 +96,13 @@ pub async fn find_progress(
     Ok(Some(found))
 }
 
+// Cross joins, here and below: SQLite reads the tables of those in their order. Without them it read all results of the
+// application, and looked for each among the messages that were asked for.
 const QUEUED: &str = "select d.message_id, d.endpoint_id, d.due_at, d.owner from {t} \
-    join delivery d on d.message_id = t.id and d.app_id = $1 limit $2";
+    cross join delivery d where d.message_id = t.id and d.app_id = $1 limit $2";
 
 const RESULTS: &str = "select r.message_id, r.endpoint_id, r.state, r.next_at from {t} \
-    join delivery_result r on r.app_id = $1 and r.message_id = t.id limit $2";
+    cross join delivery_result r where r.app_id = $1 and r.message_id = t.id limit $2";
 
 /// Runs a query over the table `t` of messages.
 async fn list(source: &impl Source, sql: &str, app_id: &str, messages: &[&str], most: u64) -> Result<Vec<QueryResult>> {
@@ -150,9 +152,10 @@ pub async fn find_tries(
 const TRIES: &str = "with bounds as materialized (select t.id, coalesce((select x.id from attempt x \
     where x.app_id = $1 and x.message_id = t.id order by x.id desc limit 1 offset $2), '') as oldest from {t}), \
     tried as materialized (select x.message_id, x.endpoint_id, count(*) as attempts, max(x.id) as last from bounds \
-    join attempt x on x.app_id = $1 and x.message_id = bounds.id and x.id > bounds.oldest \
+    cross join attempt x where x.app_id = $1 and x.message_id = bounds.id and x.id > bounds.oldest \
     group by x.message_id, x.endpoint_id) \
     select p.message_id, p.endpoint_id, tried.attempts, a.response_status, a.created_at, \
     case when a.response_status = 0 then substr(a.response, 1, cast($3 as integer)) end as error \
-    from {p} join tried on tried.message_id = p.message_id and tried.endpoint_id = p.endpoint_id \
-    join attempt a on a.app_id = $1 and a.message_id = tried.message_id and a.id = tried.last";
+    from {p} cross join tried cross join attempt a \
+    where tried.message_id = p.message_id and tried.endpoint_id = p.endpoint_id \
+    and a.app_id = $1 and a.message_id = tried.message_id and a.id = tried.last";

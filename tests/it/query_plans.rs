@@ -184,7 +184,11 @@ async fn assert_read_by_index(db: &TestDatabase, statements: &[String]) {
         let of_messages = [REPLAY, FACTS].iter().any(|start| sql.starts_with(start));
         let by_few = sql.contains("\"endpoint_id\" || '' =");
         let detour = |step: &String| (of_messages || by_few) && step.contains("attempt_endpoint");
-        let bad = steps.iter().any(|step| is_bad(step) || sorts(step) || detour(step));
+        // Bound rows name their messages; read by the application alone, its whole history would be compared with them.
+        let whole = |step: &String| sql.contains("json_each(") && step.ends_with("(app_id=?)") && is_history(step);
+        let bad = steps
+            .iter()
+            .any(|step| is_bad(step) || sorts(step) || detour(step) || whole(step));
         assert!(!bad, "{sql}\nreads too much:\n{}", steps.join("\n"));
     }
     connection.close().await.expect("the connection closes");
@@ -239,6 +243,13 @@ fn is_bad(step: &str) -> bool {
     !small
         .iter()
         .any(|name| what.split_whitespace().any(|word| word == *name))
+}
+
+/// Returns whether a step of SQLite reads a table of history.
+fn is_history(step: &str) -> bool {
+    ["attempt", "delivery_result", "message", "message_content"]
+        .iter()
+        .any(|table| step.contains(&format!("_{table}_")))
 }
 
 /// Runs `$work` in a transaction of its own and unwraps its result.
