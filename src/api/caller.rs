@@ -11,9 +11,10 @@ use crate::domain::capability::{self, Capability};
 use crate::domain::role::Role;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Kind, Result};
+use crate::store::Store;
+use crate::store::application::{self, Named};
 use crate::store::database::budget::Customer;
 use crate::store::entity::application::Model as Application;
-use crate::store::{Store, application};
 
 /// A caller whose token is proven.
 #[derive(Clone, Debug)]
@@ -71,6 +72,15 @@ impl Caller {
     /// Returns the role of the token if it may do only a part of some operations, by [`Role::is_limited`].
     pub fn limited_role(&self) -> Option<Role> {
         self.role.filter(|role| role.is_limited())
+    }
+
+    /// Returns the name of an application, as it stands in the path, for a statement that looks it up itself.
+    pub fn named<'a>(&'a self, id_or_uid: &'a str) -> Named<'a> {
+        Named {
+            org_id: &self.org_id,
+            name: id_or_uid,
+            only: self.app_id.as_deref(),
+        }
     }
 
     /// Returns the application with this id or uid, as it stands in the path.

@@ -285,8 +285,12 @@ impl Messages {
         }
         .read(Prefix::Message)?;
         let with_content = with_content.0.unwrap_or(true);
-        let app = caller.application(&state.store, &app_id.0).await?;
-        let page = message::list(&state.store, &app.id, &filter, &request, with_content).await?;
+        let app = caller.named(&app_id.0);
+        let page = message::list(&state.store, &app, &filter, &request, with_content).await?;
+        if page.rows.is_empty() {
+            // Tells an application without messages from one that does not exist.
+            caller.application(&state.store, &app_id.0).await?;
+        }
         let out = |row: WithContent| Ok(MessageOut::new(row.message, payload(row.body, with_content)?));
         Ok(ListOut::answer(page, &request, |row| &row.message.id, out)?)
     }

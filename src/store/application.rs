@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 
 use sea_orm::sea_query::Expr;
-use sea_orm::{ActiveValue, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, Select};
+use sea_orm::{
+    ActiveValue, ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect, QueryTrait, Select,
+};
 
 use super::database::page::{Page, PageRequest, fetch};
 use super::database::source::Source;
@@ -49,16 +51,52 @@ impl From<Content> for Change {
     }
 }
 
+/// An application as a request names it. A statement that contains it needs no other one to look it up.
+#[derive(Clone, Copy, Debug)]
+pub struct Named<'a> {
+    pub org_id: &'a str,
+    /// An id or uid.
+    pub name: &'a str,
+    /// The id that it must have; `None` means any.
+    pub only: Option<&'a str>,
+}
+
+impl Named<'_> {
+    /// Returns the query for it; `None` if no application can have the name.
+    fn select(&self) -> Option<Select<Entity>> {
+        check_identifier(self.name).ok()?;
+        let named = match Prefix::Application.is_of(self.name) {
+            true => Column::Id.eq(self.name),
+            false => Column::Uid.eq(self.name),
+        };
+        let only = self.only.map(|id| Column::Id.eq(id));
+        Some(
+            living(self.org_id)
+                .filter(named)
+                .filter(Condition::all().add_option(only)),
+        )
+    }
+
+    /// Returns the SQL for its id, which is null if there is no such application.
+    pub(super) fn id(&self) -> Expr {
+        match self.select() {
+            Some(select) => select.select_only().column(Column::Id).into_query().into(),
+            None => Expr::value(None::<String>),
+        }
+    }
+}
+
 /// Returns the application with this id or uid; `None` if there is none or it is deleted.
 pub async fn find(source: &impl Source, org_id: &str, id_or_uid: &str) -> Result<Option<Model>> {
-    if check_identifier(id_or_uid).is_err() {
-        return Ok(None);
-    }
-    let named = match Prefix::Application.is_of(id_or_uid) {
-        true => Column::Id.eq(id_or_uid),
-        false => Column::Uid.eq(id_or_uid),
+    let named = Named {
+        org_id,
+        name: id_or_uid,
+        only: None,
     };
-    Ok(living(org_id).filter(named).one(source.source()).await?)
+    match named.select() {
+        Some(select) => Ok(select.one(source.source()).await?),
+        None => Ok(None),
+    }
 }
 
 /// Returns the application with this id or uid.

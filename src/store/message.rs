@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use sea_orm::sea_query::{Expr, ExprTrait, IntoColumnRef, Query};
 use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, JoinType, QueryFilter, QuerySelect, Select, Statement};
 
+use super::application::Named;
 use super::database::backend::{Backend, contains};
 use super::database::page::{Between, Page, PageRequest, reserve, window};
 use super::database::source::Source;
@@ -163,15 +164,15 @@ fn with_small_contents(query: Select<Entity>, with_content: bool) -> Select<Enti
 }
 
 /// Returns a page of the application's messages, in the order of their ids, with their payloads if `with_content` is
-/// true. The page is cut where the payloads would take more than 4 MiB.
+/// true. The page is cut where the payloads would take more than 4 MiB. Without such an application it is empty.
 pub async fn list(
     source: &impl Source,
-    app_id: &str,
+    app: &Named<'_>,
     filter: &Filter,
     request: &PageRequest,
     with_content: bool,
 ) -> Result<Page<WithContent>> {
-    let mut query = Entity::find().filter(Column::AppId.eq(app_id));
+    let mut query = Entity::find().filter(Expr::col((Entity, Column::AppId)).eq(app.id()));
     for condition in filter.conditions(source.dialect()) {
         query = query.filter(condition);
     }
@@ -182,7 +183,7 @@ pub async fn list(
         }
         Some(tag) => {
             let key = message_tag::Column::MessageId;
-            let query = message_tag::lead(query, app_id, tag, (Entity, Column::Id));
+            let query = message_tag::lead(query, app.id(), tag, (Entity, Column::Id));
             let query = filter.between.apply(query, key, Prefix::Message);
             window(with_small_contents(query, with_content), key, request)
         }
@@ -193,7 +194,7 @@ pub async fn list(
         let size = found.size();
         Ok((found, size))
     })?;
-    let rows = add_large_contents(source, app_id, page.rows).await?;
+    let rows = add_large_contents(source, page.rows).await?;
     Ok(Page { rows, done: page.done })
 }
 
@@ -226,23 +227,24 @@ pub async fn with_messages<T>(
         Ok(((row, found), size))
     })?;
     let (rows, found): (Vec<T>, Vec<Found>) = page.rows.into_iter().unzip();
-    let messages = add_large_contents(source, app_id, found).await?;
+    let messages = add_large_contents(source, found).await?;
     Ok(Page {
         rows: rows.into_iter().zip(messages).collect(),
         done: page.done,
     })
 }
 
-/// Reads the payloads that were too large to be read with their messages, after memory is reserved for all.
-async fn add_large_contents(source: &impl Source, app_id: &str, found: Vec<Found>) -> Result<Vec<WithContent>> {
+/// Reads the payloads that were too large to be read with their messages, after memory is reserved for all. The messages
+/// are of one application.
+async fn add_large_contents(source: &impl Source, found: Vec<Found>) -> Result<Vec<WithContent>> {
     reserve(found.iter().map(Found::size).sum()).await?;
     let large = found
         .iter()
         .filter(|found| found.size.is_some() && found.small.is_none());
     let large: Vec<&str> = large.map(|found| found.message.id.as_str()).collect();
-    let mut contents = match large.is_empty() {
-        true => HashMap::new(),
-        false => list_contents(source, app_id, large).await?,
+    let mut contents = match found.first() {
+        Some(first) if !large.is_empty() => list_contents(source, &first.message.app_id, large).await?,
+        _ => HashMap::new(),
     };
     let with_content = |found: Found| WithContent {
         body: found.small.or_else(|| contents.remove(&found.message.id)),

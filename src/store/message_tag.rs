@@ -22,7 +22,7 @@ const FEW: u64 = 1_000;
 /// and costs what the messages with the tag cost, however many others there are.
 pub(super) fn lead<E: EntityTrait>(
     mut query: Select<E>,
-    app_id: &str,
+    app_id: impl Into<Expr>,
     tag: &str,
     message: impl IntoColumnRef,
 ) -> Select<E> {
@@ -30,7 +30,7 @@ pub(super) fn lead<E: EntityTrait>(
     let select = QueryTrait::query(&mut query);
     select.from_clear().from(Entity).cross_join(E::default());
     query
-        .filter(Column::AppId.eq(app_id))
+        .filter(Expr::col((Entity, Column::AppId)).eq(app_id))
         .filter(Column::Tag.eq(tag))
         .filter(Expr::col((Entity, Column::MessageId)).equals(message))
 }
