@@ -157,6 +157,7 @@ async fn run(
         intake,
         targets: settings.targets(),
         public_url: entrance.public_url,
+        portal_ancestors: settings.portal_ancestors.clone(),
         admin,
         body_deadline: ApiState::BODY_DEADLINE,
         most_endpoints: settings.endpoints_per_application,

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use parse::{days, public_url, seconds, socket_address};
+use parse::{ancestors, days, public_url, seconds, socket_address};
 use secret::read_secret;
 pub(crate) use secret::resolve;
 pub use secret::{Rotating, Secret, replace, write_missing};
@@ -316,6 +316,10 @@ pub struct ServeSettings {
     /// Where browsers reach this server; links in responses begin with it [default: http:// and the listening address]
     #[arg(long, env = "POSTRIDER_PUBLIC_URL", value_name = "URL", value_parser = public_url, help_heading = "Serving")]
     pub public_url: Option<String>,
+
+    /// Origins whose pages may show the portal in a frame, comma-separated, such as https://app.example.com; * means any
+    #[arg(long, env = "POSTRIDER_PORTAL_ANCESTORS", value_name = "ORIGINS", default_value = "*", value_parser = ancestors, help_heading = "Serving")]
+    pub portal_ancestors: String,
 
     /// Seconds that an endpoint may fail, with no success in between, before it is disabled; 0: never
     #[arg(long, env = "POSTRIDER_DISABLE_AFTER", value_name = "SECONDS", default_value = "432000", value_parser = seconds::<0, 31_536_000>, help_heading = "Deliveries")]

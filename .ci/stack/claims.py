@@ -19,7 +19,7 @@ from stack import ORDER, RECEIVER, Sender, Stack, arrivals
 
 def a_fresh_stack_is_healthy_and_keeps_its_database_to_itself(stack: Stack) -> None:
     do(run(".ci/readme-block", "README.md", "Compose", "1"))
-    for path in ("/docs", "/openapi.json", "/api/v1/health"):
+    for path in ("/console", "/portal", "/docs", "/openapi.json", "/api/v1/health"):
         with urllib.request.urlopen(f"http://127.0.0.1:{PORT}{path}", timeout=10) as answer:
             assert answer.status == 200, path
     for service in ("db", "app"):

@@ -130,7 +130,7 @@ def answered(demo: Variant, receiver: str, status: int) -> set[str]:
 
 
 def token_of(lines: list[str]) -> str:
-    return next(line.split()[-1] for line in lines if line.startswith("token for /docs: "))
+    return next(line.split()[-1] for line in lines if line.startswith("token for /console: "))
 
 
 def resolves(variant: Variant, service: str, name: str) -> bool:

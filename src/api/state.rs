@@ -22,6 +22,8 @@ pub struct ApiState {
     pub targets: TargetPolicy,
     /// The URL at which browsers reach this server, without a trailing slash.
     pub public_url: String,
+    /// The origins whose pages may frame the portal, as a list of sources of the content security policy.
+    pub portal_ancestors: String,
     /// A token from the configuration, which needs no row. `None` means only tokens in the database are valid.
     pub admin: Option<AdminToken>,
     /// The time that the body of a request may take to arrive.

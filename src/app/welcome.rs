@@ -19,7 +19,7 @@ use crate::store::{self, Backend, PageRequest, Store};
 /// webhook. Otherwise logs the command that makes a token: output that is not a terminal is kept, as in the log of a
 /// container, and on Postgres several processes may start at once.
 ///
-/// At every start at which it prints no greeting, logs the address of the API and its documentation.
+/// At every start at which it prints no greeting, logs the addresses of the console and of the API's documentation.
 pub async fn greet(
     store: &Store,
     organization: &organization::Model,
@@ -43,7 +43,7 @@ pub async fn greet(
             organization.name
         );
     }
-    tracing::info!("the API and its documentation: {server}/docs");
+    tracing::info!("the console: {server}/console; the API and its documentation: {server}/docs");
     Ok(())
 }
 

@@ -43,6 +43,36 @@ pub(super) fn public_url(text: &str) -> Result<String, String> {
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
+/// Parses a comma-separated list of origins, or `*` for any, and returns it as the content security policy writes it. A
+/// host may begin with `*.` for all of its subdomains.
+pub(super) fn ancestors(text: &str) -> Result<String, String> {
+    if text.trim() == "*" {
+        return Ok("*".to_owned());
+    }
+    let origins = text.split(',').map(|text| origin(text.trim()));
+    Ok(origins.collect::<Result<Vec<_>, _>>()?.join(" "))
+}
+
+fn origin(text: &str) -> Result<String, String> {
+    let rule = || "must be * or origins such as https://app.example.com, comma-separated".to_owned();
+    // Without the star: the parser of URLs takes one anywhere.
+    let (plain, below) = match text.split_once("://*.") {
+        Some((scheme, host)) => (format!("{scheme}://{host}"), true),
+        None => (text.to_owned(), false),
+    };
+    let url = Url::parse(&plain).map_err(|_| rule())?;
+    let origin = url.origin().ascii_serialization();
+    let is_origin = url.as_str() == format!("{origin}/") && !origin.contains(['*', ';', '\'', ' ']);
+    if !is_origin || !matches!(url.scheme(), "http" | "https") {
+        return Err(rule());
+    }
+    Ok(if below {
+        origin.replacen("://", "://*.", 1)
+    } else {
+        origin
+    })
+}
+
 /// Parses whole seconds from `LEAST` to `MOST`.
 pub(super) fn seconds<const LEAST: u64, const MOST: u64>(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().filter(|seconds| (LEAST..=MOST).contains(seconds));
@@ -61,6 +91,37 @@ pub(super) fn days<const LEAST: u64, const MOST: u64>(text: &str) -> Result<Dura
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_frame_the_portal_is_any_page_or_those_of_origins() {
+        for (text, list) in [
+            ("*", "*"),
+            ("https://app.example.com", "https://app.example.com"),
+            (
+                "https://App.example.com/, http://localhost:3000",
+                "https://app.example.com http://localhost:3000",
+            ),
+            ("https://*.example.com:8443", "https://*.example.com:8443"),
+        ] {
+            assert_eq!(ancestors(text).as_deref(), Ok(list), "{text}");
+        }
+        for text in [
+            "",
+            "https://a.example,*",
+            "app.example.com",
+            "https://a.example/path",
+            "https://a.example?x",
+            "https://u@a.example",
+            "https://a.example; script-src *",
+            "https://a.*.example",
+            "https://*",
+            "ftp://a.example",
+            "'self'",
+            "data:",
+        ] {
+            assert!(ancestors(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn an_address_to_listen_on_may_be_a_port_alone_or_localhost() {

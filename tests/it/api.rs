@@ -94,6 +94,7 @@ impl Api {
             intake: rig.intake.clone(),
             targets: "127.0.0.0/8".parse().unwrap(),
             public_url: "https://hooks.example/below".to_owned(),
+            portal_ancestors: "https://app.example".to_owned(),
             admin: Some(admin),
             body_deadline,
             most_endpoints,

@@ -59,6 +59,7 @@ mod openapi_routes;
 mod operational;
 mod operational_events;
 mod outage;
+mod pages;
 mod paging;
 mod pair;
 mod portal;

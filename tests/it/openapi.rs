@@ -126,15 +126,6 @@ fn requests_have_no_defaults_and_formats_are_signed() {
     assert_eq!(document()["openapi"], "3.0.3");
 }
 
-both!(the_address_alone_leads_to_the_documentation, async |db| {
-    let api = Api::on(db).await;
-    for path in ["/", "//"] {
-        let home = api.fetch(path, &[]).await;
-        assert_eq!((home.status, home.header("location")), (303, "/docs"), "{path}");
-    }
-    assert_eq!(api.fetch("/docs", &[]).await.status, 200);
-});
-
 both!(
     the_document_and_its_pages_are_served_without_anything_inline,
     async |db| {
@@ -184,25 +175,4 @@ both!(the_document_is_below_the_api_s_path_too_for_anyone, async |db| {
     api.call(&api.token, "POST", "/openapi.json", &[], "{}")
         .await
         .refused(405, "method_not_allowed");
-});
-
-both!(pages_are_sent_compressed_and_once_to_those_who_keep_them, async |db| {
-    let api = Api::on(db).await;
-    for path in ["/docs", "/docs/ui.js", "/docs/ui.css", "/openapi.json"] {
-        let plain = api.fetch(path, &[("accept-encoding", "br, gzip;q=0")]).await;
-        assert_eq!(plain.header("content-encoding"), "", "{path}");
-        let packed = api.fetch(path, &[("accept-encoding", "br, gzip;q=0.8")]).await;
-        assert_eq!(packed.header("content-encoding"), "gzip", "{path}");
-        let mut text = String::new();
-        let mut decoder = flate2::read::GzDecoder::new(&packed.body[..]);
-        std::io::Read::read_to_string(&mut decoder, &mut text).unwrap();
-        assert!(text == plain.text() && packed.body.len() < plain.body.len(), "{path}");
-
-        let tag = plain.header("etag");
-        assert_eq!(packed.header("etag"), tag);
-        let kept = api.fetch(path, &[("if-none-match", &format!("\"x\", {tag}"))]).await;
-        assert_eq!((kept.status, kept.body.len()), (304, 0), "{path}");
-        let other = api.fetch(path, &[("if-none-match", "\"x\"")]).await;
-        assert_eq!(other.status, 200, "{path}");
-    }
 });

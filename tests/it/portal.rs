@@ -1,4 +1,5 @@
-//! Portal access: tokens of an application, their rights and their end, and the page to which their link leads.
+//! Portal access: tokens of an application, their rights and their end. `pages.rs` tests the page to which
+//! their link leads.
 
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -416,42 +417,3 @@ both!(tokens_of_applications_are_removed_a_day_after_their_end, async |db| {
         );
     }
 });
-
-both!(
-    the_page_of_the_link_runs_without_inline_scripts_and_without_the_internet,
-    async |db| {
-        let api = Api::on(db).await;
-        let page = api.fetch("/portal", &[]).await;
-        let (html, policy) = (page.text(), page.header("content-security-policy"));
-        assert!(page.header("content-type").starts_with("text/html"));
-        for (path, media_type) in [("portal/page.js", "text/javascript"), ("portal/page.css", "text/css")] {
-            assert!(
-                html.contains(&format!("\"{path}\"")),
-                "the path is relative, because the server may be below a path"
-            );
-            assert_eq!(
-                api.fetch(&format!("/{path}"), &[]).await.header("content-type"),
-                media_type
-            );
-        }
-        assert!(!html.contains("<style") && !html.contains("style=") && !html.contains("onclick"));
-        assert_eq!(html.matches("<script").count(), 1);
-        for word in [
-            "default-src 'none'",
-            "script-src 'self'",
-            "style-src 'self'",
-            "connect-src 'self'",
-            "frame-ancestors 'none'",
-        ] {
-            assert!(policy.contains(word), "{word}: {}", policy);
-        }
-        assert!(!policy.contains("unsafe"));
-        let script = api.fetch("/portal/page.js", &[]).await.text();
-        for text in [&html, &script, &api.fetch("/portal/page.css", &[]).await.text()] {
-            assert!(
-                !text.contains("://") && !text.contains("innerHTML"),
-                "nothing is loaded from elsewhere"
-            );
-        }
-    }
-);

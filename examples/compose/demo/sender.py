@@ -35,7 +35,7 @@ def set_up() -> None:
 
 def main() -> None:
     set_up()
-    print(f"token for /docs: {TOKEN}")
+    print(f"token for /console: {TOKEN}")
     for number in itertools.count(1):
         payload = {"order": number, "amount": random.randrange(500, 20_000), "currency": "EUR"}
         try:

@@ -5,6 +5,7 @@
 mod cloud_only;
 mod connection;
 mod cors;
+mod files;
 pub mod listener;
 mod pages;
 pub mod probes;

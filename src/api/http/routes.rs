@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use url::form_urlencoded;
 
 use super::cloud_only::is_cloud_only;
+use super::pages::EndedInSlash;
 use super::requests::Requests;
 use super::{cors, pages, probes, request_id};
 use crate::api::auth::Authenticator;
@@ -55,7 +56,7 @@ pub fn routes(mut state: ApiState) -> impl Endpoint<Output = Response> {
     Routes {
         authenticator: Arc::new(Authenticator::new(state.store.clone(), state.admin.clone())),
         operations: Arc::new(document::service().into_endpoint()),
-        pages: Arc::new(probes::add(pages::add(Route::new()), &state.probes).boxed()),
+        pages: Arc::new(probes::add(pages::add(Route::new(), &state.portal_ancestors), &state.probes).boxed()),
         preflights: Arc::new(make_sync(|_| cors::permission()).boxed()),
         allow: Allow::of::<Operations>(),
         state: Arc::new(state),
@@ -175,10 +176,13 @@ fn refusal(error: poem::Error, path: &str, allow: &Allow) -> Response {
 /// Removes slashes at the end of a path, and all but one at its beginning: older SDKs request `//api/…` if their
 /// server's address ends in a slash. Slashes inside stay: without an empty step the path would belong to another route.
 fn trim_slashes(request: &mut Request) {
-    let path = request.uri().path();
+    let path = request.uri().path().to_owned();
     let inner = path.trim_matches('/');
     if !path.starts_with('/') || path.len() == inner.len() + 1 {
         return;
+    }
+    if path.ends_with('/') {
+        request.set_data(EndedInSlash);
     }
     let trimmed = with_query(&format!("/{inner}"), request.uri().query());
     set_path(request, trimmed);

@@ -1,7 +1,7 @@
 //! Portal access over REST: tokens with which the people of one application use the API and the portal page.
 //!
 //! The organization makes a token; each token can end itself. Writes go to the service. The page itself is in
-//! `page.html`, `page.js` and `page.css`, which `http/pages.rs` serves.
+//! `ui/`, and `http/pages.rs` serves it.
 //!
 //! Must not decide which requests a limited token may make: rights.rs does.
 
