@@ -21,6 +21,7 @@ pub use self::database::{
     COMMAND_PATIENCE, connect_options, drop_former_key, key_file, migrate_options, open_beside, reach, replace_keys,
     unlock, unlock_to_rotate,
 };
+pub use self::welcome::url_of;
 use crate::api::http::listener::{self, Limits as ConnectionLimits};
 use crate::api::{self, AdminToken, ApiState, Probes};
 use crate::clock::Clock;
@@ -94,7 +95,11 @@ async fn serve_with(settings: &ServeSettings, loops: &Loops) -> Result<()> {
     let organization = service::organization::get_or_create(&store, DEFAULT_ORGANIZATION).await?;
     let has_admin_token = admin_token.is_some();
     let targets = &settings.targets();
-    let public_url = settings.public_url.clone().unwrap_or_else(|| welcome::url_of(address));
+    let public_url = settings
+        .public
+        .public_url
+        .clone()
+        .unwrap_or_else(|| welcome::url_of(address));
     let allowed_targets = targets.to_string();
     tracing::info!(%address, version = VERSION, database, public_url, allowed_targets, "serving");
     welcome::greet(&store, &organization, &public_url, has_admin_token, targets).await?;

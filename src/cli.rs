@@ -2,11 +2,15 @@
 //!
 //! Every error is printed as one line, wrong usage too. Must not do a command's work beyond printing its result.
 
+mod application;
 mod backup;
+mod console;
 mod endpoints;
 mod healthcheck;
+mod link;
 mod migrate;
 mod output;
+mod portal;
 mod rotate_key;
 mod secrets;
 mod seed;
@@ -63,6 +67,10 @@ enum Command {
     Why(why::Arguments),
     /// List the endpoints of all applications, or those that fail or are disabled
     Endpoints(endpoints::Arguments),
+    /// Print a link that signs in to the console once
+    Console(console::Arguments),
+    /// Print a link with which the people of an application use the portal
+    Portal(portal::Arguments),
     /// Copy an SQLite database and its encryption key while it is served
     Backup(backup::Arguments),
     /// Replace the encryption key: encrypt with the new key everything that the former one encrypted
@@ -137,6 +145,8 @@ fn execute(cli: Cli, log: &Log) -> Result<()> {
             Command::Token(command) => token::run(command).await,
             Command::Why(arguments) => why::run(arguments).await,
             Command::Endpoints(arguments) => endpoints::run(arguments).await,
+            Command::Console(arguments) => console::run(arguments).await,
+            Command::Portal(arguments) => portal::run(arguments).await,
             Command::Backup(arguments) => backup::run(arguments).await,
             Command::RotateKey(arguments) => rotate_key::run(arguments).await,
             Command::Openapi => say(api::document().trim_end()),

@@ -206,6 +206,15 @@ pub struct ListenSettings {
     pub listen: SocketAddr,
 }
 
+/// The URL of the server for browsers.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Serving")]
+pub struct PublicSettings {
+    /// Where browsers reach this server; links begin with it [default: http:// and the listening address]
+    #[arg(long, env = "POSTRIDER_PUBLIC_URL", value_name = "URL", value_parser = public_url)]
+    pub public_url: Option<String>,
+}
+
 /// The default limit of endpoints in one application.
 pub const ENDPOINTS_PER_APPLICATION: u32 = 1000;
 
@@ -313,9 +322,8 @@ pub struct ServeSettings {
     #[arg(long, env = "POSTRIDER_HISTORY_RETENTION", value_name = "DAYS", default_value = "180", value_parser = days::<7, 36_500>, help_heading = "Database")]
     pub history_retention: Duration,
 
-    /// Where browsers reach this server; links in responses begin with it [default: http:// and the listening address]
-    #[arg(long, env = "POSTRIDER_PUBLIC_URL", value_name = "URL", value_parser = public_url, help_heading = "Serving")]
-    pub public_url: Option<String>,
+    #[command(flatten)]
+    pub public: PublicSettings,
 
     /// Origins whose pages may show the portal in a frame, comma-separated, such as https://app.example.com; * means any
     #[arg(long, env = "POSTRIDER_PORTAL_ANCESTORS", value_name = "ORIGINS", default_value = "*", value_parser = ancestors, help_heading = "Serving")]

@@ -10,6 +10,7 @@ mod m20261130_000003_disabled_reason;
 mod m20261130_000004_endpoint_hour;
 mod m20261130_000005_message_tags;
 mod m20261130_000009_message_tags_with_message;
+mod m20261130_000008_console_link;
 
 pub struct Migrator;
 
@@ -22,6 +23,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000004_endpoint_hour::Migration),
             Box::new(m20261130_000005_message_tags::Migration),
             Box::new(m20261130_000009_message_tags_with_message::Migration),
+            Box::new(m20261130_000008_console_link::Migration),
         ]
     }
 }

@@ -166,6 +166,7 @@ impl Tokens {
             application: None,
             expires_at: body.0.expires_at.map(|end| end.0),
             created_by: &caller.0.token_id,
+            session: None,
         };
         let made = service::token::create_once(&state.store, &caller.0.org_id, grant, key.as_ref(), created).await?;
         Ok(made.into())

@@ -5,18 +5,20 @@
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::domain::role::Role;
 use crate::domain::secret::EndpointSecret;
 use crate::domain::target::TargetPolicy;
 use crate::domain::token::BY_PROGRAM;
 use crate::error::Result;
+use crate::service::console_link::{self, Link, MINUTES};
 use crate::service::{self, token::Grant};
 use crate::store::entity::organization;
 use crate::store::{self, Backend, PageRequest, Store};
 
 /// Tells the operator how to begin, if the database is new and no token is configured.
 ///
-/// On SQLite, if a person sees standard output, makes a token and prints it once, with the commands that send a first
-/// webhook. Otherwise logs the command that makes a token: output that is not a terminal is kept, as in the log of a
+/// On SQLite, if a person sees standard output, makes a token and a link to the console and prints them once, with the
+/// commands that send a first webhook. Otherwise logs the command that makes a token: output that is not a terminal is kept, as in the log of a
 /// container, and on Postgres several processes may start at once.
 ///
 /// At every start at which it prints no greeting, logs the addresses of the console and of the API's documentation.
@@ -34,7 +36,13 @@ pub async fn greet(
             ..Grant::default()
         };
         let (token, _) = service::token::create(store, &organization.id, first).await?;
-        print(&first_webhook(server, &token, targets));
+        let link = Link {
+            role: Role::Admin,
+            minutes: MINUTES,
+            created_by: BY_PROGRAM,
+        };
+        let console = console_link::create_url(store, &organization.id, link, server).await?;
+        print(&first_webhook(server, &console, &token, targets));
         return Ok(());
     }
     if is_first {
@@ -81,8 +89,8 @@ pub fn url_of(address: SocketAddr) -> String {
     format!("http://{address}")
 }
 
-/// Returns the greeting: the token, and three commands that create an application, an endpoint and a message.
-fn first_webhook(server: &str, token: &str, targets: &TargetPolicy) -> String {
+/// Returns the greeting: the link to the console, the token, and three commands that create an application, an endpoint and a message.
+fn first_webhook(server: &str, console: &str, token: &str, targets: &TargetPolicy) -> String {
     let note = if targets.allows(Ipv4Addr::LOCALHOST.into()) {
         ""
     } else {
@@ -94,11 +102,14 @@ fn first_webhook(server: &str, token: &str, targets: &TargetPolicy) -> String {
         format!("curl -H 'authorization: Bearer {token}' -H 'content-type: application/json' {server}/api/v1/app");
     format!(
         r#"
-Postrider has made a new database and a token for it. The token is shown only once; `app token create` makes others.
+Postrider has made a new database. This link opens the console; it works once, within 10 minutes, and `app console` makes
+others.
+
+  {console}
+
+A token for programs, which is shown only once; `app token create` makes others. The API's documentation: {server}/docs
 
   {token}
-
-The API and its documentation: {server}/docs
 
 A first webhook goes to a receiver on this machine: start one of examples/receivers with the secret that its endpoint will
 have, and send from another terminal.{note}

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::Request;
-use hyper::header::AUTHORIZATION;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use hyper::{Method, Request};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -65,7 +65,7 @@ impl ServerSettings {
 
 /// A server, and the token with which it is asked.
 pub(super) struct Server {
-    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     url: String,
     token: Secret,
 }
@@ -85,9 +85,24 @@ impl Server {
     /// `Config` if the address or the token is no part of a request; `Unavailable` if there is no response in time;
     /// `NotFound` for 404; `Internal` for any other failure.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        let request = Request::get(format!("{}/api/v1{path}", self.url))
+        self.send(Method::GET, path, Bytes::new()).await
+    }
+
+    /// Returns the response to a POST of a JSON body. `path` is what follows `/api/v1`.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T> {
+        self.send(Method::POST, path, body.to_string().into()).await
+    }
+
+    async fn send<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}/api/v1{path}", self.url))
             .header(AUTHORIZATION, format!("Bearer {}", self.token.expose()))
-            .body(Empty::new())
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
             .map_err(|err| Error::config("POSTRIDER_URL or POSTRIDER_TOKEN is not valid").because(err))?;
         let silent = || Error::unavailable(format!("no response from {}", self.url));
         let answer = async {

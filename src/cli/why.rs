@@ -5,21 +5,19 @@
 
 use clap::Args;
 
+use super::application::{find, name};
 use super::output::say;
 use super::server::ServerSettings;
 use crate::api::explain::{EndpointVerdictOut, ExplanationOut, explain};
 use crate::app;
 use crate::config::DatabaseSettings;
-use crate::domain::identifier::check_identifier;
 use crate::domain::verdict::Verdict;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::store::entity::application::Model as Application;
-use crate::store::{PageRequest, Store, application, organization};
+use crate::store::{PageRequest, Store};
 
 /// The endpoints that are explained at once.
 const PAGE: u64 = 250;
-/// The organizations that are read at once.
-const ORGANIZATIONS: u64 = 1_000;
 
 #[derive(Args)]
 #[command(after_help = NOTES)]
@@ -88,31 +86,6 @@ async fn ask_database(store: &Store, app: &Application, event: &str) -> Result<(
     }
 }
 
-/// Finds the application in the organization, or in all of them if none is named.
-async fn find(store: &Store, organization: Option<&str>, id_or_uid: &str) -> Result<Application> {
-    if let Some(name) = organization {
-        let found = organization::find_by_name(store, name).await?;
-        let found = found.ok_or_else(|| Error::not_found(&format!("organization \"{name}\"")))?;
-        return application::get(store, &found.id, id_or_uid).await;
-    }
-    let (mut found, mut after) = (Vec::new(), String::new());
-    loop {
-        let organizations = organization::list(store, &after, ORGANIZATIONS).await?;
-        let Some(last) = organizations.last() else { break };
-        after.clone_from(&last.id);
-        for organization in &organizations {
-            found.extend(application::find(store, &organization.id, id_or_uid).await?);
-        }
-    }
-    match found.len() {
-        0 => Err(Error::not_found(&format!("application \"{id_or_uid}\""))),
-        1 => Ok(found.remove(0)),
-        more => Err(Error::config(format!(
-            "{more} organizations have an application \"{id_or_uid}\": name one with --organization"
-        ))),
-    }
-}
-
 /// Prints an explanation; only its endpoints if it goes on with an earlier one.
 fn print(page: &ExplanationOut, goes_on: bool) -> Result<()> {
     if !goes_on {
@@ -138,8 +111,4 @@ fn print_endpoint(row: &EndpointVerdictOut) -> Result<()> {
         Verdict::NotSent => "not sent",
     };
     say(format!("  {verdict}: {}", row.text))
-}
-
-fn name(text: &str) -> Result<String, String> {
-    check_identifier(text).map(|()| text.to_owned())
 }

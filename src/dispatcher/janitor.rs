@@ -1,5 +1,5 @@
 //! Removes what is past its retention, in small chunks between the writes of others: idempotency keys, event ids,
-//! tokens of applications, payloads, old background tasks, old messages with their attempts and results, deleted
+//! tokens of applications and of sessions in the console, links to it, payloads, old background tasks, old messages with their attempts and results, deleted
 //! endpoints and applications, old sums of attempts. Also merges the sums of several processes, and those of days.
 //!
 //! One process at a time does it. Its turn is a row that it renews with each chunk, and that ends by itself if the
@@ -20,7 +20,7 @@ use crate::error::Result;
 use crate::store::database::outage;
 use crate::store::endpoint_hour::{self, Merge};
 use crate::store::queue::process;
-use crate::store::{Store, Tx, background_task, deleted, event_id, idempotency, retention, token};
+use crate::store::{Store, Tx, background_task, console_link, deleted, event_id, idempotency, retention, token};
 
 /// The pause between two rounds, and how long one round removes history.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -133,7 +133,8 @@ impl Janitor {
             let keys = idempotency::prune(&tx, now, CHUNK).await?;
             let event_ids = event_id::prune(&tx, now, CHUNK).await?;
             let tokens = token::prune(&tx, now.minus(ENDED_TOKENS), CHUNK).await?;
-            pruned = keys.max(event_ids).max(tokens);
+            let links = console_link::prune(&tx, now, CHUNK).await?;
+            pruned = keys.max(event_ids).max(tokens).max(links);
             tx.commit().await?;
         }
         pruned = CHUNK;

@@ -15,19 +15,36 @@ const NAME_MOST: usize = 256;
 /// Who made a token, if no token did: the command line, or the program at its first start.
 pub const BY_COMMAND_LINE: &str = "cli";
 pub const BY_PROGRAM: &str = "system";
+/// The name, and the session, of a token with which somebody has signed in to the console.
+pub const CONSOLE: &str = "console";
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Returns a new token and its [`hash`]. The token is `pr_` and 43 characters for 32 random bytes.
 ///
 /// The token itself is shown once and never stored. Panics if the operating system gives no random bytes.
 pub fn generate() -> (String, String) {
+    let token = format!("{PREFIX}{}", random());
+    let hash = hash(&token);
+    (token, hash)
+}
+
+/// Returns a new code of a link that signs in to the console, and its [`hash`]. The code is 43 characters for 32 random
+/// bytes.
+///
+/// Panics as [`generate`] does.
+pub fn generate_code() -> (String, String) {
+    let code = random();
+    let hash = hash(&code);
+    (code, hash)
+}
+
+/// Returns 32 random bytes as text.
+fn random() -> String {
     let mut bytes = [0; 32];
     SystemRandom::new()
         .fill(&mut bytes)
         .expect("the operating system gives random bytes");
-    let token = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes));
-    let hash = hash(&token);
-    (token, hash)
+    URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// Returns the form in which a token is stored and looked up: SHA-256 as 64 lower-case hex digits.

@@ -15,6 +15,14 @@ use crate::store::idempotency::{self, Key, Reply};
 use crate::store::token::{NewToken, expire_all, insert, revoke};
 use crate::store::{Store, Tx};
 
+/// How long a token lives if nobody says otherwise, and at most.
+pub const LONGEST: Duration = Duration::from_hours(7 * 24);
+
+/// Returns the address of the portal at `server`, with a token. The token is in the fragment, which browsers do not send.
+pub fn url(server: &str, token: &str) -> String {
+    format!("{server}/portal#token={token}")
+}
+
 /// The rights of a new token.
 #[derive(Clone, Debug)]
 pub struct Access {

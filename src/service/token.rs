@@ -33,6 +33,8 @@ pub struct Grant<'a> {
     pub expires_at: Option<Timestamp>,
     /// Who makes the token.
     pub created_by: &'a str,
+    /// The session for which it is made: [`token::CONSOLE`] for a token with which somebody has signed in there.
+    pub session: Option<&'a str>,
 }
 
 impl Default for Grant<'_> {
@@ -43,6 +45,7 @@ impl Default for Grant<'_> {
             application: None,
             expires_at: None,
             created_by: BY_COMMAND_LINE,
+            session: None,
         }
     }
 }
@@ -82,7 +85,7 @@ pub async fn create_once(
 }
 
 /// Inserts a token and returns it with its row.
-async fn insert(tx: &Tx, org_id: &str, app_id: Option<&str>, grant: Grant<'_>) -> Result<(String, Model)> {
+pub(super) async fn insert(tx: &Tx, org_id: &str, app_id: Option<&str>, grant: Grant<'_>) -> Result<(String, Model)> {
     let (text, hash) = token::generate();
     let new = NewToken {
         org_id,
@@ -92,7 +95,7 @@ async fn insert(tx: &Tx, org_id: &str, app_id: Option<&str>, grant: Grant<'_>) -
         role: grant.role,
         expires_at: grant.expires_at,
         created_by: grant.created_by,
-        session_id: None,
+        session_id: grant.session.map(str::to_owned),
         feature_flags: Vec::new(),
         capabilities: None,
     };
@@ -153,11 +156,30 @@ pub async fn delete(store: &Store, org_id: &str, id: &str, configured: bool) -> 
 /// `Conflict`.
 async fn check_other_admin(tx: &Tx, known: &Model) -> Result<()> {
     let is_valid = known.expires_at.is_none_or(|end| tx.now < end);
-    if known.role != Role::Admin || !is_valid || tokens::has_other_admin(tx, &known.org_id, &known.id).await? {
+    let is_session = known.session_id.is_some();
+    if known.role != Role::Admin
+        || !is_valid
+        || is_session
+        || tokens::has_other_admin(tx, &known.org_id, &known.id).await?
+    {
         return Ok(());
     }
     let message = "this is the organization's last valid token with the role admin";
     Err(Error::new(Kind::Conflict, message))
+}
+
+/// Revokes a token if somebody has signed in to the console with it; does nothing for any other token.
+///
+/// # Errors
+/// Those of the database.
+pub async fn sign_out(store: &Store, org_id: &str, id: &str) -> Result<()> {
+    let found = tokens::get(store, org_id, id).await;
+    if found.is_ok_and(|token| token.session_id.as_deref() == Some(token::CONSOLE)) {
+        let tx = store.begin().await?;
+        revoke_row(&tx, id).await?;
+        tx.commit().await?;
+    }
+    Ok(())
 }
 
 /// Revokes a token. Within 5 s no process accepts it any more: a process remembers a token for 4 s.

@@ -9,6 +9,7 @@
 pub(crate) mod application;
 pub(crate) mod attempt;
 pub mod background_task;
+pub mod console_link;
 pub mod database;
 pub mod deleted;
 pub(crate) mod delivery;
@@ -33,7 +34,7 @@ pub(crate) mod progress;
 pub mod queue;
 pub mod retention;
 pub(crate) mod sealed;
-pub(crate) mod token;
+pub mod token;
 pub(crate) mod token_use;
 
 pub use database::backend::{Backend, is_system_error, ran_too_long, took_too_long};

@@ -40,7 +40,7 @@ pub struct NewToken<'a> {
     pub expires_at: Option<Timestamp>,
     /// Who makes the token: the id of a token, `admin`, `cli` or `system`.
     pub created_by: &'a str,
-    /// The session for which an application's token is made.
+    /// The session for which the token is made.
     pub session_id: Option<String>,
     /// The feature flags of an application's token: it sees the event types with one of them, and those without a flag.
     pub feature_flags: Vec<String>,
@@ -89,7 +89,8 @@ pub async fn list_own(source: &impl Source, org_id: &str, page: &PageRequest) ->
     fetch(source, own(org_id), Column::Id, page).await
 }
 
-/// Returns whether the organization has a valid token of an admin besides the token `id`.
+/// Returns whether the organization has a valid token of an admin besides the token `id`. Those with which somebody has
+/// signed in to the console do not count: they end within a day.
 pub async fn has_other_admin(tx: &Tx, org_id: &str, id: &str) -> Result<bool> {
     let valid = Condition::any()
         .add(Column::ExpiresAt.is_null())
@@ -97,6 +98,7 @@ pub async fn has_other_admin(tx: &Tx, org_id: &str, id: &str) -> Result<bool> {
     let other = own(org_id)
         .filter(Column::Role.eq(Role::Admin))
         .filter(Column::Id.ne(id))
+        .filter(Column::SessionId.is_null())
         .filter(valid);
     Ok(other.one(tx.conn()).await?.is_some())
 }
@@ -213,14 +215,17 @@ pub async fn revoke(tx: &Tx, id: &str) -> Result<bool> {
     Ok(revoked.rows_affected > 0)
 }
 
-/// Removes up to `most` tokens of applications that had expired at `before`. Returns how many. Tokens of organizations
-/// stay.
+/// Removes up to `most` tokens of applications, and as many of sessions in the console, that had expired at `before`.
+/// Returns how many of the kind with more. Other tokens of organizations stay.
 pub async fn prune(tx: &Tx, before: Timestamp, most: u64) -> Result<u64> {
     let lock = tx.backend().skip_locked();
-    let sql = format!(
-        "select id from api_token where app_id is not null and expires_at <= $1 order by expires_at limit $2 {lock}"
-    );
-    let values = [before.0.into(), (most as i64).into()];
-    let ended = Statement::from_sql_and_values(tx.backend().orm(), sql, values);
-    delete_found(tx, "api_token", &["id"], ended).await
+    let mut pruned = 0;
+    for kind in ["app_id is not null", "app_id is null and session_id is not null"] {
+        let sql =
+            format!("select id from api_token where {kind} and expires_at <= $1 order by expires_at limit $2 {lock}");
+        let values = [before.0.into(), (most as i64).into()];
+        let ended = Statement::from_sql_and_values(tx.backend().orm(), sql, values);
+        pruned = pruned.max(delete_found(tx, "api_token", &["id"], ended).await?);
+    }
+    Ok(pruned)
 }

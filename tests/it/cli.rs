@@ -15,6 +15,8 @@ async fn help_names_every_command_and_ends_with_success() {
         "token",
         "why",
         "endpoints",
+        "console",
+        "portal",
         "backup",
         "rotate-key",
         "openapi",

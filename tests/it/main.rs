@@ -19,6 +19,7 @@ mod cli;
 mod cloud_only;
 mod config;
 mod connections;
+mod console;
 mod contract;
 mod cors;
 mod crash;

@@ -63,6 +63,11 @@ async fn request(api: &Api, path: &str, operation: &Value) -> (String, String) {
     } else {
         body["example"].to_string()
     };
+    // A code works once, so that of the example is none that the server has made.
+    if path == "/auth/console-session" {
+        let link = api.post("/auth/console-link", json!({"role": "operator"})).await;
+        return (path, json!({"code": link.field("code")}).to_string());
+    }
     (path, text)
 }
 
@@ -123,7 +128,10 @@ fn masked_field(name: &str, value: &Value) -> Value {
                 .join(" ")
                 .into()
         }
-        Some(text) if name == "url" && text.contains("/portal#token=") => "a page of the server's own".into(),
+        Some(text) if name == "url" && (text.contains("/portal#token=") || text.contains("/console#code=")) => {
+            "a page of the server's own".into()
+        }
+        Some(_) if name == "code" => "random".into(),
         Some(text) if name == "key" || name == "token" => text.split_once('_').map_or("", |(kind, _)| kind).into(),
         _ => masked(value),
     }

@@ -12,7 +12,9 @@ use postrider::domain::timestamp::Timestamp;
 use postrider::domain::typed_id::EndpointId;
 use postrider::service::token::{self, record_uses};
 use postrider::slots::{Caps, Grant, Lane, Slots};
+use postrider::store;
 use postrider::store::background_task::{self, NewTask};
+use postrider::store::console_link;
 use postrider::store::deleted;
 use postrider::store::endpoint_hour::{self, Merge};
 use postrider::store::event_id;
@@ -32,10 +34,12 @@ const ROWS: usize = 100_000;
 /// There are a thousand organizations, and ten applications with ten thousand of everything. Deliveries: 40 % are due
 /// first attempts, 30 % are retries, 20 % are parked, 10 % are leased by a dead process. Half of the messages
 /// have the tag `common`, each of the others a tag of its own.
-const FILL: [&str; 15] = [
+const FILL: [&str; 16] = [
     "organization (id, name, created_at) select 'org_' || i, 'name ' || i, i",
     "api_token (id, org_id, app_id, hash, created_at) select 'tok_' || i, 'org_' || (1000000 + i % 1000),
         case when i % 4 > 0 then 'app_' || i end, 'hash' || i, i",
+    "console_link (hash, org_id, role, minutes, created_by, expires_at) select 'hash' || i, 'org_' || (1000000 + i % 1000),
+        0, 60, 'cli', i",
     "application (id, org_id, uid, name, metadata, created_at, updated_at)
         select 'app_' || i, 'org_' || (1000000 + i % 1000), 'uid' || i, 'name', '{}', i, i",
     "event_type (org_id, name, id, description, archived, deprecated, created_at, updated_at)
@@ -398,7 +402,9 @@ async fn a_message_s_whole_life(db: &TestDatabase) {
     let now = rig.clock.now();
     assert_eq!(idempotency::prune(&tx, now, 500).await.expect("expired keys go"), 500);
     assert_eq!(event_id::prune(&tx, now, 500).await.expect("ended event ids go"), 500);
+    assert_eq!(console_link::prune(&tx, now, 500).await.expect("ended links go"), 500);
     tx.commit().await.expect("a commit");
+    in_tx!(rig.store, tx => store::token::prune(&tx, now, 500));
     in_tx!(rig.store, tx => retention::take_turn(&tx, "proc_plans"));
     in_tx!(rig.store, tx => retention::give_turn_back(&tx, "proc_plans"));
     in_tx!(rig.store, tx => retention::prune_contents(&tx, now, 500));
@@ -679,6 +685,10 @@ async fn write_everything(api: &Api) {
     // With a configured token it is not asked whether another admin is left.
     let left = token::delete(&api.rig.store, &api.org_id, &made, false).await;
     left.expect("another admin is left");
+    let link = api.post("/auth/console-link", json!({"role": "viewer"})).await;
+    let code = json!({"code": link.field("code")});
+    let session = api.post("/auth/console-session", code).await.field("token");
+    api.call(&session, "POST", "/auth/logout", &[], "").await.expect(204);
     record_uses(&api.rig.store).await.expect("uses are recorded");
     for sessions in [json!([]), json!(["s"])] {
         let body = json!({"sessionIds": sessions});

@@ -42,6 +42,14 @@ async fn a_first_start_on_sqlite_in_a_terminal_prints_a_token_once_with_the_way_
     .await;
     let token = printed_token(&said).expect("a token");
     assert!(said.contains(&format!("{}/docs", first.url())), "{said}");
+    let (_, code) = said
+        .split_once(&format!("  {}/console#code=", first.url()))
+        .expect("a link to the console");
+    let code = code.lines().next().unwrap_or_default().trim();
+    let session = Caller::new("none")
+        .make(&first.url(), "/auth/console-session", json!({ "code": code }))
+        .await;
+    assert!(session["token"].is_string(), "{session}");
     assert!(said.contains("POSTRIDER_ALLOW_TARGETS=127.0.0.0/8"), "{said}");
     assert_eq!(said.matches("curl -H").count(), 3, "{said}");
     assert_eq!(said.matches(&format!("Bearer {token}")).count(), 3, "{said}");
@@ -57,6 +65,8 @@ async fn a_first_start_on_sqlite_in_a_terminal_prints_a_token_once_with_the_way_
     assert_eq!(second.stop().await, Some(0));
     assert_eq!(second.stdout(), "", "the token is shown once");
     assert!(!second.stderr().contains("pr_"), "the token is not logged");
+    let console = format!("the console: {}/console", second.url());
+    assert!(second.stderr().contains(&console), "{}", second.stderr());
 }
 
 // In a container for example, where printed text is kept.

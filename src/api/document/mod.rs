@@ -13,6 +13,7 @@ use super::application::Applications;
 use super::attempt::Attempts;
 use super::attempt::results::Deliveries;
 use super::background_task::BackgroundTasks;
+use super::console::Console;
 use super::delivery::AllDeliveries;
 use super::endpoint::Endpoints;
 use super::endpoint::example::SendExample;
@@ -59,7 +60,7 @@ pub(crate) fn service() -> OpenApiService<Operations, ()> {
         Replays,
         BackgroundTasks,
         (Search, Statistics, EndpointHealth),
-        Authentication,
+        (Authentication, Console),
         Tokens,
         Health,
     );

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::access;
 use crate::api::rights::{self, Needs};
-use crate::api::wire::error::{NOT_OF_ITS_TYPE, TAKEN};
+use crate::api::wire::error::{NO_TOKEN_TEXT, NOT_OF_ITS_TYPE, TAKEN};
 
 /// The inputs of an operation, as far as they decide which errors it can return.
 struct Takes {
@@ -79,7 +79,9 @@ impl Takes {
             "400" => self.typed_query || response["description"] != NOT_OF_ITS_TYPE,
             // 404 also without a path: the token of a deleted application finds nothing.
             // 403 too: there is a role for each that may not do it.
-            "401" | "403" | "404" => self.needs.is_some(),
+            "403" | "404" => self.needs.is_some(),
+            // Any other description means that the handler itself returns 401.
+            "401" => self.needs.is_some() || response["description"] != NO_TOKEN_TEXT,
             "408" | "413" => self.body,
             // Any other description means that the handler itself returns 409.
             "409" => self.conflicts || response["description"] != TAKEN,

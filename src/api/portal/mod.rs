@@ -5,7 +5,7 @@
 //!
 //! Must not decide which requests a limited token may make: rights.rs does.
 
-mod body;
+pub(super) mod body;
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use super::wire::idempotency::IdempotencyKey;
 use super::wire::response::{Answer, Empty, reply};
 use super::{ApiState, Tag};
 use crate::error::Result;
-use crate::service::portal;
+use crate::service::{portal, token};
 use crate::store::idempotency::{Key, Reply};
 
 /// Makes a token for the application with the id or uid `app`, and returns the reply, which is also stored for the
@@ -42,7 +42,7 @@ async fn open(
     }
     let render = |token: &str| {
         let out = AppPortalAccessOut {
-            url: format!("{}/portal#token={token}", state.public_url),
+            url: portal::url(&state.public_url, token),
             token: token.to_owned(),
         };
         reply(200, &out)
@@ -125,7 +125,7 @@ impl Authentication {
 
     /// End the token of the request
     ///
-    /// Within 5 seconds no process accepts it any more. An organization's token is not ended.
+    /// Within 5 seconds no process accepts it any more. Of an organization's tokens only those of the console are ended.
     #[oai(path = "/auth/logout", method = "post", operation_id = "v1.authentication.logout")]
     async fn logout(
         &self,
@@ -135,10 +135,11 @@ impl Authentication {
         #[oai(name = "idempotency-key")] _key: IdempotencyKey,
     ) -> Result<Empty, ApiError<Write>> {
         caller.check_application(&state.store).await?;
-        if caller.app_id.is_some() {
-            portal::close(&state.store, &caller.token_id).await?;
-            authenticator.forget(&caller.token_id);
+        match caller.app_id {
+            Some(_) => portal::close(&state.store, &caller.token_id).await?,
+            None => token::sign_out(&state.store, &caller.org_id, &caller.token_id).await?,
         }
+        authenticator.forget(&caller.token_id);
         Ok(Empty)
     }
 

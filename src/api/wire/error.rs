@@ -93,7 +93,9 @@ pub struct Read;
 #[derive(Debug)]
 pub struct Write;
 
-const NO_TOKEN: Failure = (401, "There is no token, or none that is known.");
+const NO_TOKEN: Failure = (401, NO_TOKEN_TEXT);
+/// Describes a 401 that only a token can cause. The API document drops it from operations without one.
+pub(crate) const NO_TOKEN_TEXT: &str = "There is no token, or none that is known.";
 // The API document replaces the description by one for the operation.
 const NOT_ALLOWED: Failure = (403, "The token may not do this.");
 const NOT_FOUND: Failure = (404, "There is no such thing, or the token may not see it.");
@@ -143,6 +145,21 @@ impl Failures for LeavesAnAdmin {
         NOT_OF_ITS_TYPE,
         "It is the organization's last valid token with the role `admin`.",
     );
+}
+
+/// The statuses of a request that brings a code in place of a token.
+#[derive(Debug)]
+pub struct SignIn;
+
+impl Failures for SignIn {
+    const LIST: &'static [Failure] = &[
+        (401, "The code is unknown, was used or has expired."),
+        NOT_IN_TIME,
+        TOO_LARGE,
+        INVALID,
+        FAULT,
+        UNAVAILABLE,
+    ];
 }
 
 /// Returns the statuses of a write whose 400 and 409 have these descriptions.

@@ -47,7 +47,8 @@ pub struct Model {
     /// version of the program made it that did not record this.
     #[sea_orm(column_type = "Text", nullable)]
     pub created_by: Option<String>,
-    /// The caller's name for the session for which an application's token was made; `None` means no session.
+    /// The caller's name for the session for which an application's token was made. `console` for a token of an
+    /// organization with which somebody has signed in to the console. `None` means no session.
     #[sea_orm(column_type = "Text", nullable)]
     pub session_id: Option<String>,
 }

@@ -6,6 +6,7 @@ pub mod api_token;
 pub mod application;
 pub mod attempt;
 pub mod background_task;
+pub mod console_link;
 pub mod delivery;
 pub mod delivery_result;
 pub mod endpoint;
