@@ -23,7 +23,7 @@ pub use self::database::{
 };
 pub use self::welcome::url_of;
 use crate::api::http::listener::{self, Limits as ConnectionLimits};
-use crate::api::{self, AdminToken, ApiState, Probes};
+use crate::api::{self, AdminToken, ApiState, Probes, Trial};
 use crate::clock::Clock;
 use crate::config::ServeSettings;
 use crate::dispatcher::{Dispatcher, LEASE_MARGIN, Settings};
@@ -161,6 +161,7 @@ async fn run(
         probes: seen.clone(),
         intake,
         targets: settings.targets(),
+        trial: Trial::allowed_by(&settings.targets()),
         public_url: entrance.public_url,
         portal_ancestors: settings.portal_ancestors.clone(),
         admin,

@@ -32,6 +32,7 @@ mod state;
 mod statistics;
 mod tag;
 mod token;
+mod trial;
 mod wire;
 
 pub(crate) use application::ApplicationOut;
@@ -44,3 +45,4 @@ pub use http::routes::routes;
 pub(crate) use portal::body::AppPortalAccessOut;
 pub use state::ApiState;
 use tag::Tag;
+pub use trial::Trial;

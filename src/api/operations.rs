@@ -2,7 +2,7 @@
 
 use super::{
     application, attempt, background_task, console, delivery, endpoint, endpoint_health, event_type, explain, find,
-    health, message, operational, portal, queue, statistics, token,
+    health, message, operational, portal, queue, statistics, token, trial,
 };
 
 /// The resources of the API, in the order in which the document lists their operations.
@@ -12,7 +12,7 @@ pub(crate) type Operations = (
     endpoint::Endpoints,
     endpoint::secret::EndpointSecrets,
     endpoint::example::SendExample,
-    endpoint::stats::EndpointStatistics,
+    (endpoint::stats::EndpointStatistics, trial::TrialReceiver),
     (message::Messages, explain::Explanations),
     attempt::Attempts,
     operational::OperationalWebhooks,

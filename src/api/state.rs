@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::auth::AdminToken;
 use super::http::probes::Probes;
+use super::trial::Trial;
 use crate::domain::target::TargetPolicy;
 use crate::store::Store;
 use crate::store::intake::Intake;
@@ -20,6 +21,8 @@ pub struct ApiState {
     pub intake: Intake,
     /// The rules for URLs of endpoints. A URL that breaks one is refused before it is stored.
     pub targets: TargetPolicy,
+    /// The trial receiver; `None` means that there is none.
+    pub trial: Option<Arc<Trial>>,
     /// The URL at which browsers reach this server, without a trailing slash.
     pub public_url: String,
     /// The origins whose pages may frame the portal, as a list of sources of the content security policy.

@@ -8,7 +8,7 @@ use poem::http::{HeaderMap, Method, StatusCode};
 use poem::{Endpoint, EndpointExt, Request, Response};
 use postrider::api::http::listener::{self, Limits};
 use postrider::api::routes;
-use postrider::api::{AdminToken, ApiState, Probes};
+use postrider::api::{AdminToken, ApiState, Probes, Trial};
 use postrider::domain::token;
 use postrider::service;
 use postrider::service::token::Grant;
@@ -93,6 +93,7 @@ impl Api {
             store: rig.store.clone(),
             intake: rig.intake.clone(),
             targets: "127.0.0.0/8".parse().unwrap(),
+            trial: Trial::allowed_by(&"127.0.0.0/8".parse().unwrap()),
             public_url: "https://hooks.example/below".to_owned(),
             portal_ancestors: "https://app.example".to_owned(),
             admin: Some(admin),

@@ -122,6 +122,7 @@ impl World {
             "{event_type_name}" => "t",
             "{task_id}" => "qtask_none",
             "{token_id}" => &self.token,
+            "{random}" => "trial-of-the-contract",
             fixed => fixed,
         });
         steps.collect::<Vec<_>>().join("/")
@@ -581,7 +582,8 @@ both!(
         let world = World::on(db).await;
         let mut seen = 0;
         for (name, body) in world.reads().await {
-            if let Some(rows) = body["data"].as_array() {
+            // What the trial receiver keeps is one page.
+            if let Some(rows) = body["data"].as_array().filter(|_| name != "GET /trial/{random}") {
                 let frame = ["iterator", "prevIterator", "done"].map(|field| body.get(field));
                 let is_framed = frame[0].is_some() && frame[1].is_some() && frame[2].is_some_and(Value::is_boolean);
                 assert!(is_framed, "{name}: {body}");

@@ -98,3 +98,4 @@ mod take_over;
 mod throttle;
 mod tls;
 mod token;
+mod trial;

@@ -32,6 +32,7 @@ use super::portal::Authentication;
 use super::queue::Queue;
 use super::statistics::Statistics;
 use super::token::Tokens;
+use super::trial::TrialReceiver;
 use clean::clean;
 use refusals::prune;
 
@@ -52,7 +53,7 @@ pub(crate) fn service() -> OpenApiService<Operations, ()> {
         Endpoints,
         EndpointSecrets,
         SendExample,
-        EndpointStatistics,
+        (EndpointStatistics, TrialReceiver),
         (Messages, Explanations),
         Attempts,
         OperationalWebhooks,

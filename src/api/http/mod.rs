@@ -12,3 +12,4 @@ pub mod probes;
 mod request_id;
 mod requests;
 pub mod routes;
+mod trial;

@@ -22,7 +22,7 @@ use url::form_urlencoded;
 use super::cloud_only::is_cloud_only;
 use super::pages::EndedInSlash;
 use super::requests::Requests;
-use super::{cors, pages, probes, request_id};
+use super::{cors, pages, probes, request_id, trial};
 use crate::api::auth::Authenticator;
 use crate::api::operations::Operations;
 use crate::api::paths::fits;
@@ -51,12 +51,19 @@ struct Routes {
 /// Returns the endpoint that serves the public port.
 pub fn routes(mut state: ApiState) -> impl Endpoint<Output = Response> {
     state.store = state.store.for_api();
-    let counted = || Requests::new(Operations::meta(), pages::paths().chain(probes::PATHS));
+    let counted = || {
+        Requests::new(
+            Operations::meta(),
+            pages::paths().chain(probes::PATHS).chain([trial::PATH]),
+        )
+    };
     state.probes.requests.get_or_init(counted);
+    let pages = pages::add(Route::new(), &state.portal_ancestors);
+    let pages = trial::add(pages, state.trial.as_ref(), state.store.clock());
     Routes {
         authenticator: Arc::new(Authenticator::new(state.store.clone(), state.admin.clone())),
         operations: Arc::new(document::service().into_endpoint()),
-        pages: Arc::new(probes::add(pages::add(Route::new(), &state.portal_ancestors), &state.probes).boxed()),
+        pages: Arc::new(probes::add(pages, &state.probes).boxed()),
         preflights: Arc::new(make_sync(|_| cors::permission()).boxed()),
         allow: Allow::of::<Operations>(),
         state: Arc::new(state),

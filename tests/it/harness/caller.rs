@@ -52,6 +52,23 @@ impl Caller {
             .unwrap_or_else(|_| Err("no response in time".to_owned()))
     }
 
+    /// Returns the body of the response to a GET, as JSON. The arguments are those of [`Caller::post`].
+    ///
+    /// # Panics
+    /// If there is no response in time.
+    pub async fn get(&self, server: &str, path: &str) -> Value {
+        let request = Request::get(format!("{server}/api/v1{path}"))
+            .header("authorization", format!("Bearer {}", self.token))
+            .body(Full::default())
+            .expect("a request");
+        let answer = async {
+            let response = self.client.request(request).await.expect("a response");
+            response.into_body().collect().await.expect("a body").to_bytes()
+        };
+        let body = tokio::time::timeout(PATIENCE, answer).await;
+        serde_json::from_slice(&body.expect("a response in time")).expect("JSON")
+    }
+
     /// Returns the status of the response to a GET of `url`; `None` means that none came in time.
     pub async fn status(&self, url: &str) -> Option<u16> {
         let request = Request::get(url).body(Full::default()).ok()?;
