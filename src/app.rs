@@ -167,6 +167,7 @@ async fn run(
         admin,
         body_deadline: ApiState::BODY_DEADLINE,
         most_endpoints: settings.endpoints_per_application,
+        svix_headers: settings.svix_headers,
     });
     let stop_uses = CancellationToken::new();
     let uses = service::token::record_uses_until(store.for_background(), stop_uses.clone());

@@ -11,6 +11,7 @@ mod m20261130_000004_endpoint_hour;
 mod m20261130_000005_message_tags;
 mod m20261130_000009_message_tags_with_message;
 mod m20261130_000008_console_link;
+mod m20261130_000007_attempt_detail;
 
 pub struct Migrator;
 
@@ -24,6 +25,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000005_message_tags::Migration),
             Box::new(m20261130_000009_message_tags_with_message::Migration),
             Box::new(m20261130_000008_console_link::Migration),
+            Box::new(m20261130_000007_attempt_detail::Migration),
         ]
     }
 }

@@ -15,6 +15,7 @@ use super::wire::paging::{Iterates, Limit, ListOut, ListQuery};
 use super::wire::response::Answer;
 use super::wire::values::{Instant, Nullable};
 use super::{ApiState, Tag};
+use crate::domain::delivery::answered;
 use crate::store::endpoint_health::{self, Trouble, Troubled};
 
 /// The trouble that an endpoint is in.
@@ -70,7 +71,7 @@ impl EndpointHealthOut {
             url: row.url,
             state,
             failing_since: Nullable(row.failing_since.map(Instant)),
-            last_error: Nullable(row.last_error.or(refused.map(|status| format!("it answered {status}")))),
+            last_error: Nullable(row.last_error.or(refused.map(answered))),
             last_status_code: Nullable(status),
             waiting: row.waiting,
         }

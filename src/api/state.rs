@@ -33,6 +33,8 @@ pub struct ApiState {
     pub body_deadline: Duration,
     /// The largest number of endpoints of one application.
     pub most_endpoints: u32,
+    /// Whether deliveries carry the older header names of id, timestamp and signatures too.
+    pub svix_headers: bool,
 }
 
 impl ApiState {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use clap::Args;
@@ -16,6 +17,7 @@ use super::output::say;
 use crate::app;
 use crate::config::{DatabaseSettings, ENDPOINTS_PER_APPLICATION, KeySettings};
 use crate::domain::delivery::{Decision, Trigger};
+use crate::domain::failure::{Failure, Phase};
 use crate::domain::health::Health;
 use crate::domain::tally::Tally;
 use crate::domain::target::TargetPolicy;
@@ -32,6 +34,8 @@ use crate::store::{self, Store, endpoint, event_type};
 const DEMO: &str = include_str!("seed/demo.json");
 /// The address of the endpoints without --url: a name that no server will ever have (RFC 2606).
 const NOWHERE: &str = "https://webhooks.example/";
+/// The address of the invented receivers, for documentation (RFC 5737).
+const RECEIVER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
 const RETENTION: Duration = Duration::from_hours(90 * 24);
 /// One message per commit. This process never takes a lease: a running `serve` finds the deliveries.
 const LIMITS: Limits = Limits {
@@ -122,6 +126,24 @@ struct Attempt {
     status: i32,
     response: String,
     duration_ms: i64,
+}
+
+impl Attempt {
+    fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// Invents what the sender would have kept of a failure.
+    fn detail(&self) -> Option<Box<str>> {
+        if self.is_success() {
+            return None;
+        }
+        let mut failure = Failure::new(Phase::Answer);
+        failure.keep_headers([("content-type", &b"text/plain"[..]), ("server", b"nginx")]);
+        failure.peer = Some((RECEIVER, 443).into());
+        failure.phases.first_byte = u32::try_from(self.duration_ms).ok();
+        Some(failure.to_json().into())
+    }
 }
 
 /// The numbers of things that did not exist before this run.
@@ -304,6 +326,7 @@ impl Seed {
                 response_status: attempt.status,
                 response: attempt.response.clone(),
                 duration_ms: attempt.duration_ms,
+                detail: attempt.detail(),
             };
             let settlement = Settlement {
                 delivery_id: clock.new_typed_id_at(created_at),
@@ -313,19 +336,15 @@ impl Seed {
                 endpoint_id: endpoint.id.into(),
                 trigger: Trigger::Scheduled,
                 attempt: Some(row),
-                decision: match attempt.status {
-                    200..300 => Decision::Delivered,
-                    _ => Decision::Failed,
+                decision: match attempt.is_success() {
+                    true => Decision::Delivered,
+                    false => Decision::Failed,
                 },
                 attempts_made: 0,
                 health: Health::Unchanged,
             };
             let mut tally = Tally::default();
-            tally.count(
-                (200..300).contains(&attempt.status),
-                attempt.status,
-                attempt.duration_ms,
-            );
+            tally.count(attempt.is_success(), attempt.status, attempt.duration_ms);
             let sums = Sums {
                 app_id: app.id.clone(),
                 endpoint_id: settlement.endpoint_id.to_string(),

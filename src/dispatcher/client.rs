@@ -11,6 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::connection::Connector;
 use super::names::PublicNames;
+use super::trace::Traced;
 use crate::error::{Error, Result};
 
 /// How long an idle connection is kept. Common servers close theirs after five seconds; this client closes it before,
@@ -21,7 +22,7 @@ const IDLE_PER_HOST: usize = 64;
 /// Header lines of an answer that are read at most. An answer with more counts by its status alone.
 const MOST_HEADERS: usize = 256;
 
-type Connect = Connector<HttpsConnector<HttpConnector<PublicNames>>>;
+type Connect = Connector<HttpsConnector<Traced<HttpConnector<PublicNames>>>>;
 pub type Client = hyper_util::client::legacy::Client<Connect, Full<Bytes>>;
 
 /// Builds a client. A connect that takes longer than `timeout` fails; a connection over which the receiver has not read
@@ -38,7 +39,7 @@ pub fn new(names: PublicNames, timeout: Duration) -> Result<Client> {
         .map_err(|err| Error::config("no root certificates were found for https targets").because(err))?
         .https_or_http()
         .enable_http1()
-        .wrap_connector(http);
+        .wrap_connector(Traced(http));
     let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
         .pool_idle_timeout(IDLE)
         .pool_max_idle_per_host(IDLE_PER_HOST)

@@ -17,8 +17,10 @@ use std::time::Duration;
 use hyper::Uri;
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 use tower_service::Service;
+
+use super::trace;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -56,11 +58,12 @@ where
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let (connecting, deadline) = (self.inner.call(uri), self.deadline);
-        Box::pin(async move {
+        Box::pin(trace::open(async move {
             let connected = tokio::time::timeout(deadline, connecting).await;
             let inner = connected.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no connection in time"))??;
+            trace::note(|steps| steps.ready = Some(Instant::now()));
             Ok(Bounded::new(inner, deadline))
-        })
+        }))
     }
 }
 

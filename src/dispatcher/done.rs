@@ -2,7 +2,7 @@
 
 use crate::domain::typed_id::{AppId, DeliveryId};
 use crate::slots::Unsettled;
-use crate::store::queue::{Lease, Settlement};
+use crate::store::queue::{AttemptRow, Lease, Settlement};
 use crate::telemetry::log_fields::{DeliveryIds, LogFields};
 
 /// How a lease was dealt with.
@@ -58,10 +58,10 @@ impl Done {
         }
     }
 
-    /// Returns how many bytes the answer's text has.
+    /// Returns how many bytes the texts have that are kept of the answer.
     pub fn bytes(&self) -> usize {
         match self {
-            Done::Attempted(settlement) => settlement.attempt.as_ref().map_or(0, |attempt| attempt.response.len()),
+            Done::Attempted(settlement) => settlement.attempt.as_ref().map_or(0, AttemptRow::answer_bytes),
             Done::Returned { .. } => 0,
         }
     }

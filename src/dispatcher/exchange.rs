@@ -16,13 +16,16 @@ use hyper::body::Incoming;
 use hyper::header::RETRY_AFTER;
 use hyper::http::Extensions;
 use hyper::{Request, Response};
-use rustls::{AlertDescription, CertificateError, InvalidMessage, PeerIncompatible};
+use hyper_util::client::legacy;
 use tokio::time::{Instant, timeout_at};
+use url::Url;
 
+use super::cause::{Call, Failed, causes, reason};
 use super::client::Client;
 use super::connection::Heard;
 use super::name_servers::{Unresolved, is_shortage};
-use crate::domain::delivery::{Answer, answer_text, unfinished_answer_text};
+use crate::domain::delivery::{Answer, answer_text, is_success, unfinished_answer_text};
+use crate::domain::failure::Failure;
 use crate::domain::retry::parse_retry_after;
 use crate::domain::timestamp::Timestamp;
 
@@ -31,63 +34,54 @@ use crate::domain::timestamp::Timestamp;
 const READ_CAP: usize = 32 * 1024;
 /// How long an answer's body is read. The body does not change the outcome, and an event stream never ends.
 const BODY: Duration = Duration::from_secs(2);
-const NO_CIPHER: &str = "the receiver offers no cipher that we support: TLS 1.2 or 1.3 with ECDHE and AES-GCM or ChaCha20, \
-                         and a certificate with an RSA, P-256, P-384 or Ed25519 key";
-/// For an alert about the handshake as a whole. It has many causes; the likeliest is that no cipher is common to both
-/// sides.
-const HANDSHAKE_REFUSED: &str = "the receiver offers no cipher that we support, or it refused the TLS handshake for \
-                                 another reason, such as a host name that it does not know or a client certificate that \
-                                 it wants; we support TLS 1.2 or 1.3 with ECDHE and AES-GCM or ChaCha20, and a \
-                                 certificate with an RSA, P-256, P-384 or Ed25519 key";
-const NO_VERSION: &str = "the receiver offers no version of TLS that we support: 1.2 or 1.3";
-const NO_TLS: &str = "the receiver does not speak TLS there; its url may have to begin with http://";
-const UNKNOWN_ISSUER: &str = "the receiver's certificate was issued by no authority that we trust";
-const UNKNOWN_KEY: &str =
-    "the receiver's certificate has a kind of key or signature that we do not support: P-521 is one";
-
 /// Why there is no answer.
 pub(super) enum NoAnswer {
-    /// The attempt failed, for this reason in words for the endpoint's owner.
-    Failed(String),
+    Failed(Failed),
     /// This machine had no file descriptors or memory left, with the reason in words for its operator.
     Shortage(String),
 }
 
-/// Sends a request and reads the answer. Connecting, sending, and the head of the answer have `timeout` together. `at`
-/// is when the attempt began; the wait until a date in Retry-After is counted from there.
+/// An answer, and what is kept of it beside status and body if it is no success.
+pub(super) type Answered = (Answer, Option<Box<Failure>>);
+
+/// Sends a request to `url` and reads the answer. Connecting, sending, and the head of the answer have `timeout`
+/// together. `at` is when the attempt began; the wait until a date in Retry-After is counted from there.
 pub(super) async fn exchange(
     client: &Client,
     request: Request<Full<Bytes>>,
+    url: &Url,
     at: Timestamp,
     timeout: Duration,
-) -> Result<Answer, NoAnswer> {
-    let deadline = Instant::now() + timeout;
+) -> Result<Answered, NoAnswer> {
+    let begun = Instant::now();
+    let call = Call { url, begun, timeout };
+    let deadline = begun + timeout;
     let response = match timeout_at(deadline, client.request(request)).await {
         Ok(Ok(response)) => response,
-        Ok(Err(err)) => return refused_head(&err, at).ok_or_else(|| no_answer(&err)),
-        Err(_) => {
-            let text = format!("no answer within {} s", timeout.as_secs());
-            return Err(NoAnswer::Failed(text));
-        }
+        Ok(Err(err)) => return refused_head(&err, at, &call).ok_or_else(|| no_answer(&err, &call)),
+        Err(_) => return Err(NoAnswer::Failed(call.timed_out())),
     };
+    let answered_at = Instant::now();
     let status = response.status().as_u16();
+    let failure = (!is_success(status)).then(|| call.refused(response.headers(), response.extensions(), answered_at));
     let retry_after = response
         .headers()
         .get(RETRY_AFTER)
         .and_then(|value| value.to_str().ok())
         .and_then(|text| parse_retry_after(text, at));
     let mut body = Vec::new();
-    let ended = timeout_at(deadline.min(Instant::now() + BODY), read(response, &mut body)).await;
+    let ended = timeout_at(deadline.min(answered_at + BODY), read(response, &mut body)).await;
     let body = match ended {
         Ok(Ok(())) => answer_text(&body),
         Ok(Err(err)) => unfinished_answer_text(&body, &format!("the body ended early: {}", reason(&err))),
         Err(_) => unfinished_answer_text(&body, "the body did not end in time"),
     };
-    Ok(Answer {
+    let answer = Answer {
         status,
         body,
         retry_after,
-    })
+    };
+    Ok((answer, failure))
 }
 
 /// Reads an answer's body into `bytes`, up to `READ_CAP`.
@@ -107,7 +101,7 @@ async fn read(response: Response<Incoming>, bytes: &mut Vec<u8>) -> Result<(), h
 /// Returns an answer whose head hyper refused, for example because of a NUL in a value, a Content-Length that is no
 /// number, or 300 lines: the status line can still be read. `None` means that there is no status line, or that `err` is
 /// another failure. The connection is closed by then, so nothing writes to its [`Heard`] any more.
-fn refused_head(err: &hyper_util::client::legacy::Error, at: Timestamp) -> Option<Answer> {
+fn refused_head(err: &legacy::Error, at: Timestamp, call: &Call<'_>) -> Option<Answered> {
     let refusal = causes(err).find_map(|cause| cause.downcast_ref::<hyper::Error>())?;
     if !refusal.is_parse() {
         return None;
@@ -115,11 +109,13 @@ fn refused_head(err: &hyper_util::client::legacy::Error, at: Timestamp) -> Optio
     let mut connection = Extensions::new();
     err.connect_info()?.get_extras(&mut connection);
     let (status, retry_after) = read_head(&connection.get::<Heard>()?.bytes())?;
-    Some(Answer {
+    let answer = Answer {
         status,
         body: unfinished_answer_text(&[], &format!("the head is malformed: {}", reason(refusal))),
         retry_after: retry_after.and_then(|text| parse_retry_after(&text, at)),
-    })
+    };
+    let failure = (!is_success(status)).then(|| call.refused_head(err));
+    Some((answer, failure))
 }
 
 /// Finds the status and Retry-After in the beginning of an answer. Interim heads before the final one are skipped.
@@ -154,72 +150,19 @@ fn read_status(line: &[u8]) -> Option<u16> {
 }
 
 /// Says whether a failure is the receiver's or a shortage of this machine, with its reason.
-fn no_answer(err: &(dyn StdError + 'static)) -> NoAnswer {
-    let is_ours = causes(err).any(|cause| {
+fn no_answer(err: &legacy::Error, call: &Call<'_>) -> NoAnswer {
+    match is_ours(err) {
+        true => NoAnswer::Shortage(reason(err)),
+        false => NoAnswer::Failed(call.failed(err)),
+    }
+}
+
+/// Returns whether an error is a shortage of this machine.
+fn is_ours(err: &(dyn StdError + 'static)) -> bool {
+    causes(err).any(|cause| {
         let of_lookup = matches!(cause.downcast_ref::<Unresolved>(), Some(Unresolved::Shortage(_)));
         of_lookup || cause.downcast_ref::<io::Error>().is_some_and(is_shortage)
-    });
-    match is_ours {
-        true => NoAnswer::Shortage(reason(err)),
-        false => NoAnswer::Failed(reason(err)),
-    }
-}
-
-/// Iterates over an error and its causes. The error that an `io::Error` wraps is among them, although `source` skips
-/// it.
-fn causes<'a>(err: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(err), |&err| {
-        let wrapped = err.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        wrapped
-            .map(|inner| inner as &(dyn StdError + 'static))
-            .or_else(|| err.source())
     })
-}
-
-/// Describes an error in one line: in words of ours if there are any, else by the error with its causes, the last of
-/// which often says most.
-fn reason(err: &(dyn StdError + 'static)) -> String {
-    let mut text = String::new();
-    let mut last = String::new();
-    for cause in causes(err) {
-        if let Some(unresolved) = cause.downcast_ref::<Unresolved>() {
-            return unresolved.to_string();
-        }
-        if let Some(words) = cause.downcast_ref::<rustls::Error>().and_then(tls_words) {
-            return words.to_owned();
-        }
-        let said = cause.to_string();
-        if said != last {
-            let colon = if text.is_empty() { "" } else { ": " };
-            text = format!("{text}{colon}{said}");
-            last = said;
-        }
-    }
-    text
-}
-
-/// Returns words for failures of TLS that an endpoint's owner can do something about; `None` for all others.
-fn tls_words(err: &rustls::Error) -> Option<&'static str> {
-    use rustls::Error::{AlertReceived, InvalidCertificate, PeerIncompatible as Incompatible};
-
-    #[allow(deprecated, reason = "the variant without its context may still come")]
-    let words = match err {
-        AlertReceived(AlertDescription::ProtocolVersion)
-        | Incompatible(
-            PeerIncompatible::ServerDoesNotSupportTls12Or13 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
-        ) => NO_VERSION,
-        AlertReceived(AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity) => HANDSHAKE_REFUSED,
-        Incompatible(_) => NO_CIPHER,
-        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => NO_TLS,
-        InvalidCertificate(CertificateError::UnknownIssuer) => UNKNOWN_ISSUER,
-        InvalidCertificate(
-            CertificateError::UnsupportedSignatureAlgorithm
-            | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
-            | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. },
-        ) => UNKNOWN_KEY,
-        _ => return None,
-    };
-    Some(words)
 }
 
 #[cfg(test)]
@@ -268,34 +211,9 @@ mod tests {
             (99, false),
         ] {
             let err = io::Error::other(io::Error::other(io::Error::from_raw_os_error(number)));
-            assert_eq!(matches!(no_answer(&err), NoAnswer::Shortage(_)), is_ours, "{number}");
+            assert_eq!(super::is_ours(&err), is_ours, "{number}");
         }
-        assert!(matches!(no_answer(&Unresolved::Shortage(24)), NoAnswer::Shortage(_)));
-        assert!(matches!(no_answer(&Unresolved::NotInTime), NoAnswer::Failed(_)));
-    }
-
-    #[test]
-    fn a_reason_names_each_cause_once() {
-        let err = io::Error::other(io::Error::other("no such thing"));
-        assert_eq!(reason(&err), "no such thing");
-    }
-
-    #[test]
-    fn what_a_handshake_fails_of_is_told_in_words() {
-        for (err, words) in [
-            (
-                rustls::Error::AlertReceived(AlertDescription::HandshakeFailure),
-                HANDSHAKE_REFUSED,
-            ),
-            (PeerIncompatible::NoCipherSuitesInCommon.into(), NO_CIPHER),
-            (
-                rustls::Error::AlertReceived(AlertDescription::ProtocolVersion),
-                NO_VERSION,
-            ),
-            (InvalidMessage::InvalidContentType.into(), NO_TLS),
-            (CertificateError::UnknownIssuer.into(), UNKNOWN_ISSUER),
-        ] {
-            assert_eq!(reason(&io::Error::other(io::Error::other(err))), words);
-        }
+        assert!(super::is_ours(&Unresolved::Shortage(24)));
+        assert!(!super::is_ours(&Unresolved::NotInTime));
     }
 }

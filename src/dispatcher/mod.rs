@@ -8,6 +8,7 @@
 //!
 //! Must not contain SQL: the store does. Must not know the API.
 
+mod cause;
 mod claimer;
 mod client;
 mod connection;
@@ -30,6 +31,7 @@ mod shared;
 mod shares;
 mod take_over;
 mod tasks;
+mod trace;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;

@@ -36,9 +36,11 @@ const SHORTAGES: [i32; 5] = [24, 23, 12, 105, 55];
 /// Why a name has no addresses, in words for the endpoint's owner.
 #[derive(Clone, Debug)]
 pub(super) enum Unresolved {
-    /// The name does not exist, or has no address that may be called. Both have one text: with two a customer could
-    /// find out which names of our network exist.
+    /// The name does not exist, or has no address. Shown as `NotPublic` is: with two texts a customer could find out which
+    /// names of our network exist.
     Unknown,
+    /// None of the name's addresses may be called, with the reason for the first of them, for the organization alone.
+    NotPublic(Arc<str>),
     /// No name server has answered in time.
     NotInTime,
     /// The name servers refused or failed, with the reason of the last one.
@@ -50,9 +52,9 @@ pub(super) enum Unresolved {
 impl fmt::Display for Unresolved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unknown => f.write_str(NOT_CALLED),
-            Self::NotInTime => f.write_str("the host's name servers did not answer in time"),
-            Self::Refused(why) => write!(f, "the host's name could not be resolved: {why}"),
+            Self::Unknown | Self::NotPublic(_) => f.write_str(NOT_CALLED),
+            Self::NotInTime => f.write_str("its name servers did not answer in time"),
+            Self::Refused(why) => f.write_str(why),
             Self::Shortage(number) => write!(f, "{}", io::Error::from_raw_os_error(*number)),
         }
     }

@@ -26,8 +26,8 @@ use tower_service::Service;
 
 use super::name_servers::{Servers, Sockets, Unresolved, ask, lock};
 use super::shares::{Room, Shares};
+use super::trace;
 use crate::domain::target::TargetPolicy;
-use crate::domain::typed_id::AppId;
 
 /// How long a lookup may take, if half the time of an attempt is not shorter. The system's resolver gives up a silent
 /// name server after the same time. A caller waits no longer either, including the wait for its turn, so that the
@@ -51,16 +51,6 @@ const MOST_ADDRESSES: usize = 16;
 const MOST_LOGGED: usize = 1_024;
 /// How long logged hosts are remembered at least.
 const LOGGED_FOR: Duration = Duration::from_secs(3_600);
-
-tokio::task_local! {
-    /// The application for which a lookup counts.
-    static ASKED_BY: AppId;
-}
-
-/// Runs an exchange. A lookup that it begins counts for `app`.
-pub(super) async fn asked_by<F: Future>(app: &AppId, exchange: F) -> F::Output {
-    ASKED_BY.scope(app.clone(), exchange).await
-}
 
 type Addresses = Result<Arc<[IpAddr]>, Unresolved>;
 type Lookup = Shared<Pin<Box<dyn Future<Output = Addresses> + Send>>>;
@@ -213,10 +203,11 @@ impl PublicNames {
                 let allowed = found.iter().copied().filter(|address| self.0.targets.allows(*address));
                 let allowed: Arc<[IpAddr]> = allowed.take(MOST_ADDRESSES).collect();
                 if allowed.is_empty() {
-                    if !found.is_empty() {
-                        self.warn_refused(name.as_str());
-                    }
-                    return (Err(Unresolved::Unknown), FAILURE_KEPT);
+                    let Some(Err(why)) = found.first().map(|address| self.0.targets.check_address(*address)) else {
+                        return (Err(Unresolved::Unknown), FAILURE_KEPT);
+                    };
+                    self.warn_refused(name.as_str());
+                    return (Err(Unresolved::NotPublic(why.into())), FAILURE_KEPT);
                 }
                 (Ok(allowed), kept.min(KEPT))
             }
@@ -239,8 +230,9 @@ impl Service<Name> for PublicNames {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let (names, app) = (self.clone(), ASKED_BY.try_with(AppId::clone).unwrap_or_default());
+        let (names, app) = (self.clone(), trace::app());
         Box::pin(async move {
+            trace::note(|steps| steps.is_resolving = true);
             let deadline = Instant::now() + names.0.patience;
             let lookup = match names.known(&name) {
                 Some(lookup) => lookup,
@@ -255,6 +247,11 @@ impl Service<Name> for PublicNames {
             let addresses = timeout_at(deadline, lookup)
                 .await
                 .unwrap_or(Err(Unresolved::NotInTime))?;
+            trace::note(|steps| {
+                steps.is_resolving = false;
+                steps.resolved = Some(Instant::now());
+                steps.address = addresses.first().copied();
+            });
             let addresses: Vec<_> = addresses.iter().map(|ip| SocketAddr::new(*ip, 0)).collect();
             Ok(addresses.into_iter())
         })
@@ -300,6 +297,7 @@ mod tests {
 
     use super::*;
     use crate::domain::target::NOT_CALLED;
+    use crate::domain::typed_id::AppId;
 
     fn names() -> PublicNames {
         PublicNames::new(Arc::default(), None, LOOKUP)
@@ -392,11 +390,11 @@ mod tests {
         }
         assert!(!rooms.is_empty());
         let call = || names.clone().call("localhost".parse().unwrap());
-        let mut waiting = Box::pin(asked_by(&busy, async { call().await }));
+        let mut waiting = Box::pin(trace::attempt_of(&busy, async { call().await }));
         assert!(futures_util::poll!(&mut waiting).is_pending());
-        let joined = timeout(LOOKUP / 10, asked_by(&other, async { call().await })).await;
+        let joined = timeout(LOOKUP / 10, trace::attempt_of(&other, async { call().await })).await;
         let err = joined.expect("it waits for no other application").unwrap_err();
-        assert!(matches!(err, Unresolved::Unknown), "{err}");
+        assert!(matches!(err, Unresolved::NotPublic(_)), "{err}");
     }
 
     #[test]

@@ -106,6 +106,7 @@ async fn settle_one(shared: &Shared, sent: &mut Done) -> Result<()> {
         && let Some(attempt) = &mut settlement.attempt
     {
         attempt.response = NOT_STORABLE.to_owned();
+        attempt.detail = None;
     }
     match write(shared, std::slice::from_mut(&mut without)).await {
         Err(err) if waits_apart(&err) => return Err(err),

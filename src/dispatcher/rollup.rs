@@ -291,6 +291,7 @@ mod tests {
                 response_status: 200,
                 response: String::new(),
                 duration_ms: 12,
+                detail: None,
             }),
             decision: Decision::Delivered,
             attempts_made: 0,

@@ -17,18 +17,22 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::Semaphore;
 use url::{Position, Url};
 
+use super::cause::Failed;
 use super::client::{self, Client};
 use super::done::{Done, returned};
 use super::exchange::{NoAnswer, exchange};
-use super::names::{PublicNames, asked_by};
+use super::names::PublicNames;
 use super::settings::Settings;
 use super::shares::Shares;
+use super::trace::attempt_of;
 use crate::domain::delivery::{Attempt, Outcome, answer_text, decide};
+use crate::domain::failure::{Failure, Phase};
 use crate::domain::health::judge;
+use crate::domain::request_headers::{ACCEPT_ALL, AGENT, PAYLOAD_TYPE, is_sent, signature_headers};
 use crate::domain::retry::RetrySchedule;
 use crate::domain::secret::EndpointSecret;
 use crate::domain::signature::sign;
-use crate::domain::target::{NOT_CALLED, TargetPolicy, literal_address, parse_url};
+use crate::domain::target::{TargetPolicy, literal_address, parse_url};
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Result};
 use crate::slots::Unsettled;
@@ -48,13 +52,6 @@ const READS: usize = 2;
 const SHORTAGE_PAUSE: Duration = Duration::from_secs(1);
 /// The least time between two log lines about such a shortage.
 const SHORTAGE_LOG_PAUSE: Duration = Duration::from_secs(60);
-/// The header names of id, timestamp and signatures: those of Standard Webhooks, and older ones, because some receivers
-/// know no others.
-const SIGNATURE_HEADERS: [[&str; 3]; 2] = [
-    ["webhook-id", "webhook-timestamp", "webhook-signature"],
-    ["svix-id", "svix-timestamp", "svix-signature"],
-];
-const AGENT: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
 
 pub(super) struct Sender {
     store: Store,
@@ -136,7 +133,7 @@ impl Sender {
         let created_at = clock.now();
         let id = clock.new_typed_id_at(created_at);
         let began = Instant::now();
-        let Some(outcome) = self.attempt(&lease, created_at, &target, body).await else {
+        let Some((outcome, failure)) = self.attempt(&lease, created_at, &target, body).await else {
             tokio::time::sleep(SHORTAGE_PAUSE).await;
             return returned(lease);
         };
@@ -162,6 +159,7 @@ impl Sender {
             response_status,
             response,
             duration_ms,
+            detail: failure.map(|failure| failure.to_json().into()),
         };
         let (sent, unsettled) = self.settlement(lease, Some(attempt), &outcome);
         if let Done::Attempted(settlement) = &sent {
@@ -184,7 +182,7 @@ impl Sender {
         let decision = decide(&ended, &self.schedule, || self.jitter());
         let texts = attempt
             .as_ref()
-            .map_or(0, |attempt| attempt.response.len() + attempt.url.len());
+            .map_or(0, |attempt| attempt.answer_bytes() + attempt.url.len());
         let settlement = Settlement {
             endpoint_id: lease.endpoint_id().clone(),
             app_id: lease.app_id().clone(),
@@ -209,19 +207,27 @@ impl Sender {
         f64::from(i32::from_le_bytes(bytes)) / f64::from(i32::MAX).abs()
     }
 
-    /// Makes one attempt. `None` means that this machine had no file descriptors or memory left for it: that is no
-    /// failure of the endpoint, and the caller gives the lease back.
-    async fn attempt(&self, lease: &Lease, at: Timestamp, target: &Target, body: Bytes) -> Option<Outcome> {
-        let request = match self.request(lease, at, target, body) {
-            Ok(request) => request,
-            Err(err) => return Some(Outcome::NoAnswer { error: err.to_string() }),
+    /// Makes one attempt, and returns what is kept of its failure, if it fails. `None` means that this machine had no file
+    /// descriptors or memory left for it: that is no failure of the endpoint, and the caller gives the lease back.
+    async fn attempt(
+        &self,
+        lease: &Lease,
+        at: Timestamp,
+        target: &Target,
+        body: Bytes,
+    ) -> Option<(Outcome, Option<Box<Failure>>)> {
+        let url = match self.callable(&target.url) {
+            Ok(url) => url,
+            Err(failed) => return Some(unanswered(failed)),
         };
-        let exchange = exchange(&self.client, request, at, self.timeout);
-        match asked_by(&target.app_id, exchange).await {
-            Ok(answer) => Some(Outcome::Answered(answer)),
-            Err(NoAnswer::Failed(error)) => Some(Outcome::NoAnswer {
-                error: answer_text(error.as_bytes()),
-            }),
+        let request = match self.request(lease, at, target, &url, body) {
+            Ok(request) => request,
+            Err(err) => return Some(unanswered(Failed::new(Phase::Send, err.to_string()))),
+        };
+        let exchange = exchange(&self.client, request, &url, at, self.timeout);
+        match attempt_of(&target.app_id, exchange).await {
+            Ok((answer, failure)) => Some((Outcome::Answered(answer), failure)),
+            Err(NoAnswer::Failed(failed)) => Some(unanswered(failed)),
             Err(NoAnswer::Shortage(why)) => {
                 self.warn_shortage(&why);
                 None
@@ -246,17 +252,23 @@ impl Sender {
     /// # Errors
     /// `Config` if the URL or a custom header cannot be used, `Internal` if a signing secret cannot be opened. The text
     /// becomes the outcome of the attempt.
-    fn request(&self, lease: &Lease, at: Timestamp, target: &Target, body: Bytes) -> Result<Request<Full<Bytes>>> {
-        let url = self.callable(&target.url)?;
+    fn request(
+        &self,
+        lease: &Lease,
+        at: Timestamp,
+        target: &Target,
+        url: &Url,
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>> {
         let custom = target.headers.open(self.store.keys()?, target.endpoint_id.as_str())?;
         let mut headers = HeaderMap::with_capacity(custom.len() + 12);
         // Host is first, as RFC 9110 asks (section 7.2). Headers go out in the order in which they are inserted here.
         headers.insert(HOST, header(&url[Position::BeforeHost..Position::AfterPort])?);
-        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+        headers.insert(ACCEPT, HeaderValue::from_static(ACCEPT_ALL));
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         let content_type = match &lease.content_type {
             Some(given) => header(given)?,
-            None => HeaderValue::from_static("application/json"),
+            None => HeaderValue::from_static(PAYLOAD_TYPE),
         };
         headers.insert(CONTENT_TYPE, content_type);
         let seconds = at.unix_seconds();
@@ -266,7 +278,7 @@ impl Sender {
             seconds,
             &body,
         ))?;
-        for [id, timestamp, signatures] in SIGNATURE_HEADERS.into_iter().take(1 + usize::from(self.svix_headers)) {
+        for [id, timestamp, signatures] in signature_headers(self.svix_headers) {
             headers.insert(id, header(lease.message_id.as_str())?);
             headers.insert(timestamp, seconds.into());
             headers.insert(signatures, signature.clone());
@@ -275,8 +287,7 @@ impl Sender {
             let invalid = || Error::config(format!("the endpoint's header {name} is not a valid header"));
             let name = HeaderName::try_from(name).map_err(|_| invalid())?;
             let value = HeaderValue::try_from(value).map_err(|_| invalid())?;
-            // A custom header may replace Accept, and no other header of ours.
-            if name == ACCEPT || !headers.contains_key(&name) {
+            if is_sent(name.as_str(), headers.contains_key(&name)) {
                 headers.insert(name, value);
             }
         }
@@ -289,12 +300,13 @@ impl Sender {
 
     /// Parses the endpoint's URL, and refuses a literal address that may not be called. A name is checked when it is
     /// resolved.
-    fn callable(&self, url: &str) -> Result<Url> {
-        let url = parse_url(url).map_err(Error::config)?;
-        match literal_address(&url) {
-            Some(ip) if !self.targets.allows(ip) => {
+    fn callable(&self, url: &str) -> Result<Url, Failed> {
+        let invalid = |rule| Failed::new(Phase::Target, format!("the endpoint's url cannot be called: it {rule}"));
+        let url = parse_url(url).map_err(invalid)?;
+        match literal_address(&url).map(|ip| self.targets.check_address(ip)) {
+            Some(Err(why)) => {
                 self.names.warn_refused(url.host_str().unwrap_or_default());
-                Err(Error::config(NOT_CALLED))
+                Err(Failed::not_called(Phase::Target, why))
             }
             _ => Ok(url),
         }
@@ -310,6 +322,12 @@ impl Sender {
         });
         opened.collect()
     }
+}
+
+/// Makes the outcome of an attempt without an answer.
+fn unanswered(failed: Failed) -> (Outcome, Option<Box<Failure>>) {
+    let error = answer_text(failed.text.as_bytes());
+    (Outcome::NoAnswer { error }, Some(failed.failure))
 }
 
 /// Makes a header's value of `text`.

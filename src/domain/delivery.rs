@@ -108,13 +108,23 @@ pub enum Decision {
     Failed,
 }
 
+/// Returns whether an answer with this status means that the receiver has the message.
+pub(crate) fn is_success(status: u16) -> bool {
+    (200..300).contains(&status)
+}
+
+/// Returns the status of an answer in words.
+pub(crate) fn answered(status: i32) -> String {
+    format!("it answered {status}")
+}
+
 /// Decides what becomes of a delivery after an attempt.
 ///
 /// Only an answer of 2xx is a success. A 410 ends the delivery, because it disables the endpoint. `jitter` returns
 /// a number from -1 to 1; only a retry asks for it.
 pub(crate) fn decide(attempt: &Attempt<'_>, schedule: &RetrySchedule, jitter: impl FnOnce() -> f64) -> Decision {
     let retry_after = match attempt.outcome {
-        Outcome::Answered(answer) if (200..300).contains(&answer.status) => {
+        Outcome::Answered(answer) if is_success(answer.status) => {
             return Decision::Delivered;
         }
         Outcome::NotSent => return Decision::Failed,

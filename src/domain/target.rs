@@ -139,7 +139,7 @@ impl TargetPolicy {
 
     /// Rejects an address that must not be called. The error is the sentence for the caller; it names the setting that
     /// allows private addresses, unless the operator refuses this one explicitly.
-    fn check_address(&self, ip: IpAddr) -> Result<(), String> {
+    pub(crate) fn check_address(&self, ip: IpAddr) -> Result<(), String> {
         if self.allows(ip) {
             return Ok(());
         }

@@ -73,7 +73,7 @@ pub async fn get(source: &impl Source, app_id: &str, message_id: &str, id: &str)
     found.ok_or_else(not_found)
 }
 
-/// Returns a page of attempts, in the order of their ids. Without `with_response` the answers' texts are not read, and
+/// Returns a page of attempts, in the order of their ids, without `detail`. Without `with_response` the answers' texts are not read, and
 /// `response` is empty; with it the page may end early, so that it takes no more than 4 MiB.
 pub async fn list(
     source: &impl Source,
@@ -97,8 +97,9 @@ pub async fn list(
         query = query.filter(fits);
     }
     let query = filter.message.between.apply(query, Column::Id, Prefix::Attempt);
-    let columns = Column::iter().filter(|column| !matches!(column, Column::Response));
+    let columns = Column::iter().filter(|column| !matches!(column, Column::Response | Column::Detail));
     let narrow = query.clone().select_only().columns(columns);
+    let narrow = narrow.expr_as(Expr::cust("null"), "detail");
     if !with_response {
         return fetch(source, narrow.expr_as(Expr::cust("''"), "response"), Column::Id, page).await;
     }
@@ -190,7 +191,7 @@ pub async fn count(
     Ok(counted.unwrap_or_default())
 }
 
-/// Removes the text of an attempt's answer for good.
+/// Removes the text of an attempt's answer for good, and what else is kept of it.
 ///
 /// # Errors
 /// `NotFound`.
@@ -198,6 +199,7 @@ pub async fn delete_content(tx: &Tx, app_id: &str, message_id: &str, id: &str) -
     check_identifier(id).map_err(|_| not_found())?;
     let expunged = Entity::update_many()
         .col_expr(Column::Response, Expr::value(EXPUNGED))
+        .col_expr(Column::Detail, Expr::value(None::<String>))
         .filter(Column::AppId.eq(app_id))
         .filter(Column::MessageId.eq(message_id))
         .filter(Column::Id.eq(id))

@@ -278,6 +278,17 @@ pub async fn has_content(source: &impl Source, app_id: &str, id: &str) -> Result
     Ok(kept.is_some())
 }
 
+/// Returns the media type of a message's payload; `None` means `application/json`, or that the payload is removed.
+pub async fn find_content_type(source: &impl Source, app_id: &str, id: &str) -> Result<Option<String>> {
+    let found: Option<Option<String>> = content::Entity::find_by_id((app_id.to_owned(), id.to_owned()))
+        .select_only()
+        .column(content::Column::ContentType)
+        .into_tuple()
+        .one(source.source())
+        .await?;
+    Ok(found.flatten())
+}
+
 /// Removes a message's payload and its tags for good. Deliveries of it that still wait end as failed when they are
 /// claimed.
 pub async fn delete_content(tx: &Tx, app_id: &str, id: &str) -> Result<()> {

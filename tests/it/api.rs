@@ -76,7 +76,7 @@ impl Api {
     }
 
     pub async fn shaped(db: &TestDatabase, shape: Shape, body_deadline: Duration) -> Self {
-        let most_endpoints = shape.most_endpoints;
+        let (most_endpoints, svix_headers) = (shape.most_endpoints, shape.svix_headers);
         let rig = Rig::shaped(db, shape).await;
         let organization = service::organization::get_or_create(&rig.store, "tests").await.unwrap();
         let (token, _) = service::token::create(&rig.store, &organization.id, Grant::default())
@@ -99,6 +99,7 @@ impl Api {
             admin: Some(admin),
             body_deadline,
             most_endpoints,
+            svix_headers,
         };
         Self {
             endpoint: Arc::new(routes(state).boxed()),

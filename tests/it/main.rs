@@ -37,6 +37,7 @@ mod event_type;
 mod expire_all;
 mod explain;
 mod expunge;
+mod failed_attempt;
 mod failover;
 mod fairness;
 mod find;

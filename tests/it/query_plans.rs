@@ -356,6 +356,7 @@ fn settlement(lease: &Lease, at: usize) -> Settlement {
             response_status: 200,
             response: String::new(),
             duration_ms: 1,
+            detail: (!at.is_multiple_of(3)).then(|| r#"{"phase":"answer"}"#.into()),
         }),
         decision: match at % 3 {
             0 => Decision::Delivered,

@@ -334,10 +334,10 @@ both!(
         let attempt = list.expect(200)["data"][0].clone();
         let id = attempt["id"].as_str().unwrap();
         let read = api.get(&format!("/app/a/msg/m2/attempt/{id}")).await;
-        assert_eq!(
-            (read.expect(200), &read.json["response"]),
-            (&attempt, &json!("answer 2"))
-        );
+        assert_eq!(read.expect(200)["response"], "answer 2");
+        for (name, value) in attempt.as_object().unwrap() {
+            assert_eq!(&read.json[name], value, "{name}");
+        }
         for path in [
             format!("/app/a/msg/m1/attempt/{id}"),
             "/app/a/msg/m2/attempt/none".to_owned(),

@@ -29,7 +29,12 @@ fn acceptor() -> TlsAcceptor {
 /// Starts a receiver that answers as Python's `http.server` behind `ssl` does: the body ends with the connection, which
 /// closes without TLS's close notice.
 async fn abrupt() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    abrupt_at("127.0.0.1").await
+}
+
+/// As [`abrupt`], at this address.
+async fn abrupt_at(host: &str) -> String {
+    let listener = TcpListener::bind((host, 0)).await.unwrap();
     let url = format!("https://{}/", listener.local_addr().unwrap());
     let acceptor = acceptor();
     tokio::spawn(async move {
@@ -79,6 +84,34 @@ both!(
     }
 );
 
+both!(a_certificate_for_another_name_is_told_in_words, async |db| {
+    let authority = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/certificates/authority.pem");
+    let token = "a-token-of-the-operator";
+    let serving = Program::on(db.url())
+        .env("POSTRIDER_ADMIN_TOKEN", token)
+        .env("POSTRIDER_ALLOW_TARGETS", "127.0.0.0/8")
+        .env("SSL_CERT_FILE", authority)
+        .serve()
+        .await;
+    let (caller, server) = (Caller::new(token), serving.url());
+    let app = json!({"name": "Shop", "uid": "shop"});
+    caller.make(&server, "/app", app).await;
+    // The certificate is for 127.0.0.1 and localhost.
+    let endpoint = json!({"url": abrupt_at("127.0.0.2").await});
+    caller.make(&server, "/app/shop/endpoint", endpoint).await;
+    let message = json!({"eventType": "order.paid", "payload": {}});
+    caller.make(&server, "/app/shop/msg", message).await;
+    let connection = db.connect().await;
+    let attempt = within(DEADLINE, "an attempt is recorded", async || {
+        rows(&connection, "select response, detail from attempt").await.pop()
+    })
+    .await;
+    let text: String = attempt.try_get("", "response").unwrap();
+    assert_eq!(text, "TLS: the certificate is for another name");
+    let detail: String = attempt.try_get("", "detail").unwrap();
+    assert!(detail.starts_with(r#"{"phase":"tls","peer":"127.0.0.2:"#), "{detail}");
+});
+
 both!(a_handshake_that_fails_is_told_in_words, async |db| {
     const FATAL_ALERT: [u8; 6] = [21, 3, 3, 0, 2, 2];
     let alert = |kind: u8| [&FATAL_ALERT[..], &[kind]].concat();
@@ -86,12 +119,12 @@ both!(a_handshake_that_fails_is_told_in_words, async |db| {
     let app = rig.application("a").await;
     let mut receivers = Vec::new();
     let answers = [
-        (alert(40), "the receiver offers no cipher that we support"),
-        (alert(71), "the receiver offers no cipher that we support"),
-        (alert(70), "the receiver offers no version of TLS that we support"),
+        (alert(40), "TLS: the receiver offers no cipher that we support"),
+        (alert(71), "TLS: the receiver offers no cipher that we support"),
+        (alert(70), "TLS: the receiver offers no version of TLS that we support"),
         (
             b"HTTP/1.1 400 Bad Request\r\n\r\n".into(),
-            "the receiver does not speak TLS there",
+            "TLS: the receiver does not speak TLS there",
         ),
     ];
     for (number, (answer, _)) in answers.iter().enumerate() {
@@ -131,6 +164,6 @@ both!(a_handshake_that_fails_is_told_in_words, async |db| {
     }
     assert_eq!(
         text_of("unknown"),
-        "the receiver's certificate was issued by no authority that we trust"
+        "TLS: the certificate was issued by no authority that we trust"
     );
 });

@@ -4,6 +4,7 @@
 //!
 //! Must not make attempts: the dispatcher does.
 
+pub mod detail;
 pub mod results;
 pub mod results_body;
 pub mod status;
@@ -15,6 +16,7 @@ use poem_openapi::param::{Path, Query};
 use poem_openapi::{Object, OpenApi};
 use serde::{Deserialize, Serialize};
 
+use self::detail::{AttemptErrorOut, AttemptPhasesOut, FailureOut, RequestHeaderOut, ResponseHeaderOut};
 use self::status::Status;
 use super::rights::{AnyToken, Edit, Organization, View};
 use super::wire::error::{ApiError, Read, Write};
@@ -56,6 +58,26 @@ pub struct MessageAttemptOut {
     #[oai(nullable)]
     next_attempt: Option<Instant>,
     timestamp: Instant,
+    /// Why the attempt failed. Lists of attempts never have this and the following fields; an attempt that delivered its
+    /// message, or whose answer was removed, has `requestHeaders` alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<AttemptErrorOut>,
+    /// Headers of the answer, at most 1 KiB of names and values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_headers: Option<Vec<ResponseHeaderOut>>,
+    /// True if the answer had more headers than were kept; absent if not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_headers_cut: Option<bool>,
+    /// Headers of the request. They are not kept but computed again, from the message and from the settings of today: if
+    /// the endpoint's custom headers were changed since, other ones were sent, and of a deleted endpoint they are
+    /// missing. Without signatures, values of custom headers, and Content-Length.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_headers: Option<Vec<RequestHeaderOut>>,
+    /// The address and port that was called, if it is known. With an application's token only if it is public.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phases_ms: Option<AttemptPhasesOut>,
 }
 
 impl MessageAttemptOut {
@@ -78,8 +100,44 @@ impl MessageAttemptOut {
             response: if with_content { row.response } else { "{}".to_owned() },
             next_attempt: row.next_at.map(Instant),
             timestamp: Instant(row.created_at),
+            error: None,
+            response_headers: None,
+            response_headers_cut: None,
+            request_headers: None,
+            peer: None,
+            phases_ms: None,
         }
     }
+
+    /// Adds what is kept of a failure.
+    fn add(&mut self, failure: FailureOut) {
+        self.error = Some(failure.error);
+        self.response_headers = failure.response_headers;
+        self.response_headers_cut = failure.response_headers_cut;
+        self.peer = failure.peer;
+        self.phases_ms = Some(failure.phases_ms);
+    }
+}
+
+/// Computes the headers of the request that an attempt made. A deleted endpoint has no custom headers any more. `None` if
+/// those of the endpoint cannot be opened.
+async fn request_headers(state: &ApiState, app_id: &str, row: &Model) -> Result<Option<Vec<RequestHeaderOut>>> {
+    let store = &state.store;
+    let endpoint = endpoint::find(store, app_id, &row.endpoint_id).await?;
+    let custom = endpoint.map(|endpoint| service::endpoint::headers(store, &endpoint));
+    // The attempt is shown all the same.
+    let Ok(custom) = custom.transpose() else {
+        return Ok(None);
+    };
+    let custom = custom.unwrap_or_default();
+    let names = custom.keys().map(String::as_str);
+    let content_type = message::find_content_type(store, app_id, &row.message_id).await?;
+    Ok(detail::request_headers(
+        row,
+        content_type.as_deref(),
+        state.svix_headers,
+        names,
+    ))
 }
 
 /// The query parameters by which lists of attempts are filtered.
@@ -253,6 +311,10 @@ impl Attempts {
     }
 
     /// Get an attempt
+    ///
+    /// Of a failed attempt, more is shown than in lists: why it failed, in words that name the phase, the headers of the
+    /// answer, the address that was called, and how long each phase took. A token of an application is not told whether a
+    /// host does not exist or is not public, and sees no address that is not public.
     #[oai(
         path = "/app/:app_id/msg/:msg_id/attempt/:attempt_id",
         method = "get",
@@ -269,7 +331,14 @@ impl Attempts {
         let app = caller.application(&state.store, &app_id.0).await?;
         let message = message::get(&state.store, &app.id, &msg_id.0).await?;
         let row = attempt::get(&state.store, &app.id, &message.id, &attempt_id.0).await?;
-        Ok(Answer::ok(&MessageAttemptOut::new(row, true))?)
+        let headers = request_headers(&state, &app.id, &row).await?;
+        let failure = FailureOut::new(&row, caller.app_id.is_some());
+        let mut out = MessageAttemptOut::new(row, true);
+        out.request_headers = headers;
+        if let Some(failure) = failure {
+            out.add(failure);
+        }
+        Ok(Answer::ok(&out)?)
     }
 
     /// Remove the answer to an attempt

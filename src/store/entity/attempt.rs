@@ -33,6 +33,10 @@ pub struct Model {
     pub created_at: Timestamp,
     /// When the next attempt of the delivery is due; `None` means there is none.
     pub next_at: Option<Timestamp>,
+    /// What is kept of a failed attempt, as [`crate::domain::failure::Failure`]; `None` for one that delivered the
+    /// message, and for those from before this was kept.
+    #[sea_orm(column_type = "Text", nullable)]
+    pub detail: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

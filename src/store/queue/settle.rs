@@ -136,6 +136,21 @@ async fn ids(
     found.iter().map(|row| Ok(row.try_get("", "id")?)).collect()
 }
 
+/// Makes the insert of attempts, with further columns.
+macro_rules! insert_attempts {
+    ($more:literal) => {
+        concat!(
+            "insert into attempt (app_id, message_id, id, endpoint_id, url, trigger, delivered, response_status, \
+             response, duration_ms, created_at, next_at",
+            $more,
+            ") select app_id, message_id, id, endpoint_id, url, trigger, delivered <> 0, response_status, \
+             response, duration_ms, created_at, next_at",
+            $more,
+            " from {t} where true on conflict do nothing"
+        )
+    };
+}
+
 /// Builds the insert of attempts; `None` if none was made.
 fn attempts<'a>(batch: &[Effective<'a>]) -> Option<Write<'a>> {
     let made = batch.iter().filter_map(|Effective { settlement, effect }| {
@@ -146,7 +161,7 @@ fn attempts<'a>(batch: &[Effective<'a>]) -> Option<Write<'a>> {
     if batch.is_empty() {
         return None;
     }
-    let rows = Rows::new([
+    let mut columns = vec![
         ("app_id", text(&batch, |settlement| settlement.app_id.as_str())),
         ("message_id", text(&batch, |settlement| settlement.message_id.as_str())),
         (
@@ -191,12 +206,20 @@ fn attempts<'a>(batch: &[Effective<'a>]) -> Option<Write<'a>> {
             Column::Int(made.iter().map(|attempt| attempt.created_at.0).collect()),
         ),
         ("next_at", Column::MaybeInt(next_at)),
-    ]);
-    let sql = "insert into attempt (app_id, message_id, id, endpoint_id, url, trigger, delivered, response_status, \
-               response, duration_ms, created_at, next_at) \
-               select app_id, message_id, id, endpoint_id, url, trigger, delivered <> 0, response_status, \
-               response, duration_ms, created_at, next_at from {t} where true on conflict do nothing";
-    Some(Write { sql, rows })
+    ];
+    // If all was delivered, no more is bound than must be.
+    let sql = match made.iter().any(|attempt| attempt.detail.is_some()) {
+        true => {
+            let details = made.iter().map(|attempt| attempt.detail.as_deref());
+            columns.push(("detail", Column::MaybeText(details.collect())));
+            insert_attempts!(", detail")
+        }
+        false => insert_attempts!(""),
+    };
+    Some(Write {
+        sql,
+        rows: Rows::new(columns),
+    })
 }
 
 /// Builds the upsert of results; `None` if there is none to write. A message that was delivered stays so, and a manual

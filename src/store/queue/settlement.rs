@@ -3,7 +3,7 @@
 //!
 //! Must not query.
 
-use crate::domain::delivery::{Decision, Trigger};
+use crate::domain::delivery::{Decision, Trigger, answered};
 use crate::domain::health::{DisabledReason, Health};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::typed_id::{AppId, AttemptId, DeliveryId, EndpointId, MessageId};
@@ -23,6 +23,9 @@ pub struct AttemptRow {
     /// The answer's body, cut to a maximum and without U+0000, or the reason why there was no answer.
     pub response: String,
     pub duration_ms: i64,
+    /// What is kept of a failed attempt, as the JSON of [`crate::domain::failure::Failure`]; `None` for one that
+    /// delivered the message.
+    pub detail: Option<Box<str>>,
 }
 
 impl AttemptRow {
@@ -31,8 +34,13 @@ impl AttemptRow {
     pub fn summary(&self) -> String {
         match self.response_status {
             0 => self.response.clone(),
-            status => format!("it answered {status}"),
+            status => answered(status),
         }
+    }
+
+    /// Returns how many bytes the texts have that are kept of the answer.
+    pub fn answer_bytes(&self) -> usize {
+        self.response.len() + self.detail.as_ref().map_or(0, |detail| detail.len())
     }
 }
 
