@@ -55,6 +55,9 @@ pub struct EndpointHealthOut {
     last_error: Nullable<String>,
     /// The status of the answer to the last attempt; null if there was no answer.
     last_status_code: Nullable<i32>,
+    /// When the last attempt began that delivered its message, up to 10 s late; null if there was none in the last 400
+    /// days, or none since this is kept.
+    last_success_at: Nullable<Instant>,
     /// How many messages wait for their next attempt; 1000 stands for any larger number too.
     waiting: i64,
 }
@@ -73,6 +76,7 @@ impl EndpointHealthOut {
             failing_since: Nullable(row.failing_since.map(Instant)),
             last_error: Nullable(row.last_error.or(refused.map(answered))),
             last_status_code: Nullable(status),
+            last_success_at: Nullable(row.last_success.map(Instant)),
             waiting: row.waiting,
         }
     }

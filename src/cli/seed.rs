@@ -352,6 +352,7 @@ impl Seed {
                 // Each attempt is a source of its own.
                 source: created_at.0,
                 tally,
+                last_success: attempt.is_success().then_some(created_at),
             };
             let tx = self.store.begin().await?;
             settle(&tx, vec![&settlement]).await?;

@@ -1,4 +1,5 @@
-//! Sums up the attempts of this process by endpoint and hour, and writes the sums every few seconds.
+//! Sums up the attempts of this process by endpoint and hour, with the last success of each, and writes the sums every
+//! few seconds.
 //!
 //! The settler adds the outcomes of a batch once their transaction has committed; the loop of [`run`] writes what has
 //! changed. A mutex orders the two. So the hot path has no further statement, and the sums lack at most what was added
@@ -69,6 +70,8 @@ struct Row {
     hour: Timestamp,
     source: i64,
     tally: Tally,
+    /// When the last attempt began that delivered its message.
+    last_success: Option<Timestamp>,
     /// Whether the tally is to be written: it has changed since the last write, or that has failed.
     is_changed: bool,
     /// Whether a write was tried, so that the row may be in the database.
@@ -176,10 +179,12 @@ impl Memory {
         let Some(attempt) = &settlement.attempt else { return };
         let delivered = settlement.decision == Decision::Delivered;
         let count = |tally: &mut Tally| tally.count(delivered, attempt.response_status, attempt.duration_ms);
+        let success = delivered.then_some(attempt.created_at);
         let hour = attempt.created_at.begin_of(HOUR);
         let known = self.endpoints.get_mut(settlement.endpoint_id.as_str());
         if let Some(row) = known.and_then(|endpoint| endpoint.hours.iter_mut().find(|row| row.hour == hour)) {
             count(&mut row.tally);
+            row.last_success = row.last_success.max(success);
             row.is_changed = true;
             return;
         }
@@ -193,6 +198,7 @@ impl Memory {
             hour,
             source: self.source,
             tally,
+            last_success: success,
             is_changed: true,
             is_tried: false,
         };
@@ -226,6 +232,7 @@ impl Memory {
                     hour: row.hour,
                     source: row.source,
                     tally: row.tally.clone(),
+                    last_success: row.last_success,
                 });
             }
         }
@@ -311,6 +318,23 @@ mod tests {
         let second = memory.take(at);
         assert_eq!((second.len(), second[0].tally.delivered), (1, 2));
         assert_eq!(second[0].source, first[0].source);
+    }
+
+    #[test]
+    fn the_last_success_is_that_of_the_latest_attempt_whatever_was_settled_first() {
+        let (mut memory, at) = (Memory::new(), Timestamp(0));
+        let second = Duration::from_secs(1);
+        for at in [at.plus(second), at] {
+            memory.add(&settlement(1, at));
+        }
+        let mut failed = settlement(1, at.plus(2 * second));
+        failed.decision = Decision::Failed;
+        memory.add(&failed);
+        failed.endpoint_id = "ep_2".into();
+        memory.add(&failed);
+        let taken = memory.take(at);
+        let successes: Vec<_> = taken.iter().map(|sums| sums.last_success).collect();
+        assert_eq!(successes, [Some(at.plus(second)), None]);
     }
 
     #[test]

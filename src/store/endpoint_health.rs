@@ -69,6 +69,8 @@ pub struct Troubled {
     pub last_status: Option<i32>,
     /// Why the last attempt had no answer.
     pub last_error: Option<String>,
+    /// When the last attempt began that delivered its message, as far as the sums of attempts know it.
+    pub last_success: Option<Timestamp>,
     /// The number of messages that wait for their next attempt, at most [`WAITING_MOST`].
     pub waiting: i64,
 }
@@ -218,6 +220,13 @@ async fn slow(source: &impl Source, org_id: &str, now: Timestamp, page: &PageReq
     Ok(page.page(places))
 }
 
+/// Finds an endpoint's last success. Reads its sums backwards from the newest one to the hour of a success: of an endpoint
+/// that has never worked all of them, at most 24 a day for 35 days and one a day for a year before. An hour has a row for
+/// each process.
+const LAST_SUCCESS: &str = "(select max(h.last_success) from endpoint_hour h where h.app_id = e.app_id \
+    and h.endpoint_id = e.id and h.hour = (select y.hour from endpoint_hour y where y.app_id = e.app_id \
+    and y.endpoint_id = e.id and y.last_success is not null order by y.hour desc limit 1))";
+
 /// Reads what a list shows of endpoints, in their order.
 async fn details(source: &impl Source, places: &[Place]) -> Result<Vec<Troubled>> {
     if places.is_empty() {
@@ -240,7 +249,7 @@ async fn details(source: &impl Source, places: &[Place]) -> Result<Vec<Troubled>
     };
     let sql = format!(
         "select e.app_id, a.uid as app_uid, e.id, e.uid, e.url, e.failing_since, {} as last_status, {} as last_error, \
-         (select count(*) from (select 1 as one from delivery_result r where r.endpoint_id = e.id and r.state = 1 \
+         {LAST_SUCCESS} as last_success, (select count(*) from (select 1 as one from delivery_result r where r.endpoint_id = e.id and r.state = 1 \
          limit {WAITING_MOST}) w) as waiting \
          from {{t}} cross join endpoint e cross join application a \
          where e.app_id = t.app_id and e.id = t.id and a.id = t.app_id",
@@ -260,6 +269,7 @@ async fn details(source: &impl Source, places: &[Place]) -> Result<Vec<Troubled>
             failing_since: row.try_get("", "failing_since")?,
             last_status: row.try_get("", "last_status")?,
             last_error: row.try_get("", "last_error")?,
+            last_success: row.try_get("", "last_success")?,
             waiting: row.try_get("", "waiting")?,
         });
     }

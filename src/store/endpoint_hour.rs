@@ -81,6 +81,8 @@ pub struct Sums {
     /// The process that has summed up: a random number above 0.
     pub source: i64,
     pub tally: Tally,
+    /// When the last of these attempts began that delivered its message.
+    pub last_success: Option<Timestamp>,
 }
 
 /// Rows that become one.
@@ -142,6 +144,8 @@ pub async fn put(tx: &Tx, sums: &[Sums]) -> Result<()> {
         ("hour", Column::Int(sums.iter().map(|row| row.hour.0).collect())),
         ("source", Column::Int(sums.iter().map(|row| row.source).collect())),
     ];
+    let success = |row: &Sums| row.last_success.map(|at| at.0);
+    columns.push(("last_success", Column::MaybeInt(sums.iter().map(success).collect())));
     let mut by_count = vec![Vec::with_capacity(sums.len()); COUNTS.len()];
     for row in sums {
         for (column, count) in by_count.iter_mut().zip(counts(&row.tally)) {
@@ -150,8 +154,8 @@ pub async fn put(tx: &Tx, sums: &[Sums]) -> Result<()> {
     }
     columns.extend(COUNTS.into_iter().zip(by_count.into_iter().map(Column::Int)));
     let sql = format!(
-        "insert into endpoint_hour ({KEY}, {}) select {KEY}, {} from {{t}} where true \
-         on conflict ({KEY}) do update set {}",
+        "insert into endpoint_hour ({KEY}, {}, last_success) select {KEY}, {}, last_success from {{t}} where true \
+         on conflict ({KEY}) do update set {}, last_success = excluded.last_success",
         COUNTS.join(", "),
         each_count(|name| format!("nullif({name}, 0)")),
         each_count(|name| format!("{name} = excluded.{name}")),
@@ -192,9 +196,12 @@ pub async fn merge(tx: &Tx, merge: Merge, before: Timestamp, most: u64) -> Resul
     let keys = find(tx, merge.sources(), before, most).await?;
     let (hour, source) = merge.target();
     let sql = format!(
-        "insert into endpoint_hour ({KEY}, {}) select h.app_id, h.endpoint_id, {hour}, {source}, {} \
+        "insert into endpoint_hour ({KEY}, {}, last_success) \
+         select h.app_id, h.endpoint_id, {hour}, {source}, {}, max(h.last_success) \
          from {{t}} cross join endpoint_hour h where {ROW_OF_T} group by 1, 2, 3 \
-         on conflict ({KEY}) do update set {}",
+         on conflict ({KEY}) do update set {}, last_success = case \
+         when endpoint_hour.last_success > excluded.last_success then endpoint_hour.last_success \
+         else coalesce(excluded.last_success, endpoint_hour.last_success) end",
         COUNTS.join(", "),
         each_count(|name| format!("sum(h.{name})")),
         // A sum with null is null.

@@ -157,3 +157,55 @@ both!(endpoint_health_shows_an_organization_its_own_alone, async |db| {
             .refused(403, "insufficient access");
     }
 });
+
+both!(
+    the_last_success_is_in_the_list_and_outlives_the_merging_of_hours,
+    async |db| {
+        let (mut api, receiver) = five(db).await;
+        let message = json!({"eventType": "t", "payload": {}});
+        let last_success = async |api: &Api| {
+            let list = api.get("/endpoint-health").await;
+            let rows = list.expect(200)["data"].as_array().unwrap().clone();
+            rows.into_iter()
+                .map(|row| row["lastSuccessAt"].clone())
+                .collect::<Vec<_>>()
+        };
+        let begun = api.rig.clock.now();
+        for number in [1, 2] {
+            api.post("/app/a/msg", message.clone()).await.expect(202);
+            api.rig.drain().await;
+            if number == 1 {
+                api.rig.advance(3_600);
+            }
+        }
+        fails_since(&api, "e1", begun.0).await;
+        assert_eq!(last_success(&api).await, [Value::Null], "the sums are not written");
+        api.rig.flush().await;
+        let expected = json!(api.rig.clock.now().to_rfc3339());
+        assert_eq!(last_success(&api).await[0], expected);
+        receiver.answer(Answer::status(500));
+        for _ in 0..3 {
+            api.rig.advance(10 * 3_600);
+            api.post("/app/a/msg", message.clone()).await.expect(202);
+            api.rig.drain().await;
+            api.rig.flush().await;
+            api.rig.prune().await;
+        }
+        assert_eq!(
+            api.rig
+                .count("endpoint_hour where source = 0 and last_success is not null")
+                .await,
+            10
+        );
+        assert_eq!(last_success(&api).await[0], expected);
+        api.rig.advance(40 * 24 * 3_600);
+        api.rig.prune().await;
+        assert!(
+            api.rig
+                .count("endpoint_hour where source = -1 and last_success is not null")
+                .await
+                >= 5
+        );
+        assert_eq!(last_success(&api).await[0], expected);
+    }
+);

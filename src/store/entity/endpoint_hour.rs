@@ -48,6 +48,8 @@ pub struct Model {
     pub ms_20000: Option<i32>,
     pub ms_30000: Option<i32>,
     pub ms_more: Option<i32>,
+    /// When the last attempt of the period began that delivered its message, in microseconds since 1970.
+    pub last_success: Option<i64>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
