@@ -128,7 +128,8 @@ fn things(database: Database, apps: u64, at: i64) -> [String; 3] {
 /// Returns the statements that insert messages accepted at `at` with these numbers, each with one attempt and its result,
 /// and one in ten with a tag. `begin` is the instant of applications and endpoints.
 fn happenings(database: Database, apps: u64, begin: i64, at: i64, new: Range<u64>) -> [String; 4] {
-    let number = format!("({} + n)", new.start);
+    // A bigint: its products are beyond an integer of Postgres.
+    let number = format!("({} + cast(n as bigint))", new.start);
     // A prime deals the messages out, so that neighbours in a page belong to applications that are far apart.
     let other = format!("1 + ({number} * 7919) % {}", apps - 1);
     let owner = format!("case when {number} % 10 = 0 then 0 else {other} end");

@@ -89,5 +89,5 @@ pub(super) fn returned(lease: Lease) -> (Done, Unsettled) {
         delivery_id: lease.delivery_id,
         lease_id: lease.lease_id,
     };
-    (sent, lease.slot.settles(0))
+    (sent, lease.slot.settles(None, 0))
 }

@@ -6,6 +6,7 @@
 //!
 //! Must not write to the database: the settler records the outcome.
 
+use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -133,14 +134,14 @@ impl Sender {
         let created_at = clock.now();
         let id = clock.new_typed_id_at(created_at);
         let began = Instant::now();
-        let Some((outcome, failure)) = self.attempt(&lease, created_at, &target, body).await else {
+        let Some((mut outcome, failure)) = self.attempt(&lease, created_at, &target, body).await else {
             tokio::time::sleep(SHORTAGE_PAUSE).await;
             return returned(lease);
         };
-        lease.slot.learn(&outcome);
-        let (response_status, response) = match &outcome {
-            Outcome::Answered(answer) => (answer.status.into(), answer.body.clone()),
-            Outcome::NoAnswer { error } => (0, error.clone()),
+        // The decision needs no text, so the attempt takes it.
+        let (response_status, response) = match &mut outcome {
+            Outcome::Answered(answer) => (answer.status.into(), mem::take(&mut answer.body)),
+            Outcome::NoAnswer { error } => (0, mem::take(error)),
             Outcome::NotSent => (0, String::new()),
         };
         let took = began.elapsed();
@@ -183,6 +184,7 @@ impl Sender {
         let texts = attempt
             .as_ref()
             .map_or(0, |attempt| attempt.answer_bytes() + attempt.url.len());
+        let learned = attempt.is_some().then_some(outcome);
         let settlement = Settlement {
             endpoint_id: lease.endpoint_id().clone(),
             app_id: lease.app_id().clone(),
@@ -195,7 +197,10 @@ impl Sender {
             attempts_made: lease.attempts_made,
             health: judge(&ended, decision, failing_since, self.disable_after),
         };
-        (Done::Attempted(Box::new(settlement)), lease.slot.settles(texts))
+        (
+            Done::Attempted(Box::new(settlement)),
+            lease.slot.settles(learned, texts),
+        )
     }
 
     /// Returns a random number in [-1, 1], or 0 if the system has none.

@@ -296,17 +296,17 @@ impl Slot {
         &self.app
     }
 
-    /// Learns from the outcome of an attempt how many deliveries may be in flight to the endpoint, and whether it
-    /// rests.
-    pub fn learn(&self, outcome: &Outcome) {
+    /// Learns from the outcome how many deliveries may be in flight to the endpoint, and whether it rests; `None` means
+    /// that nothing was sent. Frees the slot. The outcome, whose texts have this many `bytes`, counts as unsettled until
+    /// the returned value is dropped.
+    pub fn settles(self, outcome: Option<&Outcome>, bytes: usize) -> Unsettled {
         let now = self.slots.clock.monotonic();
-        self.slots.state().learn(&self.endpoint, outcome, &self.slots.caps, now);
-    }
-
-    /// Frees the slot. The attempt's outcome, whose texts have this many `bytes`, counts as unsettled until the
-    /// returned value is dropped.
-    pub fn settles(self, bytes: usize) -> Unsettled {
-        self.slots.state().unsettled.add(&self.app, bytes);
+        let mut state = self.slots.state();
+        if let Some(outcome) = outcome {
+            state.learn(&self.endpoint, outcome, &self.slots.caps, now);
+        }
+        state.unsettled.add(&self.app, bytes);
+        drop(state);
         self.slots.metrics.unsettled.add(1);
         Unsettled {
             slots: self.slots.clone(),
