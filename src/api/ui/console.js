@@ -191,7 +191,7 @@ function frame() {
 			h(
 				"div",
 				{ class: "who" },
-				h("span", null, `${who?.name ?? "Token"} · ${who?.role}`),
+				h("span", null, [who?.name, who?.role].filter(Boolean).join(" · ")),
 				pause,
 				h("button", { type: "button", onclick: () => (who = null, signIn()) }, "Sign out"),
 			),

@@ -6,7 +6,7 @@
  */
 
 /** @typedef {Node | string | number | null | undefined | false} Child */
-/** @typedef {Child | readonly Child[]} Children */
+/** @typedef {Child | readonly any[]} Children what `nodes` flattens */
 /** @typedef {Record<string, any>} Attributes */
 
 /**
@@ -62,9 +62,12 @@ export function fill(parent, ...children) {
  * @param {readonly Children[]} children
  * @returns {(Node | string)[]}
  */
-function nodes(children) {
-	return children.flat().filter((child) => child !== null && child !== undefined && child !== false)
-		.map((child) => child instanceof Node ? child : String(child));
+export function nodes(children) {
+	return children.flatMap((child) => {
+		if (child === null || child === undefined || child === false) return [];
+		if (child instanceof Node) return [child];
+		return typeof child === "object" ? nodes(child) : [String(child)];
+	});
 }
 
 /**

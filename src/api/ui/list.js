@@ -13,7 +13,7 @@ import { parse, setQuery } from "./route.js";
 
 /** @typedef {import("./dom.js").Children} Children */
 /** @typedef {import("./api.js").Page} Page */
-/** @typedef {{name: string, cell: (row: any) => Children, kind?: "number" | "actions" | "wide"}} Column */
+/** @typedef {[name: string, cell: (row: any) => Children, kind?: "number" | "actions" | "wide"]} Column */
 
 /**
  * A table of rows that are there already.
@@ -35,7 +35,9 @@ export function table(caption, columns, rows = []) {
 			h(
 				"tr",
 				{ role: "row" },
-				...columns.map((c) => h("th", { role: "columnheader", scope: "col", class: c.kind }, c.name)),
+				...columns.map(([name, , kind]) =>
+					h("th", { role: "columnheader", scope: "col", class: kind }, name)
+				),
 			),
 		),
 		body,
@@ -44,11 +46,13 @@ export function table(caption, columns, rows = []) {
 
 /** @param {readonly Column[]} columns @param {any} row */
 export function tableRow(columns, row) {
-	const cells = columns.map((column) => {
-		const content = column.cell(row);
-		return h("td", { role: "cell", class: column.kind ?? null, "data-label": column.name }, content);
-	});
-	return h("tr", { role: "row" }, ...cells);
+	return h(
+		"tr",
+		{ role: "row" },
+		...columns.map(([name, cell, kind]) =>
+			h("td", { role: "cell", class: kind, "data-label": name }, h("div", null, cell(row)))
+		),
+	);
 }
 
 /**

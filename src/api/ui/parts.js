@@ -6,11 +6,10 @@
  */
 
 import { ApiError, isAborted } from "./api.js";
-import { fill, h } from "./dom.js";
+import { fill, h, nodes } from "./dom.js";
 import { sleep } from "./live.js";
 
 /** @typedef {import("./dom.js").Children} Children */
-/** @typedef {import("./dom.js").Child} Child */
 
 /* ---- words and figures ---- */
 
@@ -89,20 +88,13 @@ export function link(text, href, attributes) {
 	return h("a", { href, ...attributes }, text);
 }
 
-/** Names and their values. @param {...([string, Children] | false | null | undefined)} rows */
+/** Names and their values. @param {...([string, Children] | false | "" | null | undefined)} rows */
 export function facts(...rows) {
 	return h(
 		"dl",
 		{ class: "facts" },
-		...rows.flatMap((row) =>
-			row ? [h("div", null, h("dt", null, row[0]), h("dd", null, ...flat(row[1])))] : []
-		),
+		...rows.flatMap((row) => row ? [h("div", null, h("dt", null, row[0]), h("dd", null, row[1]))] : []),
 	);
-}
-
-/** @param {Children} children @returns {Child[]} */
-function flat(children) {
-	return /** @type {Child[]} */ ([children].flat());
 }
 
 /** A part of a screen below a heading. @param {Children} title @param {...Children} children */
@@ -235,11 +227,10 @@ function open(box) {
 	box.showModal();
 }
 
-/** Copies a text as it is. @param {string | (() => string)} text @param {string} [about] */
-export function copy(text, about) {
-	return action("Copy", async () => {
-		const value = typeof text === "function" ? text() : text;
-		if (!await toClipboard(value)) {
+/** Copies a text as it is. @param {string | (() => string)} text @param {string} [about] @param {string} [label] */
+export function copy(text, about, label = "Copy") {
+	return action(label, async () => {
+		if (!await toClipboard(typeof text === "function" ? text() : text)) {
 			throw new Error("The browser does not let this page copy. Select the text instead.");
 		}
 		say(`${about ?? "Text"} copied`);
@@ -380,15 +371,10 @@ export function show(title, ...children) {
 	const close = h("button", { type: "button", onclick: () => box.close() }, "Close");
 	box.append(
 		h("h2", null, title),
-		...children.flat().filter((c) => c !== null && c !== undefined && c !== false).map(node),
+		...nodes(children),
 		h("div", { class: "buttons" }, close),
 	);
 	open(box);
-}
-
-/** @param {Child} child @returns {Node | string} */
-function node(child) {
-	return child instanceof Node ? child : String(child);
 }
 
 /** A value for an `<input type=datetime-local>`, in local time. @param {string | null} iso */

@@ -1,0 +1,97 @@
+/**
+ * What several screens of the console show the same way.
+ *
+ * @module
+ */
+
+import { path } from "../api.js";
+import { h } from "../dom.js";
+import { ask, distance, link, say } from "../parts.js";
+import { href } from "../route.js";
+
+/** @typedef {import("../console.js").Context} Context */
+/** @typedef {import("../dom.js").Children} Children */
+
+/** @param {string} app */
+export const appHref = (app) => href(["app", app]);
+/** @param {string} app @param {string} endpoint */
+export const endpointHref = (app, endpoint) => href(["app", app, "endpoint", endpoint]);
+/** @param {string} app @param {string} message @param {Record<string, any>} [query] */
+export const messageHref = (app, message, query) => href(["app", app, "msg", message], query);
+
+/**
+ * The heading of a screen, below the way to it, with what can be done.
+ *
+ * @param {Children} title
+ * @param {readonly Children[]} way
+ * @param {...Children} actions
+ */
+export function head(title, way, ...actions) {
+	const crumbs = way.flatMap((part, i) => (i ? [" / ", part] : [part])).flat();
+	return h(
+		"div",
+		{ class: "head" },
+		h(
+			"div",
+			null,
+			way.length > 0 && h("nav", { class: "crumbs", "aria-label": "Way" }, ...crumbs),
+			h("h1", null, title),
+		),
+		h("div", { class: "buttons" }, ...actions),
+	);
+}
+
+/** @type {Map<string, {id: string, name: string, uid: string | null}>} */
+const applications = new Map();
+
+/** Remembers an application for links to it. @template {{id: string, name: string, uid: string | null}} T @param {T} app */
+export function remember(app) {
+	applications.set(app.id, app);
+	return app;
+}
+
+/** A link to an application, by its name as soon as that is known. @param {Context} context @param {string} id */
+export function appLink({ api, signal }, id) {
+	const node = link(applications.get(id)?.name ?? id, appHref(id));
+	if (!applications.has(id)) {
+		api.get(path`app/${id}`, { signal }).then((app) => node.textContent = remember(app).name).catch(() => {});
+	}
+	return node;
+}
+
+/** @param {Context} context @param {string} app @returns {Children[]} */
+export function way(context, app) {
+	return [link("Applications", href(["app"])), appLink(context, app)];
+}
+
+/**
+ * Sends a message to an endpoint again. Where it waits or has arrived, it asks first.
+ *
+ * @param {Context} context
+ * @param {string} app
+ * @param {{msgId: string, endpointId: string, state: string, nextAttemptAt?: string | null, name: string}} delivery
+ * @param {() => unknown} [then]
+ */
+export async function sendAgain({ api }, app, { msgId, endpointId, state, nextAttemptAt, name }, then) {
+	const run = async () => {
+		// The server accepts a resend to a disabled endpoint and sends nothing.
+		const { disabled } = await api.get(path`app/${app}/endpoint/${endpointId}`);
+		if (disabled) throw new Error(`${name} is disabled, and nothing is sent to it. Enable it first.`);
+		await api.post(path`app/${app}/msg/${msgId}/endpoint/${endpointId}/resend`);
+		say(`Sent again to ${name}`);
+		await then?.();
+	};
+	const confirm = (/** @type {string} */ title, /** @type {string} */ text) =>
+		ask({ title, button: "Send again", run }, h("p", null, text));
+	if (state === "waiting" && nextAttemptAt) {
+		await confirm(
+			`Next try ${distance(nextAttemptAt)}. Send now instead?`,
+			`One attempt more is made at ${name} at once.`,
+		);
+	} else if (state === "delivered") {
+		await confirm(
+			"Send a delivered message again?",
+			`${name} has it already, and gets it a second time with the same webhook-id.`,
+		);
+	} else await run();
+}
