@@ -108,7 +108,7 @@ function span(start, step) {
 
 /** @param {Date} at */
 function time(at) {
-	return at.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit" });
+	return at.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 }
 
 /** @param {number} n */

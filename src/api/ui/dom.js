@@ -112,9 +112,9 @@ export function keyed(parent, items, key, make) {
 	const now = items.map((item) => {
 		const name = key(item), text = JSON.stringify(item), before = old.get(name);
 		if (before && keyedNodes.get(before)?.text === text) return before;
-		const node = make(item);
+		const made = make(item);
+		const node = before && !swap(before, made) ? before : made;
 		keyedNodes.set(node, { key: name, text });
-		if (before) replaceKeepingFocus(before, node);
 		return node;
 	});
 	const keep = new Set(now);
@@ -127,16 +127,24 @@ export function keyed(parent, items, key, make) {
 const FOCUSABLE = "a[href], button, input, select, textarea, summary, [tabindex]";
 
 /**
+ * Replaces an element by one that shows the same things: the focus moves to the control with the same place, and
+ * what was unfolded stays so. An equal element stays itself.
+ *
  * @param {Element} before
  * @param {Element} node
+ * @returns {boolean} whether it was replaced
  */
-function replaceKeepingFocus(before, node) {
+export function swap(before, node) {
+	const unfolded = [...before.querySelectorAll("details")].map((details) => details.open);
+	node.querySelectorAll("details").forEach((details, i) => details.open = unfolded[i] ?? false);
+	if (node.isEqualNode(before)) return false;
 	const active = document.activeElement;
 	const place = active && before.contains(active)
 		? [...before.querySelectorAll(FOCUSABLE)].indexOf(active)
 		: -2;
 	before.replaceWith(node);
-	if (place === -2) return;
+	if (place === -2) return true;
 	const target = place === -1 ? node : node.querySelectorAll(FOCUSABLE)[place] ?? node;
 	/** @type {HTMLElement} */ (target).focus({ preventScroll: true });
+	return true;
 }

@@ -56,7 +56,7 @@ export function local(iso) {
 		month: "short",
 		year: at.getFullYear() === now.getFullYear() ? undefined : "numeric",
 	});
-	return `${day}, ${at.toLocaleTimeString(undefined, { hour12: false })}`;
+	return `${day}, ${at.toLocaleTimeString(undefined, { hourCycle: "h23" })}`;
 }
 
 /** The distance of an instant to now, kept up to date: "4 min ago", "in 4 min". @param {string} iso */
@@ -95,6 +95,13 @@ export function facts(...rows) {
 		{ class: "facts" },
 		...rows.flatMap((row) => row ? [h("div", null, h("dt", null, row[0]), h("dd", null, row[1]))] : []),
 	);
+}
+
+/** Figures with their units and range of time. @param {...[string, Children, Children?]} rows */
+export function numbers(...rows) {
+	const one = (/** @type {[string, Children, Children?]} */ [name, value, note]) =>
+		h("div", null, h("dt", null, name), h("dd", null, value, note && h("small", null, note)));
+	return h("dl", { class: "numbers" }, ...rows.map(one));
 }
 
 /** A part of a screen below a heading. @param {Children} title @param {...Children} children */

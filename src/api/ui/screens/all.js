@@ -6,11 +6,16 @@
 
 import { find } from "./find.js";
 import { message } from "./message.js";
+import { overview } from "./overview.js";
+import { task, tasks } from "./tasks.js";
 
 /** @typedef {import("../console.js").Context} Context */
 
 /** @type {[pattern: string, screen: (context: Context) => Node][]} */
 export const screens = [
 	["find", find],
+	["overview", overview],
+	["task", tasks],
+	["task/:task", task],
 	["app/:app/msg/:msg", message],
 ];

@@ -4,9 +4,11 @@
  * @module
  */
 
-import { path } from "../api.js";
-import { h } from "../dom.js";
-import { ask, distance, link, say } from "../parts.js";
+import { isAborted, path } from "../api.js";
+import { fill, h, keyed, nodes, swap } from "../dom.js";
+import { table, tableRow } from "../list.js";
+import { live } from "../live.js";
+import { ask, count, distance, failure, link, say } from "../parts.js";
 import { href } from "../route.js";
 
 /** @typedef {import("../console.js").Context} Context */
@@ -94,4 +96,54 @@ export async function sendAgain({ api }, app, { msgId, endpointId, state, nextAt
 			`${name} has it already, and gets it a second time with the same webhook-id.`,
 		);
 	} else await run();
+}
+
+/**
+ * A part of a screen that is asked for again and again. What was shown stays when a later request fails; the
+ * failure stands above it.
+ *
+ * @param {AbortSignal} signal
+ * @param {() => Promise<Children>} draw
+ * @param {number} [seconds]
+ */
+export function fresh(signal, draw, seconds = 2) {
+	const problem = h("div");
+	let place = h("div", null, h("p", { class: "waiting" }, "Loading…"));
+	const once = async () => {
+		try {
+			const drawn = await draw();
+			fill(problem);
+			const next = nodes([drawn]), shown = place.childNodes;
+			// Kept nodes must not be moved: that would take the focus from them.
+			if (next.length === shown.length && next.every((node, i) => node === shown[i])) return;
+			if (next.some((node) => node instanceof Node && place.contains(node))) return void fill(place, ...next);
+			const made = h("div", null, ...next);
+			if (swap(place, made)) place = made;
+		} catch (error) {
+			if (signal.aborted || isAborted(error)) return;
+			fill(problem, failure(error, once));
+			if (place.querySelector(".waiting")) fill(place);
+			throw error;
+		}
+	};
+	live.every(signal, once, { seconds });
+	return h("div", null, problem, place);
+}
+
+/** A table that keeps its rows while what it shows is asked for again. @param {string} caption @param {readonly import("../list.js").Column[]} columns @param {(row: any) => string} key */
+export function keptTable(caption, columns, key) {
+	const node = table(caption, columns);
+	return {
+		node: h("div", { class: "list" }, node),
+		/** @param {readonly any[]} rows */
+		set: (rows) => {
+			node.hidden = rows.length === 0;
+			keyed(node.tBodies[0], rows, key, (row) => tableRow(columns, row));
+		},
+	};
+}
+
+/** @param {number} n a count that the server ends at 1,000 */
+export function capped(n) {
+	return n >= 1000 ? "1,000 or more" : count(n);
 }
