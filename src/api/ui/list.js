@@ -91,6 +91,7 @@ export function list(
 	/** @type {string | null} */
 	let iterator = null;
 	let done = false, loaded = false;
+	whole.hidden = true;
 
 	const draw = () => {
 		keyed(body, rows, key, (row) => tableRow(columns, row));

@@ -396,7 +396,7 @@ export function fromLocalInput(value) {
 	return value ? new Date(value).toISOString() : "";
 }
 
-/** An instant so many hours ago. @param {number} hours */
-export function hoursAgo(hours) {
-	return new Date(Date.now() - hours * 3_600_000).toISOString();
+/** An instant so many hours before another, or before now. @param {number} hours @param {string} [iso] */
+export function hoursAgo(hours, iso) {
+	return new Date((iso ? +new Date(iso) : Date.now()) - hours * 3_600_000).toISOString();
 }

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { deliveries } from "./deliveries.js";
+import { endpoint } from "./endpoint.js";
 import { find } from "./find.js";
 import { message } from "./message.js";
 import { overview } from "./overview.js";
@@ -17,5 +19,8 @@ export const screens = [
 	["overview", overview],
 	["task", tasks],
 	["task/:task", task],
+	["app/:app/delivery", deliveries],
+	["app/:app/endpoint/:endpoint", endpoint],
+	["app/:app/endpoint/:endpoint/:tab", endpoint],
 	["app/:app/msg/:msg", message],
 ];

@@ -100,7 +100,7 @@ export async function sendAgain({ api }, app, { msgId, endpointId, state, nextAt
 
 /**
  * A part of a screen that is asked for again and again. What was shown stays when a later request fails; the
- * failure stands above it.
+ * failure stands above it. The event `refresh` at what it returns asks at once.
  *
  * @param {AbortSignal} signal
  * @param {() => Promise<Children>} draw
@@ -127,7 +127,8 @@ export function fresh(signal, draw, seconds = 2) {
 		}
 	};
 	live.every(signal, once, { seconds });
-	return h("div", null, problem, place);
+	const whole = h("div", { onrefresh: () => once().catch(() => {}) }, problem, place);
+	return whole;
 }
 
 /** A table that keeps its rows while what it shows is asked for again. @param {string} caption @param {readonly import("../list.js").Column[]} columns @param {(row: any) => string} key */
