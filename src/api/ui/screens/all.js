@@ -4,6 +4,7 @@
  * @module
  */
 
+import { application, applications } from "./applications.js";
 import { deliveries } from "./deliveries.js";
 import { endpoint } from "./endpoint.js";
 import { find } from "./find.js";
@@ -19,6 +20,8 @@ export const screens = [
 	["overview", overview],
 	["task", tasks],
 	["task/:task", task],
+	["app", applications],
+	["app/:app", application],
 	["app/:app/delivery", deliveries],
 	["app/:app/endpoint/:endpoint", endpoint],
 	["app/:app/endpoint/:endpoint/:tab", endpoint],
