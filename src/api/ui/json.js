@@ -83,6 +83,29 @@ function inside(all, at, step) {
 	return undefined;
 }
 
+/** The texts of the values in an array inside a JSON text. @param {string} text @param {...(string | number)} way */
+export function elements(text, ...way) {
+	const all = tokens(member(text, ...way) ?? "[]");
+	const found = [];
+	for (let at = skip(all, 1); at < all.length && all[at].text !== "]"; at = skip(all, at + 1)) {
+		const after = end(all, at);
+		found.push(all.slice(at, after).map((token) => token.text).join(""));
+		at = skip(all, after);
+		if (all[at]?.text !== ",") break;
+	}
+	return found;
+}
+
+/** A JSON text of `body` with one member more, whose text is taken as it is. @param {object} body @param {string} name @param {string} text */
+export function joined(body, name, text) {
+	try {
+		JSON.parse(text);
+	} catch (error) {
+		throw new Error(`${name} is not JSON: ${/** @type {Error} */ (error).message}`);
+	}
+	return `${JSON.stringify(body).slice(0, -1)},${JSON.stringify(name)}:${text}}`;
+}
+
 /** Indents a JSON text by two spaces a level. What is not white space between tokens stays. @param {string} text */
 export function pretty(text) {
 	let out = "", depth = 0;

@@ -7,10 +7,13 @@
 import { application, applications } from "./applications.js";
 import { deliveries } from "./deliveries.js";
 import { endpoint } from "./endpoint.js";
+import { eventType, eventTypes } from "./event-types.js";
 import { find } from "./find.js";
 import { message } from "./message.js";
 import { overview } from "./overview.js";
+import { operational, operationalList } from "./operational.js";
 import { task, tasks } from "./tasks.js";
+import { audit, tokens } from "./tokens.js";
 
 /** @typedef {import("../console.js").Context} Context */
 
@@ -18,6 +21,12 @@ import { task, tasks } from "./tasks.js";
 export const screens = [
 	["find", find],
 	["overview", overview],
+	["event-type", eventTypes],
+	["event-type/:name", eventType],
+	["operational", operationalList],
+	["operational/:endpoint", operational],
+	["token", tokens],
+	["audit", audit],
 	["task", tasks],
 	["task/:task", task],
 	["app", applications],
