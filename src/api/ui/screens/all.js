@@ -12,6 +12,7 @@ import { find } from "./find.js";
 import { message } from "./message.js";
 import { overview } from "./overview.js";
 import { operational, operationalList } from "./operational.js";
+import { send, start } from "./send.js";
 import { task, tasks } from "./tasks.js";
 import { audit, tokens } from "./tokens.js";
 
@@ -25,6 +26,8 @@ export const screens = [
 	["event-type/:name", eventType],
 	["operational", operationalList],
 	["operational/:endpoint", operational],
+	["send", send],
+	["start", start],
 	["token", tokens],
 	["audit", audit],
 	["task", tasks],
