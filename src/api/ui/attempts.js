@@ -11,7 +11,7 @@ import { ago, copy, duration, facts, mono, when } from "./parts.js";
 /** A sentence of the server, its instants in local time. @param {string} text */
 export function sentence(text) {
 	const parts = text.split(/(\d{4}-\d\d-\d\dT[\d:.]+Z)/);
-	return h("span", null, ...parts.map((part, i) => i % 2 ? when(part) : part));
+	return h("span", ...parts.map((part, i) => i % 2 ? when(part) : part));
 }
 
 /** @param {string} verdict */
@@ -77,11 +77,11 @@ export function unfolded(attempt, payload) {
 		),
 		attempt.responseStatusCode
 			? [
-				h("h3", null, "Answer"),
+				h("h3", "Answer"),
 				attempt.response ? answer(attempt.response) : h("p", { class: "muted" }, "The body was empty."),
 			]
 			: !attempt.error && attempt.response &&
-				[h("h3", null, "Error, as the program met it"), h("p", { class: "mono" }, attempt.response)],
+				[h("h3", "Error, as the program met it"), h("p", { class: "mono" }, attempt.response)],
 		headers("Headers of the answer", attempt.responseHeaders),
 		headers("Headers that were sent", attempt.requestHeaders),
 		payload &&
@@ -109,7 +109,7 @@ function headers(title, all) {
 	const rows = Object.entries(all ?? {});
 	if (rows.length === 0) return null;
 	return [
-		h("h3", null, title),
+		h("h3", title),
 		h(
 			"pre",
 			{ class: "code", tabindex: 0, role: "region", "aria-label": title },

@@ -22,8 +22,7 @@ export function bars(buckets, { title, step, table = true }) {
 	const most = Math.max(1, ...buckets.map((bucket) => bucket.delivered + bucket.failed));
 	const height = table ? HEIGHT : 24;
 	const width = 100 / Math.max(1, buckets.length);
-	const sum = (/** @type {"delivered" | "failed"} */ name) =>
-		buckets.reduce((all, bucket) => all + bucket[name], 0);
+	const sum = (name) => buckets.reduce((all, bucket) => all + bucket[name], 0);
 	const summary = `${title}: ${count(sum("delivered"))} delivered, ${count(sum("failed"))} failed`;
 	const drawn = buckets.flatMap((bucket, i) => {
 		const failed = size(bucket.failed, most, height),
@@ -44,12 +43,12 @@ export function bars(buckets, { title, step, table = true }) {
 	return h(
 		"figure",
 		{ class: "figure" },
-		h("figcaption", null, title, h("span", { class: "muted" }, ` · highest bar: ${count(most)} attempts`)),
+		h("figcaption", title, h("span", { class: "muted" }, ` · highest bar: ${count(most)} attempts`)),
 		picture,
 		h(
 			"div",
 			{ class: "axis muted", "aria-hidden": "true" },
-			h("span", null, buckets[0] && instant(buckets[0].start, step)),
+			h("span", buckets[0] && instant(buckets[0].start, step)),
 			h(
 				"span",
 				{ class: "legend" },
@@ -58,9 +57,9 @@ export function bars(buckets, { title, step, table = true }) {
 				h("i", { class: "key bad" }),
 				"failed",
 			),
-			h("span", null, "now"),
+			h("span", "now"),
 		),
-		h("details", { class: "figures" }, h("summary", null, "Figures"), figures(buckets, title, step)),
+		h("details", { class: "figures" }, h("summary", "Figures"), figures(buckets, title, step)),
 	);
 }
 
@@ -71,24 +70,21 @@ function size(n, most, height) {
 
 /** @param {readonly Bucket[]} buckets @param {string} title @param {number} step */
 function figures(buckets, title, step) {
-	const row = (/** @type {Bucket} */ bucket) =>
+	const row = (bucket) =>
 		h(
 			"tr",
-			null,
 			h("th", { scope: "row" }, span(bucket.start, step)),
 			h("td", { class: "number" }, count(bucket.delivered)),
 			h("td", { class: "number" }, count(bucket.failed)),
 		);
 	return h(
 		"table",
-		null,
 		h("caption", { class: "hidden" }, title),
 		h(
 			"thead",
-			null,
-			h("tr", null, h("th", null, "Time"), h("th", null, "Delivered"), h("th", null, "Failed")),
+			h("tr", h("th", "Time"), h("th", "Delivered"), h("th", "Failed")),
 		),
-		h("tbody", null, ...[...buckets].reverse().filter((bucket) => bucket.delivered + bucket.failed).map(row)),
+		h("tbody", ...[...buckets].reverse().filter((bucket) => bucket.delivered + bucket.failed).map(row)),
 	);
 }
 

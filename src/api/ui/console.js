@@ -69,7 +69,7 @@ async function redeem() {
 	const code = new URLSearchParams(location.hash.slice(1)).get("code");
 	if (!code) return false;
 	history.replaceState(null, "", location.pathname + location.search);
-	fill(page, h("main", null, h("p", { class: "waiting", role: "status" }, "Signing in…")));
+	fill(page, h("main", h("p", { class: "waiting", role: "status" }, "Signing in…")));
 	try {
 		const { token } = await api.post("auth/console-session", { code }, { open: true });
 		sessionStorage.setItem(KEY, token);
@@ -87,7 +87,7 @@ async function redeem() {
 /** Learns whose the token is, and draws the frame. */
 async function enter() {
 	if (!page.querySelector("main")) {
-		fill(page, h("main", null, h("p", { class: "waiting", role: "status" }, "Loading…")));
+		fill(page, h("main", h("p", { class: "waiting", role: "status" }, "Loading…")));
 	}
 	try {
 		who = await api.get("auth/whoami");
@@ -102,7 +102,7 @@ async function enter() {
 		who = null;
 		if (/** @type {ApiError} */ (error).status === 401) return;
 		if (/** @type {ApiError} */ (error).status === 403) return signIn(/** @type {ApiError} */ (error));
-		fill(page, h("main", null, failure(error, () => enter().then(() => who && draw()))));
+		fill(page, h("main", failure(error, () => enter().then(() => who && draw()))));
 	}
 }
 
@@ -123,15 +123,13 @@ function signIn(error, text) {
 		page,
 		h(
 			"main",
-			null,
 			h(
 				"section",
 				{ class: "sign-in" },
-				h("h1", null, "Postrider"),
+				h("h1", "Postrider"),
 				(text || again) &&
 					h(
 						"p",
-						null,
 						text ??
 							"Your session has ended: the token has expired or was revoked. Sign in again to go on where you were.",
 					),
@@ -166,7 +164,7 @@ function frame() {
 		placeholder: "Find: any id, uid, event id or tag",
 		maxlength: 256,
 	});
-	const search = (/** @type {Event} */ event) => {
+	const search = (event) => {
 		event.preventDefault();
 		if (find.value.trim()) go(href(["find"], { q: find.value.trim() }));
 	};
@@ -181,7 +179,7 @@ function frame() {
 		page,
 		link("To the content", "#main", {
 			class: "skip",
-			onclick: (/** @type {Event} */ e) => (e.preventDefault(), main.focus()),
+			onclick: (e) => (e.preventDefault(), main.focus()),
 		}),
 		h(
 			"header",
@@ -191,7 +189,7 @@ function frame() {
 			h(
 				"div",
 				{ class: "who" },
-				h("span", null, [who?.name, who?.role].filter(Boolean).join(" · ")),
+				h("span", [who?.name, who?.role].filter(Boolean).join(" · ")),
 				pause,
 				h("button", { type: "button", onclick: () => (who = null, signIn()) }, "Sign out"),
 			),
@@ -240,7 +238,7 @@ function draw() {
 		return;
 	}
 	title("Not found");
-	fill(main, h("h1", null, "There is no such screen"), h("p", null, link("To the overview", "#/")));
+	fill(main, h("h1", "There is no such screen"), h("p", link("To the overview", "#/")));
 }
 
 /** @param {AbortSignal} signal @param {Record<string, string>} params @param {URLSearchParams} query @returns {Context} */

@@ -10,19 +10,20 @@
 /** @typedef {Record<string, any>} Attributes */
 
 /**
- * Makes an HTML element. Attributes: `on…` adds a listener, `style` is an object of CSS properties, `value`,
- * `checked` and `disabled` are set as properties; `true` sets an attribute without a value, and false, null
- * and undefined set none.
+ * Makes an HTML element. Attributes, which may be left out: `on…` adds a listener, `style` is an object of CSS
+ * properties, `value`, `checked` and `disabled` are set as properties; `true` sets an attribute without a value,
+ * and false, null and undefined set none.
  *
  * @template {keyof HTMLElementTagNameMap} K
  * @param {K} tag
- * @param {Attributes | null} [attributes]
+ * @param {Attributes | Children} [attributes]
  * @param {...Children} children
  * @returns {HTMLElementTagNameMap[K]}
  */
 export function h(tag, attributes, ...children) {
 	const element = document.createElement(tag);
-	set(element, attributes ?? {});
+	if (attributes?.constructor === Object) set(element, /** @type {Attributes} */ (attributes));
+	else children.unshift(/** @type {Children} */ (attributes));
 	element.append(...nodes(children));
 	return element;
 }

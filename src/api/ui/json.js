@@ -161,6 +161,6 @@ export function code(text, label, { indent = false } = {}) {
 	return h(
 		"pre",
 		{ class: "code", tabindex: 0, role: "region", "aria-label": label },
-		h("code", null, ...spans),
+		h("code", ...spans),
 	);
 }

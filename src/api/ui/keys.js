@@ -51,13 +51,9 @@ function help() {
 		"Keys",
 		h(
 			"table",
-			null,
 			h(
 				"tbody",
-				null,
-				...rows.map(([key, text]) =>
-					h("tr", null, h("th", { scope: "row" }, h("kbd", null, key)), h("td", null, text))
-				),
+				...rows.map(([key, text]) => h("tr", h("th", { scope: "row" }, h("kbd", key)), h("td", text))),
 			),
 		),
 	);

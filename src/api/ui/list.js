@@ -50,7 +50,7 @@ export function tableRow(columns, row) {
 		"tr",
 		{ role: "row" },
 		...columns.map(([name, cell, kind]) =>
-			h("td", { role: "cell", class: kind, "data-label": name }, h("div", null, cell(row)))
+			h("td", { role: "cell", class: kind, "data-label": name }, h("div", cell(row)))
 		),
 	);
 }
@@ -206,7 +206,7 @@ export function list(
 	return { node, reload: () => reload().catch(() => {}) };
 }
 
-/** @typedef {{name: string, label: string, options?: readonly (string | [string, string])[], instant?: boolean}} Filter */
+/** @typedef {{name: string, label: string, options?: readonly (string | [string, string])[], instant?: boolean, none?: string}} Filter */
 
 /**
  * Filters whose values are the query of the address, also if that is changed elsewhere. A change is taken over
@@ -217,9 +217,9 @@ export function list(
  * @param {(query: URLSearchParams) => void} changed
  */
 export function filterForm(filters, signal, changed) {
-	const controls = filters.map(({ name, label, options, instant }) => {
+	const controls = filters.map(({ name, label, options, instant, none }) => {
 		const control = options
-			? select([["", "any"], ...options])
+			? select([["", none ?? "any"], ...options])
 			: input({ type: instant ? "datetime-local" : "search" });
 		const write = () => setQuery({ [name]: instant ? fromLocalInput(control.value) : control.value.trim() });
 		control.addEventListener("change", write);
@@ -246,7 +246,7 @@ export function filterForm(filters, signal, changed) {
 		{
 			class: "filters",
 			"aria-label": "Filters",
-			onsubmit: (/** @type {Event} */ event) => event.preventDefault(),
+			onsubmit: (event) => event.preventDefault(),
 		},
 		...controls.map(({ label, control }) => field(label, control)),
 		h("button", { type: "button", onclick: clear }, "Clear filters"),

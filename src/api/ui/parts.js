@@ -93,20 +93,20 @@ export function facts(...rows) {
 	return h(
 		"dl",
 		{ class: "facts" },
-		...rows.flatMap((row) => row ? [h("div", null, h("dt", null, row[0]), h("dd", null, row[1]))] : []),
+		...rows.flatMap((row) => row ? [h("div", h("dt", row[0]), h("dd", row[1]))] : []),
 	);
 }
 
 /** Figures with their units and range of time. @param {...[string, Children, Children?]} rows */
 export function numbers(...rows) {
 	const one = (/** @type {[string, Children, Children?]} */ [name, value, note]) =>
-		h("div", null, h("dt", null, name), h("dd", null, value, note && h("small", null, note)));
+		h("div", h("dt", name), h("dd", value, note && h("small", note)));
 	return h("dl", { class: "numbers" }, ...rows.map(one));
 }
 
 /** A part of a screen below a heading. @param {Children} title @param {...Children} children */
 export function section(title, ...children) {
-	return h("section", null, h("h2", null, title), ...children);
+	return h("section", h("h2", title), ...children);
 }
 
 /** What an empty list says: what would fill it, and how. @param {...Children} children */
@@ -122,7 +122,7 @@ let status;
 /** Tells in a line at the foot of the page what was done. @param {string} text */
 export function say(text) {
 	status ??= document.body.appendChild(h("div", { class: "status", role: "status" }));
-	const line = h("p", null, text);
+	const line = h("p", text);
 	fill(status, line);
 	setTimeout(() => line.remove(), 6000);
 }
@@ -134,7 +134,7 @@ export function failure(error, again) {
 	return h(
 		"div",
 		{ class: "failure", role: "alert" },
-		h("p", null, message),
+		h("p", message),
 		id && h("p", { class: "muted" }, "Request ", mono(id)),
 		again && h("button", { type: "button", onclick: again }, "Try again"),
 	);
@@ -292,7 +292,6 @@ export function input(attributes) {
 export function select(options, value = "") {
 	const box = h(
 		"select",
-		null,
 		...options.map((o) => typeof o === "string" ? [o, o] : o).map(([v, t]) => h("option", { value: v }, t)),
 	);
 	box.value = value;
@@ -312,7 +311,7 @@ export function form({ button, kind = "main", run, reason, cancel }, ...children
 		{ type: "submit", class: kind, disabled: !!reason, title: reason ?? null },
 		button,
 	);
-	const send = async (/** @type {Event} */ event) => {
+	const send = async (event) => {
 		event.preventDefault();
 		if (submit.disabled) return;
 		submit.disabled = true;
@@ -360,7 +359,7 @@ export function ask({ title, button, kind, typed, run }, ...children) {
 			box.close();
 		};
 		box.append(
-			h("h2", null, title),
+			h("h2", title),
 			form(
 				{ button, kind, run: act, cancel: () => box.close() },
 				...children,
@@ -377,7 +376,7 @@ export function show(title, ...children) {
 	const box = h("dialog", { class: "dialog", "aria-label": title });
 	const close = h("button", { type: "button", onclick: () => box.close() }, "Close");
 	box.append(
-		h("h2", null, title),
+		h("h2", title),
 		...nodes(children),
 		h("div", { class: "buttons" }, close),
 	);

@@ -100,9 +100,8 @@ export function applications(context) {
 			["Created", (row) => when(row.createdAt)],
 		],
 		empty: () =>
-			parse().query.get("q") ? h("p", null, "No application has that in its name, uid or id.") : h(
+			parse().query.get("q") ? h("p", "No application has that in its name, uid or id.") : h(
 				"p",
-				null,
 				"No application yet. Make one for each customer: ",
 				link("first steps", href(["start"])),
 				".",
@@ -114,24 +113,22 @@ export function applications(context) {
 	});
 	return h(
 		"div",
-		null,
 		head(
 			"Applications",
 			[],
 			action("Add application", () => edit(context), { kind: "main", reason: may("administer") }),
 		),
 		looked,
-		h("section", null, filters, node),
+		h("section", filters, node),
 	);
 }
 
-/** @param {any[]} rows @param {any[]} series */
 function joined(rows, series) {
 	const byId = new Map(series.map((one) => [one.endpointId ?? one.appId, one]));
 	return rows.map((row) => ({ ...row, series: byId.get(row.id) }));
 }
 
-/** Makes an application, or changes one. @param {Context} context @param {any} [app] @param {() => unknown} [then] */
+/** Makes an application, or changes one. */
 function edit({ api }, app, then) {
 	const name = input({ required: true, value: app?.name ?? "" }), uid = input({ value: app?.uid ?? "" });
 	const rate = input({ type: "number", min: 1, value: app?.throttleRate ?? app?.rateLimit ?? "" });
@@ -172,7 +169,6 @@ export function application(context) {
 	return place;
 }
 
-/** @param {Context} context @param {string} base @param {any} app */
 function page(context, base, app) {
 	const { api, signal, may } = context;
 	const admin = may("administer");
@@ -192,7 +188,6 @@ function page(context, base, app) {
 			},
 			h(
 				"p",
-				null,
 				"Its endpoints are deleted, what waits for them is not sent any more, and its portal links end.",
 			),
 		);
@@ -216,7 +211,7 @@ function page(context, base, app) {
 		key: (row) => row.id,
 		load: async (page, signal) => {
 			const endpoints = await api.get(`${base}/endpoint`, { signal, query: page });
-			const ids = endpoints.data.map((/** @type {any} */ row) => row.id).join(",");
+			const ids = endpoints.data.map((row) => row.id).join(",");
 			const stats = ids
 				? await api.get("stats/delivery", {
 					signal,
@@ -241,7 +236,7 @@ function page(context, base, app) {
 			...counts(),
 		],
 		empty: () => [
-			h("p", null, "No endpoint yet: no message of this application is sent anywhere."),
+			h("p", "No endpoint yet: no message of this application is sent anywhere."),
 			action("Add endpoint", () => addEndpoint(context, app), { kind: "main", reason: admin }),
 		],
 	});
@@ -304,13 +299,12 @@ export async function addEndpoint({ api }, app, url, then) {
 	);
 }
 
-/** @param {Context} context @param {any} app */
 async function portal({ api }, app) {
 	const { url } = await api.post(path`auth/app-portal-access/${app.id}`, { readOnly: true, expiry: 3600 });
 	show(
 		"The portal of " + app.name,
-		h("p", null, `As this customer sees it, read only, for ${duration(3_600_000)}.`),
-		h("p", null, link("Open the portal in a new tab", url, { target: "_blank", rel: "noopener noreferrer" })),
+		h("p", `As this customer sees it, read only, for ${duration(3_600_000)}.`),
+		h("p", link("Open the portal in a new tab", url, { target: "_blank", rel: "noopener noreferrer" })),
 		copy(url, "Link"),
 	);
 }

@@ -19,9 +19,8 @@ export function deliveries(context) {
 	context.title("Deliveries");
 	return h(
 		"div",
-		null,
 		head("Deliveries", way(context, context.params.app)),
-		h("section", null, deliveryList(context)),
+		h("section", deliveryList(context)),
 	);
 }
 
@@ -83,10 +82,9 @@ export function deliveryList(context, endpoint) {
 		],
 		empty: () =>
 			[...parse().query.keys()].some((name) => name !== "endpoint_id")
-				? h("p", null, "No delivery passes these filters.")
+				? h("p", "No delivery passes these filters.")
 				: h(
 					"p",
-					null,
 					"No delivery yet. One appears here as soon as a message is accepted that an endpoint wants: ",
 					link("Send a message", href(["send"], { app })),
 					".",

@@ -11,7 +11,6 @@ import { action, ask, copy, field, form, input, load, say, show } from "../parts
 
 /** @typedef {import("../console.js").Context} Context */
 
-/** @param {string} text */
 const words = (text) => {
 	const found = text.split(/[\s,]+/).filter(Boolean);
 	return found.length ? found : null;
@@ -60,7 +59,7 @@ export function endpointFields(values = {}, { operational } = {}) {
 export function showSecret(title, key, text) {
 	show(
 		title,
-		h("p", null, text ?? "The receiver checks the header webhook-signature with it."),
+		h("p", text ?? "The receiver checks the header webhook-signature with it."),
 		h("pre", { class: "code" }, key),
 		copy(key, "Secret"),
 	);
@@ -107,7 +106,7 @@ export function customHeaders({ api, signal, may }, base, whole = false) {
 	const shown = ({ headers, sensitive }) => {
 		const rows = [
 			...Object.entries(headers),
-			...sensitive.map((/** @type {string} */ name) => [name, "hidden"]),
+			...sensitive.map((name) => [name, "hidden"]),
 		];
 		const write = async (
 			/** @type {Record<string, string>} */ set,

@@ -66,18 +66,17 @@ export function endpoint(context) {
 				way(context, params.app),
 				actions(context, base, it, started, () => header.dispatchEvent(new Event("refresh"))),
 			),
-			h("p", null, mono(it.url), it.description && ` · ${it.description}`),
+			h("p", mono(it.url), it.description && ` · ${it.description}`),
 			trouble(it),
 		];
 	}, 5);
 	const draw = /** @type {Record<string, () => import("../dom.js").Children>} */ ({
-		delivery: () => h("section", null, deliveryList(context, params.endpoint)),
-		attempt: () => h("section", null, attempts(context, base)),
+		delivery: () => h("section", deliveryList(context, params.endpoint)),
+		attempt: () => h("section", attempts(context, base)),
 		settings: () => settings(context, base),
 	})[tab] ?? (() => health(context));
 	return h(
 		"div",
-		null,
 		header,
 		started,
 		h(
@@ -93,12 +92,11 @@ export function endpoint(context) {
 	);
 }
 
-/** @param {any} it */
 function stateOf({ disabled, failingSince }) {
 	return state(disabled ? "disabled" : failingSince ? "failing" : "enabled");
 }
 
-/** Why nothing arrives, and what to do. @param {any} it */
+/** Why nothing arrives, and what to do. */
 function trouble({ disabled, disabledAt, disabledReason, failingSince }) {
 	if (disabled) {
 		return h(
@@ -106,7 +104,6 @@ function trouble({ disabled, disabledAt, disabledReason, failingSince }) {
 			{ class: "note" },
 			h(
 				"p",
-				null,
 				"Nothing is sent here. It was disabled ",
 				disabledAt ? ago(disabledAt) : "",
 				" ",
@@ -115,11 +112,10 @@ function trouble({ disabled, disabledAt, disabledReason, failingSince }) {
 			),
 			h(
 				"p",
-				null,
 				"Messages that came since are not queued for it: after ",
-				h("i", null, "Enable"),
+				h("i", "Enable"),
 				", ",
-				h("i", null, "Replay missing"),
+				h("i", "Replay missing"),
 				" sends them.",
 			),
 		);
@@ -130,7 +126,6 @@ function trouble({ disabled, disabledAt, disabledReason, failingSince }) {
 			{ class: "note" },
 			h(
 				"p",
-				null,
 				"It has failed since ",
 				when(failingSince),
 				" (",
@@ -139,9 +134,8 @@ function trouble({ disabled, disabledAt, disabledReason, failingSince }) {
 			),
 			h(
 				"p",
-				null,
 				"Once the receiver is repaired, ",
-				h("i", null, "Recover"),
+				h("i", "Recover"),
 				" sends at once what has failed.",
 			),
 		);
@@ -149,12 +143,11 @@ function trouble({ disabled, disabledAt, disabledReason, failingSince }) {
 	return null;
 }
 
-/** @param {Context} context @param {string} base @param {any} it @param {Element} started @param {() => unknown} redraw */
 function actions(context, base, it, started, redraw) {
 	const { api, may } = context;
 	const name = it.uid ?? it.url;
 	const reason = may("operate");
-	const turn = async (/** @type {boolean} */ disabled) => {
+	const turn = async (disabled) => {
 		await api.patch(base, { disabled });
 		say(disabled ? `${name} is disabled` : `${name} is enabled`);
 		redraw();
@@ -164,7 +157,6 @@ function actions(context, base, it, started, redraw) {
 			{ title: `Disable ${name}?`, button: "Disable", kind: "danger", run: () => turn(true) },
 			h(
 				"p",
-				null,
 				"Nothing is sent to it until it is enabled, and messages that come meanwhile are not queued for it.",
 			),
 		);
@@ -179,11 +171,10 @@ function actions(context, base, it, started, redraw) {
 	];
 }
 
-/** @param {Context} context @param {string} base @param {string} name */
 async function sendTest({ api, params, signal }, base, name) {
 	const { data } = await api.all("event-type", { query: { with_content: true }, signal, most: 250 });
 	const withExample = data.filter((type) =>
-		Object.values(type.schemas ?? {}).some((/** @type {any} */ schema) => schema?.examples?.length)
+		Object.values(type.schemas ?? {}).some((schema) => schema?.examples?.length)
 	);
 	const type = select(
 		[["svix.ping", "svix.ping (a built-in ping)"], ...withExample.map(({ name }) => name)],
@@ -203,7 +194,7 @@ async function sendTest({ api, params, signal }, base, name) {
 	);
 }
 
-/** Since when a repair looks, with a sentence of what it will do, kept up to date. @param {any} it @param {(since: string, until: string, place: Element) => void} tell */
+/** Since when a repair looks, with a sentence of what it will do, kept up to date. */
 function period(it, tell) {
 	const from = it.failingSince && it.failingSince > hoursAgo(13 * 24) ? it.failingSince : hoursAgo(24);
 	const since = input({ type: "datetime-local", required: true, value: toLocalInput(from) });
@@ -233,7 +224,6 @@ function period(it, tell) {
 	};
 }
 
-/** @param {Context} context @param {string} base @param {any} it @param {Element} started */
 function recover(context, base, it, started) {
 	const { api, params, signal } = context;
 	const next = newest(signal);
@@ -241,7 +231,7 @@ function recover(context, base, it, started) {
 	const times = period(it, async (after, before, text) => {
 		const mine = next();
 		text.textContent = "Counting…";
-		const ids = async (/** @type {number} */ status) => {
+		const ids = async (status) => {
 			const query = { status, after, before, with_content: false };
 			const { data, done } = await api.all(path`app/${params.app}/attempt/endpoint/${it.id}`, {
 				signal: mine,
@@ -267,12 +257,11 @@ function recover(context, base, it, started) {
 			button: "Recover",
 			run: async () => begun(context, started, await api.post(`${base}/recover`, times.read())),
 		},
-		h("p", null, "Sends again what was tried since then and never delivered."),
+		h("p", "Sends again what was tried since then and never delivered."),
 		times.node,
 	);
 }
 
-/** @param {Context} context @param {string} base @param {any} it @param {Element} started */
 function replayMissing(context, base, it, started) {
 	const times = period(it, (since, _until, text) => {
 		text.textContent = `Every message since ${
@@ -286,18 +275,17 @@ function replayMissing(context, base, it, started) {
 	}, times.node);
 }
 
-/** @param {Context} context @param {Element} started @param {any} task */
 function begun(context, started, task) {
 	fill(started, section("Started", watched(context, task.id)));
 }
 
-/** How the endpoint does: bars, figures, and the last success and failure. @param {Context} context */
+/** How the endpoint does: bars, figures, and the last success and failure. */
 function health(context) {
 	const { api, signal, params, query } = context;
 	const week = query.get("range") === "7d";
 	const hours = week ? 168 : 24;
 	const range = week ? "7 d" : "24 h";
-	const asked = (/** @type {number} */ step) =>
+	const asked = (step) =>
 		api.get("stats/delivery", {
 			signal,
 			query: {
@@ -308,7 +296,7 @@ function health(context) {
 				step: step * 3600,
 			},
 		});
-	const last = (/** @type {number} */ status) =>
+	const last = (status) =>
 		api.get(path`app/${params.app}/attempt/endpoint/${params.endpoint}`, {
 			signal,
 			query: { status, limit: 1 },
@@ -353,7 +341,6 @@ function health(context) {
 							})
 							: h(
 								"p",
-								null,
 								`No attempt in the last ${range}: no message came that this endpoint wants, or none was due. `,
 								link("Deliveries", endpointHref(params.app, params.endpoint) + "/delivery"),
 								" shows what waits.",
@@ -381,7 +368,6 @@ function health(context) {
 	];
 }
 
-/** @param {string} app @param {any} attempt */
 function lastOne(app, attempt) {
 	return attempt
 		? [
@@ -429,7 +415,6 @@ function attempts({ api, signal, keep, params: { app, endpoint } }, base) {
 		empty: () =>
 			h(
 				"p",
-				null,
 				"No attempt. They appear as messages are sent to ",
 				h("span", { class: "mono" }, base),
 				".",
@@ -455,7 +440,6 @@ function attempts({ api, signal, keep, params: { app, endpoint } }, base) {
 	];
 }
 
-/** @param {Context} context @param {string} base */
 function settings(context, base) {
 	const { api, signal, may, params } = context;
 	const place = h("div");
@@ -476,7 +460,7 @@ function settings(context, base) {
 						go(href(["app", params.app]));
 					},
 				},
-				h("p", null, "What waits for it is not sent any more. Its attempts stay until their retention ends."),
+				h("p", "What waits for it is not sent any more. Its attempts stay until their retention ends."),
 			);
 		fill(
 			place,
@@ -496,7 +480,6 @@ function settings(context, base) {
 				),
 				h(
 					"div",
-					null,
 					section("Signing secret", h("div", { class: "buttons" }, secretActions(context, base, name))),
 					section("Custom headers", customHeaders(context, base)),
 					section(

@@ -28,7 +28,6 @@ import { head } from "./shared.js";
 
 /** @typedef {import("../console.js").Context} Context */
 
-/** @param {any} type */
 const stateOf = ({ archived, deprecated }) =>
 	state(archived ? "archived" : deprecated ? "deprecated" : "active");
 
@@ -57,7 +56,6 @@ export function eventTypes(context) {
 		empty: () => [
 			h(
 				"p",
-				null,
 				"No event type yet. Messages may have any; one that is registered here has a description, a schema and an example for your customers, and endpoints can ask for it alone.",
 			),
 			add(),
@@ -68,11 +66,15 @@ export function eventTypes(context) {
 			kind: "main",
 			reason: may("administer"),
 		});
-	const filters = filterForm([{ name: "archived", label: "Archived too", options: ["yes"] }], signal, reload);
-	return h("div", null, head("Event types", [], add()), h("section", null, filters, node));
+	const filters = filterForm(
+		[{ name: "archived", label: "Archived", options: [["yes", "shown"]], none: "hidden" }],
+		signal,
+		reload,
+	);
+	return h("div", head("Event types", [], add()), h("section", filters, node));
 }
 
-/** Makes an event type, or changes one. @param {Context} context @param {any} type @param {string} schemas a JSON text @param {() => unknown} then */
+/** Makes an event type, or changes one. */
 function edit({ api }, type, schemas, then) {
 	const name = input({ required: true, value: type?.name ?? "", disabled: !!type });
 	const description = input({ required: true, value: type?.description ?? "" });
@@ -120,7 +122,7 @@ export function eventType(context) {
 	const draw = () =>
 		load(place, signal, () => api.call("GET", base, { signal }), ({ data: type, text }) => {
 			const schemas = type.schemas ? member(text, "schemas") ?? "" : "", shown = example(text, type);
-			const archive = async (/** @type {boolean} */ archived) => {
+			const archive = async (archived) => {
 				await api.patch(base, { archived });
 				say(archived ? "Archived" : "Restored");
 				draw();
@@ -140,7 +142,6 @@ export function eventType(context) {
 							},
 							h(
 								"p",
-								null,
 								"Endpoints cannot ask for it any more. Messages of this type are accepted as before.",
 							),
 						), { reason }),
@@ -148,7 +149,7 @@ export function eventType(context) {
 				),
 				section(
 					"About",
-					h("p", null, type.description),
+					h("p", type.description),
 					facts(["Feature flag", type.featureFlag ?? "–"], ["Created", when(type.createdAt)], [
 						"Changed",
 						when(type.updatedAt),
@@ -169,7 +170,7 @@ export function eventType(context) {
 						"Schema",
 						schemas
 							? [code(schemas, "Schema", { indent: true }), copy(schemas, "Schema")]
-							: empty("No schema. ", h("i", null, "Change"), " adds one."),
+							: empty("No schema. ", h("i", "Change"), " adds one."),
 					),
 				),
 			];

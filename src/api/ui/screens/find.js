@@ -15,7 +15,6 @@ import { appHref, appLink, endpointHref, head, messageHref } from "./shared.js";
 const KINDS = /** @type {Record<string, string>} */ ({ eventType: "event type", task: "background task" });
 const MATCHED = /** @type {Record<string, string>} */ ({ eventId: "event id" });
 
-/** @param {any} found */
 function place(found) {
 	switch (found.kind) {
 		case "application":
@@ -66,17 +65,15 @@ export function find(context) {
 		empty: () => [
 			h(
 				"p",
-				null,
 				"Nothing has ",
 				h("span", { class: "mono" }, q),
 				" as its id, uid, event id, tag or name of an event type.",
 			),
 			h(
 				"p",
-				null,
 				"Whole texts are compared, not parts of them. Messages whose retention has ended are gone, and this token sees its own organization alone.",
 			),
 		],
 	});
-	return h("div", null, head(["Found for “", q, "”"], []), truncated, h("section", null, node));
+	return h("div", head(["Found for “", q, "”"], []), truncated, h("section", node));
 }

@@ -29,11 +29,10 @@ export function message(context) {
 	return place;
 }
 
-/** @param {Context} context @param {any} message @param {string} payload */
 function page(context, message, payload) {
 	const { params: { app } } = context;
 	const gone = message.payload?.expired === true;
-	const tags = (message.tags ?? []).flatMap((/** @type {string} */ tag, /** @type {number} */ i) => [
+	const tags = (message.tags ?? []).flatMap((tag, i) => [
 		i ? ", " : "",
 		link(tag, href(["app", app, "delivery"], { tag })),
 	]);
@@ -65,10 +64,10 @@ function page(context, message, payload) {
 	];
 }
 
-/** The payload as it was sent or indented; what is copied is what was sent. @param {string} payload */
+/** The payload as it was sent or indented; what is copied is what was sent. */
 function shown(payload) {
 	const place = h("div");
-	const draw = (/** @type {boolean} */ indent) => fill(place, code(payload, "Payload", { indent }));
+	const draw = (indent) => fill(place, code(payload, "Payload", { indent }));
 	draw(true);
 	const indent = h("input", {
 		type: "checkbox",
@@ -87,7 +86,7 @@ function shown(payload) {
 	];
 }
 
-/** The endpoints and the attempts, kept up to date. @param {Context} context @param {any} message @param {string} payload @param {boolean} gone */
+/** The endpoints and the attempts, kept up to date. */
 function story(context, message, payload, gone) {
 	const { api, signal, params: { app }, query } = context;
 	const base = path`app/${app}/msg/${message.id}`;
@@ -98,8 +97,8 @@ function story(context, message, payload, gone) {
 	/** @type {any[]} */
 	let attempts = [];
 	let complete = true;
-	const summary = h("p", null), problem = h("div"), older = h("p", { class: "muted" });
-	const name = (/** @type {string} */ id) => {
+	const summary = h("p"), problem = h("div"), older = h("p", { class: "muted" });
+	const name = (id) => {
 		const known = verdicts.find((row) => row.endpointId === id);
 		return known?.endpointUid ?? known?.url ?? id;
 	};
@@ -114,12 +113,12 @@ function story(context, message, payload, gone) {
 		draw();
 	};
 	const columns = endpointColumns(context, app, message.id, gone, () => refresh());
-	const toggle = (/** @type {string} */ id) => (open.has(id) ? open.delete(id) : open.add(id), draw());
+	const toggle = (id) => (open.has(id) ? open.delete(id) : open.add(id), draw());
 	const tries = attemptColumns(app, name, open, toggle);
 	const endpoints = table("Endpoints of this message", columns),
 		timeline = table("Attempts, oldest first", tries);
 	const none = h("div"), untried = h("div");
-	const detail = (/** @type {any} */ attempt) => {
+	const detail = (attempt) => {
 		const cell = h("td", { colspan: tries.length, role: "cell" });
 		load(
 			cell,
@@ -175,12 +174,10 @@ function story(context, message, payload, gone) {
 	];
 }
 
-/** @param {HTMLTableElement} table */
 function body(table) {
 	return table.tBodies[0];
 }
 
-/** @param {Context} context @param {string} app @param {string} msgId @param {boolean} gone @param {() => unknown} then */
 function endpointColumns(context, app, msgId, gone, then) {
 	const reason = context.may("operate") ??
 		(gone ? "The payload is no longer kept, so it cannot be sent." : null);
@@ -217,7 +214,6 @@ function endpointColumns(context, app, msgId, gone, then) {
 	return columns;
 }
 
-/** @param {string} app @param {(id: string) => string} name @param {Set<string>} open @param {(id: string) => void} toggle */
 function attemptColumns(app, name, open, toggle) {
 	/** @type {import("../list.js").Column[]} */
 	const columns = [

@@ -45,7 +45,6 @@ export function operationalList(context) {
 		empty: () => [
 			h(
 				"p",
-				null,
 				"None yet. An endpoint here is told when an endpoint of a customer begins to fail, is disabled, or misses a message for good: ",
 			),
 			h("p", { class: "mono" }, EVENTS),
@@ -70,10 +69,9 @@ export function operationalList(context) {
 				fields.node,
 			);
 		}, { kind: "main", reason: may("administer") });
-	return h("div", null, head("Operational webhooks", [], add()), h("section", null, node));
+	return h("div", head("Operational webhooks", [], add()), h("section", node));
 }
 
-/** @param {any} row */
 function stateOf({ disabled, failingSince }) {
 	return state(disabled ? "disabled" : failingSince ? "failing" : "enabled");
 }
@@ -90,7 +88,7 @@ export function operational(context) {
 			const name = it.uid ?? it.url;
 			title(name);
 			const fields = endpointFields(it, { operational: true });
-			const save = async (/** @type {boolean} */ disabled, /** @type {string} */ done) => {
+			const save = async (disabled, done) => {
 				// The API has no PATCH here: what is not written would be lost.
 				await api.put(base, { ...fields.read(), metadata: it.metadata, disabled });
 				say(done);
@@ -120,7 +118,7 @@ export function operational(context) {
 								button: "Disable",
 								kind: "danger",
 								run: () => save(true, `${name} is disabled`),
-							}, h("p", null, "It is told nothing until it is enabled.")), { reason }),
+							}, h("p", "It is told nothing until it is enabled.")), { reason }),
 					action("Delete", remove, { reason, kind: "danger" }),
 				),
 				it.failingSince && h("p", { class: "note" }, "It has failed since ", when(it.failingSince), "."),
@@ -137,7 +135,6 @@ export function operational(context) {
 					),
 					h(
 						"div",
-						null,
 						section("Signing secret", h("div", { class: "buttons" }, secretActions(context, base, name))),
 						section("Custom headers", customHeaders(context, base, true)),
 						section(

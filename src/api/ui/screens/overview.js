@@ -23,7 +23,6 @@ export function overview(context) {
 	);
 	return h(
 		"div",
-		null,
 		head("Overview", []),
 		fresh(signal, () => queue(context)),
 		trouble(
@@ -44,10 +43,9 @@ export function overview(context) {
 	);
 }
 
-/** @param {Context} context */
 async function queue({ api, signal }) {
 	const { waiting, due, sending, oldestDueSeconds, capped } = await api.get("queue", { signal });
-	const n = (/** @type {number} */ x) => count(x) + (capped ? " or more" : "");
+	const n = (x) => count(x) + (capped ? " or more" : "");
 	return numbers(
 		[
 			"Oldest due",
@@ -64,13 +62,12 @@ async function queue({ api, signal }) {
 	);
 }
 
-/** @param {Context} context */
 async function day({ api, signal }) {
 	const { data: [series], stepSeconds } = await api.get("stats/delivery", { signal });
 	if (!series || series.delivered + series.failed === 0) {
 		return empty("No attempt in the last 24 h. ", link("Send a message", href(["send"])), " to see some.");
 	}
-	const last = series.buckets.findLast((/** @type {any} */ bucket) => bucket.p50Ms !== null);
+	const last = series.buckets.findLast((bucket) => bucket.p50Ms !== null);
 	return [
 		numbers(
 			["Succeeded", share(series.delivered, series.failed), "of all attempts in 24 h"],
@@ -86,7 +83,6 @@ async function day({ api, signal }) {
 	];
 }
 
-/** @param {Context} context @param {string} kind @param {string} title @param {string} none */
 function trouble(context, kind, title, none) {
 	const { api, signal } = context;
 	const rows = keptTable(title, [
@@ -116,7 +112,6 @@ function trouble(context, kind, title, none) {
 	);
 }
 
-/** @param {Context} context */
 function running(context) {
 	const rows = keptTable("Running tasks", taskColumns(context), (row) => row.id);
 	return section(

@@ -4,16 +4,16 @@
  * @module
  */
 
-import { ApiError, path, random } from "../api.js";
-import { quoted } from "../attempts.js";
+import { path, random } from "../api.js";
+import { quoted, sentence, word } from "../attempts.js";
 import { fill, h } from "../dom.js";
 import { code, joined, pretty } from "../json.js";
 import { table } from "../list.js";
 import { action, copy, field, form, input, link, section, state, when } from "../parts.js";
-import { go, href, setQuery } from "../route.js";
+import { go, setQuery } from "../route.js";
 import { addEndpoint } from "./applications.js";
 import { example } from "./event-types.js";
-import { endpointHref, fresh, head, messageHref, remember } from "./shared.js";
+import { appHref, endpointHref, fresh, head, messageHref, remember } from "./shared.js";
 
 /** @typedef {import("../console.js").Context} Context */
 
@@ -23,7 +23,6 @@ export function send(context) {
 	const { query } = context;
 	return h(
 		"div",
-		null,
 		head("Send a message", []),
 		section(
 			"Message",
@@ -36,7 +35,6 @@ export function send(context) {
 	);
 }
 
-/** @param {string} text */
 const words = (text) => text.split(/[\s,]+/).filter(Boolean);
 
 /**
@@ -56,8 +54,10 @@ function messageForm({ api, signal, may }, { app, type, fixed, sent }) {
 	const apps = h("datalist", { id: "apps" }), types = h("datalist", { id: "types" });
 	const calls = h("div");
 	let preset = payload.value;
+	/** @type {Set<string>} */
+	let registered = new Set();
 	const fetchExample = async () => {
-		if (payload.value !== preset || !typeField.value) return;
+		if (payload.value !== preset || !registered.has(typeField.value)) return;
 		const { data, text } = await api.call("GET", path`event-type/${typeField.value}`, { signal });
 		payload.value = preset = pretty(example(text, data) ?? preset);
 		show();
@@ -76,22 +76,16 @@ function messageForm({ api, signal, may }, { app, type, fixed, sent }) {
 	const show = () =>
 		fill(
 			calls,
-			asProgram(
-				api,
-				path`app/${appField.value || "APPLICATION"}/msg`,
-				() => body(),
-				typeField.value,
-				payload.value,
-				appField.value,
-			),
+			asProgram(api, appField.value, body, typeField.value, payload.value),
 		);
 	const known = async () => {
 		const [all, kinds] = await Promise.all([
 			fixed ? { data: [] } : api.get("app", { signal, query: { limit: 250 } }),
 			api.get("event-type", { signal, query: { limit: 250 } }),
 		]);
-		fill(apps, all.data.map((/** @type {any} */ one) => h("option", { value: one.uid ?? one.id }, one.name)));
-		fill(types, kinds.data.map((/** @type {any} */ kind) => h("option", { value: kind.name })));
+		fill(apps, all.data.map((one) => h("option", { value: one.uid ?? one.id }, one.name)));
+		fill(types, kinds.data.map((kind) => h("option", { value: kind.name })));
+		registered = new Set(kinds.data.map((kind) => kind.name));
 		if (!typeField.value) typeField.value = kinds.data[0]?.name ?? "hello.world";
 		await fetchExample();
 	};
@@ -110,228 +104,189 @@ function messageForm({ api, signal, may }, { app, type, fixed, sent }) {
 		apps,
 		types,
 		!fixed && field("Application (id or uid)", appField),
-		field("Event type", typeField, "Of a registered type with an example, that is filled in."),
+		field("Event type", typeField, "If it is registered with an example, that is filled in."),
 		field("Payload", payload, "JSON, sent byte for byte as it stands here."),
 		!fixed &&
 			h(
 				"details",
 				{ class: "bar" },
-				h("summary", null, "Event id, tags, channels"),
+				h("summary", "Event id, tags, channels"),
 				field("Event id", eventId, "Your own id. A second message with it is refused."),
 				field("Tags", tags, "Separated by commas; found by Find."),
 				field("Channels", channels, "Separated by commas."),
 			),
 	);
 	node.addEventListener("input", show);
-	return [node, calls];
+	return h("div", { class: "columns" }, node, calls);
 }
 
-/** The same call as a program makes it. @param {import("../api.js").Api} api @param {string} to @param {() => string} body @param {string} type @param {string} payload @param {string} app */
-function asProgram(api, to, body, type, payload, app) {
-	const server = api.base.href.replace(/\/api\/v1\/$/, "");
+/** The same call as a program makes it. */
+function asProgram(api, app, body, type, payload) {
 	let text;
 	try {
 		text = body();
 	} catch (error) {
 		return h("p", { class: "hint" }, /** @type {Error} */ (error).message);
 	}
-	const ways = [
-		[
-			"curl",
-			`curl ${
-				quoted(api.url(to).href)
-			} \\\n  -H "authorization: Bearer $TOKEN" -H "content-type: application/json" \\\n  --data-raw ${
-				quoted(text)
-			}`,
-		],
+	const to = JSON.stringify(app || "APPLICATION"), kind = JSON.stringify(type);
+	return samples(
+		["curl", curl(api, path`app/${app || "APPLICATION"}/msg`, text)],
 		[
 			"JavaScript",
-			`import { Svix } from "svix";\n\nconst svix = new Svix(process.env.TOKEN, { serverUrl: ${
-				JSON.stringify(server)
-			} });\nawait svix.message.create(${JSON.stringify(app || "APPLICATION")}, {\n  eventType: ${
-				JSON.stringify(type)
-			},\n  payload: ${payload},\n});`,
+			`${setUp(api)}\nawait svix.message.create(${to}, {\n  eventType: ${kind},\n  payload: ${payload},\n});`,
 		],
 		[
 			"Python",
-			`import json, os\nfrom svix.api import MessageIn, Svix, SvixOptions\n\nsvix = Svix(os.environ["TOKEN"], SvixOptions(server_url=${
-				JSON.stringify(server)
-			}))\nsvix.message.create(${JSON.stringify(app || "APPLICATION")}, MessageIn(\n    event_type=${
-				JSON.stringify(type)
-			},\n    payload=json.loads('''${payload.replaceAll("\\", "\\\\")}'''),\n))`,
+			`import json, os
+from svix.api import MessageIn, Svix, SvixOptions
+
+svix = Svix(os.environ["TOKEN"], SvixOptions(server_url="${server(api)}"))
+svix.message.create(${to}, MessageIn(
+    event_type=${kind},
+    payload=json.loads(${JSON.stringify(payload)}),
+))`,
 		],
-	];
-	return h(
-		"details",
-		{ class: "figures" },
-		h("summary", null, "The same as a program"),
-		...ways.map(([name, text]) => [h("h3", null, name), code(text, name), copy(text, name)]),
 	);
+}
+
+/** The address that SDKs want. @param {import("../api.js").Api} api */
+const server = (api) => api.base.href.replace(/\/api\/v1\/$/, "");
+
+const setUp = (api) =>
+	`import { Svix } from "svix";\n\nconst svix = new Svix(process.env.TOKEN, { serverUrl: "${
+		server(api)
+	}" });`;
+
+const curl = (api, to, body) =>
+	`curl ${quoted(api.url(to).href)} \\
+  -H "authorization: Bearer $TOKEN" -H "content-type: application/json" \\
+  --data-raw ${quoted(body)}`;
+
+/** @param {...[name: string, text: string]} ways */
+function samples(...ways) {
+	const way = ([name, text]) => [h("h3", name), code(text, name), copy(text, name)];
+	return h("details", { class: "figures", open: true }, h("summary", "The same call in code"), ways.map(way));
 }
 
 /** The first steps. What was made is kept in the address. @param {Context} context */
 export function start(context) {
-	const { api, signal, query, title, may } = context;
+	const { query, title } = context;
 	title("First steps");
-	const app = query.get("app"),
-		endpoint = query.get("endpoint"),
-		trial = query.get("trial"),
-		message = query.get("msg");
-	const step = message ? 4 : endpoint ? 3 : app ? 2 : 1;
-	const name = input({ required: true, value: "My first customer" }), uid = input();
-	const reason = may("administer");
-	const server = api.base.href;
-	const part = (
-		/** @type {number} */ n,
-		/** @type {string} */ text,
-		/** @type {() => import("../dom.js").Children} */ draw,
-	) => section([`${n}. ${text} `, n < step && state("finished")], n <= step && draw());
-	const place = h("div");
-	const stepTwo = () => {
-		const own = action("Add endpoint", () => begin(""), { reason, kind: "main" });
-		const begin = async (/** @type {string} */ url, /** @type {string} */ key = "") => {
-			const it = remember(await api.get(path`app/${app ?? ""}`));
-			await addEndpoint(context, it, url, (made) => setQuery({ endpoint: made.id, trial: key }));
-		};
-		const box = h("div", { class: "buttons" }, own);
-		const key = random();
-		api.get(receiver(key), { signal }).then(
-			() =>
-				box.prepend(
-					action("Use the trial receiver", () => begin(receiver(key), key), { reason, kind: "main" }),
-				),
-			(error) =>
-				error instanceof ApiError && error.status === 404 &&
-				box.after(
-					h(
-						"p",
-						{ class: "hint" },
-						"This server has no trial receiver, so give the URL of a receiver of your own.",
-					),
-				),
-		);
-		return [
-			h(
-				"p",
-				null,
-				"An endpoint is a URL to which the customer's messages go. The trial receiver shows here what it gets, for an hour.",
-			),
-			box,
-			calls(
-				`curl ${
-					quoted(server + `app/${app}/endpoint`)
-				} -H "authorization: Bearer $TOKEN" -H "content-type: application/json" \\\n  -d '{"url": "https://example.com/webhooks"}'`,
-				`await svix.endpoint.create("${app}", { url: "https://example.com/webhooks" });`,
-			),
-		];
+	const [app, endpoint, message] = ["app", "endpoint", "msg"].map((name) => query.get(name) ?? "");
+	const done = [app, endpoint, message];
+	const part = (n, text, draw) => {
+		const reached = n === 0 || done[n - 1];
+		return section([`${n + 1}. ${text} `, done[n] && state("finished")], reached && draw());
 	};
-	fill(
-		place,
+	return h(
+		"div",
 		head("First steps", []),
+		part(0, "Make an application", () => app ? link("Its page", appHref(app)) : stepOne(context)),
 		part(
 			1,
-			"Make an application",
-			() =>
-				step > 1
-					? h("p", null, "One for each of your customers. ", link("Its page", href(["app", app ?? ""])))
-					: [
-						h("p", null, "An application stands for one of your customers, with endpoints of its own."),
-						form(
-							{
-								button: "Make the application",
-								reason,
-								run: async () =>
-									setQuery({
-										app: remember(
-											await api.post("app", { name: name.value.trim(), uid: uid.value.trim() || null }),
-										).id,
-									}),
-							},
-							field("Name", name),
-							field("Uid", uid, "Your own id of this customer, if you like."),
-						),
-						calls(
-							`curl ${
-								quoted(server + "app")
-							} -H "authorization: Bearer $TOKEN" -H "content-type: application/json" \\\n  -d '{"name": "My first customer"}'`,
-							'const app = await svix.application.create({ name: "My first customer" });',
-						),
-					],
-		),
-		part(
-			2,
 			"Add an endpoint",
-			() => step > 2 ? h("p", null, link("Its page", endpointHref(app ?? "", endpoint ?? ""))) : stepTwo(),
+			() => endpoint ? link("Its page", endpointHref(app, endpoint)) : stepTwo(context, app),
 		),
-		part(3, "Send a message and watch it arrive", () => [
-			message &&
-			h(
-				"p",
-				null,
-				"Sent. ",
-				link("The message's page", messageHref(app ?? "", message)),
-				" tells the whole story. Send another one:",
-			),
-			messageForm(context, {
-				app: app ?? "",
-				type: "",
-				fixed: true,
-				sent: (_app, id) => setQuery({ msg: id }),
-			}),
-			message && h("h3", null, "What becomes of it"),
-			message && fresh(signal, async () => {
-				const { data } = await api.get(path`app/${app ?? ""}/msg/${message}/explain`, { signal });
-				return h(
-					"div",
-					{ class: "list" },
-					table("Deliveries", [["Endpoint", (row) => row.url], [
-						"State",
-						(row) => state(row.verdict === "notSent" ? "not sent" : row.verdict),
-					], ["Why", (row) => row.text, "wide"]], data),
-				);
-			}),
-			trial && [
-				h("h3", null, "What the trial receiver got"),
-				fresh(signal, async () => {
-					const { data } = await api.get(receiver(trial), { signal });
-					if (data.length === 0) {
-						return h("p", { class: "muted" }, "Nothing yet. It shows requests of the last hour.");
-					}
-					return data.map((/** @type {any} */ got) =>
-						h(
-							"details",
-							null,
-							h("summary", null, got.method, " ", when(got.timestamp)),
-							code(
-								Object.entries(got.headers).map(([name, value]) => `${name}: ${value}`).join("\n"),
-								"Headers",
-							),
-							code(got.body, "Body", { indent: true }),
-						)
-					);
-				}),
-			],
-		]),
+		part(2, "Send a message and watch it arrive", () => stepThree(context, app, message)),
 	);
-	return place;
 }
 
-/** The trial receiver's address, for messages and for reading. @param {string} key */
+function stepOne({ api, may }) {
+	const name = input({ required: true, value: "My first customer" }), uid = input();
+	const run = async () => {
+		const body = { name: name.value.trim(), uid: uid.value.trim() || null };
+		setQuery({ app: remember(await api.post("app", body)).id });
+	};
+	return h(
+		"div",
+		{ class: "columns" },
+		form(
+			{ button: "Make the application", reason: may("administer"), run },
+			h("p", "An application stands for one of your customers, and has endpoints of its own."),
+			field("Name", name),
+			field("Uid", uid, "Your own id of this customer, if you like."),
+		),
+		samples(
+			["curl", curl(api, "app", '{"name": "My first customer"}')],
+			[
+				"JavaScript",
+				`${setUp(api)}\nconst app = await svix.application.create({ name: "My first customer" });`,
+			],
+		),
+	);
+}
+
+function stepTwo(context, app) {
+	const { api, signal, may } = context;
+	const reason = may("administer"), key = random();
+	const own = async () => {
+		const it = remember(await api.get(path`app/${app}`));
+		await addEndpoint(context, it, "", (made) => setQuery({ endpoint: made.id }));
+	};
+	const trial = async () => {
+		const made = await api.post(path`app/${app}/endpoint`, {
+			url: receiver(key),
+			description: "Trial receiver",
+		});
+		setQuery({ endpoint: made.id, trial: key });
+	};
+	const box = h("div", { class: "buttons" }, action("Add endpoint", own, { reason, kind: "main" }));
+	const note = h("p", { class: "hint" });
+	api.get(receiver(key), { signal }).then(() => {
+		box.prepend(action("Use the trial receiver", trial, { reason, kind: "main" }));
+		note.textContent =
+			"The trial receiver is a part of this server. It keeps what it gets for an hour, and you see it here.";
+	}, ({ status }) => {
+		if (status === 404) {
+			note.textContent = "This server has no trial receiver: give the URL of a receiver of your own.";
+		}
+	});
+	const url = "https://example.com/webhooks";
+	return h(
+		"div",
+		{ class: "columns" },
+		h("div", h("p", "An endpoint is a URL to which the messages of this customer go."), note, box),
+		samples(
+			["curl", curl(api, path`app/${app}/endpoint`, `{"url": "${url}"}`)],
+			["JavaScript", `await svix.endpoint.create("${app}", { url: "${url}" });`],
+		),
+	);
+}
+
+function stepThree(context, app, message) {
+	const { api, signal, query } = context;
+	const trial = query.get("trial");
+	const story = async () => {
+		const { data } = await api.get(path`app/${app}/msg/${message}/explain`, { signal });
+		/** @type {import("../list.js").Column[]} */
+		const columns = [
+			["Endpoint", (row) => row.url],
+			["State", (row) => state(word(row.verdict))],
+			["Why", (row) => sentence(row.text), "wide"],
+		];
+		return h("div", { class: "list" }, table("Deliveries", columns, data));
+	};
+	const received = async () => {
+		const { data } = await api.get(receiver(trial), { signal });
+		if (data.length === 0) return h("p", { class: "muted" }, "Nothing in the last hour.");
+		return data.map(({ method, timestamp, headers, body }) => [
+			h("p", method, " ", when(timestamp)),
+			code(Object.entries(headers).map((header) => header.join(": ")).join("\n"), "Headers"),
+			code(body, "Body"),
+		]);
+	};
+	return [
+		message && [
+			h("p", "Sent. ", link("Its page", messageHref(app, message)), " tells the whole story."),
+			fresh(signal, story),
+		],
+		message && trial && [h("h3", "What the trial receiver got"), fresh(signal, received)],
+		message && h("h3", "Send another one"),
+		messageForm(context, { app, type: "", fixed: true, sent: (_app, id) => setQuery({ msg: id }) }),
+	];
+}
+
+/** The trial receiver's address, for messages and for reading. */
 function receiver(key) {
 	return new URL(`trial/${key}`, document.baseURI).href;
-}
-
-/** @param {string} curl @param {string} script */
-function calls(curl, script) {
-	return h(
-		"details",
-		{ class: "figures" },
-		h("summary", null, "The same as a program"),
-		h("h3", null, "curl"),
-		code(curl, "curl"),
-		copy(curl, "curl"),
-		h("h3", null, "JavaScript"),
-		code(script, "JavaScript"),
-		copy(script, "JavaScript"),
-	);
 }

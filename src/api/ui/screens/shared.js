@@ -35,9 +35,8 @@ export function head(title, way, ...actions) {
 		{ class: "head" },
 		h(
 			"div",
-			null,
 			way.length > 0 && h("nav", { class: "crumbs", "aria-label": "Way" }, ...crumbs),
-			h("h1", null, title),
+			h("h1", title),
 		),
 		h("div", { class: "buttons" }, ...actions),
 	);
@@ -83,8 +82,7 @@ export async function sendAgain({ api }, app, { msgId, endpointId, state, nextAt
 		say(`Sent again to ${name}`);
 		await then?.();
 	};
-	const confirm = (/** @type {string} */ title, /** @type {string} */ text) =>
-		ask({ title, button: "Send again", run }, h("p", null, text));
+	const confirm = (title, text) => ask({ title, button: "Send again", run }, h("p", text));
 	if (state === "waiting" && nextAttemptAt) {
 		await confirm(
 			`Next try ${distance(nextAttemptAt)}. Send now instead?`,
@@ -108,7 +106,7 @@ export async function sendAgain({ api }, app, { msgId, endpointId, state, nextAt
  */
 export function fresh(signal, draw, seconds = 2) {
 	const problem = h("div");
-	let place = h("div", null, h("p", { class: "waiting" }, "Loading…"));
+	let place = h("div", h("p", { class: "waiting" }, "Loading…"));
 	const once = async () => {
 		try {
 			const drawn = await draw();
@@ -117,7 +115,7 @@ export function fresh(signal, draw, seconds = 2) {
 			// Kept nodes must not be moved: that would take the focus from them.
 			if (next.length === shown.length && next.every((node, i) => node === shown[i])) return;
 			if (next.some((node) => node instanceof Node && place.contains(node))) return void fill(place, ...next);
-			const made = h("div", null, ...next);
+			const made = h("div", ...next);
 			if (swap(place, made)) place = made;
 		} catch (error) {
 			if (signal.aborted || isAborted(error)) return;

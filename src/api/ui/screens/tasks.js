@@ -19,7 +19,6 @@ const NAMES = /** @type {Record<string, string>} */ ({
 	"endpoint.bulk-replay": "Bulk replay",
 });
 
-/** @param {any} task */
 const name = (task) => NAMES[task.task] ?? task.task;
 
 /** How far a task is, by the part of its period that it has looked through. @param {any} task */
@@ -50,7 +49,7 @@ export function cancel({ api, may }, task, then) {
 		() =>
 			ask(
 				{ title: `Cancel ${name(task)}?`, button: "Cancel the task", kind: "danger", run },
-				h("p", null, text),
+				h("p", text),
 			),
 		{
 			reason: may("operate"),
@@ -67,7 +66,7 @@ export function watched(context, id) {
 		const task = await context.api.get(path`background-task/${id}`, { signal: context.signal });
 		if (task.status !== "running") ended.abort();
 		return [
-			h("p", null, link(name(task), href(["task", id])), " ", state(task.status), " ", progress(task)),
+			h("p", link(name(task), href(["task", id])), " ", state(task.status), " ", progress(task)),
 			cancel(context, task),
 		];
 	}, 1);
@@ -84,7 +83,7 @@ export function taskColumns(context) {
 				row,
 			) => [
 				link(row.data.endpointId, endpointHref(row.data.appId, row.data.endpointId), { class: "mono" }),
-				h("div", null, appLink(context, row.data.appId)),
+				h("div", appLink(context, row.data.appId)),
 			],
 		],
 		["Period", (row) => [when(row.data.since), " to ", when(row.data.until)]],
@@ -116,11 +115,10 @@ export function tasks(context) {
 		empty: () =>
 			h(
 				"p",
-				null,
 				"No such task. ",
-				h("i", null, "Recover"),
+				h("i", "Recover"),
 				" and ",
-				h("i", null, "Replay missing"),
+				h("i", "Replay missing"),
 				" on the page of an endpoint start one. Tasks are kept for 90 days.",
 			),
 	});
@@ -132,7 +130,7 @@ export function tasks(context) {
 		signal,
 		reload,
 	);
-	return h("div", null, head("Tasks", []), h("section", null, filters, node));
+	return h("div", head("Tasks", []), h("section", filters, node));
 }
 
 /** @param {Context} context */
@@ -141,7 +139,6 @@ export function task(context) {
 	title("Task");
 	return h(
 		"div",
-		null,
 		head("Task", [link("Tasks", href(["task"]))]),
 		section(
 			"",

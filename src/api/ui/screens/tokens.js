@@ -41,9 +41,9 @@ export function tokens(context) {
 	title("Tokens");
 	const reason = may("administer");
 	const add = action("Add token", () => edit(context, null, () => reload()), { kind: "main", reason });
-	if (reason) return h("div", null, head("Tokens", [], add), h("p", { class: "note" }, reason));
-	const name = (/** @type {any} */ row) => row.name ?? row.id;
-	const revoke = (/** @type {any} */ row) =>
+	if (reason) return h("div", head("Tokens", [], add), h("p", { class: "note" }, reason));
+	const name = (row) => row.name ?? row.id;
+	const revoke = (row) =>
 		ask({
 			title: `Revoke ${name(row)}?`,
 			button: "Revoke",
@@ -54,7 +54,7 @@ export function tokens(context) {
 				say(`${name(row)} is revoked`);
 				reload();
 			},
-		}, h("p", null, "Programs that use it are refused within 5 seconds."));
+		}, h("p", "Programs that use it are refused within 5 seconds."));
 	const { node, reload } = list({
 		caption: "Tokens",
 		noun: "tokens",
@@ -80,12 +80,12 @@ export function tokens(context) {
 				"actions",
 			],
 		],
-		empty: () => h("p", null, "No token."),
+		empty: () => h("p", "No token."),
 	});
-	return h("div", null, head("Tokens", [], add), h("section", null, node));
+	return h("div", head("Tokens", [], add), h("section", node));
 }
 
-/** Makes a token, or changes one. @param {Context} context @param {any} token @param {() => unknown} then */
+/** Makes a token, or changes one. */
 function edit({ api }, token, then) {
 	const name = input({ required: true, maxlength: 256, value: token?.name ?? "" });
 	const role = select(ROLES, token?.role ?? "viewer");
@@ -101,7 +101,7 @@ function edit({ api }, token, then) {
 		if (token) say("Saved");
 		else {show(
 				"The token is made",
-				h("p", null, "It is shown this once. Who has it may do what its role says."),
+				h("p", "It is shown this once. Who has it may do what its role says."),
 				h("pre", { class: "code" }, made.token),
 				copy(made.token, "Token"),
 			);}
@@ -123,7 +123,7 @@ export function audit(context) {
 	const { api, signal, title, may, keep } = context;
 	title("Audit");
 	const reason = may("administer");
-	if (reason) return h("div", null, head("Audit", []), h("p", { class: "note" }, reason));
+	if (reason) return h("div", head("Audit", []), h("p", { class: "note" }, reason));
 	keep();
 	const { node, reload } = list({
 		caption: "Changes, newest first",
@@ -139,7 +139,7 @@ export function audit(context) {
 				const texts = elements(text, "data");
 				return {
 					...data,
-					data: data.data.map((/** @type {any} */ row, /** @type {number} */ i) => ({
+					data: data.data.map((row, i) => ({
 						...row,
 						before: row.before && member(texts[i], "before"),
 						after: row.after && member(texts[i], "after"),
@@ -170,7 +170,7 @@ export function audit(context) {
 					row,
 				) => [
 					object(row),
-					row.appId && row.object?.kind !== "application" && h("div", null, appLink(context, row.appId)),
+					row.appId && row.object?.kind !== "application" && h("div", appLink(context, row.appId)),
 				],
 			],
 			[
@@ -179,10 +179,9 @@ export function audit(context) {
 					row.before || row.after
 						? h(
 							"details",
-							null,
-							h("summary", null, "Show"),
-							row.before && [h("p", null, "Before"), code(row.before, "Before", { indent: true })],
-							row.after && [h("p", null, "After"), code(row.after, "After", { indent: true })],
+							h("summary", "Show"),
+							row.before && [h("p", "Before"), code(row.before, "Before", { indent: true })],
+							row.after && [h("p", "After"), code(row.after, "After", { indent: true })],
 						)
 						: "–",
 				"wide",
@@ -192,7 +191,6 @@ export function audit(context) {
 		empty: () =>
 			h(
 				"p",
-				null,
 				parse().query.size
 					? "No change passes these filters."
 					: "No change yet. Each write by the API or the command line appears here; messages and reads do not.",
@@ -209,10 +207,9 @@ export function audit(context) {
 		signal,
 		reload,
 	);
-	return h("div", null, head("Audit", []), h("section", null, filters, node));
+	return h("div", head("Audit", []), h("section", filters, node));
 }
 
-/** @param {any} row */
 function object({ appId, object }) {
 	if (!object) return "–";
 	const place = object.kind === "application"
