@@ -74,6 +74,8 @@ export class Api {
 	/** The address of a path, relative to `api/v1/`. @param {string} path @param {Record<string, any>} [query] */
 	url(path, query = {}) {
 		const url = new URL(path, this.base);
+		// With `after` alone the API's lists begin at that instant and run towards the present.
+		if (query.after && !query.before) query = { ...query, before: "2200-01-01T00:00:00Z" };
 		for (const [name, value] of Object.entries(query)) {
 			if (value !== undefined && value !== null && value !== "") url.searchParams.set(name, String(value));
 		}

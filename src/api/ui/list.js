@@ -8,7 +8,16 @@
 import { isAborted, newest } from "./api.js";
 import { fill, h, keyed } from "./dom.js";
 import { live } from "./live.js";
-import { empty as emptyBox, failure, field, fromLocalInput, input, select, toLocalInput } from "./parts.js";
+import {
+	empty as emptyBox,
+	failure,
+	field,
+	fromLocalInput,
+	input,
+	select,
+	tellWaiting,
+	toLocalInput,
+} from "./parts.js";
 import { parse, setQuery } from "./route.js";
 
 /** @typedef {import("./dom.js").Children} Children */
@@ -142,9 +151,11 @@ export function list(
 	const reload = async () => {
 		const mine = next();
 		node.setAttribute("aria-busy", "true");
-		if (!loaded) fill(after, h("p", { class: "waiting", role: "status" }, "Loading…"));
+		const asked = new AbortController();
+		if (!loaded) tellWaiting(after, AbortSignal.any([mine, asked.signal]));
 		try {
 			const page = await read(null, mine);
+			asked.abort();
 			if (mine.aborted) return;
 			[rows, iterator, done, loaded, waiting, left] = [
 				page.data,
@@ -156,6 +167,7 @@ export function list(
 			];
 			draw();
 		} catch (error) {
+			asked.abort();
 			if (isAborted(error)) return;
 			fill(before);
 			fill(after, failure(error, reload));

@@ -169,16 +169,16 @@ export async function load(place, signal, ask, draw) {
 	}
 }
 
-/** @param {Element} place @param {AbortSignal} done */
-async function tellWaiting(place, done) {
+/** Says that it loads, and after a while for how long, until `done` ends. @param {Element} place @param {AbortSignal} done */
+export async function tellWaiting(place, done) {
 	await sleep(done, 0.2);
 	if (done.aborted) return;
 	const line = h("p", { class: "waiting", role: "status" }, "Loading…");
 	fill(place, line);
 	await sleep(done, 3);
-	const began = Date.now();
+	const began = Date.now() - 3000;
 	while (!done.aborted) {
-		line.textContent = `Still waiting for the server (${Math.round((Date.now() - began) / 1000) + 3} s)…`;
+		line.textContent = `Still waiting for the server (${Math.round((Date.now() - began) / 1000)} s)…`;
 		await sleep(done, 1);
 	}
 }

@@ -196,7 +196,9 @@ async function sendTest({ api, params, signal }, base, name) {
 
 /** Since when a repair looks, with a sentence of what it will do, kept up to date. */
 function period(it, tell) {
-	const from = it.failingSince && it.failingSince > hoursAgo(13 * 24) ? it.failingSince : hoursAgo(24);
+	const from = it.failingSince && it.failingSince > hoursAgo(13 * 24)
+		? hoursAgo(1, it.failingSince)
+		: hoursAgo(24);
 	const since = input({ type: "datetime-local", required: true, value: toLocalInput(from) });
 	const until = input({ type: "datetime-local" });
 	const text = h("p", { role: "status" });

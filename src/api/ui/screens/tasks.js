@@ -29,7 +29,7 @@ export function progress({ status, data }) {
 		: (+new Date(data.reached) - +new Date(data.since)) / whole;
 	return [
 		status === "running" && h("progress", { value: part, max: 1, "aria-label": "Progress" }),
-		` ${count(data.messagesSent)} of ${count(data.lookedAt)} messages looked at were queued`,
+		` ${count(data.messagesSent)} messages queued, ${count(data.lookedAt)} looked at`,
 		status === "running" && ` (${Math.round(part * 100)} % of the period)`,
 		data.error && h("div", { class: "bad" }, data.error),
 	];
