@@ -7,7 +7,7 @@
 import { path } from "../api.js";
 import { bars } from "../chart.js";
 import { h } from "../dom.js";
-import { filterForm, list } from "../list.js";
+import { list } from "../list.js";
 import {
 	action,
 	ask,
@@ -24,12 +24,20 @@ import {
 	section,
 	share,
 	show,
-	state,
 	when,
 } from "../parts.js";
 import { go, href, parse } from "../route.js";
 import { endpointFields, showSecret } from "./endpoint-form.js";
-import { appHref, endpointHref, head, remember } from "./shared.js";
+import {
+	appHref,
+	asking,
+	endpointCell,
+	endpointHref,
+	endpointState,
+	head,
+	listScreen,
+	remember,
+} from "./shared.js";
 
 /** @typedef {import("../console.js").Context} Context */
 
@@ -52,12 +60,11 @@ const LOOKED_THROUGH = 1000, WITH_FIGURES = 10;
 
 /** @param {Context} context */
 export function applications(context) {
-	const { api, signal, may, title, keep } = context;
-	title("Applications");
-	keep();
+	const { api, may } = context;
 	/** @param {{iterator?: string | null, limit: number}} page @param {AbortSignal} signal */
 	const load = async (page, signal) => {
 		const q = (parse().query.get("q") ?? "").toLowerCase();
+		looked.hidden = true;
 		if (q) return await search(q, signal);
 		// Both lists are in the order of the ids, so that a page of one belongs to the same page of the other.
 		const [apps, stats] = await Promise.all([
@@ -87,12 +94,14 @@ export function applications(context) {
 			count(LOOKED_THROUGH)
 		} applications were looked through. Find, above, knows all of them by id and uid.`,
 	);
-	const { node, reload } = list({
+	return listScreen(context, {
+		title: "Applications",
+		actions: action("Add application", () => edit(context), { kind: "main", reason: may("administer") }),
+		note: looked,
 		caption: "Applications",
 		noun: "applications",
-		signal,
-		key: (row) => row.id,
 		load,
+		filters: [{ name: "q", label: "Name, uid or id contains" }],
 		columns: [
 			["Name", (row) => link(row.name, appHref(row.id))],
 			["Uid", (row) => mono(row.uid)],
@@ -106,21 +115,7 @@ export function applications(context) {
 				link("first steps", href(["start"])),
 				".",
 			),
-	});
-	const filters = filterForm([{ name: "q", label: "Name, uid or id contains" }], signal, () => {
-		looked.hidden = true;
-		reload();
-	});
-	return h(
-		"div",
-		head(
-			"Applications",
-			[],
-			action("Add application", () => edit(context), { kind: "main", reason: may("administer") }),
-		),
-		looked,
-		h("section", filters, node),
-	);
+	}).node;
 }
 
 function joined(rows, series) {
@@ -173,24 +168,16 @@ function page(context, base, app) {
 	const { api, signal, may } = context;
 	const admin = may("administer");
 	const again = () => dispatchEvent(new HashChangeEvent("hashchange"));
-	const remove = () =>
-		ask(
-			{
-				title: `Delete ${app.name}?`,
-				button: "Delete application",
-				kind: "danger",
-				typed: app.uid ?? app.id,
-				run: async () => {
-					await api.delete(base);
-					say(`${app.name} is deleted`);
-					go(href(["app"]));
-				},
-			},
-			h(
-				"p",
-				"Its endpoints are deleted, what waits for them is not sent any more, and its portal links end.",
-			),
-		);
+	const remove = asking("Delete", {
+		title: `Delete ${app.name}?`,
+		text: "Its endpoints are deleted, what waits for them is not sent any more, and its portal links end.",
+		typed: app.uid ?? app.id,
+		run: () => api.delete(base),
+		done: `${app.name} is deleted`,
+		then: () => go(href(["app"])),
+		reason: admin,
+		kind: "danger",
+	});
 	const figures = h("div");
 	load(
 		figures,
@@ -221,17 +208,8 @@ function page(context, base, app) {
 			return { ...endpoints, data: joined(endpoints.data, stats.data) };
 		},
 		columns: [
-			[
-				"Endpoint",
-				(
-					row,
-				) => [
-					link(row.uid ?? row.id, endpointHref(app.id, row.id)),
-					h("div", { class: "mono muted" }, row.url),
-					row.description && h("div", { class: "muted" }, row.description),
-				],
-			],
-			["State", (row) => state(row.disabled ? "disabled" : row.failingSince ? "failing" : "enabled")],
+			["Endpoint", (row) => endpointCell(row, endpointHref(app.id, row.id))],
+			["State", endpointState],
 			["Event types", (row) => row.eventTypes?.join(", ") ?? "all", "wide"],
 			...counts(),
 		],
@@ -248,7 +226,7 @@ function page(context, base, app) {
 			link("Send a message", href(["send"], { app: app.id }), { class: "button" }),
 			action("Open the portal", () => portal(context, app)),
 			action("Change", () => edit(context, app, again), { reason: admin }),
-			action("Delete", remove, { reason: admin, kind: "danger" }),
+			remove,
 			action("Add endpoint", () => addEndpoint(context, app), { reason: admin, kind: "main" }),
 		),
 		section("Endpoints", node),

@@ -7,7 +7,23 @@
 
 import { fill, h } from "../dom.js";
 import { table } from "../list.js";
-import { action, ask, copy, field, form, input, load, say, show } from "../parts.js";
+import {
+	action,
+	ask,
+	copy,
+	facts,
+	field,
+	form,
+	input,
+	load,
+	mono,
+	say,
+	section,
+	show,
+	when,
+} from "../parts.js";
+import { go } from "../route.js";
+import { asking } from "./shared.js";
 
 /** @typedef {import("../console.js").Context} Context */
 
@@ -35,7 +51,6 @@ export function endpointFields(values = {}, { operational } = {}) {
 	const channels = input({ value: (values.channels ?? []).join(", ") });
 	const rate = input({ type: "number", min: 1, value: values.throttleRate ?? values.rateLimit ?? "" });
 	return {
-		url,
 		node: [
 			field("URL", url),
 			field("Description", description),
@@ -55,6 +70,52 @@ export function endpointFields(values = {}, { operational } = {}) {
 	};
 }
 
+/**
+ * The settings of an endpoint, with its secret, custom headers and deletion.
+ *
+ * @param {Context} context
+ * @param {string} base
+ * @param {any} it
+ * @param {{operational?: boolean, write: (body: any) => Promise<unknown>, gone: string}} options `gone`: where one goes after deletion
+ */
+export function endpointSettings(context, base, it, { operational, write, gone }) {
+	const { api, may } = context;
+	const fields = endpointFields(it, { operational });
+	const reason = may("administer"), name = it.uid ?? it.url;
+	const save = async () => {
+		await write(fields.read());
+		say("Saved");
+	};
+	const remove = asking("Delete", {
+		title: `Delete ${name}?`,
+		text: "What waits for it is not sent any more. Its attempts stay until their retention ends.",
+		typed: it.uid ?? it.id,
+		run: () => api.delete(base),
+		done: `${name} is deleted`,
+		then: () => go(gone),
+		reason,
+		kind: "danger",
+	});
+	return h(
+		"div",
+		{ class: "columns" },
+		section("Settings", form({ button: "Save", reason, run: save }, fields.node)),
+		h(
+			"div",
+			section("Signing secret", h("div", { class: "buttons" }, secretActions(context, base, name))),
+			section("Custom headers", customHeaders(context, base, operational)),
+			section(
+				"About",
+				facts(["Id", [mono(it.id), " ", copy(it.id, "Id")]], ["Created", when(it.createdAt)], [
+					"Changed",
+					when(it.updatedAt),
+				]),
+				remove,
+			),
+		),
+	);
+}
+
 /** @param {string} title @param {string} key @param {string} [text] */
 export function showSecret(title, key, text) {
 	show(
@@ -65,8 +126,8 @@ export function showSecret(title, key, text) {
 	);
 }
 
-/** *Show secret* and *Rotate secret*. @param {Context} context @param {string} base of the endpoint @param {string} name */
-export function secretActions({ api, may }, base, name) {
+/** *Show secret* and *Rotate secret*. */
+function secretActions({ api, may }, base, name) {
 	const rotate = () => {
 		const hours = input({ type: "number", min: 0, max: 168, value: 24, required: true });
 		const run = async () => {
@@ -98,8 +159,8 @@ export function secretActions({ api, may }, base, name) {
 	];
 }
 
-/** Custom headers: names and values that go out with each delivery. @param {Context} context @param {string} base @param {boolean} [whole] writes all of them at once */
-export function customHeaders({ api, signal, may }, base, whole = false) {
+/** Custom headers: names and values that go out with each delivery. With `whole` all of them are written at once. */
+function customHeaders({ api, signal, may }, base, whole = false) {
 	const place = h("div");
 	const draw = () => load(place, signal, () => api.get(`${base}/headers`, { signal }), shown);
 	/** @param {any} all */
@@ -130,14 +191,18 @@ export function customHeaders({ api, signal, may }, base, whole = false) {
 				table("Custom headers", [
 					["Name", ([name]) => h("span", { class: "mono" }, name)],
 					["Value", ([, value]) => h("span", { class: "mono" }, value)],
-					["Action", ([name]) =>
-						action("Remove", () =>
-							ask({
+					[
+						"Action",
+						([name]) =>
+							asking("Remove", {
 								title: `Remove the header ${name}?`,
-								button: "Remove",
-								kind: "danger",
 								run: () => write({}, [name]),
-							}), { reason, about: name }), "actions"],
+								done: "Removed",
+								reason,
+								about: name,
+							}),
+						"actions",
+					],
 				], rows),
 			),
 			rows.length === 0 &&

@@ -8,21 +8,19 @@ import { newest, path } from "../api.js";
 import { answered, attemptState, unfolded } from "../attempts.js";
 import { bars } from "../chart.js";
 import { fill, h } from "../dom.js";
-import { filterForm, list } from "../list.js";
 import {
 	action,
 	ago,
 	ask,
-	copy,
 	count,
 	duration,
 	facts,
 	field,
-	form,
 	fromLocalInput,
 	hoursAgo,
 	input,
 	link,
+	load,
 	mono,
 	numbers,
 	say,
@@ -31,14 +29,23 @@ import {
 	share,
 	show,
 	state,
-	tell,
 	toLocalInput,
 	when,
 } from "../parts.js";
 import { go, href, parse } from "../route.js";
 import { deliveryList } from "./deliveries.js";
-import { customHeaders, endpointFields, secretActions } from "./endpoint-form.js";
-import { endpointHref, fresh, head, messageHref, way } from "./shared.js";
+import { endpointSettings } from "./endpoint-form.js";
+import {
+	asking,
+	endpointHref,
+	endpointState,
+	filteredList,
+	fresh,
+	head,
+	messageHref,
+	PERIOD,
+	way,
+} from "./shared.js";
 import { watched } from "./tasks.js";
 
 /** @typedef {import("../console.js").Context} Context */
@@ -62,7 +69,7 @@ export function endpoint(context) {
 		title(it.uid ?? it.url);
 		return [
 			head(
-				[it.uid ?? it.url, " ", stateOf(it)],
+				[it.uid ?? it.url, " ", endpointState(it)],
 				way(context, params.app),
 				actions(context, base, it, started, () => header.dispatchEvent(new Event("refresh"))),
 			),
@@ -72,7 +79,7 @@ export function endpoint(context) {
 	}, 5);
 	const draw = /** @type {Record<string, () => import("../dom.js").Children>} */ ({
 		delivery: () => h("section", deliveryList(context, params.endpoint)),
-		attempt: () => h("section", attempts(context, base)),
+		attempt: () => h("section", attempts(context)),
 		settings: () => settings(context, base),
 	})[tab] ?? (() => health(context));
 	return h(
@@ -90,10 +97,6 @@ export function endpoint(context) {
 		),
 		draw(),
 	);
-}
-
-function stateOf({ disabled, failingSince }) {
-	return state(disabled ? "disabled" : failingSince ? "failing" : "enabled");
 }
 
 /** Why nothing arrives, and what to do. */
@@ -147,24 +150,24 @@ function actions(context, base, it, started, redraw) {
 	const { api, may } = context;
 	const name = it.uid ?? it.url;
 	const reason = may("operate");
-	const turn = async (disabled) => {
-		await api.patch(base, { disabled });
-		say(disabled ? `${name} is disabled` : `${name} is enabled`);
+	const enable = async () => {
+		await api.patch(base, { disabled: false });
+		say(`${name} is enabled`);
 		redraw();
 	};
 	const disable = () =>
-		ask(
-			{ title: `Disable ${name}?`, button: "Disable", kind: "danger", run: () => turn(true) },
-			h(
-				"p",
+		asking("Disable", {
+			title: `Disable ${name}?`,
+			text:
 				"Nothing is sent to it until it is enabled, and messages that come meanwhile are not queued for it.",
-			),
-		);
+			run: () => api.patch(base, { disabled: true }),
+			done: `${name} is disabled`,
+			then: redraw,
+			reason,
+		});
 	const off = reason ?? (it.disabled ? "It is disabled. Enable it first." : null);
 	return [
-		it.disabled
-			? action("Enable", () => turn(false), { reason, kind: "main" })
-			: action("Disable", disable, { reason }),
+		it.disabled ? action("Enable", enable, { reason, kind: "main" }) : disable(),
 		action("Send test", () => sendTest(context, base, name), { reason: off }),
 		action("Recover", () => recover(context, base, it, started), { reason: off }),
 		action("Replay missing", () => replayMissing(context, base, it, started), { reason: off }),
@@ -227,26 +230,21 @@ function period(it, tell) {
 }
 
 function recover(context, base, it, started) {
-	const { api, params, signal } = context;
+	const { api, signal } = context;
 	const next = newest(signal);
 	const name = it.uid ?? it.url;
 	const times = period(it, async (after, before, text) => {
 		const mine = next();
 		text.textContent = "Counting…";
-		const ids = async (status) => {
-			const query = { status, after, before, with_content: false };
-			const { data, done } = await api.all(path`app/${params.app}/attempt/endpoint/${it.id}`, {
-				signal: mine,
-				query,
-			});
-			return { ids: new Set(data.map((row) => row.msgId)), done };
-		};
+		const counted = (status) =>
+			api.all(`${base}/msg`, { signal: mine, query: { status, after, before, with_content: false } });
+		const some = ({ data, done }) => (done ? "" : "more than ") + count(data.length);
 		try {
-			const [failed, delivered] = await Promise.all([ids(2), ids(0)]);
-			const open = [...failed.ids].filter((id) => !delivered.ids.has(id)).length;
-			text.textContent = failed.done
-				? `${count(open)} ${open === 1 ? "message gets" : "messages get"} one try more, now.`
-				: `More than ${count(open)} messages get one try more, now.`;
+			// In this list 2 is a message that failed for good, and 3 one that waits for its next try.
+			const [failed, waiting] = await Promise.all([counted(2), counted(3)]);
+			text.textContent =
+				`Of the messages accepted since then, ${some(failed)} failed for good and ${some(waiting)} ` +
+				"failed and wait for a next try. Each gets one try more, now; so do older ones whose tries failed since then.";
 		} catch (error) {
 			if (!mine.aborted) {
 				text.textContent = `How many cannot be counted now: ${/** @type {Error} */ (error).message}`;
@@ -380,20 +378,18 @@ function lastOne(app, attempt) {
 		: "none is kept";
 }
 
-/** @param {Context} context @param {string} base */
-function attempts({ api, signal, keep, params: { app, endpoint } }, base) {
-	keep();
-	const { node, reload } = list({
+/** @param {Context} context */
+function attempts(context) {
+	const { api, params: { app, endpoint } } = context;
+	const details = async (row) => {
+		const full = await api.get(path`app/${app}/msg/${row.msgId}/attempt/${row.id}`);
+		show("Attempt", unfolded({ ...row, ...full }, ""));
+	};
+	return filteredList(context, {
 		caption: "Attempts, newest first",
 		noun: "attempts",
-		signal,
 		refresh: true,
-		key: (row) => row.id,
-		load: (page, signal) =>
-			api.get(path`app/${app}/attempt/endpoint/${endpoint}`, {
-				signal,
-				query: { ...Object.fromEntries(parse().query), ...page },
-			}),
+		from: path`app/${app}/attempt/endpoint/${endpoint}`,
 		columns: [
 			["Time", (row) => when(row.timestamp)],
 			[
@@ -403,98 +399,34 @@ function attempts({ api, signal, keep, params: { app, endpoint } }, base) {
 			["State", (row) => state(attemptState(row))],
 			["Answer", (row) => answered(row), "wide"],
 			["Trigger", (row) => row.triggerType === 1 ? "by hand" : "schedule"],
-			[
-				"Details",
-				(row) =>
-					action("Details", async () =>
-						show(
-							"Attempt",
-							unfolded({ ...row, ...await api.get(path`app/${app}/msg/${row.msgId}/attempt/${row.id}`) }, ""),
-						), { about: row.id }),
-				"actions",
-			],
+			["Details", (row) => action("Details", () => details(row), { about: row.id }), "actions"],
 		],
-		empty: () =>
-			h(
-				"p",
-				"No attempt. They appear as messages are sent to ",
-				h("span", { class: "mono" }, base),
-				".",
-			),
-	});
-	return [
-		filterForm(
-			[
-				{ name: "status", label: "State", options: [["0", "delivered"], ["2", "failed"]] },
-				{
-					name: "status_code_class",
-					label: "Answer",
-					options: [["200", "2xx"], ["300", "3xx"], ["400", "4xx"], ["500", "5xx"], ["0", "no answer"]],
-				},
-				{ name: "event_types", label: "Event types" },
-				{ name: "after", label: "After", instant: true },
-				{ name: "before", label: "Before", instant: true },
-			],
-			signal,
-			reload,
-		),
-		node,
-	];
+		empty: () => h("p", "No attempt yet. They appear as messages are sent."),
+		filters: [
+			{ name: "status", label: "State", options: [["0", "delivered"], ["2", "failed"]] },
+			{
+				name: "status_code_class",
+				label: "Answer",
+				options: [["200", "2xx"], ["300", "3xx"], ["400", "4xx"], ["500", "5xx"], ["0", "no answer"]],
+			},
+			{ name: "event_types", label: "Event types" },
+			...PERIOD,
+		],
+	}).nodes;
 }
 
 function settings(context, base) {
-	const { api, signal, may, params } = context;
+	const { api, signal, params } = context;
 	const place = h("div");
-	api.get(base, { signal }).then((it) => {
-		const fields = endpointFields(it);
-		const reason = may("administer");
-		const name = it.uid ?? it.url;
-		const remove = () =>
-			ask(
-				{
-					title: `Delete ${name}?`,
-					button: "Delete endpoint",
-					kind: "danger",
-					typed: it.uid ?? it.id,
-					run: async () => {
-						await api.delete(base);
-						say(`${name} is deleted`);
-						go(href(["app", params.app]));
-					},
-				},
-				h("p", "What waits for it is not sent any more. Its attempts stay until their retention ends."),
-			);
-		fill(
-			place,
-			h(
-				"div",
-				{ class: "columns" },
-				section(
-					"Settings",
-					form({
-						button: "Save",
-						reason,
-						run: async () => {
-							await api.patch(base, fields.read());
-							say("Saved");
-						},
-					}, fields.node),
-				),
-				h(
-					"div",
-					section("Signing secret", h("div", { class: "buttons" }, secretActions(context, base, name))),
-					section("Custom headers", customHeaders(context, base)),
-					section(
-						"About",
-						facts(["Id", [mono(it.id), " ", copy(it.id, "Id")]], ["Created", when(it.createdAt)], [
-							"Changed",
-							when(it.updatedAt),
-						]),
-						h("div", { class: "buttons" }, action("Delete", remove, { kind: "danger", reason })),
-					),
-				),
-			),
-		);
-	}, tell);
+	load(
+		place,
+		signal,
+		() => api.get(base, { signal }),
+		(it) =>
+			endpointSettings(context, base, it, {
+				write: (body) => api.patch(base, body),
+				gone: href(["app", params.app]),
+			}),
+	);
 	return place;
 }

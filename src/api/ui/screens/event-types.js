@@ -7,7 +7,6 @@
 import { path } from "../api.js";
 import { h } from "../dom.js";
 import { code, joined, member } from "../json.js";
-import { filterForm, list } from "../list.js";
 import {
 	action,
 	ask,
@@ -23,8 +22,8 @@ import {
 	state,
 	when,
 } from "../parts.js";
-import { href, parse } from "../route.js";
-import { head } from "./shared.js";
+import { href } from "../route.js";
+import { asking, head, listScreen } from "./shared.js";
 
 /** @typedef {import("../console.js").Context} Context */
 
@@ -33,19 +32,19 @@ const stateOf = ({ archived, deprecated }) =>
 
 /** @param {Context} context */
 export function eventTypes(context) {
-	const { api, signal, may, title, keep } = context;
-	title("Event types");
-	keep();
-	const { node, reload } = list({
+	const add = () =>
+		action("Add event type", () => edit(context, null, "", () => reload()), {
+			kind: "main",
+			reason: context.may("administer"),
+		});
+	const { node, reload } = listScreen(context, {
+		title: "Event types",
+		actions: add(),
 		caption: "Event types",
 		noun: "event types",
-		signal,
+		from: "event-type?with_content=true",
 		key: (row) => row.name,
-		load: (page, signal) =>
-			api.get("event-type", {
-				signal,
-				query: { ...page, with_content: true, include_archived: parse().query.get("archived") === "yes" },
-			}),
+		filters: [{ name: "include_archived", label: "Archived", options: [["true", "shown"]], none: "hidden" }],
 		columns: [
 			["Name", (row) => link(row.name, href(["event-type", row.name]))],
 			["State", stateOf],
@@ -61,17 +60,7 @@ export function eventTypes(context) {
 			add(),
 		],
 	});
-	const add = () =>
-		action("Add event type", () => edit(context, null, "", reload), {
-			kind: "main",
-			reason: may("administer"),
-		});
-	const filters = filterForm(
-		[{ name: "archived", label: "Archived", options: [["yes", "shown"]], none: "hidden" }],
-		signal,
-		reload,
-	);
-	return h("div", head("Event types", [], add()), h("section", filters, node));
+	return node;
 }
 
 /** Makes an event type, or changes one. */
@@ -122,9 +111,9 @@ export function eventType(context) {
 	const draw = () =>
 		load(place, signal, () => api.call("GET", base, { signal }), ({ data: type, text }) => {
 			const schemas = type.schemas ? member(text, "schemas") ?? "" : "", shown = example(text, type);
-			const archive = async (archived) => {
-				await api.patch(base, { archived });
-				say(archived ? "Archived" : "Restored");
+			const restore = async () => {
+				await api.patch(base, { archived: false });
+				say("Restored");
 				draw();
 			};
 			return [
@@ -132,29 +121,17 @@ export function eventType(context) {
 					[type.name, " ", stateOf(type)],
 					[link("Event types", href(["event-type"]))],
 					link("Send a message", href(["send"], { type: type.name }), { class: "button" }),
-					type.archived ? action("Restore", () => archive(false), { reason }) : action("Archive", () =>
-						ask(
-							{
-								title: `Archive ${type.name}?`,
-								button: "Archive",
-								kind: "danger",
-								run: () => archive(true),
-							},
-							h(
-								"p",
-								"Endpoints cannot ask for it any more. Messages of this type are accepted as before.",
-							),
-						), { reason }),
+					type.archived ? action("Restore", restore, { reason }) : asking("Archive", {
+						title: `Archive ${type.name}?`,
+						text: "Endpoints cannot ask for it any more. Messages of this type are accepted as before.",
+						run: () => api.patch(base, { archived: true }),
+						done: "Archived",
+						then: draw,
+						reason,
+					}),
 					action("Change", () => edit(context, type, schemas, draw), { reason, kind: "main" }),
 				),
-				section(
-					"About",
-					h("p", type.description),
-					facts(["Feature flag", type.featureFlag ?? "–"], ["Created", when(type.createdAt)], [
-						"Changed",
-						when(type.updatedAt),
-					]),
-				),
+				section("About", h("p", type.description), facts(["Changed", when(type.updatedAt)])),
 				h(
 					"div",
 					{ class: "columns" },

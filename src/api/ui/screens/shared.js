@@ -6,10 +6,10 @@
 
 import { isAborted, path } from "../api.js";
 import { fill, h, keyed, nodes, swap } from "../dom.js";
-import { table, tableRow } from "../list.js";
+import { filterForm, list, table, tableRow } from "../list.js";
 import { live } from "../live.js";
-import { ask, count, distance, failure, link, say } from "../parts.js";
-import { href } from "../route.js";
+import { action, ask, count, distance, failure, link, say, state } from "../parts.js";
+import { href, parse } from "../route.js";
 
 /** @typedef {import("../console.js").Context} Context */
 /** @typedef {import("../dom.js").Children} Children */
@@ -145,4 +145,71 @@ export function keptTable(caption, columns, key) {
 /** @param {number} n a count that the server ends at 1,000 */
 export function capped(n) {
 	return n >= 1000 ? "1,000 or more" : count(n);
+}
+
+/**
+ * A screen that is one list. `from` is the path of the list; the query of the address is its filters.
+ *
+ * @param {Context} context
+ * @param {Partial<import("../list.js").ListOptions> & Pick<import("../list.js").ListOptions, "caption" | "noun" | "columns" | "empty"> & {
+ *   title: string, from?: string, way?: Children[], actions?: Children, note?: Children, filters?: import("../list.js").Filter[],
+ * }} options
+ */
+export function listScreen(context, { title, way = [], actions, note, ...options }) {
+	context.title(title);
+	const { nodes, reload } = filteredList(context, options);
+	return { node: h("div", head(title, way, actions), note, h("section", nodes)), reload };
+}
+
+/** A list with its filters. @param {Context} context @param {any} options as of `listScreen` */
+export function filteredList({ api, signal, keep }, { from, filters = [], ...options }) {
+	if (filters.length) keep();
+	const { node, reload } = list({
+		signal,
+		key: (row) => row.id,
+		load: (page, signal) =>
+			api.get(from, { signal, query: { ...Object.fromEntries(parse().query), ...page } }),
+		...options,
+	});
+	return { nodes: [filters.length > 0 && filterForm(filters, signal, reload), node], reload };
+}
+
+/** Filters by time. @type {import("../list.js").Filter[]} */
+export const PERIOD = [{ name: "after", label: "After", instant: true }, {
+	name: "before",
+	label: "Before",
+	instant: true,
+}];
+
+/**
+ * A button that asks before it does something that takes something away.
+ *
+ * @param {string} label
+ * @param {{title: string, text?: string, typed?: string, run: () => unknown, done: string, then?: () => unknown, reason?: string | null, about?: string, kind?: "danger" | ""}} options
+ */
+export function asking(label, { title, text, typed, run, done, then, reason, about, kind }) {
+	const act = async () => {
+		await run();
+		say(done);
+		await then?.();
+	};
+	return action(
+		label,
+		() => ask({ title, button: label, kind: "danger", typed, run: act }, text && h("p", text)),
+		{ reason, about, kind },
+	);
+}
+
+/** The state of an endpoint as a word. @param {any} endpoint */
+export function endpointState({ disabled, failingSince }) {
+	return state(disabled ? "disabled" : failingSince ? "failing" : "enabled");
+}
+
+/** An endpoint's name, and its URL below. @param {any} row @param {string} href */
+export function endpointCell({ uid, id, url, description }, href) {
+	return [
+		link(uid ?? id, href),
+		h("div", { class: "mono muted" }, url),
+		description && h("div", { class: "muted" }, description),
+	];
 }

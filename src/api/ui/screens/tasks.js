@@ -6,10 +6,9 @@
 
 import { path } from "../api.js";
 import { h } from "../dom.js";
-import { filterForm, list } from "../list.js";
-import { action, ago, ask, count, facts, link, mono, say, section, state, when } from "../parts.js";
-import { href, parse } from "../route.js";
-import { appLink, endpointHref, fresh, head } from "./shared.js";
+import { ago, count, facts, link, mono, section, state, when } from "../parts.js";
+import { href } from "../route.js";
+import { appLink, asking, endpointHref, fresh, head, listScreen } from "./shared.js";
 
 /** @typedef {import("../console.js").Context} Context */
 
@@ -35,27 +34,16 @@ export function progress({ status, data }) {
 	];
 }
 
-/** @param {Context} context @param {any} task @param {() => unknown} [then] */
-export function cancel({ api, may }, task, then) {
-	if (task.status !== "running") return null;
-	const run = async () => {
-		await api.post(path`background-task/${task.id}/cancel`);
-		say("Cancelled");
-		await then?.();
-	};
-	const text = "What it has queued already is sent all the same.";
-	return action(
-		"Cancel",
-		() =>
-			ask(
-				{ title: `Cancel ${name(task)}?`, button: "Cancel the task", kind: "danger", run },
-				h("p", text),
-			),
-		{
-			reason: may("operate"),
-			about: name(task),
-		},
-	);
+/** @param {Context} context @param {any} task */
+export function cancel({ api, may }, task) {
+	return task.status === "running" && asking("Cancel", {
+		title: `Cancel ${name(task)}?`,
+		text: "What it has queued already is sent all the same.",
+		run: () => api.post(path`background-task/${task.id}/cancel`),
+		done: "Cancelled",
+		reason: may("operate"),
+		about: name(task),
+	});
 }
 
 /** A task that was just started, until it has ended. @param {Context} context @param {string} id */
@@ -95,22 +83,16 @@ export function taskColumns(context) {
 
 /** @param {Context} context */
 export function tasks(context) {
-	const { api, signal, title, keep } = context;
-	title("Tasks");
-	keep();
-	const { node, reload } = list({
+	return listScreen(context, {
+		title: "Tasks",
 		caption: "Background tasks, newest first",
 		noun: "tasks",
-		signal,
 		refresh: true,
-		key: (row) => row.id,
-		load: (page, signal) => {
-			const { query } = parse();
-			return api.get("background-task", {
-				signal,
-				query: { ...page, status: query.get("status"), task: query.get("task") },
-			});
-		},
+		from: "background-task",
+		filters: [
+			{ name: "status", label: "State", options: ["running", "finished", "failed"] },
+			{ name: "task", label: "Task", options: Object.entries(NAMES) },
+		],
 		columns: taskColumns(context),
 		empty: () =>
 			h(
@@ -121,16 +103,7 @@ export function tasks(context) {
 				h("i", "Replay missing"),
 				" on the page of an endpoint start one. Tasks are kept for 90 days.",
 			),
-	});
-	const filters = filterForm(
-		[
-			{ name: "status", label: "State", options: ["running", "finished", "failed"] },
-			{ name: "task", label: "Task", options: Object.entries(NAMES) },
-		],
-		signal,
-		reload,
-	);
-	return h("div", head("Tasks", []), h("section", filters, node));
+	}).node;
 }
 
 /** @param {Context} context */

@@ -4,10 +4,9 @@
  * @module
  */
 
-import { ApiError, path } from "../api.js";
+import { path } from "../api.js";
 import { h } from "../dom.js";
 import { code, elements, member } from "../json.js";
-import { filterForm, list } from "../list.js";
 import {
 	action,
 	ago,
@@ -25,7 +24,7 @@ import {
 	when,
 } from "../parts.js";
 import { parse } from "../route.js";
-import { appHref, appLink, endpointHref, head } from "./shared.js";
+import { appHref, appLink, asking, endpointHref, head, listScreen, PERIOD } from "./shared.js";
 
 /** @typedef {import("../console.js").Context} Context */
 
@@ -35,32 +34,32 @@ const ROLES = [["admin", "admin: everything"], ["operator", "operator: reads, se
 	"viewer: reads",
 ], ["sender", "sender: sends messages, reads nothing"]];
 
+/** A screen for admins alone says why it is empty. @param {string} title @param {string} reason */
+const closed = (title, reason) => h("div", head(title, []), h("p", { class: "note" }, reason));
+
 /** @param {Context} context */
 export function tokens(context) {
-	const { api, signal, who, may, title } = context;
-	title("Tokens");
+	const { api, who, may } = context;
 	const reason = may("administer");
-	const add = action("Add token", () => edit(context, null, () => reload()), { kind: "main", reason });
-	if (reason) return h("div", head("Tokens", [], add), h("p", { class: "note" }, reason));
+	if (reason) return closed("Tokens", reason);
 	const name = (row) => row.name ?? row.id;
 	const revoke = (row) =>
-		ask({
+		asking("Revoke", {
 			title: `Revoke ${name(row)}?`,
-			button: "Revoke",
-			kind: "danger",
+			text: "Programs that use it are refused within 5 seconds.",
 			typed: name(row),
-			run: async () => {
-				await api.delete(path`token/${row.id}`);
-				say(`${name(row)} is revoked`);
-				reload();
-			},
-		}, h("p", "Programs that use it are refused within 5 seconds."));
-	const { node, reload } = list({
+			run: () => api.delete(path`token/${row.id}`),
+			done: `${name(row)} is revoked`,
+			then: () => reload(),
+			about: name(row),
+			kind: "danger",
+		});
+	const { node, reload } = listScreen(context, {
+		title: "Tokens",
+		actions: action("Add token", () => edit(context, null, () => reload()), { kind: "main" }),
 		caption: "Tokens",
 		noun: "tokens",
-		signal,
-		key: (row) => row.id,
-		load: (page, signal) => api.get("token", { signal, query: page }),
+		from: "token",
 		columns: [
 			["Name", (row) => [row.name ?? mono(row.id), row.id === who.tokenId && " (this session)"]],
 			["Role", (row) => row.role],
@@ -75,14 +74,14 @@ export function tokens(context) {
 						"div",
 						{ class: "buttons end" },
 						action("Change", () => edit(context, row, reload), { about: name(row) }),
-						action("Revoke", () => revoke(row), { about: name(row), kind: "danger" }),
+						revoke(row),
 					),
 				"actions",
 			],
 		],
 		empty: () => h("p", "No token."),
 	});
-	return h("div", head("Tokens", [], add), h("section", node));
+	return node;
 }
 
 /** Makes a token, or changes one. */
@@ -120,50 +119,39 @@ function edit({ api }, token, then) {
 
 /** @param {Context} context */
 export function audit(context) {
-	const { api, signal, title, may, keep } = context;
-	title("Audit");
+	const { api, may } = context;
 	const reason = may("administer");
-	if (reason) return h("div", head("Audit", []), h("p", { class: "note" }, reason));
-	keep();
-	const { node, reload } = list({
+	if (reason) return closed("Audit", reason);
+	const load = async (page, signal) => {
+		const query = { ...Object.fromEntries(parse().query), ...page };
+		const { data, text } = await api.call("GET", "audit", { signal, query }).catch((error) => {
+			throw error.status === 404 ? new Error("This server keeps no audit log.") : error;
+		});
+		const texts = elements(text, "data");
+		const part = (row, i, name) => row[name] && member(texts[i], name);
+		return {
+			...data,
+			data: data.data.map((row, i) => ({
+				...row,
+				before: part(row, i, "before"),
+				after: part(row, i, "after"),
+			})),
+		};
+	};
+	const change = (title, text) => text && [h("p", title), code(text, title, { indent: true })];
+	return listScreen(context, {
+		title: "Audit",
 		caption: "Changes, newest first",
 		noun: "changes",
-		signal,
-		key: (row) => row.id,
-		load: async (page, signal) => {
-			try {
-				const { data, text } = await api.call("GET", "audit", {
-					signal,
-					query: { ...Object.fromEntries(parse().query), ...page },
-				});
-				const texts = elements(text, "data");
-				return {
-					...data,
-					data: data.data.map((row, i) => ({
-						...row,
-						before: row.before && member(texts[i], "before"),
-						after: row.after && member(texts[i], "after"),
-					})),
-				};
-			} catch (error) {
-				if (error instanceof ApiError && error.status === 404) {
-					throw new Error("This server keeps no audit log.");
-				}
-				throw error;
-			}
-		},
+		load,
+		filters: [{ name: "actor", label: "Actor" }, { name: "operation", label: "Operation" }, {
+			name: "object",
+			label: "Object",
+		}, ...PERIOD],
 		columns: [
 			["Time", (row) => when(row.timestamp)],
-			[
-				"Actor",
-				(
-					row,
-				) => [
-					row.actor.name ?? row.actor.kind,
-					row.actor.id && h("div", { class: "mono muted" }, row.actor.id),
-				],
-			],
-			["Operation", (row) => h("span", { class: "mono" }, row.operation)],
+			["Actor", (row) => [row.actor.name ?? row.actor.kind, h("div", { class: "mono muted" }, row.actor.id)]],
+			["Operation", (row) => mono(row.operation)],
 			[
 				"Object",
 				(
@@ -177,12 +165,7 @@ export function audit(context) {
 				"Change",
 				(row) =>
 					row.before || row.after
-						? h(
-							"details",
-							h("summary", "Show"),
-							row.before && [h("p", "Before"), code(row.before, "Before", { indent: true })],
-							row.after && [h("p", "After"), code(row.after, "After", { indent: true })],
-						)
+						? h("details", h("summary", "Show"), change("Before", row.before), change("After", row.after))
 						: "–",
 				"wide",
 			],
@@ -195,19 +178,7 @@ export function audit(context) {
 					? "No change passes these filters."
 					: "No change yet. Each write by the API or the command line appears here; messages and reads do not.",
 			),
-	});
-	const filters = filterForm(
-		[
-			{ name: "actor", label: "Actor" },
-			{ name: "operation", label: "Operation" },
-			{ name: "object", label: "Object" },
-			{ name: "after", label: "After", instant: true },
-			{ name: "before", label: "Before", instant: true },
-		],
-		signal,
-		reload,
-	);
-	return h("div", head("Audit", []), h("section", filters, node));
+	}).node;
 }
 
 function object({ appId, object }) {
