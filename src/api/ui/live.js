@@ -38,9 +38,11 @@ class Live extends EventTarget {
 				await this.#wait(signal, pause);
 				if (signal.aborted) return;
 			}
+			const began = Date.now();
 			try {
 				await ask(signal);
-				pause = seconds;
+				// A slow server is not kept busy by those who only look.
+				pause = Math.min(Math.max(seconds, 3 * (Date.now() - began) / 1000), MOST_SECONDS);
 			} catch (error) {
 				if (isAborted(error)) return;
 				pause = Math.min(pause * 2, MOST_SECONDS);

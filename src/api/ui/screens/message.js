@@ -97,7 +97,7 @@ function story(context, message, payload, gone) {
 	/** @type {any[]} */
 	let attempts = [];
 	let complete = true;
-	const summary = h("p"), problem = h("div"), older = h("p", { class: "muted" });
+	const summary = h("p", "Loading…"), problem = h("div"), older = h("p", { class: "muted" });
 	const name = (id) => {
 		const known = verdicts.find((row) => row.endpointId === id);
 		return known?.endpointUid ?? known?.url ?? id;
@@ -156,9 +156,12 @@ function story(context, message, payload, gone) {
 	}
 	let turn = 0;
 	live.every(signal, async () => {
-		// A story that has ended changes only by a hand, so it is looked at every 10 s.
+		// What does not change soon is looked at every 10 s.
+		const soon = Date.now() + 60_000;
 		const moves = verdicts.length === 0 ||
-			verdicts.some((row) => row.verdict === "waiting" || row.verdict === "sending");
+			verdicts.some(({ verdict, nextAttemptAt }) =>
+				verdict === "sending" || (verdict === "waiting" && !(+new Date(nextAttemptAt) > soon))
+			);
 		if (turn++ % 5 && !moves) return;
 		try {
 			await refresh();
