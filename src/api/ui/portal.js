@@ -1,101 +1,244 @@
-"use strict";
-// The token comes in the fragment of the address, which browsers never send to a server. It is kept for this tab only.
-const KEY = "postrider-token";
-const base = new URL(".", location.href);
-const given = new URLSearchParams(location.hash.slice(1)).get("token");
-if (given) {
-  sessionStorage.setItem(KEY, given);
-  history.replaceState(null, "", location.pathname);
-}
-const token = sessionStorage.getItem(KEY);
-addEventListener("hashchange", () => location.reload());
+/**
+ * The portal: what the customers of an organization see of their own webhooks, in a tab or in a frame. Takes
+ * the token, draws the frame, and shows the screen of each route. What a screen shows is its own.
+ *
+ * @module
+ */
 
-const part = (id) => document.getElementById(id);
+import { Api, path } from "./api.js";
+import { fill, h } from "./dom.js";
+import { keys } from "./keys.js";
+import { live } from "./live.js";
+import { failure, link } from "./parts.js";
+import { go, href, match, onRoute, parse } from "./route.js";
+import { screens } from "./portal/all.js";
+import { dress, icon, isTrue } from "./portal/theme.js";
 
-function list(id, items, empty) {
-  const lines = items.length ? items : [{ text: empty }];
-  part(id).replaceChildren(...lines.map(({ text, no }) => {
-    const line = document.createElement("li");
-    line.textContent = text;
-    if (no) line.className = "no";
-    return line;
-  }));
-}
+/**
+ * What a screen gets; `app` is the path of the application, `can` says whether the token may do something.
+ *
+ * @typedef {import("./console.js").Context & Own} Context
+ */
+/** @typedef {{app: string, who: {appId: string, capabilities?: string[]}, can: (right: Right) => boolean, end: () => void}} Own */
+/** @typedef {"manage" | "attempts" | "secret" | "rotate"} Right */
 
-async function ask(path, method = "GET") {
-  const answer = await fetch(new URL("api/v1" + path, base), {
-    method,
-    headers: { authorization: "Bearer " + token },
-    cache: "no-store",
-    credentials: "omit",
-  });
-  if (!answer.ok) throw answer.status;
-  return answer.status === 204 ? null : answer.json();
-}
+const KEY = "postrider-portal";
+const framed = globalThis.top !== globalThis.self;
+const page = /** @type {HTMLElement} */ (document.getElementById("page"));
+const NAVIGATION = [
+	["endpoints", "Endpoints"],
+	["messages", "Messages"],
+	["event-types", "Event types"],
+	["verify", "Verify"],
+	["access", "Access"],
+];
+/** @type {Record<Right, string[]>} */
+const RIGHTS = {
+	manage: ["ManageEndpoint"],
+	attempts: ["CreateAttempts"],
+	secret: ["ViewEndpointSecret", "ManageEndpointSecret", "ManageEndpoint"],
+	rotate: ["ManageEndpointSecret"],
+};
 
-// Returns all rows of a list, but at most the first 1,000.
-async function all(path) {
-  const rows = [];
-  let after = "";
-  for (let pages = 0; pages < 4; pages += 1) {
-    const page = await ask(path + "?limit=250" + after);
-    rows.push(...page.data);
-    if (page.done) break;
-    after = "&iterator=" + encodeURIComponent(page.iterator);
-  }
-  return rows;
-}
+/** @type {string | null} */
+let token = null;
+/** @type {any} */
+let who = null;
+let route = "";
+/** @type {AbortController | null} */
+let shown = null;
+let shownPath = "";
+let keeps = false;
 
-function rights({ capabilities, featureFlags }) {
-  const may = (...wanted) => !capabilities || wanted.some((capability) => capabilities.includes(capability));
-  const manages = may("ManageEndpoint");
-  const right = (allowed, text) => ({ text: text + (allowed ? "" : ": no"), no: !allowed });
-  const flags = featureFlags && featureFlags.length ? ", those behind " + featureFlags.join(", ") + " too" : "";
-  return [
-    right(true, "See endpoints, messages and attempts"),
-    right(true, "See event types" + flags),
-    right(manages, "Create, change and delete endpoints"),
-    right(manages || may("ViewEndpointSecret", "ManageEndpointSecret"), "See signing secrets"),
-    right(manages || may("ManageEndpointSecret"), "Replace signing secrets"),
-    right(may("CreateAttempts"), "Send messages again"),
-  ];
-}
+const api = new Api({
+	base: new URL("api/v1/", document.baseURI),
+	token: () => token,
+	unauthorized: () => ended(),
+});
 
-async function show() {
-  const access = await ask("/auth/token");
-  if (!access.applicationId) {
-    part("state").textContent = "This token is of the whole organization; this page is for those of an application.";
-    return;
-  }
-  const path = "/app/" + encodeURIComponent(access.applicationId);
-  const [application, endpoints, types] = await Promise.all([ask(path), all(path + "/endpoint"), all("/event-type")]);
-  part("title").textContent = application.name;
-  document.title = application.name + " – webhooks";
-  const end = access.expiresAt && new Date(access.expiresAt);
-  part("end").textContent = end ? end.toLocaleString() : "never";
-  if (end) part("end").dateTime = access.expiresAt;
-  list("rights", rights(access));
-  list("endpoints", endpoints.map(({ url, disabled }) => ({ text: url + (disabled ? " (disabled)" : ""), no: disabled })), "None yet.");
-  list("types", types.map(({ name, description }) => ({ text: description ? name + ": " + description : name })), "None yet.");
-  part("state").hidden = true;
-  part("known").hidden = false;
+start();
+
+async function start() {
+	const given = new URLSearchParams(location.hash.slice(1)), asked = new URLSearchParams(location.search);
+	const param = (name) => asked.get(name) ?? given.get(name);
+	dress(param);
+	keys(find);
+	// A frame without a token in its address must stay useless, so storage is for tabs alone.
+	if (!takeToken() && !framed) token = storage((all) => all.getItem(KEY)) ?? null;
+	await enter(param);
+	onRoute(async () => {
+		if (takeToken()) await enter(param);
+		if (who) draw();
+	});
 }
 
-function fail(status) {
-  const ended = status === 401 || status === 404;
-  if (ended) sessionStorage.removeItem(KEY);
-  part("known").hidden = true;
-  part("state").hidden = false;
-  part("state").textContent = ended
-    ? "This access has ended. Ask for a new link where you got this one."
-    : "The server does not answer as it should. Try again later.";
+/** Takes the token from the fragment, which no server sees, and removes it from the address. */
+function takeToken() {
+	const given = new URLSearchParams(location.hash.slice(1)).get("token");
+	if (!given) return false;
+	token = given;
+	if (!framed) storage((all) => all.setItem(KEY, given));
+	history.replaceState(null, "", location.pathname + location.search + (route || first()));
+	return true;
 }
 
-async function leave() {
-  await ask("/auth/logout", "POST");
-  fail(401);
+/** Storage can be forbidden by the browser; then the token is kept until the page is left. @template T @param {(all: Storage) => T} use */
+function storage(use) {
+	try {
+		return use(sessionStorage);
+	} catch {
+		return undefined;
+	}
 }
 
-part("leave").addEventListener("click", () => leave().catch(fail));
-if (token) show().catch(fail);
-else part("state").textContent = "There is no token in this address. Open the link that you were given.";
+/** The route of the parameter `next`, if there is such a screen. */
+function first() {
+	const { parts, query } = parse(new URLSearchParams(location.search).get("next") ?? "");
+	return screens.some(([pattern]) => match(pattern, parts)) ? href(parts, query) : href(["endpoints"]);
+}
+
+/** Learns whose the token is, and draws the frame. */
+async function enter(param) {
+	leave();
+	who = null;
+	if (!token) return ended("This address has no key in it. Open the link that you were given.");
+	if (!page.querySelector("main")) {
+		fill(page, h("main", h("p", { class: "waiting", role: "status" }, "Loading…")));
+	}
+	try {
+		const known = await api.get("auth/whoami");
+		if (!known.appId) return ended("This page is for links that were made for one customer.");
+		const { name } = await api.get(path`app/${known.appId}`);
+		who = known;
+		frame(name, param);
+	} catch (error) {
+		const { status } = /** @type {import("./api.js").ApiError} */ (error);
+		if (status === 401) return;
+		if (status === 404) return ended();
+		fill(page, h("main", failure(error, () => enter(param).then(() => who && draw()))));
+	}
+}
+
+/** Says that the access is over, to the reader and to the embedding page. */
+function ended(text) {
+	leave();
+	who = token = null;
+	if (!framed) storage((all) => all.removeItem(KEY));
+	document.title = "Webhooks";
+	fill(
+		page,
+		h(
+			"main",
+			h(
+				"section",
+				{ class: "sign-in", role: "alert" },
+				h("h1", text ? "Webhooks" : "Your access has ended"),
+				h(
+					"p",
+					text ?? "The link has expired, or the access was ended. For a new link, go where you got this one.",
+				),
+			),
+		),
+	);
+	if (framed) parent.postMessage({ type: "postrider:session-ended" }, "*");
+}
+
+/** Draws what is around each screen. */
+function frame(name, param) {
+	const image = icon(param("icon"));
+	const main = h("main", { id: "main", tabindex: -1 });
+	const pause = h("button", { type: "button", onclick: () => live.pause(!live.paused) }, "Pause updates");
+	live.addEventListener("change", () => pause.textContent = live.paused ? "Resume updates" : "Pause updates");
+	const around = [
+		link("To the content", "#main", {
+			class: "skip",
+			onclick: (event) => (event.preventDefault(), main.focus()),
+		}),
+		h(
+			"header",
+			{ class: "top" },
+			image && h("img", { class: "icon", src: image, alt: "", onerror: (event) => event.target.remove() }),
+			link(name, href(["endpoints"]), { class: "brand" }),
+			h("span", { class: "muted" }, "Webhooks"),
+			pause,
+		),
+		h(
+			"nav",
+			{ class: "main", "aria-label": "Screens" },
+			...NAVIGATION.map(([path, text]) => link(text, href([path]))),
+		),
+	];
+	fill(page, ...(isTrue(param("hideNavigation")) ? [] : around), main);
+}
+
+/** The field that `/` goes to; it is on the screen of the messages. */
+function find() {
+	const field = () => document.getElementById("find");
+	if (!field()) {
+		go(href(["messages"]));
+		addEventListener("hashchange", () => field()?.focus(), { once: true });
+	}
+	return field();
+}
+
+function leave() {
+	shown?.abort();
+	shown = null;
+	shownPath = "";
+}
+
+/** Shows the screen of the present route. */
+function draw() {
+	const { parts: given, query } = parse();
+	const parts = given.length ? given : ["endpoints"];
+	const now = parts.join("/");
+	route = href(parts, query);
+	if (keeps && shown && now === shownPath) return;
+	const moved = shownPath !== "" && now !== shownPath;
+	leave();
+	const controller = shown = new AbortController();
+	[shownPath, keeps] = [now, false];
+	for (const item of page.querySelectorAll("nav.main a")) {
+		item.toggleAttribute("aria-current", false);
+		if (item.getAttribute("href") === href([parts[0]])) item.setAttribute("aria-current", "page");
+	}
+	const main = /** @type {HTMLElement} */ (page.querySelector("main"));
+	for (const [pattern, screen] of screens) {
+		const params = match(pattern, parts);
+		if (!params) continue;
+		fill(main, screen(context(controller.signal, params, query)));
+		if (moved) {
+			scrollTo(0, 0);
+			main.focus({ preventScroll: true });
+		}
+		return;
+	}
+	title("Not found");
+	fill(
+		main,
+		h("h1", "There is no such page"),
+		h("p", link("To the endpoints", href(["endpoints"]))),
+	);
+}
+
+function context(signal, params, query) {
+	const keep = () => {
+		keeps = true;
+	};
+	const app = path`app/${who.appId}`;
+	return { api, who, app, signal, params, query, can, may, title, keep, end: () => ended() };
+}
+
+function can(right) {
+	const given = who?.capabilities;
+	return !given || RIGHTS[right].some((capability) => given.includes(capability));
+}
+
+/** @type {Context["may"]} */
+function may(act) {
+	return act === "operate" && can("attempts") ? null : "This link does not allow it.";
+}
+
+function title(text) {
+	document.title = `${text} · Webhooks`;
+}

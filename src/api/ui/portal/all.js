@@ -1,0 +1,15 @@
+/**
+ * The screens of the portal and their routes, named as the parameter `next` of Svix names them.
+ *
+ * @module
+ */
+
+import { addEndpoint, endpoints } from "./endpoints.js";
+
+/** @typedef {import("../portal.js").Context} Context */
+
+/** @type {[pattern: string, screen: (context: Context) => Node][]} */
+export const screens = [
+	["endpoints", endpoints],
+	["endpoints/new", addEndpoint],
+];
