@@ -5,6 +5,7 @@
  */
 
 import { addEndpoint, endpoints } from "./endpoints.js";
+import { deliveries, settings, setup } from "./endpoint.js";
 
 /** @typedef {import("../portal.js").Context} Context */
 
@@ -12,4 +13,7 @@ import { addEndpoint, endpoints } from "./endpoints.js";
 export const screens = [
 	["endpoints", endpoints],
 	["endpoints/new", addEndpoint],
+	["endpoints/:endpoint", deliveries],
+	["endpoints/:endpoint/setup", setup],
+	["endpoints/:endpoint/settings", settings],
 ];

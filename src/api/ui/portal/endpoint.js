@@ -1,0 +1,300 @@
+/**
+ * One endpoint: what was sent to it, how to set it up, and its settings.
+ *
+ * @module
+ */
+
+import { lastAnswer, nextTry } from "../attempts.js";
+import { path } from "../api.js";
+import { bars } from "../chart.js";
+import { fill, h } from "../dom.js";
+import { filterForm, list } from "../list.js";
+import {
+	action,
+	ago,
+	ask,
+	count,
+	facts,
+	form,
+	link,
+	load,
+	mono,
+	numbers,
+	say,
+	section,
+	share,
+	state,
+	when,
+} from "../parts.js";
+import { go, href, parse } from "../route.js";
+import { fresh, head, sendAgain } from "../screens/shared.js";
+import { bulkTasks, startBulk } from "./bulk.js";
+import { editor } from "./endpoints.js";
+import { samples } from "./samples.js";
+import { secretSection } from "./secret.js";
+import { endpointHref, eventTypes, health, limits, messageLink, nameOf, whyDisabled } from "./shared.js";
+import { testSection } from "./tester.js";
+
+/** @typedef {import("../portal.js").Context} Context */
+/** @typedef {(context: Context, endpoint: any, again: () => unknown) => import("../dom.js").Children} Tab */
+
+const TABS = /** @type {[string, string[]][]} */ ([
+	["Deliveries", []],
+	["Test and secret", ["setup"]],
+	["Settings", ["settings"]],
+]);
+
+function endpoint(context, tab, draw) {
+	const { api, app, signal, params, title } = context;
+	const place = h("div");
+	title("Endpoint");
+	const again = () =>
+		load(place, signal, () => api.get(app + path`/endpoint/${params.endpoint}`, { signal }), (found) => {
+			title(nameOf(found));
+			return [...top(context, found, tab, again), draw(context, found, again)];
+		});
+	again();
+	return place;
+}
+
+function top(context, found, tab, again) {
+	const { api, app, can } = context;
+	const enable = async () => {
+		await api.patch(`${app}/endpoint/${found.id}`, { disabled: false });
+		say("Enabled");
+		await again();
+	};
+	const disable = () =>
+		ask(
+			{
+				title: `Disable ${nameOf(found)}?`,
+				button: "Disable",
+				kind: "danger",
+				run: async () => {
+					await api.patch(`${app}/endpoint/${found.id}`, { disabled: true });
+					say("Disabled");
+					await again();
+				},
+			},
+			h(
+				"p",
+				"Nothing more is sent to it until it is enabled. What it misses can be sent later with ",
+				h("em", "Replay missing"),
+				".",
+			),
+		);
+	return [
+		head(
+			nameOf(found),
+			[link("Endpoints", href(["endpoints"]))],
+			health(found),
+			can("manage") &&
+				(found.disabled ? action("Enable", enable, { kind: "main" }) : action("Disable", disable)),
+		),
+		h("p", { class: "mono" }, found.url),
+		found.disabled
+			? h("p", { class: "note" }, "Nothing is sent to this endpoint: ", whyDisabled(found), ".")
+			: found.failingSince &&
+				h(
+					"p",
+					{ class: "note" },
+					"Every attempt has failed since ",
+					ago(found.failingSince),
+					". The last answers stand below. When your server works again, ",
+					h("em", "Recover"),
+					" sends what has failed.",
+				),
+		h(
+			"nav",
+			{ class: "tabs", "aria-label": "Parts of this endpoint" },
+			...TABS.map(([text, more]) =>
+				link(text, endpointHref(found.id, ...more), { "aria-current": text === tab ? "page" : null })
+			),
+		),
+	];
+}
+
+/** @param {Context} context */
+export function deliveries(context) {
+	context.keep();
+	return endpoint(context, "Deliveries", (_, found) => {
+		const { can } = context;
+		const reason = found.disabled ? "The endpoint is disabled. Enable it first." : null;
+		const tasks = h("div");
+		const watch = (started = "") => fill(tasks, bulkTasks(context, found.id, started));
+		watch();
+		const bulk = (label, kind) => {
+			const begun = (id) => (say(`${label} has begun`), watch(id));
+			return action(label, () => startBulk(context, found, kind, begun), { reason });
+		};
+		return [
+			section("Last 24 hours", fresh(context.signal, () => today(context, found.id), 10)),
+			h(
+				"section",
+				h(
+					"div",
+					{ class: "head" },
+					h("h2", "Deliveries"),
+					can("attempts") &&
+						h(
+							"div",
+							{ class: "buttons" },
+							bulk("Recover", "recover"),
+							bulk("Replay missing", "replay-missing"),
+						),
+				),
+				limits(context, "attempts"),
+				tasks,
+				...deliveryList(context, found),
+			),
+		];
+	});
+}
+
+async function today({ api, signal }, id) {
+	const { data: [series] } = await api.get("stats/delivery", {
+		signal,
+		query: { by: "endpoint", endpoint_id: id },
+	});
+	if (!series) return h("p", { class: "muted" }, "Nothing was sent.");
+	const { delivered, failed, buckets } = series;
+	return [
+		numbers(
+			["Delivered", count(delivered), "attempts in 24 h"],
+			["Failed", count(failed), "attempts in 24 h"],
+			["Success", share(delivered, failed), "of the attempts in 24 h"],
+		),
+		bars(buckets, { title: "Attempts by the hour", step: 3600 }),
+	];
+}
+
+function deliveryList(context, found) {
+	const { api, app, can, signal } = context;
+	const rows = list({
+		caption: "Deliveries, newest first",
+		noun: "deliveries",
+		signal,
+		refresh: true,
+		key: (row) => row.msgId,
+		load: (page, signal) => {
+			const query = Object.fromEntries(
+				["state", "event_type", "tag", "after", "before"].map((name) => [name, parse().query.get(name)]),
+			);
+			return api.get(`${app}/delivery`, { signal, query: { ...page, ...query, endpoint_id: found.id } });
+		},
+		columns: [
+			["State", (row) => state(row.state)],
+			["Message", (row) => messageLink(row.msgId, row.eventId)],
+			["Event type", (row) => row.eventType, "wide"],
+			["Accepted", (row) => when(row.createdAt)],
+			["Attempts", (row) => count(row.attempts), "number"],
+			["Last answer", (row) => lastAnswer(row)],
+			["Next try", (row) => nextTry(row.nextAttemptAt)],
+			...(can("attempts") ? [resend()] : []),
+		],
+		empty: () =>
+			location.hash.includes("?")
+				? h("p", "No delivery matches these filters. ", link("Show all", endpointHref(found.id)))
+				: h(
+					"p",
+					"Nothing was sent to this endpoint yet. A test does it at once: ",
+					link("Test and secret", endpointHref(found.id, "setup")),
+				),
+	});
+	const filters = filterForm(
+		[
+			{ name: "state", label: "State", options: ["delivered", "waiting", "sending", "failed"] },
+			{ name: "event_type", label: "Event type" },
+			{ name: "tag", label: "Tag" },
+			{ name: "after", label: "After", instant: true },
+			{ name: "before", label: "Before", instant: true },
+		],
+		signal,
+		rows.reload,
+	);
+	/** @returns {import("../list.js").Column} */
+	function resend() {
+		const reason = found.disabled ? "The endpoint is disabled. Enable it first." : null;
+		return ["Action", (row) => {
+			const delivery = { ...row, name: nameOf(found) };
+			return action("Send again", () => sendAgain(context, context.who.appId ?? "", delivery, rows.reload), {
+				about: row.eventId ?? row.msgId,
+				reason,
+			});
+		}, "actions"];
+	}
+	return [filters, rows.node];
+}
+
+/** @param {Context} context */
+export function setup(context) {
+	return endpoint(context, "Test and secret", (_, found) => {
+		const base = `${context.app}/endpoint/${found.id}`;
+		const fresh = context.query.has("new");
+		return [
+			fresh &&
+			h(
+				"p",
+				{ class: "done" },
+				"The endpoint was added. Three steps: put the secret into your server, check the signature there, and send a test.",
+			),
+			secretSection(context, base, fresh),
+			section("Check the signature", ...samples()),
+			testSection(context, found),
+		];
+	});
+}
+
+/** @param {Context} context */
+export function settings(context) {
+	const { api, app, can } = context;
+	return endpoint(context, "Settings", (_, found, again) => {
+		return [
+			can("manage") ? edit(context, found, again) : null,
+			section(
+				"About",
+				facts(
+					["Id", mono(found.id)],
+					!can("manage") && ["Description", found.description || "–"],
+					!can("manage") && ["Event types", found.eventTypes?.join(", ") ?? "all"],
+					["Added", when(found.createdAt)],
+					["Changed", when(found.updatedAt)],
+				),
+				limits(context, "manage"),
+			),
+			can("manage") &&
+			section(
+				"Delete",
+				h("p", "A deleted endpoint gets nothing more, and cannot be brought back."),
+				action("Delete endpoint", () => remove(found), { kind: "danger" }),
+			),
+		];
+	});
+	function remove(found) {
+		const name = nameOf(found);
+		const run = async () => {
+			await api.delete(`${app}/endpoint/${found.id}`);
+			say(`${name} was deleted`);
+			go(href(["endpoints"]));
+		};
+		return ask(
+			{ title: `Delete ${name}?`, button: "Delete endpoint", kind: "danger", typed: name, run },
+			h("p", "Messages that still wait to be sent to it are not sent any more."),
+			h("p", { class: "mono" }, found.url),
+		);
+	}
+}
+
+function edit(context, found, again) {
+	const place = h("section");
+	load(place, context.signal, () => eventTypes(context), (types) => {
+		const parts = editor(found, types);
+		const run = async () => {
+			await context.api.patch(`${context.app}/endpoint/${found.id}`, parts.value());
+			say("Saved");
+			await again();
+		};
+		return [h("h2", "Settings"), form({ button: "Save", run }, ...parts.nodes)];
+	});
+	return place;
+}
