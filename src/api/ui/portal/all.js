@@ -6,6 +6,7 @@
 
 import { addEndpoint, endpoints } from "./endpoints.js";
 import { deliveries, settings, setup } from "./endpoint.js";
+import { message, messages } from "./messages.js";
 
 /** @typedef {import("../portal.js").Context} Context */
 
@@ -16,4 +17,6 @@ export const screens = [
 	["endpoints/:endpoint", deliveries],
 	["endpoints/:endpoint/setup", setup],
 	["endpoints/:endpoint/settings", settings],
+	["messages", messages],
+	["messages/:message", message],
 ];
