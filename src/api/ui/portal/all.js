@@ -6,6 +6,7 @@
 
 import { addEndpoint, endpoints } from "./endpoints.js";
 import { deliveries, settings, setup } from "./endpoint.js";
+import { eventType, eventTypeList } from "./event_types.js";
 import { message, messages } from "./messages.js";
 
 /** @typedef {import("../portal.js").Context} Context */
@@ -19,4 +20,6 @@ export const screens = [
 	["endpoints/:endpoint/settings", settings],
 	["messages", messages],
 	["messages/:message", message],
+	["event-types", eventTypeList],
+	["event-types/:type", eventType],
 ];
