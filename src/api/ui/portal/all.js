@@ -8,6 +8,7 @@ import { addEndpoint, endpoints } from "./endpoints.js";
 import { deliveries, settings, setup } from "./endpoint.js";
 import { eventType, eventTypeList } from "./event_types.js";
 import { message, messages } from "./messages.js";
+import { verify } from "./verify.js";
 
 /** @typedef {import("../portal.js").Context} Context */
 
@@ -22,4 +23,5 @@ export const screens = [
 	["messages/:message", message],
 	["event-types", eventTypeList],
 	["event-types/:type", eventType],
+	["verify", verify],
 ];
