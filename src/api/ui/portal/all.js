@@ -4,6 +4,7 @@
  * @module
  */
 
+import { access } from "./access.js";
 import { addEndpoint, endpoints } from "./endpoints.js";
 import { deliveries, settings, setup } from "./endpoint.js";
 import { eventType, eventTypeList } from "./event_types.js";
@@ -24,4 +25,5 @@ export const screens = [
 	["event-types", eventTypeList],
 	["event-types/:type", eventType],
 	["verify", verify],
+	["access", access],
 ];
