@@ -6,8 +6,8 @@
 
 import { h } from "../dom.js";
 import { table } from "../list.js";
-import { action, ago, ask, facts, load, section, when } from "../parts.js";
-import { head } from "../screens/shared.js";
+import { ago, facts, load, section, when } from "../parts.js";
+import { asking, head } from "../screens/shared.js";
 
 /** @typedef {import("../portal.js").Context} Context */
 
@@ -34,19 +34,14 @@ export function access(context) {
 		["Replace signing secrets", can("rotate")],
 		["Send messages again, send tests", can("attempts")],
 	]);
-	const leave = () =>
-		ask(
-			{
-				title: "End this access?",
-				button: "End access",
-				kind: "danger",
-				run: async () => {
-					await api.post("auth/logout");
-					end();
-				},
-			},
-			h("p", "This link stops working everywhere, within seconds. For another, go where you got it."),
-		);
+	const leave = asking("End access", {
+		title: "End this access?",
+		text: "This link stops working everywhere, within seconds. For another, go where you got it.",
+		run: () => api.post("auth/logout"),
+		done: "Ended",
+		then: end,
+		kind: "danger",
+	});
 	return h(
 		"div",
 		head("Access", []),
@@ -61,7 +56,7 @@ export function access(context) {
 		section(
 			"End it",
 			h("p", "If the link came into wrong hands, or you are on a computer of others."),
-			action("End access", leave, { kind: "danger" }),
+			leave,
 		),
 	);
 }

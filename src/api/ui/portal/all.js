@@ -7,7 +7,7 @@
 import { access } from "./access.js";
 import { addEndpoint, endpoints } from "./endpoints.js";
 import { deliveries, settings, setup } from "./endpoint.js";
-import { eventType, eventTypeList } from "./event_types.js";
+import { eventType, eventTypeList } from "./event-types.js";
 import { message, messages } from "./messages.js";
 import { verify } from "./verify.js";
 

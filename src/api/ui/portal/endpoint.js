@@ -8,11 +8,9 @@ import { lastAnswer, nextTry } from "../attempts.js";
 import { path } from "../api.js";
 import { bars } from "../chart.js";
 import { fill, h } from "../dom.js";
-import { filterForm, list } from "../list.js";
 import {
 	action,
 	ago,
-	ask,
 	count,
 	facts,
 	form,
@@ -26,13 +24,13 @@ import {
 	state,
 	when,
 } from "../parts.js";
-import { go, href, parse } from "../route.js";
-import { fresh, head, sendAgain } from "../screens/shared.js";
+import { go, href } from "../route.js";
+import { asking, endpointState, filteredList, fresh, head, PERIOD, sendAgain } from "../screens/shared.js";
 import { bulkTasks, startBulk } from "./bulk.js";
 import { editor } from "./endpoints.js";
 import { samples } from "./samples.js";
 import { secretSection } from "./secret.js";
-import { endpointHref, eventTypes, health, limits, messageLink, nameOf, whyDisabled } from "./shared.js";
+import { endpointHref, eventTypes, limits, messageLink, nameOf, whyDisabled } from "./shared.js";
 import { testSection } from "./tester.js";
 
 /** @typedef {import("../portal.js").Context} Context */
@@ -64,32 +62,21 @@ function top(context, found, tab, again) {
 		say("Enabled");
 		await again();
 	};
-	const disable = () =>
-		ask(
-			{
-				title: `Disable ${nameOf(found)}?`,
-				button: "Disable",
-				kind: "danger",
-				run: async () => {
-					await api.patch(`${app}/endpoint/${found.id}`, { disabled: true });
-					say("Disabled");
-					await again();
-				},
-			},
-			h(
-				"p",
-				"Nothing more is sent to it until it is enabled. What it misses can be sent later with ",
-				h("em", "Replay missing"),
-				".",
-			),
-		);
+	const disable = asking("Disable", {
+		title: `Disable ${nameOf(found)}?`,
+		text:
+			"Nothing more is sent to it until it is enabled. What it misses can be sent later with Replay missing.",
+		run: () => api.patch(`${app}/endpoint/${found.id}`, { disabled: true }),
+		done: "Disabled",
+		then: again,
+	});
 	return [
 		head(
 			nameOf(found),
 			[link("Endpoints", href(["endpoints"]))],
-			health(found),
+			endpointState(found),
 			can("manage") &&
-				(found.disabled ? action("Enable", enable, { kind: "main" }) : action("Disable", disable)),
+				(found.disabled ? action("Enable", enable, { kind: "main" }) : disable),
 		),
 		h("p", { class: "mono" }, found.url),
 		found.disabled
@@ -145,7 +132,7 @@ export function deliveries(context) {
 				),
 				limits(context, "attempts"),
 				tasks,
-				...deliveryList(context, found),
+				deliveryList(context, found),
 			),
 		];
 	});
@@ -169,19 +156,18 @@ async function today({ api, signal }, id) {
 }
 
 function deliveryList(context, found) {
-	const { api, app, can, signal } = context;
-	const rows = list({
+	const reason = found.disabled ? "The endpoint is disabled. Enable it first." : null;
+	/** @type {import("../list.js").Column} */
+	const resend = ["Action", (row) => {
+		const again = () => sendAgain(context, context.who.appId, { ...row, name: nameOf(found) }, reload);
+		return action("Send again", again, { about: row.eventId ?? row.msgId, reason });
+	}, "actions"];
+	const { nodes, reload } = filteredList(context, {
 		caption: "Deliveries, newest first",
 		noun: "deliveries",
-		signal,
+		from: `${context.app}/delivery?endpoint_id=${found.id}`,
 		refresh: true,
 		key: (row) => row.msgId,
-		load: (page, signal) => {
-			const query = Object.fromEntries(
-				["state", "event_type", "tag", "after", "before"].map((name) => [name, parse().query.get(name)]),
-			);
-			return api.get(`${app}/delivery`, { signal, query: { ...page, ...query, endpoint_id: found.id } });
-		},
 		columns: [
 			["State", (row) => state(row.state)],
 			["Message", (row) => messageLink(row.msgId, row.eventId)],
@@ -190,7 +176,7 @@ function deliveryList(context, found) {
 			["Attempts", (row) => count(row.attempts), "number"],
 			["Last answer", (row) => lastAnswer(row)],
 			["Next try", (row) => nextTry(row.nextAttemptAt)],
-			...(can("attempts") ? [resend()] : []),
+			...(context.can("attempts") ? [resend] : []),
 		],
 		empty: () =>
 			location.hash.includes("?")
@@ -200,30 +186,14 @@ function deliveryList(context, found) {
 					"Nothing was sent to this endpoint yet. A test does it at once: ",
 					link("Test and secret", endpointHref(found.id, "setup")),
 				),
-	});
-	const filters = filterForm(
-		[
+		filters: [
 			{ name: "state", label: "State", options: ["delivered", "waiting", "sending", "failed"] },
 			{ name: "event_type", label: "Event type" },
 			{ name: "tag", label: "Tag" },
-			{ name: "after", label: "After", instant: true },
-			{ name: "before", label: "Before", instant: true },
+			...PERIOD,
 		],
-		signal,
-		rows.reload,
-	);
-	/** @returns {import("../list.js").Column} */
-	function resend() {
-		const reason = found.disabled ? "The endpoint is disabled. Enable it first." : null;
-		return ["Action", (row) => {
-			const delivery = { ...row, name: nameOf(found) };
-			return action("Send again", () => sendAgain(context, context.who.appId ?? "", delivery, rows.reload), {
-				about: row.eventId ?? row.msgId,
-				reason,
-			});
-		}, "actions"];
-	}
-	return [filters, rows.node];
+	});
+	return nodes;
 }
 
 /** @param {Context} context */
@@ -266,23 +236,18 @@ export function settings(context) {
 			section(
 				"Delete",
 				h("p", "A deleted endpoint gets nothing more, and cannot be brought back."),
-				action("Delete endpoint", () => remove(found), { kind: "danger" }),
+				asking("Delete endpoint", {
+					title: `Delete ${nameOf(found)}?`,
+					text: `Messages that still wait to be sent to ${found.url} are not sent any more.`,
+					typed: nameOf(found),
+					run: () => api.delete(`${app}/endpoint/${found.id}`),
+					done: "Deleted",
+					then: () => go(href(["endpoints"])),
+					kind: "danger",
+				}),
 			),
 		];
 	});
-	function remove(found) {
-		const name = nameOf(found);
-		const run = async () => {
-			await api.delete(`${app}/endpoint/${found.id}`);
-			say(`${name} was deleted`);
-			go(href(["endpoints"]));
-		};
-		return ask(
-			{ title: `Delete ${name}?`, button: "Delete endpoint", kind: "danger", typed: name, run },
-			h("p", "Messages that still wait to be sent to it are not sent any more."),
-			h("p", { class: "mono" }, found.url),
-		);
-	}
 }
 
 function edit(context, found, again) {

@@ -8,8 +8,8 @@ import { bars } from "../chart.js";
 import { fill, h } from "../dom.js";
 import { action, ago, count, empty, field, form, input, link, load, say, section, share } from "../parts.js";
 import { go, href } from "../route.js";
-import { fresh, head, keptTable } from "../screens/shared.js";
-import { endpointHref, eventTypes, health, limits, whyDisabled } from "./shared.js";
+import { endpointState, fresh, head, keptTable } from "../screens/shared.js";
+import { endpointHref, eventTypes, limits, whyDisabled } from "./shared.js";
 
 /** @typedef {import("../portal.js").Context} Context */
 
@@ -71,7 +71,7 @@ function columns() {
 			row.description && h("div", { class: "muted" }, row.description),
 		], "wide"],
 		["State", (row) => [
-			health(row),
+			endpointState(row),
 			row.disabled
 				? h("div", { class: "muted" }, whyDisabled(row))
 				: row.failingSince && h("div", { class: "muted" }, "since ", ago(row.failingSince)),

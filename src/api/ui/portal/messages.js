@@ -8,7 +8,6 @@ import { answered, attemptState, nextTry, sentence, unfolded, word } from "../at
 import { ApiError, path } from "../api.js";
 import { fill, h } from "../dom.js";
 import { code, member } from "../json.js";
-import { filterForm, list } from "../list.js";
 import {
 	action,
 	copy,
@@ -24,17 +23,15 @@ import {
 	state,
 	when,
 } from "../parts.js";
-import { go, href, parse, setQuery } from "../route.js";
-import { fresh, head, keptTable, sendAgain } from "../screens/shared.js";
+import { go, href, setQuery } from "../route.js";
+import { filteredList, fresh, head, keptTable, PERIOD, sendAgain } from "../screens/shared.js";
 import { endpointHref, limits, messageLink } from "./shared.js";
 
 /** @typedef {import("../portal.js").Context} Context */
 
 /** @param {Context} context */
 export function messages(context) {
-	const { api, app, signal, title, keep } = context;
-	title("Messages");
-	keep();
+	context.title("Messages");
 	const problem = h("div", { role: "status" });
 	const find = input({
 		type: "search",
@@ -55,18 +52,11 @@ export function messages(context) {
 			fill(problem, gone ? empty(`No message has the id, the event id or the tag ${text}.`) : failure(error));
 		}
 	};
-	const rows = list({
+	const { nodes } = filteredList(context, {
 		caption: "Messages, newest first",
 		noun: "messages",
-		signal,
+		from: `${context.app}/msg?with_content=false`,
 		refresh: true,
-		key: (row) => row.id,
-		load: (page, signal) => {
-			const query = Object.fromEntries(
-				["event_types", "tag", "after", "before"].map((name) => [name, parse().query.get(name)]),
-			);
-			return api.get(`${app}/msg`, { signal, query: { ...page, ...query, with_content: false } });
-		},
 		columns: [
 			["Message", (row) => messageLink(row.id, row.eventId)],
 			["Event type", (row) => link(row.eventType, href(["event-types", row.eventType])), "wide"],
@@ -76,21 +66,9 @@ export function messages(context) {
 		empty: () =>
 			location.hash.includes("?")
 				? h("p", "No message matches these filters. ", link("Show all", href(["messages"])))
-				: h(
-					"p",
-					"No message yet. They appear here as soon as something happens that you are told about.",
-				),
+				: h("p", "No message yet. They appear here as soon as something happens that you are told about."),
+		filters: [{ name: "event_types", label: "Event type" }, { name: "tag", label: "Tag" }, ...PERIOD],
 	});
-	const filters = filterForm(
-		[
-			{ name: "event_types", label: "Event type" },
-			{ name: "tag", label: "Tag" },
-			{ name: "after", label: "After", instant: true },
-			{ name: "before", label: "Before", instant: true },
-		],
-		signal,
-		rows.reload,
-	);
 	return h(
 		"div",
 		head("Messages", []),
@@ -103,8 +81,7 @@ export function messages(context) {
 				h("button", { type: "submit" }, "Search"),
 			),
 			problem,
-			filters,
-			rows.node,
+			nodes,
 		),
 	);
 }
@@ -252,7 +229,7 @@ function endpointColumns(context, found, kept) {
 			nextAttemptAt: row.nextAttemptAt,
 			name: row.url,
 		};
-		return action("Send again", () => sendAgain(context, context.who.appId ?? "", delivery), {
+		return action("Send again", () => sendAgain(context, context.who.appId, delivery), {
 			about: row.url,
 			reason,
 		});

@@ -5,7 +5,7 @@
  */
 
 import { h } from "../dom.js";
-import { ago, link, state } from "../parts.js";
+import { ago, link } from "../parts.js";
 import { href } from "../route.js";
 
 /** @typedef {import("../portal.js").Context} Context */
@@ -29,11 +29,6 @@ export function limits({ can }, ...rights) {
 		{ class: "muted" },
 		`Your link does not allow you to ${all}. Ask for another where you got it.`,
 	);
-}
-
-/** How an endpoint does, as a word. */
-export function health({ disabled, failingSince }) {
-	return state(disabled ? "disabled" : failingSince ? "failing" : "enabled");
 }
 
 /** Why an endpoint is disabled. */

@@ -8,7 +8,7 @@ import { answered, attemptState, unfolded } from "../attempts.js";
 import { fill, h } from "../dom.js";
 import { member } from "../json.js";
 import { sleep } from "../live.js";
-import { action, ago, field, section, select, state } from "../parts.js";
+import { action, field, section, select, state, when } from "../parts.js";
 import { eventTypes, limits, messageLink } from "./shared.js";
 
 /** @typedef {import("../portal.js").Context} Context */
@@ -98,7 +98,7 @@ function outcome(attempt, payload) {
 			{ class: good ? "done" : "note" },
 			h("p", state(attemptState(attempt)), ` ${answered(attempt)}`),
 			h("p", good ? "Your server has accepted the test." : advice(attempt)),
-			attempt.nextAttempt && h("p", "It is sent again ", ago(attempt.nextAttempt), "."),
+			attempt.nextAttempt && h("p", "It is sent again at ", when(attempt.nextAttempt), "."),
 		),
 		h("details", h("summary", "Details"), unfolded(attempt, payload)),
 		h("p", "Message ", messageLink(attempt.msgId)),
