@@ -5,9 +5,10 @@
  */
 
 import { lastAnswer, nextTry } from "../attempts.js";
-import { path } from "../api.js";
+import { newest, path } from "../api.js";
 import { bars } from "../chart.js";
 import { fill, h } from "../dom.js";
+import { live } from "../live.js";
 import {
 	action,
 	ago,
@@ -42,16 +43,36 @@ const TABS = /** @type {[string, string[]][]} */ ([
 	["Settings", ["settings"]],
 ]);
 
+/**
+ * What is around each part of an endpoint. It is drawn anew after an action, and when the endpoint was disabled
+ * or began to fail meanwhile; `draw` gets a context that ends with what it has drawn.
+ *
+ * @param {Context} context
+ * @param {string} tab
+ * @param {Tab} draw
+ */
 function endpoint(context, tab, draw) {
 	const { api, app, signal, params, title } = context;
-	const place = h("div");
+	const place = h("div"), next = newest(signal);
+	const get = () => api.get(app + path`/endpoint/${params.endpoint}`, { signal });
+	const health = ({ disabled, failingSince }) => `${disabled} ${failingSince}`;
+	let shown = "";
 	title("Endpoint");
 	const again = () =>
-		load(place, signal, () => api.get(app + path`/endpoint/${params.endpoint}`, { signal }), (found) => {
+		load(place, signal, get, (found) => {
 			title(nameOf(found));
-			return [...top(context, found, tab, again), draw(context, found, again)];
+			shown = health(found);
+			const inner = { ...context, signal: next() };
+			return [...top(inner, found, tab, again), draw(inner, found, again)];
 		});
 	again();
+	// The other parts are filled in by hand, and what was typed must stay.
+	if (tab === "Deliveries") {
+		live.every(signal, async () => health(await get()) !== shown && shown && again(), {
+			seconds: 10,
+			later: true,
+		});
+	}
 	return place;
 }
 
@@ -101,10 +122,10 @@ function top(context, found, tab, again) {
 	];
 }
 
-/** @param {Context} context */
-export function deliveries(context) {
-	context.keep();
-	return endpoint(context, "Deliveries", (_, found) => {
+/** @param {Context} outer */
+export function deliveries(outer) {
+	outer.keep();
+	return endpoint(outer, "Deliveries", (context, found) => {
 		const { can } = context;
 		const reason = found.disabled ? "The endpoint is disabled. Enable it first." : null;
 		const tasks = h("div");
@@ -196,9 +217,9 @@ function deliveryList(context, found) {
 	return nodes;
 }
 
-/** @param {Context} context */
-export function setup(context) {
-	return endpoint(context, "Test and secret", (_, found) => {
+/** @param {Context} outer */
+export function setup(outer) {
+	return endpoint(outer, "Test and secret", (context, found) => {
 		const base = `${context.app}/endpoint/${found.id}`;
 		const fresh = context.query.has("new");
 		return [
@@ -215,10 +236,10 @@ export function setup(context) {
 	});
 }
 
-/** @param {Context} context */
-export function settings(context) {
-	const { api, app, can } = context;
-	return endpoint(context, "Settings", (_, found, again) => {
+/** @param {Context} outer */
+export function settings(outer) {
+	const { api, app, can } = outer;
+	return endpoint(outer, "Settings", (context, found, again) => {
 		return [
 			can("manage") ? edit(context, found, again) : null,
 			section(

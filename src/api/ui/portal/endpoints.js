@@ -44,11 +44,15 @@ export function endpoints(context) {
 		head(
 			"Endpoints",
 			[],
-			can("manage") && link("Add endpoint", href(["endpoints", "new"]), { class: "button main" }),
+			can("manage") && add(),
 		),
 		limits(context, "manage"),
 		h("section", fresh(signal, draw, 10)),
 	);
+}
+
+function add() {
+	return action("Add endpoint", () => go(href(["endpoints", "new"])), { kind: "main" });
 }
 
 function nothing({ can }) {
@@ -57,9 +61,7 @@ function nothing({ can }) {
 			"p",
 			"No endpoint yet. An endpoint is an address of your server that messages are sent to, as they happen.",
 		),
-		can("manage")
-			? link("Add endpoint", href(["endpoints", "new"]), { class: "button main" })
-			: "None can be added with this link.",
+		can("manage") ? add() : "None can be added with this link.",
 	);
 }
 
