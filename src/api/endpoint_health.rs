@@ -16,6 +16,7 @@ use super::wire::response::Answer;
 use super::wire::values::{Instant, Nullable};
 use super::{ApiState, Tag};
 use crate::domain::delivery::answered;
+use crate::domain::health::DisabledReason;
 use crate::store::endpoint_health::{self, Trouble, Troubled};
 
 /// The trouble that an endpoint is in.
@@ -45,12 +46,17 @@ impl From<EndpointTrouble> for Trouble {
 pub struct EndpointHealthOut {
     app_id: String,
     app_uid: Nullable<String>,
+    app_name: String,
     endpoint_id: String,
     endpoint_uid: Nullable<String>,
     url: String,
     state: EndpointTrouble,
     /// The instant since which no attempt has succeeded; null if the endpoint works.
     failing_since: Nullable<Instant>,
+    /// When the endpoint was disabled; null if it is enabled, or was disabled before this was kept.
+    disabled_at: Nullable<Instant>,
+    /// Why the endpoint is disabled: `manual`, `gone` (its receiver answered 410) or `failing`; null as above.
+    disabled_reason: Nullable<DisabledReason>,
     /// Why the last attempt failed; null if it succeeded, or there was none.
     last_error: Nullable<String>,
     /// The status of the answer to the last attempt; null if there was no answer.
@@ -66,14 +72,18 @@ impl EndpointHealthOut {
     fn new(row: Troubled, state: EndpointTrouble) -> Self {
         let status = row.last_status.filter(|status| *status != 0);
         let refused = status.filter(|status| !(200..300).contains(status));
+        let disabling = row.disabling.unwrap_or_default();
         Self {
             app_id: row.app_id,
             app_uid: Nullable(row.app_uid),
+            app_name: row.app_name,
             endpoint_id: row.endpoint_id,
             endpoint_uid: Nullable(row.endpoint_uid),
             url: row.url,
             state,
             failing_since: Nullable(row.failing_since.map(Instant)),
+            disabled_at: Nullable(disabling.at.map(Instant)),
+            disabled_reason: Nullable(disabling.reason),
             last_error: Nullable(row.last_error.or(refused.map(answered))),
             last_status_code: Nullable(status),
             last_success_at: Nullable(row.last_success.map(Instant)),

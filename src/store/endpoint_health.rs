@@ -10,6 +10,7 @@ use super::database::page::{Page, PageRequest};
 use super::database::rows::{Column, Rows, statement};
 use super::database::source::Source;
 use super::endpoint_hour::{COUNTS, HOUR};
+use super::entity::endpoint::Disabling;
 use crate::domain::id::Prefix;
 use crate::domain::tally::FIRST_SLOW;
 use crate::domain::timestamp::Timestamp;
@@ -61,10 +62,13 @@ pub struct Troubled {
     pub key: String,
     pub app_id: String,
     pub app_uid: Option<String>,
+    pub app_name: String,
     pub endpoint_id: String,
     pub endpoint_uid: Option<String>,
     pub url: String,
     pub failing_since: Option<Timestamp>,
+    /// When the endpoint was disabled, and why; `None` means that it is enabled.
+    pub disabling: Option<Disabling>,
     /// The status of the last attempt's answer; 0 means that it had none, `None` that there was no attempt.
     pub last_status: Option<i32>,
     /// Why the last attempt had no answer.
@@ -227,6 +231,16 @@ const LAST_SUCCESS: &str = "(select max(h.last_success) from endpoint_hour h whe
     and h.endpoint_id = e.id and h.hour = (select y.hour from endpoint_hour y where y.app_id = e.app_id \
     and y.endpoint_id = e.id and y.last_success is not null order by y.hour desc limit 1))";
 
+/// Returns when an endpoint was disabled, and why; `None` means that it is enabled.
+fn disabling(row: &QueryResult) -> Result<Option<Disabling>> {
+    let is_disabled: bool = row.try_get("", "disabled")?;
+    let disabling = Disabling {
+        at: row.try_get("", "disabled_at")?,
+        reason: row.try_get("", "disabled_reason")?,
+    };
+    Ok(is_disabled.then_some(disabling))
+}
+
 /// Reads what a list shows of endpoints, in their order.
 async fn details(source: &impl Source, places: &[Place]) -> Result<Vec<Troubled>> {
     if places.is_empty() {
@@ -248,7 +262,8 @@ async fn details(source: &impl Source, places: &[Place]) -> Result<Vec<Troubled>
         )
     };
     let sql = format!(
-        "select e.app_id, a.uid as app_uid, e.id, e.uid, e.url, e.failing_since, {} as last_status, {} as last_error, \
+        "select e.app_id, a.uid as app_uid, a.name as app_name, e.id, e.uid, e.url, e.failing_since, \
+         e.disabled, e.disabled_at, e.disabled_reason, {} as last_status, {} as last_error, \
          {LAST_SUCCESS} as last_success, (select count(*) from (select 1 as one from delivery_result r where r.endpoint_id = e.id and r.state = 1 \
          limit {WAITING_MOST}) w) as waiting \
          from {{t}} cross join endpoint e cross join application a \
@@ -263,10 +278,12 @@ async fn details(source: &impl Source, places: &[Place]) -> Result<Vec<Troubled>
             key: String::new(),
             app_id: row.try_get("", "app_id")?,
             app_uid: row.try_get("", "app_uid")?,
+            app_name: row.try_get("", "app_name")?,
             endpoint_id: row.try_get("", "id")?,
             endpoint_uid: row.try_get("", "uid")?,
             url: row.try_get("", "url")?,
             failing_since: row.try_get("", "failing_since")?,
+            disabling: disabling(&row)?,
             last_status: row.try_get("", "last_status")?,
             last_error: row.try_get("", "last_error")?,
             last_success: row.try_get("", "last_success")?,

@@ -257,6 +257,13 @@ both!(an_endpoint_shows_when_and_why_it_was_disabled, async |db| {
         by_hand.field("disabledAt"),
         "disabled already"
     );
+    let listed = api.get("/endpoint-health?state=disabled").await.expect(200)["data"][0].clone();
+    assert_eq!(listed["disabledAt"], by_hand.expect(200)["disabledAt"]);
+    assert_eq!(
+        (&listed["disabledReason"], &listed["state"]),
+        (&json!("manual"), &json!("disabled"))
+    );
+    assert!(listed["appName"].is_string(), "{listed}");
     assert_enabled(&api.put(&path, json!({"url": receiver.url()})).await);
     receiver.answer_next([Answer::status(410), Answer::status(500), Answer::status(500)]);
     for (reason, rounds) in [("gone", 1), ("failing", 2)] {
