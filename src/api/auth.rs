@@ -15,7 +15,6 @@ use super::caller::Caller;
 use crate::domain::role::Role;
 use crate::domain::token;
 use crate::error::{Error, Kind, Result};
-use crate::store::database::budget::Customer;
 use crate::store::database::request;
 use crate::store::entity::api_token::Model as Token;
 use crate::store::token_use::minute_of;
@@ -49,11 +48,11 @@ pub struct AdminToken {
 pub struct Authenticator {
     /// The store with the API's connections. Tokens are looked up over the queue's connections all the same.
     store: Store,
-    /// The token from the configuration, and the customer that it counts as.
-    admin: Option<(AdminToken, Arc<Customer>)>,
+    /// The token from the configuration, and its caller.
+    admin: Option<(AdminToken, Arc<Caller>)>,
     /// Callers by the hash of their token, each with the instant of the monotonic clock at which its look-up began. All
     /// requests read the map; look-ups and [`Self::forget`] write it.
-    remembered: RwLock<HashMap<String, (Duration, Caller)>>,
+    remembered: RwLock<HashMap<String, (Duration, Arc<Caller>)>>,
     /// Permits to look up tokens that were valid before. Made-up tokens cannot use them up.
     known: Semaphore,
     /// Permits to look up all other tokens.
@@ -64,7 +63,20 @@ pub struct Authenticator {
 
 impl Authenticator {
     pub fn new(store: Store, admin: Option<AdminToken>) -> Self {
-        let admin = admin.map(|token| (token, store.budget().customer(ADMIN)));
+        let admin = admin.map(|token| {
+            let caller = Caller {
+                org_id: token.org_id.clone(),
+                app_id: None,
+                token_id: ADMIN.to_owned(),
+                name: Some(ADMIN.into()),
+                role: Some(Role::Admin),
+                expires_at: None,
+                capabilities: None,
+                feature_flags: Arc::default(),
+                customer: store.budget().customer(ADMIN),
+            };
+            (token, Arc::new(caller))
+        });
         Self {
             store,
             admin,
@@ -80,7 +92,7 @@ impl Authenticator {
     ///
     /// # Errors
     /// `Unauthenticated`; `Unavailable` if too many unknown tokens wait to be looked up.
-    pub async fn prove(self: &Arc<Self>, request: &Request) -> Result<Caller> {
+    pub async fn prove(self: &Arc<Self>, request: &Request) -> Result<Arc<Caller>> {
         let text = bearer(request).ok_or_else(refused)?;
         let hash = token::hash(text);
         let caller = match self.recall(&hash) {
@@ -115,20 +127,10 @@ impl Authenticator {
 
     /// Returns the caller of a token without asking the database: of the token from the configuration, or of one that
     /// was looked up less than [`REMEMBERED`] ago.
-    fn recall(&self, hash: &str) -> Option<Caller> {
+    fn recall(&self, hash: &str) -> Option<Arc<Caller>> {
         let is_own = |admin: &AdminToken| admin.hashes.iter().any(|own| token::same(own, hash));
-        if let Some((admin, customer)) = self.admin.as_ref().filter(|(admin, _)| is_own(admin)) {
-            return Some(Caller {
-                org_id: admin.org_id.clone(),
-                app_id: None,
-                token_id: ADMIN.to_owned(),
-                name: Some(ADMIN.into()),
-                role: Some(Role::Admin),
-                expires_at: None,
-                capabilities: None,
-                feature_flags: Arc::default(),
-                customer: customer.clone(),
-            });
+        if let Some((_, caller)) = self.admin.as_ref().filter(|(admin, _)| is_own(admin)) {
+            return Some(caller.clone());
         }
         let now = self.store.clock().monotonic();
         let remembered = self.remembered.read().unwrap_or_else(PoisonError::into_inner);
@@ -144,7 +146,7 @@ impl Authenticator {
 
     /// Looks a token up in a task of its own. If the caller hangs up, the task goes on and keeps its permit until the
     /// statement has ended, since the statement keeps its connection until then.
-    async fn look_up_to_its_end(self: &Arc<Self>, hash: String) -> Result<Option<Caller>> {
+    async fn look_up_to_its_end(self: &Arc<Self>, hash: String) -> Result<Option<Arc<Caller>>> {
         let own = self.clone();
         let look_up = tokio::spawn(async move { own.look_up_in_turn(hash).await });
         look_up
@@ -154,7 +156,7 @@ impl Authenticator {
 
     /// Waits for a permit and looks a token up. Of many requests that wait with the same valid token only the first ask
     /// the database; the others find it remembered once they have a permit.
-    async fn look_up_in_turn(&self, hash: String) -> Result<Option<Caller>> {
+    async fn look_up_in_turn(&self, hash: String) -> Result<Option<Arc<Caller>>> {
         let closed = |_| Error::internal("a semaphore was closed");
         // Out here, so that it is held until the look-up has ended.
         let _seat;
@@ -182,7 +184,7 @@ impl Authenticator {
     }
 
     /// Looks a token up and remembers it. If it is unknown or revoked, forgets it and returns `None`.
-    async fn look_up(&self, hash: String) -> Result<Option<Caller>> {
+    async fn look_up(&self, hash: String) -> Result<Option<Arc<Caller>>> {
         // Taken before the statement: a token that is revoked while it runs then works for REMEMBERED at most.
         let asked_at = self.store.clock().monotonic();
         let row = tokens::find_by_hash(&self.store.for_queue(), &hash).await?;
@@ -193,7 +195,7 @@ impl Authenticator {
         };
         self.note_use(&row);
         let customer = self.store.budget().customer(row.app_id.as_ref().unwrap_or(&row.id));
-        let caller = Caller {
+        let caller = Arc::new(Caller {
             customer,
             org_id: row.org_id,
             role: row.app_id.is_none().then_some(row.role),
@@ -203,7 +205,7 @@ impl Authenticator {
             expires_at: row.expires_at,
             capabilities: row.capabilities.map(|list| list.0.into()),
             feature_flags: row.feature_flags.map_or_else(Arc::default, |list| list.0.into()),
-        };
+        });
         let mut remembered = self.remembered.write().unwrap_or_else(PoisonError::into_inner);
         if remembered.len() >= MOST_REMEMBERED {
             remembered.retain(|_, (since, _)| asked_at.saturating_sub(*since) < USED_LATELY);

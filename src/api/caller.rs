@@ -17,7 +17,7 @@ use crate::store::database::budget::Customer;
 use crate::store::entity::application::Model as Application;
 
 /// A caller whose token is proven.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Caller {
     pub org_id: String,
     /// The application that the token is limited to. `None` means it is an organization's token.

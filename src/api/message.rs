@@ -239,7 +239,7 @@ impl Messages {
             request::reserve_large(shown.get().len()).await?;
         }
         let role = caller.0.limited_role();
-        let mut draft = body.0.read(caller.0.org_id, app_id.0, key)?;
+        let mut draft = body.0.read(caller.0.org_id.clone(), app_id.0, key)?;
         let not_allowed = role.filter(|_| draft.application.is_some());
         if not_allowed.is_some() {
             draft.application = None;

@@ -7,6 +7,7 @@
 
 use std::marker::PhantomData;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
@@ -73,10 +74,10 @@ rights! {
 }
 
 /// A caller with a token of any kind that has the right `R`.
-pub struct AnyToken<R>(pub Caller, PhantomData<R>);
+pub struct AnyToken<R>(pub Arc<Caller>, PhantomData<R>);
 
 /// A caller with an organization's token that has the right `R`. An application's token gets 403.
-pub struct Organization<R>(pub Caller, PhantomData<R>);
+pub struct Organization<R>(pub Arc<Caller>, PhantomData<R>);
 
 impl<R> Deref for AnyToken<R> {
     type Target = Caller;
@@ -91,7 +92,7 @@ impl<R> Deref for AnyToken<R> {
 ///
 /// # Errors
 /// As [`Authenticator::prove`]; `Forbidden` for a token without the right, or `NotFound` if its application is deleted.
-async fn prove<R: Right>(request: &Request, organization: bool) -> Result<Caller> {
+async fn prove<R: Right>(request: &Request, organization: bool) -> Result<Arc<Caller>> {
     let authenticator = Authenticator::of(request)?;
     let caller = authenticator.prove(request).await?;
     let of_its_kind = if organization {

@@ -192,13 +192,13 @@ pub struct TokenOut {
     expires_at: Option<Instant>,
 }
 
-impl From<Caller> for TokenOut {
-    fn from(caller: Caller) -> Self {
+impl From<&Caller> for TokenOut {
+    fn from(caller: &Caller) -> Self {
         Self {
             feature_flags: caller.flags().map(<[_]>::to_vec),
             capabilities: caller.capabilities.as_deref().map(<[_]>::to_vec),
             expires_at: caller.expires_at.map(Instant),
-            application_id: caller.app_id,
+            application_id: caller.app_id.clone(),
         }
     }
 }
@@ -250,16 +250,16 @@ pub struct WhoamiOut {
     expires_at: Option<Instant>,
 }
 
-impl From<Caller> for WhoamiOut {
-    fn from(caller: Caller) -> Self {
+impl From<&Caller> for WhoamiOut {
+    fn from(caller: &Caller) -> Self {
         Self {
             capabilities: caller.capabilities.as_deref().map(<[_]>::to_vec),
             expires_at: caller.expires_at.map(Instant),
-            organization_id: caller.org_id,
-            token_id: caller.token_id,
+            organization_id: caller.org_id.clone(),
+            token_id: caller.token_id.clone(),
             name: caller.name.as_deref().map(str::to_owned),
             role: caller.role.into(),
-            app_id: caller.app_id,
+            app_id: caller.app_id.clone(),
         }
     }
 }

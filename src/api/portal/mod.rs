@@ -151,7 +151,7 @@ impl Authentication {
         state: Data<&Arc<ApiState>>,
     ) -> Result<Answer<TokenOut>, ApiError<Read>> {
         caller.check_application(&state.store).await?;
-        Ok(Answer::ok(&TokenOut::from(caller.0))?)
+        Ok(Answer::ok(&TokenOut::from(&*caller))?)
     }
 
     /// Show whose the token of the request is
@@ -162,6 +162,6 @@ impl Authentication {
         state: Data<&Arc<ApiState>>,
     ) -> Result<Answer<WhoamiOut>, ApiError<Read>> {
         caller.check_application(&state.store).await?;
-        Ok(Answer::ok(&WhoamiOut::from(caller.0))?)
+        Ok(Answer::ok(&WhoamiOut::from(&*caller))?)
     }
 }
