@@ -92,7 +92,7 @@ async fn serve_with(settings: &ServeSettings, loops: &Loops) -> Result<()> {
         .await
         .map_err(|err| Error::config(format!("cannot listen on {wanted} (POSTRIDER_LISTEN)")).because(err))?;
     let address = listener.local_addr().unwrap_or(wanted);
-    let organization = service::organization::get_or_create(&store, DEFAULT_ORGANIZATION).await?;
+    let organization = service::organization::get_or_create(&store, &welcome::START, DEFAULT_ORGANIZATION).await?;
     let has_admin_token = admin_token.is_some();
     let targets = &settings.targets();
     let public_url = settings
@@ -227,6 +227,7 @@ impl ServeSettings {
             schedule: self.retry_schedule.clone(),
             targets: self.targets(),
             history: self.history_retention,
+            audit: self.audit_retention,
             svix_headers: self.svix_headers,
             disable_after: (!self.disable_after.is_zero()).then_some(self.disable_after),
             name_server: None,

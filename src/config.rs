@@ -322,6 +322,10 @@ pub struct ServeSettings {
     #[arg(long, env = "POSTRIDER_HISTORY_RETENTION", value_name = "DAYS", default_value = "180", value_parser = days::<7, 36_500>, help_heading = "Database")]
     pub history_retention: Duration,
 
+    /// Days that entries of the audit log are kept; 1 to 36500
+    #[arg(long, env = "POSTRIDER_AUDIT_RETENTION", value_name = "DAYS", default_value = "400", value_parser = days::<1, 36_500>, help_heading = "Database")]
+    pub audit_retention: Duration,
+
     #[command(flatten)]
     pub public: PublicSettings,
 

@@ -9,6 +9,7 @@ mod m20261130_000002_token_roles;
 mod m20261130_000003_disabled_reason;
 mod m20261130_000004_endpoint_hour;
 mod m20261130_000005_message_tags;
+mod m20261130_000006_audit;
 mod m20261130_000007_attempt_detail;
 mod m20261130_000008_console_link;
 mod m20261130_000009_message_tags_with_message;
@@ -23,6 +24,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000003_disabled_reason::Migration),
             Box::new(m20261130_000004_endpoint_hour::Migration),
             Box::new(m20261130_000005_message_tags::Migration),
+            Box::new(m20261130_000006_audit::Migration),
             Box::new(m20261130_000007_attempt_detail::Migration),
             Box::new(m20261130_000008_console_link::Migration),
             Box::new(m20261130_000009_message_tags_with_message::Migration),

@@ -180,8 +180,9 @@ impl Applications {
     ) -> Result<Answer<ApplicationOut, CreatedOrFound>, ApiError<Write>> {
         let (key, content) = (key.of(&caller.0, body.1), body.0.read()?);
         let get = get_if_exists.0.unwrap_or_default();
+        let (origin, org_id) = (caller.0.origin("v1.application.create"), &caller.0.org_id);
         let made =
-            service::application::create(&state.store, &caller.0.org_id, content, get, key.as_ref(), created).await?;
+            service::application::create(&state.store, &origin, org_id, content, get, key.as_ref(), created).await?;
         Ok(made.into())
     }
 
@@ -207,7 +208,8 @@ impl Applications {
         body: Body<ApplicationIn>,
     ) -> Result<Answer<ApplicationOut, CreatedOrReplaced>, ApiError<Write>> {
         let content = body.0.read()?;
-        let (row, new) = service::application::put(&state.store, &caller.0.org_id, &app_id.0, content).await?;
+        let origin = caller.0.origin("v1.application.update");
+        let (row, new) = service::application::put(&state.store, &origin, &caller.0.org_id, &app_id.0, content).await?;
         let status = if new { StatusCode::CREATED } else { StatusCode::OK };
         Ok(Answer::new(status, &row.into())?)
     }
@@ -222,7 +224,8 @@ impl Applications {
         body: Body<ApplicationPatch>,
     ) -> Result<Answer<ApplicationOut>, ApiError<Write>> {
         let change = body.0.read()?;
-        let row = service::application::patch(&state.store, &caller.0.org_id, &app_id.0, change).await?;
+        let origin = caller.0.origin("v1.application.patch");
+        let row = service::application::patch(&state.store, &origin, &caller.0.org_id, &app_id.0, change).await?;
         Ok(Answer::ok(&row.into())?)
     }
 
@@ -236,7 +239,8 @@ impl Applications {
         state: Data<&Arc<ApiState>>,
         app_id: Path<String>,
     ) -> Result<Empty, ApiError<Write>> {
-        service::application::delete(&state.store, &caller.0.org_id, &app_id.0).await?;
+        let origin = caller.0.origin("v1.application.delete");
+        service::application::delete(&state.store, &origin, &caller.0.org_id, &app_id.0).await?;
         Ok(Empty)
     }
 }

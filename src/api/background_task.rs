@@ -245,7 +245,8 @@ impl BackgroundTasks {
     ) -> Result<Answer<BackgroundTaskOut>, ApiError<Write>> {
         let key = key.of(&caller, None);
         let seen = seen(&state.store, &caller).await?;
-        let done = service::background_task::cancel(&state.store, seen, &task_id.0, key.as_ref(), cancelled).await?;
+        let (store, origin) = (&state.store, caller.origin("v1.background-task.cancel"));
+        let done = service::background_task::cancel(store, &origin, seen, &task_id.0, key.as_ref(), cancelled).await?;
         Ok(done.into())
     }
 }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::domain::act::Act;
+use crate::domain::audit::{Actor, ActorKind, Origin};
 use crate::domain::capability::{self, Capability};
 use crate::domain::role::Role;
 use crate::domain::timestamp::Timestamp;
@@ -39,6 +40,22 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// Returns the origin of the caller's writes by an operation, named by its id in the API document.
+    pub fn origin(&self, operation: &'static str) -> Origin<'_> {
+        let kind = match self.app_id {
+            Some(_) => ActorKind::Portal,
+            None => ActorKind::Token,
+        };
+        Origin {
+            actor: Actor {
+                kind,
+                id: &self.token_id,
+                name: self.name.as_deref(),
+            },
+            operation,
+        }
+    }
+
     /// Checks that the token may do this, as far as its role or its capabilities decide.
     ///
     /// # Errors

@@ -97,10 +97,10 @@ impl Console {
         body: KeyedBody<ConsoleLinkIn>,
     ) -> Result<Answer<ConsoleLinkOut>, ApiError<Write>> {
         let key = key.of(&caller.0, body.1);
+        let origin = caller.0.origin("v1.authentication.console-link");
         let link = Link {
             role: body.0.role,
             minutes: body.0.minutes()?,
-            created_by: &caller.0.token_id,
         };
         let render = |code: &str, expires_at| {
             let out = ConsoleLinkOut {
@@ -110,7 +110,7 @@ impl Console {
             };
             reply(200, &out)
         };
-        let made = console_link::create(&state.store, &caller.0.org_id, link, key.as_ref(), render).await?;
+        let made = console_link::create(&state.store, &origin, &caller.0.org_id, link, key.as_ref(), render).await?;
         Ok(made.into())
     }
 

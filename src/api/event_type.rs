@@ -253,8 +253,9 @@ impl EventTypes {
     ) -> Result<Answer<EventTypeOut, Created>, ApiError<Write>> {
         let key = key.of(&caller.0, body.1);
         let (name, content) = body.0.read()?;
-        let org_id = &caller.0.org_id;
-        let made = service::event_type::create(&state.store, org_id, name, content, key.as_ref(), created).await?;
+        let (origin, org_id) = (caller.0.origin("v1.event-type.create"), &caller.0.org_id);
+        let made =
+            service::event_type::create(&state.store, &origin, org_id, name, content, key.as_ref(), created).await?;
         Ok(made.into())
     }
 
@@ -291,7 +292,8 @@ impl EventTypes {
         let content = body.0.read()?;
         let name =
             identifier("event_type_name", event_type_name.0).map_err(|err| err.at(["path", "event_type_name"]))?;
-        let (row, new) = service::event_type::put(&state.store, &caller.0.org_id, name, content).await?;
+        let origin = caller.0.origin("v1.event-type.update");
+        let (row, new) = service::event_type::put(&state.store, &origin, &caller.0.org_id, name, content).await?;
         let status = if new { StatusCode::CREATED } else { StatusCode::OK };
         Ok(Answer::new(status, &EventTypeOut::new(row)?)?)
     }
@@ -310,7 +312,8 @@ impl EventTypes {
         body: Body<EventTypePatch>,
     ) -> Result<Answer<EventTypeOut>, ApiError<Write>> {
         let change = body.0.read()?;
-        let row = service::event_type::patch(&state.store, &caller.0.org_id, &event_type_name.0, change).await?;
+        let (origin, org_id) = (caller.0.origin("v1.event-type.patch"), &caller.0.org_id);
+        let row = service::event_type::patch(&state.store, &origin, org_id, &event_type_name.0, change).await?;
         Ok(Answer::ok(&EventTypeOut::new(row)?)?)
     }
 
@@ -329,7 +332,8 @@ impl EventTypes {
         expunge: Query<Option<bool>>,
     ) -> Result<Empty, ApiError<Write>> {
         let expunge = expunge.0.unwrap_or_default();
-        service::event_type::delete(&state.store, &caller.0.org_id, &event_type_name.0, expunge).await?;
+        let (origin, org_id) = (caller.0.origin("v1.event-type.delete"), &caller.0.org_id);
+        service::event_type::delete(&state.store, &origin, org_id, &event_type_name.0, expunge).await?;
         Ok(Empty)
     }
 }

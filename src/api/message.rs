@@ -25,6 +25,7 @@ use super::wire::paging::{Limit, ListOut, ListQuery};
 use super::wire::response::{Accepted, Answer, Empty};
 use super::wire::values::{Instant, JsonText, object};
 use super::{ApiState, Tag};
+use crate::domain::audit::Origin;
 use crate::domain::id::Prefix;
 use crate::domain::payload::check_payload;
 use crate::error::Result;
@@ -115,10 +116,11 @@ impl MessageIn {
     ///
     /// # Errors
     /// `Invalid` for a field of the application.
-    fn read(self, org_id: String, app: String, key: Option<Key>) -> Result<Draft> {
+    fn read(self, origin: Origin<'_>, org_id: String, app: String, key: Option<Key>) -> Result<Draft<'_>> {
         let application = self.application.map(ApplicationIn::read).transpose();
         let extra = self.transformations_params.unwrap_or_default();
         Ok(Draft {
+            origin,
             org_id,
             app,
             event_type: self.event_type,
@@ -200,7 +202,7 @@ fn shown(body: &str) -> Result<JsonText> {
 
 /// Hands a message to the service and returns it for the response. `shown` is its payload; `None` means the response
 /// does not show it.
-pub(super) async fn send(state: &ApiState, draft: Draft, shown: Option<JsonText>) -> Result<MessageOut> {
+pub(super) async fn send(state: &ApiState, draft: Draft<'_>, shown: Option<JsonText>) -> Result<MessageOut> {
     let created = service::message::create(&state.store, &state.intake, draft).await?;
     if created.replayed {
         // Shows the payload as it is stored, since it may have expired. Boxed, since it is rare: otherwise the future
@@ -239,7 +241,8 @@ impl Messages {
             request::reserve_large(shown.get().len()).await?;
         }
         let role = caller.0.limited_role();
-        let mut draft = body.0.read(caller.0.org_id.clone(), app_id.0, key)?;
+        let origin = caller.0.origin("v1.message.create");
+        let mut draft = body.0.read(origin, caller.0.org_id.clone(), app_id.0, key)?;
         let not_allowed = role.filter(|_| draft.application.is_some());
         if not_allowed.is_some() {
             draft.application = None;
@@ -329,7 +332,8 @@ impl Messages {
         msg_id: Path<String>,
     ) -> Result<Empty, ApiError<Write>> {
         let app = caller.0.application(&state.store, &app_id.0).await?;
-        service::message::expunge(&state.store, &app, &msg_id.0).await?;
+        let origin = caller.0.origin("v1.message.expunge-content");
+        service::message::expunge(&state.store, &origin, &app, &msg_id.0).await?;
         Ok(Empty)
     }
 }

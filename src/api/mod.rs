@@ -8,6 +8,7 @@
 
 mod application;
 mod attempt;
+mod audit;
 mod auth;
 mod background_task;
 mod caller;

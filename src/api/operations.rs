@@ -1,8 +1,8 @@
 //! All operations of the API, in the order of the document. Must not serve them: http/routes.rs does.
 
 use super::{
-    application, attempt, background_task, console, delivery, endpoint, endpoint_health, event_type, explain, find,
-    health, message, operational, portal, queue, statistics, token, trial,
+    application, attempt, audit, background_task, console, delivery, endpoint, endpoint_health, event_type, explain,
+    find, health, message, operational, portal, queue, statistics, token, trial,
 };
 
 /// The resources of the API, in the order in which the document lists their operations.
@@ -21,6 +21,6 @@ pub(crate) type Operations = (
     background_task::BackgroundTasks,
     (find::Search, statistics::Statistics, endpoint_health::EndpointHealth),
     (portal::Authentication, console::Console),
-    token::Tokens,
+    (token::Tokens, audit::AuditLog),
     health::Health,
 );

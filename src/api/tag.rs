@@ -29,6 +29,8 @@ pub(crate) enum Tag {
     Authentication,
     /// Tokens of the organization itself: programs and people of yours.
     Token,
+    /// Who has changed what.
+    Audit,
     /// Probes, which need no token.
     Health,
 }

@@ -165,10 +165,10 @@ impl Tokens {
             role: body.0.role,
             application: None,
             expires_at: body.0.expires_at.map(|end| end.0),
-            created_by: &caller.0.token_id,
             session: None,
         };
-        let made = service::token::create_once(&state.store, &caller.0.org_id, grant, key.as_ref(), created).await?;
+        let (origin, org_id) = (caller.0.origin("v1.token.create"), &caller.0.org_id);
+        let made = service::token::create_once(&state.store, &origin, org_id, grant, key.as_ref(), created).await?;
         Ok(made.into())
     }
 
@@ -199,7 +199,8 @@ impl Tokens {
     ) -> Result<Answer<ApiTokenOut>, ApiError<LeavesAnAdmin>> {
         let change = body.0.read()?;
         let configured = state.has_admin_token(&caller.0.org_id);
-        let row = service::token::patch(&state.store, &caller.0.org_id, &token_id.0, change, configured).await?;
+        let (origin, org_id) = (caller.0.origin("v1.token.patch"), &caller.0.org_id);
+        let row = service::token::patch(&state.store, &origin, org_id, &token_id.0, change, configured).await?;
         authenticator.forget(&row.id);
         Ok(Answer::ok(&row.into())?)
     }
@@ -216,7 +217,8 @@ impl Tokens {
         token_id: Path<String>,
     ) -> Result<Empty, ApiError<LeavesAnAdmin>> {
         let configured = state.has_admin_token(&caller.0.org_id);
-        service::token::delete(&state.store, &caller.0.org_id, &token_id.0, configured).await?;
+        let (origin, org_id) = (caller.0.origin("v1.token.delete"), &caller.0.org_id);
+        service::token::delete(&state.store, &origin, org_id, &token_id.0, configured).await?;
         authenticator.forget(&token_id.0);
         Ok(Empty)
     }

@@ -5,15 +5,18 @@
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::domain::audit::Origin;
 use crate::domain::role::Role;
 use crate::domain::secret::EndpointSecret;
 use crate::domain::target::TargetPolicy;
-use crate::domain::token::BY_PROGRAM;
 use crate::error::Result;
 use crate::service::console_link::{self, Link, MINUTES};
 use crate::service::{self, token::Grant};
 use crate::store::entity::organization;
 use crate::store::{self, Backend, PageRequest, Store};
+
+/// The origin of what a start writes.
+pub const START: Origin<'static> = Origin::system("system.start");
 
 /// Tells the operator how to begin, if the database is new and no token is configured.
 ///
@@ -31,17 +34,12 @@ pub async fn greet(
 ) -> Result<()> {
     let is_first = !has_admin_token && is_new(store, organization).await?;
     if is_first && store.backend() == Backend::Sqlite && is_seen_by_a_person() {
-        let first = Grant {
-            created_by: BY_PROGRAM,
-            ..Grant::default()
-        };
-        let (token, _) = service::token::create(store, &organization.id, first).await?;
+        let (token, _) = service::token::create(store, &START, &organization.id, Grant::default()).await?;
         let link = Link {
             role: Role::Admin,
             minutes: MINUTES,
-            created_by: BY_PROGRAM,
         };
-        let console = console_link::create_url(store, &organization.id, link, server).await?;
+        let console = console_link::create_url(store, &START, &organization.id, link, server).await?;
         print(&first_webhook(server, &console, &token, targets));
         return Ok(());
     }

@@ -12,8 +12,8 @@ use super::server::ServerSettings;
 use crate::api::ConsoleLinkOut;
 use crate::app::{self, DEFAULT_ORGANIZATION};
 use crate::config::DatabaseSettings;
+use crate::domain::audit::Origin;
 use crate::domain::role::Role;
-use crate::domain::token::BY_COMMAND_LINE;
 use crate::error::Result;
 use crate::service::console_link::{self, Link, MINUTES, MOST_MINUTES};
 use crate::service::organization;
@@ -55,14 +55,14 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     }
     let store = app::open_beside(&arguments.database).await?;
     let name = arguments.organization.as_deref().unwrap_or(DEFAULT_ORGANIZATION);
-    let organization = organization::get_or_create(&store, name).await?;
+    let origin = Origin::cli("cli.console");
+    let organization = organization::get_or_create(&store, &origin, name).await?;
     let link = Link {
         role: arguments.role,
         minutes: arguments.minutes,
-        created_by: BY_COMMAND_LINE,
     };
     let server = arguments.link.server();
-    let url = console_link::create_url(&store, &organization.id, link, &server).await?;
+    let url = console_link::create_url(&store, &origin, &organization.id, link, &server).await?;
     store.close().await;
     say(url)
 }

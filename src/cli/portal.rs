@@ -13,8 +13,8 @@ use super::server::ServerSettings;
 use crate::api::AppPortalAccessOut;
 use crate::app;
 use crate::config::DatabaseSettings;
+use crate::domain::audit::Origin;
 use crate::domain::capability::Capability;
-use crate::domain::token::BY_COMMAND_LINE;
 use crate::error::Result;
 use crate::service::portal::{self, Access, LONGEST};
 use crate::store::idempotency::Reply;
@@ -57,7 +57,6 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     let store = app::open_beside(&arguments.database).await?;
     let app = find(&store, arguments.organization.as_deref(), &arguments.app).await?;
     let access = Access {
-        created_by: BY_COMMAND_LINE.to_owned(),
         lasts: LONGEST,
         session_id: None,
         feature_flags: Vec::new(),
@@ -69,7 +68,16 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         let body = portal::url(&server, token);
         Ok(Reply { status: 200, body })
     };
-    let made = portal::open(&store, &app.org_id, &app.id, access, None, render).await?;
+    let made = portal::open(
+        &store,
+        &Origin::cli("cli.portal"),
+        &app.org_id,
+        &app.id,
+        access,
+        None,
+        render,
+    )
+    .await?;
     store.close().await;
     say(made.body)
 }

@@ -9,6 +9,7 @@ use super::output::say;
 use crate::app;
 use crate::clock::Clock;
 use crate::config::{DatabaseSettings, KeySettings};
+use crate::domain::audit::Origin;
 use crate::error::{Error, Result};
 use crate::service::key_rotation::{Rotated, Tally, rotate};
 use crate::store::database::schema;
@@ -44,7 +45,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     app::reach(&store, Some(app::COMMAND_PATIENCE)).await?;
     schema::check(&store).await?;
     let file = app::unlock_to_rotate(&store, &options, &arguments.key).await?;
-    let rotated = rotate(&store).await?;
+    let rotated = rotate(&store, &Origin::cli("cli.rotate-key")).await?;
     store.close().await;
     if let Some(path) = file {
         app::drop_former_key(&path)?;

@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use super::output::say;
 use crate::app;
 use crate::config::{DatabaseSettings, ENDPOINTS_PER_APPLICATION, KeySettings};
+use crate::domain::audit::Origin;
 use crate::domain::delivery::{Decision, Trigger};
 use crate::domain::failure::{Failure, Phase};
 use crate::domain::health::Health;
@@ -145,6 +146,8 @@ impl Attempt {
         Some(failure.to_json().into())
     }
 }
+/// The origin of everything that this command writes.
+const SEED: Origin<'static> = Origin::cli("cli.seed");
 
 /// The numbers of things that did not exist before this run.
 #[derive(Default)]
@@ -208,7 +211,7 @@ impl Seed {
     async fn organization(&self, demo: &Organization, made: &mut Made) -> Result<()> {
         let known = store::organization::find_by_name(&self.store, &demo.name).await?;
         made.organizations += u32::from(known.is_none());
-        let organization = service::organization::get_or_create(&self.store, &demo.name).await?;
+        let organization = service::organization::get_or_create(&self.store, &SEED, &demo.name).await?;
         for event_type in &demo.event_types {
             self.event_type(&organization.id, event_type, made).await?;
         }
@@ -241,7 +244,7 @@ impl Seed {
             schemas: Some(demo.schemas.to_string()),
             feature_flag: demo.feature_flag.clone(),
         };
-        service::event_type::put(&self.store, org_id, demo.name.clone(), content).await?;
+        service::event_type::put(&self.store, &SEED, org_id, demo.name.clone(), content).await?;
         made.event_types += 1;
         Ok(())
     }
@@ -257,9 +260,8 @@ impl Seed {
             metadata: demo.metadata.clone(),
         };
         made.applications += 1;
-        Ok(service::application::put(&self.store, org_id, &demo.uid, content)
-            .await?
-            .0)
+        let made = service::application::put(&self.store, &SEED, org_id, &demo.uid, content).await?;
+        Ok(made.0)
     }
 
     async fn endpoint(&self, app: &Application, demo: &Endpoint, made: &mut Made) -> Result<()> {
@@ -281,7 +283,7 @@ impl Seed {
             most: ENDPOINTS_PER_APPLICATION,
             flags: None,
         };
-        service::endpoint::put(&self.store, app, &demo.uid, content, bounds).await?;
+        service::endpoint::put(&self.store, &SEED, app, &demo.uid, content, bounds).await?;
         made.endpoints += 1;
         Ok(())
     }

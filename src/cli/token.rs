@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use super::output::say;
 use crate::app;
 use crate::config::DatabaseSettings;
+use crate::domain::audit::Origin;
 use crate::domain::role::Role;
 use crate::domain::timestamp::Timestamp;
 use crate::domain::token::check_name;
@@ -113,7 +114,8 @@ async fn create(arguments: Create) -> Result<()> {
     if arguments.expires.is_some_and(|end| end <= now) {
         return Err(Error::config("--expires must be in the future"));
     }
-    let organization = service::organization::get_or_create(&store, &arguments.organization).await?;
+    let origin = Origin::cli("cli.token.create");
+    let organization = service::organization::get_or_create(&store, &origin, &arguments.organization).await?;
     let grant = Grant {
         name: arguments.name.as_deref(),
         role: arguments.role.unwrap_or_default(),
@@ -123,7 +125,7 @@ async fn create(arguments: Create) -> Result<()> {
             .or(arguments.expires_in.map(|days| now.plus(DAY * days))),
         ..Grant::default()
     };
-    let (token, _) = service::token::create(&store, &organization.id, grant).await?;
+    let (token, _) = service::token::create(&store, &origin, &organization.id, grant).await?;
     store.close().await;
     say(token)
 }
@@ -174,7 +176,7 @@ async fn print_tokens(
 
 async fn revoke(arguments: Revoke) -> Result<()> {
     let store = app::open_beside(&arguments.database).await?;
-    service::token::revoke(&store, &arguments.id).await?;
+    service::token::revoke(&store, &Origin::cli("cli.token.revoke"), &arguments.id).await?;
     close_and_say(&store, "revoked").await
 }
 

@@ -1,6 +1,7 @@
 //! Removes what is past its retention, in small chunks between the writes of others: idempotency keys, event ids,
-//! tokens of applications and of sessions in the console, links to it, payloads, old background tasks, old messages with their attempts and results, deleted
-//! endpoints and applications, old sums of attempts. Also merges the sums of several processes, and those of days.
+//! tokens of applications and of sessions in the console, links to it, payloads, old background tasks, old messages with
+//! their attempts and results, deleted endpoints and applications, old sums of attempts, old audit entries. Also merges
+//! the sums of several processes, and those of days.
 //!
 //! One process at a time does it. Its turn is a row that it renews with each chunk, and that ends by itself if the
 //! process dies. History is removed in order of time, a short window of all applications before the next one: rows that
@@ -20,7 +21,7 @@ use crate::error::Result;
 use crate::store::database::outage;
 use crate::store::endpoint_hour::{self, Merge};
 use crate::store::queue::process;
-use crate::store::{Store, Tx, background_task, console_link, deleted, event_id, idempotency, retention, token};
+use crate::store::{Store, Tx, audit, background_task, console_link, deleted, event_id, idempotency, retention, token};
 
 /// The pause between two rounds, and how long one round removes history.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -57,6 +58,8 @@ pub(super) struct Janitor {
     ended: CancellationToken,
     /// How long messages, attempts and results are kept.
     history: Duration,
+    /// How long entries of the audit log are kept.
+    audit: Duration,
     /// Names this janitor in the row of the turn.
     owner: String,
     /// The message id below which all history was removed, except for what a full look finds; empty if the next look is
@@ -69,11 +72,12 @@ pub(super) struct Janitor {
 }
 
 impl Janitor {
-    pub fn new(store: Store, history: Duration) -> Self {
+    pub fn new(store: Store, history: Duration, audit: Duration) -> Self {
         Self {
             store,
             ended: CancellationToken::new(),
             history,
+            audit,
             owner: process::new_owner(),
             swept: String::new(),
             looked_fully_at: Duration::ZERO,
@@ -147,6 +151,12 @@ impl Janitor {
         while pruned == CHUNK {
             let Some(tx) = self.begin().await? else { return Ok(true) };
             pruned = background_task::prune(&tx, now.minus(TASKS_KEPT), CHUNK).await?;
+            tx.commit().await?;
+        }
+        pruned = CHUNK;
+        while pruned == CHUNK {
+            let Some(tx) = self.begin().await? else { return Ok(true) };
+            pruned = audit::prune(&tx, now.minus(self.audit), CHUNK).await?;
             tx.commit().await?;
         }
         self.prune_deleted(now).await?;

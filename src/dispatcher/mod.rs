@@ -99,7 +99,7 @@ impl Dispatcher {
     pub fn new(store: &Store, slots: &Arc<Slots>, fast: mpsc::Receiver<Lease>, settings: Settings) -> Result<Self> {
         let (unsettled, outcomes) = mpsc::unbounded_channel();
         let lease = settings.attempt_timeout + LEASE_MARGIN;
-        let janitor = Janitor::new(store.for_background(), settings.history);
+        let janitor = Janitor::new(store.for_background(), settings.history, settings.audit);
         let shared = Arc::new(Shared {
             store: store.clone(),
             slots: slots.clone(),

@@ -21,6 +21,8 @@ pub struct Settings {
     pub targets: TargetPolicy,
     /// How long messages, their attempts and results are kept.
     pub history: Duration,
+    /// How long entries of the audit log are kept.
+    pub audit: Duration,
     /// Whether `svix-id`, `svix-timestamp` and `svix-signature` are sent beside the names of Standard Webhooks.
     pub svix_headers: bool,
     /// How long an endpoint may fail before it is disabled; `None` means that it never is.

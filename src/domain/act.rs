@@ -20,7 +20,7 @@ pub enum Act {
     SwitchEndpoint,
     /// End the token itself.
     EndToken,
-    /// Change or end tokens.
+    /// Read, change or end tokens; read the audit log.
     Administer,
     /// Any other write.
     Edit,

@@ -5,6 +5,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::timestamp::Timestamp;
@@ -34,6 +35,7 @@ pub enum Prefix {
     Token,
     Delivery,
     BackgroundTask,
+    AuditEntry,
     /// A request to the API, which has no row.
     Request,
 }
@@ -51,6 +53,7 @@ impl Prefix {
             Self::Token => "tok",
             Self::Delivery => "dlv",
             Self::BackgroundTask => "qtask",
+            Self::AuditEntry => "audit",
             Self::Request => "req",
         }
     }
@@ -60,6 +63,16 @@ impl Prefix {
     pub fn first_id_at(self, at: Timestamp) -> String {
         let micros = u64::try_from(at.unix_micros()).unwrap_or(0).min(MAX_MICROS);
         written(self, u128::from(micros) << 72, str::to_owned)
+    }
+
+    /// Returns the only id of this kind that `name` has at this instant. No two names have the same one.
+    pub fn named_id_at(self, at: Timestamp, name: &str) -> String {
+        let micros = u64::try_from(at.unix_micros()).unwrap_or(0).min(MAX_MICROS);
+        let hash = digest(&SHA256, name.as_bytes());
+        // The 72 bits behind the instant.
+        let rest = hash.as_ref()[..9].iter();
+        let rest = rest.fold(0_u128, |number, byte| (number << 8) | u128::from(*byte));
+        written(self, (u128::from(micros) << 72) | rest, str::to_owned)
     }
 
     /// Returns the instant with which an id begins. `None` means the text is no id of this kind. Missing digits of a
@@ -220,6 +233,7 @@ mod tests {
             (Prefix::Token, "tok_"),
             (Prefix::Delivery, "dlv_"),
             (Prefix::BackgroundTask, "qtask_"),
+            (Prefix::AuditEntry, "audit_"),
             (Prefix::Request, "req_"),
         ] {
             let id = source.next(prefix, Timestamp(NOW));
@@ -250,6 +264,14 @@ mod tests {
         for other in [id.replace("msg", "dlv"), "msg".to_owned(), "msg_u".to_owned()] {
             assert_eq!(Prefix::Message.instant_of(&other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_name_has_one_id_at_an_instant_and_another_name_another() {
+        let id = |name| Prefix::AuditEntry.named_id_at(Timestamp(NOW), name);
+        assert_eq!(id("app_1"), id("app_1"));
+        assert_ne!(id("app_1"), id("app_2"));
+        assert_eq!(Prefix::AuditEntry.instant_of(&id("app_1")), Some(Timestamp(NOW)));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! Must not import any other module of the program.
 
 pub(crate) mod act;
+pub mod audit;
 pub(crate) mod capability;
 pub mod delivery;
 pub(crate) mod effect;

@@ -16,14 +16,14 @@ use super::act::Act;
 #[serde(rename_all = "lowercase", try_from = "String")]
 #[oai(rename = "Role", rename_all = "lowercase")]
 pub enum Role {
-    /// Everything of its organization, tokens too.
+    /// Everything of its organization, tokens and the audit log too.
     #[default]
     #[sea_orm(num_value = 0)]
     Admin,
-    /// Reads everything but secrets and tokens, sends messages again, and switches endpoints on and off.
+    /// Reads everything but secrets, tokens and the audit log, sends messages again, and switches endpoints on and off.
     #[sea_orm(num_value = 1)]
     Operator,
-    /// Reads everything but secrets, the values of custom headers, and tokens.
+    /// Reads everything but secrets, the values of custom headers, tokens and the audit log.
     #[sea_orm(num_value = 2)]
     Viewer,
     /// Sends messages, and nothing else.

@@ -2,7 +2,8 @@
 //!
 //! Must not write operational applications, which hold an organization's operational endpoints: `operational` does.
 
-use super::once_more;
+use super::{audit, once_more};
+use crate::domain::audit::Origin;
 use crate::error::{Error, Kind, Result};
 use crate::store::application::{self, Change, Content};
 use crate::store::entity::application::Model;
@@ -16,6 +17,7 @@ use crate::store::{Store, Tx, endpoint};
 /// `Conflict` if the uid is taken, or if the idempotency key came with another body before.
 pub async fn create(
     store: &Store,
+    origin: &Origin<'_>,
     org_id: &str,
     content: Content,
     get_if_exists: bool,
@@ -23,8 +25,8 @@ pub async fn create(
     render: fn(&Model, bool) -> Result<Reply>,
 ) -> Result<Reply> {
     match get_if_exists {
-        true => once_more(|| try_create(store, org_id, content.clone(), true, key, render)).await,
-        false => try_create(store, org_id, content, false, key, render).await,
+        true => once_more(|| try_create(store, origin, org_id, content.clone(), true, key, render)).await,
+        false => try_create(store, origin, org_id, content, false, key, render).await,
     }
 }
 
@@ -33,13 +35,25 @@ pub async fn create(
 ///
 /// # Errors
 /// As [`get_or_insert`].
-pub async fn get_or_create(store: &Store, org_id: &str, named: &str, content: &Content) -> Result<Model> {
-    once_more(|| try_get_or_create(store, org_id, named, content)).await
+pub async fn get_or_create(
+    store: &Store,
+    origin: &Origin<'_>,
+    org_id: &str,
+    named: &str,
+    content: &Content,
+) -> Result<Model> {
+    once_more(|| try_get_or_create(store, origin, org_id, named, content)).await
 }
 
-async fn try_get_or_create(store: &Store, org_id: &str, named: &str, content: &Content) -> Result<Model> {
+async fn try_get_or_create(
+    store: &Store,
+    origin: &Origin<'_>,
+    org_id: &str,
+    named: &str,
+    content: &Content,
+) -> Result<Model> {
     let tx = store.begin().await?;
-    let found = get_or_insert(&tx, org_id, named, Some(content.clone())).await?;
+    let found = get_or_insert(&tx, origin, org_id, named, Some(content.clone())).await?;
     tx.commit().await?;
     Ok(found)
 }
@@ -50,21 +64,42 @@ async fn try_get_or_create(store: &Store, org_id: &str, named: &str, content: &C
 /// # Errors
 /// `NotFound` if there is no such application and no `content`; `ApplicationUidMissing` or `ApplicationUidMismatch` if
 /// the uid of `content` is not `named`; `Conflict` if another transaction creates the application at the same time.
-pub(super) async fn get_or_insert(tx: &Tx, org_id: &str, named: &str, content: Option<Content>) -> Result<Model> {
+pub(super) async fn get_or_insert(
+    tx: &Tx,
+    origin: &Origin<'_>,
+    org_id: &str,
+    named: &str,
+    content: Option<Content>,
+) -> Result<Model> {
     if let Some(known) = application::find(tx, org_id, named).await? {
         return Ok(known);
     }
     let content = content.ok_or_else(|| Error::not_found("application"))?;
     let broken = match content.uid.as_deref() {
-        Some(uid) if uid == named => return application::insert(tx, org_id, content).await,
+        Some(uid) if uid == named => return insert(tx, origin, org_id, content).await,
         Some(_) => Error::new(Kind::ApplicationUidMismatch, "must be the uid that the path names"),
         None => Error::new(Kind::ApplicationUidMissing, "is required, as the path names it"),
     };
     Err(broken.at(["body", "application", "uid"]))
 }
 
+/// Inserts an application, with its audit entry.
+async fn insert(tx: &Tx, origin: &Origin<'_>, org_id: &str, content: Content) -> Result<Model> {
+    let made = application::insert(tx, org_id, content).await?;
+    audit::created(tx, origin, org_id, (&made).into()).await?;
+    Ok(made)
+}
+
+/// Changes the application `known`, with the audit entry.
+async fn update(tx: &Tx, origin: &Origin<'_>, org_id: &str, known: &Model, change: Change) -> Result<Model> {
+    let changed = application::update(tx, org_id, &known.id, change).await?;
+    audit::changed(tx, origin, org_id, known.into(), (&changed).into()).await?;
+    Ok(changed)
+}
+
 async fn try_create(
     store: &Store,
+    origin: &Origin<'_>,
     org_id: &str,
     content: Content,
     get_if_exists: bool,
@@ -78,7 +113,7 @@ async fn try_create(
         };
         match known {
             Some(known) => render(&known, false),
-            None => render(&application::insert(tx, org_id, content).await?, true),
+            None => render(&insert(tx, origin, org_id, content).await?, true),
         }
     })
     .await
@@ -88,18 +123,27 @@ async fn try_create(
 ///
 /// # Errors
 /// `Conflict` if the uid is taken.
-pub async fn put(store: &Store, org_id: &str, id_or_uid: &str, content: Content) -> Result<(Model, bool)> {
-    once_more(|| try_put(store, org_id, id_or_uid, content.clone())).await
+pub async fn put(
+    store: &Store,
+    origin: &Origin<'_>,
+    org_id: &str,
+    id_or_uid: &str,
+    content: Content,
+) -> Result<(Model, bool)> {
+    once_more(|| try_put(store, origin, org_id, id_or_uid, content.clone())).await
 }
 
-async fn try_put(store: &Store, org_id: &str, id_or_uid: &str, content: Content) -> Result<(Model, bool)> {
+async fn try_put(
+    store: &Store,
+    origin: &Origin<'_>,
+    org_id: &str,
+    id_or_uid: &str,
+    content: Content,
+) -> Result<(Model, bool)> {
     let tx = store.begin().await?;
     let done = match application::find(&tx, org_id, id_or_uid).await? {
-        Some(known) => (
-            application::update(&tx, org_id, &known.id, content.into()).await?,
-            false,
-        ),
-        None => (application::insert(&tx, org_id, content).await?, true),
+        Some(known) => (update(&tx, origin, org_id, &known, content.into()).await?, false),
+        None => (insert(&tx, origin, org_id, content).await?, true),
     };
     tx.commit().await?;
     Ok(done)
@@ -109,10 +153,10 @@ async fn try_put(store: &Store, org_id: &str, id_or_uid: &str, content: Content)
 ///
 /// # Errors
 /// `NotFound`; `Conflict` if the uid is taken.
-pub async fn patch(store: &Store, org_id: &str, id_or_uid: &str, change: Change) -> Result<Model> {
+pub async fn patch(store: &Store, origin: &Origin<'_>, org_id: &str, id_or_uid: &str, change: Change) -> Result<Model> {
     let tx = store.begin().await?;
-    let id = found(&tx, org_id, id_or_uid).await?;
-    let changed = application::update(&tx, org_id, &id, change).await?;
+    let known = application::get(&tx, org_id, id_or_uid).await?;
+    let changed = update(&tx, origin, org_id, &known, change).await?;
     tx.commit().await?;
     Ok(changed)
 }
@@ -121,20 +165,16 @@ pub async fn patch(store: &Store, org_id: &str, id_or_uid: &str, change: Change)
 ///
 /// # Errors
 /// `NotFound`.
-pub async fn delete(store: &Store, org_id: &str, id_or_uid: &str) -> Result<()> {
+pub async fn delete(store: &Store, origin: &Origin<'_>, org_id: &str, id_or_uid: &str) -> Result<()> {
     let tx = store.begin().await?;
-    let id = found(&tx, org_id, id_or_uid).await?;
+    let known = application::get(&tx, org_id, id_or_uid).await?;
     // Locks the endpoints before their application, because settlements lock in that order; the reverse order could
     // deadlock with a settlement. An endpoint that another transaction is creating is not among the locked rows. But
     // that transaction has locked the application's row, so `application::delete` waits for it, and `delete_all`
     // deletes the new endpoint too.
-    endpoint::lock_all(&tx, &id).await?;
-    application::delete(&tx, org_id, &id).await?;
-    endpoint::delete_all(&tx, &id).await?;
+    endpoint::lock_all(&tx, &known.id).await?;
+    application::delete(&tx, org_id, &known.id).await?;
+    endpoint::delete_all(&tx, &known.id).await?;
+    audit::deleted(&tx, origin, org_id, (&known).into()).await?;
     tx.commit().await
-}
-
-/// Returns the id of the application with this id or uid.
-async fn found(tx: &Tx, org_id: &str, id_or_uid: &str) -> Result<String> {
-    Ok(application::get(tx, org_id, id_or_uid).await?.id)
 }

@@ -2,6 +2,8 @@
 //!
 //! Must not work on them: the dispatcher does.
 
+use super::audit;
+use crate::domain::audit::Origin;
 use crate::domain::task::{ReplayFilter, TaskKind, TaskStatus, Window};
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Kind, Result};
@@ -34,6 +36,7 @@ pub struct Wish {
 /// `Conflict` if the idempotency key came with another body before.
 pub async fn start(
     store: &Store,
+    origin: &Origin<'_>,
     app: &Application,
     id_or_uid: &str,
     wish: Wish,
@@ -57,7 +60,9 @@ pub async fn start(
             window,
             filter: wish.filter,
         };
-        render(background_task::insert(tx, new).await?)
+        let made = background_task::insert(tx, new).await?;
+        audit::created(tx, origin, &app.org_id, (&made).into()).await?;
+        render(made)
     })
     .await
 }
@@ -69,6 +74,7 @@ pub async fn start(
 /// `NotFound`.
 pub async fn cancel(
     store: &Store,
+    origin: &Origin<'_>,
     seen: Seen<'_>,
     id: &str,
     key: Option<&Key>,
@@ -77,11 +83,13 @@ pub async fn cancel(
     idempotency::once(store, key, async |tx: &Tx| {
         let mut task = background_task::get_locked(tx, seen, id).await?;
         if task.status == TaskStatus::Running {
+            let known = task.clone();
             task.status = TaskStatus::Failed;
             task.failure = Some(CANCELLED.to_owned());
             task.due_at = None;
             task.updated_at = tx.now;
             background_task::update(tx, &task).await?;
+            audit::changed(tx, origin, &task.org_id, (&known).into(), (&task).into()).await?;
         }
         render(task)
     })

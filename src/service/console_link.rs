@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
+use super::audit::{self, Thing};
 use super::token::{Grant, insert};
+use crate::domain::audit::{Actor, Fields, ObjectKind, Origin};
 use crate::domain::role::Role;
 use crate::domain::timestamp::Timestamp;
 use crate::domain::token::{self, CONSOLE};
@@ -24,13 +26,11 @@ pub const MOST_MINUTES: u16 = 1440;
 
 /// What a link gives.
 #[derive(Clone, Copy, Debug)]
-pub struct Link<'a> {
+pub struct Link {
     /// The role of the token.
     pub role: Role,
     /// How many minutes the token lives.
     pub minutes: u16,
-    /// Who makes the link.
-    pub created_by: &'a str,
 }
 
 /// Returns the address of the console at `server`, with a code. The code is in the fragment, which browsers do not send.
@@ -44,8 +44,9 @@ pub fn url(server: &str, code: &str) -> String {
 /// `Conflict` if the idempotency key came with another body before.
 pub async fn create(
     store: &Store,
+    origin: &Origin<'_>,
     org_id: &str,
-    link: Link<'_>,
+    link: Link,
     key: Option<&Key>,
     render: impl FnOnce(&str, Timestamp) -> Result<Reply>,
 ) -> Result<Reply> {
@@ -56,11 +57,12 @@ pub async fn create(
             org_id: org_id.to_owned(),
             role: link.role,
             minutes: link.minutes.into(),
-            created_by: link.created_by.to_owned(),
+            created_by: origin.actor.id.to_owned(),
             expires_at: tx.now.plus(LINK_LASTS),
         };
         let expires_at = row.expires_at;
         console_link::insert(tx, row).await?;
+        audit::noted(tx, origin, org_id, thing(org_id, link)).await?;
         render(&code, expires_at)
     })
     .await
@@ -70,12 +72,12 @@ pub async fn create(
 ///
 /// # Errors
 /// Those of the database.
-pub async fn create_url(store: &Store, org_id: &str, link: Link<'_>, server: &str) -> Result<String> {
+pub async fn create_url(store: &Store, origin: &Origin<'_>, org_id: &str, link: Link, server: &str) -> Result<String> {
     let render = |code: &str, _| {
         let body = url(server, code);
         Ok(Reply { status: 200, body })
     };
-    Ok(create(store, org_id, link, None, render).await?.body)
+    Ok(create(store, origin, org_id, link, None, render).await?.body)
 }
 
 /// Changes the code of a link for a token, which is returned with its end. The link cannot be used again.
@@ -96,12 +98,28 @@ pub async fn redeem(store: &Store, code: &str) -> Result<(String, Timestamp)> {
         role: link.role,
         application: None,
         expires_at: Some(expires_at),
-        created_by: &link.created_by,
         session: Some(CONSOLE),
     };
-    let (token, _) = insert(&tx, &link.org_id, None, grant).await?;
+    let origin = Origin {
+        actor: Actor::who_made(&link.created_by),
+        operation: "v1.authentication.console-session",
+    };
+    let (token, _) = insert(&tx, &origin, &link.org_id, None, grant).await?;
     tx.commit().await?;
     Ok((token, expires_at))
+}
+
+/// Returns what an audit entry shows of a link. It names the organization, as a link has no id beside its code.
+fn thing(org_id: &str, link: Link) -> Thing<'_> {
+    let fields = Fields::default()
+        .with("role", &link.role)
+        .with("minutes", &link.minutes);
+    Thing {
+        kind: ObjectKind::ConsoleLink,
+        id: org_id,
+        app_id: None,
+        fields,
+    }
 }
 
 fn refused() -> Error {

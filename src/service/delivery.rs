@@ -2,12 +2,15 @@
 //!
 //! Must not decide when an attempt is made: the queue does.
 
+use super::audit::{self, Thing};
+use crate::domain::audit::{ObjectKind, Origin};
 use crate::error::{Error, Kind, Result};
 use crate::store::entity::application::Model as Application;
 use crate::store::idempotency::{self, Key, Reply};
 use crate::store::{Store, Tx, endpoint, message, queue};
 
-/// Queues a single attempt to send a message to an endpoint. `message` is an id or event id, `endpoint` an id or uid.
+/// Queues a single attempt to send a message to an endpoint. The message is named by its id or event id, the
+/// endpoint by its id or uid.
 /// Earlier results and the endpoint's filter do not matter. For a disabled endpoint nothing is queued, and that is no
 /// error.
 ///
@@ -16,9 +19,9 @@ use crate::store::{Store, Tx, endpoint, message, queue};
 /// body before.
 pub async fn resend(
     store: &Store,
+    origin: &Origin<'_>,
     app: &Application,
-    message: &str,
-    endpoint: &str,
+    [message, endpoint]: [&str; 2],
     key: Option<&Key>,
     reply: Reply,
 ) -> Result<Reply> {
@@ -31,6 +34,8 @@ pub async fn resend(
         }
         if !endpoint.disabled {
             queue::insert_manual(tx, app, &message, &endpoint).await?;
+            let sent = Thing::of(app, ObjectKind::Message, &message.id).with("endpointId", &endpoint.id);
+            audit::noted(tx, origin, &app.org_id, sent).await?;
         }
         Ok(reply)
     })

@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
+use super::audit::{self, Thing};
 use super::once_more;
+use crate::domain::audit::{ObjectKind, Origin};
 use crate::domain::health::DisabledReason;
 use crate::domain::id::Prefix;
 use crate::domain::operational::{EVENT_TYPES, Event, MOST_ENDPOINTS, is_operational};
@@ -17,10 +19,10 @@ use crate::store::entity::endpoint::{Model, StoredHeaders, StoredSecret};
 use crate::store::idempotency::{self, Key, Reply};
 use crate::store::{Store, Tx, application, event_type};
 
-/// The parts of an endpoint that a caller can give only when it creates the endpoint; they have operations of their own
-/// later.
+/// An endpoint to create. Its secret and its custom headers have operations of their own later.
 #[derive(Default)]
-pub struct AtCreation {
+pub struct New {
+    pub content: Content,
     /// The signing secret; `None` means a random one is made.
     pub secret: Option<EndpointSecret>,
     /// The custom headers of its deliveries.
@@ -45,15 +47,15 @@ pub struct Bounds<'a> {
 /// `Invalid` if an event type of the filter is unknown, archived or hidden from the caller.
 pub async fn create(
     store: &Store,
+    origin: &Origin<'_>,
     app: &Application,
-    content: Content,
-    once: AtCreation,
+    new: New,
     bounds: Bounds<'_>,
     key: Option<&Key>,
     render: fn(Model) -> Result<Reply>,
 ) -> Result<Reply> {
     idempotency::once(store, key, async |tx: &Tx| {
-        render(insert(tx, app, content, once, bounds).await?)
+        render(insert(tx, origin, app, new, bounds).await?)
     })
     .await
 }
@@ -65,16 +67,18 @@ pub async fn create(
 /// As [`create`].
 pub async fn put(
     store: &Store,
+    origin: &Origin<'_>,
     app: &Application,
     id_or_uid: &str,
     content: Content,
     bounds: Bounds<'_>,
 ) -> Result<(Model, bool)> {
-    once_more(|| try_put(store, app, id_or_uid, content.clone(), bounds)).await
+    once_more(|| try_put(store, origin, app, id_or_uid, content.clone(), bounds)).await
 }
 
 async fn try_put(
     store: &Store,
+    origin: &Origin<'_>,
     app: &Application,
     id_or_uid: &str,
     content: Content,
@@ -84,9 +88,15 @@ async fn try_put(
     let done = match endpoint::find(&tx, &app.id, id_or_uid).await? {
         Some(known) => {
             check_event_types(&tx, app, content.event_types.as_deref(), bounds.flags).await?;
-            (update(&tx, app, &known, content.into()).await?, false)
+            (change(&tx, origin, app, &known, content.into()).await?, false)
         }
-        None => (insert(&tx, app, content, AtCreation::default(), bounds).await?, true),
+        None => {
+            let new = New {
+                content,
+                ..New::default()
+            };
+            (insert(&tx, origin, app, new, bounds).await?, true)
+        }
     };
     tx.commit().await?;
     Ok(done)
@@ -98,6 +108,7 @@ async fn try_put(
 /// `NotFound`; `Conflict` and `Invalid` as for [`create`].
 pub async fn patch(
     store: &Store,
+    origin: &Origin<'_>,
     app: &Application,
     id_or_uid: &str,
     change: Change,
@@ -107,7 +118,7 @@ pub async fn patch(
     let known = endpoint::get(&tx, &app.id, id_or_uid).await?;
     let filter = change.event_types.as_ref().and_then(|list| list.as_deref());
     check_event_types(&tx, app, filter, flags).await?;
-    let changed = update(&tx, app, &known, change).await?;
+    let changed = self::change(&tx, origin, app, &known, change).await?;
     tx.commit().await?;
     Ok(changed)
 }
@@ -116,11 +127,12 @@ pub async fn patch(
 ///
 /// # Errors
 /// `NotFound`.
-pub async fn delete(store: &Store, app: &Application, id_or_uid: &str) -> Result<()> {
+pub async fn delete(store: &Store, origin: &Origin<'_>, app: &Application, id_or_uid: &str) -> Result<()> {
     let tx = store.begin().await?;
     let known = endpoint::get(&tx, &app.id, id_or_uid).await?;
     endpoint::delete(&tx, &app.id, &known.id).await?;
     notify(&tx, app, &known, Event::EndpointDeleted).await?;
+    audit::deleted(&tx, origin, &app.org_id, (&known).into()).await?;
     tx.commit().await
 }
 
@@ -138,6 +150,7 @@ pub fn headers(store: &Store, endpoint: &Model) -> Result<BTreeMap<String, Strin
 /// `NotFound`; `Internal` if the present headers cannot be opened; the error that `change` returns.
 pub async fn change_headers(
     store: &Store,
+    origin: &Origin<'_>,
     app: &Application,
     id_or_uid: &str,
     change: impl FnOnce(BTreeMap<String, String>) -> Result<BTreeMap<String, String>> + Send,
@@ -145,17 +158,29 @@ pub async fn change_headers(
     let tx = store.begin().await?;
     let known = endpoint::get_locked(&tx, &app.id, id_or_uid).await?;
     let sealing = tx.sealing_key().await?;
-    let new = change(headers(store, &known)?)?;
+    let old = headers(store, &known)?;
+    let new = change(old.clone())?;
     let changed = Change {
         headers: Some(StoredHeaders::seal(&new, sealing, &known.id)?),
         ..Change::default()
     };
     update(&tx, app, &known, changed).await?;
+    let named = |headers: &BTreeMap<String, String>| {
+        let thing = Thing::of(app, ObjectKind::Endpoint, &known.id);
+        thing.with("headers", &headers.keys().collect::<Vec<_>>())
+    };
+    let other = new
+        .iter()
+        .filter(|(name, value)| old.get(*name).is_some_and(|old| old != *value));
+    let other: Vec<_> = other.map(|(name, _)| name).collect();
+    let after = named(&new).with("changedValues", &other);
+    audit::changed(&tx, origin, &app.org_id, named(&old), after).await?;
     tx.commit().await
 }
 
 /// Creates an endpoint within a transaction, and notifies the organization.
-async fn insert(tx: &Tx, app: &Application, content: Content, once: AtCreation, bounds: Bounds<'_>) -> Result<Model> {
+async fn insert(tx: &Tx, origin: &Origin<'_>, app: &Application, new: New, bounds: Bounds<'_>) -> Result<Model> {
+    let content = new.content;
     // Transactions that create endpoints of the same application wait for each other here, so that together they keep
     // the limit.
     application::get_locked(tx, &app.org_id, &app.id).await?;
@@ -185,16 +210,25 @@ async fn insert(tx: &Tx, app: &Application, content: Content, once: AtCreation, 
     }
     check_event_types(tx, app, content.event_types.as_deref(), bounds.flags).await?;
     let id = tx.store().clock().new_id_at(Prefix::Endpoint, tx.now);
-    let secret = once.secret.unwrap_or_else(EndpointSecret::generate);
+    let secret = new.secret.unwrap_or_else(EndpointSecret::generate);
     let sealing = tx.sealing_key().await?;
     let stored = StoredSecret {
         sealed: sealing.seal(secret.to_private().as_bytes(), &id),
         expires_at: None,
     };
-    let headers = StoredHeaders::seal(&once.headers, sealing, &id)?;
+    let headers = StoredHeaders::seal(&new.headers, sealing, &id)?;
     let made = endpoint::insert(tx, &app.id, id, content, headers, stored).await?;
     notify(tx, app, &made, Event::EndpointCreated).await?;
+    let names: Vec<_> = new.headers.keys().collect();
+    audit::created(tx, origin, &app.org_id, Thing::from(&made).with("headers", &names)).await?;
     Ok(made)
+}
+
+/// Changes fields of the endpoint `known` that a caller can set, as [`update`] does, with the audit entry.
+async fn change(tx: &Tx, origin: &Origin<'_>, app: &Application, known: &Model, change: Change) -> Result<Model> {
+    let changed = update(tx, app, known, change).await?;
+    audit::changed(tx, origin, &app.org_id, known.into(), (&changed).into()).await?;
+    Ok(changed)
 }
 
 /// Changes the endpoint `known`, and notifies the organization. An endpoint that is enabled again, or gets another URL,

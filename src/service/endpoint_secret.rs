@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use super::audit::{self, Thing};
+use crate::domain::audit::{ObjectKind, Origin};
 use crate::domain::secret::EndpointSecret;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Kind, Result};
@@ -38,26 +40,32 @@ fn newest(store: &Store, endpoint: &Model) -> Result<EndpointSecret> {
         .ok_or_else(|| Error::internal(format!("the secret of {} cannot be opened", endpoint.id)))
 }
 
-/// Replaces the secret of an endpoint by `secret`, or by a random secret of the same kind if that is `None`. The
-/// replaced secret goes on signing for `grace`. `render` makes the reply from the new secret, in the form that a
-/// receiver needs.
+/// How a secret is replaced.
+pub struct Rotation {
+    /// The new secret; `None` means a random one of the same kind.
+    pub secret: Option<EndpointSecret>,
+    /// How long the replaced secret goes on signing.
+    pub grace: Duration,
+}
+
+/// Replaces the secret of an endpoint. `render` makes the reply from the new secret, in the form that a receiver needs.
 ///
 /// # Errors
 /// `NotFound`; `LimitReached` if more than ten replaced secrets would still sign; `Internal` if no secret is given and
 /// the present secret cannot be opened; `Conflict` if the idempotency key came with another body before.
 pub async fn rotate(
     store: &Store,
+    origin: &Origin<'_>,
     app: &Application,
     id_or_uid: &str,
-    secret: Option<EndpointSecret>,
-    grace: Duration,
+    rotation: Rotation,
     key: Option<&Key>,
     render: fn(String) -> Result<Reply>,
 ) -> Result<Reply> {
     idempotency::once(store, key, async |tx: &Tx| {
         let known = endpoint::get_locked(tx, &app.id, id_or_uid).await?;
         let sealing = tx.sealing_key().await?;
-        let secret = match secret {
+        let secret = match rotation.secret {
             Some(given) => given,
             // Of the same kind: a receiver that verifies with a public key could not use a symmetric secret.
             None => newest(store, &known)?.generate_alike(),
@@ -67,10 +75,13 @@ pub async fn rotate(
             expires_at: None,
         };
         let rotated = Change {
-            secrets: Some(rotated(newest, known.secrets.0.clone(), tx.now, grace)?),
+            secrets: Some(rotated(newest, known.secrets.0.clone(), tx.now, rotation.grace)?),
             ..Change::default()
         };
         update(tx, app, &known, rotated).await?;
+        let thing = Thing::of(app, ObjectKind::Endpoint, &known.id);
+        let thing = thing.with("gracePeriodSeconds", &rotation.grace.as_secs());
+        audit::noted(tx, origin, &app.org_id, thing).await?;
         render(secret.to_wire())
     })
     .await

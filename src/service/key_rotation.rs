@@ -10,18 +10,21 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::crash_point;
+use crate::domain::audit::{ObjectKind, Origin};
 use crate::error::{Error, Kind, Result};
 use crate::slots::BEAT_IS_LATE;
 use crate::store::database::outage;
 use crate::store::queue::process;
 use crate::store::sealed::{self, Page, Place};
-use crate::store::{Store, installation};
+use crate::store::{Store, audit, installation};
 
 /// Tries of a page, which may meet a deadlock or a database that restarts. Then the command gives up.
 const TRIES: u32 = 5;
 /// The pause between two tries of a page, and between two looks at the beats of processes without the new key.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// The id of the encryption key in audit entries: a database has one.
+const KEY: &str = "encryption-key";
 /// The time without a beat after which a process counts as dead. It is longer than [`BEAT_IS_LATE`]: a process whose
 /// beat is that late takes a new owner id before it leases again, and it gets none without the new key.
 const STANDS_STILL: Duration = BEAT_IS_LATE.saturating_add(Duration::from_secs(1));
@@ -55,7 +58,7 @@ pub struct Tally {
 /// # Errors
 /// `Config` if this process has only one key, or the same key twice; if another living process lacks the newest key; or
 /// if a third key has replaced the former key in the meantime.
-pub async fn rotate(store: &Store) -> Result<Rotated> {
+pub async fn rotate(store: &Store, origin: &Origin<'_>) -> Result<Rotated> {
     let keys = store.keys()?;
     let (newest, former) = match (keys.newest(), keys.former()) {
         (newest, Some(former)) if newest.check_value() != former.check_value() => (newest, former),
@@ -73,6 +76,9 @@ pub async fn rotate(store: &Store) -> Result<Rotated> {
     // A process that starts takes a shared lock on the row that says which key seals. Either it committed before that
     // row changed, and the next statement sees it, or it waits for this commit and is then refused without the new key.
     refuse_others(&dead, &process::beats_without_key(&tx, &check).await?)?;
+    if begun {
+        audit::record_for_all(&tx, origin, ObjectKind::EncryptionKey, KEY).await?;
+    }
     tx.commit().await?;
     let endpoints = walk(store, Sealed::Endpoints).await?;
     let replies = walk(store, Sealed::Replies).await?;

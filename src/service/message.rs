@@ -6,6 +6,8 @@
 use std::time::Duration;
 
 use super::application;
+use super::audit::{self, Thing};
+use crate::domain::audit::{ObjectKind, Origin};
 use crate::domain::id::Prefix;
 use crate::domain::identifier::{check_content_type, check_identifier, check_tag, check_uid};
 use crate::domain::payload::check_payload;
@@ -29,7 +31,9 @@ const LONGEST_RETENTION: i64 = 90;
 
 /// A message as its caller gave it, before it is checked.
 #[derive(Debug)]
-pub struct Draft {
+pub struct Draft<'a> {
+    /// The origin of the message, for the audit entry of an application that it brings.
+    pub origin: Origin<'a>,
     pub org_id: String,
     /// The application's id or uid.
     pub app: String,
@@ -60,10 +64,18 @@ pub struct Created {
     pub replayed: bool,
 }
 
-impl Draft {
+impl<'a> Draft<'a> {
     /// Returns a message that has only an event type and a payload.
-    pub fn new(org_id: String, app: String, event_type: String, payload: String, key: Option<Key>) -> Self {
+    pub fn new(
+        origin: Origin<'a>,
+        org_id: String,
+        app: String,
+        event_type: String,
+        payload: String,
+        key: Option<Key>,
+    ) -> Self {
         Self {
+            origin,
             org_id,
             app,
             event_type,
@@ -127,14 +139,14 @@ impl Draft {
 ///
 /// # Errors
 /// As [`Intake::accept`] and [`application::get_or_create`]; `Invalid`, which names the field.
-pub async fn create(store: &Store, intake: &Intake, mut draft: Draft) -> Result<Created> {
-    let application = draft.application.take();
+pub async fn create(store: &Store, intake: &Intake, mut draft: Draft<'_>) -> Result<Created> {
+    let brought = draft.application.take().map(|content| (draft.origin, content));
     let message = draft.check()?;
     let (event_type, event_id) = (message.event_type.clone(), message.event_id.clone());
     let channels = (!message.channels.is_empty()).then(|| JsonText(message.channels.clone()));
     let tags = (!message.tags.is_empty()).then(|| JsonText(message.tags.clone()));
     let retention = message.retention;
-    let accepted = accept(store, intake, message, application).await?;
+    let accepted = accept(store, intake, message, brought).await?;
     if accepted.replayed {
         // Boxed, since it is rare: otherwise the future of every request would have room for it.
         return Box::pin(find_created(store, &accepted)).await;
@@ -164,15 +176,15 @@ async fn find_created(store: &Store, accepted: &Accepted) -> Result<Created> {
     })
 }
 
-/// Hands a message to the intake. If its application is unknown and `application` is given, creates it first, in a
+/// Hands a message to the intake. If its application is unknown and one is `brought`, creates that first, in a
 /// transaction of its own: the common case pays nothing, and creating it twice is harmless.
 async fn accept(
     store: &Store,
     intake: &Intake,
     message: Box<NewMessage>,
-    application: Option<Content>,
+    brought: Option<(Origin<'_>, Content)>,
 ) -> Result<Accepted> {
-    let Some(content) = application else {
+    let Some((origin, content)) = brought else {
         return intake.accept(message).await;
     };
     match intake.accept(message.clone()).await {
@@ -180,6 +192,7 @@ async fn accept(
             // Boxed, because this is rare and its future is larger than all other futures of a request together.
             Box::pin(application::get_or_create(
                 store,
+                &origin,
                 &message.org_id,
                 &message.app,
                 &content,
@@ -196,10 +209,12 @@ async fn accept(
 ///
 /// # Errors
 /// `NotFound`.
-pub async fn expunge(store: &Store, app: &Application, id_or_event_id: &str) -> Result<()> {
+pub async fn expunge(store: &Store, origin: &Origin<'_>, app: &Application, id_or_event_id: &str) -> Result<()> {
     let tx = store.begin().await?;
     let known = message::get(&tx, &app.id, id_or_event_id).await?;
     message::delete_content(&tx, &app.id, &known.id).await?;
+    let emptied = Thing::of(app, ObjectKind::Message, &known.id);
+    audit::noted(&tx, origin, &app.org_id, emptied).await?;
     tx.commit().await
 }
 

@@ -5,6 +5,7 @@
 
 pub mod application;
 pub mod attempt;
+mod audit;
 pub mod background_task;
 pub mod console_link;
 pub mod delivery;

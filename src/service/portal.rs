@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
+use super::audit::{self, Thing};
 use super::{application, once_more};
+use crate::domain::audit::{Fields, ObjectKind, Origin};
 use crate::domain::capability::Capability;
 use crate::domain::role::Role;
 use crate::domain::token;
@@ -26,8 +28,6 @@ pub fn url(server: &str, token: &str) -> String {
 /// The rights of a new token.
 #[derive(Clone, Debug)]
 pub struct Access {
-    /// The id of the token that makes it.
-    pub created_by: String,
     /// The time after which the token expires.
     pub lasts: Duration,
     /// The caller's name for the session, by which the token can be ended with others; `None` means no session.
@@ -48,6 +48,7 @@ pub struct Access {
 /// before.
 pub async fn open(
     store: &Store,
+    origin: &Origin<'_>,
     org_id: &str,
     named: &str,
     access: Access,
@@ -55,11 +56,12 @@ pub async fn open(
     render: impl Fn(&str) -> Result<Reply>,
 ) -> Result<Reply> {
     // Another request may create the application at the same time.
-    once_more(|| try_open(store, org_id, named, access.clone(), key, &render)).await
+    once_more(|| try_open(store, origin, org_id, named, access.clone(), key, &render)).await
 }
 
 async fn try_open(
     store: &Store,
+    origin: &Origin<'_>,
     org_id: &str,
     named: &str,
     access: Access,
@@ -67,7 +69,7 @@ async fn try_open(
     render: &impl Fn(&str) -> Result<Reply>,
 ) -> Result<Reply> {
     idempotency::once(store, key, async |tx: &Tx| {
-        let app = application::get_or_insert(tx, org_id, named, access.application).await?;
+        let app = application::get_or_insert(tx, origin, org_id, named, access.application).await?;
         let (text, hash) = token::generate();
         let new = NewToken {
             org_id,
@@ -75,22 +77,32 @@ async fn try_open(
             hash: &hash,
             name: None,
             role: Role::default(),
-            created_by: &access.created_by,
+            created_by: origin.actor.id,
             expires_at: Some(tx.now.plus(access.lasts)),
             session_id: access.session_id,
             feature_flags: access.feature_flags,
             capabilities: access.capabilities,
         };
-        insert(tx, new).await?;
+        let made = insert(tx, new).await?;
+        audit::created(tx, origin, org_id, (&made).into()).await?;
         render(&text)
     })
     .await
 }
 
-/// Revokes a token, as [`super::token::revoke`] does. Does nothing if it is revoked already.
-pub async fn close(store: &Store, token_id: &str) -> Result<()> {
+/// Revokes the token of an application that makes the request. Does nothing if it is revoked already.
+pub async fn close(store: &Store, origin: &Origin<'_>, org_id: &str, app_id: &str) -> Result<()> {
     let tx = store.begin().await?;
-    revoke(&tx, token_id).await?;
+    let id = origin.actor.id;
+    if revoke(&tx, id).await? {
+        let ended = Thing {
+            kind: ObjectKind::Token,
+            id,
+            app_id: Some(app_id),
+            fields: Fields::default(),
+        };
+        audit::noted(&tx, origin, org_id, ended).await?;
+    }
     tx.commit().await
 }
 
@@ -101,13 +113,19 @@ pub async fn close(store: &Store, token_id: &str) -> Result<()> {
 /// `Conflict` if the idempotency key came with another body before.
 pub async fn close_all(
     store: &Store,
+    origin: &Origin<'_>,
     app: &Application,
     sessions: &[String],
     after: Duration,
     key: Option<&Key>,
 ) -> Result<()> {
     let done = idempotency::once(store, key, async |tx: &Tx| {
-        expire_all(tx, &app.org_id, &app.id, sessions, tx.now.plus(after)).await?;
+        let end = tx.now.plus(after);
+        expire_all(tx, &app.org_id, &app.id, sessions, end).await?;
+        let ended = Thing::of(app, ObjectKind::Application, &app.id)
+            .with("expiresAt", &end.to_rfc3339())
+            .with("sessionIds", &sessions);
+        audit::noted(tx, origin, &app.org_id, ended).await?;
         let body = String::new();
         Ok(Reply { status: 204, body })
     });

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::audit;
+use crate::domain::audit::Origin;
 use crate::domain::role::Role;
 use crate::domain::timestamp::Timestamp;
-use crate::domain::token::{self, BY_COMMAND_LINE};
+use crate::domain::token;
 use crate::error::{Error, Kind, Result};
 use crate::store::database::outage;
 use crate::store::entity::api_token::Model;
@@ -20,8 +22,8 @@ use crate::store::{Store, Tx, application, organization};
 /// How often uses of tokens are recorded.
 const RECORD_EVERY: Duration = Duration::from_secs(60);
 
-/// What a new token is to be. By default it is an admin's, made by the command line.
-#[derive(Clone, Copy, Debug)]
+/// What a new token is to be. By default it is an admin's.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Grant<'a> {
     /// The name by which people know the token; `None` means it has none.
     pub name: Option<&'a str>,
@@ -31,36 +33,21 @@ pub struct Grant<'a> {
     pub application: Option<&'a str>,
     /// When the token expires; `None` means never.
     pub expires_at: Option<Timestamp>,
-    /// Who makes the token.
-    pub created_by: &'a str,
     /// The session for which it is made: [`token::CONSOLE`] for a token with which somebody has signed in there.
     pub session: Option<&'a str>,
-}
-
-impl Default for Grant<'_> {
-    fn default() -> Self {
-        Self {
-            name: None,
-            role: Role::Admin,
-            application: None,
-            expires_at: None,
-            created_by: BY_COMMAND_LINE,
-            session: None,
-        }
-    }
 }
 
 /// Makes a token of an organization. Returns the token itself and its row.
 ///
 /// # Errors
 /// `NotFound` if the organization has no such application.
-pub async fn create(store: &Store, org_id: &str, grant: Grant<'_>) -> Result<(String, Model)> {
+pub async fn create(store: &Store, origin: &Origin<'_>, org_id: &str, grant: Grant<'_>) -> Result<(String, Model)> {
     let app_id = match grant.application {
         Some(named) => Some(application::get(store, org_id, named).await?.id),
         None => None,
     };
     let tx = store.begin().await?;
-    let made = insert(&tx, org_id, app_id.as_deref(), grant).await?;
+    let made = insert(&tx, origin, org_id, app_id.as_deref(), grant).await?;
     tx.commit().await?;
     Ok(made)
 }
@@ -71,6 +58,7 @@ pub async fn create(store: &Store, org_id: &str, grant: Grant<'_>) -> Result<(St
 /// `Invalid` if it ends before it begins; `Conflict` if the idempotency key came with another body before.
 pub async fn create_once(
     store: &Store,
+    origin: &Origin<'_>,
     org_id: &str,
     grant: Grant<'_>,
     key: Option<&Key>,
@@ -78,14 +66,20 @@ pub async fn create_once(
 ) -> Result<Reply> {
     idempotency::once(store, key, async |tx: &Tx| {
         check_end(grant.expires_at, tx.now)?;
-        let (text, row) = insert(tx, org_id, None, grant).await?;
+        let (text, row) = insert(tx, origin, org_id, None, grant).await?;
         render(row, text)
     })
     .await
 }
 
-/// Inserts a token and returns it with its row.
-pub(super) async fn insert(tx: &Tx, org_id: &str, app_id: Option<&str>, grant: Grant<'_>) -> Result<(String, Model)> {
+/// Inserts a token, with its audit entry, and returns it with its row.
+pub(super) async fn insert(
+    tx: &Tx,
+    origin: &Origin<'_>,
+    org_id: &str,
+    app_id: Option<&str>,
+    grant: Grant<'_>,
+) -> Result<(String, Model)> {
     let (text, hash) = token::generate();
     let new = NewToken {
         org_id,
@@ -94,12 +88,14 @@ pub(super) async fn insert(tx: &Tx, org_id: &str, app_id: Option<&str>, grant: G
         name: grant.name,
         role: grant.role,
         expires_at: grant.expires_at,
-        created_by: grant.created_by,
+        created_by: origin.actor.id,
         session_id: grant.session.map(str::to_owned),
         feature_flags: Vec::new(),
         capabilities: None,
     };
-    Ok((text, tokens::insert(tx, new).await?))
+    let made = tokens::insert(tx, new).await?;
+    audit::created(tx, origin, org_id, (&made).into()).await?;
+    Ok((text, made))
 }
 
 /// Checks that a token is to expire in the future, if ever.
@@ -116,7 +112,14 @@ fn check_end(expires_at: Option<Timestamp>, now: Timestamp) -> Result<()> {
 /// # Errors
 /// `NotFound`; `Invalid` if it is to end in the past; `Conflict` if the organization would lose its last valid token of
 /// an admin, now or when the token ends.
-pub async fn patch(store: &Store, org_id: &str, id: &str, change: Change, configured: bool) -> Result<Model> {
+pub async fn patch(
+    store: &Store,
+    origin: &Origin<'_>,
+    org_id: &str,
+    id: &str,
+    change: Change,
+    configured: bool,
+) -> Result<Model> {
     let tx = store.begin().await?;
     organization::lock(&tx, org_id).await?;
     let known = tokens::get(&tx, org_id, id).await?;
@@ -129,7 +132,8 @@ pub async fn patch(store: &Store, org_id: &str, id: &str, change: Change, config
     if (demotes || ends_earlier) && !configured {
         check_other_admin(&tx, &known).await?;
     }
-    let changed = tokens::update(&tx, known, change).await?;
+    let changed = tokens::update(&tx, known.clone(), change).await?;
+    audit::changed(&tx, origin, org_id, (&known).into(), (&changed).into()).await?;
     tx.commit().await?;
     Ok(changed)
 }
@@ -138,7 +142,7 @@ pub async fn patch(store: &Store, org_id: &str, id: &str, change: Change, config
 ///
 /// # Errors
 /// `NotFound`; `Conflict` if it is the organization's last valid token of an admin.
-pub async fn delete(store: &Store, org_id: &str, id: &str, configured: bool) -> Result<()> {
+pub async fn delete(store: &Store, origin: &Origin<'_>, org_id: &str, id: &str, configured: bool) -> Result<()> {
     let tx = store.begin().await?;
     organization::lock(&tx, org_id).await?;
     let known = tokens::get(&tx, org_id, id).await?;
@@ -146,6 +150,7 @@ pub async fn delete(store: &Store, org_id: &str, id: &str, configured: bool) -> 
         check_other_admin(&tx, &known).await?;
     }
     revoke_row(&tx, &known.id).await?;
+    audit::deleted(&tx, origin, org_id, (&known).into()).await?;
     tx.commit().await
 }
 
@@ -168,15 +173,20 @@ async fn check_other_admin(tx: &Tx, known: &Model) -> Result<()> {
     Err(Error::new(Kind::Conflict, message))
 }
 
-/// Revokes a token if somebody has signed in to the console with it; does nothing for any other token.
+/// Revokes the token that acts if somebody has signed in to the console with it; does nothing for any other token.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn sign_out(store: &Store, org_id: &str, id: &str) -> Result<()> {
-    let found = tokens::get(store, org_id, id).await;
-    if found.is_ok_and(|token| token.session_id.as_deref() == Some(token::CONSOLE)) {
+pub async fn sign_out(store: &Store, origin: &Origin<'_>, org_id: &str) -> Result<()> {
+    let id = origin.actor.id;
+    let Ok(known) = tokens::get(store, org_id, id).await else {
+        return Ok(());
+    };
+    if known.session_id.as_deref() == Some(token::CONSOLE) {
         let tx = store.begin().await?;
-        revoke_row(&tx, id).await?;
+        if revoke_row(&tx, id).await? {
+            audit::deleted(&tx, origin, org_id, (&known).into()).await?;
+        }
         tx.commit().await?;
     }
     Ok(())
@@ -186,11 +196,14 @@ pub async fn sign_out(store: &Store, org_id: &str, id: &str) -> Result<()> {
 ///
 /// # Errors
 /// `NotFound` if there is no such token, or it was revoked before.
-pub async fn revoke(store: &Store, id: &str) -> Result<()> {
+pub async fn revoke(store: &Store, origin: &Origin<'_>, id: &str) -> Result<()> {
     let tx = store.begin().await?;
+    let known = tokens::find(&tx, id).await?;
+    let known = known.ok_or_else(|| Error::not_found("token"))?;
     if !revoke_row(&tx, id).await? {
         return Err(Error::not_found("token"));
     }
+    audit::deleted(&tx, origin, &known.org_id, (&known).into()).await?;
     tx.commit().await
 }
 

@@ -8,6 +8,7 @@
 
 pub(crate) mod application;
 pub(crate) mod attempt;
+pub mod audit;
 pub mod background_task;
 pub mod console_link;
 pub mod database;

@@ -84,6 +84,11 @@ pub async fn get(source: &impl Source, org_id: &str, id: &str) -> Result<Model> 
     found.await?.ok_or_else(not_found)
 }
 
+/// Returns a token of any organization or application, revoked and expired ones too; `None` if there is none.
+pub async fn find(source: &impl Source, id: &str) -> Result<Option<Model>> {
+    Ok(Entity::find_by_id(id).one(source.source()).await?)
+}
+
 /// Returns a page of the tokens of the organization itself that are not revoked, in the order of their ids.
 pub async fn list_own(source: &impl Source, org_id: &str, page: &PageRequest) -> Result<Page<Model>> {
     fetch(source, own(org_id), Column::Id, page).await

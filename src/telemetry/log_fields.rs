@@ -17,6 +17,8 @@ use tracing_subscriber::registry::LookupSpan;
 use crate::config::LogFormat;
 use crate::domain::typed_id::{AppId, DeliveryId, EndpointId, MessageId, TaskId};
 
+const REQUEST_ID: &str = "request_id";
+
 tokio::task_local! {
     static FIELDS: LogFields;
 }
@@ -44,7 +46,7 @@ pub struct DeliveryIds<'a> {
 impl LogFields {
     pub fn of_request(id: String) -> Self {
         Self {
-            names: &["request_id"],
+            names: &[REQUEST_ID],
             values: id,
         }
     }
@@ -84,6 +86,12 @@ impl LogFields {
     pub fn sync_scope<R>(self, work: impl FnOnce() -> R) -> R {
         FIELDS.sync_scope(self, work)
     }
+}
+
+/// Returns the id of the request that the current task serves; `None` means that it serves none.
+pub fn request_id() -> Option<String> {
+    let id = FIELDS.try_with(|fields| (fields.names == [REQUEST_ID]).then(|| fields.values.clone()));
+    id.ok().flatten()
 }
 
 /// Formats events as `format` does, and appends the fields of the current scope.

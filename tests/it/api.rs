@@ -9,6 +9,7 @@ use poem::{Endpoint, EndpointExt, Request, Response};
 use postrider::api::http::listener::{self, Limits};
 use postrider::api::routes;
 use postrider::api::{AdminToken, ApiState, Probes, Trial};
+use postrider::domain::audit::Origin;
 use postrider::domain::token;
 use postrider::service;
 use postrider::service::token::Grant;
@@ -29,6 +30,9 @@ pub const LIMITS: Limits = Limits {
 };
 
 pub const ADMIN: &str = "an admin token of any text, ä too";
+
+/// The origin of writes that a test makes without a request.
+pub const BY_HAND: Origin<'static> = Origin::cli("cli.test");
 
 pub struct Api {
     pub rig: Rig,
@@ -78,8 +82,10 @@ impl Api {
     pub async fn shaped(db: &TestDatabase, shape: Shape, body_deadline: Duration) -> Self {
         let (most_endpoints, svix_headers) = (shape.most_endpoints, shape.svix_headers);
         let rig = Rig::shaped(db, shape).await;
-        let organization = service::organization::get_or_create(&rig.store, "tests").await.unwrap();
-        let (token, _) = service::token::create(&rig.store, &organization.id, Grant::default())
+        let organization = service::organization::get_or_create(&rig.store, &BY_HAND, "tests")
+            .await
+            .unwrap();
+        let (token, _) = service::token::create(&rig.store, &BY_HAND, &organization.id, Grant::default())
             .await
             .unwrap();
         let admin = AdminToken {
@@ -129,8 +135,10 @@ impl Api {
     /// Creates an organization if it does not exist. Returns its id and a new token.
     async fn organization(&self, name: &str) -> (String, String) {
         let store = &self.rig.store;
-        let organization = service::organization::get_or_create(store, name).await.unwrap();
-        let (token, _) = service::token::create(store, &organization.id, Grant::default())
+        let organization = service::organization::get_or_create(store, &BY_HAND, name)
+            .await
+            .unwrap();
+        let (token, _) = service::token::create(store, &BY_HAND, &organization.id, Grant::default())
             .await
             .unwrap();
         (organization.id, token)
@@ -147,7 +155,7 @@ impl Api {
 
     /// Creates a token.
     pub async fn token(&self, grant: Grant<'_>) -> String {
-        let made = service::token::create(&self.rig.store, &self.org_id, grant).await;
+        let made = service::token::create(&self.rig.store, &BY_HAND, &self.org_id, grant).await;
         made.unwrap().0
     }
 

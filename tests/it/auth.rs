@@ -10,7 +10,7 @@ use postrider::domain::token::hash;
 use postrider::service::token::{Grant, record_uses, record_uses_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{ADMIN, Api};
+use crate::api::{ADMIN, Api, BY_HAND};
 use crate::harness::{DEADLINE, START, rows, within};
 
 both!(a_request_without_a_good_token_is_refused, async |db| {
@@ -127,10 +127,10 @@ both!(the_token_of_a_deleted_application_finds_nothing, async |db| {
 
 both!(a_revoked_token_works_no_longer_than_five_seconds, async |db| {
     let api = Api::on(db).await;
-    let made = postrider::service::token::create(&api.rig.store, &api.org_id, Grant::default()).await;
+    let made = postrider::service::token::create(&api.rig.store, &BY_HAND, &api.org_id, Grant::default()).await;
     let (text, row) = made.unwrap();
     api.call(&text, "GET", "/app", &[], "").await.expect(200);
-    postrider::service::token::revoke(&api.rig.store, &row.id)
+    postrider::service::token::revoke(&api.rig.store, &BY_HAND, &row.id)
         .await
         .unwrap();
     api.rig.clock.advance(Duration::from_secs(5));

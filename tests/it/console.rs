@@ -6,7 +6,7 @@ use postrider::domain::role::Role;
 use postrider::service::token::{self, Grant};
 use serde_json::{Value, json};
 
-use crate::api::{Answer, Api};
+use crate::api::{Answer, Api, BY_HAND};
 use crate::harness::{Caller, Program};
 
 const LINK: &str = "/auth/console-link";
@@ -146,7 +146,7 @@ both!(
             row["id"].as_str().unwrap().to_owned()
         };
         let (own, signed_in) = (id(&Value::Null), id(&json!("console")));
-        let left = token::delete(&api.rig.store, &api.org_id, &own, false).await;
+        let left = token::delete(&api.rig.store, &BY_HAND, &api.org_id, &own, false).await;
         assert!(left.is_err(), "the session is no other admin");
         api.call(&session, "POST", "/auth/logout", &[], "").await.expect(204);
         let ended = api.call(&session, "GET", "/app", &[], "").await;

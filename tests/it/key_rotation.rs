@@ -12,7 +12,7 @@ use postrider::store::queue::process::insert_process;
 use sea_orm::DatabaseConnection;
 use serde_json::{Value, json};
 
-use crate::api::Api;
+use crate::api::{Api, BY_HAND};
 use crate::harness::{Caller, DEADLINE, KEY, Program, Receiver, SECRET, START, Shape, TestDatabase, rows, within};
 
 const NEW: &str = "another key of more than 32 characters";
@@ -138,12 +138,12 @@ both!(
         assert_eq!(seen(&api, &app).await, before, "a rotation has begun");
         deliver(&mut api, &app, &receiver).await;
 
-        let rotated = rotate(&api.rig.store).await.unwrap();
+        let rotated = rotate(&api.rig.store, &BY_HAND).await.unwrap();
         assert_eq!(tally(&rotated), (true, 2, 1));
         assert_eq!(opened_by(&api.rig.db, NEW).await, (count, count));
         assert_eq!(seen(&api, &app).await, before, "the rotation has ended");
         deliver(&mut api, &app, &receiver).await;
-        let again = rotate(&api.rig.store).await.unwrap();
+        let again = rotate(&api.rig.store, &BY_HAND).await.unwrap();
         assert_eq!(tally(&again), (false, 0, 0), "there is nothing left to do");
         api.into_rig().kill().await;
 
@@ -183,7 +183,7 @@ both!(
             (5, 6),
             "all but the secret that was replaced"
         );
-        assert_eq!(tally(&rotate(&api.rig.store).await.unwrap()), (true, 1, 0));
+        assert_eq!(tally(&rotate(&api.rig.store, &BY_HAND).await.unwrap()), (true, 1, 0));
         assert_eq!(opened_by(&api.rig.db, NEW).await, (6, 6));
     }
 );
@@ -231,7 +231,7 @@ both!(a_deleted_endpoint_has_nothing_to_be_re_encrypted, async |db| {
     api.delete(&format!("/app/{app}/endpoint/e")).await.expect(204);
     api.into_rig().kill().await;
     let api = holding(db, &[NEW, KEY]).await;
-    let rotated = rotate(&api.rig.store).await.unwrap();
+    let rotated = rotate(&api.rig.store, &BY_HAND).await.unwrap();
     assert_eq!(tally(&rotated), (true, 0, 0));
     assert_eq!(rotated.endpoints.unreadable, 0);
 });
@@ -416,7 +416,7 @@ postgres_only!(writers_beside_a_rotation_leave_nothing_behind_it, async |db| {
             })
         })
         .collect();
-    let rotated = rotate(&api.rig.store).await.unwrap();
+    let rotated = rotate(&api.rig.store, &BY_HAND).await.unwrap();
     assert_eq!((rotated.endpoints.unreadable, rotated.replies.unreadable), (0, 0));
     let (done, all) = opened_by(&api.rig.db, NEW).await;
     for writer in writers {
@@ -425,7 +425,7 @@ postgres_only!(writers_beside_a_rotation_leave_nothing_behind_it, async |db| {
     assert_eq!(done, all, "at the end of the rotation");
     let (done, all) = opened_by(&api.rig.db, NEW).await;
     assert_eq!(done, all, "after all writers have ended");
-    assert!(!rotate(&api.rig.store).await.unwrap().changed);
+    assert!(!rotate(&api.rig.store, &BY_HAND).await.unwrap().changed);
 });
 
 postgres_only!(
@@ -439,7 +439,7 @@ postgres_only!(
         insert_process(&starting, "proc_late").await.unwrap();
         let rotation = tokio::spawn({
             let store = api.rig.store.clone();
-            async move { rotate(&store).await }
+            async move { rotate(&store, &BY_HAND).await }
         });
         let waiting =
             "select pid::text from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
@@ -457,7 +457,7 @@ postgres_only!(
         assert_eq!(texts(&api.rig.db, checks).await, [key(KEY).check_value()]);
 
         api.rig.sql("delete from process where owner = 'proc_late'", []).await;
-        assert!(rotate(&api.rig.store).await.unwrap().changed);
+        assert!(rotate(&api.rig.store, &BY_HAND).await.unwrap().changed);
         let starting = store.begin().await.unwrap();
         let refused = insert_process(&starting, "proc_later").await.unwrap_err();
         assert!(refused.message.contains("does not hold the new one"), "{refused}");
@@ -577,7 +577,7 @@ sqlite_only!(
             former.iter().filter(|(sealed, _)| text.contains(sealed)).count()
         };
         assert_eq!(stand(), former.len());
-        rotate(&api.rig.store).await.unwrap();
+        rotate(&api.rig.store, &BY_HAND).await.unwrap();
         assert_eq!(stand(), 0);
         assert_eq!(sealed(&api.rig.db).await.len(), former.len());
     }

@@ -9,6 +9,8 @@ mod api;
 mod application;
 mod architecture;
 mod attempt;
+mod audit;
+mod audit_writes;
 mod auth;
 mod background_task;
 mod backpressure;

@@ -20,6 +20,7 @@ async fn create_all(on: &DatabaseConnection) {
     create(on, entity::api_token::Entity).await;
     create(on, entity::application::Entity).await;
     create(on, entity::attempt::Entity).await;
+    create(on, entity::audit::Entity).await;
     create(on, entity::background_task::Entity).await;
     create(on, entity::console_link::Entity).await;
     create(on, entity::delivery::Entity).await;

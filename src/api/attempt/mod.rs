@@ -358,7 +358,8 @@ impl Attempts {
         attempt_id: Path<String>,
     ) -> Result<Empty, ApiError<Write>> {
         let app = caller.0.application(&state.store, &app_id.0).await?;
-        service::attempt::expunge(&state.store, &app, &msg_id.0, &attempt_id.0).await?;
+        let origin = caller.0.origin("v1.message-attempt.expunge-content");
+        service::attempt::expunge(&state.store, &origin, &app, &msg_id.0, &attempt_id.0).await?;
         Ok(Empty)
     }
 }

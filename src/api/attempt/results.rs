@@ -147,8 +147,9 @@ impl Deliveries {
     ) -> Result<Answer<Nothing, Accepted>, ApiError<Conditional>> {
         let key = key.of(&caller, None);
         let app = caller.application(&state.store, &app_id.0).await?;
-        let (store, accepted) = (&state.store, reply(202, &Nothing {})?);
-        let done = service::delivery::resend(store, &app, &msg_id.0, &endpoint_id.0, key.as_ref(), accepted).await?;
+        let (origin, accepted) = (caller.origin("v1.message-attempt.resend"), reply(202, &Nothing {})?);
+        let (store, named) = (&state.store, [msg_id.0.as_str(), &endpoint_id.0]);
+        let done = service::delivery::resend(store, &origin, &app, named, key.as_ref(), accepted).await?;
         Ok(done.into())
     }
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::application::Applications;
 use super::attempt::Attempts;
 use super::attempt::results::Deliveries;
+use super::audit::AuditLog;
 use super::background_task::BackgroundTasks;
 use super::console::Console;
 use super::delivery::AllDeliveries;
@@ -62,7 +63,7 @@ pub(crate) fn service() -> OpenApiService<Operations, ()> {
         BackgroundTasks,
         (Search, Statistics, EndpointHealth),
         (Authentication, Console),
-        Tokens,
+        (Tokens, AuditLog),
         Health,
     );
     OpenApiService::new(operations, "Postrider", env!("CARGO_PKG_VERSION"))

@@ -19,7 +19,7 @@ use crate::domain::health::DisabledReason;
 use crate::domain::id::Prefix;
 use crate::domain::target::TargetPolicy;
 use crate::error::{Error, Result};
-use crate::service::endpoint::AtCreation;
+use crate::service::endpoint::New;
 use crate::store::endpoint::{Change, Content};
 use crate::store::entity::endpoint::Model;
 
@@ -79,15 +79,13 @@ impl EndpointIn {
         FilterField(self.event_types.is_some())
     }
 
-    /// Checks the fields. Returns those that may change later, and those that are set at the creation.
+    /// Checks the fields.
     ///
     /// # Errors
     /// `Invalid` names the field.
-    pub fn read(self, targets: &TargetPolicy) -> Result<(Content, AtCreation)> {
-        let once = AtCreation {
-            secret: self.secret.map(|text| secret("secret", &text)).transpose()?,
-            headers: headers(self.headers.unwrap_or_default())?,
-        };
+    pub fn read(self, targets: &TargetPolicy) -> Result<New> {
+        let secret = self.secret.map(|text| secret("secret", &text)).transpose()?;
+        let headers = headers(self.headers.unwrap_or_default())?;
         let content = EndpointUpdate {
             url: self.url,
             description: self.description,
@@ -100,7 +98,11 @@ impl EndpointIn {
             channels: self.channels,
             metadata: self.metadata,
         };
-        Ok((content.read(targets)?, once))
+        Ok(New {
+            content: content.read(targets)?,
+            secret,
+            headers,
+        })
     }
 }
 

@@ -98,9 +98,10 @@ impl SendExample {
             true => Some(JsonText::new(payload.clone())?),
             false => None,
         };
+        let origin = caller.origin("v1.endpoint.send-example");
         let draft = Draft {
             only_to: Some(endpoint.id),
-            ..Draft::new(app.org_id, app.id, body.0.event_type, payload, key)
+            ..Draft::new(origin, app.org_id, app.id, body.0.event_type, payload, key)
         };
         let out = send(&state, draft, shown).await?;
         Ok(Answer::new(StatusCode::ACCEPTED, &out)?)

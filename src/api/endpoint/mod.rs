@@ -101,13 +101,13 @@ impl Endpoints {
     ) -> Result<Answer<EndpointOut, Created>, ApiError<Conditional>> {
         let key = key.of(&caller, body.1);
         let field = body.0.filter_field();
-        let (content, once) = body.0.read(&state.targets)?;
+        let new = body.0.read(&state.targets)?;
         let app = caller.application(&state.store, &app_id.0).await?;
         let made = service::endpoint::create(
             &state.store,
+            &caller.origin("v1.endpoint.create"),
             &app,
-            content,
-            once,
+            new,
             bounds(&state, &caller),
             key.as_ref(),
             created,
@@ -153,7 +153,8 @@ impl Endpoints {
         let field = body.0.filter_field();
         let content = body.0.read(&state.targets)?;
         let app = caller.application(&state.store, &app_id.0).await?;
-        let done = service::endpoint::put(&state.store, &app, &endpoint_id.0, content, bounds(&state, &caller)).await;
+        let (origin, bounds) = (caller.origin("v1.endpoint.update"), bounds(&state, &caller));
+        let done = service::endpoint::put(&state.store, &origin, &app, &endpoint_id.0, content, bounds).await;
         let (row, new) = done.map_err(|err| field.named_in(err))?;
         let status = if new { StatusCode::CREATED } else { StatusCode::OK };
         Ok(Answer::new(status, &row.into())?)
@@ -179,7 +180,8 @@ impl Endpoints {
         let field = body.0.filter_field();
         let change = body.0.read(&state.targets)?;
         let app = caller.application(&state.store, &app_id.0).await?;
-        let done = service::endpoint::patch(&state.store, &app, &endpoint_id.0, change, caller.flags()).await;
+        let origin = caller.origin("v1.endpoint.patch");
+        let done = service::endpoint::patch(&state.store, &origin, &app, &endpoint_id.0, change, caller.flags()).await;
         Ok(Answer::ok(&done.map_err(|err| field.named_in(err))?.into())?)
     }
 
@@ -199,7 +201,8 @@ impl Endpoints {
         endpoint_id: Path<String>,
     ) -> Result<Empty, ApiError<Write>> {
         let app = caller.application(&state.store, &app_id.0).await?;
-        service::endpoint::delete(&state.store, &app, &endpoint_id.0).await?;
+        let origin = caller.origin("v1.endpoint.delete");
+        service::endpoint::delete(&state.store, &origin, &app, &endpoint_id.0).await?;
         Ok(Empty)
     }
 }

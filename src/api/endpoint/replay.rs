@@ -114,10 +114,26 @@ impl BulkReplayIn {
 type Started = Result<Answer<BackgroundTaskOut, Accepted>, ApiError<Conditional>>;
 
 /// Starts a task for an endpoint of the caller's application, both given by id or uid.
-async fn start(state: &ApiState, caller: &Caller, app: &str, endpoint: &str, wish: Wish, key: Option<Key>) -> Started {
+async fn start(
+    state: &ApiState,
+    caller: &Caller,
+    operation: &'static str,
+    [app, endpoint]: [&str; 2],
+    wish: Wish,
+    key: Option<Key>,
+) -> Started {
     let app = caller.application(&state.store, app).await?;
     let render = |row: Model| reply(202, &BackgroundTaskOut::from(row));
-    let reply = background_task::start(&state.store, &app, endpoint, wish, key.as_ref(), render).await?;
+    let reply = background_task::start(
+        &state.store,
+        &caller.origin(operation),
+        &app,
+        endpoint,
+        wish,
+        key.as_ref(),
+        render,
+    )
+    .await?;
     Ok(reply.into())
 }
 
@@ -150,7 +166,8 @@ impl Replays {
             filter: None,
         };
         let key = key.of(&caller, body.1);
-        start(&state, &caller, &app_id.0, &endpoint_id.0, wish, key).await
+        let named = [app_id.0.as_str(), &endpoint_id.0];
+        start(&state, &caller, "v1.endpoint.recover", named, wish, key).await
     }
 
     /// Send messages that an endpoint has missed
@@ -178,7 +195,8 @@ impl Replays {
             filter: None,
         };
         let key = key.of(&caller, body.1);
-        start(&state, &caller, &app_id.0, &endpoint_id.0, wish, key).await
+        let named = [app_id.0.as_str(), &endpoint_id.0];
+        start(&state, &caller, "v1.endpoint.replay-missing", named, wish, key).await
     }
 
     /// Send many messages again
@@ -206,6 +224,7 @@ impl Replays {
             filter: Some(body.0.filter()?),
         };
         let key = key.of(&caller, body.1);
-        start(&state, &caller, &app_id.0, &endpoint_id.0, wish, key).await
+        let named = [app_id.0.as_str(), &endpoint_id.0];
+        start(&state, &caller, "v1.endpoint.bulk-replay", named, wish, key).await
     }
 }

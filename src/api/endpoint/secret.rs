@@ -23,9 +23,9 @@ use crate::api::wire::response::{Answer, Empty, reply};
 use crate::api::wire::values::{Nullable, json_type};
 use crate::api::{ApiState, Tag};
 use crate::domain::identifier::is_sensitive_header;
-use crate::domain::secret::EndpointSecret;
 use crate::error::{Error, Result};
-use crate::service::{self, endpoint_secret};
+use crate::service;
+use crate::service::endpoint_secret::{self, Rotation};
 use crate::store::database::request;
 use crate::store::endpoint;
 use crate::store::idempotency::Reply;
@@ -101,13 +101,15 @@ pub struct EndpointHeadersOut {
 }
 
 impl EndpointSecretRotateIn {
-    /// Checks the fields. Returns the new secret, `None` for a random one, and how long the old one goes on signing.
+    /// Checks the fields.
     ///
     /// # Errors
     /// `Invalid` names the field.
-    pub(crate) fn read(self) -> Result<(Option<EndpointSecret>, Duration)> {
-        let new = self.key.map(|text| secret("key", &text)).transpose()?;
-        Ok((new, grace(self.grace_period_seconds)?))
+    pub(crate) fn read(self) -> Result<Rotation> {
+        Ok(Rotation {
+            secret: self.key.map(|text| secret("key", &text)).transpose()?,
+            grace: grace(self.grace_period_seconds)?,
+        })
     }
 }
 
@@ -233,10 +235,10 @@ impl EndpointSecrets {
         body: OptionalBody<EndpointSecretRotateIn>,
     ) -> Result<Answer<EndpointSecretOut>, ApiError<Conditional>> {
         let key = key.of(&caller, body.1);
-        let (new, grace) = body.0.read()?;
+        let new = body.0.read()?;
         let app = caller.application(&state.store, &app_id.0).await?;
-        let (store, name) = (&state.store, &endpoint_id.0);
-        let done = endpoint_secret::rotate(store, &app, name, new, grace, key.as_ref(), rotated).await?;
+        let (origin, name) = (caller.origin("v1.endpoint.rotate-secret"), &endpoint_id.0);
+        let done = endpoint_secret::rotate(&state.store, &origin, &app, name, new, key.as_ref(), rotated).await?;
         Ok(rotation(done, headers))
     }
 
@@ -275,7 +277,8 @@ impl EndpointSecrets {
     ) -> Result<Empty, ApiError<Write>> {
         let new = headers(body.0.headers)?;
         let app = caller.application(&state.store, &app_id.0).await?;
-        service::endpoint::change_headers(&state.store, &app, &endpoint_id.0, |_| Ok(new)).await?;
+        let origin = caller.origin("v1.endpoint.update-headers");
+        service::endpoint::change_headers(&state.store, &origin, &app, &endpoint_id.0, |_| Ok(new)).await?;
         Ok(Empty)
     }
 
@@ -297,7 +300,8 @@ impl EndpointSecrets {
         request::reserve(body.0.names_bytes()).await?;
         let app = caller.application(&state.store, &app_id.0).await?;
         let change = |known| body.0.apply(known);
-        service::endpoint::change_headers(&state.store, &app, &endpoint_id.0, change).await?;
+        let origin = caller.origin("v1.endpoint.patch-headers");
+        service::endpoint::change_headers(&state.store, &origin, &app, &endpoint_id.0, change).await?;
         Ok(Empty)
     }
 }

@@ -14,7 +14,7 @@ use crate::api::wire::values::Instant;
 use crate::domain::health::DisabledReason;
 use crate::domain::target::TargetPolicy;
 use crate::error::Result;
-use crate::service::endpoint::AtCreation;
+use crate::service::endpoint::New;
 use crate::store::endpoint::Content;
 use crate::store::entity::endpoint::Model;
 
@@ -65,11 +65,11 @@ impl OperationalWebhookEndpointIn {
         FilterField(self.event_types.is_some())
     }
 
-    /// Checks the fields. Returns those that may change later, and those that are set at the creation.
+    /// Checks the fields.
     ///
     /// # Errors
     /// `Invalid` names the field.
-    pub fn read(self, targets: &TargetPolicy) -> Result<(Content, AtCreation)> {
+    pub fn read(self, targets: &TargetPolicy) -> Result<New> {
         let given = EndpointIn {
             url: self.url,
             description: self.description,

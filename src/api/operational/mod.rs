@@ -83,13 +83,13 @@ impl OperationalWebhooks {
     ) -> Result<Answer<OperationalWebhookEndpointOut, Created>, ApiError<Conditional>> {
         let key = key.of(&caller.0, body.1);
         let field = body.0.filter_field();
-        let (content, once) = body.0.read(&state.targets)?;
+        let new = body.0.read(&state.targets)?;
         let app = operational::get_or_create(&state.store, &caller.0.org_id).await?;
         let made = service::endpoint::create(
             &state.store,
+            &caller.0.origin("v1.operational-webhook.endpoint.create"),
             &app,
-            content,
-            once,
+            new,
             bounds(&state, &caller.0),
             key.as_ref(),
             created,
@@ -132,7 +132,11 @@ impl OperationalWebhooks {
         let field = body.0.filter_field();
         let content = body.0.read(&state.targets)?;
         let app = operational::get_or_create(&state.store, &caller.0.org_id).await?;
-        let done = service::endpoint::put(&state.store, &app, &endpoint_id.0, content, bounds(&state, &caller.0)).await;
+        let (origin, bounds) = (
+            caller.0.origin("v1.operational-webhook.endpoint.update"),
+            bounds(&state, &caller.0),
+        );
+        let done = service::endpoint::put(&state.store, &origin, &app, &endpoint_id.0, content, bounds).await;
         let (row, new) = done.map_err(|err| field.named_in(err))?;
         let status = if new { StatusCode::CREATED } else { StatusCode::OK };
         Ok(Answer::new(status, &row.into())?)
@@ -151,7 +155,8 @@ impl OperationalWebhooks {
         endpoint_id: Path<String>,
     ) -> Result<Empty, ApiError<Write>> {
         let app = operational::get_or_create(&state.store, &caller.0.org_id).await?;
-        service::endpoint::delete(&state.store, &app, &endpoint_id.0).await?;
+        let origin = caller.0.origin("v1.operational-webhook.endpoint.delete");
+        service::endpoint::delete(&state.store, &origin, &app, &endpoint_id.0).await?;
         Ok(Empty)
     }
 
@@ -192,10 +197,13 @@ impl OperationalWebhooks {
         body: OptionalBody<EndpointSecretRotateIn>,
     ) -> Result<Answer<EndpointSecretOut>, ApiError<Conditional>> {
         let key = key.of(&caller.0, body.1);
-        let (new, grace) = body.0.read()?;
+        let new = body.0.read()?;
         let app = operational::get_or_create(&state.store, &caller.0.org_id).await?;
-        let (store, name) = (&state.store, &endpoint_id.0);
-        let done = endpoint_secret::rotate(store, &app, name, new, grace, key.as_ref(), rotated).await?;
+        let (origin, name) = (
+            caller.0.origin("v1.operational-webhook.endpoint.rotate-secret"),
+            &endpoint_id.0,
+        );
+        let done = endpoint_secret::rotate(&state.store, &origin, &app, name, new, key.as_ref(), rotated).await?;
         Ok(rotation(done, headers))
     }
 
@@ -231,7 +239,8 @@ impl OperationalWebhooks {
     ) -> Result<Empty, ApiError<Write>> {
         let new = headers(body.0.headers)?;
         let app = operational::get_or_create(&state.store, &caller.0.org_id).await?;
-        service::endpoint::change_headers(&state.store, &app, &endpoint_id.0, |_| Ok(new)).await?;
+        let origin = caller.0.origin("v1.operational-webhook.endpoint.update-headers");
+        service::endpoint::change_headers(&state.store, &origin, &app, &endpoint_id.0, |_| Ok(new)).await?;
         Ok(Empty)
     }
 }

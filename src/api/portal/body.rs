@@ -82,7 +82,6 @@ impl AppPortalAccessIn {
             None => capabilities,
         };
         Ok(Access {
-            created_by: caller.token_id.clone(),
             session_id: self.session_id.map(|text| session("sessionId", text)).transpose()?,
             lasts: Duration::from_secs(seconds),
             feature_flags,

@@ -31,6 +31,7 @@ use crate::store::idempotency::{Key, Reply};
 async fn open(
     state: &ApiState,
     caller: &Caller,
+    operation: &'static str,
     app: &str,
     key: Option<Key>,
     access: AppPortalAccessIn,
@@ -47,7 +48,16 @@ async fn open(
         };
         reply(200, &out)
     };
-    let opened = portal::open(&state.store, &caller.org_id, app, access, key.as_ref(), render).await;
+    let opened = portal::open(
+        &state.store,
+        &caller.origin(operation),
+        &caller.org_id,
+        app,
+        access,
+        key.as_ref(),
+        render,
+    )
+    .await;
     opened.map_err(|err| not_created(not_allowed, err))
 }
 
@@ -73,7 +83,8 @@ impl Authentication {
         body: KeyedBody<AppPortalAccessIn>,
     ) -> Result<Answer<AppPortalAccessOut>, ApiError<Write>> {
         let key = key.of(&caller.0, body.1);
-        Ok(open(&state, &caller.0, &app_id.0, key, body.0).await?.into())
+        let operation = "v1.authentication.app-portal-access";
+        Ok(open(&state, &caller.0, operation, &app_id.0, key, body.0).await?.into())
     }
 
     /// Create a token for the people of an application, as older clients do
@@ -95,7 +106,8 @@ impl Authentication {
     ) -> Result<Answer<AppPortalAccessOut>, ApiError<Write>> {
         let key = key.of(&caller.0, None);
         let access = AppPortalAccessIn::default();
-        Ok(open(&state, &caller.0, &app_id.0, key, access).await?.into())
+        let operation = "v1.authentication.dashboard-access";
+        Ok(open(&state, &caller.0, operation, &app_id.0, key, access).await?.into())
     }
 
     /// End the tokens of an application
@@ -118,7 +130,8 @@ impl Authentication {
         let key = key.of(&caller.0, body.1);
         let (after, sessions) = body.0.read()?;
         let app = caller.0.application(&state.store, &app_id.0).await?;
-        portal::close_all(&state.store, &app, &sessions, after, key.as_ref()).await?;
+        let origin = caller.0.origin("v1.authentication.expire-all");
+        portal::close_all(&state.store, &origin, &app, &sessions, after, key.as_ref()).await?;
         authenticator.forget_application(&app.id);
         Ok(Empty)
     }
@@ -135,9 +148,10 @@ impl Authentication {
         #[oai(name = "idempotency-key")] _key: IdempotencyKey,
     ) -> Result<Empty, ApiError<Write>> {
         caller.check_application(&state.store).await?;
-        match caller.app_id {
-            Some(_) => portal::close(&state.store, &caller.token_id).await?,
-            None => token::sign_out(&state.store, &caller.org_id, &caller.token_id).await?,
+        let origin = caller.origin("v1.authentication.logout");
+        match &caller.app_id {
+            Some(app_id) => portal::close(&state.store, &origin, &caller.org_id, app_id).await?,
+            None => token::sign_out(&state.store, &origin, &caller.org_id).await?,
         }
         authenticator.forget(&caller.token_id);
         Ok(Empty)

@@ -5,6 +5,7 @@
 pub mod api_token;
 pub mod application;
 pub mod attempt;
+pub mod audit;
 pub mod background_task;
 pub mod console_link;
 pub mod delivery;

@@ -9,6 +9,7 @@ mod claim;
 mod claim_parked;
 mod claimed;
 mod depth;
+mod disabled;
 mod events;
 pub(crate) mod floors;
 mod health;

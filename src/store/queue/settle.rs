@@ -11,6 +11,7 @@ use std::collections::HashSet;
 
 use sea_orm::{ConnectionTrait, Value};
 
+use super::disabled::record_disabled;
 use super::events::find_events;
 use super::health::change_health;
 use super::settlement::{Changed, Settled, Settlement};
@@ -39,7 +40,7 @@ pub async fn settle<'a>(tx: &Tx, mut batch: Vec<&'a Settlement>) -> Result<Settl
     tx.store().metrics().endpoints_disabled.add(disabled.len() as u64);
     let new_results = having(&batch, Effect::becomes_result);
     // Before the results are written: the former result shows whether the message was delivered before.
-    let events = find_events(tx, &new_results, disabled).await?;
+    let events = find_events(tx, &new_results, disabled.clone()).await?;
     let mut given_up = new_results.clone();
     given_up.retain(|settlement| settlement.is_given_up());
     let statements = [
@@ -51,6 +52,7 @@ pub async fn settle<'a>(tx: &Tx, mut batch: Vec<&'a Settlement>) -> Result<Settl
     execute_all(tx, statements.into_iter().flatten().collect()).await?;
     drop_waiting_rows(tx, &having(&batch, Effect::ends_waiting_rows)).await?;
     operational::notify(tx, &events).await?;
+    record_disabled(tx, &disabled).await?;
     Ok(Settled { given_up, endpoints })
 }
 

@@ -30,6 +30,9 @@ pub const START: Timestamp = Timestamp(1_767_225_600_000_000);
 /// How long history is kept.
 const HISTORY: Duration = Duration::from_hours(180 * 24);
 
+/// How long entries of the audit log are kept.
+const AUDIT: Duration = Duration::from_hours(400 * 24);
+
 /// The settings of a rig.
 #[derive(Clone)]
 pub struct Shape {
@@ -137,6 +140,7 @@ impl Rig {
         let settings = Settings {
             attempt_timeout: shape.attempt_timeout,
             history: HISTORY,
+            audit: AUDIT,
             schedule: shape.schedule.parse().unwrap(),
             targets: shape.targets.parse().unwrap(),
             svix_headers: shape.svix_headers,
