@@ -1,77 +1,52 @@
-/**
- * Speaks to the API: bearer token, a deadline for each request, paging, and errors in the server's own
- * words. It decides nothing about what is shown.
- *
- * @module
- */
+/** Speaks to the API: token, deadlines, paging, and errors in the server's words. Decides nothing about what is shown. */
 
 /** @typedef {{query?: Record<string, any>, body?: any, signal?: AbortSignal, seconds?: number, open?: boolean}} Options */
-/** @typedef {{data: any, text: string}} Response */
-/** @typedef {{data: any[], iterator: string | null, done: boolean, text?: string}} Page */
 
-/** A request that did not succeed. Its message is the server's sentence, or says that there was no answer. */
+/** A request that did not succeed. `status` 0 means that no answer came; `code` is the server's. */
 export class ApiError extends Error {
-	/**
-	 * @param {string} message
-	 * @param {number} status the HTTP status; 0 means that no answer came
-	 * @param {string} code the server's `code`
-	 * @param {{field: string, rule: string}[]} rules the broken rules of a 422
-	 * @param {string | null} requestId
-	 */
-	constructor(message, status, code = "", rules = [], requestId = null) {
+	/** @param {string} message @param {number} status @param {string} [code] @param {string | null} [requestId] */
+	constructor(message, status, code = "", requestId = null) {
 		super(message);
 		this.status = status;
 		this.code = code;
-		this.rules = rules;
 		this.requestId = requestId;
 	}
 }
 
-/**
- * Builds a path whose variable parts are encoded: path`app/${id}/msg`.
- *
- * @param {TemplateStringsArray} texts
- * @param {...(string | number)} values
- */
+/** A path whose variable parts are encoded: path`app/${id}/msg`. @param {TemplateStringsArray} texts @param {...string} values */
 export function path(texts, ...values) {
-	return texts.reduce((whole, text, i) => whole + encodeURIComponent(String(values[i - 1])) + text);
+	return texts.reduce((whole, text, i) => whole + encodeURIComponent(values[i - 1]) + text);
 }
 
-/** Whether an error only says that the caller itself gave up the request. @param {unknown} error */
+/** Whether an error only says that the caller itself gave up the request. @param {any} error */
 export function isAborted(error) {
-	return error instanceof DOMException && error.name === "AbortError";
+	return error?.name === "AbortError";
 }
 
-/**
- * Makes signals for requests of which only the newest counts: each call aborts the request before it.
- *
- * @param {AbortSignal} [outer] ends all of them
- */
+/** Makes signals for requests of which only the newest counts: each call aborts the one before. @param {AbortSignal} outer */
 export function newest(outer) {
-	/** @type {AbortController | undefined} */
-	let controller;
+	let controller = new AbortController();
 	return () => {
-		controller?.abort();
+		controller.abort();
 		controller = new AbortController();
-		return outer ? AbortSignal.any([outer, controller.signal]) : controller.signal;
+		return AbortSignal.any([outer, controller.signal]);
 	};
 }
 
-/** The access to the API of one page, with one token. */
 export class Api {
 	/**
-	 * @param {object} settings
-	 * @param {URL} settings.base ends in `api/v1/`
-	 * @param {() => string | null} settings.token
-	 * @param {(error: ApiError) => void} [settings.unauthorized] is told of each 401
+	 * @param {string} page begins the idempotency keys
+	 * @param {() => string | null} token
+	 * @param {(error: ApiError) => void} unauthorized is told of each 401
 	 */
-	constructor({ base, token, unauthorized }) {
-		this.base = base;
+	constructor(page, token, unauthorized) {
+		this.base = new URL("api/v1/", document.baseURI);
+		this.page = page;
 		this.token = token;
-		this.unauthorized = unauthorized ?? (() => {});
+		this.unauthorized = unauthorized;
 	}
 
-	/** The address of a path, relative to `api/v1/`. @param {string} path @param {Record<string, any>} [query] */
+	/** @param {string} path relative to `api/v1/` @param {Record<string, any>} [query] */
 	url(path, query = {}) {
 		const url = new URL(path, this.base);
 		// With `after` alone the API's lists begin at that instant and run towards the present.
@@ -83,21 +58,20 @@ export class Api {
 	}
 
 	/**
-	 * Sends a request and returns the body, parsed and as text. A POST carries an idempotency key, so that a
-	 * proxy that repeats it does no harm. Rejects with an ApiError, or with an AbortError if `signal` ended it.
+	 * Sends a request and returns the body, parsed and as text. Rejects with an ApiError, or an AbortError if `signal`
+	 * ended it.
 	 *
 	 * @param {string} method
 	 * @param {string} path
 	 * @param {Options} [options] `body`: a string is sent as it is, anything else as JSON; `open`: without token
-	 * @returns {Promise<Response>}
 	 */
 	async call(method, path, { query, body, signal, seconds = 15, open } = {}) {
 		const token = open ? null : this.token();
-		/** @type {Record<string, string>} */
-		const headers = { accept: "application/json" };
-		if (token) headers.authorization = `Bearer ${token}`;
-		if (body !== undefined) headers["content-type"] = "application/json";
-		if (method === "POST") headers["idempotency-key"] = `console-${random()}`;
+		const headers = new Headers({ accept: "application/json" });
+		if (token) headers.set("authorization", `Bearer ${token}`);
+		if (body !== undefined) headers.set("content-type", "application/json");
+		// A proxy that repeats a POST must do no harm.
+		if (method === "POST") headers.set("idempotency-key", `${this.page}-${random()}`);
 		const deadline = AbortSignal.timeout(seconds * 1000);
 		let response, text;
 		try {
@@ -114,8 +88,8 @@ export class Api {
 		} catch {
 			if (signal?.aborted) throw new DOMException("aborted", "AbortError");
 			throw deadline.aborted
-				? new ApiError(`The server did not answer within ${seconds} s.`, 0, "timeout")
-				: new ApiError("The server cannot be reached. Is it running, and is the network up?", 0, "network");
+				? new ApiError(`The server did not answer within ${seconds} s.`, 0)
+				: new ApiError("The server cannot be reached. Is it running, and is the network up?", 0);
 		}
 		if (response.ok) return { data: parse(text), text };
 		const failure = refusal(response, text);
@@ -123,37 +97,36 @@ export class Api {
 		throw failure;
 	}
 
-	/** @param {string} path @param {Options} [options] @returns {Promise<any>} */
+	/** @param {string} path @param {Options} [options] */
 	async get(path, options) {
 		return (await this.call("GET", path, options)).data;
 	}
 
-	/** @param {string} path @param {any} [body] @param {Options} [options] @returns {Promise<any>} */
+	/** @param {string} path @param {any} [body] @param {Options} [options] */
 	async post(path, body, options) {
 		return (await this.call("POST", path, { ...options, body })).data;
 	}
 
-	/** @param {string} path @param {any} body @param {Options} [options] @returns {Promise<any>} */
-	async put(path, body, options) {
-		return (await this.call("PUT", path, { ...options, body })).data;
+	/** @param {string} path @param {any} body */
+	async put(path, body) {
+		return (await this.call("PUT", path, { body })).data;
 	}
 
-	/** @param {string} path @param {any} body @param {Options} [options] @returns {Promise<any>} */
-	async patch(path, body, options) {
-		return (await this.call("PATCH", path, { ...options, body })).data;
+	/** @param {string} path @param {any} body */
+	async patch(path, body) {
+		return (await this.call("PATCH", path, { body })).data;
 	}
 
-	/** @param {string} path @param {Options} [options] @returns {Promise<any>} */
-	async delete(path, options) {
-		return (await this.call("DELETE", path, options)).data;
+	/** @param {string} path */
+	async delete(path) {
+		return (await this.call("DELETE", path)).data;
 	}
 
 	/**
-	 * Reads at most `most` rows of a list, page by page.
+	 * Reads at most `most` rows of a list, page by page. `done`: there are no more.
 	 *
 	 * @param {string} path
 	 * @param {Options & {most?: number}} [options]
-	 * @returns {Promise<{data: any[], done: boolean}>} `done`: there are no more
 	 */
 	async all(path, { most = 1000, query, ...options } = {}) {
 		/** @type {any[]} */
@@ -172,8 +145,7 @@ export class Api {
 
 /** A text that nobody guesses, also where `crypto.randomUUID` is missing (plain HTTP). */
 export function random() {
-	return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0"))
-		.join("");
+	return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** @param {string} text */
@@ -185,27 +157,13 @@ function parse(text) {
 	}
 }
 
-/** @param {globalThis.Response} response @param {string} text @returns {ApiError} */
+/** @param {Response} response @param {string} text */
 function refusal(response, text) {
-	const body = parse(text);
-	const detail = body?.detail;
-	/** @type {{field: string, rule: string}[]} */
-	const rules = Array.isArray(detail)
-		? detail.map((rule) => ({
-			field: (rule.loc ?? []).slice(1).join(".") || String(rule.loc),
-			rule: rule.msg,
-		}))
-		: [];
-	let message = rules.map((rule) => `${rule.field}: ${rule.rule}`).join(" · ") ||
-		(typeof detail === "string" && detail) ||
+	const { detail, code } = parse(text) ?? {};
+	const rule = ({ loc = [], msg }) => `${loc.slice(1).join(".") || loc}: ${msg}`;
+	let message = (Array.isArray(detail) ? detail.map(rule).join(" · ") : typeof detail === "string" && detail) ||
 		`The server answered ${response.status} ${response.statusText}`.trim() + ".";
 	const wait = response.headers.get("retry-after");
 	if (wait) message += ` Try again in ${wait} s.`;
-	return new ApiError(
-		message,
-		response.status,
-		body?.code ?? "",
-		rules,
-		response.headers.get("x-request-id"),
-	);
+	return new ApiError(message, response.status, code, response.headers.get("x-request-id"));
 }

@@ -1,113 +1,76 @@
-/**
- * Draws bars of what succeeded and failed over time, and the same as a table for people who do not see it.
- *
- * @module
- */
+/** Draws bars of what succeeded and failed over time, and the same as a table for people who do not see them. */
 
 import { h, svg } from "./dom.js";
-
-/** @typedef {{start: string, delivered: number, failed: number}} Bucket */
-
-const HEIGHT = 72;
+import { count, muted } from "./parts.js";
 
 /**
- * Bars of attempts, one for each bucket: delivered below, failed above it and striped, so that colour is not
- * the only difference.
+ * Bars of attempts: delivered below, failed above and edged, so that colour is not the only difference.
  *
- * @param {readonly Bucket[]} buckets
- * @param {{title: string, step: number, table?: boolean}} options `step`: seconds of a bucket; `table`: false
- *   for a sparkline, whose figures stand beside it
+ * @param {readonly {start: string, delivered: number, failed: number}[]} buckets
+ * @param {{title: string, step?: number, table?: boolean}} options `step`: seconds of a bucket; `table`: false for a
+ *   sparkline, whose figures stand beside it
  */
-export function bars(buckets, { title, step, table = true }) {
-	const most = Math.max(1, ...buckets.map((bucket) => bucket.delivered + bucket.failed));
-	const height = table ? HEIGHT : 24;
-	const width = 100 / Math.max(1, buckets.length);
+export function bars(buckets, { title, step = 3600, table = true }) {
+	const most = Math.max(1, ...buckets.map(({ delivered, failed }) => delivered + failed));
+	const height = table ? 72 : 24, width = 100 / Math.max(1, buckets.length);
+	const counts = ({ delivered, failed }) => `${count(delivered)} delivered, ${count(failed)} failed`;
 	const sum = (name) => buckets.reduce((all, bucket) => all + bucket[name], 0);
-	const summary = `${title}: ${count(sum("delivered"))} delivered, ${count(sum("failed"))} failed`;
-	const drawn = buckets.flatMap((bucket, i) => {
-		const failed = size(bucket.failed, most, height),
-			delivered = size(bucket.delivered, most, height - failed);
-		const label = `${span(bucket.start, step)}: ${count(bucket.delivered)} delivered, ${
-			count(bucket.failed)
-		} failed`;
-		const place = { x: `${i * width + width * 0.1}%`, width: `${width * 0.8}%` };
+	// A bar that counts something is at least two pixels high.
+	const size = (n, top) => n && Math.max(2, Math.min(top, Math.round(n / most * height)));
+	const drawn = buckets.map((bucket, i) => {
+		const failed = size(bucket.failed, height), delivered = size(bucket.delivered, height - failed);
+		const bar = (kind, y, height) =>
+			svg("rect", { x: `${(i + 0.1) * width}%`, width: `${width * 0.8}%`, y, height, class: `bar-${kind}` });
+		const space = bar("space", 0, height);
+		space.append(svg("title", {}, `${span(bucket.start, step)}: ${counts(bucket)}`));
 		return [
-			svg("rect", { ...place, y: 0, height, class: "bar-space" }, svg("title", null, label)),
-			delivered > 0 && svg("rect", { ...place, y: height - delivered, height: delivered, class: "bar-good" }),
-			failed > 0 &&
-			svg("rect", { ...place, y: height - delivered - failed, height: failed, class: "bar-bad" }),
+			space,
+			delivered > 0 && bar("good", height - delivered, delivered),
+			failed > 0 && bar("bad", height - delivered - failed, failed),
 		];
 	});
-	const picture = svg("svg", { class: "chart", role: "img", "aria-label": summary, height }, ...drawn);
+	const label = `${title}: ${counts({ delivered: sum("delivered"), failed: sum("failed") })}`;
+	const picture = svg("svg", { class: "chart", role: "img", "aria-label": label, height }, drawn);
 	if (!table) return picture;
 	return h(
 		"figure",
-		{ class: "figure" },
-		h("figcaption", title, h("span", { class: "muted" }, ` · highest bar: ${count(most)} attempts`)),
+		h("figcaption", title, h("span.muted", ` · highest bar: ${count(most)} attempts`)),
 		picture,
 		h(
-			"div",
-			{ class: "axis muted", "aria-hidden": "true" },
+			"div.axis.muted",
+			{ "aria-hidden": "true" },
 			h("span", buckets[0] && instant(buckets[0].start, step)),
-			h(
-				"span",
-				{ class: "legend" },
-				h("i", { class: "key good" }),
-				"delivered ",
-				h("i", { class: "key bad" }),
-				"failed",
-			),
+			h("span", h("i.key"), "delivered ", h("i.key.bad"), "failed"),
 			h("span", "now"),
 		),
-		h("details", { class: "figures" }, h("summary", "Figures"), figures(buckets, title, step)),
+		h("details.figures", h("summary", "Figures"), figures(buckets, title, step)),
 	);
 }
 
-/** A bar that counts something is at least two pixels high. @param {number} n @param {number} most @param {number} height */
-function size(n, most, height) {
-	return n === 0 ? 0 : Math.max(2, Math.min(height, Math.round((n / most) * HEIGHT * (height / HEIGHT))));
-}
-
-/** @param {readonly Bucket[]} buckets @param {string} title @param {number} step */
 function figures(buckets, title, step) {
-	const row = (bucket) =>
-		h(
-			"tr",
-			h("th", { scope: "row" }, span(bucket.start, step)),
-			h("td", { class: "number" }, count(bucket.delivered)),
-			h("td", { class: "number" }, count(bucket.failed)),
-		);
+	const row = ({ start, delivered, failed }) =>
+		h("tr", h("th", { scope: "row" }, span(start, step)), [delivered, failed].map((n) => h("td.number", count(n))));
+	const rows = [...buckets].reverse().filter(({ delivered, failed }) => delivered + failed).map(row);
+	if (rows.length === 0) return muted("No attempts.");
 	return h(
 		"table",
-		h("caption", { class: "hidden" }, title),
-		h(
-			"thead",
-			h("tr", h("th", "Time"), h("th", "Delivered"), h("th", "Failed")),
-		),
-		h("tbody", ...[...buckets].reverse().filter((bucket) => bucket.delivered + bucket.failed).map(row)),
+		h("caption.hidden", title),
+		h("thead", h("tr", ["Time", "Delivered", "Failed"].map((name) => h("th", name)))),
+		h("tbody", rows),
 	);
 }
 
-/** @param {string} start @param {number} step */
 function instant(start, step) {
 	const at = new Date(start);
 	const day = at.toLocaleDateString(undefined, { day: "numeric", month: "short" });
 	return step >= 86_400 ? day : `${day} ${time(at)}`;
 }
 
-/** @param {string} start @param {number} step */
 function span(start, step) {
-	return step >= 86_400
-		? instant(start, step)
-		: `${instant(start, step)}–${time(new Date(+new Date(start) + step * 1000))}`;
+	const from = instant(start, step);
+	return step >= 86_400 ? from : `${from}–${time(new Date(+new Date(start) + step * 1000))}`;
 }
 
-/** @param {Date} at */
 function time(at) {
 	return at.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
-}
-
-/** @param {number} n */
-function count(n) {
-	return n.toLocaleString();
 }

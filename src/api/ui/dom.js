@@ -1,68 +1,45 @@
-/**
- * Makes elements. Text is always set as text and styles by CSSOM, so that the pages need neither inline
- * markup nor inline styles. This module knows nothing of the API.
- *
- * @module
- */
-
-/** @typedef {Node | string | number | null | undefined | false} Child */
-/** @typedef {Child | readonly any[]} Children what `nodes` flattens */
-/** @typedef {Record<string, any>} Attributes */
+/** Makes elements. Text is set as text and styles by CSSOM, so that the pages need no markup in strings. */
 
 /**
- * Makes an HTML element. Attributes, which may be left out: `on…` adds a listener, `style` is an object of CSS
- * properties, `value`, `checked` and `disabled` are set as properties; `true` sets an attribute without a value,
- * and false, null and undefined set none.
+ * Makes an HTML element: `p.muted` is a `p` of the class `muted`. Attributes may be left out; `on…` adds a listener,
+ * `true` sets an attribute without a value, and false, null and undefined set none.
  *
  * @template {keyof HTMLElementTagNameMap} K
- * @param {K} tag
- * @param {Attributes | Children} [attributes]
+ * @param {K | `${K}.${string}`} name
+ * @param {Record<string, any> | Children} [attributes]
  * @param {...Children} children
  * @returns {HTMLElementTagNameMap[K]}
  */
-export function h(tag, attributes, ...children) {
+export function h(name, attributes, ...children) {
+	const [tag, ...classes] = name.split(".");
 	const element = document.createElement(tag);
-	if (attributes?.constructor === Object) set(element, /** @type {Attributes} */ (attributes));
+	if (classes.length) element.className = classes.join(" ");
+	if (attributes?.constructor === Object) set(element, attributes);
 	else children.unshift(/** @type {Children} */ (attributes));
 	element.append(...nodes(children));
-	return element;
+	return /** @type {any} */ (element);
 }
 
-/**
- * Makes an element of SVG; otherwise as `h`.
- *
- * @template {keyof SVGElementTagNameMap} K
- * @param {K} tag
- * @param {Attributes | null} [attributes]
- * @param {...Children} children
- * @returns {SVGElementTagNameMap[K]}
- */
+/** Makes an element of SVG. @param {string} tag @param {Record<string, any>} attributes @param {...Children} children */
 export function svg(tag, attributes, ...children) {
 	const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-	set(element, attributes ?? {});
+	set(element, attributes);
 	element.append(...nodes(children));
 	return element;
 }
 
-/**
- * Replaces everything in `parent`.
- *
- * @template {Element} T
- * @param {T} parent
- * @param {...Children} children
- * @returns {T}
- */
+/** A paragraph of a template with nodes in it. @param {TemplateStringsArray} texts @param {...Children} values */
+export function p(texts, ...values) {
+	return h("p", texts.map((text, i) => [text, values[i]]));
+}
+
+/** Replaces everything in `parent`. @template {Element} T @param {T} parent @param {...Children} children */
 export function fill(parent, ...children) {
 	parent.replaceChildren(...nodes(children));
 	return parent;
 }
 
-/**
- * Flattens children and leaves out what is nothing.
- *
- * @param {readonly Children[]} children
- * @returns {(Node | string)[]}
- */
+/** Flattens children and leaves out what is nothing. @param {readonly any[]} children @returns {(Node | string)[]} */
 export function nodes(children) {
 	return children.flatMap((child) => {
 		if (child === null || child === undefined || child === false) return [];
@@ -71,21 +48,15 @@ export function nodes(children) {
 	});
 }
 
-/**
- * @param {Element} element
- * @param {Attributes} attributes
- */
+const PROPERTIES = ["value", "checked", "disabled"];
+
+/** @param {any} element @param {any} attributes */
 function set(element, attributes) {
 	for (const [name, value] of Object.entries(attributes)) {
 		if (value === null || value === undefined || value === false) continue;
 		if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-		else if (name === "style") {
-			for (const [property, text] of Object.entries(value)) {
-				/** @type {HTMLElement} */ (element).style.setProperty(property, String(text));
-			}
-		} else if (name === "value" || name === "checked" || name === "disabled") {
-			/** @type {any} */ (element)[name] = value;
-		} else element.setAttribute(name, value === true ? "" : String(value));
+		else if (PROPERTIES.includes(name)) element[name] = value;
+		else element.setAttribute(name, value === true ? "" : String(value));
 	}
 }
 
@@ -93,23 +64,16 @@ function set(element, attributes) {
 const keyedNodes = new WeakMap();
 
 /**
- * Makes the children of `parent` those of `items`, in their order. The node of an item that did not change
- * stays as it is, so that focus, selection and what is unfolded survive a refresh; the node of an item that
- * did is made again, and the focus inside it moves to the control with the same place.
+ * Makes the children of `parent` those of `items`, in their order. The node of an item that did not change stays, so
+ * that focus, selection and what is unfolded survive a refresh.
  *
- * @template T
  * @param {Element} parent
- * @param {readonly T[]} items
- * @param {(item: T) => string} key
- * @param {(item: T) => Element} make
+ * @param {readonly any[]} items
+ * @param {(item: any) => string} key
+ * @param {(item: any) => Element} make
  */
 export function keyed(parent, items, key, make) {
-	/** @type {Map<string, Element>} */
-	const old = new Map();
-	for (const child of parent.children) {
-		const known = keyedNodes.get(child);
-		if (known) old.set(known.key, child);
-	}
+	const old = new Map([...parent.children].map((child) => [keyedNodes.get(child)?.key, child]));
 	const now = items.map((item) => {
 		const name = key(item), text = JSON.stringify(item), before = old.get(name);
 		if (before && keyedNodes.get(before)?.text === text) return before;
@@ -120,32 +84,37 @@ export function keyed(parent, items, key, make) {
 	});
 	const keep = new Set(now);
 	for (const child of [...parent.children]) if (!keep.has(child)) child.remove();
-	now.forEach((node, index) => {
-		if (parent.children[index] !== node) parent.insertBefore(node, parent.children[index] ?? null);
-	});
+	now.forEach((node, i) => parent.children[i] !== node && parent.insertBefore(node, parent.children[i] ?? null));
 }
 
 const FOCUSABLE = "a[href], button, input, select, textarea, summary, [tabindex]";
 
 /**
- * Replaces an element by one that shows the same things: the focus moves to the control with the same place, and
- * what was unfolded stays so. An equal element stays itself.
+ * Replaces an element by one that shows the same things, unless they are equal: the focus moves to the control with
+ * the same place, and what was unfolded stays so. Returns whether it was replaced.
  *
  * @param {Element} before
  * @param {Element} node
- * @returns {boolean} whether it was replaced
  */
 export function swap(before, node) {
 	const unfolded = [...before.querySelectorAll("details")].map((details) => details.open);
 	node.querySelectorAll("details").forEach((details, i) => details.open = unfolded[i] ?? false);
 	if (node.isEqualNode(before)) return false;
 	const active = document.activeElement;
-	const place = active && before.contains(active)
-		? [...before.querySelectorAll(FOCUSABLE)].indexOf(active)
-		: -2;
+	const focused = active && before.contains(active);
+	const place = [...before.querySelectorAll(FOCUSABLE)].indexOf(/** @type {Element} */ (active));
 	before.replaceWith(node);
-	if (place === -2) return true;
-	const target = place === -1 ? node : node.querySelectorAll(FOCUSABLE)[place] ?? node;
-	/** @type {HTMLElement} */ (target).focus({ preventScroll: true });
+	if (focused) {
+		/** @type {HTMLElement} */ (node.querySelectorAll(FOCUSABLE)[place] ?? node).focus({ preventScroll: true });
+	}
 	return true;
+}
+
+/** Returns the focus to a control that was drawn anew: to the one that is called the same, else to the screen. @param {Element | null} lost */
+export function refocus(lost) {
+	if (!lost || lost.isConnected || document.activeElement !== document.body) return;
+	const same = [...document.querySelectorAll("main :is(a, button)")].find((control) =>
+		control.textContent === lost.textContent && control.ariaDescription === lost.ariaDescription
+	);
+	/** @type {HTMLElement | null} */ (same ?? document.querySelector("main"))?.focus({ preventScroll: true });
 }

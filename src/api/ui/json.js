@@ -1,36 +1,29 @@
 /**
- * Shows JSON without reading it into numbers and strings: everything works on the text, so that 1.10 stays
- * 1.10, large integers stay exact and escapes stay as they were written. Never parse and stringify what is
- * shown or copied.
- *
- * @module
+ * Shows JSON without reading it into numbers and strings: everything works on the text, so that 1.10 stays 1.10, large
+ * integers stay exact and escapes stay as they were written. Never parse and stringify what is shown or copied.
  */
 
-import { h } from "./dom.js";
+import { fill, h } from "./dom.js";
+import { buttons, copy } from "./parts.js";
 
-/** @typedef {{kind: "space" | "punctuation" | "string" | "number" | "word" | "other", text: string}} Token */
+/** @typedef {{kind: string, text: string}} Token */
 
-const TOKEN = /([\s]+)|([{}[\],:])|("(?:[^"\\]|\\.)*"?)|(-?\d[\d.eE+-]*)|(\w+)|([^])/g;
-/** @type {Token["kind"][]} */
+const TOKEN = /(\s+)|([{}[\],:])|("(?:[^"\\]|\\.)*"?)|(-?\d[\d.eE+-]*)|(\w+)|([^])/g;
 const KINDS = ["space", "punctuation", "string", "number", "word", "other"];
 
 /** Cuts a text into tokens, which joined are the text again, valid JSON or not. @param {string} text @returns {Token[]} */
-export function tokens(text) {
-	/** @type {Token[]} */
-	const found = [];
-	for (const match of text.matchAll(TOKEN)) {
-		found.push({ kind: KINDS[match.slice(1).findIndex((group) => group !== undefined)], text: match[0] });
-	}
-	return found;
+function tokens(text) {
+	return [...text.matchAll(TOKEN)].map(([text, ...groups]) => ({
+		kind: KINDS[groups.findIndex((group) => group !== undefined)],
+		text,
+	}));
 }
 
 /**
- * The text of a value inside a JSON text, byte for byte: member(text, "payload") or member(text, "data", 0,
- * "payload"). Returns undefined if it is not there.
+ * The text of a value inside a JSON text, byte for byte, if it is there: member(text, "data", 0, "payload").
  *
  * @param {string} text
  * @param {...(string | number)} way names of members, and places in arrays
- * @returns {string | undefined}
  */
 export function member(text, ...way) {
 	const all = tokens(text);
@@ -40,7 +33,12 @@ export function member(text, ...way) {
 		if (place === undefined) return undefined;
 		at = place;
 	}
-	return all.slice(at, end(all, at)).map((token) => token.text).join("");
+	return joinedText(all, at, end(all, at));
+}
+
+/** @param {Token[]} all @param {number} from @param {number} to */
+function joinedText(all, from, to) {
+	return all.slice(from, to).map((token) => token.text).join("");
 }
 
 /** The next place that is not white space. @param {Token[]} all @param {number} at */
@@ -53,29 +51,21 @@ function skip(all, at) {
 function end(all, at) {
 	let depth = 0;
 	for (let i = at; i < all.length; i++) {
-		if (all[i].text === "{" || all[i].text === "[") depth++;
-		if (all[i].text === "}" || all[i].text === "]") depth--;
+		if ("{[".includes(all[i].text)) depth++;
+		if ("}]".includes(all[i].text)) depth--;
 		if (depth === 0) return i + 1;
 	}
 	return all.length;
 }
 
-/**
- * @param {Token[]} all
- * @param {number} at
- * @param {string | number} step
- * @returns {number | undefined} where the value begins
- */
+/** Where the value of a member or an element begins. @param {Token[]} all @param {number} at @param {string | number} step */
 function inside(all, at, step) {
 	const open = all[at]?.text;
 	if (open !== (typeof step === "number" ? "[" : "{")) return undefined;
 	at = skip(all, at + 1);
-	for (let index = 0; at < all.length && all[at].text !== "}" && all[at].text !== "]"; index++) {
-		let name;
-		if (open === "{") {
-			name = all[at].text;
-			at = skip(all, skip(all, at + 1) + 1);
-		}
+	for (let index = 0; at < all.length && !"}]".includes(all[at].text); index++) {
+		const name = all[at].text;
+		if (open === "{") at = skip(all, skip(all, at + 1) + 1);
 		if (open === "[" ? index === step : name === JSON.stringify(step)) return at;
 		at = skip(all, end(all, at));
 		if (all[at]?.text === ",") at = skip(all, at + 1);
@@ -83,13 +73,12 @@ function inside(all, at, step) {
 	return undefined;
 }
 
-/** The texts of the values in an array inside a JSON text. @param {string} text @param {...(string | number)} way */
-export function elements(text, ...way) {
-	const all = tokens(member(text, ...way) ?? "[]");
-	const found = [];
+/** The texts of the values in an array inside a JSON text. @param {string} text @param {string} name */
+export function elements(text, name) {
+	const all = tokens(member(text, name) ?? "[]"), found = [];
 	for (let at = skip(all, 1); at < all.length && all[at].text !== "]"; at = skip(all, at + 1)) {
 		const after = end(all, at);
-		found.push(all.slice(at, after).map((token) => token.text).join(""));
+		found.push(joinedText(all, at, after));
 		at = skip(all, after);
 		if (all[at]?.text !== ",") break;
 	}
@@ -111,25 +100,21 @@ export function pretty(text) {
 	let out = "", depth = 0;
 	const all = tokens(text).filter((token) => token.kind !== "space");
 	const line = () => "\n" + "  ".repeat(Math.max(0, depth));
-	for (const [i, { kind, text }] of all.entries()) {
-		const punctuation = kind === "punctuation" ? text : "";
-		const next = all[i + 1]?.text;
-		if (punctuation === "{" || punctuation === "[") {
+	for (const [i, { text }] of all.entries()) {
+		if (text === "{" || text === "[") {
 			depth++;
-			out += text + (next === "}" || next === "]" ? "" : line());
-		} else if (punctuation === "}" || punctuation === "]") {
+			out += text + ("}]".includes(all[i + 1]?.text ?? "") ? "" : line());
+		} else if (text === "}" || text === "]") {
 			depth--;
-			const before = all[i - 1]?.text;
-			out += (before === "{" || before === "[" ? "" : line()) + text;
-		} else if (punctuation === ",") out += text + line();
-		else if (punctuation === ":") out += ": ";
-		else out += text;
+			out += ("{[".includes(all[i - 1]?.text ?? "") ? "" : line()) + text;
+		} else if (text === ",") out += text + line();
+		else out += text === ":" ? ": " : text;
 	}
 	return out;
 }
 
-/** Whether a text is JSON at all; else it is shown as it is. @param {string} text */
-export function isJson(text) {
+/** @param {string} text */
+function isJson(text) {
 	try {
 		JSON.parse(text);
 		return true;
@@ -142,25 +127,32 @@ export function isJson(text) {
 const COLOURED = 60_000;
 
 /**
- * Shows a text, coloured if it is JSON, in an element that can be scrolled by keyboard.
+ * Shows a text, indented and coloured if it is JSON, in an element that can be scrolled by keyboard.
  *
  * @param {string} text
  * @param {string} label
- * @param {{indent?: boolean}} [options]
  */
-export function code(text, label, { indent = false } = {}) {
+export function code(text, label, indent = true) {
 	const json = isJson(text);
 	const shown = json && indent ? pretty(text) : text;
-	const spans = json && shown.length <= COLOURED
-		? tokens(shown).map((token, i, all) =>
-			token.kind === "punctuation" || token.kind === "space"
-				? token.text
-				: h("span", { class: all[i + 1]?.text === ":" ? "json-name" : `json-${token.kind}` }, token.text)
-		)
-		: [shown];
-	return h(
-		"pre",
-		{ class: "code", tabindex: 0, role: "region", "aria-label": label },
-		h("code", ...spans),
-	);
+	const span = ({ kind, text }, /** @type {number} */ i, /** @type {Token[]} */ all) =>
+		kind === "punctuation" || kind === "space"
+			? text
+			: h(`span.json-${all[i + 1]?.text === ":" ? "name" : kind}`, text);
+	const spans = json && shown.length <= COLOURED ? tokens(shown).map(span) : shown;
+	return h("pre.code", { tabindex: 0, role: "region", "aria-label": label }, h("code", spans));
+}
+
+/** A text that can be copied as it is, below its button. @param {string} text @param {string} label */
+export function copied(text, label) {
+	return [h("div.bar", buttons(copy(text, label))), code(text, label)];
+}
+
+/** A JSON text as it was sent or indented; what is copied is what was sent. @param {string} text @param {string} label */
+export function payload(text, label) {
+	const place = h("div");
+	const draw = () => fill(place, code(text, label, indent.checked));
+	const indent = h("input", { type: "checkbox", checked: true, onchange: draw });
+	draw();
+	return [h("div.bar", buttons(copy(text, label), h("label", indent, " Indented"))), place];
 }

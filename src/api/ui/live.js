@@ -1,47 +1,32 @@
 /**
- * Asks again and again, so that a screen shows what is now. It asks every 2 seconds, never twice at once,
- * not in a hidden tab, and not while a person has paused it; a server that fails is asked less and less.
- *
- * @module
+ * Asks again and again, so that a screen shows what is now: never twice at once, not in a hidden tab, and not while a
+ * person has paused it. A server that fails or is slow is asked less often.
  */
 
 import { isAborted } from "./api.js";
 
-const SECONDS = 2;
 const MOST_SECONDS = 30;
 
 class Live extends EventTarget {
-	#paused = false;
-
-	get paused() {
-		return this.#paused;
-	}
+	paused = false;
 
 	/** The one switch for everything on the page. @param {boolean} paused */
 	pause(paused) {
-		this.#paused = paused;
+		this.paused = paused;
 		this.dispatchEvent(new Event("change"));
 	}
 
 	/**
-	 * Calls `ask` now, and then again `seconds` after each end of it until `signal` ends. The first call is
-	 * made even if paused.
+	 * Calls `ask` now, even if paused, and then again `seconds` after each end of it until `signal` ends.
 	 *
 	 * @param {AbortSignal} signal
-	 * @param {(signal: AbortSignal) => Promise<unknown>} ask reports its own errors, and rejects to be asked less often
-	 * @param {{seconds?: number, later?: boolean}} [options] `later`: does not ask at once
+	 * @param {() => Promise<unknown>} ask reports its own errors, and rejects to be asked less often
 	 */
-	async every(signal, ask, { seconds = SECONDS, later = false } = {}) {
-		let pause = seconds;
-		for (let first = !later; !signal.aborted; first = false) {
-			if (!first) {
-				await this.#wait(signal, pause);
-				if (signal.aborted) return;
-			}
+	async every(signal, ask, seconds = 2) {
+		for (let pause = seconds; !signal.aborted; await this.#wait(signal, pause)) {
 			const began = Date.now();
 			try {
-				await ask(signal);
-				// A slow server is not kept busy by those who only look.
+				await ask();
 				pause = Math.min(Math.max(seconds, 3 * (Date.now() - began) / 1000), MOST_SECONDS);
 			} catch (error) {
 				if (isAborted(error)) return;
@@ -53,7 +38,7 @@ class Live extends EventTarget {
 	/** Waits, and as long as nobody looks or it is paused. @param {AbortSignal} signal @param {number} seconds */
 	async #wait(signal, seconds) {
 		await sleep(signal, seconds);
-		while (!signal.aborted && (document.hidden || this.#paused)) {
+		while (!signal.aborted && (document.hidden || this.paused)) {
 			await new Promise((done) => {
 				const stop = new AbortController();
 				const resume = () => (stop.abort(), done(undefined));

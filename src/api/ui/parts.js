@@ -1,26 +1,24 @@
-/**
- * What both pages are made of: states, instants, actions, forms, dialogs, notices, and the waiting for an
- * answer. It asks the API nothing by itself.
- *
- * @module
- */
+/** What both pages are made of: words, notices, actions, forms and dialogs. Asks the API nothing by itself. */
 
 import { ApiError, isAborted } from "./api.js";
-import { fill, h, nodes } from "./dom.js";
+import { fill, h, refocus } from "./dom.js";
 import { sleep } from "./live.js";
-
-/** @typedef {import("./dom.js").Children} Children */
 
 /* ---- words and figures ---- */
 
 /** A state as a word with a colour and a mark. @param {string} word */
 export function state(word) {
-	return h("span", { class: `state state-${word.replaceAll(" ", "-")}` }, word);
+	return h("span", { class: `state state-${word.replace(" ", "-")}` }, word);
 }
 
 /** @param {number | null | undefined} n */
 export function count(n) {
-	return n === null || n === undefined ? "–" : n.toLocaleString();
+	return n?.toLocaleString() ?? "–";
+}
+
+/** A count with its noun, which is given in the plural. @param {number} n @param {string} noun */
+export function plural(n, noun) {
+	return `${count(n)} ${n === 1 ? noun.replace(/ies$/, "y").replace(/s$/, "") : noun}`;
 }
 
 /** A duration in words: 430 ms, 12 s, 4 min, 3 h, 2 d. @param {number | null | undefined} ms */
@@ -37,30 +35,27 @@ export function duration(ms) {
 /** The share of what succeeded; a dash if there was nothing. @param {number} good @param {number} bad */
 export function share(good, bad) {
 	if (good + bad === 0) return "–";
-	const percent = 100 * good / (good + bad);
+	if (!good || !bad) return good ? "100 %" : "0 %";
 	// 99.96 % must not read as 100 %.
-	return `${(bad ? Math.min(99.9, percent) : percent).toFixed(percent === 100 || percent === 0 ? 0 : 1)} %`;
+	return `${Math.min(99.9, 100 * good / (good + bad)).toFixed(1)} %`;
 }
 
 /** An instant in local time, in UTC as its title. @param {string | null | undefined} iso */
 export function when(iso) {
-	if (!iso) return "–";
-	return h("time", { datetime: iso, title: iso, class: "when" }, local(iso));
+	return iso ? h("time", { datetime: iso, title: iso }, local(iso)) : "–";
 }
 
-/** An instant as a text in local time. @param {string} iso */
+/** @param {string} iso */
 export function local(iso) {
-	const at = new Date(iso), now = new Date();
-	const day = at.toLocaleDateString(undefined, {
-		day: "numeric",
-		month: "short",
-		year: at.getFullYear() === now.getFullYear() ? undefined : "numeric",
-	});
+	const at = new Date(iso);
+	const year = at.getFullYear() === new Date().getFullYear() ? undefined : "numeric";
+	const day = at.toLocaleDateString(undefined, { day: "numeric", month: "short", year });
 	return `${day}, ${at.toLocaleTimeString(undefined, { hourCycle: "h23" })}`;
 }
 
-/** The distance of an instant to now, kept up to date: "4 min ago", "in 4 min". @param {string} iso */
+/** The distance of an instant to now, kept up to date: "4 min ago", "in 4 min". @param {string | null | undefined} iso */
 export function ago(iso) {
+	if (!iso) return "–";
 	return h("time", { datetime: iso, title: `${local(iso)} (${iso})`, "data-ago": true }, distance(iso));
 }
 
@@ -78,40 +73,54 @@ setInterval(() => {
 	}
 }, 1000);
 
-/** A long id or address that may be broken anywhere and is copied whole. @param {string | null | undefined} text */
+/** An id or address, which may be broken anywhere. @param {string | null | undefined} text */
 export function mono(text) {
-	return text ? h("span", { class: "mono" }, text) : "–";
+	return text ? h("span.mono", text) : "–";
 }
 
-/** @param {Children} text @param {string} href @param {import("./dom.js").Attributes} [attributes] */
+/** @param {Children} text @param {string} href @param {Record<string, any>} [attributes] */
 export function link(text, href, attributes) {
 	return h("a", { href, ...attributes }, text);
 }
 
 /** Names and their values. @param {...([string, Children] | false | "" | null | undefined)} rows */
 export function facts(...rows) {
-	return h(
-		"dl",
-		{ class: "facts" },
-		...rows.flatMap((row) => row ? [h("div", h("dt", row[0]), h("dd", row[1]))] : []),
-	);
+	return h("dl.facts", rows.map((row) => row && h("div", h("dt", row[0]), h("dd", row[1]))));
 }
 
 /** Figures with their units and range of time. @param {...[string, Children, Children?]} rows */
 export function numbers(...rows) {
-	const one = (/** @type {[string, Children, Children?]} */ [name, value, note]) =>
-		h("div", h("dt", name), h("dd", value, note && h("small", note)));
-	return h("dl", { class: "numbers" }, ...rows.map(one));
+	return h("dl.numbers", rows.map(([name, value, note]) => h("div", h("dt", name), h("dd", value, h("small", note)))));
 }
 
 /** A part of a screen below a heading. @param {Children} title @param {...Children} children */
 export function section(title, ...children) {
-	return h("section", h("h2", title), ...children);
+	return h("section", title && h("h2", title), ...children);
+}
+
+/** @param {...Children} children */
+export function columns(...children) {
+	return h("div.columns", ...children);
+}
+
+/** @param {...Children} children */
+export function buttons(...children) {
+	return h("div.buttons", ...children);
 }
 
 /** What an empty list says: what would fill it, and how. @param {...Children} children */
 export function empty(...children) {
-	return h("div", { class: "empty" }, ...children);
+	return h("div.empty", ...children);
+}
+
+/** @param {...Children} children */
+export function muted(...children) {
+	return h("p.muted", ...children);
+}
+
+/** @param {...Children} children */
+export function note(...children) {
+	return h("div.note", ...children);
 }
 
 /* ---- notices ---- */
@@ -121,64 +130,63 @@ let status;
 
 /** Tells in a line at the foot of the page what was done. @param {string} text */
 export function say(text) {
-	status ??= document.body.appendChild(h("div", { class: "status", role: "status" }));
+	status ??= document.body.appendChild(h("div.status", { role: "status" }));
 	const line = h("p", text);
 	fill(status, line);
 	setTimeout(() => line.remove(), 6000);
 }
 
-/** An error as the server says it. @param {unknown} error @param {() => void} [again] */
+/** An error as the server says it. @param {any} error @param {() => void} [again] */
 export function failure(error, again) {
-	const message = error instanceof Error ? error.message : String(error);
-	const id = error instanceof ApiError && error.requestId;
 	return h(
-		"div",
-		{ class: "failure", role: "alert" },
-		h("p", message),
-		id && h("p", { class: "muted" }, "Request ", mono(id)),
-		again && h("button", { type: "button", onclick: again }, "Try again"),
+		"div.failure",
+		{ role: "alert" },
+		h("p", error.message ?? String(error)),
+		error instanceof ApiError && error.requestId && muted("Request ", mono(error.requestId)),
+		again && action("Try again", again),
 	);
 }
 
 /**
- * Fills `place` with what `ask` results in. Until then it says that it loads, and after a while for how long;
- * if it fails, why, with a button to try again.
+ * A place for what `ask` results in, and until then for how long it waits, or why it failed, with a button to try
+ * again. `draw` also gets a function that asks and draws once more.
  *
  * @template T
- * @param {Element} place
  * @param {AbortSignal} signal
  * @param {() => Promise<T>} ask
- * @param {(result: T) => Children} draw
+ * @param {(result: T, again: () => Promise<void>) => Children} draw
  */
-export async function load(place, signal, ask, draw) {
-	const waited = new AbortController();
-	const done = AbortSignal.any([signal, waited.signal]);
-	place.setAttribute("aria-busy", "true");
-	tellWaiting(place, done);
-	try {
-		const result = await ask();
+export function load(signal, ask, draw, place = h("div")) {
+	const again = async () => {
+		const waited = new AbortController();
+		if (!place.hasChildNodes()) tellWaiting(place, AbortSignal.any([signal, waited.signal]));
+		/** @type {Children} */
+		let drawn;
+		try {
+			const result = await ask();
+			if (!signal.aborted) drawn = draw(result, again);
+		} catch (error) {
+			if (!isAborted(error)) drawn = failure(error, again);
+		}
 		waited.abort();
-		if (!signal.aborted) fill(place, draw(result));
-	} catch (error) {
-		waited.abort();
-		if (isAborted(error) || signal.aborted) return;
-		fill(place, failure(error, () => load(place, signal, ask, draw)));
-	} finally {
-		waited.abort();
-		place.removeAttribute("aria-busy");
-	}
+		if (signal.aborted) return;
+		const lost = document.activeElement;
+		fill(place, drawn);
+		refocus(lost);
+	};
+	again();
+	return place;
 }
 
 /** Says that it loads, and after a while for how long, until `done` ends. @param {Element} place @param {AbortSignal} done */
 export async function tellWaiting(place, done) {
 	await sleep(done, 0.2);
 	if (done.aborted) return;
-	const line = h("p", { class: "waiting", role: "status" }, "Loading…");
+	const line = h("p.waiting", { role: "status" }, "Loading…");
 	fill(place, line);
 	await sleep(done, 3);
-	const began = Date.now() - 3000;
-	while (!done.aborted) {
-		line.textContent = `Still waiting for the server (${Math.round((Date.now() - began) / 1000)} s)…`;
+	for (let seconds = 3; !done.aborted; seconds++) {
+		line.textContent = `Still waiting for the server (${seconds} s)…`;
 		await sleep(done, 1);
 	}
 }
@@ -190,57 +198,37 @@ export async function tellWaiting(place, done) {
  *
  * @param {string} label
  * @param {() => unknown} run
- * @param {{reason?: string | null, kind?: "main" | "danger" | "", about?: string}} [options] `reason`: why it
- *   cannot be pressed; `about`: what it is about, where several buttons have the same label
+ * @param {{reason?: string | null, kind?: string, about?: string}} [options] `reason`: why it cannot be pressed;
+ *   `about`: what it is about, where several buttons have the same label
  */
-export function action(label, run, { reason, kind = "", about } = {}) {
+export function action(label, run, { reason, kind, about } = {}) {
 	const button = h("button", {
 		type: "button",
 		class: kind,
 		"aria-disabled": reason ? "true" : null,
-		title: reason ?? null,
+		title: reason,
 		"aria-description": [about, reason].filter(Boolean).join(". ") || null,
-		onclick: () => reason ? say(reason) : busy(button, run),
+		onclick: async () => {
+			if (reason) return say(reason);
+			if (button.ariaBusy === "true") return;
+			button.ariaBusy = "true";
+			try {
+				await run();
+			} catch (error) {
+				if (!isAborted(error)) show("Error", failure(error));
+			} finally {
+				button.ariaBusy = null;
+			}
+		},
 	}, label);
 	return button;
 }
 
-/** @param {HTMLButtonElement} button @param {() => unknown} run */
-async function busy(button, run) {
-	if (button.ariaBusy === "true") return;
-	button.ariaBusy = "true";
-	try {
-		await run();
-	} catch (error) {
-		if (!isAborted(error)) tell(error);
-	} finally {
-		button.ariaBusy = null;
-	}
-}
-
-/** Shows an error that belongs to no place on the screen, until it is closed. @param {unknown} error */
-export function tell(error) {
-	const box = h("dialog", { class: "dialog", "aria-label": "Error" });
-	const close = h("button", { type: "button", onclick: () => box.close(), autofocus: true }, "Close");
-	box.append(failure(error), h("div", { class: "buttons" }, close));
-	open(box);
-}
-
-/** @param {HTMLDialogElement} box */
-function open(box) {
-	box.addEventListener("close", () => box.remove());
-	addEventListener("hashchange", () => box.close(), { once: true });
-	document.body.append(box);
-	box.showModal();
-}
-
-/** Copies a text as it is. @param {string | (() => string)} text @param {string} [about] @param {string} [label] */
+/** Copies a text as it is. @param {string | (() => string)} text @param {string} about @param {string} [label] */
 export function copy(text, about, label = "Copy") {
 	return action(label, async () => {
-		if (!await toClipboard(typeof text === "function" ? text() : text)) {
-			throw new Error("The browser does not let this page copy. Select the text instead.");
-		}
-		say(`${about ?? "Text"} copied`);
+		await toClipboard(typeof text === "function" ? text() : text);
+		say(`${about} copied`);
 	}, { about });
 }
 
@@ -248,20 +236,20 @@ export function copy(text, about, label = "Copy") {
 async function toClipboard(text) {
 	try {
 		await navigator.clipboard.writeText(text);
-		return true;
 	} catch {
 		// Without HTTPS there is no navigator.clipboard.
-		const area = h("textarea", { class: "hidden" });
-		area.value = text;
+		const area = h("textarea.hidden", { value: text });
 		(document.querySelector("dialog[open]") ?? document.body).append(area);
 		area.select();
 		const done = document.execCommand("copy");
 		area.remove();
-		return done;
+		if (!done) throw new Error("The browser does not let this page copy. Select the text instead.");
 	}
 }
 
 /* ---- forms ---- */
+
+let fields = 0;
 
 /**
  * A control with its label and a hint.
@@ -274,44 +262,47 @@ export function field(label, control, hint) {
 	const id = control.id ||= `f${++fields}`;
 	if (hint) control.setAttribute("aria-describedby", `${id}-hint`);
 	return h(
-		"div",
-		{ class: control.type === "checkbox" ? "field check" : "field" },
+		control.type === "checkbox" ? "div.field.check" : "div.field",
 		h("label", { for: id }, label),
 		control,
-		hint && h("p", { class: "hint", id: `${id}-hint` }, hint),
+		hint && h("p.hint", { id: `${id}-hint` }, hint),
 	);
 }
-let fields = 0;
 
-/** @param {import("./dom.js").Attributes} [attributes] */
+/** @param {Record<string, any>} [attributes] */
 export function input(attributes) {
 	return h("input", { type: "text", autocomplete: "off", spellcheck: "false", ...attributes });
 }
 
-/** @param {readonly (string | [value: string, text: string])[]} options @param {string} [value] */
+/** @param {Record<string, any>} [attributes] */
+export function area(attributes) {
+	return h("textarea.mono", { spellcheck: "false", ...attributes });
+}
+
+/** @param {readonly (string | readonly [value: string, text: string])[]} options @param {string} [value] */
 export function select(options, value = "") {
-	const box = h(
-		"select",
-		...options.map((o) => typeof o === "string" ? [o, o] : o).map(([v, t]) => h("option", { value: v }, t)),
-	);
+	const pairs = options.map((option) => typeof option === "string" ? [option, option] : option);
+	const box = h("select", pairs.map(([value, text]) => h("option", { value }, text)));
 	box.value = value;
 	return box;
+}
+
+/** The words of a text that are separated by commas or spaces; null if there are none. @param {string} text */
+export function words(text) {
+	const found = text.split(/[\s,]+/).filter(Boolean);
+	return found.length ? found : null;
 }
 
 /**
  * A form. Its button runs `run`; a refusal is shown in it, as the server says it.
  *
- * @param {{button: string, kind?: "main" | "danger", run: () => unknown, reason?: string | null, cancel?: () => void}} options
+ * @param {{button: string, kind?: string, run: () => unknown, reason?: string | null, cancel?: () => void}} options
  * @param {...Children} children
  */
 export function form({ button, kind = "main", run, reason, cancel }, ...children) {
 	const problem = h("div");
-	const submit = h(
-		"button",
-		{ type: "submit", class: kind, disabled: !!reason, title: reason ?? null },
-		button,
-	);
-	const send = async (event) => {
+	const submit = h("button", { type: "submit", class: kind, disabled: !!reason, title: reason }, button);
+	const onsubmit = async (/** @type {Event} */ event) => {
 		event.preventDefault();
 		if (submit.disabled) return;
 		submit.disabled = true;
@@ -321,73 +312,77 @@ export function form({ button, kind = "main", run, reason, cancel }, ...children
 		} catch (error) {
 			if (!isAborted(error)) fill(problem, failure(error));
 		} finally {
-			submit.disabled = !!reason;
+			submit.disabled = false;
 		}
 	};
-	return h(
-		"form",
-		{ class: "form", onsubmit: send },
-		...children,
-		problem,
-		reason && h("p", { class: "hint" }, reason),
-		h(
-			"div",
-			{ class: "buttons" },
-			submit,
-			cancel && h("button", { type: "button", onclick: cancel }, "Close"),
-		),
-	);
+	const foot = [problem, reason && h("p.hint", reason), buttons(submit, cancel && action("Close", cancel))];
+	return h("form.form", { onsubmit }, ...children, foot);
 }
 
-/**
- * Asks in a dialog before something is done. `run` does it; the dialog stays open until it has succeeded. With
- * `typed`, that text must be typed first. Resolves to whether it was done.
- *
- * @param {{title: string, button: string, kind?: "main" | "danger", typed?: string, run: () => unknown}} options
- * @param {...Children} children
- * @returns {Promise<boolean>}
- */
-export function ask({ title, button, kind, typed, run }, ...children) {
-	return new Promise((done) => {
-		let did = false;
-		const box = h("dialog", { class: "dialog", "aria-label": title });
-		const name = input({ required: true });
-		const act = async () => {
-			if (typed !== undefined && name.value.trim() !== typed) throw new Error(`Type ${typed} to confirm.`);
-			await run();
-			did = true;
-			box.close();
-		};
-		box.append(
-			h("h2", title),
-			form(
-				{ button, kind, run: act, cancel: () => box.close() },
-				...children,
-				typed !== undefined && field(`Type ${typed} to confirm`, name),
-			),
-		);
-		box.addEventListener("close", () => done(did));
-		open(box);
-	});
+/** @param {string} title @param {(close: () => void) => Children} draw */
+function dialog(title, draw) {
+	const opener = document.activeElement;
+	const box = h("dialog.dialog", { "aria-label": title });
+	const close = () => box.close();
+	fill(box, h("h2", title), draw(close));
+	box.addEventListener("close", () => (box.remove(), refocus(opener)));
+	addEventListener("hashchange", close, { once: true });
+	document.body.append(box);
+	box.showModal();
+	return box;
 }
 
 /** Shows something in a dialog until it is closed. @param {string} title @param {...Children} children */
 export function show(title, ...children) {
-	const box = h("dialog", { class: "dialog", "aria-label": title });
-	const close = h("button", { type: "button", onclick: () => box.close() }, "Close");
-	box.append(
-		h("h2", title),
-		...nodes(children),
-		h("div", { class: "buttons" }, close),
-	);
-	open(box);
+	dialog(title, (close) => [...children, buttons(action("Close", close))]);
 }
 
-/** A value for an `<input type=datetime-local>`, in local time. @param {string | null} iso */
+/**
+ * Asks in a dialog before something is done. `run` does it; the dialog stays open until it has succeeded. With `typed`,
+ * that text must be typed first.
+ *
+ * @param {{title: string, button: string, kind?: string, typed?: string, run: () => unknown}} options
+ * @param {...Children} children
+ */
+export function ask({ title, button, kind, typed, run }, ...children) {
+	const name = input({ required: true });
+	dialog(title, (close) => {
+		const act = async () => {
+			if (typed && name.value.trim() !== typed) throw new Error(`Type ${typed} to confirm.`);
+			await run();
+			close();
+		};
+		const confirm = typed && field(`Type ${typed} to confirm`, name);
+		return form({ button, kind, run: act, cancel: close }, ...children, confirm);
+	});
+}
+
+/**
+ * What a button does that asks before something is taken away.
+ *
+ * @param {string} button
+ * @param {{title: string, text?: string, typed?: string, run: () => unknown, done: string, then?: () => unknown}} options
+ */
+export function confirming(button, { title, text, typed, run, done, then }) {
+	const act = async () => {
+		await run();
+		say(done);
+		await then?.();
+	};
+	return () => ask({ title, button, kind: "danger", typed, run: act }, text && h("p", text));
+}
+
+/* ---- instants in forms ---- */
+
+/** @param {Record<string, any>} [attributes] @param {string | null} [iso] */
+export function instant(attributes, iso) {
+	return input({ type: "datetime-local", value: toLocalInput(iso ?? ""), ...attributes });
+}
+
+/** A value for an `<input type=datetime-local>`, in local time. @param {string} iso */
 export function toLocalInput(iso) {
-	if (!iso || isNaN(+new Date(iso))) return "";
 	const at = new Date(iso);
-	return new Date(+at - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+	return isNaN(+at) ? "" : new Date(+at - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 }
 
 /** The instant of an `<input type=datetime-local>`. @param {string} value */

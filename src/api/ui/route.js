@@ -1,22 +1,16 @@
 /**
- * Routes in the fragment of the address: `#/app/app_1/delivery?state=failed`. What is before the fragment
- * is never touched, so the page works behind any path prefix. Filters are the route's query.
- *
- * @module
+ * Routes in the fragment of the address: `#/app/app_1/delivery?state=failed`. What is before the fragment is never
+ * touched, so the page works behind any prefix. Filters are the route's query.
  */
 
-/** @typedef {{parts: string[], query: URLSearchParams}} Route */
-
-/** The route in a fragment. @param {string} [fragment] @returns {Route} */
+/** The route in a fragment: its parts and its query. */
 export function parse(fragment = location.hash) {
-	const [path, query = ""] = split(fragment.replace(/^#/, ""));
-	return { parts: path.split("/").filter(Boolean).map(decode), query: new URLSearchParams(query) };
-}
-
-/** @param {string} text @returns {string[]} */
-function split(text) {
-	const at = text.indexOf("?");
-	return at < 0 ? [text] : [text.slice(0, at), text.slice(at + 1)];
+	const text = fragment.replace(/^#/, "");
+	const at = text.includes("?") ? text.indexOf("?") : text.length;
+	return {
+		parts: text.slice(0, at).split("/").filter(Boolean).map(decode),
+		query: new URLSearchParams(text.slice(at + 1)),
+	};
 }
 
 /** @param {string} text */
@@ -28,25 +22,14 @@ function decode(text) {
 	}
 }
 
-/**
- * The fragment of a route. Empty values of the query are left out.
- *
- * @param {readonly (string | number)[]} parts
- * @param {Record<string, any> | URLSearchParams} [query]
- */
+/** The fragment of a route, without the empty values of its query. @param {readonly string[]} parts @param {Record<string, any> | URLSearchParams} [query] */
 export function href(parts, query = {}) {
 	const entries = query instanceof URLSearchParams ? [...query] : Object.entries(query);
-	const kept = entries.filter(([, value]) => value !== undefined && value !== null && value !== "");
-	const text = new URLSearchParams(kept.map(([name, value]) => [name, String(value)])).toString();
-	return "#/" + parts.map((part) => encodeURIComponent(String(part))).join("/") + (text && `?${text}`);
+	const text = new URLSearchParams(entries.filter(([, value]) => value || value === 0)).toString();
+	return "#/" + parts.map(encodeURIComponent).join("/") + (text && `?${text}`);
 }
 
-/**
- * Goes to a route. With `replace`, Back does not return to the present one.
- *
- * @param {string} fragment of `href`
- * @param {{replace?: boolean}} [options]
- */
+/** Goes to a route. With `replace`, Back does not return to the present one. @param {string} fragment @param {{replace?: boolean}} [options] */
 export function go(fragment, { replace } = {}) {
 	if (!replace) location.hash = fragment;
 	else {
@@ -58,29 +41,17 @@ export function go(fragment, { replace } = {}) {
 /** Changes the query of the present route: a filter was set. @param {Record<string, any>} changes */
 export function setQuery(changes) {
 	const { parts, query } = parse();
-	for (const [name, value] of Object.entries(changes)) {
-		if (value === undefined || value === null || value === "") query.delete(name);
-		else query.set(name, String(value));
-	}
-	go(href(parts, query), { replace: true });
-}
-
-/** Calls `listener` with each route, the present one first. @param {(route: Route) => void} listener */
-export function onRoute(listener) {
-	addEventListener("hashchange", () => listener(parse()));
-	listener(parse());
+	go(href(parts, { ...Object.fromEntries(query), ...changes }), { replace: true });
 }
 
 /**
- * Compares the parts of a route with a pattern such as `app/:app/msg/:msg`, and returns what stands for its
- * names, or null.
+ * Compares parts with a pattern such as `app/:app/msg/:msg`; returns what stands for its names, or null.
  *
  * @param {string} pattern
  * @param {readonly string[]} parts
- * @returns {Record<string, string> | null}
  */
 export function match(pattern, parts) {
-	const wanted = pattern.split("/").filter(Boolean);
+	const wanted = pattern.split("/");
 	if (wanted.length !== parts.length) return null;
 	/** @type {Record<string, string>} */
 	const found = {};

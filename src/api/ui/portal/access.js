@@ -1,62 +1,46 @@
-/**
- * What the link allows, until when, and its end.
- *
- * @module
- */
+/** What the link allows, until when, and its end. */
 
-import { h } from "../dom.js";
+import { h, p } from "../dom.js";
 import { table } from "../list.js";
-import { ago, facts, load, section, when } from "../parts.js";
-import { asking, head } from "../screens/shared.js";
+import { action, ago, confirming, facts, load, section, when } from "../parts.js";
+import { head } from "../screens/shared.js";
 
-/** @typedef {import("../portal.js").Context} Context */
+/** @type {[text: string, right: Right | null][]} */
+const RIGHTS = [
+	["See endpoints, messages and deliveries", null],
+	["Add, change and delete endpoints", "manage"],
+	["See signing secrets", "secret"],
+	["Replace signing secrets", "rotate"],
+	["Send messages again, send tests", "operate"],
+];
 
 /** @param {Context} context */
-export function access(context) {
-	const { api, app, can, signal, title, who, end } = context;
+export function access({ api, get, app, may, signal, title, who, end }) {
 	title("Access");
-	const place = h("div");
-	load(
-		place,
-		signal,
-		() => Promise.all([api.get(app, { signal }), api.get("auth/token", { signal })]),
-		([{ name }, { featureFlags }]) =>
-			facts(
-				["Account", name],
-				["Ends", who.expiresAt ? [when(who.expiresAt), " (", ago(who.expiresAt), ")"] : "never by itself"],
-				featureFlags?.length > 0 && ["Early event types", featureFlags.join(", ")],
-			),
-	);
-	const rights = /** @type {[string, boolean][]} */ ([
-		["See endpoints, messages and deliveries", true],
-		["Add, change and delete endpoints", can("manage")],
-		["See signing secrets", can("secret")],
-		["Replace signing secrets", can("rotate")],
-		["Send messages again, send tests", can("attempts")],
-	]);
-	const leave = asking("End access", {
+	const about = load(signal, () => Promise.all([get(app), get("auth/token")]), ([{ name }, { featureFlags }]) =>
+		facts(
+			["Account", name],
+			["Ends", who.expiresAt ? [when(who.expiresAt), " (", ago(who.expiresAt), ")"] : "never by itself"],
+			featureFlags?.length > 0 && ["Early event types", featureFlags.join(", ")],
+		));
+	const leave = confirming("End access", {
 		title: "End this access?",
 		text: "This link stops working everywhere, within seconds. For another, go where you got it.",
 		run: () => api.post("auth/logout"),
 		done: "Ended",
-		then: end,
-		kind: "danger",
+		then: () => end(),
 	});
+	/** @type {Column[]} */
+	const columns = [["Action", ([text]) => text], ["Allowed", ([, right]) => right && may(right) ? "no" : "yes"]];
 	return h(
 		"div",
 		head("Access", []),
-		section("This link", place),
-		section(
-			"What it allows",
-			table("What this link allows", [["Action", ([text]) => text], [
-				"Allowed",
-				([, yes]) => yes ? "yes" : "no",
-			]], rights),
-		),
+		section("This link", about),
+		section("What it allows", table("What this link allows", columns, RIGHTS)),
 		section(
 			"End it",
-			h("p", "If the link came into wrong hands, or you are on a computer of others."),
-			leave,
+			p`If the link came into wrong hands, or you are on a computer of others.`,
+			action("End access", leave, { kind: "danger" }),
 		),
 	);
 }

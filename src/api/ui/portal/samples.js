@@ -1,108 +1,83 @@
-/**
- * How to check a signature, in eight languages, with nothing but their standard libraries (Rust: three
- * crates).
- *
- * @module
- */
+/** How to check a signature in eight languages with their standard libraries (Rust: three crates). */
 
 import { fill, h } from "../dom.js";
 import { code } from "../json.js";
-import { copy, field, select } from "../parts.js";
+import { buttons, copy, field, select } from "../parts.js";
 
-let chosen = "0";
+let chosen = "Node / TypeScript";
 
 /** A sample in a language that is chosen. @returns {Node[]} */
 export function samples() {
-	const choice = select(SAMPLES.map(([name], i) => [String(i), name]), chosen);
-	const place = h("div", { class: "sample" });
+	const choice = select(Object.keys(SAMPLES), chosen);
+	const place = h("div.sample");
 	const draw = () => {
 		chosen = choice.value;
-		const [name, text] = SAMPLES[Number(chosen)];
-		fill(place, h("div", { class: "buttons bar" }, copy(text, "Code")), code(text, name));
+		fill(place, h("div.bar", buttons(copy(SAMPLES[chosen], "Code"))), code(SAMPLES[chosen], chosen));
 	};
 	choice.addEventListener("change", draw);
 	draw();
 	return [
-		h(
-			"p",
-			"Take the raw bytes of the body, before anything parses them. A message may come twice: remember its webhook-id.",
-		),
-		h("div", { class: "bar" }, field("Language", choice)),
+		h("p", "Take the raw bytes of the body. A message may come twice: remember its webhook-id."),
+		field("Language", choice),
 		place,
 	];
 }
 
-/** @type {[name: string, text: string][]} */
-const SAMPLES = [
-	[
-		"Node / TypeScript",
-		`import { createHmac, timingSafeEqual } from "node:crypto";
+/** @type {Record<string, string>} */
+const SAMPLES = {
+	"Node / TypeScript": `import { createHmac, timingSafeEqual } from "node:crypto";
 
 /** Returns the event, or throws. body: the raw text of the request. */
-export function verify(secret: string, headers: Record<string, string | undefined>, body: string) {
+export function verify(secret: string, headers: Record<string, string>, body: string) {
   const id = headers["webhook-id"], time = headers["webhook-timestamp"];
-  const given = headers["webhook-signature"];
-  if (!id || !time || !given) throw new Error("a header is missing");
-  if (!(Math.abs(Date.now() / 1000 - Number(time)) <= 300)) throw new Error("the timestamp is too old");
-  const key = Buffer.from(secret.replace(/^whsec_/, ""), "base64");
+  if (!(Math.abs(Date.now() / 1000 - Number(time)) <= 300)) throw new Error("too old");
+  const key = Buffer.from(secret.replace("whsec_", ""), "base64");
   const digest = createHmac("sha256", key).update(\`\${id}.\${time}.\${body}\`).digest("base64");
   const wanted = Buffer.from(\`v1,\${digest}\`);
-  const valid = given.split(" ").map((part) => Buffer.from(part))
+  const valid = headers["webhook-signature"].split(" ").map((part) => Buffer.from(part))
     .some((part) => part.length === wanted.length && timingSafeEqual(part, wanted));
-  if (!valid) throw new Error("the signature is wrong");
+  if (!valid) throw new Error("wrong signature");
   return JSON.parse(body);
 }
 `,
-	],
-	[
-		"Python",
-		`import base64, hashlib, hmac, json, time
+	Python: `import base64, hashlib, hmac, json, time
 
 
 def verify(secret: str, headers, body: bytes):
-    """Returns the event, or raises ValueError. body: the raw bytes of the request."""
-    names = ("webhook-id", "webhook-timestamp", "webhook-signature")
-    id, timestamp, given = (headers.get(name) for name in names)
-    if not (id and timestamp and given):
-        raise ValueError("a header is missing")
-    if abs(time.time() - int(timestamp)) > 300:
-        raise ValueError("the timestamp is too old")
+    """Returns the event, or raises. body: the raw bytes of the request."""
+    id, stamp = headers["webhook-id"], headers["webhook-timestamp"]
+    if abs(time.time() - int(stamp)) > 300:
+        raise ValueError("too old")
     key = base64.b64decode(secret.removeprefix("whsec_"))
-    digest = hmac.new(key, f"{id}.{timestamp}.".encode() + body, hashlib.sha256).digest()
+    digest = hmac.new(key, f"{id}.{stamp}.".encode() + body, hashlib.sha256).digest()
     wanted = b"v1," + base64.b64encode(digest)
-    if not any(hmac.compare_digest(wanted, part.encode()) for part in given.split(" ")):
-        raise ValueError("the signature is wrong")
+    given = headers["webhook-signature"].encode().split(b" ")
+    if not any(hmac.compare_digest(wanted, part) for part in given):
+        raise ValueError("wrong signature")
     return json.loads(body)
 `,
-	],
-	[
-		"Go",
-		`package webhook
+	Go: `package webhook
 
 import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
-	"errors"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// Verify returns an error unless body, the raw bytes of the request, was signed with secret.
-func Verify(secret string, header http.Header, body []byte) error {
+// Verify says whether body, the raw bytes of the request, was signed in the last 5 minutes.
+func Verify(secret string, header http.Header, body []byte) bool {
 	id, stamp := header.Get("webhook-id"), header.Get("webhook-timestamp")
 	seconds, err := strconv.ParseInt(stamp, 10, 64)
-	if id == "" || err != nil {
-		return errors.New("a header is missing")
-	}
-	if age := time.Since(time.Unix(seconds, 0)); age > 5*time.Minute || age < -5*time.Minute {
-		return errors.New("the timestamp is too old")
+	if err != nil || time.Since(time.Unix(seconds, 0)).Abs() > 5*time.Minute {
+		return false
 	}
 	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, "whsec_"))
 	if err != nil {
-		return err
+		return false
 	}
 	mac := hmac.New(sha256.New, key)
 	mac.Write([]byte(id + "." + stamp + "."))
@@ -110,41 +85,31 @@ func Verify(secret string, header http.Header, body []byte) error {
 	wanted := []byte("v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil)))
 	for _, given := range strings.Fields(header.Get("webhook-signature")) {
 		if hmac.Equal([]byte(given), wanted) {
-			return nil
+			return true
 		}
 	}
-	return errors.New("the signature is wrong")
+	return false
 }
 `,
-	],
-	[
-		"Rust",
-		`// base64 = "0.22", hmac = "0.12", sha2 = "0.10"
-use std::time::{SystemTime, UNIX_EPOCH};
-
+	Rust: `// base64 = "0.22", hmac = "0.12", sha2 = "0.10"
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, Mac};
-use sha2::Sha256;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Whether \`body\`, the raw bytes of the request, was signed with \`secret\` in the last 5 minutes.
-pub fn verify(secret: &str, id: &str, timestamp: &str, signatures: &str, body: &[u8]) -> bool {
+/// Whether \`body\`, the raw bytes of the request, was signed in the last 5 minutes.
+pub fn verify(secret: &str, id: &str, time: &str, signatures: &str, body: &[u8]) -> bool {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-    let recent = timestamp.parse::<u64>().is_ok_and(|sent| now.abs_diff(sent) <= 300);
+    let recent = time.parse::<u64>().is_ok_and(|sent| now.abs_diff(sent) <= 300);
     let Ok(key) = STANDARD.decode(secret.trim_start_matches("whsec_")) else { return false };
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&key) else { return false };
-    mac.update(format!("{id}.{timestamp}.").as_bytes());
+    let Ok(mut mac) = Hmac::<sha2::Sha256>::new_from_slice(&key) else { return false };
+    mac.update(format!("{id}.{time}.").as_bytes());
     mac.update(body);
     let given = signatures.split(' ').filter_map(|part| part.strip_prefix("v1,"));
-    recent
-        && given
-            .filter_map(|part| STANDARD.decode(part).ok())
-            .any(|signature| mac.clone().verify_slice(&signature).is_ok())
+    let mut decoded = given.filter_map(|part| STANDARD.decode(part).ok());
+    recent && decoded.any(|signature| mac.clone().verify_slice(&signature).is_ok())
 }
 `,
-	],
-	[
-		"Java",
-		`import static java.nio.charset.StandardCharsets.UTF_8;
+	Java: `import static java.nio.charset.StandardCharsets.UTF_8;
 
 import java.security.GeneralSecurityException;
 import java.security.MessageDigest;
@@ -154,29 +119,25 @@ import javax.crypto.Mac;
 import javax.crypto.spec.SecretKeySpec;
 
 public final class Webhook {
-    /** Whether body, the raw bytes of the request, was signed with the secret in the last 5 minutes. */
+    /** Whether body, the raw bytes of the request, was signed in the last 5 minutes. */
     public static boolean verify(
-            String secret, String id, String timestamp, String signatures, byte[] body)
+            String secret, String id, String time, String signatures, byte[] body)
             throws GeneralSecurityException {
-        long age = Instant.now().getEpochSecond() - Long.parseLong(timestamp);
+        long age = Instant.now().getEpochSecond() - Long.parseLong(time);
         byte[] key = Base64.getDecoder().decode(secret.replaceFirst("^whsec_", ""));
         Mac mac = Mac.getInstance("HmacSHA256");
         mac.init(new SecretKeySpec(key, "HmacSHA256"));
-        mac.update((id + "." + timestamp + ".").getBytes(UTF_8));
-        String digest = Base64.getEncoder().encodeToString(mac.doFinal(body));
-        byte[] wanted = ("v1," + digest).getBytes(UTF_8);
+        mac.update((id + "." + time + ".").getBytes(UTF_8));
+        String wanted = "v1," + Base64.getEncoder().encodeToString(mac.doFinal(body));
         boolean valid = false;
         for (String given : signatures.split(" ")) {
-            valid |= MessageDigest.isEqual(wanted, given.getBytes(UTF_8));
+            valid |= MessageDigest.isEqual(wanted.getBytes(UTF_8), given.getBytes(UTF_8));
         }
         return valid && Math.abs(age) <= 300;
     }
 }
 `,
-	],
-	[
-		"C#",
-		`using System;
+	"C#": `using System;
 using System.Linq;
 using System.Security.Cryptography;
 using System.Text;
@@ -184,13 +145,12 @@ using System.Text;
 public static class Webhook
 {
     /// <summary>Whether body, the raw bytes of the request, was signed in the last 5 minutes.</summary>
-    public static bool Verify(
-        string secret, string id, string timestamp, string signatures, byte[] body)
+    public static bool Verify(string secret, string id, string time, string signatures, byte[] body)
     {
-        if (!long.TryParse(timestamp, out var sent)) return false;
+        if (!long.TryParse(time, out var sent)) return false;
         if (Math.Abs(DateTimeOffset.UtcNow.ToUnixTimeSeconds() - sent) > 300) return false;
         var key = Convert.FromBase64String(secret.Replace("whsec_", ""));
-        var signed = Encoding.UTF8.GetBytes($"{id}.{timestamp}.").Concat(body).ToArray();
+        var signed = Encoding.UTF8.GetBytes($"{id}.{time}.").Concat(body).ToArray();
         var digest = Convert.ToBase64String(HMACSHA256.HashData(key, signed));
         var wanted = Encoding.UTF8.GetBytes("v1," + digest);
         return signatures.Split(' ').Any(given =>
@@ -198,40 +158,32 @@ public static class Webhook
     }
 }
 `,
-	],
-	[
-		"Ruby",
-		`require "json"
+	Ruby: `require "json"
 require "openssl"
 
 # Returns the event, or raises. body: the raw bytes of the request.
 def verify(secret, headers, body)
   id, time, given = %w[id timestamp signature].map { |name| headers.fetch("webhook-#{name}") }
-  raise "the timestamp is too old" if (Time.now.to_i - Integer(time, 10)).abs > 300
+  raise "too old" if (Time.now.to_i - Integer(time, 10)).abs > 300
 
   key = secret.delete_prefix("whsec_").unpack1("m0")
   wanted = "v1," + [OpenSSL::HMAC.digest("SHA256", key, "#{id}.#{time}.#{body}")].pack("m0")
-  valid = given.split.any? do |part|
-    part.bytesize == wanted.bytesize && OpenSSL.fixed_length_secure_compare(part, wanted)
-  end
-  raise "the signature is wrong" unless valid
+  valid = given.split.any? { |part| OpenSSL.secure_compare(part, wanted) }
+  raise "wrong signature" unless valid
 
   JSON.parse(body)
 end
 `,
-	],
-	[
-		"PHP",
-		`<?php
+	PHP: `<?php
 
 /** Whether $body, the raw bytes of the request (php://input), was signed in the last 5 minutes. */
-function verify(string $secret, string $id, string $timestamp, string $signatures, string $body): bool
+function verify(string $secret, string $id, string $time, string $signatures, string $body): bool
 {
-    if (!ctype_digit($timestamp) || abs(time() - (int) $timestamp) > 300) {
+    if (!ctype_digit($time) || abs(time() - (int) $time) > 300) {
         return false;
     }
     $key = base64_decode(preg_replace('/^whsec_/', '', $secret));
-    $wanted = 'v1,' . base64_encode(hash_hmac('sha256', "$id.$timestamp.$body", $key, true));
+    $wanted = 'v1,' . base64_encode(hash_hmac('sha256', "$id.$time.$body", $key, true));
     foreach (explode(' ', $signatures) as $given) {
         if (hash_equals($wanted, $given)) {
             return true;
@@ -240,5 +192,4 @@ function verify(string $secret, string $id, string $timestamp, string $signature
     return false;
 }
 `,
-	],
-];
+};

@@ -1,51 +1,41 @@
 /**
- * How the embedding page wants the portal to look: Svix's parameters of the address. What they may set is
- * little, since anybody can write an address: colours, an image that is no request to another host, and what
- * is hidden.
- *
- * @module
+ * How the embedding page wants the portal to look: Svix's parameters of the address. Anybody can write an address, so
+ * they set little: colours, an image that is no request to another host, and what is hidden.
  */
 
 const root = document.documentElement;
 
-/** The background that coloured words stand on: light, dark. */
-const PAPER = [[246, 247, 248], [36, 41, 46]];
+/** The backgrounds that coloured words stand on, and the accents of ui.css: light, dark. */
+const PAPER = [[246, 247, 248], [36, 41, 46]], ACCENT = [[11, 92, 173], [108, 178, 247]];
 
-/**
- * Takes the look from the parameters. They are in the query, or beside the token in the fragment.
- *
- * @param {(name: string) => string | null} param
- */
+/** Takes the look from the parameters. @param {(name: string) => string | null} param */
 export function dress(param) {
 	const dark = param("darkMode");
-	if (dark === "true" || dark === "false") {
-		root.style.setProperty("color-scheme", dark === "true" ? "dark" : "light");
-	}
+	if (dark === "true" || dark === "false") root.style.colorScheme = dark === "true" ? "dark" : "light";
 	root.classList.toggle("no-gutters", isTrue(param("noGutters")));
-	const common = colour(param("primaryColor"));
-	const light = colour(param("primaryColorLight")) ?? common;
-	const shade = colour(param("primaryColorDark")) ?? common;
-	if (light) pair("--accent", "--on-accent", legible(light, 0), shade ? legible(shade, 1) : null);
-	else if (shade) pair("--accent", "--on-accent", null, legible(shade, 1));
+	const given = ["primaryColorLight", "primaryColorDark"].map((name) =>
+		colour(param(name)) ?? colour(param("primaryColor"))
+	);
+	if (!given.some(Boolean)) return;
+	const accents = given.map((colour, i) => colour ? legible(colour, i) : ACCENT[i]);
+	const pair = (colours) => `light-dark(${colours.map((colour) => `rgb(${colour.join(" ")})`).join(", ")})`;
+	root.style.setProperty("--accent", pair(accents));
+	root.style.setProperty("--on-accent", pair(accents.map(over)));
 }
 
+/** @param {string | null} text */
 export function isTrue(text) {
 	return text === "true" || text === "1" || text === "";
 }
 
-/** The address of an image that may be shown: data or of the same origin. */
+/** The address of an image that may be shown: data or of the same origin. @param {string | null} text */
 export function icon(text) {
-	if (!text) return null;
-	if (/^data:image\//i.test(text)) return text;
-	try {
-		const url = new URL(text, document.baseURI);
-		return url.origin === location.origin && /^https?:$/.test(url.protocol) ? url.href : null;
-	} catch {
-		return null;
-	}
+	if (!text || /^data:image\//i.test(text)) return text;
+	const url = URL.canParse(text, document.baseURI) ? new URL(text, document.baseURI) : null;
+	return url?.origin === location.origin ? url.href : null;
 }
 
-/** Red, green and blue of a hexadecimal colour, with or without `#`. */
+/** Red, green and blue of a hexadecimal colour, with or without `#`. @param {string | null} text */
 function colour(text) {
 	const digits = /^#?([0-9a-f]{3}|[0-9a-f]{6})$/i.exec(text ?? "")?.[1];
 	if (!digits) return null;
@@ -53,26 +43,19 @@ function colour(text) {
 	return [0, 1, 2].map((i) => parseInt(digits.slice(i * step, i * step + step).repeat(3 - step), 16));
 }
 
-function pair(name, on, light, dark) {
-	const text = (c) => `rgb(${c.join(" ")})`;
-	const first = light ?? [11, 92, 173], second = dark ?? [108, 178, 247];
-	root.style.setProperty(name, `light-dark(${text(first)}, ${text(second)})`);
-	root.style.setProperty(on, `light-dark(${text(over(first))}, ${text(over(second))})`);
-}
-
 /** Moves a colour away from the background until words in it can be read. */
 function legible(colour, dark) {
-	const end = dark ? 255 : 0;
 	let now = colour;
 	for (let part = 0; part <= 1 && contrast(now, PAPER[dark]) < 4.6; part += 0.05) {
-		now = colour.map((c) => Math.round(c + (end - c) * part));
+		now = colour.map((c) => Math.round(c + (dark * 255 - c) * part));
 	}
 	return now;
 }
 
 /** Black or white, whichever is easier to read on a colour. */
 function over(colour) {
-	return contrast(colour, [255, 255, 255]) >= 4.5 ? [255, 255, 255] : [0, 0, 0];
+	const white = [255, 255, 255];
+	return contrast(colour, white) >= 4.5 ? white : [0, 0, 0];
 }
 
 /** The contrast of two colours as WCAG defines it. */
@@ -82,8 +65,7 @@ function contrast(a, b) {
 }
 
 function luminance(colour) {
-	const [r, g, b] = colour.map((c) => c / 255).map((c) =>
-		c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4
-	);
+	const linear = (c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+	const [r, g, b] = colour.map((c) => linear(c / 255));
 	return 0.2126 * r + 0.7152 * g + 0.0722 * b;
 }

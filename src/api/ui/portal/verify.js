@@ -1,59 +1,34 @@
-/**
- * Checks a pasted request in the browser, and shows how to check requests in programs.
- *
- * @module
- */
+/** Checks a pasted request in the browser, and shows how to check requests in programs. */
 
-import { ApiError, path } from "../api.js";
+import { path } from "../api.js";
 import { fill, h } from "../dom.js";
 import { member } from "../json.js";
-import { action, field, form, input, section, select } from "../parts.js";
-import { head } from "../screens/shared.js";
+import { action, area, field, form, input, section, select } from "../parts.js";
+import { head, nameOf } from "../screens/shared.js";
 import { samples } from "./samples.js";
-import { nameOf } from "./shared.js";
 import { check } from "./signature.js";
-
-/** @typedef {import("../portal.js").Context} Context */
-/** @typedef {import("./signature.js").Verdict} Verdict */
 
 const HEADERS = "webhook-id: msg_…\nwebhook-timestamp: 1700000000\nwebhook-signature: v1,…";
 
 /** @param {Context} context */
 export function verify(context) {
-	const { title } = context;
-	title("Verify");
+	context.title("Verify");
 	const secret = input({ class: "mono", required: true, placeholder: "whsec_…", maxlength: 200 });
-	const headers = h("textarea", { class: "mono", required: true, spellcheck: "false", placeholder: HEADERS });
-	const body = h("textarea", { class: "mono", spellcheck: "false" });
-	const result = h("div", { class: "result", role: "status" });
+	const headers = area({ required: true, placeholder: HEADERS }), body = area();
+	const result = h("div.result", { role: "status" });
 	const own = ownSecrets(context, secret);
-	const request = () => ({
-		secret: secret.value,
-		headers: headers.value,
-		body: body.value,
-		certain: own.certain(),
-	});
+	const tell = ({ kind, title, text }) =>
+		h(kind === "valid" ? "div.done" : "div.note", h("p", h("strong", title)), h("p", text));
 	const run = async () => {
-		const verdict = await check(request());
-		const compare = verdict.id?.startsWith("msg_") && (verdict.kind === "either" || verdict.kind === "body");
+		const request = { secret: secret.value, headers: headers.value, body: body.value, certain: own.certain() };
+		const verdict = await check(request), { id = "", kind } = verdict;
+		const compare = async () => fill(result, tell(await compared(context, id, request)));
+		const offer = id.startsWith("msg_") && ["either", "body"].includes(kind);
 		fill(
 			result,
-			h(
-				"div",
-				{ class: verdict.kind === "valid" ? "done" : "note" },
-				h("p", h("strong", verdict.title)),
-				h("p", verdict.text),
-			),
-			compare &&
-				h(
-					"div",
-					{ class: "tight" },
-					action(
-						"Compare with what was sent",
-						async () => fill(result, told(await compared(context, verdict.id ?? "", request()))),
-					),
-					h("p", { class: "hint" }, "Asks for the message by its id. Your secret and your body stay here."),
-				),
+			tell(verdict),
+			offer && action("Compare with what was sent", compare),
+			offer && h("p.hint", "Asks for the message by its id. Your secret and your body stay here."),
 		);
 	};
 	return h(
@@ -61,10 +36,7 @@ export function verify(context) {
 		head("Verify", []),
 		section(
 			"Check a request",
-			h(
-				"p",
-				"Paste what your server received. It is checked in this browser, and nothing of it leaves this page.",
-			),
+			h("p", "Paste what your server received. It is checked in this browser, and nothing of it leaves this page."),
 			form(
 				{ button: "Verify", run },
 				own.node,
@@ -78,81 +50,59 @@ export function verify(context) {
 	);
 }
 
-function told({ title, text }) {
-	return h("div", { class: "note" }, h("p", h("strong", title)), h("p", text));
-}
-
-/** A choice of endpoints whose secret is filled in. */
-function ownSecrets({ api, app, can, signal }, secret) {
+/** A choice of endpoints whose secret is filled in. @param {Context} context @param {HTMLInputElement} secret */
+function ownSecrets(context, secret) {
+	const { api, get, app, may, signal } = context;
 	/** @type {string | null} */
 	let known = null;
-	const certain = () => known !== null && secret.value.trim() === known;
-	if (!can("secret")) return { node: null, certain };
 	const choice = select([["", "I enter it myself"]]);
 	const node = h("div", { hidden: true }, field("Use the secret of", choice));
-	api.all(`${app}/endpoint`, { signal, most: 250 }).then(({ data }) => {
-		choice.append(
-			...data.map((endpoint) =>
-				h("option", { value: endpoint.id }, `${nameOf(endpoint)} · ${endpoint.url.slice(0, 80)}`)
-			),
-		);
+	const offer = ({ data }) => {
+		const option = (it) => h("option", { value: it.id }, `${nameOf(context, it)} · ${it.url.slice(0, 80)}`);
+		choice.append(...data.map(option));
 		node.hidden = data.length === 0;
-	}).catch(() => {});
+	};
+	if (!may("secret")) api.all(`${app}/endpoint`, { signal, most: 250 }).then(offer, () => {});
 	choice.addEventListener("change", async () => {
 		known = null;
 		secret.value = "";
-		if (!choice.value) return;
 		const wanted = choice.value;
+		if (!wanted) return;
 		try {
-			const { key } = await api.get(`${app}/endpoint/${wanted}/secret`, { signal });
+			const { key } = await get(`${app}/endpoint/${wanted}/secret`);
 			if (choice.value === wanted) secret.value = known = key;
 		} catch {
 			choice.value = "";
 		}
 	});
-	return { node, certain };
+	return { node, certain: () => known !== null && secret.value.trim() === known };
 }
 
-/**
- * Tells a wrong secret from an altered body by the message as it was sent.
- *
- * @param {Context} context
- * @param {string} id
- * @param {{secret: string, headers: string, body: string}} request
- */
+/** Tells a wrong secret from an altered body by the message as it was sent. @param {Context} context @param {string} id @param {Parameters<typeof check>[0]} request */
 async function compared({ api, app, signal }, id, request) {
-	let sent;
-	try {
-		const { data, text } = await api.call("GET", app + path`/msg/${id}`, { signal });
-		if (data.payload?.expired === true) {
-			return {
-				title: "Not known",
-				text: "The content of this message is no longer kept, so there is nothing to compare with.",
-			};
-		}
-		sent = data.payload?.rawPayload ?? member(text, "payload") ?? "";
-	} catch (error) {
-		if (!(error instanceof ApiError) || error.status !== 404) throw error;
-		return {
-			title: "Not sent from here",
-			text: `There is no message ${id}. Is webhook-id what was received, and is this the right account?`,
-		};
+	const verdict = (title, text) => ({ kind: "", title, text });
+	const asked = await api.call("GET", app + path`/msg/${id}`, { signal }).catch((error) => {
+		if (error.status !== 404) throw error;
+	});
+	if (!asked) {
+		return verdict("Not sent from here", `There is no message ${id}. Is it what was received, and the right account?`);
+	}
+	const { payload } = asked.data;
+	if (payload?.expired === true) return verdict("Not known", "The content of this message is no longer kept.");
+	const sent = payload?.rawPayload ?? member(asked.text, "payload") ?? "";
+	if (sent === request.body) {
+		return verdict(
+			"Wrong secret",
+			"The body is what was sent: secret, timestamp or signature are not this endpoint's.",
+		);
 	}
 	const right = ["valid", "old"].includes((await check({ ...request, body: sent })).kind);
-	if (sent === request.body) {
-		return {
-			title: "Wrong secret",
-			text:
-				"The body is exactly what was sent, so the secret, the timestamp or the signature is not the one of this endpoint.",
-		};
-	}
-	const at = [...sent].findIndex((letter, i) => letter !== [...request.body][i]);
-	const place = at < 0 ? [...sent].length : at;
-	const part = (text) => JSON.stringify([...text].slice(place, place + 24).join(""));
-	return {
-		title: right ? "Altered body" : "Altered body, and perhaps a wrong secret",
-		text: `The body differs from what was sent, first at character ${place + 1}: sent was ${
-			part(sent)
-		}, here it is ${part(request.body)}.${right ? " The secret is right." : ""}`,
-	};
+	const here = [...request.body], there = [...sent], at = there.findIndex((letter, i) => letter !== here[i]);
+	const place = at < 0 ? there.length : at;
+	const part = (letters) => JSON.stringify(letters.slice(place, place + 24).join(""));
+	return verdict(
+		right ? "Altered body" : "Altered body, and perhaps a wrong secret",
+		`The body differs first at character ${place + 1}: sent was ${part(there)}, here it is ${part(here)}.` +
+			(right ? " The secret is right." : ""),
+	);
 }

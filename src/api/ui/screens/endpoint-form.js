@@ -1,15 +1,13 @@
-/**
- * What endpoints of applications and of operational webhooks have in common: their settings, secrets and
- * custom headers.
- *
- * @module
- */
+/** What an endpoint of an application and one of operational webhooks have in common: fields, secret, headers. */
 
 import { fill, h } from "../dom.js";
 import { table } from "../list.js";
 import {
 	action,
 	ask,
+	buttons,
+	columns,
+	confirming,
 	copy,
 	facts,
 	field,
@@ -17,56 +15,106 @@ import {
 	input,
 	load,
 	mono,
+	muted,
 	say,
 	section,
-	show,
+	select,
 	when,
+	words,
 } from "../parts.js";
 import { go } from "../route.js";
-import { asking } from "./shared.js";
-
-/** @typedef {import("../console.js").Context} Context */
-
-const words = (text) => {
-	const found = text.split(/[\s,]+/).filter(Boolean);
-	return found.length ? found : null;
-};
+import { limits, nameOf, permitted } from "./shared.js";
 
 /**
  * The fields of an endpoint. `read` makes the body of a request of them.
  *
+ * @param {Context} context
  * @param {any} [values] an endpoint
  * @param {{operational?: boolean}} [options]
  */
-export function endpointFields(values = {}, { operational } = {}) {
-	const url = input({
+export function endpointFields(context, values = {}, { operational } = {}) {
+	const { portal } = context;
+	const text = (name, attributes) => input({ value: values[name] ?? "", ...attributes });
+	const url = text("url", {
 		type: "url",
 		required: true,
-		value: values.url ?? "",
+		maxlength: 4096,
 		placeholder: "https://example.com/webhooks",
 	});
-	const description = input({ value: values.description ?? "" });
-	const uid = input({ value: values.uid ?? "" });
-	const types = input({ value: (values.eventTypes ?? values.filterTypes ?? []).join(", ") });
-	const channels = input({ value: (values.channels ?? []).join(", ") });
-	const rate = input({ type: "number", min: 1, value: values.throttleRate ?? values.rateLimit ?? "" });
+	const description = text("description", { maxlength: 1024 });
+	const uid = text("uid"), rate = text("throttleRate", { type: "number", min: 1 });
+	const channels = text("channels", { value: (values.channels ?? []).join(", ") });
+	const types = portal ? pickTypes(context, values.eventTypes) : typeTypes(values.eventTypes);
 	return {
 		node: [
-			field("URL", url),
-			field("Description", description),
-			field("Uid", uid, "An id of your own, which works wherever the id does."),
-			field("Event types", types, "Separated by commas. Empty: all."),
-			!operational && field("Channels", channels, "Separated by commas. Empty: all."),
-			field("Rate, in deliveries a second", rate, "Empty: no limit."),
+			field(
+				"URL",
+				url,
+				portal && "Messages are sent there by POST. Your server answers with a status from 200 to 299.",
+			),
+			field("Description", description, portal && "For yourself, such as Production. May stay empty."),
+			!portal && field("Uid", uid, "An id of your own, which works wherever the id does."),
+			types.node,
+			!portal && !operational && field("Channels", channels, "Separated by commas. Empty: all."),
+			!portal && field("Rate, in deliveries a second", rate, "Empty: no limit."),
 		],
 		read: () => ({
 			url: url.value.trim(),
 			description: description.value,
-			uid: uid.value.trim() || null,
-			eventTypes: words(types.value),
-			...(operational ? {} : { channels: words(channels.value) }),
-			throttleRate: rate.value ? Number(rate.value) : null,
+			eventTypes: types.read(),
+			...(!portal && { uid: uid.value.trim() || null, throttleRate: rate.value ? Number(rate.value) : null }),
+			...(!portal && !operational && { channels: words(channels.value) }),
 		}),
+	};
+}
+
+function typeTypes(chosen) {
+	const control = input({ value: (chosen ?? []).join(", ") });
+	return { node: field("Event types", control, "Separated by commas. Empty: all."), read: () => words(control.value) };
+}
+
+/** A choice of event types from their catalogue. @param {Context} context @param {string[] | null} [chosen] */
+function pickTypes({ api, signal }, chosen = null) {
+	/** @type {HTMLInputElement[]} */
+	let boxes = [];
+	const radio = (some) =>
+		h("input", { type: "radio", name: "which", checked: some === !!chosen, onchange: () => (types.hidden = !some) });
+	const all = radio(false), some = radio(true);
+	const draw = ({ data }) => {
+		const known = new Map((chosen ?? []).map((name) => [name, "No longer in the list of event types."]));
+		for (const { name, description } of data) known.set(name, description);
+		boxes = [...known.keys()].map((value) => h("input", { type: "checkbox", value, checked: chosen?.includes(value) }));
+		const labels = boxes.map((box) =>
+			h("label.choice", box, h("span", mono(box.value), h("span.muted", ` ${known.get(box.value)?.slice(0, 200)}`)))
+		);
+		const oninput = () => {
+			const text = filter.value.trim().toLowerCase();
+			for (const label of labels) label.hidden = !label.textContent?.toLowerCase().includes(text);
+		};
+		const name = "Filter the event types";
+		const filter = input({ type: "search", class: "filter", "aria-label": name, placeholder: "Filter", oninput });
+		return [
+			labels.length === 0 && h("p.hint", "The list of event types is empty: there is nothing to choose from yet."),
+			labels.length > 8 && filter,
+			h("div.types", { tabindex: 0, role: "group", "aria-label": "Event types" }, labels),
+		];
+	};
+	const types = load(signal, () => api.all("event-type", { signal }), draw);
+	types.hidden = !chosen;
+	return {
+		node: h(
+			"fieldset",
+			h("legend", "Event types"),
+			h("label.choice", all, "All event types, also those that are added later"),
+			h("label.choice", some, "Only these"),
+			types,
+		),
+		read: () => {
+			if (!some.checked) return null;
+			const names = boxes.filter((box) => box.checked).map((box) => box.value);
+			if (names.length === 0) throw new Error("Choose at least one event type, or all of them.");
+			return names;
+		},
 	};
 }
 
@@ -79,145 +127,116 @@ export function endpointFields(values = {}, { operational } = {}) {
  * @param {{operational?: boolean, write: (body: any) => Promise<unknown>, gone: string}} options `gone`: where one goes after deletion
  */
 export function endpointSettings(context, base, it, { operational, write, gone }) {
-	const { api, may } = context;
-	const fields = endpointFields(it, { operational });
-	const reason = may("administer"), name = it.uid ?? it.url;
-	const save = async () => {
+	const { api, may, portal, query } = context;
+	const fields = endpointFields(context, it, { operational });
+	const reason = may("manage"), name = nameOf(context, it), hidden = portal && reason;
+	const run = async () => {
 		await write(fields.read());
 		say("Saved");
 	};
-	const remove = asking("Delete", {
+	const remove = confirming("Delete endpoint", {
 		title: `Delete ${name}?`,
-		text: "What waits for it is not sent any more. Its attempts stay until their retention ends.",
-		typed: it.uid ?? it.id,
+		text: "What waits for it is not sent any more, and it cannot be brought back.",
+		typed: portal ? name : it.uid ?? it.id,
 		run: () => api.delete(base),
 		done: `${name} is deleted`,
 		then: () => go(gone),
-		reason,
-		kind: "danger",
 	});
-	return h(
-		"div",
-		{ class: "columns" },
-		section("Settings", form({ button: "Save", reason, run: save }, fields.node)),
+	return columns(
+		!hidden && section("Settings", form({ button: "Save", reason, run }, fields.node)),
 		h(
 			"div",
-			section("Signing secret", h("div", { class: "buttons" }, secretActions(context, base, name))),
-			section("Custom headers", customHeaders(context, base, operational)),
+			!portal && secretSection(context, base, query.has("new")),
+			!portal && section("Custom headers", customHeaders(context, base, operational)),
 			section(
 				"About",
-				facts(["Id", [mono(it.id), " ", copy(it.id, "Id")]], ["Created", when(it.createdAt)], [
-					"Changed",
-					when(it.updatedAt),
-				]),
-				remove,
+				facts(
+					["Id", [mono(it.id), " ", copy(it.id, "Id")]],
+					hidden && ["Description", it.description || "–"],
+					hidden && ["Event types", it.eventTypes?.join(", ") ?? "all"],
+					["Created", when(it.createdAt)],
+					["Changed", when(it.updatedAt)],
+				),
+				limits(context, "manage"),
+				permitted(context, "manage", "Delete endpoint", remove, { kind: "danger" }),
 			),
 		),
 	);
 }
 
-/** @param {string} title @param {string} key @param {string} [text] */
-export function showSecret(title, key, text) {
-	show(
-		title,
-		h("p", text ?? "The receiver checks the header webhook-signature with it."),
-		h("pre", { class: "code" }, key),
-		copy(key, "Secret"),
+const GRACE = /** @type {[string, string][]} */ ([
+	["86400", "for 24 hours more"],
+	["3600", "for an hour more"],
+	["604800", "for 7 days more"],
+	["0", "not any more: from now on only the new one"],
+]);
+
+/** The signing secret: shown when asked for, and replaced. @param {Context} context @param {string} base the path of the endpoint @param {boolean} [open] shows it at once */
+export function secretSection(context, base, open) {
+	const { api, get, may } = context;
+	const place = h("div");
+	const hide = () => fill(place, permitted(context, "secret", "Show secret", show));
+	const show = async () => {
+		const { key } = await get(`${base}/secret`);
+		fill(place, h("div.buttons.secret", h("code.mono", key), copy(key, "Secret"), action("Hide", hide)));
+	};
+	const rotate = () => {
+		const grace = select(GRACE, "86400");
+		const run = async () => {
+			await api.post(`${base}/secret/rotate`, { gracePeriodSeconds: Number(grace.value) });
+			say("The secret was replaced");
+			await show();
+		};
+		ask(
+			{ title: "Replace the signing secret?", button: "Rotate secret", kind: "danger", run },
+			h("p", "Put the new secret into the receiving server before the old one ends, or its checks will fail."),
+			field("The old secret goes on signing too", grace),
+		);
+	};
+	hide();
+	if (open && !may("secret")) show().catch(() => {});
+	return section(
+		"Signing secret",
+		h("p", "Each message is signed with it, in webhook-signature, so that its receiver can check who sent it."),
+		place,
+		buttons(permitted(context, "rotate", "Rotate secret", rotate)),
+		limits(context, "secret", "rotate"),
 	);
 }
 
-/** *Show secret* and *Rotate secret*. */
-function secretActions({ api, may }, base, name) {
-	const rotate = () => {
-		const hours = input({ type: "number", min: 0, max: 168, value: 24, required: true });
-		const run = async () => {
-			const { key } = await api.post(`${base}/secret/rotate`, {
-				gracePeriodSeconds: Number(hours.value) * 3600,
-			});
-			showSecret(
-				"The new signing secret",
-				key,
-				`Give it to ${name}. Until the period has ended, deliveries are signed with both.`,
-			);
-		};
-		return ask(
-			{ title: `Rotate the secret of ${name}?`, button: "Rotate secret", kind: "danger", run },
-			field(
-				"Hours for which the old one signs, too",
-				hours,
-				"0: deliveries are refused until the receiver has the new secret.",
-			),
-		);
-	};
-	const reason = may("administer");
-	return [
-		action("Show secret", async () => showSecret("Signing secret", (await api.get(`${base}/secret`)).key), {
-			reason,
-			about: name,
-		}),
-		action("Rotate secret", rotate, { reason, about: name }),
-	];
-}
-
-/** Custom headers: names and values that go out with each delivery. With `whole` all of them are written at once. */
-function customHeaders({ api, signal, may }, base, whole = false) {
-	const place = h("div");
-	const draw = () => load(place, signal, () => api.get(`${base}/headers`, { signal }), shown);
-	/** @param {any} all */
-	const shown = ({ headers, sensitive }) => {
-		const rows = [
-			...Object.entries(headers),
-			...sensitive.map((name) => [name, "hidden"]),
-		];
-		const write = async (
-			/** @type {Record<string, string>} */ set,
-			/** @type {string[]} */ deleteHeaders,
-		) => {
-			if (whole) {
-				const left = Object.fromEntries(
-					Object.entries({ ...headers, ...set }).filter(([name]) => !deleteHeaders.includes(name)),
-				);
-				await api.put(`${base}/headers`, { headers: left });
-			} else await api.patch(`${base}/headers`, { headers: set, deleteHeaders });
+/** Custom headers: names and values that go out with each delivery. With `whole` all of them are written at once. @param {Context} context */
+function customHeaders({ api, get, signal, may }, base, whole) {
+	const reason = may("manage");
+	return load(signal, () => get(`${base}/headers`), ({ headers, sensitive }, again) => {
+		const rows = [...Object.entries(headers), ...sensitive.map((name) => [name, "hidden"])];
+		const write = async (set, /** @type {string[]} */ deleteHeaders) => {
+			const left = Object.entries({ ...headers, ...set }).filter(([name]) => !deleteHeaders.includes(name));
+			await (whole
+				? api.put(`${base}/headers`, { headers: Object.fromEntries(left) })
+				: api.patch(`${base}/headers`, { headers: set, deleteHeaders }));
 			say("Custom headers changed");
-			draw();
+			await again();
 		};
+		const remove = ([name]) =>
+			action(
+				"Remove",
+				confirming("Remove", { title: `Remove the header ${name}?`, run: () => write({}, [name]), done: "Removed" }),
+				{ reason, about: name },
+			);
 		const name = input({ required: true }), value = input({ required: true });
-		const reason = may("administer");
+		const run = () => write({ [name.value.trim()]: value.value }, []);
 		return [
-			rows.length > 0 && h(
-				"div",
-				{ class: "list" },
-				table("Custom headers", [
-					["Name", ([name]) => h("span", { class: "mono" }, name)],
-					["Value", ([, value]) => h("span", { class: "mono" }, value)],
-					[
-						"Action",
-						([name]) =>
-							asking("Remove", {
-								title: `Remove the header ${name}?`,
-								run: () => write({}, [name]),
-								done: "Removed",
-								reason,
-								about: name,
-							}),
-						"actions",
-					],
-				], rows),
-			),
-			rows.length === 0 &&
-			h(
-				"p",
-				{ class: "muted" },
-				"None. What is added here goes out with each delivery, for example an authorization.",
-			),
-			form(
-				{ button: "Add header", reason, run: () => write({ [name.value.trim()]: value.value }, []) },
-				field("Name", name),
-				field("Value", value),
-			),
+			rows.length
+				? h(
+					"div.list",
+					table("Custom headers", [
+						["Name", ([name]) => mono(name)],
+						["Value", ([, value]) => mono(value)],
+						["Action", remove, "actions"],
+					], rows),
+				)
+				: muted("None. What is added here goes out with each delivery, for example an authorization."),
+			form({ button: "Add header", reason, run }, field("Name", name), field("Value", value)),
 		];
-	};
-	draw();
-	return fill(place);
+	});
 }

@@ -1,366 +1,195 @@
-/**
- * An endpoint: why does this customer get nothing, and what repairs it.
- *
- * @module
- */
+/** An endpoint: why does it get nothing, and what repairs it; its deliveries, attempts and settings. */
 
-import { newest, path } from "../api.js";
-import { answered, attemptState, unfolded } from "../attempts.js";
+import { path } from "../api.js";
+import { answered, attemptState, trigger, unfolded } from "../attempts.js";
 import { bars } from "../chart.js";
-import { fill, h } from "../dom.js";
+import { fill, h, p } from "../dom.js";
+import { filteredList, fresh, PERIOD } from "../list.js";
 import {
 	action,
 	ago,
-	ask,
+	columns,
+	confirming,
 	count,
 	duration,
 	facts,
-	field,
-	fromLocalInput,
 	hoursAgo,
-	input,
 	link,
 	load,
 	mono,
+	note,
 	numbers,
+	plural,
 	say,
 	section,
-	select,
 	share,
 	show,
 	state,
-	toLocalInput,
 	when,
 } from "../parts.js";
-import { go, href, parse } from "../route.js";
+import { href, parse } from "../route.js";
+import { startBulk, tasksOf } from "./bulk.js";
 import { deliveryList } from "./deliveries.js";
 import { endpointSettings } from "./endpoint-form.js";
-import {
-	asking,
-	endpointHref,
-	endpointState,
-	filteredList,
-	fresh,
-	head,
-	messageHref,
-	PERIOD,
-	way,
-} from "./shared.js";
-import { watched } from "./tasks.js";
+import { endpointState, head, nameOf, noneMatches, permitted, way } from "./shared.js";
+import { askForTest, setup } from "./tester.js";
 
-/** @typedef {import("../console.js").Context} Context */
-
-const REASONS = /** @type {Record<string, string>} */ ({
-	manual: "by a person or a program",
-	gone: "since its receiver answered 410 Gone",
-	failing: "since it had failed for too long",
-});
-const TABS = [["", "State"], ["delivery", "Deliveries"], ["attempt", "Attempts"], ["settings", "Settings"]];
+/** The parts of an endpoint; what the first one is differs. @type {Record<string, [text: string, draw: (context: Context, redraw: () => void) => Children]>} */
+const PARTS = {
+	state: ["State", health],
+	delivery: ["Deliveries", (context) => h("section", deliveryList(context, context.params.endpoint))],
+	attempt: ["Attempts", (context) => h("section", attempts(context))],
+	setup: ["Test and secret", setup],
+	settings: ["Settings", settings],
+};
+const CONSOLE = ["state", "delivery", "attempt", "settings"];
+const PORTAL = ["delivery", "state", "attempt", "setup", "settings"];
 
 /** @param {Context} context */
 export function endpoint(context) {
-	const { api, signal, params, title } = context;
-	const base = path`app/${params.app}/endpoint/${params.endpoint}`;
-	const tab = params.tab ?? "";
-	const started = h("div");
+	const { get, signal, params, title, to, portal } = context;
+	const parts = portal ? PORTAL : CONSOLE;
+	const base = pathOf(context), shown = params.tab ?? parts[0];
+	const tasks = h("div");
+	let id = "";
+	const watch = (started = "") => fill(tasks, tasksOf(context, id, started));
+	const redraw = () => header.dispatchEvent(new Event("refresh"));
 	/** @type {HTMLElement} */
 	const header = fresh(signal, async () => {
-		const it = await api.get(base, { signal });
-		title(it.uid ?? it.url);
+		const it = await get(base), name = nameOf(context, it);
+		title(name);
+		if (!id) {
+			id = it.id;
+			watch();
+		}
 		return [
 			head(
-				[it.uid ?? it.url, " ", endpointState(it)],
-				way(context, params.app),
-				actions(context, base, it, started, () => header.dispatchEvent(new Event("refresh"))),
+				[name, " ", endpointState(it)],
+				way(context, "endpoints", "Endpoints"),
+				actions(context, base, it, redraw, watch),
 			),
-			h("p", mono(it.url), it.description && ` · ${it.description}`),
+			h("p", mono(it.url), !portal && it.description && ` · ${it.description}`),
 			trouble(it),
 		];
 	}, 5);
-	const draw = /** @type {Record<string, () => import("../dom.js").Children>} */ ({
-		delivery: () => h("section", deliveryList(context, params.endpoint)),
-		attempt: () => h("section", attempts(context)),
-		settings: () => settings(context, base),
-	})[tab] ?? (() => health(context));
+	const tab = (part, i) =>
+		link(PARTS[part][0], to.endpoint(params.endpoint, ...(i ? [part] : [])), {
+			"aria-current": part === shown ? "page" : null,
+		});
+	const draw = (PARTS[shown] ?? PARTS[parts[0]])[1];
 	return h(
 		"div",
 		header,
-		started,
-		h(
-			"nav",
-			{ class: "tabs", "aria-label": "Parts of the endpoint" },
-			...TABS.map(([name, text]) =>
-				link(text, endpointHref(params.app, params.endpoint) + (name && `/${name}`), {
-					"aria-current": name === tab ? "page" : null,
-				})
-			),
-		),
-		draw(),
+		tasks,
+		h("nav.tabs", { "aria-label": "Parts of the endpoint" }, parts.map(tab)),
+		draw(context, redraw),
 	);
 }
 
-/** Why nothing arrives, and what to do. */
-function trouble({ disabled, disabledAt, disabledReason, failingSince }) {
-	if (disabled) {
-		return h(
-			"div",
-			{ class: "note" },
-			h(
-				"p",
-				"Nothing is sent here. It was disabled ",
-				disabledAt ? ago(disabledAt) : "",
-				" ",
-				REASONS[disabledReason] ?? "",
-				".",
-			),
-			h(
-				"p",
-				"Messages that came since are not queued for it: after ",
-				h("i", "Enable"),
-				", ",
-				h("i", "Replay missing"),
-				" sends them.",
-			),
-		);
-	}
-	if (failingSince) {
-		return h(
-			"div",
-			{ class: "note" },
-			h(
-				"p",
-				"It has failed since ",
-				when(failingSince),
-				" (",
-				ago(failingSince),
-				"). Waiting messages are tried again by the schedule.",
-			),
-			h(
-				"p",
-				"Once the receiver is repaired, ",
-				h("i", "Recover"),
-				" sends at once what has failed.",
-			),
-		);
-	}
-	return null;
+/** @param {Context} context */
+function pathOf({ app, params }) {
+	return app + path`/endpoint/${params.endpoint}`;
 }
 
-function actions(context, base, it, started, redraw) {
-	const { api, may } = context;
-	const name = it.uid ?? it.url;
-	const reason = may("operate");
+const REASONS = /** @type {Record<string, string>} */ ({
+	manual: "by a person or a program",
+	gone: "since its server answered 410 Gone",
+	failing: "since it had failed for too long",
+});
+
+/** Why an endpoint is disabled. @param {any} endpoint */
+export function whyDisabled({ disabledAt, disabledReason }) {
+	return ["disabled ", disabledAt && ago(disabledAt), " ", REASONS[disabledReason]];
+}
+
+/** Why nothing arrives, and what to do. */
+function trouble(it) {
+	if (it.disabled) {
+		return note(
+			p`Nothing is sent to this endpoint: ${whyDisabled(it)}.`,
+			p`What comes meanwhile is not queued for it. After ${h("i", "Enable")}, ${h("i", "Replay missing")} sends it.`,
+		);
+	}
+	const since = it.failingSince;
+	return since && note(
+		p`It has failed since ${when(since)} (${ago(since)}). Waiting messages are tried again by the schedule.`,
+		p`Once its server is repaired, ${h("i", "Recover")} sends at once what has failed.`,
+	);
+}
+
+function actions(context, base, it, redraw, watch) {
+	const { api, portal } = context, name = nameOf(context, it);
 	const enable = async () => {
 		await api.patch(base, { disabled: false });
 		say(`${name} is enabled`);
 		redraw();
 	};
-	const disable = () =>
-		asking("Disable", {
-			title: `Disable ${name}?`,
-			text:
-				"Nothing is sent to it until it is enabled, and messages that come meanwhile are not queued for it.",
-			run: () => api.patch(base, { disabled: true }),
-			done: `${name} is disabled`,
-			then: redraw,
-			reason,
-		});
-	const off = reason ?? (it.disabled ? "It is disabled. Enable it first." : null);
+	const disable = confirming("Disable", {
+		title: `Disable ${name}?`,
+		text: "Nothing is sent to it until it is enabled, and messages that come meanwhile are not queued for it.",
+		run: () => api.patch(base, { disabled: true }),
+		done: `${name} is disabled`,
+		then: redraw,
+	});
+	const reason = it.disabled ? "It is disabled. Enable it first." : null;
+	const bulk = (label, kind) =>
+		permitted(context, "operate", label, () => startBulk(context, it, kind, watch), { reason });
 	return [
-		it.disabled ? action("Enable", enable, { reason, kind: "main" }) : disable(),
-		action("Send test", () => sendTest(context, base, name), { reason: off }),
-		action("Recover", () => recover(context, base, it, started), { reason: off }),
-		action("Replay missing", () => replayMissing(context, base, it, started), { reason: off }),
+		it.disabled
+			? permitted(context, "turn", "Enable", enable, { kind: "main" })
+			: permitted(context, "turn", "Disable", disable),
+		!portal && permitted(context, "operate", "Send test", () => askForTest(context, it), { reason }),
+		bulk("Recover", "recover"),
+		bulk("Replay missing", "replay-missing"),
 	];
 }
 
-async function sendTest({ api, params, signal }, base, name) {
-	const { data } = await api.all("event-type", { query: { with_content: true }, signal, most: 250 });
-	const withExample = data.filter((type) =>
-		Object.values(type.schemas ?? {}).some((schema) => schema?.examples?.length)
-	);
-	const type = select(
-		[["svix.ping", "svix.ping (a built-in ping)"], ...withExample.map(({ name }) => name)],
-		"svix.ping",
-	);
-	const run = async () => {
-		const sent = await api.post(`${base}/send-example`, { eventType: type.value });
-		go(messageHref(params.app, sent.id));
-	};
-	await ask(
-		{ title: `Send a test to ${name}`, button: "Send test", run },
-		field(
-			"Event type",
-			type,
-			"Its example is sent to this endpoint alone, and the message's page shows what it answers.",
-		),
-	);
-}
-
-/** Since when a repair looks, with a sentence of what it will do, kept up to date. */
-function period(it, tell) {
-	const from = it.failingSince && it.failingSince > hoursAgo(13 * 24)
-		? hoursAgo(1, it.failingSince)
-		: hoursAgo(24);
-	const since = input({ type: "datetime-local", required: true, value: toLocalInput(from) });
-	const until = input({ type: "datetime-local" });
-	const text = h("p", { role: "status" });
-	const read = () => ({
-		since: fromLocalInput(since.value),
-		...(until.value ? { until: fromLocalInput(until.value) } : {}),
-	});
-	const update = () => since.value && tell(read().since, fromLocalInput(until.value), text);
-	since.addEventListener("change", update);
-	until.addEventListener("change", update);
-	update();
-	return {
-		read,
-		node: [
-			field(
-				"Since",
-				since,
-				it.failingSince
-					? "Preset to an hour before it began to count as failing."
-					: "At most 14 days before the end.",
-			),
-			field("Until", until, "Empty: now."),
-			text,
-		],
-	};
-}
-
-function recover(context, base, it, started) {
-	const { api, signal } = context;
-	const next = newest(signal);
-	const name = it.uid ?? it.url;
-	const times = period(it, async (after, before, text) => {
-		const mine = next();
-		text.textContent = "Counting…";
-		const counted = (status) =>
-			api.all(`${base}/msg`, { signal: mine, query: { status, after, before, with_content: false } });
-		const some = ({ data, done }) => (done ? "" : "more than ") + count(data.length);
-		try {
-			// In this list 2 is a message that failed for good, and 3 one that waits for its next try.
-			const [failed, waiting] = await Promise.all([counted(2), counted(3)]);
-			text.textContent =
-				`Of the messages accepted since then, ${some(failed)} failed for good and ${some(waiting)} ` +
-				"failed and wait for a next try. Each gets one try more, now; so do older ones whose tries failed since then.";
-		} catch (error) {
-			if (!mine.aborted) {
-				text.textContent = `How many cannot be counted now: ${/** @type {Error} */ (error).message}`;
-			}
-		}
-	});
-	return ask(
-		{
-			title: `Recover ${name}`,
-			button: "Recover",
-			run: async () => begun(context, started, await api.post(`${base}/recover`, times.read())),
-		},
-		h("p", "Sends again what was tried since then and never delivered."),
-		times.node,
-	);
-}
-
-function replayMissing(context, base, it, started) {
-	const times = period(it, (since, _until, text) => {
-		text.textContent = `Every message since ${
-			new Date(since).toLocaleString()
-		} that it wants now and that was never sent to it gets one try. How many these are, the task counts as it goes.`;
-	});
-	return ask({
-		title: `Replay missing messages to ${it.uid ?? it.url}`,
-		button: "Replay missing",
-		run: async () => begun(context, started, await context.api.post(`${base}/replay-missing`, times.read())),
-	}, times.node);
-}
-
-function begun(context, started, task) {
-	fill(started, section("Started", watched(context, task.id)));
-}
-
-/** How the endpoint does: bars, figures, and the last success and failure. */
+/** How the endpoint does: bars, figures, and the last success and failure. @param {Context} context */
 function health(context) {
-	const { api, signal, params, query } = context;
-	const week = query.get("range") === "7d";
-	const hours = week ? 168 : 24;
-	const range = week ? "7 d" : "24 h";
+	const { get, app, appId, signal, params, query } = context;
+	const week = query.get("range") === "7d", hours = week ? 168 : 24, range = week ? "7 d" : "24 h";
 	const asked = (step) =>
-		api.get("stats/delivery", {
-			signal,
-			query: {
-				by: "endpoint",
-				app_id: params.app,
-				endpoint_id: params.endpoint,
-				since: hoursAgo(hours),
-				step: step * 3600,
-			},
+		get("stats/delivery", {
+			by: "endpoint",
+			app_id: appId,
+			endpoint_id: params.endpoint,
+			since: hoursAgo(hours),
+			step: step * 3600,
 		});
-	const last = (status) =>
-		api.get(path`app/${params.app}/attempt/endpoint/${params.endpoint}`, {
-			signal,
-			query: { status, limit: 1 },
+	const last = (status) => get(app + path`/attempt/endpoint/${params.endpoint}`, { status, limit: 1 });
+	const choice = (name, text) =>
+		link(text, href(parse().parts, { range: name }), {
+			class: "button",
+			"aria-current": (name === "7d") === week ? "true" : null,
 		});
 	return [
-		h(
-			"nav",
-			{ class: "buttons bar", "aria-label": "Range" },
-			...["24h", "7d"].map((name) =>
-				link(name.replace(/(\d+)/, "$1 "), href(parse().parts, { range: name === "7d" ? name : "" }), {
-					class: "button",
-					"aria-current": (name === "7d") === week ? "true" : null,
-				})
-			),
-		),
+		h("nav.buttons.bar", { "aria-label": "Range" }, choice("", "24 h"), choice("7d", "7 d")),
 		fresh(signal, async () => {
 			// One bucket longer than the range: its percentiles are those of the whole range.
-			const [byTime, whole, good, bad] = await Promise.all([
-				asked(week ? 6 : 1),
-				asked(hours + 1),
-				last(0),
-				last(2),
-			]);
-			const series = byTime.data[0] ?? { delivered: 0, failed: 0, buckets: [] };
+			const [byTime, whole, good, bad] = await Promise.all([asked(week ? 6 : 1), asked(hours + 1), last(0), last(2)]);
+			const { delivered, failed, buckets } = byTime.data[0] ?? { delivered: 0, failed: 0, buckets: [] };
 			const sum = whole.data[0]?.buckets[0];
-			const attempts = series.delivered + series.failed;
+			const byClass = Object.entries(sum?.byClass ?? {}).map((
+				[name, n],
+			) => /** @type {[string, string, string]} */ ([name === "none" ? "no answer" : name, count(n), "attempts"]));
+			const title = `Attempts by ${week ? "6 hours" : "hour"}, ${range}`;
 			return [
 				numbers(
-					["Succeeded", share(series.delivered, series.failed), `of ${count(attempts)} attempts in ${range}`],
+					["Succeeded", share(delivered, failed), `of ${plural(delivered + failed, "attempts")} in ${range}`],
 					["p50", duration(sum?.p50Ms), `of answers in ${range}`],
 					["p99", duration(sum?.p99Ms), `of answers in ${range}`],
 				),
-				h(
-					"div",
-					{ class: "columns" },
+				columns(
 					section(
 						"Attempts",
-						attempts
-							? bars(series.buckets, {
-								title: `Attempts by ${week ? "6 hours" : "hour"}, ${range}`,
-								step: byTime.stepSeconds,
-							})
-							: h(
-								"p",
-								`No attempt in the last ${range}: no message came that this endpoint wants, or none was due. `,
-								link("Deliveries", endpointHref(params.app, params.endpoint) + "/delivery"),
-								" shows what waits.",
-							),
+						delivered + failed
+							? bars(buckets, { title, step: byTime.stepSeconds })
+							: h("p", `No attempt in the last ${range}: no message came that this endpoint wants, or none was due.`),
 					),
 					section(
 						`Answers in ${range}`,
-						numbers(
-							.../** @type {[string, number][]} */ (Object.entries(sum?.byClass ?? {})).map((
-								[name, n],
-							) => /** @type {[string, string, string]} */ ([
-								name === "none" ? "no answer" : name,
-								count(n),
-								"attempts",
-							])),
-						),
-						facts(["Last success", lastOne(params.app, good.data[0])], [
-							"Last failure",
-							lastOne(params.app, bad.data[0]),
-						]),
+						numbers(...byClass),
+						facts(["Last success", lastOne(context, good)], ["Last failure", lastOne(context, bad)]),
 					),
 				),
 			];
@@ -368,40 +197,33 @@ function health(context) {
 	];
 }
 
-function lastOne(app, attempt) {
-	return attempt
-		? [
-			link(ago(attempt.timestamp), messageHref(app, attempt.msgId, { attempt: attempt.id })),
-			": ",
-			answered(attempt),
-		]
-		: "none is kept";
+function lastOne({ to }, { data: [attempt] }) {
+	if (!attempt) return "none is kept";
+	return [link(ago(attempt.timestamp), to.message(attempt.msgId, { attempt: attempt.id })), ": ", answered(attempt)];
 }
 
 /** @param {Context} context */
 function attempts(context) {
-	const { api, params: { app, endpoint } } = context;
+	const { get, app, params, to } = context;
 	const details = async (row) => {
-		const full = await api.get(path`app/${app}/msg/${row.msgId}/attempt/${row.id}`);
-		show("Attempt", unfolded({ ...row, ...full }, ""));
+		const full = await get(app + path`/msg/${row.msgId}/attempt/${row.id}`);
+		show("Attempt", unfolded({ ...row, ...full }));
 	};
 	return filteredList(context, {
 		caption: "Attempts, newest first",
 		noun: "attempts",
-		refresh: true,
-		from: path`app/${app}/attempt/endpoint/${endpoint}`,
+		refresh: 2,
+		from: app + path`/attempt/endpoint/${params.endpoint}`,
 		columns: [
 			["Time", (row) => when(row.timestamp)],
-			[
-				"Message",
-				(row) => link(row.msgId, messageHref(app, row.msgId, { attempt: row.id }), { class: "mono" }),
-			],
+			["Message", (row) => link(row.msgId, to.message(row.msgId, { attempt: row.id }), { class: "mono" })],
 			["State", (row) => state(attemptState(row))],
-			["Answer", (row) => answered(row), "wide"],
-			["Trigger", (row) => row.triggerType === 1 ? "by hand" : "schedule"],
+			["Answer", answered, "wide"],
+			["Trigger", trigger],
 			["Details", (row) => action("Details", () => details(row), { about: row.id }), "actions"],
 		],
-		empty: () => h("p", "No attempt yet. They appear as messages are sent."),
+		empty: () =>
+			parse().query.size ? noneMatches("attempt") : h("p", "No attempt yet. They appear as messages are sent."),
 		filters: [
 			{ name: "status", label: "State", options: [["0", "delivered"], ["2", "failed"]] },
 			{
@@ -415,18 +237,16 @@ function attempts(context) {
 	}).nodes;
 }
 
-function settings(context, base) {
-	const { api, signal, params } = context;
-	const place = h("div");
-	load(
-		place,
-		signal,
-		() => api.get(base, { signal }),
-		(it) =>
-			endpointSettings(context, base, it, {
-				write: (body) => api.patch(base, body),
-				gone: href(["app", params.app]),
-			}),
-	);
-	return place;
+/** @param {Context} context @param {() => void} redraw */
+function settings(context, redraw) {
+	const { api, get, signal, portal, appId } = context, base = pathOf(context);
+	return load(signal, () => get(base), (it, again) =>
+		endpointSettings(context, base, it, {
+			write: async (body) => {
+				await api.patch(base, body);
+				redraw();
+				await again();
+			},
+			gone: href(portal ? ["endpoints"] : ["app", appId]),
+		}));
 }

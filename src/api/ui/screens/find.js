@@ -1,36 +1,25 @@
-/**
- * Find: anything by any of its names. A single thing is opened at once.
- *
- * @module
- */
+/** Find: anything by any of its names. A single thing is opened at once. */
 
-import { h } from "../dom.js";
+import { h, p } from "../dom.js";
 import { list } from "../list.js";
-import { link } from "../parts.js";
+import { link, mono, note } from "../parts.js";
 import { go, href } from "../route.js";
 import { appHref, appLink, endpointHref, head, messageHref } from "./shared.js";
 
-/** @typedef {import("../console.js").Context} Context */
+/** How kinds and ways of finding are put in words, where they are not words. */
+const WORDS =
+	/** @type {Record<string, string>} */ ({ eventType: "event type", task: "background task", eventId: "event id" });
 
-const KINDS = /** @type {Record<string, string>} */ ({ eventType: "event type", task: "background task" });
-const MATCHED = /** @type {Record<string, string>} */ ({ eventId: "event id" });
-
-function place(found) {
-	switch (found.kind) {
-		case "application":
-			return appHref(found.id);
-		case "endpoint":
-			return endpointHref(found.appId, found.id);
-		case "message":
-			return messageHref(found.appId, found.id);
-		case "attempt":
-			return messageHref(found.appId, found.msgId, { attempt: found.id });
-		case "eventType":
-			return href(["event-type", found.id]);
-		default:
-			return href(["task", found.id]);
-	}
-}
+/** @type {Record<string, (found: any) => string>} */
+const PLACES = {
+	application: ({ id }) => appHref(id),
+	endpoint: ({ appId, id }) => endpointHref(appId, id),
+	message: ({ appId, id }) => messageHref(appId, id),
+	attempt: ({ appId, msgId, id }) => messageHref(appId, msgId, { attempt: id }),
+	eventType: ({ id }) => href(["event-type", id]),
+	task: ({ id }) => href(["task", id]),
+};
+const place = (found) => PLACES[found.kind](found);
 
 /** @param {Context} context */
 export function find(context) {
@@ -39,40 +28,32 @@ export function find(context) {
 	title(`Find ${q}`);
 	const box = /** @type {HTMLInputElement | null} */ (document.getElementById("find"));
 	if (box) box.value = q;
-	const truncated = h(
-		"p",
-		{ class: "note", hidden: true },
-		"There may be more: only the newest 1,000 applications are searched, and each way of searching returns at most 50 things.",
+	const truncated = note(
+		"There may be more: the newest 1,000 applications are searched, for at most 50 things of a kind.",
 	);
+	truncated.hidden = true;
+	const load = async (_page, signal) => {
+		const found = await api.get("find", { query: { q }, signal });
+		truncated.hidden = !found.truncated;
+		if (found.data.length === 1 && !found.truncated) go(place(found.data[0]), { replace: true });
+		return { data: found.data, iterator: null, done: true };
+	};
 	const { node } = list({
 		caption: "Found",
 		noun: "found",
 		signal,
 		key: (row) => row.kind + row.id,
-		load: async (_page, signal) => {
-			const found = await api.get("find", { query: { q }, signal });
-			truncated.hidden = !found.truncated;
-			if (found.data.length === 1 && !found.truncated) go(place(found.data[0]), { replace: true });
-			return { data: found.data, iterator: null, done: true };
-		},
+		load,
 		columns: [
-			["Kind", (row) => KINDS[row.kind] ?? row.kind],
+			["Kind", (row) => WORDS[row.kind] ?? row.kind],
 			["Id", (row) => link(row.id, place(row), { class: "mono" })],
 			["Its uid", (row) => row.uid ?? (row.kind === "application" ? row.appUid : null) ?? "–"],
 			["Application", (row) => row.appId && row.kind !== "application" ? appLink(context, row.appId) : "–"],
-			["Found by", (row) => MATCHED[row.matched] ?? row.matched],
+			["Found by", (row) => WORDS[row.matched] ?? row.matched],
 		],
 		empty: () => [
-			h(
-				"p",
-				"Nothing has ",
-				h("span", { class: "mono" }, q),
-				" as its id, uid, event id, tag or name of an event type.",
-			),
-			h(
-				"p",
-				"Whole texts are compared, not parts of them. Messages whose retention has ended are gone, and this token sees its own organization alone.",
-			),
+			p`Nothing has ${mono(q)} as its id, uid, event id, tag or name of an event type.`,
+			p`Whole texts are compared, not parts of them, and messages are found until their retention ends.`,
 		],
 	});
 	return h("div", head(["Found for “", q, "”"], []), truncated, h("section", node));

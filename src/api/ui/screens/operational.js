@@ -1,17 +1,10 @@
-/**
- * Operational webhooks: where Postrider tells you of its own events.
- *
- * @module
- */
+/** Operational webhooks: where Postrider tells you of its own events. */
 
-import { path } from "../api.js";
-import { h } from "../dom.js";
-import { action, ask, link, load, say, when } from "../parts.js";
+import { h, p } from "../dom.js";
+import { ask, link, load, note, say, when } from "../parts.js";
 import { go, href } from "../route.js";
-import { endpointFields, endpointSettings, showSecret } from "./endpoint-form.js";
-import { endpointCell, endpointState, head, listScreen } from "./shared.js";
-
-/** @typedef {import("../console.js").Context} Context */
+import { endpointFields, endpointSettings } from "./endpoint-form.js";
+import { endpointCell, endpointState, head, listScreen, nameOf, permitted } from "./shared.js";
 
 const BASE = "operational-webhook/endpoint";
 const EVENTS =
@@ -19,22 +12,16 @@ const EVENTS =
 
 /** @param {Context} context */
 export function operationalList(context) {
-	const { api, may } = context;
 	const begin = () => {
-		const fields = endpointFields({}, { operational: true });
+		const fields = endpointFields(context, {}, { operational: true });
 		const run = async () => {
-			const made = await api.post(BASE, fields.read());
-			const { key } = await api.get(path`operational-webhook/endpoint/${made.id}/secret`);
-			go(href(["operational", made.id]));
-			setTimeout(() => showSecret("The endpoint is added", key));
+			const { id } = await context.api.post(BASE, fields.read());
+			go(href(["operational", id], { new: 1 }));
 		};
-		return ask(
-			{ title: "Add an endpoint of operational webhooks", button: "Add endpoint", run },
-			h("p", { class: "hint" }, `Events: ${EVENTS}`),
-			fields.node,
-		);
+		const title = "Add an endpoint of operational webhooks";
+		ask({ title, button: "Add endpoint", run }, h("p.hint", `Events: ${EVENTS}`), fields.node);
 	};
-	const add = () => action("Add endpoint", begin, { kind: "main", reason: may("administer") });
+	const add = () => permitted(context, "manage", "Add endpoint", begin, { kind: "main" });
 	return listScreen(context, {
 		title: "Operational webhooks",
 		actions: add(),
@@ -47,11 +34,8 @@ export function operationalList(context) {
 			["Events", (row) => row.eventTypes?.join(", ") ?? "all", "wide"],
 		],
 		empty: () => [
-			h(
-				"p",
-				"None yet. An endpoint here is told when an endpoint of a customer begins to fail, is disabled, or misses a message for good: ",
-			),
-			h("p", { class: "mono" }, EVENTS),
+			h("p", "None yet. One is told when an endpoint of a customer begins to fail, is disabled, or misses a message:"),
+			h("p.mono", EVENTS),
 			add(),
 		],
 	}).node;
@@ -59,37 +43,34 @@ export function operationalList(context) {
 
 /** @param {Context} context */
 export function operational(context) {
-	const { api, signal, params, title, may } = context;
-	const base = path`operational-webhook/endpoint/${params.endpoint}`;
-	const reason = may("administer");
-	const place = h("div");
-	const draw = () =>
-		load(place, signal, () => api.get(base, { signal }), (it) => {
-			const name = it.uid ?? it.url;
-			title(name);
-			// The API has no PATCH here: what is not written would be lost.
-			const write = (body) => api.put(base, { ...body, metadata: it.metadata });
-			const turn = async (disabled) => {
-				await write({ ...it, disabled });
-				say(`${name} is ${disabled ? "disabled" : "enabled"}`);
-				draw();
-			};
-			return [
-				head(
-					[name, " ", endpointState(it)],
-					[link("Operational webhooks", href(["operational"]))],
-					it.disabled
-						? action("Enable", () => turn(false), { reason, kind: "main" })
-						: action("Disable", () => turn(true), { reason }),
-				),
-				it.failingSince && h("p", { class: "note" }, "It has failed since ", when(it.failingSince), "."),
-				endpointSettings(context, base, it, {
-					operational: true,
-					write: (body) => write({ ...body, disabled: it.disabled }),
-					gone: href(["operational"]),
-				}),
-			];
-		});
-	draw();
-	return place;
+	const { api, get, signal, params, title } = context;
+	const base = `${BASE}/${encodeURIComponent(params.endpoint)}`;
+	return load(signal, () => get(base), (it, again) => {
+		const name = nameOf(context, it);
+		title(name);
+		// The API has no PATCH here: what is not written would be lost.
+		const write = async (body) => {
+			await api.put(base, { ...body, metadata: it.metadata });
+			await again();
+		};
+		const turn = async (disabled) => {
+			await write({ ...it, disabled });
+			say(`${name} is ${disabled ? "disabled" : "enabled"}`);
+		};
+		return [
+			head(
+				[name, " ", endpointState(it)],
+				[link("Operational webhooks", href(["operational"]))],
+				it.disabled
+					? permitted(context, "manage", "Enable", () => turn(false), { kind: "main" })
+					: permitted(context, "manage", "Disable", () => turn(true)),
+			),
+			it.failingSince && note(p`It has failed since ${when(it.failingSince)}.`),
+			endpointSettings(context, base, it, {
+				operational: true,
+				write: (body) => write({ ...body, disabled: it.disabled }),
+				gone: href(["operational"]),
+			}),
+		];
+	});
 }

@@ -1,16 +1,11 @@
-/**
- * Background tasks: recoveries and replays, how far they are, and their end.
- *
- * @module
- */
+/** Background tasks: recoveries and replays, how far they are, and their end. */
 
 import { path } from "../api.js";
-import { h } from "../dom.js";
-import { ago, count, facts, link, mono, section, state, when } from "../parts.js";
+import { h, p } from "../dom.js";
+import { fresh } from "../list.js";
+import { ago, confirming, count, facts, link, mono, plural, section, state, when } from "../parts.js";
 import { href } from "../route.js";
-import { appLink, asking, endpointHref, fresh, head, listScreen } from "./shared.js";
-
-/** @typedef {import("../console.js").Context} Context */
+import { appLink, endpointHref, head, listScreen, permitted } from "./shared.js";
 
 const NAMES = /** @type {Record<string, string>} */ ({
 	"endpoint.recover": "Recover",
@@ -18,64 +13,43 @@ const NAMES = /** @type {Record<string, string>} */ ({
 	"endpoint.bulk-replay": "Bulk replay",
 });
 
-const name = (task) => NAMES[task.task] ?? task.task;
+/** @param {any} task */
+export const taskName = ({ task }) => NAMES[task] ?? task;
 
 /** How far a task is, by the part of its period that it has looked through. @param {any} task */
 export function progress({ status, data }) {
-	const whole = +new Date(data.until) - +new Date(data.since);
-	const part = status === "finished" || whole <= 0
-		? 1
-		: (+new Date(data.reached) - +new Date(data.since)) / whole;
+	const from = +new Date(data.since), whole = +new Date(data.until) - from;
+	const part = whole > 0 ? (+new Date(data.reached) - from) / whole : 1, runs = status === "running";
 	return [
-		status === "running" && h("progress", { value: part, max: 1, "aria-label": "Progress" }),
-		` ${count(data.messagesSent)} messages queued, ${count(data.lookedAt)} looked at`,
-		status === "running" && ` (${Math.round(part * 100)} % of the period)`,
-		data.error && h("div", { class: "bad" }, data.error),
+		runs && h("progress", { value: part, max: 1, "aria-label": "Progress" }),
+		` ${plural(data.messagesSent, "messages")} queued, ${count(data.lookedAt)} looked at`,
+		runs && ` (${Math.round(part * 100)} % of the period)`,
+		data.error && h("div.bad", data.error),
 	];
 }
 
 /** @param {Context} context @param {any} task */
-export function cancel({ api, may }, task) {
-	return task.status === "running" && asking("Cancel", {
-		title: `Cancel ${name(task)}?`,
+export function cancel(context, task) {
+	const ask = confirming("Cancel", {
+		title: `Cancel ${taskName(task)}?`,
 		text: "What it has queued already is sent all the same.",
-		run: () => api.post(path`background-task/${task.id}/cancel`),
+		run: () => context.api.post(path`background-task/${task.id}/cancel`),
 		done: "Cancelled",
-		reason: may("operate"),
-		about: name(task),
 	});
+	return task.status === "running" && permitted(context, "operate", "Cancel", ask, { about: taskName(task) });
 }
 
-/** A task that was just started, until it has ended. @param {Context} context @param {string} id */
-export function watched(context, id) {
-	const ended = new AbortController();
-	const signal = AbortSignal.any([context.signal, ended.signal]);
-	return fresh(signal, async () => {
-		const task = await context.api.get(path`background-task/${id}`, { signal: context.signal });
-		if (task.status !== "running") ended.abort();
-		return [
-			h("p", link(name(task), href(["task", id])), " ", state(task.status), " ", progress(task)),
-			cancel(context, task),
-		];
-	}, 1);
-}
+const endpoint = ({ data }) => link(data.endpointId, endpointHref(data.appId, data.endpointId), { class: "mono" });
+const period = ({ data }) => [when(data.since), " to ", when(data.until)];
 
-/** @param {Context} context @returns {import("../list.js").Column[]} */
+/** @param {Context} context @returns {Column[]} */
 export function taskColumns(context) {
 	return [
-		["Task", (row) => link(name(row), href(["task", row.id]))],
+		["Task", (row) => link(taskName(row), href(["task", row.id]))],
 		["State", (row) => state(row.status)],
-		[
-			"Endpoint",
-			(
-				row,
-			) => [
-				link(row.data.endpointId, endpointHref(row.data.appId, row.data.endpointId), { class: "mono" }),
-				h("div", appLink(context, row.data.appId)),
-			],
-		],
-		["Period", (row) => [when(row.data.since), " to ", when(row.data.until)]],
-		["Progress", (row) => progress(row)],
+		["Endpoint", (row) => [endpoint(row), h("div", appLink(context, row.data.appId))]],
+		["Period", period],
+		["Progress", progress],
 		["Changed", (row) => ago(row.updatedAt)],
 		["Action", (row) => cancel(context, row), "actions"],
 	];
@@ -87,7 +61,7 @@ export function tasks(context) {
 		title: "Tasks",
 		caption: "Background tasks, newest first",
 		noun: "tasks",
-		refresh: true,
+		refresh: 2,
 		from: "background-task",
 		filters: [
 			{ name: "status", label: "State", options: ["running", "finished", "failed"] },
@@ -95,44 +69,33 @@ export function tasks(context) {
 		],
 		columns: taskColumns(context),
 		empty: () =>
-			h(
-				"p",
-				"No such task. ",
-				h("i", "Recover"),
-				" and ",
-				h("i", "Replay missing"),
-				" on the page of an endpoint start one. Tasks are kept for 90 days.",
-			),
+			p`No such task. ${h("i", "Recover")} and ${
+				h("i", "Replay missing")
+			} of an endpoint start one; they are kept for 90 days.`,
 	}).node;
 }
 
 /** @param {Context} context */
 export function task(context) {
-	const { api, signal, params, title } = context;
+	const { get, signal, params, title } = context;
 	title("Task");
-	return h(
-		"div",
-		head("Task", [link("Tasks", href(["task"]))]),
-		section(
-			"",
-			fresh(signal, async () => {
-				const row = await api.get(path`background-task/${params.task}`, { signal });
-				title(name(row));
-				return [
-					facts(
-						["Id", mono(row.id)],
-						["Task", name(row)],
-						["State", state(row.status)],
-						["Progress", progress(row)],
-						["Application", appLink(context, row.data.appId)],
-						["Endpoint", link(row.data.endpointId, endpointHref(row.data.appId, row.data.endpointId))],
-						["Period", [when(row.data.since), " to ", when(row.data.until)]],
-						["Reached", when(row.data.reached)],
-						["Changed", when(row.updatedAt)],
-					),
-					cancel(context, row),
-				];
-			}),
-		),
-	);
+	const draw = async () => {
+		const row = await get(path`background-task/${params.task}`);
+		title(taskName(row));
+		return [
+			facts(
+				["Id", mono(row.id)],
+				["Task", taskName(row)],
+				["State", state(row.status)],
+				["Progress", progress(row)],
+				["Application", appLink(context, row.data.appId)],
+				["Endpoint", endpoint(row)],
+				["Period", period(row)],
+				["Reached", when(row.data.reached)],
+				["Changed", when(row.updatedAt)],
+			),
+			cancel(context, row),
+		];
+	};
+	return h("div", head("Task", [link("Tasks", href(["task"]))]), section("", fresh(signal, draw)));
 }
