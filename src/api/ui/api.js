@@ -4,7 +4,6 @@
 
 /** A request that did not succeed. `status` 0 means that no answer came; `code` is the server's. */
 export class ApiError extends Error {
-	/** @param {string} message @param {number} status @param {string} [code] @param {string | null} [requestId] */
 	constructor(message, status, code = "", requestId = null) {
 		super(message);
 		this.status = status;
@@ -13,17 +12,17 @@ export class ApiError extends Error {
 	}
 }
 
-/** A path whose variable parts are encoded: path`app/${id}/msg`. @param {TemplateStringsArray} texts @param {...string} values */
+/** A path whose variable parts are encoded: path`app/${id}/msg`. */
 export function path(texts, ...values) {
 	return texts.reduce((whole, text, i) => whole + encodeURIComponent(values[i - 1]) + text);
 }
 
-/** Whether an error only says that the caller itself gave up the request. @param {any} error */
+/** Whether an error only says that the caller itself gave up the request. */
 export function isAborted(error) {
 	return error?.name === "AbortError";
 }
 
-/** Makes signals for requests of which only the newest counts: each call aborts the one before. @param {AbortSignal} outer */
+/** Makes signals for requests of which only the newest counts: each call aborts the one before. */
 export function newest(outer) {
 	let controller = new AbortController();
 	return () => {
@@ -107,17 +106,14 @@ export class Api {
 		return (await this.call("POST", path, { ...options, body })).data;
 	}
 
-	/** @param {string} path @param {any} body */
 	async put(path, body) {
 		return (await this.call("PUT", path, { body })).data;
 	}
 
-	/** @param {string} path @param {any} body */
 	async patch(path, body) {
 		return (await this.call("PATCH", path, { body })).data;
 	}
 
-	/** @param {string} path */
 	async delete(path) {
 		return (await this.call("DELETE", path)).data;
 	}
@@ -148,7 +144,6 @@ export function random() {
 	return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** @param {string} text */
 function parse(text) {
 	try {
 		return text ? JSON.parse(text) : undefined;
@@ -157,7 +152,6 @@ function parse(text) {
 	}
 }
 
-/** @param {Response} response @param {string} text */
 function refusal(response, text) {
 	const { detail, code } = parse(text) ?? {};
 	const rule = ({ loc = [], msg }) => `${loc.slice(1).join(".") || loc}: ${msg}`;

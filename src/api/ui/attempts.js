@@ -4,17 +4,16 @@ import { h } from "./dom.js";
 import { code } from "./json.js";
 import { ago, buttons, copy, duration, facts, mono, muted, when } from "./parts.js";
 
-/** A sentence of the server, its instants in local time. @param {string} text */
+/** A sentence of the server, its instants in local time. */
 export function sentence(text) {
 	return h("span", text.split(/(\d{4}-\d\d-\d\dT[\d:.]+Z)/).map((part, i) => i % 2 ? when(part) : part));
 }
 
-/** @param {string} verdict */
 export function word(verdict) {
 	return verdict === "notSent" ? "not sent" : verdict;
 }
 
-/** The last answer in words. @param {any} row */
+/** The last answer in words. */
 export function lastAnswer({ lastStatusCode, lastError }) {
 	return lastStatusCode ? `status ${lastStatusCode}` : lastError ? words(lastError) : "–";
 }
@@ -27,17 +26,16 @@ const KNOWN = [
 	[/reset by peer|closed before/i, "the receiver closed the connection before it answered"],
 ];
 
-/** Why no answer came, in the words of people who are not programmers. @param {string} text */
+/** Why no answer came, in the words of people who are not programmers. */
 function words(text) {
 	return KNOWN.find(([pattern]) => pattern.test(text))?.[1] ?? text;
 }
 
-/** A text quoted for a shell. @param {string} text */
+/** A text quoted for a shell. */
 export function quoted(text) {
 	return `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
-/** @param {any} attempt */
 export function answered({ responseStatusCode, responseDurationMs, response, error }) {
 	const took = duration(responseDurationMs);
 	return responseStatusCode
@@ -45,19 +43,17 @@ export function answered({ responseStatusCode, responseDurationMs, response, err
 		: `${error?.text ?? (words(response) || "no answer")} (after ${took})`;
 }
 
-/** @param {any} attempt */
 export function attemptState({ status }) {
 	return ["delivered", "waiting", "failed", "sending"][status];
 }
 
-/** @param {any} attempt */
 export function trigger({ triggerType }) {
 	return triggerType === 1 ? "by hand" : "schedule";
 }
 
 const PHASES = /** @type {Record<string, string>} */ ({ tls: "TLS", firstByte: "first byte" });
 
-/** What is kept of an attempt. @param {any} attempt @param {string} [payload] */
+/** What is kept of an attempt. */
 export function unfolded(attempt, payload) {
 	const { error, response } = attempt;
 	const phases = Object.entries(attempt.phasesMs ?? {}).filter(([, ms]) => ms !== null)

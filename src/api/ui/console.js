@@ -116,7 +116,7 @@ async function enter() {
 	}
 }
 
-/** Asks for a token. The address stays, so that signing in leads back. @param {any} [error] @param {string} [text] */
+/** Asks for a token. The address stays, so that signing in leads back. */
 function signIn(error, text) {
 	if (who) text ??= "Your session has ended: the token has expired or was revoked. Signing in leads back.";
 	who = null;

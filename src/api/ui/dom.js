@@ -20,7 +20,7 @@ export function h(name, attributes, ...children) {
 	return /** @type {any} */ (element);
 }
 
-/** Makes an element of SVG. @param {string} tag @param {Record<string, any>} attributes @param {...Children} children */
+/** Makes an element of SVG. */
 export function svg(tag, attributes, ...children) {
 	const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
 	set(element, attributes);
@@ -28,7 +28,7 @@ export function svg(tag, attributes, ...children) {
 	return element;
 }
 
-/** A paragraph of a template with nodes in it. @param {TemplateStringsArray} texts @param {...Children} values */
+/** A paragraph of a template with nodes in it. */
 export function p(texts, ...values) {
 	return h("p", texts.map((text, i) => [text, values[i]]));
 }
@@ -50,7 +50,6 @@ export function nodes(children) {
 
 const PROPERTIES = ["value", "checked", "disabled"];
 
-/** @param {any} element @param {any} attributes */
 function set(element, attributes) {
 	for (const [name, value] of Object.entries(attributes)) {
 		if (value === null || value === undefined || value === false) continue;
@@ -110,7 +109,7 @@ export function swap(before, node) {
 	return true;
 }
 
-/** Returns the focus to a control that was drawn anew: to the one that is called the same, else to the screen. @param {Element | null} lost */
+/** Returns the focus to a control that was drawn anew: to the one that is called the same, else to the screen. */
 export function refocus(lost) {
 	if (!lost || lost.isConnected || document.activeElement !== document.body) return;
 	const same = [...document.querySelectorAll("main :is(a, button)")].find((control) =>

@@ -36,18 +36,17 @@ export function member(text, ...way) {
 	return joinedText(all, at, end(all, at));
 }
 
-/** @param {Token[]} all @param {number} from @param {number} to */
 function joinedText(all, from, to) {
 	return all.slice(from, to).map((token) => token.text).join("");
 }
 
-/** The next place that is not white space. @param {Token[]} all @param {number} at */
+/** The next place that is not white space. */
 function skip(all, at) {
 	while (all[at]?.kind === "space") at++;
 	return at;
 }
 
-/** The place after the value that begins at `at`. @param {Token[]} all @param {number} at */
+/** The place after the value that begins at `at`. */
 function end(all, at) {
 	let depth = 0;
 	for (let i = at; i < all.length; i++) {
@@ -58,7 +57,7 @@ function end(all, at) {
 	return all.length;
 }
 
-/** Where the value of a member or an element begins. @param {Token[]} all @param {number} at @param {string | number} step */
+/** Where the value of a member or an element begins. */
 function inside(all, at, step) {
 	const open = all[at]?.text;
 	if (open !== (typeof step === "number" ? "[" : "{")) return undefined;
@@ -73,7 +72,7 @@ function inside(all, at, step) {
 	return undefined;
 }
 
-/** The texts of the values in an array inside a JSON text. @param {string} text @param {string} name */
+/** The texts of the values in an array inside a JSON text. */
 export function elements(text, name) {
 	const all = tokens(member(text, name) ?? "[]"), found = [];
 	for (let at = skip(all, 1); at < all.length && all[at].text !== "]"; at = skip(all, at + 1)) {
@@ -85,7 +84,7 @@ export function elements(text, name) {
 	return found;
 }
 
-/** A JSON text of `body` with one member more, whose text is taken as it is. @param {object} body @param {string} name @param {string} text */
+/** A JSON text of `body` with one member more, whose text is taken as it is. */
 export function joined(body, name, text) {
 	try {
 		JSON.parse(text);
@@ -95,7 +94,7 @@ export function joined(body, name, text) {
 	return `${JSON.stringify(body).slice(0, -1)},${JSON.stringify(name)}:${text}}`;
 }
 
-/** Indents a JSON text by two spaces a level. What is not white space between tokens stays. @param {string} text */
+/** Indents a JSON text by two spaces a level. What is not white space between tokens stays. */
 export function pretty(text) {
 	let out = "", depth = 0;
 	const all = tokens(text).filter((token) => token.kind !== "space");
@@ -113,7 +112,6 @@ export function pretty(text) {
 	return out;
 }
 
-/** @param {string} text */
 function isJson(text) {
 	try {
 		JSON.parse(text);
@@ -126,12 +124,7 @@ function isJson(text) {
 /** The longest text that is coloured: beyond it, tens of thousands of elements would slow the page down. */
 const COLOURED = 60_000;
 
-/**
- * Shows a text, indented and coloured if it is JSON, in an element that can be scrolled by keyboard.
- *
- * @param {string} text
- * @param {string} label
- */
+/** Shows a text, indented and coloured if it is JSON, in an element that can be scrolled by keyboard. * */
 export function code(text, label, indent = true) {
 	const json = isJson(text);
 	const shown = json && indent ? pretty(text) : text;
@@ -143,12 +136,12 @@ export function code(text, label, indent = true) {
 	return h("pre.code", { tabindex: 0, role: "region", "aria-label": label }, h("code", spans));
 }
 
-/** A text that can be copied as it is, below its button. @param {string} text @param {string} label */
+/** A text that can be copied as it is, below its button. */
 export function copied(text, label) {
 	return [h("div.bar", buttons(copy(text, label))), code(text, label)];
 }
 
-/** A JSON text as it was sent or indented; what is copied is what was sent. @param {string} text @param {string} label */
+/** A JSON text as it was sent or indented; what is copied is what was sent. */
 export function payload(text, label) {
 	const place = h("div");
 	const draw = () => fill(place, code(text, label, indent.checked));

@@ -17,7 +17,7 @@ export function keys(find) {
 	});
 }
 
-/** Moves the focus by rows, in the table where it is, else in the first. @param {number} step */
+/** Moves the focus by rows, in the table where it is, else in the first. */
 function row(step) {
 	const here = document.activeElement?.closest("main tbody tr");
 	const all = [...(here?.parentElement?.children ?? document.querySelectorAll("main .list tbody tr"))];

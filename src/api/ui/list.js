@@ -19,13 +19,7 @@ import {
 } from "./parts.js";
 import { parse, setQuery } from "./route.js";
 
-/**
- * A table. Narrow windows show its rows as blocks, which for CSS are no table: hence the roles.
- *
- * @param {string} caption
- * @param {readonly Column[]} columns
- * @param {readonly any[]} [rows]
- */
+/** A table. Narrow windows show its rows as blocks, which for CSS are no table: hence the roles. * */
 export function table(caption, columns, rows = []) {
 	const head = (/** @type {Column} */ [name, , kind]) =>
 		h("th", { role: "columnheader", scope: "col", class: kind }, name);
@@ -38,26 +32,17 @@ export function table(caption, columns, rows = []) {
 	);
 }
 
-/** @param {readonly Column[]} columns @param {any} row */
 export function tableRow(columns, row) {
 	const cell = (/** @type {Column} */ [name, cell, kind]) =>
 		h("td", { role: "cell", class: kind, "data-label": name }, h("div", cell(row)));
 	return h("tr", { role: "row" }, columns.map(cell));
 }
 
-/**
- * A table that keeps its rows while what it shows is asked for again.
- *
- * @param {string} caption
- * @param {readonly Column[]} columns
- * @param {(row: any) => string} key
- * @param {(row: any) => Element} [make]
- */
+/** A table that keeps its rows while what it shows is asked for again. * */
 export function keptTable(caption, columns, key, make = (row) => tableRow(columns, row)) {
 	const node = table(caption, columns);
 	return {
 		node: h("div.list", node),
-		/** @param {readonly any[]} rows */
 		set: (rows) => {
 			node.hidden = rows.length === 0;
 			keyed(node.tBodies[0], rows, key, make);
@@ -121,7 +106,6 @@ export function list({ caption, columns, load, key = (row) => row.id, empty, sig
 	let done = false, loaded = false;
 	whole.hidden = true;
 
-	/** @param {readonly any[]} others */
 	const isIn = (others) => {
 		const keys = new Set(others.map(key));
 		return (row) => keys.has(key(row));
@@ -146,7 +130,7 @@ export function list({ caption, columns, load, key = (row) => row.id, empty, sig
 		}
 	};
 
-	/** Reads until a page has rows: pages of sparse filters may be empty. @param {string | null} from @param {AbortSignal} signal */
+	/** Reads until a page has rows: pages of sparse filters may be empty. */
 	const read = async (from, signal) => {
 		for (let turn = 0;; turn++) {
 			const page = await load({ iterator: from, limit: 50 }, signal);

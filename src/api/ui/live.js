@@ -10,7 +10,7 @@ const MOST_SECONDS = 30;
 class Live extends EventTarget {
 	paused = false;
 
-	/** The one switch for everything on the page. @param {boolean} paused */
+	/** The one switch for everything on the page. */
 	pause(paused) {
 		this.paused = paused;
 		this.dispatchEvent(new Event("change"));
@@ -35,7 +35,7 @@ class Live extends EventTarget {
 		}
 	}
 
-	/** Waits, and as long as nobody looks or it is paused. @param {AbortSignal} signal @param {number} seconds */
+	/** Waits, and as long as nobody looks or it is paused. */
 	async #wait(signal, seconds) {
 		await sleep(signal, seconds);
 		while (!signal.aborted && (document.hidden || this.paused)) {

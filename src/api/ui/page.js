@@ -31,13 +31,13 @@ export function framed({ suffix, navigation, screens, context }) {
 		root,
 		leave,
 
-		/** Shows something instead of the frame. @param {...Children} children */
+		/** Shows something instead of the frame. */
 		instead: (...children) => {
 			leave();
 			fill(root, h("main", children));
 		},
 
-		/** Draws what is around each screen. @param {Children} head @param {Children} [who] @param {boolean} [hidden] */
+		/** Draws what is around each screen. */
 		frame: (head, who, hidden) => {
 			const main = h("main", { id: "main", tabindex: -1 });
 			const onclick = (event) => (event.preventDefault(), main.focus());

@@ -6,22 +6,21 @@ import { sleep } from "./live.js";
 
 /* ---- words and figures ---- */
 
-/** A state as a word with a colour and a mark. @param {string} word */
+/** A state as a word with a colour and a mark. */
 export function state(word) {
 	return h("span", { class: `state state-${word.replace(" ", "-")}` }, word);
 }
 
-/** @param {number | null | undefined} n */
 export function count(n) {
 	return n?.toLocaleString() ?? "–";
 }
 
-/** A count with its noun, which is given in the plural. @param {number} n @param {string} noun */
+/** A count with its noun, which is given in the plural. */
 export function plural(n, noun) {
 	return `${count(n)} ${n === 1 ? noun.replace(/ies$/, "y").replace(/s$/, "") : noun}`;
 }
 
-/** A duration in words: 430 ms, 12 s, 4 min, 3 h, 2 d. @param {number | null | undefined} ms */
+/** A duration in words: 430 ms, 12 s, 4 min, 3 h, 2 d. */
 export function duration(ms) {
 	if (ms === null || ms === undefined) return "–";
 	const seconds = Math.abs(ms) / 1000;
@@ -32,7 +31,7 @@ export function duration(ms) {
 	return seconds < 172_800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86_400)} d`;
 }
 
-/** The share of what succeeded; a dash if there was nothing. @param {number} good @param {number} bad */
+/** The share of what succeeded; a dash if there was nothing. */
 export function share(good, bad) {
 	if (good + bad === 0) return "–";
 	if (!good || !bad) return good ? "100 %" : "0 %";
@@ -40,12 +39,11 @@ export function share(good, bad) {
 	return `${Math.min(99.9, 100 * good / (good + bad)).toFixed(1)} %`;
 }
 
-/** An instant in local time, in UTC as its title. @param {string | null | undefined} iso */
+/** An instant in local time, in UTC as its title. */
 export function when(iso) {
 	return iso ? h("time", { datetime: iso, title: iso }, local(iso)) : "–";
 }
 
-/** @param {string} iso */
 export function local(iso) {
 	const at = new Date(iso);
 	const year = at.getFullYear() === new Date().getFullYear() ? undefined : "numeric";
@@ -53,13 +51,12 @@ export function local(iso) {
 	return `${day}, ${at.toLocaleTimeString(undefined, { hourCycle: "h23" })}`;
 }
 
-/** The distance of an instant to now, kept up to date: "4 min ago", "in 4 min". @param {string | null | undefined} iso */
+/** The distance of an instant to now, kept up to date: "4 min ago", "in 4 min". */
 export function ago(iso) {
 	if (!iso) return "–";
 	return h("time", { datetime: iso, title: `${local(iso)} (${iso})`, "data-ago": true }, distance(iso));
 }
 
-/** @param {string} iso */
 export function distance(iso) {
 	const ms = +new Date(iso) - Date.now();
 	if (Math.abs(ms) < 1000) return "now";
@@ -73,12 +70,11 @@ setInterval(() => {
 	}
 }, 1000);
 
-/** An id or address, which may be broken anywhere. @param {string | null | undefined} text */
+/** An id or address, which may be broken anywhere. */
 export function mono(text) {
 	return text ? h("span.mono", text) : "–";
 }
 
-/** @param {Children} text @param {string} href @param {Record<string, any>} [attributes] */
 export function link(text, href, attributes) {
 	return h("a", { href, ...attributes }, text);
 }
@@ -93,32 +89,28 @@ export function numbers(...rows) {
 	return h("dl.numbers", rows.map(([name, value, note]) => h("div", h("dt", name), h("dd", value, h("small", note)))));
 }
 
-/** A part of a screen below a heading. @param {Children} title @param {...Children} children */
+/** A part of a screen below a heading. */
 export function section(title, ...children) {
 	return h("section", title && h("h2", title), ...children);
 }
 
-/** @param {...Children} children */
 export function columns(...children) {
 	return h("div.columns", ...children);
 }
 
-/** @param {...Children} children */
 export function buttons(...children) {
 	return h("div.buttons", ...children);
 }
 
-/** What an empty list says: what would fill it, and how. @param {...Children} children */
+/** What an empty list says: what would fill it, and how. */
 export function empty(...children) {
 	return h("div.empty", ...children);
 }
 
-/** @param {...Children} children */
 export function muted(...children) {
 	return h("p.muted", ...children);
 }
 
-/** @param {...Children} children */
 export function note(...children) {
 	return h("div.note", ...children);
 }
@@ -128,7 +120,7 @@ export function note(...children) {
 /** @type {HTMLElement | undefined} */
 let status;
 
-/** Tells in a line at the foot of the page what was done. @param {string} text */
+/** Tells in a line at the foot of the page what was done. */
 export function say(text) {
 	status ??= document.body.appendChild(h("div.status", { role: "status" }));
 	const line = h("p", text);
@@ -136,7 +128,7 @@ export function say(text) {
 	setTimeout(() => line.remove(), 6000);
 }
 
-/** An error as the server says it. @param {any} error @param {() => void} [again] */
+/** An error as the server says it. */
 export function failure(error, again) {
 	return h(
 		"div.failure",
@@ -178,7 +170,7 @@ export function load(signal, ask, draw, place = h("div")) {
 	return place;
 }
 
-/** Says that it loads, and after a while for how long, until `done` ends. @param {Element} place @param {AbortSignal} done */
+/** Says that it loads, and after a while for how long, until `done` ends. */
 export async function tellWaiting(place, done) {
 	await sleep(done, 0.2);
 	if (done.aborted) return;
@@ -232,7 +224,6 @@ export function copy(text, about, label = "Copy") {
 	}, { about });
 }
 
-/** @param {string} text */
 async function toClipboard(text) {
 	try {
 		await navigator.clipboard.writeText(text);
@@ -269,12 +260,10 @@ export function field(label, control, hint) {
 	);
 }
 
-/** @param {Record<string, any>} [attributes] */
 export function input(attributes) {
 	return h("input", { type: "text", autocomplete: "off", spellcheck: "false", ...attributes });
 }
 
-/** @param {Record<string, any>} [attributes] */
 export function area(attributes) {
 	return h("textarea.mono", { spellcheck: "false", ...attributes });
 }
@@ -287,7 +276,7 @@ export function select(options, value = "") {
 	return box;
 }
 
-/** The words of a text that are separated by commas or spaces; null if there are none. @param {string} text */
+/** The words of a text that are separated by commas or spaces; null if there are none. */
 export function words(text) {
 	const found = text.split(/[\s,]+/).filter(Boolean);
 	return found.length ? found : null;
@@ -332,7 +321,7 @@ function dialog(title, draw) {
 	return box;
 }
 
-/** Shows something in a dialog until it is closed. @param {string} title @param {...Children} children */
+/** Shows something in a dialog until it is closed. */
 export function show(title, ...children) {
 	dialog(title, (close) => [...children, buttons(action("Close", close))]);
 }
@@ -374,23 +363,22 @@ export function confirming(button, { title, text, typed, run, done, then }) {
 
 /* ---- instants in forms ---- */
 
-/** @param {Record<string, any>} [attributes] @param {string | null} [iso] */
 export function instant(attributes, iso) {
 	return input({ type: "datetime-local", value: toLocalInput(iso ?? ""), ...attributes });
 }
 
-/** A value for an `<input type=datetime-local>`, in local time. @param {string} iso */
+/** A value for an `<input type=datetime-local>`, in local time. */
 export function toLocalInput(iso) {
 	const at = new Date(iso);
 	return isNaN(+at) ? "" : new Date(+at - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 }
 
-/** The instant of an `<input type=datetime-local>`. @param {string} value */
+/** The instant of an `<input type=datetime-local>`. */
 export function fromLocalInput(value) {
 	return value ? new Date(value).toISOString() : "";
 }
 
-/** An instant so many hours before another, or before now. @param {number} hours @param {string} [iso] */
+/** An instant so many hours before another, or before now. */
 export function hoursAgo(hours, iso) {
 	return new Date((iso ? +new Date(iso) : Date.now()) - hours * 3_600_000).toISOString();
 }

@@ -133,7 +133,7 @@ async function enter(param) {
 	}
 }
 
-/** Says that the access is over, to the reader and to the embedding page. @param {string} [text] */
+/** Says that the access is over, to the reader and to the embedding page. */
 function ended(text) {
 	who = token = null;
 	if (!embedded) storage((all) => all.removeItem(KEY));

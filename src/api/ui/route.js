@@ -13,7 +13,6 @@ export function parse(fragment = location.hash) {
 	};
 }
 
-/** @param {string} text */
 function decode(text) {
 	try {
 		return decodeURIComponent(text);
@@ -22,7 +21,7 @@ function decode(text) {
 	}
 }
 
-/** The fragment of a route, without the empty values of its query. @param {readonly string[]} parts @param {Record<string, any> | URLSearchParams} [query] */
+/** The fragment of a route, without the empty values of its query. */
 export function href(parts, query = {}) {
 	const entries = query instanceof URLSearchParams ? [...query] : Object.entries(query);
 	const text = new URLSearchParams(entries.filter(([, value]) => value || value === 0)).toString();
@@ -38,18 +37,13 @@ export function go(fragment, { replace } = {}) {
 	}
 }
 
-/** Changes the query of the present route: a filter was set. @param {Record<string, any>} changes */
+/** Changes the query of the present route: a filter was set. */
 export function setQuery(changes) {
 	const { parts, query } = parse();
 	go(href(parts, { ...Object.fromEntries(query), ...changes }), { replace: true });
 }
 
-/**
- * Compares parts with a pattern such as `app/:app/msg/:msg`; returns what stands for its names, or null.
- *
- * @param {string} pattern
- * @param {readonly string[]} parts
- */
+/** Compares parts with a pattern such as `app/:app/msg/:msg`; returns what stands for its names, or null. * */
 export function match(pattern, parts) {
 	const wanted = pattern.split("/");
 	if (wanted.length !== parts.length) return null;

@@ -49,7 +49,7 @@ export function messages(context) {
 	return h("div", head("Messages", []), h("section", search, problem, nodes));
 }
 
-/** Goes to the message with this id, or shows those with this tag. @param {Context} context @param {string} text */
+/** Goes to the message with this id, or shows those with this tag. */
 async function seek({ get, app, to }, text) {
 	const tagged = await get(`${app}/msg`, { tag: text, limit: 1, with_content: false });
 	if (tagged.data.length) return setQuery({ tag: text, event_types: "", after: "", before: "" });

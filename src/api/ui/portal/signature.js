@@ -7,7 +7,7 @@ import { duration } from "../parts.js";
 const TOLERANCE = 300;
 const utf8 = new TextEncoder();
 
-/** Headers of a pasted text: a JSON object, or lines, perhaps with the quotes and the -H of a curl command. @param {string} text */
+/** Headers of a pasted text: a JSON object, or lines, perhaps with the quotes and the -H of a curl command. */
 function readHeaders(text) {
 	/** @type {Record<string, string>} */
 	const found = {};
@@ -88,7 +88,7 @@ function age(time, now, verdict) {
 		: verdict("old", "Timestamp in the future", `Its time is ${much} ahead. Is the clock of this computer right?`);
 }
 
-/** What programs do to a body, undone. @param {string} body */
+/** What programs do to a body, undone. */
 function variants(body) {
 	/** @type {[string, string][]} */
 	const found = [
@@ -108,7 +108,7 @@ function variants(body) {
 	return found;
 }
 
-/** The check of one secret, or why it cannot be one. @param {string} secret */
+/** The check of one secret, or why it cannot be one. */
 async function signer(secret) {
 	const { subtle } = crypto;
 	if (!subtle) return "Browsers give cryptography to pages with HTTPS alone: open this one with https://.";
@@ -128,7 +128,6 @@ async function signer(secret) {
 	}
 }
 
-/** @param {string} base64 */
 function bytes(base64) {
 	try {
 		return Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));

@@ -23,19 +23,18 @@ export function dress(param) {
 	root.style.setProperty("--on-accent", pair(accents.map(over)));
 }
 
-/** @param {string | null} text */
 export function isTrue(text) {
 	return text === "true" || text === "1" || text === "";
 }
 
-/** The address of an image that may be shown: data or of the same origin. @param {string | null} text */
+/** The address of an image that may be shown: data or of the same origin. */
 export function icon(text) {
 	if (!text || /^data:image\//i.test(text)) return text;
 	const url = URL.canParse(text, document.baseURI) ? new URL(text, document.baseURI) : null;
 	return url?.origin === location.origin ? url.href : null;
 }
 
-/** Red, green and blue of a hexadecimal colour, with or without `#`. @param {string | null} text */
+/** Red, green and blue of a hexadecimal colour, with or without `#`. */
 function colour(text) {
 	const digits = /^#?([0-9a-f]{3}|[0-9a-f]{6})$/i.exec(text ?? "")?.[1];
 	if (!digits) return null;

@@ -50,7 +50,7 @@ export function verify(context) {
 	);
 }
 
-/** A choice of endpoints whose secret is filled in. @param {Context} context @param {HTMLInputElement} secret */
+/** A choice of endpoints whose secret is filled in. */
 function ownSecrets(context, secret) {
 	const { api, get, app, may, signal } = context;
 	/** @type {string | null} */

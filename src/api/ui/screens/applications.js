@@ -79,7 +79,7 @@ export function applications(context) {
 	}).node;
 }
 
-/** Makes an application, or changes one. @param {Context} context @param {any} [app] @param {() => void} [then] */
+/** Makes an application, or changes one. */
 function edit({ api }, app, then) {
 	const name = input({ required: true, value: app?.name ?? "" }), uid = input({ value: app?.uid ?? "" });
 	const rate = input({ type: "number", min: 1, value: app?.throttleRate ?? "" });

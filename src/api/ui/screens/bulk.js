@@ -71,7 +71,7 @@ export function startBulk(context, endpoint, kind, then) {
 	);
 }
 
-/** How many messages it is about, in words. @param {Context} context @param {string} endpoint @param {Kind} kind @param {any} period @param {AbortSignal} signal */
+/** How many messages it is about, in words. */
 async function amount({ api, app }, endpoint, kind, period, signal) {
 	const found = await Promise.all(
 		kind === "recover"

@@ -204,7 +204,7 @@ export function secretSection(context, base, open) {
 	);
 }
 
-/** Custom headers: names and values that go out with each delivery. With `whole` all of them are written at once. @param {Context} context */
+/** Custom headers: names and values that go out with each delivery. With `whole` all of them are written at once. */
 function customHeaders({ api, get, signal, may }, base, whole) {
 	const reason = may("manage");
 	return load(signal, () => get(`${base}/headers`), ({ headers, sensitive }, again) => {

@@ -86,7 +86,6 @@ export function endpoint(context) {
 	);
 }
 
-/** @param {Context} context */
 function pathOf({ app, params }) {
 	return app + path`/endpoint/${params.endpoint}`;
 }
@@ -97,7 +96,7 @@ const REASONS = /** @type {Record<string, string>} */ ({
 	failing: "since it had failed for too long",
 });
 
-/** Why an endpoint is disabled. @param {any} endpoint */
+/** Why an endpoint is disabled. */
 export function whyDisabled({ disabledAt, disabledReason }) {
 	return ["disabled ", disabledAt && ago(disabledAt), " ", REASONS[disabledReason]];
 }
@@ -144,7 +143,7 @@ function actions(context, base, it, redraw, watch) {
 	];
 }
 
-/** How the endpoint does: bars, figures, and the last success and failure. @param {Context} context */
+/** How the endpoint does: bars, figures, and the last success and failure. */
 function health(context) {
 	const { get, app, appId, signal, params, query } = context;
 	const week = query.get("range") === "7d", hours = week ? 168 : 24, range = week ? "7 d" : "24 h";
@@ -202,7 +201,6 @@ function lastOne({ to }, { data: [attempt] }) {
 	return [link(ago(attempt.timestamp), to.message(attempt.msgId, { attempt: attempt.id })), ": ", answered(attempt)];
 }
 
-/** @param {Context} context */
 function attempts(context) {
 	const { get, app, params, to } = context;
 	const details = async (row) => {
@@ -237,7 +235,6 @@ function attempts(context) {
 	}).nodes;
 }
 
-/** @param {Context} context @param {() => void} redraw */
 function settings(context, redraw) {
 	const { api, get, signal, portal, appId } = context, base = pathOf(context);
 	return load(signal, () => get(base), (it, again) =>

@@ -18,7 +18,7 @@ export const counts = [
 	["Succeeded, 24 h", ({ series }) => series ? share(series.delivered, series.failed) : "–", "number"],
 ];
 
-/** Gives rows their series. @param {any[]} rows @param {any[]} series */
+/** Gives rows their series. */
 export function joined(rows, series) {
 	const byId = new Map(series.map((one) => [one.endpointId ?? one.appId, one]));
 	return rows.map((row) => ({ ...row, series: byId.get(row.id) }));

@@ -96,7 +96,7 @@ function edit({ api }, type, schemas, then) {
 	);
 }
 
-/** The text of the newest example in the text of an event type. @param {string} text @param {any} type */
+/** The text of the newest example in the text of an event type. */
 export function example(text, { schemas }) {
 	return exampleOf(text, Object.keys(schemas ?? {}).at(-1) ?? "");
 }

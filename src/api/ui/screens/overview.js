@@ -87,7 +87,7 @@ const columns = (context) => [
 	["Waiting", (row) => capped(row.waiting), "number"],
 ];
 
-/** The first rows of a list, kept up to date. @param {Context} context */
+/** The first rows of a list, kept up to date. */
 function watched({ get, signal }, title, path, query, columns, key, none) {
 	const rows = keptTable(title, columns, key), rest = h("div");
 	return section(

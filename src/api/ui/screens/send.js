@@ -142,7 +142,6 @@ const curl = (api, to, body) =>
   -H "authorization: Bearer $TOKEN" -H "content-type: application/json" \\
   --data-raw ${quoted(body)}`;
 
-/** @param {Record<string, string>} ways */
 function samples(ways) {
 	const way = ([name, text]) => [h("h3", name), copied(text, name)];
 	return h("details.figures", { open: true }, h("summary", "The same call in code"), Object.entries(ways).map(way));

@@ -6,14 +6,11 @@ import { filteredList } from "../list.js";
 import { action, ask, buttons, distance, link, muted, say, state } from "../parts.js";
 import { href } from "../route.js";
 
-/** @param {string} app */
 export const appHref = (app) => href(["app", app]);
-/** @param {string} app @param {string} endpoint @param {...string} more */
 export const endpointHref = (app, endpoint, ...more) => href(["app", app, "endpoint", endpoint, ...more]);
-/** @param {string} app @param {string} message @param {Record<string, any>} [query] */
 export const messageHref = (app, message, query) => href(["app", app, "msg", message], query);
 
-/** The heading of a screen, below the way to it, with what can be done. @param {Children} title @param {readonly Children[]} way @param {...Children} actions */
+/** The heading of a screen, below the way to it, with what can be done. */
 export function head(title, way, ...actions) {
 	const crumbs = way.map((part, i) => [i > 0 && " / ", part]);
 	return h(
@@ -26,7 +23,7 @@ export function head(title, way, ...actions) {
 /** @type {Map<string, any>} */
 const applications = new Map();
 
-/** Remembers an application for links to it. @param {any} app */
+/** Remembers an application for links to it. */
 export function remember(app) {
 	applications.set(app.id, app);
 	return app;
@@ -104,12 +101,12 @@ export function listScreen(context, { title, actions, note, ...options }) {
 	return { node: h("div", head(title, [], actions), note, h("section", nodes)), reload };
 }
 
-/** The state of an endpoint as a word. @param {any} endpoint */
+/** The state of an endpoint as a word. */
 export function endpointState({ disabled, failingSince }) {
 	return state(disabled ? "disabled" : failingSince ? "failing" : "enabled");
 }
 
-/** An endpoint's name or URL, and what is known besides. @param {any} row @param {string} href @param {boolean} [portal] */
+/** An endpoint's name or URL, and what is known besides. */
 export function endpointCell({ uid, id, url, description }, href, portal) {
 	return [
 		link(portal ? url : uid ?? id, href),
@@ -118,7 +115,7 @@ export function endpointCell({ uid, id, url, description }, href, portal) {
 	];
 }
 
-/** What an empty list says where filters are set. @param {string} noun */
+/** What an empty list says where filters are set. */
 export function noneMatches(noun) {
 	return p`No ${noun} matches these filters.`;
 }

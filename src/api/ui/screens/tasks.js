@@ -13,10 +13,9 @@ const NAMES = /** @type {Record<string, string>} */ ({
 	"endpoint.bulk-replay": "Bulk replay",
 });
 
-/** @param {any} task */
 export const taskName = ({ task }) => NAMES[task] ?? task;
 
-/** How far a task is, by the part of its period that it has looked through. @param {any} task */
+/** How far a task is, by the part of its period that it has looked through. */
 export function progress({ status, data }) {
 	const from = +new Date(data.since), whole = +new Date(data.until) - from;
 	const part = whole > 0 ? (+new Date(data.reached) - from) / whole : 1, runs = status === "running";

@@ -12,7 +12,7 @@ import { limits, nameOf, permitted } from "./shared.js";
 
 const SECONDS = 45;
 
-/** A choice of messages that can be sent: types without an example cannot. @param {Context} context */
+/** A choice of messages that can be sent: types without an example cannot. */
 function choice({ api, signal }) {
 	const type = select([["svix.ping", "svix.ping: a small test message"]], "svix.ping");
 	api.all("event-type", { signal, query: { with_content: true } }).then(({ data }) => {
@@ -79,7 +79,7 @@ function test(context, endpoint) {
 	];
 }
 
-/** Waits for the first attempt of a message, and says in `place` for how long. @param {Context} context @param {string} endpoint @param {string} message @param {Element} place */
+/** Waits for the first attempt of a message, and says in `place` for how long. */
 async function firstAttempt({ get, app, signal }, endpoint, message, place) {
 	const began = Date.now();
 	while (Date.now() - began < SECONDS * 1000) {
