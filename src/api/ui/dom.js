@@ -99,14 +99,20 @@ export function swap(before, node) {
 	const unfolded = [...before.querySelectorAll("details")].map((details) => details.open);
 	node.querySelectorAll("details").forEach((details, i) => details.open = unfolded[i] ?? false);
 	if (node.isEqualNode(before)) return false;
-	const active = document.activeElement;
-	const focused = active && before.contains(active);
-	const place = [...before.querySelectorAll(FOCUSABLE)].indexOf(/** @type {Element} */ (active));
-	before.replaceWith(node);
-	if (focused) {
-		/** @type {HTMLElement} */ (node.querySelectorAll(FOCUSABLE)[place] ?? node).focus({ preventScroll: true });
-	}
+	keepFocus(before, () => (before.replaceWith(node), node));
 	return true;
+}
+
+/** Replaces what is in `place`: the focus moves to the control with the same place. */
+export function refill(place, ...children) {
+	keepFocus(place, () => fill(place, ...children));
+}
+
+function keepFocus(before, change) {
+	const place = [...before.querySelectorAll(FOCUSABLE)].indexOf(document.activeElement);
+	const focused = before.contains(document.activeElement);
+	const after = change();
+	if (focused) (after.querySelectorAll(FOCUSABLE)[place] ?? after).focus({ preventScroll: true });
 }
 
 /** Returns the focus to a control that was drawn anew: to the one that is called the same, else to the screen. */

@@ -1,7 +1,7 @@
 /** What both pages are made of: words, notices, actions, forms and dialogs. Asks the API nothing by itself. */
 
-import { ApiError, isAborted } from "./api.js";
-import { fill, h, refocus } from "./dom.js";
+import { ApiError, isAborted, newest } from "./api.js";
+import { fill, h, refill, refocus } from "./dom.js";
 import { sleep } from "./live.js";
 
 /* ---- words and figures ---- */
@@ -141,14 +141,15 @@ export function failure(error, again) {
 
 /**
  * A place for what `ask` results in, and until then for how long it waits, or why it failed, with a button to try
- * again. `draw` also gets a function that asks and draws once more.
+ * again. `draw` also gets a function that asks and draws once more, and a signal that ends what is drawn.
  *
  * @template T
  * @param {AbortSignal} signal
  * @param {() => Promise<T>} ask
- * @param {(result: T, again: () => Promise<void>) => Children} draw
+ * @param {(result: T, again: () => Promise<void>, signal: AbortSignal) => Children} draw
  */
 export function load(signal, ask, draw, place = h("div")) {
+	const next = newest(signal);
 	const again = async () => {
 		const waited = new AbortController();
 		if (!place.hasChildNodes()) tellWaiting(place, AbortSignal.any([signal, waited.signal]));
@@ -156,15 +157,13 @@ export function load(signal, ask, draw, place = h("div")) {
 		let drawn;
 		try {
 			const result = await ask();
-			if (!signal.aborted) drawn = draw(result, again);
+			if (!signal.aborted) drawn = draw(result, again, next());
 		} catch (error) {
 			if (!isAborted(error)) drawn = failure(error, again);
 		}
 		waited.abort();
 		if (signal.aborted) return;
-		const lost = document.activeElement;
-		fill(place, drawn);
-		refocus(lost);
+		refill(place, drawn);
 	};
 	again();
 	return place;

@@ -105,10 +105,10 @@ function edit({ api }, app, then) {
 export function application(context) {
 	const { get, app, signal, title, query } = context;
 	title("Application");
-	return load(signal, () => get(app), (it, again) => {
+	return load(signal, () => get(app), (it, again, signal) => {
 		title(remember(it).name);
 		if (query.get("add")) addEndpoint(context, it);
-		return page(context, it, again);
+		return page({ ...context, signal }, it, again);
 	});
 }
 

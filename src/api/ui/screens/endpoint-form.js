@@ -198,8 +198,7 @@ export function secretSection(context, base, open) {
 	return section(
 		"Signing secret",
 		h("p", "Each message is signed with it, in webhook-signature, so that its receiver can check who sent it."),
-		place,
-		buttons(permitted(context, "rotate", "Rotate secret", rotate)),
+		buttons(place, permitted(context, "rotate", "Rotate secret", rotate)),
 		limits(context, "secret", "rotate"),
 	);
 }

@@ -237,12 +237,11 @@ function attempts(context) {
 
 function settings(context, redraw) {
 	const { api, get, signal, portal, appId } = context, base = pathOf(context);
-	return load(signal, () => get(base), (it, again) =>
+	return load(signal, () => get(base), (it) =>
 		endpointSettings(context, base, it, {
 			write: async (body) => {
 				await api.patch(base, body);
 				redraw();
-				await again();
 			},
 			gone: href(portal ? ["endpoints"] : ["app", appId]),
 		}));
