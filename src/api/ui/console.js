@@ -3,7 +3,7 @@
 import { Api } from "./api.js";
 import { h, p } from "./dom.js";
 import { keys } from "./keys.js";
-import { framed } from "./page.js";
+import { framed, SITE } from "./page.js";
 import { action, failure, field, form, input, link, mono } from "./parts.js";
 import { go, href } from "./route.js";
 import { application, applications } from "./screens/applications.js";
@@ -24,7 +24,6 @@ const KEY = "postrider-console";
 let who = null;
 const api = new Api("console", () => sessionStorage.getItem(KEY), (error) => signIn(error));
 const page = framed({
-	suffix: "Postrider",
 	navigation: [
 		["overview", "Overview"],
 		["app", "Applications"],
@@ -121,7 +120,7 @@ function signIn(error, text) {
 	if (who) text ??= "Your session has ended: the token has expired or was revoked. Signing in leads back.";
 	who = null;
 	sessionStorage.removeItem(KEY);
-	document.title = "Sign in · Postrider";
+	document.title = `Sign in · ${SITE}`;
 	const token = input({ type: "password", required: true, class: "mono", name: "token" });
 	const run = async () => {
 		sessionStorage.setItem(KEY, token.value.trim());

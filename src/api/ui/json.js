@@ -124,7 +124,7 @@ function isJson(text) {
 /** The longest text that is coloured: beyond it, tens of thousands of elements would slow the page down. */
 const COLOURED = 60_000;
 
-/** Shows a text, indented and coloured if it is JSON, in an element that can be scrolled by keyboard. * */
+/** Shows a text, indented and coloured if it is JSON, in an element that can be scrolled by keyboard. */
 export function code(text, label, indent = true) {
 	const json = isJson(text);
 	const shown = json && indent ? pretty(text) : text;

@@ -19,7 +19,7 @@ import {
 } from "./parts.js";
 import { parse, setQuery } from "./route.js";
 
-/** A table. Narrow windows show its rows as blocks, which for CSS are no table: hence the roles. * */
+/** A table. Narrow windows show its rows as blocks, which for CSS are no table: hence the roles. */
 export function table(caption, columns, rows = []) {
 	const head = (/** @type {Column} */ [name, , kind]) =>
 		h("th", { role: "columnheader", scope: "col", class: kind }, name);
@@ -38,7 +38,7 @@ export function tableRow(columns, row) {
 	return h("tr", { role: "row" }, columns.map(cell));
 }
 
-/** A table that keeps its rows while what it shows is asked for again. * */
+/** A table that keeps its rows while what it shows is asked for again. */
 export function keptTable(caption, columns, key, make = (row) => tableRow(columns, row)) {
 	const node = table(caption, columns);
 	return {

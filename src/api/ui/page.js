@@ -8,20 +8,21 @@ import { href, match, parse } from "./route.js";
 
 const root = /** @type {HTMLElement} */ (document.getElementById("page"));
 
+/** What the page is called. */
+export const SITE = document.title;
+
 /** @typedef {Record<string, (context: Context) => Node>} Screens the screens by the patterns of their routes */
 
 /**
  * @param {object} options
- * @param {string} options.suffix of the titles
  * @param {readonly (readonly [route: string, text: string])[]} options.navigation the first one is home
  * @param {Screens} options.screens
  * @param {(params: Record<string, string>) => Pick<Context, "api" | "who" | "appId" | "portal" | "may" | "to" | "end">} options.context
  */
-export function framed({ suffix, navigation, screens, context }) {
+export function framed({ navigation, screens, context }) {
 	/** @type {AbortController | null} */
 	let shown = null;
 	let shownPath = "", keeps = false;
-	const title = (text) => document.title = `${text} · ${suffix}`;
 	const leave = () => {
 		shown?.abort();
 		[shown, shownPath] = [null, ""];
@@ -68,6 +69,7 @@ export function framed({ suffix, navigation, screens, context }) {
 			for (const item of root.querySelectorAll("nav.main a")) {
 				item.ariaCurrent = item.getAttribute("href") === href([parts[0]]) ? "page" : null;
 			}
+			document.title = SITE;
 			const main = /** @type {HTMLElement} */ (root.querySelector("main"));
 			const pattern = Object.keys(screens).find((pattern) => match(pattern, parts));
 			if (pattern) {
@@ -75,9 +77,8 @@ export function framed({ suffix, navigation, screens, context }) {
 				const get = (path, query) => own.api.get(path, { signal, query });
 				const keep = () => void (keeps = true);
 				const app = path`app/${own.appId}`;
-				fill(main, screens[pattern]({ ...own, app, get, signal, params, query: route.query, title, keep }));
+				fill(main, screens[pattern]({ ...own, app, get, signal, params, query: route.query, keep }));
 			} else {
-				title("Not found");
 				fill(main, h("h1", "There is no such page"), h("p", link("To the first one", href([home]))));
 			}
 			if (!moved) return;

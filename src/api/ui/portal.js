@@ -3,7 +3,7 @@
 import { Api, path } from "./api.js";
 import { h } from "./dom.js";
 import { keys } from "./keys.js";
-import { framed } from "./page.js";
+import { framed, SITE } from "./page.js";
 import { failure, link } from "./parts.js";
 import { access } from "./portal/access.js";
 import { addEndpoint, endpoints } from "./portal/endpoints.js";
@@ -36,7 +36,6 @@ const screens = {
 	access,
 };
 const page = framed({
-	suffix: "Webhooks",
 	navigation: [
 		["endpoints", "Endpoints"],
 		["messages", "Messages"],
@@ -137,7 +136,7 @@ async function enter(param) {
 function ended(text) {
 	who = token = null;
 	if (!embedded) storage((all) => all.removeItem(KEY));
-	document.title = "Webhooks";
+	document.title = SITE;
 	const over = "The link has expired, or the access was ended. For a new link, go where you got this one.";
 	const title = text ? "Webhooks" : "Your access has ended";
 	page.instead(h("section.sign-in", { role: "alert" }, h("h1", title), h("p", text ?? over)));

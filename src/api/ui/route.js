@@ -43,7 +43,7 @@ export function setQuery(changes) {
 	go(href(parts, { ...Object.fromEntries(query), ...changes }), { replace: true });
 }
 
-/** Compares parts with a pattern such as `app/:app/msg/:msg`; returns what stands for its names, or null. * */
+/** Compares parts with a pattern such as `app/:app/msg/:msg`; returns what stands for its names, or null. */
 export function match(pattern, parts) {
 	const wanted = pattern.split("/");
 	if (wanted.length !== parts.length) return null;

@@ -35,7 +35,6 @@ type Context = {
 		type: (name: string) => string;
 		tag: (tag: string) => string;
 	};
-	title: (text: string) => void;
 	/** Is called by screens that follow changes of the query themselves. */
 	keep: () => void;
 	/** Ends the session of the portal. */

@@ -15,8 +15,7 @@ const RIGHTS = [
 ];
 
 /** @param {Context} context */
-export function access({ api, get, app, may, signal, title, who, end }) {
-	title("Access");
+export function access({ api, get, app, may, signal, who, end }) {
 	const about = load(signal, () => Promise.all([get(app), get("auth/token")]), ([{ name }, { featureFlags }]) =>
 		facts(
 			["Account", name],

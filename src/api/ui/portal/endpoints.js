@@ -9,8 +9,7 @@ import { head, limits, permitted } from "../screens/shared.js";
 
 /** @param {Context} context */
 export function endpoints(context) {
-	const { appId, to, title } = context;
-	title("Endpoints");
+	const { appId, to } = context;
 	const add = () =>
 		permitted(context, "manage", "Add endpoint", () => go(href(["endpoints", "new"])), { kind: "main" });
 	const none = () => [h("p", "No endpoint yet. It is an address of your server that messages are sent to."), add()];
@@ -24,8 +23,7 @@ export function endpoints(context) {
 
 /** @param {Context} context */
 export function addEndpoint(context) {
-	const { api, app, to, may, title } = context;
-	title("Add endpoint");
+	const { api, app, to, may } = context;
 	const fields = endpointFields(context);
 	const run = async () => {
 		const { id } = await api.post(`${app}/endpoint`, fields.read());

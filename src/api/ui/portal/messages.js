@@ -9,8 +9,7 @@ import { head, noneMatches } from "../screens/shared.js";
 
 /** @param {Context} context */
 export function messages(context) {
-	const { app, to, title } = context;
-	title("Messages");
+	const { app, to } = context;
 	const problem = h("div", { role: "status" });
 	const find = input({
 		type: "search",

@@ -12,7 +12,6 @@ const HEADERS = "webhook-id: msg_…\nwebhook-timestamp: 1700000000\nwebhook-sig
 
 /** @param {Context} context */
 export function verify(context) {
-	context.title("Verify");
 	const secret = input({ class: "mono", required: true, placeholder: "whsec_…", maxlength: 200 });
 	const headers = area({ required: true, placeholder: HEADERS }), body = area();
 	const result = h("div.result", { role: "status" });

@@ -11,7 +11,6 @@ import {
 	confirming,
 	copy,
 	count,
-	facts,
 	field,
 	input,
 	link,
@@ -28,7 +27,7 @@ import {
 import { go, href } from "../route.js";
 import { endpointFields } from "./endpoint-form.js";
 import { counts, endpointList, joined } from "./endpoints.js";
-import { appHref, endpointHref, head, listScreen, noneMatches, permitted, remember } from "./shared.js";
+import { about, appHref, endpointHref, head, listScreen, noneMatches, permitted, remember } from "./shared.js";
 
 /** How many applications a search by name looks through, and how many of the found get figures. */
 const LOOKED_THROUGH = 1000, WITH_FIGURES = 10;
@@ -103,10 +102,9 @@ function edit({ api }, app, then) {
 
 /** @param {Context} context */
 export function application(context) {
-	const { get, app, signal, title, query } = context;
-	title("Application");
+	const { get, app, signal, query } = context;
 	return load(signal, () => get(app), (it, again, signal) => {
-		title(remember(it).name);
+		remember(it);
 		if (query.get("add")) addEndpoint(context, it);
 		return page({ ...context, signal }, it, again);
 	});
@@ -149,13 +147,11 @@ function page(context, app, again) {
 			section("Attempts", figures),
 			section(
 				"About",
-				facts(
-					["Id", [mono(app.id), " ", copy(app.id, "Id")]],
+				about(
+					app,
 					["Uid", mono(app.uid)],
 					["Rate", app.throttleRate ? `${app.throttleRate} deliveries a second` : "no limit"],
 					["Metadata", Object.entries(app.metadata).map((pair) => h("div.mono", pair.join(": ")))],
-					["Created", when(app.createdAt)],
-					["Changed", when(app.updatedAt)],
 				),
 			),
 		),

@@ -9,7 +9,6 @@ import { head, nameOf, noneMatches, permitted, sendAgain, way } from "./shared.j
 
 /** @param {Context} context */
 export function deliveries(context) {
-	context.title("Deliveries");
 	return h("div", head("Deliveries", way(context, "", "")), h("section", deliveryList(context)));
 }
 

@@ -9,7 +9,6 @@ import {
 	columns,
 	confirming,
 	copy,
-	facts,
 	field,
 	form,
 	input,
@@ -19,11 +18,10 @@ import {
 	say,
 	section,
 	select,
-	when,
 	words,
 } from "../parts.js";
 import { go } from "../route.js";
-import { limits, nameOf, permitted } from "./shared.js";
+import { about, limits, nameOf, permitted } from "./shared.js";
 
 /**
  * The fields of an endpoint. `read` makes the body of a request of them.
@@ -129,7 +127,7 @@ function pickTypes({ api, signal }, chosen = null) {
 export function endpointSettings(context, base, it, { operational, write, gone }) {
 	const { api, may, portal, query } = context;
 	const fields = endpointFields(context, it, { operational });
-	const reason = may("manage"), name = nameOf(context, it), hidden = portal && reason;
+	const reason = may("manage"), name = nameOf(context, it), hidden = portal && !!reason;
 	const run = async () => {
 		await write(fields.read());
 		say("Saved");
@@ -150,12 +148,10 @@ export function endpointSettings(context, base, it, { operational, write, gone }
 			!portal && section("Custom headers", customHeaders(context, base, operational)),
 			section(
 				"About",
-				facts(
-					["Id", [mono(it.id), " ", copy(it.id, "Id")]],
+				about(
+					it,
 					hidden && ["Description", it.description || "–"],
 					hidden && ["Event types", it.eventTypes?.join(", ") ?? "all"],
-					["Created", when(it.createdAt)],
-					["Changed", when(it.updatedAt)],
 				),
 				limits(context, "manage"),
 				permitted(context, "manage", "Delete endpoint", remove, { kind: "danger" }),

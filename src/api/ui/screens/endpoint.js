@@ -47,7 +47,7 @@ const PORTAL = ["delivery", "state", "attempt", "setup", "settings"];
 
 /** @param {Context} context */
 export function endpoint(context) {
-	const { get, signal, params, title, to, portal } = context;
+	const { get, signal, params, to, portal } = context;
 	const parts = portal ? PORTAL : CONSOLE;
 	const base = pathOf(context), shown = params.tab ?? parts[0];
 	const tasks = h("div");
@@ -57,7 +57,6 @@ export function endpoint(context) {
 	/** @type {HTMLElement} */
 	const header = fresh(signal, async () => {
 		const it = await get(base), name = nameOf(context, it);
-		title(name);
 		if (!id) {
 			id = it.id;
 			watch();

@@ -107,9 +107,8 @@ function exampleOf(text, version) {
 
 /** @param {Context} context */
 export function eventType(context) {
-	const { api, signal, params, title, portal } = context;
+	const { api, signal, params, portal } = context;
 	const base = path`event-type/${params.type}`;
-	title(params.type);
 	return load(signal, () => api.call("GET", base, { signal }), ({ data: type, text }, again) => {
 		const schemas = type.schemas ? member(text, "schemas") ?? "" : "";
 		const versions = Object.keys(type.schemas ?? {}).reverse();

@@ -23,9 +23,8 @@ const place = (found) => PLACES[found.kind](found);
 
 /** @param {Context} context */
 export function find(context) {
-	const { api, signal, query, title } = context;
+	const { api, signal, query } = context;
 	const q = query.get("q") ?? "";
-	title(`Find ${q}`);
 	const box = /** @type {HTMLInputElement | null} */ (document.getElementById("find"));
 	if (box) box.value = q;
 	const truncated = note(

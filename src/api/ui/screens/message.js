@@ -29,10 +29,8 @@ const MOST = 250;
 
 /** @param {Context} context */
 export function message(context) {
-	const { api, app, params, signal, title, to, portal } = context;
-	title("Message");
+	const { api, app, params, signal, to, portal } = context;
 	return load(signal, () => api.call("GET", app + path`/msg/${params.message}`, { signal }), ({ data, text }) => {
-		title(`${data.eventType} ${data.eventId ?? data.id}`);
 		const gone = data.payload?.expired === true, payload = gone ? "" : member(text, "payload") ?? "";
 		const tags = (data.tags ?? []).map((tag, i) => [i > 0 && ", ", link(tag, to.tag(tag))]);
 		const name = portal ? "Content" : "Payload";

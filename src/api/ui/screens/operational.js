@@ -43,11 +43,10 @@ export function operationalList(context) {
 
 /** @param {Context} context */
 export function operational(context) {
-	const { api, get, signal, params, title } = context;
+	const { api, get, signal, params } = context;
 	const base = `${BASE}/${encodeURIComponent(params.endpoint)}`;
 	return load(signal, () => get(base), (it, again) => {
 		const name = nameOf(context, it);
-		title(name);
 		// The API has no PATCH here: what is not written would be lost.
 		const write = async (body) => {
 			await api.put(base, { ...body, metadata: it.metadata });

@@ -10,8 +10,7 @@ import { taskColumns } from "./tasks.js";
 
 /** @param {Context} context */
 export function overview(context) {
-	const { get, signal, title } = context;
-	title("Overview");
+	const { get, signal } = context;
 	get("app", { limit: 1 }).then(({ data }) => data.length || go(href(["start"]), { replace: true }), () => {});
 	const trouble = (state, title, none) =>
 		watched(context, title, "endpoint-health", { state }, columns(context), (row) => row.endpointId, none);

@@ -27,7 +27,6 @@ import { appHref, endpointHref, head, messageHref, remember } from "./shared.js"
 
 /** @param {Context} context */
 export function send(context) {
-	context.title("Send a message");
 	const { query } = context;
 	const sent = (app, id) => go(messageHref(app, id));
 	const form = messageForm(context, { app: query.get("app") ?? "", type: query.get("type") ?? "", sent });
@@ -149,8 +148,7 @@ function samples(ways) {
 
 /** The first steps. What was made is kept in the address. @param {Context} context */
 export function start(context) {
-	const { query, title } = context;
-	title("First steps");
+	const { query } = context;
 	const [app, endpoint, message] = ["app", "endpoint", "msg"].map((name) => query.get(name) ?? "");
 	const step = (text, done, reached, draw) => section([text, " ", done && state("finished")], reached && draw());
 	const made = (href) => link("Its page", href);

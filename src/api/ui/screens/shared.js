@@ -3,19 +3,21 @@
 import { path } from "../api.js";
 import { h, p } from "../dom.js";
 import { filteredList } from "../list.js";
-import { action, ask, buttons, distance, link, muted, say, state } from "../parts.js";
+import { action, ask, buttons, copy, distance, facts, link, mono, muted, say, state, when } from "../parts.js";
+import { SITE } from "../page.js";
 import { href } from "../route.js";
 
 export const appHref = (app) => href(["app", app]);
 export const endpointHref = (app, endpoint, ...more) => href(["app", app, "endpoint", endpoint, ...more]);
 export const messageHref = (app, message, query) => href(["app", app, "msg", message], query);
 
-/** The heading of a screen, below the way to it, with what can be done. */
+/** The heading of a screen, which names the page, below the way to it, with what can be done. */
 export function head(title, way, ...actions) {
-	const crumbs = way.map((part, i) => [i > 0 && " / ", part]);
+	const crumbs = way.map((part, i) => [i > 0 && " / ", part]), heading = h("h1", title);
+	document.title = `${heading.textContent} · ${SITE}`;
 	return h(
 		"div.head",
-		h("div", way.length > 0 && h("nav.crumbs", { "aria-label": "Way" }, crumbs), h("h1", title)),
+		h("div", way.length > 0 && h("nav.crumbs", { "aria-label": "Way" }, crumbs), heading),
 		buttons(...actions),
 	);
 }
@@ -96,7 +98,6 @@ export async function sendAgain(context, { msgId, state, nextAttemptAt, ...endpo
  * @param {Parameters<typeof filteredList>[1] & {title: string, actions?: Children, note?: Children}} options
  */
 export function listScreen(context, { title, actions, note, ...options }) {
-	context.title(title);
 	const { nodes, reload } = filteredList(context, options);
 	return { node: h("div", head(title, [], actions), note, h("section", nodes)), reload };
 }
@@ -113,6 +114,16 @@ export function endpointCell({ uid, id, url, description }, href, portal) {
 		!portal && h("div.mono.muted", url),
 		description && h("div.muted", description),
 	];
+}
+
+/** What an application or an endpoint is known by, and since when. @param {any} it @param {...[string, Children] | false | null} more */
+export function about(it, ...more) {
+	return facts(
+		["Id", [mono(it.id), " ", copy(it.id, "Id")]],
+		...more,
+		["Created", when(it.createdAt)],
+		["Changed", when(it.updatedAt)],
+	);
 }
 
 /** What an empty list says where filters are set. */

@@ -76,11 +76,9 @@ export function tasks(context) {
 
 /** @param {Context} context */
 export function task(context) {
-	const { get, signal, params, title } = context;
-	title("Task");
+	const { get, signal, params } = context;
 	const draw = async () => {
 		const row = await get(path`background-task/${params.task}`);
-		title(taskName(row));
 		return [
 			facts(
 				["Id", mono(row.id)],

@@ -37,7 +37,6 @@ const ROLES = [
 function adminList(context, options) {
 	const reason = context.may("administer");
 	if (!reason) return listScreen(context, options);
-	context.title(options.title);
 	return { node: h("div", head(options.title, []), note(reason)), reload: () => {} };
 }
 
