@@ -96,27 +96,16 @@ export class Api {
 		throw failure;
 	}
 
-	/** @param {string} path @param {Options} [options] */
-	async get(path, options) {
-		return (await this.call("GET", path, options)).data;
-	}
-
+	/** As `call`, but returns the parsed body alone. @param {string} path @param {Options} [options] */
+	get = async (path, options) => (await this.call("GET", path, options)).data;
 	/** @param {string} path @param {any} [body] @param {Options} [options] */
-	async post(path, body, options) {
-		return (await this.call("POST", path, { ...options, body })).data;
-	}
-
-	async put(path, body) {
-		return (await this.call("PUT", path, { body })).data;
-	}
-
-	async patch(path, body) {
-		return (await this.call("PATCH", path, { body })).data;
-	}
-
-	async delete(path) {
-		return (await this.call("DELETE", path)).data;
-	}
+	post = async (path, body, options) => (await this.call("POST", path, { ...options, body })).data;
+	/** @param {string} path @param {any} body */
+	put = async (path, body) => (await this.call("PUT", path, { body })).data;
+	/** @param {string} path @param {any} body */
+	patch = async (path, body) => (await this.call("PATCH", path, { body })).data;
+	/** @param {string} path */
+	delete = async (path) => (await this.call("DELETE", path)).data;
 
 	/**
 	 * Reads at most `most` rows of a list, page by page. `done`: there are no more.

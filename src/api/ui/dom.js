@@ -39,7 +39,7 @@ export function fill(parent, ...children) {
 	return parent;
 }
 
-/** Flattens children and leaves out what is nothing. @param {readonly any[]} children @returns {(Node | string)[]} */
+/** Flattens children and leaves out what is nothing. @returns {(Node | string)[]} */
 export function nodes(children) {
 	return children.flatMap((child) => {
 		if (child === null || child === undefined || child === false) return [];

@@ -11,7 +11,7 @@ import { buttons, copy } from "./parts.js";
 const TOKEN = /(\s+)|([{}[\],:])|("(?:[^"\\]|\\.)*"?)|(-?\d[\d.eE+-]*)|(\w+)|([^])/g;
 const KINDS = ["space", "punctuation", "string", "number", "word", "other"];
 
-/** Cuts a text into tokens, which joined are the text again, valid JSON or not. @param {string} text @returns {Token[]} */
+/** Cuts a text, valid JSON or not, into tokens, which joined are the text again. @returns {Token[]} */
 function tokens(text) {
 	return [...text.matchAll(TOKEN)].map(([text, ...groups]) => ({
 		kind: KINDS[groups.findIndex((group) => group !== undefined)],

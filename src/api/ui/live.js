@@ -35,7 +35,7 @@ class Live extends EventTarget {
 		}
 	}
 
-	/** Waits, and as long as nobody looks or it is paused. */
+	/** Also waits as long as nobody looks or it is paused. */
 	async #wait(signal, seconds) {
 		await sleep(signal, seconds);
 		while (!signal.aborted && (document.hidden || this.paused)) {
@@ -50,7 +50,7 @@ class Live extends EventTarget {
 	}
 }
 
-/** @param {AbortSignal} signal @param {number} seconds @returns {Promise<void>} */
+/** @returns {Promise<void>} */
 export function sleep(signal, seconds) {
 	return new Promise((done) => {
 		if (signal.aborted) return done();
@@ -64,5 +64,4 @@ export function sleep(signal, seconds) {
 	});
 }
 
-/** The page's clock for refreshing. */
 export const live = new Live();

@@ -107,13 +107,15 @@ function outcome(attempt, payload) {
 }
 
 /** What a person can do about an attempt that failed. */
-function advice({ responseStatusCode: code, response }) {
+function advice({ responseStatusCode: code, response, error }) {
 	if (code >= 300 && code < 400) return "Redirects are not followed. Enter the address that your server redirects to.";
 	if (code === 401 || code === 403) return "Exempt this address from sign-in, and check how it verifies the signature.";
 	if (code === 404 || code === 405) return "Your server has nothing for POST at this address. Check the URL.";
 	if (code === 410) return "Status 410 says that the endpoint is gone, so it is disabled.";
 	if (code >= 500) return "Your server met an error. Its own log tells more.";
 	if (code) return "Only a status from 200 to 299 counts as delivered.";
-	if (/time/i.test(response)) return "Your server took too long. Answer first, and do the work afterwards.";
+	if (/time|within/i.test(error?.text ?? response)) {
+		return "Your server took too long. Answer first, and do the work afterwards.";
+	}
 	return "Your server was not reached. Check the address, and whether it may be called from the internet.";
 }
