@@ -322,9 +322,8 @@ both!(requests_that_are_refused_leave_no_entry, async |db| {
             world.call(&world.api.token, &write, &[], "no json").await.expect(422);
         }
         let creates = write.method == "PUT" && !write.path.ends_with("/headers");
-        if write.path.contains("{app_id}") && write.id != "v1.application.update" {
-            world.call(&stranger, &write, &[], &body).await.expect(404);
-        } else if write.path.contains('{') && !creates {
+        let is_in_application = write.path.contains("{app_id}") && write.id != "v1.application.update";
+        if is_in_application || write.path.contains('{') && !creates {
             world.call(&stranger, &write, &[], &body).await.expect(404);
         }
     }
