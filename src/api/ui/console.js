@@ -73,7 +73,7 @@ const page = framed({
 begin();
 
 async function begin() {
-	keys(() => document.getElementById("find"));
+	keys(() => /** @type {HTMLInputElement | null} */ (document.getElementById("find")));
 	if (!await redeem()) await (sessionStorage.getItem(KEY) ? enter() : signIn());
 	if (who) page.draw();
 	addEventListener("hashchange", async () => {

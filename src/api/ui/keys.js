@@ -5,10 +5,10 @@ import { say, show } from "./parts.js";
 
 const HELP = ["/ find", "j next row", "k previous row", "Enter open the row", "r send again", "? this help"];
 
-/** Listens for the keys. @param {() => HTMLElement | null} find the field that `/` goes to */
+/** Listens for the keys. @param {() => HTMLInputElement | null} find the field that `/` goes to */
 export function keys(find) {
 	/** @type {Record<string, () => void>} */
-	const acts = { "/": () => find()?.focus(), j: () => row(1), k: () => row(-1), r: again, "?": help };
+	const acts = { "/": () => find()?.select(), j: () => row(1), k: () => row(-1), r: again, "?": help };
 	addEventListener("keydown", (event) => {
 		const typing = /** @type {Element} */ (event.target).closest?.("input, select, textarea, dialog");
 		if (typing || event.ctrlKey || event.metaKey || event.altKey || !acts[event.key]) return;

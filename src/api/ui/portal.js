@@ -145,10 +145,10 @@ function ended(text) {
 
 /** The field that `/` goes to; it is on the screen of the messages. */
 function find() {
-	const field = () => document.getElementById("find");
+	const field = () => /** @type {HTMLInputElement | null} */ (document.getElementById("find"));
 	if (!field()) {
 		go(href(["messages"]));
-		addEventListener("hashchange", () => field()?.focus(), { once: true });
+		addEventListener("hashchange", () => field()?.select(), { once: true });
 	}
 	return field();
 }
