@@ -48,6 +48,7 @@ function messageForm({ api, get, signal, may }, { app, type = "", fixed, sent })
 	const fillIn = async () => {
 		if (payload.value !== preset || !registered.has(kind.value)) return;
 		const { data, text } = await api.call("GET", path`event-type/${kind.value}`, { signal });
+		if (payload.value !== preset) return; // something was typed meanwhile
 		payload.value = preset = pretty(example(text, data) ?? preset);
 		show();
 	};
