@@ -21,6 +21,8 @@ const embedded = globalThis.top !== globalThis.self;
 let token = null;
 /** @type {any} */
 let who = null;
+/** The route that was shown last: a new link leads back to it. */
+let last = "";
 const api = new Api("portal", () => token, () => ended());
 /** @type {import("./page.js").Screens} */
 const screens = {
@@ -70,11 +72,17 @@ async function begin() {
 	// A frame without a token in its address must stay useless, so storage is for tabs alone.
 	if (!takeToken() && !embedded) token = storage((all) => all.getItem(KEY)) ?? null;
 	await enter(param);
-	if (who) page.draw();
+	draw();
 	addEventListener("hashchange", async () => {
 		if (takeToken()) await enter(param);
-		if (who) page.draw();
+		draw();
 	});
+}
+
+function draw() {
+	if (!who) return;
+	last = location.hash;
+	page.draw();
 }
 
 /** Takes the token from the fragment, which no server sees, and removes it from the address. */
@@ -83,7 +91,7 @@ function takeToken() {
 	if (!given) return false;
 	token = given;
 	if (!embedded) storage((all) => all.setItem(KEY, given));
-	history.replaceState(null, "", location.pathname + location.search + first());
+	history.replaceState(null, "", location.pathname + location.search + (last || first()));
 	return true;
 }
 
@@ -128,7 +136,7 @@ async function enter(param) {
 		const { status } = /** @type {any} */ (error);
 		if (status === 401) return;
 		if (status === 404) return ended();
-		page.instead(failure(error, () => enter(param).then(() => who && page.draw())));
+		page.instead(failure(error, () => enter(param).then(draw)));
 	}
 }
 

@@ -49,7 +49,8 @@ export function way(context, list, text) {
 export function nameOf({ portal }, { uid, endpointUid, url, description, endpointId, id }) {
 	if (!portal) return uid ?? endpointUid ?? url ?? endpointId;
 	const host = URL.canParse(url) ? new URL(url).host : url;
-	return description?.split("\n", 1)[0].slice(0, 60).trim() || (description === undefined ? url : host) || id;
+	return description?.split("\n", 1)[0].slice(0, 60).trim() || (description === undefined ? url : host) || id ||
+		"this endpoint";
 }
 
 /** An action that the token may lack the right to: the console says why, the portal leaves it out. @param {Context} context @param {Right} right @param {string} label @param {() => unknown} run @param {Parameters<typeof action>[2]} [options] */
