@@ -130,6 +130,7 @@ function page(context, app, again) {
 			return delivered + failed ? bars(buckets, { title, step: stepSeconds }) : muted("No attempt in the last 24 h.");
 		},
 	);
+	const metadata = Object.entries(app.metadata).map((pair) => h("div.mono", pair.join(": ")));
 	const none = () => [h("p", "No endpoint yet: no message of this application is sent anywhere."), add()];
 	return [
 		head(
@@ -151,7 +152,7 @@ function page(context, app, again) {
 					app,
 					["Uid", mono(app.uid)],
 					["Rate", app.throttleRate ? `${app.throttleRate} deliveries a second` : "no limit"],
-					["Metadata", Object.entries(app.metadata).map((pair) => h("div.mono", pair.join(": ")))],
+					metadata.length > 0 && ["Metadata", metadata],
 				),
 			),
 		),

@@ -95,16 +95,16 @@ const REASONS = /** @type {Record<string, string>} */ ({
 	failing: "since it had failed for too long",
 });
 
-/** Why an endpoint is disabled. */
+/** Since when and why an endpoint is disabled. */
 export function whyDisabled({ disabledAt, disabledReason }) {
-	return ["disabled ", disabledAt && ago(disabledAt), " ", REASONS[disabledReason]];
+	return [disabledAt && ago(disabledAt), " ", REASONS[disabledReason]];
 }
 
 /** Why nothing arrives, and what to do. */
 function trouble(it) {
 	if (it.disabled) {
 		return note(
-			p`Nothing is sent to this endpoint: ${whyDisabled(it)}.`,
+			p`Nothing is sent to this endpoint: it was disabled ${whyDisabled(it)}.`,
 			p`What comes meanwhile is not queued for it. After ${h("i", "Enable")}, ${h("i", "Replay missing")} sends it.`,
 		);
 	}
