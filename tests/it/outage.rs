@@ -374,7 +374,8 @@ postgres_only!(
         }
         let own =
             "told m where by = 'message' and not exists (select 1 from told where by <> 'message' and pid = m.pid)";
-        assert_eq!(api.rig.count(own).await, 1, "an intake worker's own connection");
+        // The pool's connection may have been used for nothing else either.
+        assert!(api.rig.count(own).await >= 1, "an intake worker's own connection");
         // The API's statements end sooner, because its callers wait only for a short time.
         let wanted = "case by when 'application' then '4s' else '30s' end";
         let others = format!("told where statement <> {wanted} or idle <> '10s'");

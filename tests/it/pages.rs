@@ -80,7 +80,7 @@ both!(a_part_has_an_address_of_its_version_alone, async |db| {
     for path in [
         known.replace(hash, "0123456789abcdef"),
         known.replace(&format!("{hash}/"), ""),
-        known.replace("portal", "none"),
+        format!("/ui/{hash}/none.js"),
         format!("/ui/{hash}/portal.html"),
         format!("/ui/{hash}"),
         "/ui/".to_owned(),

@@ -622,11 +622,10 @@ async fn the_api_s_calls(db: &TestDatabase) {
             .await;
         list.expect(200);
     }
-    let body = r#"{"url": "http://127.0.0.1:9/"}"#;
-    let path = format!("/app/{}/endpoint/portal", id("app", 1_000_001));
-    for status in [201, 200] {
-        // Whatever an application's token writes today is counted.
-        api.call(&own, "PUT", &path, &[], body).await.expect(status);
+    // Whatever an application's token writes today is counted.
+    let endpoint = format!("/app/{}/endpoint/{}", id("app", 1_000_001), id("ep", 1_000_001));
+    for body in [r#"{"description": "a"}"#, r#"{"description": "b"}"#] {
+        api.call(&own, "PATCH", &endpoint, &[], body).await.expect(200);
     }
     write_everything(&api).await;
 }

@@ -139,6 +139,8 @@ postgres_only!(
             let before = beat_of(&a, &owner).await;
             clock.advance(Duration::from_millis(250));
             within(DEADLINE, "a beat", async || {
+                // A heartbeat that was not asleep yet when the clock was advanced sleeps beyond that instant.
+                clock.advance(Duration::from_millis(1));
                 (beat_of(&a, &owner).await > before).then_some(())
             })
             .await;
