@@ -73,7 +73,7 @@ const FILL: [&str; 17] = [
         case when i % 100 = 0 then 4000000000000000 end, i, i",
     "idempotency (scope, key, reply, expires_at) select 'tok_' || i, 'key' || i, '', i",
     "audit (id, org_id, app_id, created_at, actor_kind, actor_id, operation, object_kind, object_id)
-        select 'audit_' || i, 'org_' || (1000000 + i % 10), 'app_' || (1000000 + i % 10), i,
+        select 'audit_' || i, 'org_' || (1000000 + i % 1000), 'app_' || (1000000 + i % 10), i,
         case when i % 2 = 0 then 'portal' else 'token' end, 'tok_' || (1000000 + i % 1000),
         'v1.test.' || (i % 40), 'endpoint', 'ep_' || i",
     "taken_event_id (app_id, event_id, expires_at) select 'app_' || (1000000 + i % 10), 'event' || i, i",
@@ -600,7 +600,9 @@ async fn the_api_s_calls(db: &TestDatabase) {
     for table in ["application", "event_type", "background_task", "audit"] {
         let sql = format!("update {table} set org_id = $1 where org_id = $2");
         let values = [api.org_id.as_str().into(), id("org", 1_000_001).into()];
-        assert!(api.rig.sql(&sql, values).await >= 100, "of {table}");
+        let moved = api.rig.sql(&sql, values).await;
+        // The queue has left entries of its own.
+        assert!(moved == 100 || moved > 100 && table == "audit", "{moved} of {table}");
     }
     for path in reads() {
         let answer = api.get(&path).await;
