@@ -106,7 +106,11 @@ function story(context, message, payload) {
 		fill(none, verdicts.length === 0 && empty("There is no endpoint that it could be sent to. ", toAdd(context)));
 		fill(
 			untried,
-			attempts.length === 0 && empty("No attempt yet: one follows at once, unless the endpoint is busy or limited."),
+			attempts.length === 0 && empty(
+				verdicts.some(({ verdict }) => ["sending", "waiting"].includes(verdict))
+					? "No attempt yet: one follows at once, unless the endpoint is busy or limited."
+					: "No attempt: the message was sent to no endpoint.",
+			),
 			!tried.done && muted(`Only the newest ${MOST} attempts are shown.`),
 		);
 	};
