@@ -2,7 +2,7 @@
 //!
 //! Must not write operational applications, which hold an organization's operational endpoints: `operational` does.
 
-use super::{audit, once_more};
+use super::{after_deadlock, audit, once_more};
 use crate::domain::audit::Origin;
 use crate::error::{Error, Kind, Result};
 use crate::store::application::{self, Change, Content};
@@ -154,6 +154,10 @@ async fn try_put(
 /// # Errors
 /// `NotFound`; `Conflict` if the uid is taken.
 pub async fn patch(store: &Store, origin: &Origin<'_>, org_id: &str, id_or_uid: &str, change: Change) -> Result<Model> {
+    after_deadlock(|| try_patch(store, origin, org_id, id_or_uid, change.clone())).await
+}
+
+async fn try_patch(store: &Store, origin: &Origin<'_>, org_id: &str, id_or_uid: &str, change: Change) -> Result<Model> {
     let tx = store.begin().await?;
     let known = application::get(&tx, org_id, id_or_uid).await?;
     let changed = update(&tx, origin, org_id, &known, change).await?;

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::audit::{self, Thing};
-use super::once_more;
+use super::{after_deadlock, once_more};
 use crate::domain::audit::{ObjectKind, Origin};
 use crate::domain::health::DisabledReason;
 use crate::domain::id::Prefix;
@@ -20,7 +20,7 @@ use crate::store::idempotency::{self, Key, Reply};
 use crate::store::{Store, Tx, application, event_type};
 
 /// An endpoint to create. Its secret and its custom headers have operations of their own later.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct New {
     pub content: Content,
     /// The signing secret; `None` means a random one is made.
@@ -54,8 +54,10 @@ pub async fn create(
     key: Option<&Key>,
     render: fn(Model) -> Result<Reply>,
 ) -> Result<Reply> {
-    idempotency::once(store, key, async |tx: &Tx| {
-        render(insert(tx, origin, app, new, bounds).await?)
+    after_deadlock(|| {
+        idempotency::once(store, key, async |tx: &Tx| {
+            render(insert(tx, origin, app, new.clone(), bounds).await?)
+        })
     })
     .await
 }
@@ -107,6 +109,17 @@ async fn try_put(
 /// # Errors
 /// `NotFound`; `Conflict` and `Invalid` as for [`create`].
 pub async fn patch(
+    store: &Store,
+    origin: &Origin<'_>,
+    app: &Application,
+    id_or_uid: &str,
+    change: Change,
+    flags: Option<&[String]>,
+) -> Result<Model> {
+    after_deadlock(|| try_patch(store, origin, app, id_or_uid, change.clone(), flags)).await
+}
+
+async fn try_patch(
     store: &Store,
     origin: &Origin<'_>,
     app: &Application,

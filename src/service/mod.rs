@@ -20,6 +20,7 @@ pub mod portal;
 pub mod token;
 
 use crate::error::{Kind, Result};
+use crate::store::is_deadlock;
 
 /// Runs a transaction, and runs it a second time if it failed in a way that another transaction may have caused, by a
 /// write between this one's read and its own write. The second read finds a row that was inserted in the meantime, even
@@ -34,13 +35,28 @@ where
 {
     match transaction().await {
         Err(err)
-            if matches!(
-                err.kind,
-                Kind::Conflict | Kind::EventTypeExists | Kind::LimitReached | Kind::NotFound
-            ) =>
+            if is_deadlock(&err)
+                || matches!(
+                    err.kind,
+                    Kind::Conflict | Kind::EventTypeExists | Kind::LimitReached | Kind::NotFound
+                ) =>
         {
             transaction().await
         }
+        done => done,
+    }
+}
+
+/// Runs a transaction, and runs it a second time if Postgres has ended it because of a deadlock: a change of a uid holds
+/// the uid and waits for the application's row, while a creation with that uid holds the row and waits for the uid. One
+/// of the two is ended after a second, and the other one has then committed when the second run looks for the uid.
+// Rejected: locking the application first in every change, which deadlocks with settlements.
+async fn after_deadlock<T, F>(transaction: impl Fn() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    match transaction().await {
+        Err(err) if is_deadlock(&err) => transaction().await,
         done => done,
     }
 }

@@ -38,7 +38,7 @@ pub(crate) mod sealed;
 pub mod token;
 pub(crate) mod token_use;
 
-pub use database::backend::{Backend, is_system_error, ran_too_long, took_too_long};
+pub use database::backend::{Backend, is_deadlock, is_system_error, ran_too_long, took_too_long};
 pub use database::options::{ConnectOptions, Hold};
 pub use database::page::{Between, Page, PageRequest};
 pub use database::pool::ANSWER_DEADLINE;

@@ -102,3 +102,4 @@ mod throttle;
 mod tls;
 mod token;
 mod trial;
+mod uid;

@@ -190,6 +190,18 @@ fn is_coded(database: &dyn sqlx::error::DatabaseError, classes: &[&str], sqlite:
     }
 }
 
+/// Postgres' code for a transaction that it has ended because it and another one waited for each other.
+const DEADLOCK: &str = "40P01";
+
+/// Returns whether Postgres has ended the transaction because it and another one waited for each other. Nothing of it
+/// is stored.
+pub fn is_deadlock(err: &Error) -> bool {
+    let cause = std::error::Error::source(err).and_then(|source| source.downcast_ref::<Cause>());
+    let driver = cause.and_then(|cause| driver_error(&cause.0));
+    let database = driver.and_then(sqlx::Error::as_database_error);
+    database.is_some_and(|err| is_coded(err, &[DEADLOCK], &[]))
+}
+
 /// Returns whether the error says that the Postgres session can only read.
 pub(crate) fn is_read_only(err: &DbErr) -> bool {
     let database = driver_error(err).and_then(sqlx::Error::as_database_error);
