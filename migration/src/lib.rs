@@ -13,6 +13,7 @@ mod m20261130_000006_audit;
 mod m20261130_000007_attempt_detail;
 mod m20261130_000008_console_link;
 mod m20261130_000009_message_tags_with_message;
+mod m20261130_000010_pollers;
 
 pub struct Migrator;
 
@@ -28,6 +29,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000007_attempt_detail::Migration),
             Box::new(m20261130_000008_console_link::Migration),
             Box::new(m20261130_000009_message_tags_with_message::Migration),
+            Box::new(m20261130_000010_pollers::Migration),
         ]
     }
 }

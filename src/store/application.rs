@@ -154,6 +154,7 @@ pub(super) async fn insert_as(tx: &Tx, id: String, org_id: &str, content: Conten
         updated_at: tx.now,
         deleted_at: None,
         revision: 0,
+        polled: false,
     };
     let row = model.clone().into_active_model();
     Entity::insert(row)

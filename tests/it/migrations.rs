@@ -194,7 +194,8 @@ postgres_only!(history_is_vacuumed_before_much_of_it_is_new_or_gone, async |db| 
             "delivery_result",
             "message",
             "message_content",
-            "message_tag"
+            "message_tag",
+            "poll_item"
         ]
     );
 });

@@ -35,6 +35,10 @@ async fn create_all(on: &DatabaseConnection) {
     create(on, entity::message_content::Entity).await;
     create(on, entity::message_tag::Entity).await;
     create(on, entity::organization::Entity).await;
+    create(on, entity::poll_epoch::Entity).await;
+    create(on, entity::poll_item::Entity).await;
+    create(on, entity::poller::Entity).await;
+    create(on, entity::poller_consumer::Entity).await;
     create(on, entity::process::Entity).await;
     create(on, entity::taken_event_id::Entity).await;
 }

@@ -20,7 +20,7 @@ pub struct Model {
     /// The application to which the token is limited; `None` means it acts for the whole organization.
     #[sea_orm(column_type = "Text", nullable)]
     pub app_id: Option<String>,
-    /// SHA-256 of the token, in hex; after `limited:` if the role is not `admin`.
+    /// SHA-256 of the token, in hex; after `limited:` if the role is not `admin`, after `poller:` if it reads a poller.
     #[sea_orm(column_type = "Text", unique)]
     pub hash: String,
     pub created_at: Timestamp,
@@ -51,6 +51,9 @@ pub struct Model {
     /// organization with which somebody has signed in to the console. `None` means no session.
     #[sea_orm(column_type = "Text", nullable)]
     pub session_id: Option<String>,
+    /// The poller that the token reads, and nothing else. `None` means a token of another kind.
+    #[sea_orm(column_type = "Text", nullable)]
+    pub poller_id: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -27,9 +27,11 @@ pub struct Model {
     pub updated_at: Timestamp,
     /// When the application was deleted; `None` means it was not.
     pub deleted_at: Option<Timestamp>,
-    /// A random number that Postgres changes with each write of this row or of one of its endpoints. The intake
+    /// A random number that Postgres changes with each write of this row or of one of its endpoints or pollers. The intake
     /// compares it to know whether what it remembers still holds. Not used on SQLite.
     pub revision: i64,
+    /// Whether the application has a poller that takes messages. The writes of pollers keep it.
+    pub polled: bool,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
