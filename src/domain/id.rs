@@ -36,6 +36,7 @@ pub enum Prefix {
     Delivery,
     BackgroundTask,
     AuditEntry,
+    Poller,
     /// A request to the API, which has no row.
     Request,
 }
@@ -54,6 +55,7 @@ impl Prefix {
             Self::Delivery => "dlv",
             Self::BackgroundTask => "qtask",
             Self::AuditEntry => "audit",
+            Self::Poller => "poll",
             Self::Request => "req",
         }
     }
@@ -234,6 +236,7 @@ mod tests {
             (Prefix::Delivery, "dlv_"),
             (Prefix::BackgroundTask, "qtask_"),
             (Prefix::AuditEntry, "audit_"),
+            (Prefix::Poller, "poll_"),
             (Prefix::Request, "req_"),
         ] {
             let id = source.next(prefix, Timestamp(NOW));

@@ -7,6 +7,7 @@
 pub(crate) mod act;
 pub mod audit;
 pub(crate) mod capability;
+pub(crate) mod cursor;
 pub mod delivery;
 pub(crate) mod effect;
 pub mod encryption_keys;

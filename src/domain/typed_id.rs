@@ -65,6 +65,7 @@ id_types! {
     DeliveryId: Delivery,
     AttemptId: Attempt,
     TaskId: BackgroundTask,
+    PollerId: Poller,
 }
 
 impl AppId {

@@ -31,6 +31,7 @@ mod message_reply;
 pub(crate) mod message_tag;
 pub(crate) mod operational;
 pub mod organization;
+pub mod poll;
 pub(crate) mod progress;
 pub mod queue;
 pub mod retention;

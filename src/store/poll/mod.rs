@@ -1,0 +1,13 @@
+//! The messages of pollers: which epoch numbers their transactions, how a page is read, and which polls wait
+//! for the next one.
+//!
+//! A poller's messages have one order: that of the numbers of the transactions that stored them, then that of their ids.
+//! A page ends before the oldest transaction that is still open, because that one may add messages there. Ids alone would
+//! not do as an order: they are made before the commit, so one that was made early may become visible late, after a
+//! reader has passed it.
+//!
+//! Must not store messages: the intake does, with their rows.
+
+pub(super) mod epoch;
+
+pub use epoch::register;
