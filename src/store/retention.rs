@@ -20,11 +20,12 @@ use crate::error::Result;
 
 /// The tables of the history, in the order in which their rows are removed, with their primary keys. The second column
 /// of each key is the message's id.
-pub(super) const HISTORY: [(&str, &[&str]); 5] = [
+pub(super) const HISTORY: [(&str, &[&str]); 6] = [
     ("message_content", &["app_id", "message_id"]),
     ("attempt", &["app_id", "message_id", "id"]),
     ("delivery_result", &["app_id", "message_id", "endpoint_id"]),
     ("message_tag", &["app_id", "message_id", "tag"]),
+    ("poll_item", &["app_id", "message_id", "poller_id"]),
     ("message", &["app_id", "id"]),
 ];
 

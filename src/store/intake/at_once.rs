@@ -27,6 +27,7 @@ use crate::store::database::rows::Column;
 use crate::store::database::store::Pools;
 use crate::store::idempotency::{KEPT, Key};
 use crate::store::message_reply::MessageReply;
+use crate::store::poll::epoch;
 
 /// One worker's connection. It is opened at the first batch, and again after each failure.
 pub(super) struct WorkerConnection {
@@ -44,7 +45,8 @@ pub(super) enum Stored {
     /// This many messages were stored, each with its payload, deliveries and reply. Messages whose idempotency key has
     /// a reply already were left out.
     Messages(usize),
-    /// Nothing was stored, because these applications have changed.
+    /// Nothing was stored, because these applications have changed. If there are none, the epoch of the transactions has
+    /// no number yet.
     Stale(Vec<AppId>),
 }
 
@@ -123,6 +125,7 @@ async fn insert(connection: &mut PgConnection, batch: &UsualBatch<'_>) -> sea_or
         keys: !batch.keyed.is_empty(),
         deliveries: !batch.deliveries.is_empty(),
         tags: columns::has_tags(batch.fresh),
+        items: columns::has_items(batch.fresh),
     };
     let text = &TEXTS[parts.index()];
     let apps = batch.apps;
@@ -145,6 +148,9 @@ async fn insert(connection: &mut PgConnection, batch: &UsualBatch<'_>) -> sea_or
     }
     if parts.tags {
         columns.extend(columns::of_tags(batch.fresh).map(|(_, values)| values));
+    }
+    if parts.items {
+        columns.extend(columns::of_items(batch.fresh).map(|(_, values)| values));
     }
     for column in columns {
         query = match column {
@@ -173,11 +179,17 @@ struct Parts {
     keys: bool,
     deliveries: bool,
     tags: bool,
+    /// Rows for pollers.
+    items: bool,
 }
 
 impl Parts {
     fn index(self) -> usize {
-        usize::from(self.keys) + usize::from(self.deliveries) * 2 + usize::from(self.tags) * 4
+        let parts = [self.keys, self.deliveries, self.tags, self.items];
+        parts
+            .into_iter()
+            .rev()
+            .fold(0, |index, part| index * 2 + usize::from(part))
     }
 
     /// Returns the parts with this index.
@@ -186,26 +198,32 @@ impl Parts {
             keys: index & 1 > 0,
             deliveries: index & 2 > 0,
             tags: index & 4 > 0,
+            items: index & 8 > 0,
         }
     }
 }
 
 /// The texts of the statement, one for each choice of parts. They do not depend on the number of rows, so a connection
 /// prepares each of them only once.
-static TEXTS: LazyLock<[String; 8]> = LazyLock::new(|| std::array::from_fn(|index| text(Parts::at(index))));
+static TEXTS: LazyLock<[String; 16]> = LazyLock::new(|| std::array::from_fn(|index| text(Parts::at(index))));
 
 /// Builds the text of the statement, with or without keys and deliveries. Its part `stale` finds the applications that
 /// have changed; the other parts insert only if it finds none. With keys, a message is inserted only if its key was
 /// claimed: the part `k` returns the replies of the claimed keys. $5 and $6 are used with keys only.
 ///
-/// The result is the number of stored messages, or null if an application has changed, and the ids of the changed
-/// applications.
+/// The result is the number of stored messages, or null if none was stored, and the ids of the applications that have
+/// changed.
 fn text(parts: Parts) -> String {
     const STALE: &str = "with stale as (select t.id \
         from unnest($1::text[], $2::text[], $3::text[], $4::int8[]) as t(id, org_id, uid, revision) \
         left join application a on a.id = t.id and a.org_id = t.org_id and a.revision = t.revision \
         and a.deleted_at is null and (t.uid is null or a.uid = t.uid) where a.id is null)";
-    const FRESH: &str = "not exists (select from stale)";
+    // An epoch that has no number yet stores nothing either: the batch then goes step by step, which gives it one. Each part
+    // then asks one question, as without pollers.
+    let fresh = match parts.items {
+        true => "exists (select from e)",
+        false => "not exists (select from stale)",
+    };
     let mut numbers = 7..;
     let (mut in_message, mut in_content) = (Arrays::default(), Arrays::default());
     for (field, number) in fields(&[], parts).zip(&mut numbers) {
@@ -219,17 +237,21 @@ fn text(parts: Parts) -> String {
             .for_each(|name| in_content.push(name, number, &field.values));
     }
     let mut text = STALE.to_owned();
+    if parts.items {
+        let present = epoch::present_tx();
+        text += &format!(", e as ({present} and not exists (select from stale))");
+    }
     let (messages, others) = match parts.keys {
         true => {
             let keys = Arrays::of(columns::of_keys(&[]), &mut numbers);
             text += &format!(
                 ", k as ({} returning reply)",
-                columns::claim_of_keys(&keys.table(), FRESH, "$6", "$5")
+                columns::claim_of_keys(&keys.table(), fresh, "$6", "$5")
             );
             let claimed = format!("{} in (select reply from k) returning id", MessageReply::SQL);
             (claimed, "message_id in (select id from m)")
         }
-        false => (FRESH.to_owned(), FRESH),
+        false => (fresh.to_owned(), fresh),
     };
     text += &format!(", m as ({} where {messages})", in_message.insert(Table::Message));
     text += &format!(", c as ({} where {others})", in_content.insert(Table::Content));
@@ -241,11 +263,20 @@ fn text(parts: Parts) -> String {
         let tags = Arrays::of(columns::of_tags(&[]), &mut numbers);
         text += &format!(", g as ({} where {others})", tags.insert(Table::Tag));
     }
+    if parts.items {
+        let items = Arrays::of(columns::of_items(&[]), &mut numbers);
+        let insert = items.insert(Table::Item);
+        text += &match parts.keys {
+            true => format!(", p as ({insert} where {others})"),
+            // The join with `e` leaves nothing if `e` is empty.
+            false => format!(", p as ({insert})"),
+        };
+    }
     let count = match parts.keys {
         true => "(select count(*) from m)".to_owned(),
         false => format!("cardinality({})::int8", in_message.arrays[0]),
     };
-    text + &format!(" select case when {FRESH} then {count} end, (select array_agg(id) from stale)")
+    text + &format!(" select case when {fresh} then {count} end, (select array_agg(id) from stale)")
 }
 
 /// Columns that are bound as an array each.

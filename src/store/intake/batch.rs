@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::apps::find_apps;
 use super::at_once::{Stored, UsualBatch, WorkerConnection};
+use super::columns::has_items;
 use super::known::Known;
 use super::member::{Accepted, Member};
 use super::place::{Placed, Terms, place};
@@ -23,11 +24,11 @@ use super::replies::{all_stored, is_fresh, keyed, repeats, results};
 use super::{insert, keys};
 use crate::crash_point;
 use crate::domain::timestamp::Timestamp;
-use crate::domain::typed_id::MessageId;
+use crate::domain::typed_id::{MessageId, PollerId};
 use crate::error::Result;
 use crate::slots::Slots;
-use crate::store::Store;
 use crate::store::queue::Lease;
+use crate::store::{Backend, Store};
 
 /// The state of a batch across its tries.
 #[derive(Clone)]
@@ -128,6 +129,7 @@ impl Batch {
                 Stored::Messages(stored) if stored < fresh.len() => return Ok(None),
                 Stored::Messages(_) => {
                     self.hand_over(placed);
+                    self.tell_polls(&fresh);
                     return Ok(Some(all_stored(&plans)));
                 }
             }
@@ -161,6 +163,13 @@ impl Batch {
         crash_point::pass("accepted.after_commit");
         self.hand_over(placed);
         let is_stored = |id: &MessageId| stored.contains(id) || committed.contains(id);
+        // A commit that was not answered has told no poll.
+        let polled: Vec<&Plan> = fresh
+            .iter()
+            .copied()
+            .filter(|plan| is_stored(&plan.member.id))
+            .collect();
+        self.tell_polls(&polled);
         Ok(results(&plans, &replies, is_stored, &different))
     }
 
@@ -174,6 +183,18 @@ impl Batch {
         };
         self.tried.push(terms.lease_id);
         place(self.store.clock(), &self.slots, &terms, plans)
+    }
+
+    /// Tells polls that wait, here and in other processes, which pollers have got messages.
+    fn tell_polls(&self, stored: &[&Plan]) {
+        if !has_items(stored) {
+            return;
+        }
+        let pollers = || stored.iter().flat_map(|plan| &plan.pollers);
+        self.store.waits().hint(pollers().map(PollerId::as_str));
+        if self.store.backend() == Backend::Postgres {
+            self.store.waits().announce(pollers());
+        }
     }
 
     /// Does what is left to do once the batch is durable: gives leases to the sender, remembers parked endpoints, wakes

@@ -102,6 +102,34 @@ pub(super) fn of_tags<'a>(plans: &'a [&Plan<'_>]) -> [NamedColumn<'a>; 3] {
     ]
 }
 
+/// Returns the columns of `poll_item` but `tx`, which is the same in all rows: a row for each poller that gets a message.
+pub(super) fn of_items<'a>(plans: &'a [&Plan<'_>]) -> [NamedColumn<'a>; 3] {
+    let rows = || {
+        plans
+            .iter()
+            .flat_map(|plan| plan.pollers.iter().map(move |poller| (*plan, poller)))
+    };
+    [
+        (
+            "app_id",
+            Column::Text(rows().map(|(plan, _)| plan.app.id.as_str()).collect()),
+        ),
+        (
+            "message_id",
+            Column::Text(rows().map(|(plan, _)| plan.member.id.as_str()).collect()),
+        ),
+        (
+            "poller_id",
+            Column::Text(rows().map(|(_, poller)| poller.as_str()).collect()),
+        ),
+    ]
+}
+
+/// Returns whether a poller gets one of the messages. Other batches are stored as if there were no pollers at all.
+pub(super) fn has_items(plans: &[&Plan<'_>]) -> bool {
+    plans.iter().any(|plan| !plan.pollers.is_empty())
+}
+
 /// Returns whether one of the messages has a tag. Batches without tags are stored as if there were none at all.
 pub(super) fn has_tags(plans: &[&Plan<'_>]) -> bool {
     plans.iter().any(|plan| !plan.member.message.tags.is_empty())
@@ -126,6 +154,8 @@ pub(super) enum Table {
     Content,
     Tag,
     Delivery,
+    /// `tx` is that of the table `e`, which is joined.
+    Item,
 }
 
 impl Table {
@@ -136,6 +166,7 @@ impl Table {
             Self::Message => format!("insert into message ({names}) select {names} from {from}"),
             Self::Content => format!("insert into message_content ({names}) select {names} from {from}"),
             Self::Tag => format!("insert into message_tag ({names}) select {names} from {from}"),
+            Self::Item => format!("insert into poll_item ({names}, tx) select {names}, e.tx from {from} cross join e"),
             Self::Delivery => {
                 format!("insert into delivery ({names}, trigger, attempts_made) select {names}, 0, 0 from {from}")
             }

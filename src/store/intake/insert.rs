@@ -12,10 +12,11 @@ use super::columns::{self, NamedColumn, Table};
 use super::place::DeliveryRow;
 use super::plan::{EventName, Plan};
 use crate::domain::typed_id::MessageId;
-use crate::error::Result;
-use crate::store::Tx;
+use crate::error::{Error, Kind, Result};
 use crate::store::database::rows::{Column, Rows, Write, execute_all, statement};
 use crate::store::event_id;
+use crate::store::poll::epoch;
+use crate::store::{Backend, Tx};
 
 /// Takes the members' event ids, each for the first member that brings it. Returns the members that have got theirs,
 /// and those without an event id.
@@ -141,6 +142,38 @@ fn tags<'a>(plans: &'a [&Plan<'_>]) -> Option<Write<'a>> {
     })
 }
 
+/// Inserts the rows of the pollers that get these messages, if any do. Gives the epoch a number before, if it has none.
+///
+/// # Errors
+/// `Database` if the epoch has changed in the meantime.
+async fn insert_items(tx: &Tx, stored: &[&Plan<'_>]) -> Result<()> {
+    if !columns::has_items(stored) {
+        return Ok(());
+    }
+    let rows = Rows::new(columns::of_items(stored));
+    let (epoch, values) = match tx.backend() {
+        Backend::Sqlite => ("select $1 as tx".to_owned(), vec![epoch::next_tx(tx).await?.into()]),
+        Backend::Postgres => {
+            epoch::register(tx).await?;
+            (epoch::present_tx(), Vec::new())
+        }
+    };
+    let names: Vec<_> = columns::of_items(&[]).into_iter().map(|(name, _)| name).collect();
+    let sql = format!("with e as ({epoch}) {}", Table::Item.insert(&names, "{t}"));
+    let inserted = tx
+        .conn()
+        .execute_raw(statement(tx.backend(), &sql, &[("t", &rows)], values))
+        .await?;
+    let wanted: usize = stored.iter().map(|plan| plan.pollers.len()).sum();
+    match inserted.rows_affected() == wanted as u64 {
+        true => Ok(()),
+        false => Err(Error::new(
+            Kind::Database,
+            "the database is another one since a moment ago",
+        )),
+    }
+}
+
 /// Builds the insert of deliveries.
 fn deliveries(rows: &[DeliveryRow]) -> Write<'_> {
     static INSERT: LazyLock<String> = LazyLock::new(|| insert(Table::Delivery, columns::of_deliveries(&[])));
@@ -150,7 +183,8 @@ fn deliveries(rows: &[DeliveryRow]) -> Write<'_> {
     }
 }
 
-/// Inserts the payloads and tags of stored messages, and their deliveries in statements of at most `chunk` rows.
+/// Inserts the payloads and tags of stored messages, their rows for pollers, and their deliveries in statements of at most
+/// `chunk` rows.
 pub(super) async fn insert_rest(tx: &Tx, stored: &[&Plan<'_>], rows: &[DeliveryRow], chunk: usize) -> Result<()> {
     if stored.is_empty() {
         return Ok(());
@@ -162,5 +196,5 @@ pub(super) async fn insert_rest(tx: &Tx, stored: &[&Plan<'_>], rows: &[DeliveryR
     for rows in chunks {
         execute_all(tx, vec![deliveries(rows)]).await?;
     }
-    Ok(())
+    insert_items(tx, stored).await
 }

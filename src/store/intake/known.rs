@@ -103,9 +103,10 @@ impl State {
 }
 
 impl App {
-    /// Returns how many bytes the application takes with its endpoints, roughly.
+    /// Returns how many bytes the application takes with its endpoints and pollers, roughly.
     fn size(&self) -> usize {
-        let endpoints = self.endpoints.iter();
-        OVERHEAD + endpoints.map(|endpoint| OVERHEAD + endpoint.bytes).sum::<usize>()
+        let endpoints = self.endpoints.iter().map(|endpoint| endpoint.bytes);
+        let pollers = self.pollers.iter().map(|poller| poller.bytes);
+        OVERHEAD + endpoints.chain(pollers).map(|bytes| OVERHEAD + bytes).sum::<usize>()
     }
 }

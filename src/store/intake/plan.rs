@@ -1,4 +1,4 @@
-//! Plans a batch: which members it takes, and which endpoints get each of them.
+//! Plans a batch: which members it takes, and which endpoints and pollers get each of them.
 //!
 //! Must not query the database. Must not decide whether the filter of an endpoint accepts a message: the domain does.
 
@@ -7,18 +7,20 @@ use std::sync::Arc;
 use super::apps::{App, Endpoint, Named};
 use super::member::Member;
 use crate::domain::filter::{self, EndpointFilter};
-use crate::domain::typed_id::AppId;
+use crate::domain::typed_id::{AppId, PollerId};
 use crate::store::message_reply::MessageReply;
 
 /// The most deliveries in one batch. If a single message has more, its batch is larger, and each statement inserts at
 /// most so many.
 pub(super) const BATCH_DELIVERIES: usize = 5_000;
 
-/// A member whose application exists, with the endpoints that get it.
+/// A member whose application exists, with the endpoints and pollers that get it.
 pub(super) struct Plan<'a> {
     pub member: &'a Member,
     pub app: Arc<App>,
     pub endpoints: Vec<Arc<Endpoint>>,
+    /// The pollers that get it.
+    pub pollers: Vec<PollerId>,
     /// The message's channels as they are stored: a JSON array, or `None` if it has none.
     pub channels: Option<String>,
     /// The message's tags, in the same form.
@@ -66,6 +68,7 @@ pub(super) fn plan<'a>(apps: &Named<'_>, members: &'a [Member]) -> Vec<Option<Pl
             member,
             app: app.clone(),
             endpoints: wanting(member, app),
+            pollers: wanting_pollers(member, app),
             channels: json_list(&member.message.channels),
             tags: json_list(&member.message.tags),
         });
@@ -92,6 +95,19 @@ fn wanting(member: &Member, app: &App) -> Vec<Arc<Endpoint>> {
         filter::accepts(&filter, &message.event_type, &message.channels)
     });
     wanting.cloned().collect()
+}
+
+/// Returns the pollers of `app` that get the member. A message for a single endpoint is for none.
+fn wanting_pollers(member: &Member, app: &App) -> Vec<PollerId> {
+    let message = &member.message;
+    let wanting = app.pollers.iter().filter(|poller| {
+        let filter = EndpointFilter {
+            event_types: poller.event_types.as_deref(),
+            channels: poller.channels.as_deref(),
+        };
+        message.only_to.is_none() && filter::accepts(&filter, &message.event_type, &message.channels)
+    });
+    wanting.map(|poller| poller.id.clone()).collect()
 }
 
 /// Returns texts as a JSON array; `None` if there are none.
