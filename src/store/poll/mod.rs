@@ -9,5 +9,9 @@
 //! Must not store messages: the intake does, with their rows.
 
 pub(super) mod epoch;
+mod read;
+mod seek;
 
 pub use epoch::register;
+pub use read::{Filter, Item, Read, read};
+pub use seek::{Reader, Sought, seek};
