@@ -34,7 +34,7 @@ use crate::service;
 use crate::slots::{Caps, Slots};
 use crate::store::database::schema;
 use crate::store::intake::{Intake, Limits, fast_path};
-use crate::store::{Backend, ConnectOptions, Store};
+use crate::store::{Backend, ConnectOptions, Store, poll};
 use crate::telemetry::metrics::VERSION;
 
 /// The organization of POSTRIDER_ADMIN_TOKEN and of the token that a first start prints.
@@ -172,11 +172,14 @@ async fn run(
     let stop_uses = CancellationToken::new();
     let uses = service::token::record_uses_until(store.for_background(), stop_uses.clone());
     let uses = loops.spawn("record of tokens' uses", &stop_uses, uses);
+    let watch = poll::watch(store.for_queue(), stop_uses.clone());
+    loops.spawn("watch for polls", &stop_uses, watch);
     let grace = settings.shutdown_grace;
     seen.serving();
     let stop = async {
         stop.await;
         seen.stopping();
+        store.waits().close();
     };
     let stop = begin_stop(stop, grace, grace_over);
     let serving = listener::serve(entrance.listener, entrance.limits, routes, stop, grace);

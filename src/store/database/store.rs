@@ -1,5 +1,5 @@
 //! The handle on an open database: its pools, and what goes with them in this process (clock, encryption keys, metrics,
-//! budget of request bytes, wake-ups, floors of claims, uses of tokens).
+//! budget of request bytes, wake-ups, floors of claims, uses of tokens, polls that wait).
 //!
 //! Must not open a connection or run a statement.
 
@@ -19,6 +19,7 @@ use super::sqlite_log::Log;
 use crate::clock::Clock;
 use crate::domain::encryption_keys::EncryptionKeys;
 use crate::error::{Error, Result};
+use crate::store::poll::waits::Waits;
 use crate::store::queue::floors::Floors;
 use crate::store::token_use::TokenUses;
 use crate::telemetry::metrics::Metrics;
@@ -88,6 +89,7 @@ pub(crate) struct Inner {
     pub(crate) beat_at: AtomicU64,
     floors: Floors,
     token_uses: TokenUses,
+    waits: Arc<Waits>,
 }
 
 impl Store {
@@ -104,6 +106,7 @@ impl Store {
             beat_at: AtomicU64::new(0),
             floors: Floors::default(),
             token_uses: TokenUses::default(),
+            waits: Arc::default(),
         });
         Self {
             inner,
@@ -140,6 +143,11 @@ impl Store {
     /// Returns the uses of tokens that this process has not recorded yet.
     pub fn token_uses(&self) -> &TokenUses {
         &self.inner.token_uses
+    }
+
+    /// Returns the polls of this process that wait.
+    pub fn waits(&self) -> &Arc<Waits> {
+        &self.inner.waits
     }
 
     pub(crate) fn pools(&self) -> &Pools {

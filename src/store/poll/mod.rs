@@ -9,9 +9,16 @@
 //! Must not store messages: the intake does, with their rows.
 
 pub(super) mod epoch;
+mod notify;
+mod probe;
 mod read;
 mod seek;
+pub mod waits;
+mod watch;
 
 pub use epoch::register;
+pub(super) use notify::{CHANNEL, announce, heard};
+pub use probe::{Backlog, find_oldest_writer, list_backlogs};
 pub use read::{Filter, Item, Read, read};
 pub use seek::{Reader, Sought, seek};
+pub use watch::{look, run as watch};

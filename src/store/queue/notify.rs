@@ -1,5 +1,5 @@
 //! Wakes claimers across processes by Postgres' LISTEN and NOTIFY. A process announces that it leaves deliveries due;
-//! each process listens, and wakes its claimer.
+//! each process listens, and wakes its claimer. The same connection hears what is announced to polls.
 //!
 //! An announcement is only a hint: if one is lost, the next poll of a claimer finds the deliveries. Does nothing on
 //! SQLite, which has one process.
@@ -15,8 +15,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Result;
-use crate::store::Store;
 use crate::store::database::store::Pools;
+use crate::store::{Store, poll};
 
 const CHANNEL: &str = "postrider_due";
 /// The pause after an announcement, so that there are at most ten in a second, however many messages come.
@@ -31,6 +31,7 @@ pub async fn run(store: Store, ended: CancellationToken) {
     if let Pools::Postgres { .. } = store.pools() {
         tokio::select! {
             () = announce(&store) => {}
+            () = poll::announce(&store) => {}
             () = listen(&store) => {}
             () = ended.cancelled() => {}
         }
@@ -76,8 +77,11 @@ async fn listen_once(store: &Store) -> Result<(), sqlx::Error> {
     loop {
         tokio::select! {
             heard = listener.recv() => {
-                heard?;
-                store.wake();
+                let heard = heard?;
+                match heard.channel() {
+                    poll::CHANNEL => poll::heard(store, heard.payload()),
+                    _ => store.wake(),
+                }
             }
             // A host that has vanished is as quiet as one without announcements.
             () = store.clock().sleep(QUIET) => {
@@ -96,6 +100,6 @@ async fn subscribe(options: PgConnectOptions) -> Result<PgListener, sqlx::Error>
         .connect_with(options)
         .await?;
     let mut listener = PgListener::connect_with(&pool).await?;
-    listener.listen(CHANNEL).await?;
+    listener.listen_all([CHANNEL, poll::CHANNEL]).await?;
     Ok(listener)
 }
