@@ -31,7 +31,6 @@ use crate::domain::failure::{Failure, Phase};
 use crate::domain::health::judge;
 use crate::domain::request_headers::{ACCEPT_ALL, AGENT, PAYLOAD_TYPE, is_sent, signature_headers};
 use crate::domain::retry::RetrySchedule;
-use crate::domain::secret::EndpointSecret;
 use crate::domain::signature::sign;
 use crate::domain::target::{TargetPolicy, literal_address, parse_url};
 use crate::domain::timestamp::Timestamp;
@@ -277,12 +276,8 @@ impl Sender {
         };
         headers.insert(CONTENT_TYPE, content_type);
         let seconds = at.unix_seconds();
-        let signature = header(&sign(
-            &self.secrets(target, at)?,
-            lease.message_id.as_str(),
-            seconds,
-            &body,
-        ))?;
+        let secrets = StoredSecret::open_valid(&target.secrets, self.store.keys()?, target.endpoint_id.as_str(), at)?;
+        let signature = header(&sign(&secrets, lease.message_id.as_str(), seconds, &body))?;
         for [id, timestamp, signatures] in signature_headers(self.svix_headers) {
             headers.insert(id, header(lease.message_id.as_str())?);
             headers.insert(timestamp, seconds.into());
@@ -315,17 +310,6 @@ impl Sender {
             }
             _ => Ok(url),
         }
-    }
-
-    /// Returns the secrets that sign at this instant: those that have not expired.
-    fn secrets(&self, target: &Target, at: Timestamp) -> Result<Vec<EndpointSecret>> {
-        let valid = |secret: &&StoredSecret| secret.expires_at.is_none_or(|end| end > at.0);
-        let opened = target.secrets.iter().filter(valid).map(|secret| {
-            let clear = self.store.keys()?.open(&secret.sealed, target.endpoint_id.as_str());
-            let clear = clear.map_err(|err| Error::internal("a signing secret cannot be opened").because(err))?;
-            EndpointSecret::parse(&String::from_utf8_lossy(&clear)).map_err(Error::internal)
-        });
-        opened.collect()
     }
 }
 

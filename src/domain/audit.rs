@@ -45,6 +45,7 @@ pub enum ObjectKind {
     EventType,
     Message,
     Organization,
+    Poller,
     Task,
     Token,
 }

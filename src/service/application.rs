@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::store::application::{self, Change, Content};
 use crate::store::entity::application::Model;
 use crate::store::idempotency::{self, Key, Reply};
-use crate::store::{Store, Tx, endpoint};
+use crate::store::{Store, Tx, endpoint, poller};
 
 /// Creates an application. If `get_if_exists` is set and an application has the uid already, leaves it as it is and
 /// makes the reply from it. `render` makes the reply from the application and from whether it is new.
@@ -165,7 +165,8 @@ async fn try_patch(store: &Store, origin: &Origin<'_>, org_id: &str, id_or_uid: 
     Ok(changed)
 }
 
-/// Marks an application and its endpoints as deleted, and removes the endpoints' secrets and custom headers.
+/// Marks an application and its endpoints as deleted, removes the endpoints' secrets and custom headers, and deletes its
+/// pollers.
 ///
 /// # Errors
 /// `NotFound`.
@@ -177,8 +178,10 @@ pub async fn delete(store: &Store, origin: &Origin<'_>, org_id: &str, id_or_uid:
     // that transaction has locked the application's row, so `application::delete` waits for it, and `delete_all`
     // deletes the new endpoint too.
     endpoint::lock_all(&tx, &known.id).await?;
+    poller::lock_all(&tx, &known.id).await?;
     application::delete(&tx, org_id, &known.id).await?;
     endpoint::delete_all(&tx, &known.id).await?;
+    poller::delete_all(&tx, &known.id).await?;
     audit::deleted(&tx, origin, org_id, (&known).into()).await?;
     tx.commit().await
 }

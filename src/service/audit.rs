@@ -11,7 +11,7 @@ use crate::domain::task::{TaskKind, TaskStatus};
 use crate::error::Result;
 use crate::store::Tx;
 use crate::store::audit::{Written, record};
-use crate::store::entity::{api_token, application, background_task, endpoint, event_type, organization};
+use crate::store::entity::{api_token, application, background_task, endpoint, event_type, organization, poller};
 
 /// A thing, as an entry names and shows it.
 pub(super) struct Thing<'a> {
@@ -129,6 +129,23 @@ impl<'a> From<&'a endpoint::Model> for Thing<'a> {
             .with("metadata", &row.metadata.0);
         Self {
             kind: ObjectKind::Endpoint,
+            id: &row.id,
+            app_id: Some(&row.app_id),
+            fields,
+        }
+    }
+}
+
+impl<'a> From<&'a poller::Model> for Thing<'a> {
+    fn from(row: &'a poller::Model) -> Self {
+        let fields = Fields::default()
+            .with("uid", &row.uid)
+            .with("description", &row.description)
+            .with("disabled", &row.disabled)
+            .with("eventTypes", &row.event_types.as_ref().map(|list| &list.0))
+            .with("channels", &row.channels.as_ref().map(|list| &list.0));
+        Self {
+            kind: ObjectKind::Poller,
             id: &row.id,
             app_id: Some(&row.app_id),
             fields,

@@ -268,7 +268,7 @@ pub(super) async fn update(tx: &Tx, app: &Application, known: &Model, mut change
 
 /// Rejects a filter with an event type that is unknown, archived, or hidden from a caller with these feature flags.
 /// Operational endpoints have event types of their own.
-async fn check_event_types(
+pub(super) async fn check_event_types(
     tx: &Tx,
     app: &Application,
     names: Option<&[String]>,

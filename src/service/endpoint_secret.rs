@@ -25,19 +25,18 @@ const MOST_OLD: usize = 10;
 /// # Errors
 /// `Internal` if it cannot be opened.
 pub fn reveal(store: &Store, endpoint: &Model) -> Result<String> {
-    Ok(newest(store, endpoint)?.to_wire())
+    Ok(newest(store, &endpoint.secrets.0, &endpoint.id)?.to_wire())
 }
 
-/// Opens the newest secret of an endpoint.
-fn newest(store: &Store, endpoint: &Model) -> Result<EndpointSecret> {
-    let newest = endpoint.secrets.0.first();
-    let newest = newest.ok_or_else(|| Error::internal("an endpoint has no secret"))?;
-    let clear = store.keys()?.open(&newest.sealed, &endpoint.id);
-    clear
-        .ok()
-        .and_then(|bytes| String::from_utf8(bytes).ok())
-        .and_then(|text| EndpointSecret::parse(&text).ok())
-        .ok_or_else(|| Error::internal(format!("the secret of {} cannot be opened", endpoint.id)))
+/// Opens the newest of the secrets of the endpoint or poller with this id.
+///
+/// # Errors
+/// `Internal` if it cannot be opened.
+pub(super) fn newest(store: &Store, secrets: &[StoredSecret], id: &str) -> Result<EndpointSecret> {
+    let newest = secrets.first();
+    let newest = newest.ok_or_else(|| Error::internal(format!("{id} has no secret")))?;
+    let opened = newest.open(store.keys()?, id);
+    opened.map_err(|err| Error::internal(format!("the secret of {id} cannot be opened")).because(err))
 }
 
 /// How a secret is replaced.
@@ -68,7 +67,7 @@ pub async fn rotate(
         let secret = match rotation.secret {
             Some(given) => given,
             // Of the same kind: a receiver that verifies with a public key could not use a symmetric secret.
-            None => newest(store, &known)?.generate_alike(),
+            None => newest(store, &known.secrets.0, &known.id)?.generate_alike(),
         };
         let newest = StoredSecret {
             sealed: sealing.seal(secret.to_private().as_bytes(), &known.id),
@@ -88,7 +87,7 @@ pub async fn rotate(
 }
 
 /// Returns the new list of secrets, newest first, without those that have expired.
-fn rotated(
+pub(super) fn rotated(
     newest: StoredSecret,
     before: Vec<StoredSecret>,
     now: Timestamp,

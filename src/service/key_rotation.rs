@@ -36,7 +36,7 @@ const NAMED: usize = 5;
 pub struct Rotated {
     /// Whether there was anything to do.
     pub changed: bool,
-    /// Endpoints, with their secrets and custom headers.
+    /// Endpoints and pollers, with their secrets and custom headers.
     pub endpoints: Tally,
     /// Replies to idempotency keys.
     pub replies: Tally,
@@ -51,6 +51,16 @@ pub struct Tally {
     pub unreadable: u64,
     /// The first few of the unreadable rows, by both columns of their primary key.
     pub named: Vec<Place>,
+}
+
+impl Tally {
+    /// Adds the result for another table.
+    fn add(&mut self, other: Self) {
+        self.resealed += other.resealed;
+        self.unreadable += other.unreadable;
+        let free = NAMED.saturating_sub(self.named.len());
+        self.named.extend(other.named.into_iter().take(free));
+    }
 }
 
 /// Seals everything that is sealed with the former key of this process with its newest key.
@@ -80,7 +90,8 @@ pub async fn rotate(store: &Store, origin: &Origin<'_>) -> Result<Rotated> {
         audit::record_for_all(&tx, origin, ObjectKind::EncryptionKey, KEY).await?;
     }
     tx.commit().await?;
-    let endpoints = walk(store, Sealed::Endpoints).await?;
+    let mut endpoints = walk(store, Sealed::Endpoints).await?;
+    endpoints.add(walk(store, Sealed::Pollers).await?);
     let replies = walk(store, Sealed::Replies).await?;
     let tx = store.begin().await?;
     let ended = installation::end_key_rotation(&tx, newest).await?;
@@ -120,6 +131,7 @@ fn refuse_others(dead: &HashMap<String, i64>, now: &HashMap<String, i64>) -> Res
 #[derive(Clone, Copy)]
 enum Sealed {
     Endpoints,
+    Pollers,
     Replies,
 }
 
@@ -158,6 +170,7 @@ async fn try_page(store: &Store, which: Sealed, after: &Place) -> Result<Page> {
     let tx = store.begin().await?;
     let page = match which {
         Sealed::Endpoints => sealed::reseal_endpoints(&tx, after).await?,
+        Sealed::Pollers => sealed::reseal_pollers(&tx, after).await?,
         Sealed::Replies => sealed::reseal_replies(&tx, after).await?,
     };
     tx.commit().await?;

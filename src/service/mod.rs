@@ -16,6 +16,7 @@ pub mod key_rotation;
 pub mod message;
 pub mod operational;
 pub mod organization;
+pub mod poller;
 pub mod portal;
 pub mod token;
 

@@ -32,6 +32,7 @@ pub(crate) mod message_tag;
 pub(crate) mod operational;
 pub mod organization;
 pub mod poll;
+pub(crate) mod poller;
 pub(crate) mod progress;
 pub mod queue;
 pub mod retention;

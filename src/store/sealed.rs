@@ -8,12 +8,14 @@ use sea_orm::sea_query::{Expr, ExprTrait, LockType};
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::database::tx::Tx;
+use super::entity::endpoint::StoredSecret;
 use super::entity::json_text::JsonText;
-use super::entity::{endpoint, idempotency};
+use super::entity::{endpoint, idempotency, poller};
 use super::idempotency::resealed;
+use crate::domain::encryption_keys::EncryptionKeys;
 use crate::error::Result;
 
-/// Endpoints in a page. They are locked until the page commits, a few milliseconds.
+/// Endpoints, or pollers, in a page. They are locked until the page commits, a few milliseconds.
 const ENDPOINTS: u64 = 100;
 /// Replies in a page. Most of them belong to messages; those are not sealed, and are only read.
 const REPLIES: u64 = 1_000;
@@ -52,15 +54,8 @@ pub async fn reseal_endpoints(tx: &Tx, after: &Place) -> Result<Page> {
         ..Page::default()
     };
     for row in rows {
-        let (mut changed, mut readable) = (false, true);
         let mut secrets = row.secrets.0;
-        for secret in &mut secrets {
-            match keys.reseal(&secret.sealed, &row.id) {
-                Ok(Some(sealed)) => (secret.sealed, changed) = (sealed, true),
-                Ok(None) => {}
-                Err(_) => readable = false,
-            }
-        }
+        let (mut changed, mut readable) = reseal_secrets(keys, &row.id, &mut secrets);
         let mut headers = row.headers.0;
         match headers.reseal(keys, &row.id) {
             Ok(Some(sealed)) => (headers, changed) = (sealed, true),
@@ -86,6 +81,58 @@ pub async fn reseal_endpoints(tx: &Tx, after: &Place) -> Result<Page> {
         }
     }
     Ok(page)
+}
+
+/// Seals the secrets of the next pollers after `after` with the newest key.
+pub async fn reseal_pollers(tx: &Tx, after: &Place) -> Result<Page> {
+    use poller::{ActiveModel, Column, Entity};
+    let keys = tx.store().keys()?;
+    let rows = Entity::find()
+        .filter(is_behind([Column::AppId, Column::Id], after))
+        .order_by_asc(Column::AppId)
+        .order_by_asc(Column::Id)
+        .limit(ENDPOINTS)
+        .lock(LockType::NoKeyUpdate)
+        .all(tx.conn())
+        .await?;
+    let mut page = Page {
+        next: next(&rows, ENDPOINTS, |row| (row.app_id.clone(), row.id.clone())),
+        ..Page::default()
+    };
+    for row in rows {
+        let mut secrets = row.secrets.0;
+        let (changed, readable) = reseal_secrets(keys, &row.id, &mut secrets);
+        if changed {
+            let anew = ActiveModel {
+                secrets: Set(JsonText(secrets)),
+                ..Default::default()
+            };
+            Entity::update_many()
+                .set(anew)
+                .filter(Column::AppId.eq(&row.app_id))
+                .filter(Column::Id.eq(&row.id))
+                .exec(tx.conn())
+                .await?;
+            page.resealed += 1;
+        }
+        if !readable {
+            page.unreadable.push((row.app_id, row.id));
+        }
+    }
+    Ok(page)
+}
+
+/// Seals secrets with the newest key. Returns whether one has changed, and whether all could be opened.
+fn reseal_secrets(keys: &EncryptionKeys, context: &str, secrets: &mut [StoredSecret]) -> (bool, bool) {
+    let (mut changed, mut readable) = (false, true);
+    for secret in secrets {
+        match keys.reseal(&secret.sealed, context) {
+            Ok(Some(sealed)) => (secret.sealed, changed) = (sealed, true),
+            Ok(None) => {}
+            Err(_) => readable = false,
+        }
+    }
+    (changed, readable)
 }
 
 /// Seals the replies to the next idempotency keys after `after` with the newest key.

@@ -236,6 +236,24 @@ both!(a_deleted_endpoint_has_nothing_to_be_re_encrypted, async |db| {
     assert_eq!(rotated.endpoints.unreadable, 0);
 });
 
+both!(secrets_of_pollers_are_re_encrypted_too, async |db| {
+    let api = holding(db, &[KEY]).await;
+    let app = api.application("app").await;
+    let path = format!("/app/{app}/poller");
+    api.post(&path, json!({"uid": "p"})).await.expect(201);
+    let secret = api.get_text(&format!("{path}/p/secret")).await;
+    let token = api.token.clone();
+    api.into_rig().kill().await;
+    let api = holding(db, &[NEW, KEY]).await;
+    let rotated = rotate(&api.rig.store, &BY_HAND).await.unwrap();
+    assert_eq!(tally(&rotated), (true, 1, 0));
+    api.into_rig().kill().await;
+    let mut api = holding(db, &[NEW]).await;
+    api.token = token;
+    assert_eq!(api.get_text(&format!("{path}/p/secret")).await, secret);
+    api.get(&format!("{path}/p")).await.expect(200);
+});
+
 both!(a_killed_rotation_goes_on_when_it_is_run_again, async |db| {
     let api = holding(db, &[KEY]).await;
     let app = prepared(&api, &Receiver::start().await).await;

@@ -12,19 +12,49 @@ use serde::{Deserialize, Serialize};
 use super::json_text::JsonText;
 use crate::domain::encryption_keys::EncryptionKeys;
 use crate::domain::health::DisabledReason;
-use crate::domain::secret::{Encryptor, SealError};
+use crate::domain::secret::{Encryptor, EndpointSecret, SealError};
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, Result};
 
 /// A signing secret, sealed.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct StoredSecret {
-    /// The secret, sealed with the endpoint's id as context.
+    /// The secret, sealed with the id of its endpoint or poller as context.
     pub sealed: String,
     /// The instant until which a rotated secret still signs, in microseconds since 1970; `None` means the secret was
     /// not rotated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<i64>,
+}
+
+impl StoredSecret {
+    /// Opens the secret. `context` is the id of what it belongs to.
+    ///
+    /// # Errors
+    /// `Internal` if no key opens it.
+    pub fn open(&self, keys: &EncryptionKeys, context: &str) -> Result<EndpointSecret> {
+        let clear = keys.open(&self.sealed, context);
+        let clear = clear.map_err(|err| Error::internal("a signing secret cannot be opened").because(err))?;
+        EndpointSecret::parse(&String::from_utf8_lossy(&clear)).map_err(Error::internal)
+    }
+
+    /// Opens those of the secrets that sign at this instant: the ones that have not expired.
+    ///
+    /// # Errors
+    /// As [`StoredSecret::open`].
+    pub fn open_valid(
+        secrets: &[Self],
+        keys: &EncryptionKeys,
+        context: &str,
+        at: Timestamp,
+    ) -> Result<Vec<EndpointSecret>> {
+        let valid = |secret: &&Self| secret.expires_at.is_none_or(|end| end > at.0);
+        secrets
+            .iter()
+            .filter(valid)
+            .map(|secret| secret.open(keys, context))
+            .collect()
+    }
 }
 
 /// Custom headers with their names as written, sealed, because they often hold credentials.
