@@ -21,7 +21,10 @@ use crate::error::Result;
 use crate::store::database::outage;
 use crate::store::endpoint_hour::{self, Merge};
 use crate::store::queue::process;
-use crate::store::{Store, Tx, audit, background_task, console_link, deleted, event_id, idempotency, retention, token};
+use crate::store::{
+    Store, Tx, audit, background_task, console_link, deleted, event_id, idempotency, poller_consumer,
+    retention, token,
+};
 
 /// The pause between two rounds, and how long one round removes history.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -31,6 +34,8 @@ const CHUNK: u64 = 1_000;
 const TASKS_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 /// How long a token of an application is still listed after its end.
 const ENDED_TOKENS: Duration = Duration::from_hours(24);
+/// How long a consumer of a poller is kept after its last use.
+const CONSUMERS_KEPT: Duration = Duration::from_hours(30 * 24);
 /// How long a deleted endpoint or application is kept at least. Deliveries that waited when it was deleted have ended
 /// by then: the longest wait of a retry schedule is 36 days.
 const DELETED_KEPT: Duration = Duration::from_hours(40 * 24);
@@ -138,7 +143,8 @@ impl Janitor {
             let event_ids = event_id::prune(&tx, now, CHUNK).await?;
             let tokens = token::prune(&tx, now.minus(ENDED_TOKENS), CHUNK).await?;
             let links = console_link::prune(&tx, now, CHUNK).await?;
-            pruned = keys.max(event_ids).max(tokens).max(links);
+            let consumers = poller_consumer::prune(&tx, now.minus(CONSUMERS_KEPT), CHUNK).await?;
+            pruned = keys.max(event_ids).max(tokens).max(links).max(consumers);
             tx.commit().await?;
         }
         pruned = CHUNK;

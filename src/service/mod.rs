@@ -17,6 +17,7 @@ pub mod message;
 pub mod operational;
 pub mod organization;
 pub mod poller;
+pub mod poller_consumer;
 pub mod portal;
 pub mod token;
 

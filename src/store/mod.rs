@@ -33,6 +33,7 @@ pub(crate) mod operational;
 pub mod organization;
 pub mod poll;
 pub(crate) mod poller;
+pub mod poller_consumer;
 pub(crate) mod progress;
 pub mod queue;
 pub mod retention;
