@@ -67,6 +67,7 @@ impl Authenticator {
             let caller = Caller {
                 org_id: token.org_id.clone(),
                 app_id: None,
+                poller_id: None,
                 token_id: ADMIN.to_owned(),
                 name: Some(ADMIN.into()),
                 role: Some(Role::Admin),
@@ -200,6 +201,7 @@ impl Authenticator {
             org_id: row.org_id,
             role: row.app_id.is_none().then_some(row.role),
             app_id: row.app_id,
+            poller_id: row.poller_id,
             token_id: row.id,
             name: row.name.map(Into::into),
             expires_at: row.expires_at,

@@ -23,6 +23,8 @@ pub struct Caller {
     pub org_id: String,
     /// The application that the token is limited to. `None` means it is an organization's token.
     pub app_id: Option<String>,
+    /// The poller that the token is limited to. `None` means no such limit.
+    pub poller_id: Option<String>,
     /// The id of the token, which is also the scope of its idempotency keys.
     pub token_id: String,
     /// The name by which people know the token.
@@ -62,6 +64,9 @@ impl Caller {
     /// `Forbidden`.
     pub fn check(&self, act: Act) -> Result<()> {
         let message = match (self.role, &self.capabilities) {
+            _ if self.poller_id.is_some() && !capability::is_of_a_reader(act) => {
+                "the token reads the messages of one poller, and does nothing else".to_owned()
+            }
             (Some(role), _) if !role.may(act) => {
                 let roles: Vec<_> = Role::of(act).iter().map(|role| role.name()).collect();
                 format!("this needs a token with the role {}", roles.join(" or "))
@@ -79,11 +84,13 @@ impl Caller {
     /// # Errors
     /// `Forbidden` for an application's token.
     pub fn check_organization(&self) -> Result<()> {
-        let message = "this needs an organization's token; this one is of an application";
-        match self.app_id {
-            Some(_) => Err(Error::new(Kind::Forbidden, message)),
-            None => Ok(()),
-        }
+        let own = match (&self.poller_id, &self.app_id) {
+            (Some(_), _) => "reads one poller",
+            (None, Some(_)) => "is of an application",
+            (None, None) => return Ok(()),
+        };
+        let message = format!("this needs an organization's token; this one {own}");
+        Err(Error::new(Kind::Forbidden, message))
     }
 
     /// Returns the role of the token if it may do only a part of some operations, by [`Role::is_limited`].
@@ -109,6 +116,17 @@ impl Caller {
         match &self.app_id {
             Some(own) if *own != found.id => Err(Error::not_found("application")),
             _ => Ok(found),
+        }
+    }
+
+    /// Checks that the token may read this poller, of an application that it may name.
+    ///
+    /// # Errors
+    /// `NotFound` if the token is limited to another poller.
+    pub fn check_poller(&self, poller_id: &str) -> Result<()> {
+        match &self.poller_id {
+            Some(own) if own != poller_id => Err(Error::not_found("poller")),
+            _ => Ok(()),
         }
     }
 

@@ -69,7 +69,7 @@ macro_rules! rights {
 }
 
 rights! {
-    View, RevealSecret, RotateSecret, SendAgain, SwitchEndpoint, EndToken, Edit;
+    View, RevealSecret, RotateSecret, SendAgain, SwitchEndpoint, Poll, MoveConsumer, EndToken, Edit;
     organizations alone: SendMessage, OpenPortal, Administer
 }
 
@@ -87,12 +87,11 @@ impl<R> Deref for AnyToken<R> {
     }
 }
 
-/// Proves the token of a request, and that it has the right `R`. `organization` means that it must be an
-/// organization's.
+/// Proves the token of a request, and that it may do this. `organization` means that it must be an organization's.
 ///
 /// # Errors
 /// As [`Authenticator::prove`]; `Forbidden` for a token without the right, or `NotFound` if its application is deleted.
-async fn prove<R: Right>(request: &Request, organization: bool) -> Result<Arc<Caller>> {
+pub(super) async fn prove(request: &Request, act: Act, organization: bool) -> Result<Arc<Caller>> {
     let authenticator = Authenticator::of(request)?;
     let caller = authenticator.prove(request).await?;
     let of_its_kind = if organization {
@@ -100,7 +99,7 @@ async fn prove<R: Right>(request: &Request, organization: bool) -> Result<Arc<Ca
     } else {
         Ok(())
     };
-    match of_its_kind.and_then(|()| caller.check(R::ACT)) {
+    match of_its_kind.and_then(|()| caller.check(act)) {
         Ok(()) => Ok(caller),
         // Before the path is looked at: the response is the same whether or not what it names exists.
         Err(refusal) => Err(Box::pin(authenticator.refuse(&caller, refusal)).await),
@@ -143,7 +142,7 @@ macro_rules! extractor {
                 _body: &mut RequestBody,
                 _options: ExtractParamOptions<()>,
             ) -> poem::Result<Self> {
-                let proven = prove::<$right>(request, $organization).await;
+                let proven = prove(request, $right::ACT, $organization).await;
                 proven
                     .map(|caller| Self(caller, PhantomData))
                     .map_err(|err| into_poem(&err))

@@ -18,6 +18,10 @@ pub enum Act {
     OpenPortal,
     /// Change an endpoint. Some roles may switch it on and off, and change nothing else of it.
     SwitchEndpoint,
+    /// Read the messages of a poller.
+    Poll,
+    /// Move the place of a consumer of a poller: by reading as that consumer, or by a seek.
+    MoveConsumer,
     /// End the token itself.
     EndToken,
     /// Read, change or end tokens; read the audit log.

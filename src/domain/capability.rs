@@ -10,7 +10,7 @@ use super::act::Act;
 /// One thing that the token of an application may be limited to.
 #[derive(Clone, Copy, Debug, Deserialize, Enum, Eq, PartialEq, Serialize)]
 pub enum Capability {
-    /// Read everything except signing secrets. Every token may do this, whether it has this capability or not.
+    /// Read everything except signing secrets, messages of pollers too. Every token may do this, whether it has this capability or not.
     ViewBase,
     /// Read signing secrets.
     ViewEndpointSecret,
@@ -18,9 +18,9 @@ pub enum Capability {
     ManageEndpointSecret,
     /// Nothing beyond `ViewBase`, since this program has no transformations.
     ManageTransformations,
-    /// Resend messages, send examples, start recoveries and replays, and cancel them.
+    /// Resend messages, send examples, start recoveries and replays, cancel them, and move consumers of pollers.
     CreateAttempts,
-    /// Create, change and delete endpoints, including their custom headers and secrets, and every other write.
+    /// Create, change and delete endpoints and pollers, including their custom headers and secrets, and every other write.
     ManageEndpoint,
 }
 
@@ -29,10 +29,10 @@ pub enum Capability {
 pub fn needed(act: Act) -> Option<&'static [Capability]> {
     use Capability::{CreateAttempts, ManageEndpoint, ManageEndpointSecret, ViewEndpointSecret};
     match act {
-        Act::View | Act::EndToken => None,
+        Act::View | Act::Poll | Act::EndToken => None,
         Act::RevealSecret => Some(&[ViewEndpointSecret, ManageEndpointSecret, ManageEndpoint]),
         Act::RotateSecret => Some(&[ManageEndpointSecret, ManageEndpoint]),
-        Act::SendAgain => Some(&[CreateAttempts]),
+        Act::SendAgain | Act::MoveConsumer => Some(&[CreateAttempts]),
         Act::SwitchEndpoint | Act::Edit => Some(&[ManageEndpoint]),
         Act::SendMessage | Act::OpenPortal | Act::Administer => Some(&[]),
     }
@@ -41,6 +41,11 @@ pub fn needed(act: Act) -> Option<&'static [Capability]> {
 /// Returns whether a token that is limited to the capabilities `held` may do this.
 pub fn allows(held: &[Capability], act: Act) -> bool {
     needed(act).is_none_or(|needed| needed.iter().any(|capability| held.contains(capability)))
+}
+
+/// Returns whether a token that reads a single poller may do this, of that poller or of itself.
+pub const fn is_of_a_reader(act: Act) -> bool {
+    matches!(act, Act::Poll | Act::MoveConsumer | Act::EndToken)
 }
 
 /// Returns whether a token that is limited to the capabilities `held` sees the values of custom headers. Only a token
@@ -62,7 +67,7 @@ mod tests {
 
     #[test]
     fn every_token_reads_and_ends_itself() {
-        for act in [Act::View, Act::EndToken] {
+        for act in [Act::View, Act::Poll, Act::EndToken] {
             assert!(allows(&[], act), "{act:?}");
         }
     }
@@ -86,6 +91,12 @@ mod tests {
     fn messages_are_sent_again_by_create_attempts_alone() {
         assert!(allows(&[CreateAttempts], Act::SendAgain));
         assert!(!allows(&[ViewBase, ManageEndpoint], Act::SendAgain));
+    }
+
+    #[test]
+    fn consumers_are_moved_by_create_attempts_alone() {
+        assert!(allows(&[CreateAttempts], Act::MoveConsumer));
+        assert!(!allows(&[ViewBase, ManageEndpoint], Act::MoveConsumer));
     }
 
     #[test]

@@ -48,8 +48,8 @@ impl Role {
     pub const fn of(act: Act) -> &'static [Self] {
         use Role::{Admin, Operator, Sender, Viewer};
         match act {
-            Act::View | Act::OpenPortal | Act::EndToken => &[Admin, Operator, Viewer],
-            Act::SendAgain | Act::SwitchEndpoint => &[Admin, Operator],
+            Act::View | Act::Poll | Act::OpenPortal | Act::EndToken => &[Admin, Operator, Viewer],
+            Act::SendAgain | Act::MoveConsumer | Act::SwitchEndpoint => &[Admin, Operator],
             Act::SendMessage => &[Admin, Sender],
             Act::RevealSecret | Act::RotateSecret | Act::Edit | Act::Administer => &[Admin],
         }
@@ -105,6 +105,8 @@ mod tests {
             Act::SendAgain,
             Act::OpenPortal,
             Act::SwitchEndpoint,
+            Act::Poll,
+            Act::MoveConsumer,
             Act::EndToken,
             Act::Administer,
             Act::Edit,

@@ -60,6 +60,12 @@ pub fn limited(hash: &str) -> String {
     format!("limited:{hash}")
 }
 
+/// Returns the form in which the [`hash`] of a token is stored that reads a single poller. Versions of the program from
+/// before pollers know neither this form nor the limit, and would give such a token all that an application's may do.
+pub fn of_poller(hash: &str) -> String {
+    format!("poller:{hash}")
+}
+
 /// Checks the name of a token: 1 to 256 characters, no control characters, not only white space.
 ///
 /// # Errors

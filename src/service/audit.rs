@@ -176,9 +176,10 @@ impl<'a> From<&'a api_token::Model> for Thing<'a> {
     fn from(row: &'a api_token::Model) -> Self {
         let expires_at = row.expires_at.map(|end| end.to_rfc3339());
         let fields = Fields::default().with("name", &row.name).with("expiresAt", &expires_at);
-        let fields = match row.app_id {
-            None => fields.with("role", &row.role),
-            Some(_) => fields
+        let fields = match (&row.app_id, &row.poller_id) {
+            (None, _) => fields.with("role", &row.role),
+            (_, Some(poller)) => fields.with("pollerId", poller),
+            (Some(_), None) => fields
                 .with("sessionId", &row.session_id)
                 .with("featureFlags", &row.feature_flags.as_ref().map(|list| &list.0))
                 .with("capabilities", &row.capabilities.as_ref().map(|list| &list.0)),

@@ -18,6 +18,7 @@ pub mod operational;
 pub mod organization;
 pub mod poller;
 pub mod poller_consumer;
+pub mod poller_token;
 pub mod portal;
 pub mod token;
 

@@ -74,6 +74,7 @@ async fn try_open(
         let new = NewToken {
             org_id,
             app_id: Some(&app.id),
+            poller_id: None,
             hash: &hash,
             name: None,
             role: Role::default(),

@@ -84,6 +84,7 @@ pub(super) async fn insert(
     let new = NewToken {
         org_id,
         app_id,
+        poller_id: None,
         hash: &hash,
         name: grant.name,
         role: grant.role,
@@ -99,7 +100,7 @@ pub(super) async fn insert(
 }
 
 /// Checks that a token is to expire in the future, if ever.
-fn check_end(expires_at: Option<Timestamp>, now: Timestamp) -> Result<()> {
+pub(super) fn check_end(expires_at: Option<Timestamp>, now: Timestamp) -> Result<()> {
     match expires_at {
         Some(end) if end <= now => Err(Error::invalid("expiresAt", "must be in the future")),
         _ => Ok(()),

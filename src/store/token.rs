@@ -21,7 +21,7 @@ use crate::domain::id::Prefix;
 use crate::domain::identifier::check_identifier;
 use crate::domain::role::Role;
 use crate::domain::timestamp::Timestamp;
-use crate::domain::token::limited;
+use crate::domain::token::{limited, of_poller};
 use crate::error::{Error, Result};
 
 /// A token that is to be stored.
@@ -30,6 +30,8 @@ pub struct NewToken<'a> {
     pub org_id: &'a str,
     /// The application to which the token is limited; `None` means it acts for the whole organization.
     pub app_id: Option<&'a str>,
+    /// The poller to which the token is limited; `None` means no such limit.
+    pub poller_id: Option<&'a str>,
     /// The token's hash, by `domain::token::hash`.
     pub hash: &'a str,
     /// The name by which people know the token; `None` means it has none.
@@ -65,6 +67,14 @@ fn stored(hash: &str, role: Role) -> String {
     }
 }
 
+/// Selects the tokens of a poller that are not revoked, expired ones too.
+fn readers(app_id: &str, poller_id: &str) -> Select<Entity> {
+    Entity::find()
+        .filter(Column::PollerId.eq(poller_id))
+        .filter(Column::AppId.eq(app_id))
+        .filter(Column::RevokedAt.is_null())
+}
+
 /// Selects the tokens of an organization itself that are not revoked, expired ones too.
 fn own(org_id: &str) -> Select<Entity> {
     Entity::find()
@@ -92,6 +102,40 @@ pub async fn find(source: &impl Source, id: &str) -> Result<Option<Model>> {
 /// Returns a page of the tokens of the organization itself that are not revoked, in the order of their ids.
 pub async fn list_own(source: &impl Source, org_id: &str, page: &PageRequest) -> Result<Page<Model>> {
     fetch(source, own(org_id), Column::Id, page).await
+}
+
+/// Returns a page of the tokens of a poller that are not revoked, in the order of their ids.
+pub async fn list_of_poller(
+    source: &impl Source,
+    app_id: &str,
+    poller_id: &str,
+    page: &PageRequest,
+) -> Result<Page<Model>> {
+    fetch(source, readers(app_id, poller_id), Column::Id, page).await
+}
+
+/// Returns a token of a poller that is not revoked.
+///
+/// # Errors
+/// `NotFound`.
+pub async fn get_of_poller(source: &impl Source, app_id: &str, poller_id: &str, id: &str) -> Result<Model> {
+    let not_found = || Error::not_found("token");
+    check_identifier(id).map_err(|_| not_found())?;
+    let found = readers(app_id, poller_id)
+        .filter(Column::Id.eq(id))
+        .one(source.source());
+    found.await?.ok_or_else(not_found)
+}
+
+/// Revokes all tokens of a poller.
+pub async fn revoke_of_poller(tx: &Tx, poller_id: &str) -> Result<()> {
+    Entity::update_many()
+        .col_expr(Column::RevokedAt, Expr::value(tx.now))
+        .filter(Column::PollerId.eq(poller_id))
+        .filter(Column::RevokedAt.is_null())
+        .exec(tx.conn())
+        .await?;
+    Ok(())
 }
 
 /// Returns whether the organization has a valid token of an admin besides the token `id`. Those with which somebody has
@@ -134,7 +178,7 @@ pub async fn update(tx: &Tx, known: Model, change: Change) -> Result<Model> {
 
 /// Returns the token with this hash, by `domain::token::hash`, revoked and expired ones too; `None` if there is none.
 pub async fn find_by_hash(source: &impl Source, hash: &str) -> Result<Option<Model>> {
-    let stored = [hash.to_owned(), limited(hash)];
+    let stored = [hash.to_owned(), limited(hash), of_poller(hash)];
     let found = Entity::find().filter(Column::Hash.is_in(stored)).one(source.source());
     Ok(found.await?)
 }
@@ -156,7 +200,10 @@ pub async fn insert(tx: &Tx, new: NewToken<'_>) -> Result<Model> {
         id: tx.store().clock().new_id_at(Prefix::Token, tx.now),
         org_id: new.org_id.to_owned(),
         app_id: new.app_id.map(str::to_owned),
-        hash: stored(new.hash, new.role),
+        hash: match new.poller_id {
+            Some(_) => of_poller(new.hash),
+            None => stored(new.hash, new.role),
+        },
         created_at: tx.now,
         expires_at: new.expires_at,
         revoked_at: None,
@@ -167,6 +214,7 @@ pub async fn insert(tx: &Tx, new: NewToken<'_>) -> Result<Model> {
         last_used_at: None,
         created_by: Some(new.created_by.to_owned()),
         session_id: new.session_id,
+        poller_id: new.poller_id.map(str::to_owned),
     };
     let row = model.clone().into_active_model();
     Entity::insert(row).exec_without_returning(tx.conn()).await?;
