@@ -3,26 +3,24 @@
 //! Everything in the demo data has a name, uid or event id of its own. An object that exists already is left as it is,
 //! so a second run changes nothing. Must not send anything: a running `serve` finds the deliveries that are due.
 
+mod demo;
+
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use clap::Args;
-use serde::Deserialize;
-use serde_json::Value;
-use serde_json::value::RawValue;
 
+use self::demo::{Attempt, DemoApplication, Endpoint, EventType, Message, Organization, Poller, demo};
 use super::output::say;
 use crate::app;
 use crate::config::{DatabaseSettings, ENDPOINTS_PER_APPLICATION, KeySettings};
 use crate::domain::audit::Origin;
 use crate::domain::delivery::{Decision, Trigger};
-use crate::domain::failure::{Failure, Phase};
 use crate::domain::health::Health;
 use crate::domain::tally::Tally;
 use crate::domain::target::TargetPolicy;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::loops::Loops;
 use crate::service::{self, endpoint::Bounds};
 use crate::slots::{Caps, Slots};
@@ -30,13 +28,10 @@ use crate::store::endpoint_hour::{self, HOUR, Sums};
 use crate::store::entity::application::Model as Application;
 use crate::store::intake::{Intake, Limits, NewMessage, fast_path};
 use crate::store::queue::{AttemptRow, Settlement, settle};
-use crate::store::{self, Store, endpoint, event_type};
+use crate::store::{self, Store, endpoint, event_type, poller};
 
-const DEMO: &str = include_str!("seed/demo.json");
 /// The address of the endpoints without --url: a name that no server will ever have (RFC 2606).
 const NOWHERE: &str = "https://webhooks.example/";
-/// The address of the invented receivers, for documentation (RFC 5737).
-const RECEIVER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
 const RETENTION: Duration = Duration::from_hours(90 * 24);
 /// One message per commit. This process never takes a lease: a running `serve` finds the deliveries.
 const LIMITS: Limits = Limits {
@@ -59,93 +54,10 @@ pub struct Arguments {
 }
 
 const NOTES: &str = "\
-Makes two organizations with applications, event types, endpoints and some messages. Without --url the endpoints are
+Makes two organizations with applications, event types, endpoints, pollers and some messages. Without --url the endpoints are
 disabled, so that nothing leaves this machine, and some attempts are invented. With --url a running `app serve` delivers
 the messages; its POSTRIDER_ALLOW_TARGETS must allow a private address. What an earlier run has made is left as it is.";
 
-#[derive(Deserialize)]
-struct Demo {
-    organizations: Vec<Organization>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Organization {
-    name: String,
-    event_types: Vec<EventType>,
-    applications: Vec<DemoApplication>,
-    #[serde(default)]
-    operational_endpoints: Vec<Endpoint>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct EventType {
-    name: String,
-    description: String,
-    schemas: Value,
-    feature_flag: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct DemoApplication {
-    uid: String,
-    name: String,
-    metadata: BTreeMap<String, String>,
-    endpoints: Vec<Endpoint>,
-    messages: Vec<Message>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Endpoint {
-    uid: String,
-    description: String,
-    event_types: Option<Vec<String>>,
-    channels: Option<Vec<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Message {
-    event_id: String,
-    event_type: String,
-    #[serde(default)]
-    channels: Vec<String>,
-    #[serde(default)]
-    tags: Vec<String>,
-    payload: Box<RawValue>,
-    /// The attempts that are invented for it if nothing is really sent.
-    #[serde(default)]
-    attempts: Vec<Attempt>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Attempt {
-    endpoint: String,
-    status: i32,
-    response: String,
-    duration_ms: i64,
-}
-
-impl Attempt {
-    fn is_success(&self) -> bool {
-        (200..300).contains(&self.status)
-    }
-
-    /// Invents what the sender would have kept of a failure.
-    fn detail(&self) -> Option<Box<str>> {
-        if self.is_success() {
-            return None;
-        }
-        let mut failure = Failure::new(Phase::Answer);
-        failure.keep_headers([("content-type", &b"text/plain"[..]), ("server", b"nginx")]);
-        failure.peer = Some((RECEIVER, 443).into());
-        failure.phases.first_byte = u32::try_from(self.duration_ms).ok();
-        Some(failure.to_json().into())
-    }
-}
 /// The origin of everything that this command writes.
 const SEED: Origin<'static> = Origin::cli("cli.seed");
 
@@ -156,13 +68,13 @@ struct Made {
     event_types: u32,
     applications: u32,
     endpoints: u32,
+    pollers: u32,
     messages: u32,
 }
 
 /// Makes the demo data that is missing, and prints how much that was and how tokens for it are made.
 pub async fn run(arguments: Arguments) -> Result<()> {
-    let demo: Demo =
-        serde_json::from_str(DEMO).map_err(|err| Error::internal("the demo data is broken").because(err))?;
+    let demo = demo()?;
     let options = app::connect_options(&arguments.database)?;
     let store = app::open_beside(&arguments.database).await?;
     app::unlock(&store, &options, &arguments.key).await?;
@@ -222,6 +134,10 @@ impl Seed {
             }
             for message in &application.messages {
                 self.message(&known, message, made).await?;
+            }
+            // A poller keeps what comes after it, and the first message is the user's own.
+            for poller in &application.pollers {
+                self.poller(&known, poller, made).await?;
             }
         }
         if !demo.operational_endpoints.is_empty() {
@@ -285,6 +201,22 @@ impl Seed {
         };
         service::endpoint::put(&self.store, &SEED, app, &demo.uid, content, bounds).await?;
         made.endpoints += 1;
+        Ok(())
+    }
+
+    async fn poller(&self, app: &Application, demo: &Poller, made: &mut Made) -> Result<()> {
+        if poller::find(&self.store, &app.id, &demo.uid).await?.is_some() {
+            return Ok(());
+        }
+        let content = poller::Content {
+            uid: Some(demo.uid.clone()),
+            description: demo.description.clone(),
+            disabled: false,
+            event_types: demo.event_types.clone(),
+            channels: None,
+        };
+        service::poller::put(&self.store, &SEED, app, &demo.uid, content, None).await?;
+        made.pollers += 1;
         Ok(())
     }
 
@@ -372,15 +304,16 @@ impl fmt::Display for Made {
             event_types,
             applications,
             endpoints,
+            pollers,
             messages,
         } = self;
-        if organizations + event_types + applications + endpoints + messages == 0 {
+        if organizations + event_types + applications + endpoints + pollers + messages == 0 {
             return f.write_str("nothing to do: the demo data is there. Tokens for it:");
         }
         write!(
             f,
             "made {organizations} organizations, {event_types} event types, {applications} applications, {endpoints} \
-             endpoints, {messages} messages. Tokens for them:"
+             endpoints, {pollers} pollers, {messages} messages. Tokens for them:"
         )
     }
 }
