@@ -26,6 +26,7 @@ mod message;
 mod operational;
 mod operations;
 mod paths;
+mod poller;
 mod portal;
 mod queue;
 mod rights;

@@ -2,7 +2,7 @@
 
 use super::{
     application, attempt, audit, background_task, console, delivery, endpoint, endpoint_health, event_type, explain,
-    find, health, message, operational, portal, queue, statistics, token, trial,
+    find, health, message, operational, poller, portal, queue, statistics, token, trial,
 };
 
 /// The resources of the API, in the order in which the document lists their operations.
@@ -10,9 +10,13 @@ pub(crate) type Operations = (
     application::Applications,
     event_type::EventTypes,
     endpoint::Endpoints,
-    endpoint::secret::EndpointSecrets,
-    endpoint::example::SendExample,
+    (endpoint::secret::EndpointSecrets, endpoint::example::SendExample),
     (endpoint::stats::EndpointStatistics, trial::TrialReceiver),
+    (
+        poller::Pollers,
+        poller::secret::PollerSecrets,
+        poller::consumer::PollerConsumers,
+    ),
     (message::Messages, explain::Explanations),
     attempt::Attempts,
     operational::OperationalWebhooks,

@@ -10,6 +10,8 @@ pub(crate) enum Tag {
     EventType,
     /// URLs at which an application receives its messages.
     Endpoint,
+    /// Messages of an application that are kept for a program that asks for them, without an address of its own.
+    Poller,
     /// Payloads that are sent to the endpoints of an application.
     Message,
     /// Requests that were made to deliver messages to endpoints, and the answers to them.

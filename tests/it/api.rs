@@ -340,6 +340,13 @@ impl Answer {
         );
     }
 
+    /// Asserts that the response refuses one more thing than the limit allows, with this sentence.
+    #[track_caller]
+    pub fn is_over_limit(&self, sentence: &str) {
+        self.refused(400, "limit_reached");
+        assert_eq!(self.expect(400)["detail"], sentence);
+    }
+
     /// Asserts that the response is a 422 whose first rule names this place, such as `body.name`.
     #[track_caller]
     pub fn breaks_rule_at(&self, place: &str) {

@@ -277,7 +277,7 @@ both!(
         let kinds: BTreeSet<_> = first.iter().map(|entry| entry[2].as_str()).collect();
         assert_eq!(
             kinds,
-            BTreeSet::from(["application", "endpoint", "eventType", "organization"])
+            BTreeSet::from(["application", "endpoint", "eventType", "organization", "poller"])
         );
         assert!(first.iter().all(|entry| entry[..2] == ["cli.seed", "cli"]), "{first:?}");
         program.run(&["seed"]).await.ok();

@@ -29,6 +29,8 @@ struct World {
     attempt: String,
     task: String,
     token: String,
+    /// The id of a token of the poller `p`.
+    reader: String,
     /// A token of the application.
     portal: String,
     /// The code of a link to the console.
@@ -52,6 +54,7 @@ impl World {
             attempt: String::new(),
             task: String::new(),
             token: String::new(),
+            reader: String::new(),
             portal: String::new(),
             code: String::new(),
         };
@@ -82,6 +85,10 @@ impl World {
         self.task = api.post("/app/a/endpoint/e/recover", window).await.field("id");
         let token = json!({"name": "n", "role": "sender"});
         self.token = api.post("/token", token).await.field("id");
+        api.post("/app/a/poller", json!({"uid": "p"})).await.expect(201);
+        let reader = json!({"name": "n"});
+        self.reader = api.post("/app/a/poller/p/token", reader).await.field("id");
+        api.get("/app/a/poller/p/consumer/c").await.expect(200);
         let access = api.post("/auth/app-portal-access/a", json!({})).await;
         self.portal = access.field("token");
         self.code = api
@@ -99,7 +106,10 @@ impl World {
             "{msg_id}" => &self.message,
             "{attempt_id}" => &self.attempt,
             "{task_id}" => &self.task,
+            "{token_id}" if operation.starts_with("v1.poller.") => &self.reader,
             "{token_id}" => &self.token,
+            "{poller_id}" => "p",
+            "{consumer_id}" => "c",
             "{event_type_name}" => "t",
             fixed => fixed,
         });
@@ -186,6 +196,14 @@ fn body_and_kind(id: &str) -> (Value, &'static str) {
         }
         "v1.endpoint.update-headers" | "v1.endpoint.patch-headers" => (headers, "endpoint"),
         "v1.operational-webhook.endpoint.update-headers" => (headers, "endpoint"),
+        "v1.poller.create" => (json!({"uid": "new"}), "poller"),
+        "v1.poller.update" | "v1.poller.patch" => (json!({"uid": "p", "description": "d"}), "poller"),
+        "v1.poller.delete" => (json!(null), "poller"),
+        "v1.poller.rotate-secret" => (json!({"key": PLANTED[2]}), "poller"),
+        "v1.poller.token.create" => (json!({"name": "new"}), "token"),
+        "v1.poller.token.delete" => (json!(null), "token"),
+        "v1.message.poller.consumer-seek" => (json!({"after": SINCE}), "poller"),
+        "v1.poller.consumer.delete" => (json!(null), "poller"),
         "v1.endpoint.send-example" => (json!({"eventType": "svix.ping"}), ""),
         "v1.endpoint.recover" | "v1.endpoint.replay-missing" | "v1.endpoint.bulk-replay" => (window, "task"),
         "v1.background-task.cancel" => (json!(null), "task"),
@@ -338,6 +356,9 @@ both!(requests_that_are_refused_leave_no_entry, async |db| {
         "/app/a/endpoint/e/secret",
         "/app/a/endpoint/e/headers",
         "/token",
+        "/app/a/poller/p",
+        "/app/a/poller/p/consumer/c",
+        "/app/a/poller/p/secret",
     ] {
         api.get(path).await.expect(200);
     }
@@ -350,6 +371,9 @@ both!(a_replay_of_an_idempotency_key_leaves_no_second_entry, async |db| {
         ("/app".to_owned(), json!({"name": "once"})),
         ("/event-type".to_owned(), json!({"name": "once", "description": ""})),
         ("/app/a/endpoint".to_owned(), endpoint("once")),
+        ("/app/a/poller".to_owned(), json!({"uid": "once"})),
+        ("/app/a/poller/p/token".to_owned(), json!({"name": "once"})),
+        ("/app/a/poller/p/consumer/c/seek".to_owned(), json!({"after": SINCE})),
         ("/token".to_owned(), json!({"name": "once", "role": "viewer"})),
         ("/auth/app-portal-access/a".to_owned(), json!({})),
         ("/app/a/endpoint/e/secret/rotate".to_owned(), json!({})),

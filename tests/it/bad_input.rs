@@ -22,6 +22,7 @@ async fn prepared(api: &Api) {
     api.post("/app/a/endpoint", json!({"url": URL, "uid": "e"}))
         .await
         .expect(201);
+    api.post("/app/a/poller", json!({"uid": "p"})).await.expect(201);
 }
 
 fn long(length: usize) -> String {
@@ -386,6 +387,8 @@ impl WithBody {
             "{endpoint_id}" if self.template.starts_with("/operational-webhook") => "o",
             "{endpoint_id}" => "e",
             "{event_type_name}" => "t",
+            "{poller_id}" => "p",
+            "{consumer_id}" => "c",
             "{token_id}" => "tok_none",
             other => panic!("prepare something for {other}"),
         })
@@ -546,11 +549,13 @@ both!(unknown_things_and_routes_are_404_in_json, async |db| {
     }
     let body = json!({
         "name": "n", "description": "", "url": URL, "headers": {}, "eventType": "t", "payload": {}, "since": "2025-12-31T00:00:00Z",
+        "after": "2025-12-31T00:00:00Z",
     });
     for route in WithBody::all() {
         let odd = route.filled(|_| "%00");
-        // Such a PUT creates the thing if it does not exist.
-        let creates = route.method == "PUT" && !route.template.ends_with("/headers");
+        // Such a PUT creates the thing if it does not exist, and a seek the consumer.
+        let creates =
+            route.method == "PUT" && !route.template.ends_with("/headers") || route.template.ends_with("/seek");
         if odd != route.template && !creates {
             println!("{} {odd}", route.method);
             api.call(&api.token, &route.method, &odd, &[], &body.to_string())

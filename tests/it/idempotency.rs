@@ -44,6 +44,14 @@ fn posts(app: &str) -> Vec<(String, Value, u16)> {
         ("/token".to_owned(), json!({"name": "n", "role": "viewer"}), 201),
         (OPERATIONAL.to_owned(), json!({"url": "http://127.0.0.1:1/"}), 201),
         (format!("{OPERATIONAL}/e/secret/rotate"), json!({}), 200),
+        (format!("/app/{app}/poller"), json!({}), 201),
+        (format!("/app/{app}/poller/p/secret/rotate"), json!({}), 200),
+        (format!("/app/{app}/poller/p/token"), json!({"name": "n"}), 201),
+        (
+            format!("/app/{app}/poller/p/consumer/c/seek"),
+            json!({"after": "2025-12-31T00:00:00Z"}),
+            200,
+        ),
     ];
     all.extend(replays);
     all
@@ -56,6 +64,8 @@ async fn prepared(api: &Api) -> String {
         .await
         .expect(201);
     api.post(OPERATIONAL, endpoint).await.expect(201);
+    let poller = json!({"uid": "p"});
+    api.post(&format!("/app/{app}/poller"), poller).await.expect(201);
     let known = json!({"eventType": "a", "payload": {}, "eventId": "known"});
     api.post(&format!("/app/{app}/msg"), known).await.expect(202);
     app
@@ -72,7 +82,15 @@ fn every_post_of_the_document_is_tested_here() {
         .map(|(path, _, _)| format!("/api/v1{path}"))
         .collect();
     let known = |path: &&String| {
-        let path = path.replace("{endpoint_id}", "e").replace("{msg_id}", "known");
+        let names = [
+            ("{endpoint_id}", "e"),
+            ("{msg_id}", "known"),
+            ("{poller_id}", "p"),
+            ("{consumer_id}", "c"),
+        ];
+        let path = names
+            .iter()
+            .fold((*path).clone(), |path, (name, id)| path.replace(name, id));
         // background_task.rs tests it.
         tested.contains(&path) || path.ends_with("/background-task/{task_id}/cancel")
     };
@@ -161,6 +179,11 @@ both!(a_body_that_is_refused_takes_no_key, async |db| {
             api.post_once(&path, "k", json!({"key": 7}))
                 .await
                 .breaks_rule_at("body.key");
+        } else if path.ends_with("/poller") {
+            // All its fields may be left out.
+            api.post_once(&path, "k", json!({"uid": 7}))
+                .await
+                .breaks_rule_at("body.uid");
         } else if !path.ends_with("/resend") {
             assert_eq!(api.post_once(&path, "k", json!({})).await.status, 422, "{path}");
         }

@@ -66,6 +66,7 @@ mod outage;
 mod pages;
 mod paging;
 mod pair;
+mod poller;
 mod portal;
 mod proxy;
 mod public_url;

@@ -5,7 +5,7 @@ use postrider::clock::Clock;
 use serde_json::{Value, json};
 
 use crate::api::Api;
-use crate::harness::{Program, Shape, TestDatabase};
+use crate::harness::{DEADLINE, Program, Shape, TestDatabase, within};
 use postrider::api::ApiState;
 
 async fn seeded(db: &TestDatabase) -> Api {
@@ -20,6 +20,39 @@ async fn seeded(db: &TestDatabase) -> Api {
 
 fn document() -> Value {
     serde_json::from_str(&postrider::api::document()).expect("JSON")
+}
+
+/// Makes what the examples of pollers name beside the pollers of `app seed`: consumers and a token.
+async fn make_consumer(api: &Api) {
+    let app = "/app/fjord-coffee";
+    let message = json!({
+        "eventType": "order.paid", "eventId": "ord_1007-paid",
+        "payload": {"orderId": "ord_1007", "total": 49.9, "currency": "EUR"},
+    });
+    api.post(&format!("{app}/msg"), message).await;
+    let consumer = format!("{app}/poller/fjord-warehouse/consumer/importer");
+    within(DEADLINE, "the message can be read", async || {
+        let page = api.get(&consumer).await;
+        (page.expect(200)["data"] != json!([])).then_some(())
+    })
+    .await;
+    api.get(&format!("{app}/poller/fjord-warehouse/consumer/importer-2025"))
+        .await
+        .expect(200);
+    let token = json!({"name": "Warehouse"});
+    api.post(&format!("{app}/poller/fjord-warehouse/token"), token)
+        .await
+        .expect(201);
+}
+
+/// Lets the endpoint fail that the example of failing endpoints has, or disables it again, as `app seed` does.
+async fn set_failing(api: &Api, is_failing: bool) {
+    let endpoint = "/app/fjord-coffee/endpoint/fjord-crm";
+    let disabled = json!({"disabled": !is_failing});
+    api.patch(endpoint, disabled).await.expect(200);
+    let since = is_failing.then_some(Clock::system().now().0);
+    let sql = "update endpoint set failing_since = $1 where uid = 'fjord-crm'";
+    api.rig.sql(sql, [since.into()]).await;
 }
 
 /// Returns the request of an operation's example: the path below `/api/v1` with its query, and the body.
@@ -70,6 +103,20 @@ async fn request(api: &Api, path: &str, operation: &Value) -> (String, String) {
             .header("content-type", "application/json");
         api.send(webhook.body(r#"{"total": 1.10}"#)).await.expect(204);
     }
+    if path.contains("/poller") {
+        make_consumer(api).await;
+    }
+    if path == "/endpoint-health" {
+        set_failing(api, true).await;
+    }
+    if path.ends_with("/headers") {
+        let (name, value) = match path.starts_with("/app/") {
+            true => ("x-warehouse", "north"),
+            false => ("x-team", "on-call"),
+        };
+        let headers = json!({"headers": {name: value, "authorization": "Bearer of-the-receiver"}});
+        api.put(&path, headers).await.expect(204);
+    }
     // A code works once, so that of the example is none that the server has made.
     if path == "/auth/console-session" {
         let link = api.post("/auth/console-link", json!({"role": "operator"})).await;
@@ -87,7 +134,7 @@ fn listed(parameter: &str, path: &str) -> Option<String> {
             .map(|(message, _)| message.replace("/msg/", "/attempt/msg/")),
         "task_id" => Some("/background-task".to_owned()),
         // The newest, which an earlier example has made: the oldest is the token that makes all these requests.
-        "token_id" => Some("/token".to_owned()),
+        "token_id" => Some(path.strip_suffix("/{token_id}").unwrap_or("/token").to_owned()),
         _ => None,
     }
 }
@@ -116,6 +163,11 @@ fn masked_field(name: &str, value: &Value) -> Value {
     if name == "requestHeaders" {
         let headers = value.as_array().into_iter().flatten();
         return headers.map(|header| header["name"].clone()).collect();
+    }
+    // Their values name the message and the instant.
+    if name == "headers" && value["webhook-id"].is_string() {
+        let headers = value.as_object().into_iter().flatten();
+        return headers.map(|(name, _)| Value::from(name.as_str())).collect();
     }
     // The caller's own, whatever its fields are called.
     if ["metadata", "schemas"].contains(&name) {
@@ -155,6 +207,7 @@ fn masked_field(name: &str, value: &Value) -> Value {
 
 fn is_instant(name: &str) -> bool {
     name.ends_with("At")
+        || name.ends_with("Since")
         || ["timestamp", "nextAttempt", "since", "until"]
             .iter()
             .any(|known| name.ends_with(known))
@@ -178,7 +231,10 @@ both!(
     async |db| {
         let api = seeded(db).await;
         let document = document();
-        for (path, methods) in document["paths"].as_object().unwrap() {
+        let mut paths: Vec<_> = document["paths"].as_object().unwrap().iter().collect();
+        // Before an example deletes the endpoint that fails.
+        paths.sort_by_key(|(path, _)| *path != "/api/v1/endpoint-health");
+        for (path, methods) in paths {
             for (method, operation) in methods.as_object().unwrap() {
                 let (to, body) = request(&api, path, operation).await;
                 let answer = api.call(&api.token, &method.to_uppercase(), &to, &[], &body).await;
@@ -194,10 +250,41 @@ both!(
                     "{method} {to}: {example:#} is not what is answered: {:#}",
                     answer.json
                 );
+                if to == "/endpoint-health" {
+                    set_failing(&api, false).await;
+                }
             }
         }
     }
 );
+
+#[test]
+fn no_example_of_a_list_or_of_headers_is_empty() {
+    // The contract's response to a resend has no fields.
+    let is_empty = |value: &Value| match value {
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    };
+    let document = document();
+    let operations = document["paths"].as_object().unwrap().values();
+    let mut operations: Vec<_> = operations
+        .flat_map(|methods| methods.as_object().unwrap().values())
+        .collect();
+    operations.retain(|operation| operation["operationId"] != "v1.message-attempt.resend");
+    for operation in operations {
+        for response in ["200", "201", "202"].map(|status| &operation["responses"][status]) {
+            let example = &response["content"]["application/json"]["example"];
+            let fields = ["data", "headers"].map(|name| &example[name]);
+            let shown = fields.into_iter().chain([example]);
+            assert!(
+                !shown.into_iter().any(is_empty),
+                "{}: {example}",
+                operation["operationId"]
+            );
+        }
+    }
+}
 
 both!(every_example_of_a_refusal_is_what_is_answered, async |db| {
     let api = seeded(db).await;

@@ -101,6 +101,9 @@ struct Things {
     token: String,
     operational: String,
     event_type: String,
+    poller: String,
+    /// The id of a token of the poller, and the token.
+    reader: (String, String),
 }
 
 struct World {
@@ -143,7 +146,7 @@ impl World {
     }
 
     fn tokens(&self) -> Vec<String> {
-        [&self.own[..], &self.of_app].concat()
+        [&self.own[..], &self.of_app, std::slice::from_ref(&self.things.reader.1)].concat()
     }
 
     /// Calls an operation for these things, and returns the status.
@@ -156,7 +159,10 @@ impl World {
             "{msg_id}" => &things.message,
             "{attempt_id}" => &things.attempt,
             "{task_id}" => &things.task,
+            "{token_id}" if row.path.contains("/poller/") => &things.reader.0,
             "{token_id}" => &things.token,
+            "{poller_id}" => &things.poller,
+            "{consumer_id}" => "c",
             "{random}" => "trial-of-the-rights",
             "{event_type_name}" => &things.event_type,
             "find" => "find?q=nothing",
@@ -172,6 +178,7 @@ impl World {
             (true, _) => json!({
                 "name": format!("n{}", self.names), "description": "", "url": "http://127.0.0.1:9/", "headers": {},
                 "eventType": "svix.ping", "payload": {}, "since": "2026-01-01T00:00:00Z", "role": "viewer",
+                "after": "2026-01-01T00:00:00Z",
             })
             .to_string(),
         };
@@ -224,6 +231,15 @@ async fn things(api: &Api, token: &str, event_type: &str) -> Things {
     let task = make("POST", format!("/app/{app}/endpoint/e/recover"), window)
         .await
         .field("id");
+    let poller = make("POST", format!("/app/{app}/poller"), json!({})).await.field("id");
+    let after = json!({"after": "2026-01-01T00:00:00Z"});
+    make("POST", format!("/app/{app}/poller/{poller}/consumer/c/seek"), after).await;
+    let reader = make(
+        "POST",
+        format!("/app/{app}/poller/{poller}/token"),
+        json!({"name": "n"}),
+    )
+    .await;
     let made = make("POST", "/token".to_owned(), json!({"name": "n", "role": "sender"})).await;
     Things {
         app,
@@ -234,6 +250,8 @@ async fn things(api: &Api, token: &str, event_type: &str) -> Things {
         token: made.field("id"),
         operational: operational.field("id"),
         event_type: event_type.to_owned(),
+        poller,
+        reader: (reader.field("id"), reader.field("token")),
     }
 }
 
@@ -268,6 +286,15 @@ fn line(row: &Row, cells: &[u16]) -> String {
     )
 }
 
+/// What the token of a poller may do.
+const READS: [&str; 5] = [
+    "GET /app/{app_id}/poller/{poller_id}",
+    "GET /app/{app_id}/poller/{poller_id}/consumer/{consumer_id}",
+    "POST /app/{app_id}/poller/{poller_id}/consumer/{consumer_id}/seek",
+    "DELETE /app/{app_id}/poller/{poller_id}/consumer/{consumer_id}",
+    "POST /auth/logout",
+];
+
 /// Asserts that the tokens that get 403 are those that the document does not name.
 fn check_own(row: &Row, cells: &[u16]) {
     for (role, status) in ROLES.iter().zip(cells) {
@@ -284,6 +311,13 @@ fn check_own(row: &Row, cells: &[u16]) {
         let may = row.is_for_applications && limit.is_none_or(named);
         assert_eq!(may, *status != 403, "{} with {limit:?}: {status}", row.name());
     }
+    let reads = READS.contains(&row.name().as_str());
+    assert_eq!(
+        reads,
+        cells.last() != Some(&403),
+        "{} with a token of the poller",
+        row.name()
+    );
     for status in cells {
         assert!([200, 201, 202, 204, 403].contains(status), "{}: {status}", row.name());
     }
@@ -332,6 +366,10 @@ async fn seen(api: &Api, token: &str, things: &Things) -> Vec<Value> {
         app.clone(),
         format!("{app}/endpoint/{}", things.endpoint),
         format!("{app}/endpoint/{}/secret", things.endpoint),
+        format!("{app}/poller/{}/settings", things.poller),
+        format!("{app}/poller/{}/secret", things.poller),
+        format!("{app}/poller/{}/token", things.poller),
+        format!("{app}/poller/{}/consumer", things.poller),
         format!("{app}/msg/{}", things.message),
         format!("{app}/msg/{}/attempt/{}", things.message, things.attempt),
         format!("/background-task/{}", things.task),
@@ -351,7 +389,7 @@ both!(every_token_may_do_what_the_table_says, async |db| {
     let limits = LIMITS
         .iter()
         .map(|limit| limit.map_or("application".to_owned(), |name| format!("`{name}`")));
-    let columns: Vec<_> = roles.chain(limits).collect();
+    let columns: Vec<_> = roles.chain(limits).chain(["of the poller".to_owned()]).collect();
     let mut text = String::from(INTRODUCTION);
     text += &format!("\n## Things of its own\n\n{}", heading(&columns));
     text += &own_table(&mut world, &rows).await;
@@ -401,7 +439,8 @@ const INTRODUCTION: &str = "\
 
 `tests/it/rights.rs` makes these tables from the API document: it calls each operation that needs a token, with each
 kind of token, and writes down the status. The first columns are the roles of an organization's tokens; `application` is
-an application's token that is not limited, and those after it are limited to one capability.
+an application's token that is not limited, and those after it are limited to one capability. The last is a token that
+reads one poller.
 
 - 200 to 204: done.
 - 403: the token may not do this, whether the thing exists or not.

@@ -29,6 +29,9 @@ use super::health::Health;
 use super::message::Messages;
 use super::operational::OperationalWebhooks;
 use super::operations::Operations;
+use super::poller::Pollers;
+use super::poller::consumer::PollerConsumers;
+use super::poller::secret::PollerSecrets;
 use super::portal::Authentication;
 use super::queue::Queue;
 use super::statistics::Statistics;
@@ -52,9 +55,9 @@ pub(crate) fn service() -> OpenApiService<Operations, ()> {
         Applications,
         EventTypes,
         Endpoints,
-        EndpointSecrets,
-        SendExample,
+        (EndpointSecrets, SendExample),
         (EndpointStatistics, TrialReceiver),
+        (Pollers, PollerSecrets, PollerConsumers),
         (Messages, Explanations),
         Attempts,
         OperationalWebhooks,

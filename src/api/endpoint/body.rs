@@ -288,17 +288,17 @@ fn url(value: String, targets: &TargetPolicy) -> Result<String> {
     }
 }
 
-fn event_types(field: &str, list: Vec<String>) -> Result<Vec<String>> {
+pub(crate) fn event_types(field: &str, list: Vec<String>) -> Result<Vec<String>> {
     identifiers(field, list, MOST_EVENT_TYPES)
 }
 
 /// Returns the filter under its newer or its older name, after checking both.
-fn filter(list: Option<Vec<String>>, older: Option<Vec<String>>) -> Result<Option<Vec<String>>> {
+pub(crate) fn filter(list: Option<Vec<String>>, older: Option<Vec<String>>) -> Result<Option<Vec<String>>> {
     let older = older.map(|list| event_types("filterTypes", list)).transpose()?;
     Ok(list.map(|list| event_types("eventTypes", list)).transpose()?.or(older))
 }
 
-fn channels(list: Vec<String>) -> Result<Vec<String>> {
+pub(crate) fn channels(list: Vec<String>) -> Result<Vec<String>> {
     identifiers("channels", list, MOST_CHANNELS)
 }
 

@@ -8,7 +8,7 @@
 use crate::api::paths::fits;
 
 /// The routes of the hosted service.
-const ROUTES: [&str; 18] = [
+const ROUTES: [&str; 17] = [
     "/api/v1/app/{}/autoconfig/*",
     "/api/v1/app/{}/destination/*",
     "/api/v1/app/{}/endpoint/{}/attempt-stats",
@@ -18,7 +18,6 @@ const ROUTES: [&str; 18] = [
     "/api/v1/app/{}/msg/bulk-expunge",
     "/api/v1/app/{}/msg/expunge-all-contents",
     "/api/v1/app/{}/msg/precheck/active",
-    "/api/v1/app/{}/poller/*",
     "/api/v1/auth/stream-logout",
     "/api/v1/auth/stream-portal-access/{}",
     "/api/v1/auth/stream/*",
