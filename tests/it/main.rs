@@ -66,6 +66,8 @@ mod outage;
 mod pages;
 mod paging;
 mod pair;
+mod poll;
+mod poll_wait;
 mod poller;
 mod portal;
 mod proxy;

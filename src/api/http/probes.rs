@@ -20,6 +20,7 @@ use crate::api::wire::error::response;
 use crate::api::wire::values::JSON;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::store::poll::find_oldest_writer;
 use crate::store::queue::{DEPTH_MOST, Depth, find_depth, find_oldest_snapshot, find_parked_depth};
 use crate::store::{Backend, Store, is_prepared};
 use crate::telemetry::metrics::VERSION;
@@ -54,6 +55,8 @@ pub struct Probes {
     /// The oldest transaction that a snapshot still holds, and since when this process has seen it held, by
     /// [`Clock::monotonic`]. The transaction is `None` if nothing is held.
     held: Watched<(Option<String>, Duration)>,
+    /// The oldest transaction that may still write, and since when this process has seen it, in the same form.
+    writer: Watched<(Option<String>, Duration)>,
     /// When the last check of the schema began, and whether the database had this program's schema. `None` before the
     /// first check, and if the last one failed. The lock is held for as long as a check takes.
     prepared: Arc<Mutex<Option<(Instant, bool)>>>,
@@ -111,6 +114,7 @@ impl Probes {
             depth: Watched::default(),
             parked: Watched::default(),
             held: Watched::default(),
+            writer: Watched::default(),
             prepared: Arc::default(),
         })
     }
@@ -186,16 +190,32 @@ impl Probes {
     /// Returns how long the oldest snapshot has been held, as far as this process has seen. `None` means that none is
     /// held or that the database could not be asked.
     async fn snapshot_age(&self) -> Option<Duration> {
+        let store = self.store.for_api();
+        self.age(&self.held, async { find_oldest_snapshot(&store).await }).await
+    }
+
+    /// Returns how long the oldest transaction that may still write has been open, in the same way.
+    async fn writer_age(&self) -> Option<Duration> {
+        let store = self.store.for_api();
+        self.age(&self.writer, async { find_oldest_writer(&store).await }).await
+    }
+
+    /// Returns for how long this process has seen the text that `find` finds, at intervals, unchanged.
+    async fn age(
+        &self,
+        seen: &Watched<(Option<String>, Duration)>,
+        find: impl Future<Output = Result<Option<String>>>,
+    ) -> Option<Duration> {
         let clock = self.store.clock();
         let look = async |before: Option<(Option<String>, Duration)>| {
-            let oldest = find_oldest_snapshot(&self.store.for_api()).await?;
+            let oldest = find.await?;
             let since = match before {
                 Some((held, since)) if oldest.is_some() && held == oldest => since,
                 _ => clock.monotonic(),
             };
             Ok((oldest, since))
         };
-        let (oldest, since) = self.held.get(clock, look).await?;
+        let (oldest, since) = seen.get(clock, look).await?;
         oldest.map(|_| clock.monotonic().saturating_sub(since))
     }
 
@@ -224,6 +244,16 @@ impl Probes {
             "postrider_oldest_snapshot_seconds",
             "How long this process has seen the oldest snapshot held, for which Postgres keeps deleted rows; all processes see the same.",
             self.snapshot_age().await.unwrap_or_default().as_secs_f64(),
+        );
+        page.gauge(
+            "postrider_polls_waiting",
+            "Polls that wait for messages.",
+            self.store.waits().count() as f64,
+        );
+        page.gauge(
+            "postrider_poll_delay_seconds",
+            "How long this process has seen the same oldest transaction open in Postgres: polls show nothing that was stored since.",
+            self.writer_age().await.unwrap_or_default().as_secs_f64(),
         );
         if let Some(requests) = self.requests.get() {
             requests.write(&mut page);

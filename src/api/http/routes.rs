@@ -27,7 +27,7 @@ use crate::api::auth::Authenticator;
 use crate::api::operations::Operations;
 use crate::api::paths::fits;
 use crate::api::wire::error::{from_panic, from_poem, response};
-use crate::api::{ApiState, document};
+use crate::api::{ApiState, document, poller};
 use crate::error::{Error, Kind};
 use crate::store::database::request::serve;
 use crate::telemetry::log_fields::LogFields;
@@ -127,7 +127,8 @@ fn rewrite_path(request: &mut Request) {
     }
 }
 
-/// Calls the endpoint under a deadline: 5 s for reads, `for_writes` for all others. The response after the deadline is
+/// Calls the endpoint under a deadline: 5 s for reads, and in addition the time for which a poll asks to wait;
+/// `for_writes` for all others. The response after the deadline is
 /// 503. Writes run in a task of their own, so that one that has begun ends even if its caller hangs up or the deadline
 /// passes; `fields` are those of its log lines.
 fn in_time<'a>(
@@ -137,6 +138,7 @@ fn in_time<'a>(
     fields: &LogFields,
 ) -> impl Future<Output = poem::Result<Response>> + Send + use<'a> {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    let waits = poller::wait_of(request.method(), request.uri());
     // Messages need no task here: the intake has its own, and drops a message whose caller hung up before its batch
     // began.
     let sends = request.method() == Method::POST && request.uri().path().ends_with("/msg");
@@ -149,7 +151,7 @@ fn in_time<'a>(
         write.map(|ended| ended.unwrap_or_else(|_| Ok(from_panic()))).boxed()
     };
     let late = || Ok(response(&Error::unavailable("the database does not answer")));
-    let deadline = if reads { DATABASE_DEADLINE } else { for_writes };
+    let deadline = if reads { DATABASE_DEADLINE + waits } else { for_writes };
     timeout(deadline, serve(reads, answer)).map(move |answer| answer.unwrap_or_else(|_| late()))
 }
 

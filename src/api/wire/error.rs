@@ -136,6 +136,25 @@ impl Failures for Conditional {
     );
 }
 
+/// The statuses of a read that may make something on the way, and so reach a limit.
+#[derive(Debug)]
+pub struct OfConsumers;
+
+impl Failures for OfConsumers {
+    const LIST: &'static [Failure] = &[
+        (
+            400,
+            "The poller has as many consumers as it may have, or a query parameter is not of its type: `code` says which.",
+        ),
+        NO_TOKEN,
+        NOT_ALLOWED,
+        NOT_FOUND,
+        INVALID,
+        FAULT,
+        UNAVAILABLE,
+    ];
+}
+
 /// The statuses of a change of a token, after which a valid token of an admin must be left.
 #[derive(Debug)]
 pub struct LeavesAnAdmin;

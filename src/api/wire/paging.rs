@@ -92,10 +92,7 @@ impl ListQuery {
     /// # Errors
     /// `Invalid` if the limit is out of range or the iterator is malformed.
     pub fn request(self, iterates: &Iterates, ascending: bool) -> Result<PageRequest> {
-        let limit = self.limit.0.map_or(DEFAULT_LIMIT, |limit| limit.0);
-        if !(1..=MOST).contains(&limit) {
-            return Err(bad_query("limit", format!("must be from 1 to {MOST}")));
-        }
+        let limit = limit_of(self.limit)?;
         let iterator = self.iterator.0.filter(|text| !text.is_empty());
         let (backwards, after) = iterator.map_or((false, None), |text| {
             let (backwards, key) = match text.strip_prefix(BACKWARDS) {
@@ -108,7 +105,7 @@ impl ListQuery {
             iterates.check(after)?;
         }
         Ok(PageRequest {
-            limit: limit.unsigned_abs(),
+            limit,
             after,
             backwards,
             ascending,
@@ -134,6 +131,17 @@ impl Iterates {
             true => Ok(()),
             false => Err(bad_query("iterator", "must be an iterator that a list returned")),
         }
+    }
+}
+
+/// Returns the number of rows that a page may have.
+///
+/// # Errors
+/// `Invalid` if the limit is out of range.
+pub fn limit_of(limit: Query<Option<Limit>>) -> Result<u64> {
+    match limit.0.map_or(DEFAULT_LIMIT, |limit| limit.0) {
+        limit @ 1..=MOST => Ok(limit.unsigned_abs()),
+        _ => Err(bad_query("limit", format!("must be from 1 to {MOST}"))),
     }
 }
 
