@@ -5,7 +5,6 @@
 //! `POSTRIDER_CRASH_ROUNDS=N` runs N times as many rounds as CI does.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::harness::{
-    Answer, Arrival, Caller, DEADLINE, Gate, Patience, Program, Receiver, Serving, TestDatabase, rows, within,
+    Answer, Arrival, Caller, DEADLINE, Gate, Patience, Program, Receiver, Serving, TestDatabase, random, rows, within,
 };
 
 pub const TOKEN: &str = "a-token-for-tests-of-the-operator's-own";
@@ -42,10 +41,6 @@ fn rounds() -> usize {
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(1)
-}
-
-pub fn random(below: u64) -> u64 {
-    RandomState::new().build_hasher().finish() % below
 }
 
 /// Returns a program with few slots, so that there are leased, due and parked rows at any moment.

@@ -9,8 +9,10 @@ use sea_orm::DatabaseConnection;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::crash::{TOKEN, count, message, program, random, subscribe};
-use crate::harness::{Answer, Caller, DEADLINE, Patience, Program, Receiver, Serving, TestDatabase, rows, within};
+use crate::crash::{TOKEN, count, message, program, subscribe};
+use crate::harness::{
+    Answer, Caller, DEADLINE, Patience, Program, Receiver, Serving, TestDatabase, random, rows, within,
+};
 
 const MESSAGES: usize = 1_000;
 const SENDERS: usize = 16;

@@ -67,6 +67,8 @@ mod pages;
 mod paging;
 mod pair;
 mod poll;
+mod poll_order;
+mod poll_restore;
 mod poll_wait;
 mod poller;
 mod portal;

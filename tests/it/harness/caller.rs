@@ -69,6 +69,42 @@ impl Caller {
         serde_json::from_slice(&body.expect("a response in time")).expect("JSON")
     }
 
+    /// Returns the body of the response to a GET, as JSON; `None` if there is none in time, or its status is not 200.
+    pub async fn try_get(&self, server: &str, path: &str) -> Option<Value> {
+        let request = Request::get(format!("{server}/api/v1{path}"))
+            .header("authorization", format!("Bearer {}", self.token))
+            .body(Full::default())
+            .ok()?;
+        let answer = async {
+            let response = self
+                .client
+                .request(request)
+                .await
+                .ok()
+                .filter(|response| response.status() == 200)?;
+            Some(response.into_body().collect().await.ok()?.to_bytes())
+        };
+        let body = tokio::time::timeout(PATIENCE, answer).await.ok().flatten()?;
+        serde_json::from_slice(&body).ok()
+    }
+
+    /// Sends a DELETE and returns the status of the response. The arguments are those of [`Caller::post`].
+    ///
+    /// # Panics
+    /// If there is no response in time.
+    pub async fn delete(&self, server: &str, path: &str) -> u16 {
+        let request = Request::delete(format!("{server}/api/v1{path}"))
+            .header("authorization", format!("Bearer {}", self.token))
+            .body(Full::default())
+            .expect("a request");
+        let answer = tokio::time::timeout(PATIENCE, self.client.request(request)).await;
+        answer
+            .expect("a response in time")
+            .expect("a response")
+            .status()
+            .as_u16()
+    }
+
     /// Returns the status of the response to a GET of `url`; `None` means that none came in time.
     pub async fn status(&self, url: &str) -> Option<u16> {
         let request = Request::get(url).body(Full::default()).ok()?;

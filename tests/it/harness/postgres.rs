@@ -72,7 +72,7 @@ fn find_or_start() -> Result<Option<Server>, String> {
 }
 
 /// Returns the folder with `initdb`, `pg_ctl` and `postgres`: the newest of Debian's, else the first on the PATH.
-pub(super) fn find_binaries() -> Option<PathBuf> {
+pub fn find_binaries() -> Option<PathBuf> {
     let complete = |folder: &PathBuf| {
         ["initdb", "pg_ctl", "postgres"]
             .iter()

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -13,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use url::Url;
 
+use super::random::random;
 use super::within::{DEADLINE, within};
 
 /// A COMMIT as it passes: from the client as a simple query, from the server as the tag of the completed command.
@@ -35,6 +37,8 @@ struct Inner {
 #[derive(Clone, Copy, Default)]
 struct Flow {
     stalled: bool,
+    /// How long a part of a request waits at most, in microseconds.
+    delay: u64,
     /// How often the connections were abandoned. A connection passes data only while this is the number of its start.
     since: u64,
 }
@@ -91,6 +95,11 @@ impl Proxy {
     /// Lets the data that has waited pass, and all that follows.
     pub fn resume(&self) {
         self.inner.flow.send_modify(|flow| flow.stalled = false);
+    }
+
+    /// Holds each part of a request back for up to so many microseconds, at random.
+    pub fn delay(&self, micros: u64) {
+        self.inner.flow.send_modify(|flow| flow.delay = micros);
     }
 
     /// Stops all data on the present connections without ending them; new ones work. This is how it looks when a host
@@ -200,6 +209,10 @@ async fn requests(
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
         let part = &buffer[..length];
         flowing(inner, born).await;
+        let delay = inner.flow.borrow().delay;
+        if delay > 0 {
+            tokio::time::sleep(Duration::from_micros(random(delay))).await;
+        }
         if seen.completes_commit(part) && inner.armed.swap(false, Ordering::SeqCst) {
             losing.store(true, Ordering::SeqCst);
         }
