@@ -9,6 +9,7 @@ use poem_openapi::param::{Path, Query};
 use poem_openapi::{Object, OpenApi};
 use serde::{Deserialize, Serialize};
 
+use super::explain_poller::{PollerVerdictOut, count_in_words, explain_pollers};
 use super::rights::{AnyToken, View};
 use super::wire::error::{ApiError, Read};
 use super::wire::paging::{Iterates, Limit, ListQuery};
@@ -21,7 +22,6 @@ use crate::domain::verdict::{self, Judgement, Reason, Tries, Verdict, judge};
 use crate::error::{Error, Kind, Result};
 use crate::store::entity::application::Model as Application;
 use crate::store::entity::endpoint::Model as Endpoint;
-use crate::store::entity::message::Model as Message;
 use crate::store::progress::{Pair, Progress, find_progress, find_tries};
 use crate::store::{Page, PageRequest, Store, endpoint, event_type, message};
 
@@ -58,7 +58,7 @@ pub struct EndpointVerdictOut {
     pub next_attempt_at: Option<Instant>,
 }
 
-/// What became of a message at the endpoints of its application.
+/// What became of a message at the endpoints and pollers of its application.
 #[derive(Debug, Deserialize, Object, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[oai(rename_all = "camelCase")]
@@ -68,10 +68,13 @@ pub struct ExplanationOut {
     pub event_id: Option<String>,
     pub event_type: String,
     pub created_at: Instant,
-    /// How many endpoints of this page have which verdict, in words.
+    /// How many endpoints of this page have which verdict, and how many pollers have the message, in words.
     pub text: String,
     /// The endpoints, newest first.
     pub data: Vec<EndpointVerdictOut>,
+    /// All pollers of the application, on each page.
+    #[serde(default)]
+    pub pollers: Vec<PollerVerdictOut>,
     /// Goes on after this page; null if it is empty and the last one.
     #[oai(nullable)]
     pub iterator: Option<String>,
@@ -89,8 +92,9 @@ impl Explanations {
     ///
     /// Every endpoint of the application with a verdict: why it got the message, or why not. Endpoints that were deleted
     /// after the message are among them, and those that were deleted before it. Settings are judged as they are today;
-    /// if an endpoint was changed since, its text says so. A page has at most 250 endpoints, which is also the default,
-    /// and may have fewer; `done` says whether it is the last.
+    /// if an endpoint was changed since, its text says so. Pollers are told too: whether they have the message, and which
+    /// consumers have confirmed it. A page has at most 250 endpoints, which is also the default, and may have fewer;
+    /// `done` says whether it is the last.
     #[oai(
         path = "/app/:app_id/msg/:msg_id/explain",
         method = "get",
@@ -126,14 +130,26 @@ pub(crate) async fn explain(
     let page = endpoint::list_with_deleted(store, &app.id, request).await?;
     let [first, last] = [page.rows.first(), page.rows.last()].map(|row| row.map(|row| row.id.clone()));
     let done = page.done;
-    let data = verdicts(store, app, &message, page).await?;
+    let facts = verdict::Message {
+        event_type: &message.event_type,
+        is_registered: event_type::find(store, &app.org_id, &message.event_type)
+            .await?
+            .is_some(),
+        channels: message.channels.as_ref().map_or(&[][..], |list| list.0.as_slice()),
+        created_at: message.created_at,
+        has_payload: message::has_content(store, &app.id, &message.id).await?,
+    };
+    let pollers = explain_pollers(store, app, &message.id, &facts).await?;
+    let data = verdicts(store, app, &message.id, &facts, page).await?;
+    let text = summary(&data, done && request.after.is_none()) + &count_in_words(&pollers);
     Ok(ExplanationOut {
         msg_id: message.id,
         event_id: message.event_id,
         event_type: message.event_type,
         created_at: Instant(message.created_at),
-        text: summary(&data, done && request.after.is_none()),
+        text,
         data,
+        pollers,
         iterator: last,
         prev_iterator: first.map(|id| format!("-{id}")),
         done,
@@ -145,14 +161,15 @@ pub(crate) async fn explain(
 async fn verdicts(
     store: &Store,
     app: &Application,
-    message: &Message,
+    message_id: &str,
+    facts: &verdict::Message<'_>,
     page: Page<Endpoint>,
 ) -> Result<Vec<EndpointVerdictOut>> {
     let pair = |endpoint: &Endpoint| Pair {
-        message_id: message.id.clone(),
+        message_id: message_id.to_owned(),
         endpoint_id: endpoint.id.clone(),
     };
-    let progress = find_progress(store, &app.id, &[&message.id], MOST_DELIVERIES, store.clock().now()).await?;
+    let progress = find_progress(store, &app.id, &[message_id], MOST_DELIVERIES, store.clock().now()).await?;
     let progress = progress.ok_or_else(|| Error::new(Kind::Unavailable, "the message has too many deliveries"))?;
     let pairs: Vec<Pair> = page
         .rows
@@ -164,24 +181,15 @@ async fn verdicts(
         true => Default::default(),
         false => find_tries(store, &app.id, &pairs.iter().collect::<Vec<_>>(), MOST_ATTEMPTS).await?,
     };
-    let facts = verdict::Message {
-        event_type: &message.event_type,
-        is_registered: event_type::find(store, &app.org_id, &message.event_type)
-            .await?
-            .is_some(),
-        channels: message.channels.as_ref().map_or(&[][..], |list| list.0.as_slice()),
-        created_at: message.created_at,
-        has_payload: message::has_content(store, &app.id, &message.id).await?,
-    };
     let mut data = Vec::with_capacity(page.rows.len());
     for endpoint in page.rows {
         let pair = pair(&endpoint);
         let known = progress.get(&pair).copied();
-        if known.is_none() && endpoint.deleted_at.is_some() && endpoint.created_at > message.created_at {
+        if known.is_none() && endpoint.deleted_at.is_some() && endpoint.created_at > facts.created_at {
             continue;
         }
         let tries = tries.remove(&pair).unwrap_or_default();
-        data.push(out(&facts, endpoint, known.unwrap_or_default(), tries));
+        data.push(out(facts, endpoint, known.unwrap_or_default(), tries));
     }
     Ok(data)
 }

@@ -24,6 +24,7 @@ use crate::store::find::{self, Found, Kind, Matched};
 pub enum FoundKind {
     Application,
     Endpoint,
+    Poller,
     Message,
     Attempt,
     EventType,
@@ -54,7 +55,7 @@ pub struct FoundOut {
     /// The application's uid, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     app_uid: Option<String>,
-    /// The uid of an application or endpoint, if it has one.
+    /// The uid of an application, endpoint or poller, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     uid: Option<String>,
     /// The message of an attempt.
@@ -80,6 +81,7 @@ impl From<Found> for FoundOut {
             kind: match found.kind {
                 Kind::Application => FoundKind::Application,
                 Kind::Endpoint => FoundKind::Endpoint,
+                Kind::Poller => FoundKind::Poller,
                 Kind::Message => FoundKind::Message,
                 Kind::Attempt => FoundKind::Attempt,
                 Kind::EventType => FoundKind::EventType,

@@ -19,6 +19,7 @@ mod endpoint;
 mod endpoint_health;
 mod event_type;
 pub(crate) mod explain;
+pub(crate) mod explain_poller;
 mod find;
 mod health;
 pub mod http;

@@ -9,6 +9,7 @@ use super::application::{find, name};
 use super::output::say;
 use super::server::ServerSettings;
 use crate::api::explain::{EndpointVerdictOut, ExplanationOut, explain};
+use crate::api::explain_poller::PollerVerdictOut;
 use crate::app;
 use crate::config::DatabaseSettings;
 use crate::domain::verdict::Verdict;
@@ -43,7 +44,8 @@ pub struct Arguments {
 
 const NOTES: &str = "\
 Every endpoint of the application with what became of the message there: delivered, waiting, sending, failed, or not sent
-and why. Settings are judged as they are today; if an endpoint was changed since, that is said.";
+and why; and every poller, with the consumers that have not confirmed the message. Settings are judged as they are today;
+if an endpoint was changed since, that is said.";
 
 pub async fn run(arguments: Arguments) -> Result<()> {
     match arguments.server.server()? {
@@ -86,15 +88,32 @@ async fn ask_database(store: &Store, app: &Application, event: &str) -> Result<(
     }
 }
 
-/// Prints an explanation; only its endpoints if it goes on with an earlier one.
-fn print(page: &ExplanationOut, goes_on: bool) -> Result<()> {
+/// Prints an explanation; only its endpoints if it goes on with an earlier one. Pollers stand on each page, and are printed
+/// with the first.
+pub(super) fn print(page: &ExplanationOut, goes_on: bool) -> Result<()> {
     if !goes_on {
         let event = page.event_id.as_ref().map_or_else(String::new, |id| format!("{id}, "));
         let (id, event_type, at) = (&page.msg_id, &page.event_type, page.created_at.0);
         say(format!("{event}{id}, of type {event_type}, accepted at {at}"))?;
     }
     say(&page.text)?;
+    if !goes_on {
+        page.pollers.iter().try_for_each(print_poller)?;
+    }
     page.data.iter().try_for_each(print_endpoint)
+}
+
+fn print_poller(row: &PollerVerdictOut) -> Result<()> {
+    let uid = row
+        .poller_uid
+        .as_ref()
+        .map_or_else(String::new, |uid| format!("{uid}, "));
+    say(format!("\n{uid}{}, a poller", row.poller_id))?;
+    say(format!("  {}", row.text))?;
+    for consumer in row.consumers.iter().filter(|consumer| !consumer.confirmed) {
+        say(format!("  not confirmed yet: {}", consumer.name))?;
+    }
+    Ok(())
 }
 
 fn print_endpoint(row: &EndpointVerdictOut) -> Result<()> {

@@ -98,6 +98,15 @@ pub struct Endpoint<'a> {
     pub deleted_at: Option<Timestamp>,
 }
 
+/// A poller as it is today.
+#[derive(Clone, Copy, Debug)]
+pub struct Poller<'a> {
+    pub filter: EndpointFilter<'a>,
+    pub disabled: bool,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
 /// The attempts of a message at an endpoint.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Tries {
@@ -236,7 +245,7 @@ fn never_queued(message: &Message<'_>, endpoint: &Endpoint<'_>) -> Judgement {
         );
     }
     let disabled_before = endpoint.disabled.filter(|(at, _)| at.is_none_or(|at| at <= accepted));
-    let (reason, mut text) = match (disabled_before, unwanted(message, endpoint)) {
+    let (reason, text) = match (disabled_before, unwanted(message, endpoint.filter)) {
         (Some((at, why)), _) => (Some(Reason::Disabled), format!("The endpoint {}", disabled(at, why))),
         (None, Some((reason, text))) => (Some(reason), text),
         (None, None) => {
@@ -245,18 +254,49 @@ fn never_queued(message: &Message<'_>, endpoint: &Endpoint<'_>) -> Judgement {
             (None, text.to_owned())
         }
     };
-    if endpoint.updated_at > accepted {
-        let at = endpoint.updated_at;
-        text.push_str(&format!(
-            " The endpoint was changed at {at}, after the message: this is judged by its settings of today."
-        ));
-    }
-    not_sent(reason, text)
+    not_sent(reason, text + &changed_since(endpoint.updated_at, accepted))
 }
 
-/// Returns why the filter of an endpoint leaves a message out; `None` means that the endpoint wants it.
-fn unwanted(message: &Message<'_>, endpoint: &Endpoint<'_>) -> Option<(Reason, String)> {
-    let filter = endpoint.filter;
+/// Says how far consumers of a poller are that has a message: for each whether it has confirmed the message.
+pub fn readable(confirmed: &[bool]) -> String {
+    let count = confirmed.iter().filter(|is_so| **is_so).count();
+    match (count, confirmed.len()) {
+        (_, 0) => "It can be read. There is no consumer; a reader that keeps its place itself is not known.".to_owned(),
+        (1, 1) => "It can be read, and the only consumer has confirmed it.".to_owned(),
+        (0, 1) => "It can be read. The only consumer has not confirmed it yet.".to_owned(),
+        (count, all) => format!("It can be read. {count} of {all} consumers have confirmed it."),
+    }
+}
+
+/// Returns why a poller does not have a message, by its settings of today, with the words for it.
+pub fn left_out(message: &Message<'_>, poller: &Poller<'_>) -> (Option<Reason>, String) {
+    let at = poller.created_at;
+    if at > message.created_at {
+        let text = format!("The poller was created at {at}, after the message.");
+        return (Some(Reason::CreatedLater), text);
+    }
+    let (reason, text) = match (poller.disabled, unwanted(message, poller.filter)) {
+        (true, _) => (Some(Reason::Disabled), "The poller is disabled.".to_owned()),
+        (false, Some((reason, text))) => (Some(reason), text),
+        (false, None) => {
+            let text = "By its settings of today the poller would have it. Its settings were others when \
+                        the message was accepted, or the message was for one endpoint alone.";
+            (None, text.to_owned())
+        }
+    };
+    (reason, text + &changed_since(poller.updated_at, message.created_at))
+}
+
+/// Says that something was changed after the message was accepted; nothing if it was not.
+fn changed_since(updated_at: Timestamp, accepted: Timestamp) -> String {
+    match updated_at > accepted {
+        true => format!(" It was changed at {updated_at}, after the message: this is judged by its settings of today."),
+        false => String::new(),
+    }
+}
+
+/// Returns why a filter leaves a message out; `None` means that the message passes it.
+fn unwanted(message: &Message<'_>, filter: EndpointFilter<'_>) -> Option<(Reason, String)> {
     let by_type = EndpointFilter {
         channels: None,
         ..filter

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::api::Api;
 use crate::harness::{Answer, Program, Receiver, Shape, TestDatabase};
+use crate::poll::{polled, with};
 
 /// An application `shop` with one endpoint for each case, and the message `order-1` of type `order.paid`, which was sent
 /// to those that wanted it.
@@ -123,6 +124,73 @@ both!(every_endpoint_has_a_verdict_with_its_reason, async |db| {
     assert_verdict(&told, "broken", "failed", Value::Null, "2 attempts have failed");
     assert_eq!((setup.customer.count(), setup.broken.count()), (1, 2));
 });
+
+both!(
+    each_poller_is_told_with_the_consumers_that_have_the_message,
+    async |db| {
+        let api = Api::on(db).await;
+        api.post("/app", json!({"name": "Shop", "uid": "shop"}))
+            .await
+            .expect(201);
+        for name in ["order.paid", "order.shipped"] {
+            let event_type = json!({"name": name, "description": ""});
+            api.post("/event-type", event_type).await.expect(201);
+        }
+        for (uid, rest) in [
+            ("all", json!({})),
+            ("unread", json!({})),
+            ("typed", json!({"eventTypes": ["order.shipped"]})),
+            ("channel", json!({"channels": ["eu"]})),
+            ("off", json!({"disabled": true})),
+        ] {
+            let mut body = json!({"uid": uid});
+            body.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+            api.post("/app/shop/poller", body).await.expect(201);
+        }
+        api.rig.advance(1);
+        let message = json!({"eventType": "order.paid", "eventId": "order-1", "payload": {}});
+        api.post("/app/shop/msg", message).await.expect(202);
+        api.rig.advance(1);
+        api.post("/app/shop/poller", json!({"uid": "later"})).await.expect(201);
+        let consumer = |name: &str| format!("/app/shop/poller/all/consumer/{name}");
+        let page = polled(&api, &consumer("quick"), "order-1").await;
+        api.get(&with(&consumer("quick"), &page)).await.expect(200);
+        polled(&api, &consumer("slow"), "order-1").await;
+        let past = json!({"after": "2100-01-01T00:00:00Z"});
+        api.post(&format!("{}/seek", consumer("moved")), past).await.expect(200);
+
+        let told = api.get("/app/shop/msg/order-1/explain").await;
+        assert_eq!(
+            told.expect(200)["text"],
+            "The application has no endpoints. Pollers that have it: 2 of 6; consumers that have confirmed it: \
+         2 of 3."
+        );
+        let pollers = told.json["pollers"].as_array().unwrap();
+        let of = |uid: &str| pollers.iter().find(|row| row["pollerUid"] == uid).unwrap();
+        let consumers = json!([
+            {"name": "moved", "confirmed": true}, {"name": "quick", "confirmed": true}, {"name": "slow", "confirmed": false}
+        ]);
+        assert_eq!(of("all")["consumers"], consumers);
+        for (uid, readable, reason, words) in [
+            ("all", true, Value::Null, "2 of 3 consumers have confirmed it."),
+            ("unread", true, Value::Null, "There is no consumer"),
+            ("typed", false, "eventType".into(), "wants only order.shipped."),
+            ("channel", false, "channel".into(), "on no channel"),
+            ("off", false, "disabled".into(), "The poller is disabled."),
+            ("later", false, "createdLater".into(), "after the message"),
+        ] {
+            let row = of(uid);
+            assert_eq!((&row["readable"], &row["reason"]), (&readable.into(), &reason), "{row}");
+            let text = row["text"].as_str().unwrap();
+            assert!(text.contains(words) && !text.contains("was changed"), "{text}");
+        }
+        let said = Program::on(db.url()).run(&["why", "shop", "order-1"]).await.ok();
+        for words in ["all, poll_", "  not confirmed yet: slow", "  The poller is disabled."] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+        assert!(!said.contains("not confirmed yet: quick"), "{said}");
+    }
+);
 
 both!(what_was_changed_since_is_judged_by_today_and_told_so, async |db| {
     let setup = setup(db).await;

@@ -69,6 +69,7 @@ both!(each_kind_is_found_by_each_of_its_names, async |db| {
     api.post("/event-type", json!({"name": "order.paid", "description": ""}))
         .await
         .expect(201);
+    let poller = api.post("/app/shop/poller", json!({"uid": "desk"})).await.field("id");
     let (app, endpoint, message) = (&world.app, &world.endpoint, &world.message);
     let of_app = |kind: &str, id: &str, matched: &str| json!({"kind": kind, "id": id, "appId": app, "appUid": "shop", "matched": matched});
     let with = |mut thing: Value, name: &str, value: &str| {
@@ -81,6 +82,8 @@ both!(each_kind_is_found_by_each_of_its_names, async |db| {
         ("shop", with(of_app("application", app, "uid"), "uid", "shop")),
         (endpoint, with(of_app("endpoint", endpoint, "id"), "uid", "main")),
         ("main", with(of_app("endpoint", endpoint, "uid"), "uid", "main")),
+        (&poller, with(of_app("poller", &poller, "id"), "uid", "desk")),
+        ("desk", with(of_app("poller", &poller, "uid"), "uid", "desk")),
         (message, of_app("message", message, "id")),
         ("order-1", of_app("message", message, "eventId")),
         ("gift wrap", of_app("message", message, "tag")),
@@ -98,6 +101,7 @@ both!(each_kind_is_found_by_each_of_its_names, async |db| {
         "nothing",
         "app_none",
         "ep_none",
+        "poll_none",
         "msg_none",
         "atmpt_none",
         "qtask_none",

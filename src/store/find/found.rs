@@ -6,6 +6,7 @@
 pub enum Kind {
     Application,
     Endpoint,
+    Poller,
     Message,
     Attempt,
     EventType,
@@ -30,7 +31,7 @@ pub struct Found {
     /// The application; `None` if the thing belongs to the organization itself, as operational endpoints do.
     pub app_id: Option<String>,
     pub app_uid: Option<String>,
-    /// The uid of an application or endpoint.
+    /// The uid of an application, endpoint or poller.
     pub uid: Option<String>,
     /// The message of an attempt.
     pub message_id: Option<String>,

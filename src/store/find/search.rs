@@ -79,7 +79,10 @@ impl<'a, S: Source> Search<'a, S> {
             return Ok(Findings::whole(self.task().await?));
         }
         if is_of(Prefix::Endpoint) {
-            return self.endpoints("e.id = $1", Matched::Id).await;
+            return self.receivers(Kind::Endpoint, "e.id = $1", Matched::Id).await;
+        }
+        if is_of(Prefix::Poller) {
+            return self.receivers(Kind::Poller, "e.id = $1", Matched::Id).await;
         }
         if is_of(Prefix::Message) {
             return self.messages(MESSAGE_BY_ID, MOST_FOUND, Matched::Id).await;
@@ -95,7 +98,10 @@ impl<'a, S: Source> Search<'a, S> {
         let mut all = Findings::default();
         if check_identifier(self.text).is_ok() {
             all.add(Findings::whole(self.application(Matched::Uid).await?));
-            all.add(self.endpoints("e.uid = $1 and e.uid is not null", Matched::Uid).await?);
+            for kind in [Kind::Endpoint, Kind::Poller] {
+                let by_uid = "e.uid = $1 and e.uid is not null";
+                all.add(self.receivers(kind, by_uid, Matched::Uid).await?);
+            }
             let steps = MOST_PROBES + 1;
             all.add(self.messages(MESSAGE_BY_EVENT_ID, steps, Matched::EventId).await?);
             all.add(Findings::whole(self.event_type().await?));
@@ -136,18 +142,22 @@ impl<'a, S: Source> Search<'a, S> {
         Ok(Some(self.of_app(found, row.app_id)))
     }
 
-    /// Finds endpoints, the operational ones too: their application has the organization's id.
-    async fn endpoints(&self, matches: &str, matched: Matched) -> Result<Findings> {
+    /// Finds pollers, or endpoints, the operational ones too: their application has the organization's id.
+    async fn receivers(&self, kind: Kind, matches: &str, matched: Matched) -> Result<Findings> {
+        let (table, is_there) = match kind {
+            Kind::Poller => ("poller", ""),
+            _ => ("endpoint", " and e.deleted_at is null"),
+        };
         let sql = format!(
-            "select e.app_id, e.id, e.uid from {{t}} cross join endpoint e \
-             where e.app_id = t.app_id and {matches} and e.deleted_at is null limit $2"
+            "select e.app_id, e.id, e.uid from {{t}} cross join {table} e \
+             where e.app_id = t.app_id and {matches}{is_there} limit $2"
         );
         let apps = self.of_apps(Some(self.org_id));
         let rows = self.probe(&sql, &apps, MOST_FOUND + 1).await?;
         let found = rows.iter().map(|row| {
             let found = Found {
                 uid: row.try_get("", "uid")?,
-                ..Found::new(Kind::Endpoint, row.try_get("", "id")?, matched)
+                ..Found::new(kind, row.try_get("", "id")?, matched)
             };
             Ok(self.of_app(found, row.try_get("", "app_id")?))
         });

@@ -9,6 +9,7 @@
 //! Must not store messages: the intake does, with their rows.
 
 pub(super) mod epoch;
+mod keeps;
 mod notify;
 mod probe;
 mod read;
@@ -17,6 +18,7 @@ pub mod waits;
 mod watch;
 
 pub use epoch::register;
+pub use keeps::list_keeps;
 pub(super) use notify::{CHANNEL, announce, heard};
 pub use probe::{Backlog, find_oldest_writer, list_backlogs};
 pub use read::{Filter, Item, Read, read};
