@@ -11,12 +11,13 @@ import endpoints
 import idempotency
 import messages
 import operational
+import polling
 import portal
 import sending_again
 from generation import NAME
 from run import Run
 
-PARTS = [catalog, endpoints, messages, idempotency, sending_again, portal, operational]
+PARTS = [catalog, endpoints, messages, idempotency, sending_again, portal, operational, polling]
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ mod idempotency;
 mod lossy_proxy;
 mod messages;
 mod operational;
+mod polling;
 mod portal;
 mod receiver;
 mod run;
@@ -52,6 +53,8 @@ async fn main() -> Outcome {
     say("portal_application", portal::portal_application(run)).await?;
     say("operational_webhooks", operational::operational_webhooks(run)).await?;
     say("operational_endpoint", operational::operational_endpoint(run)).await?;
+    say("polling", polling::polling(run)).await?;
+    say("consumer", polling::consumer(run)).await?;
     Ok(())
 }
 
