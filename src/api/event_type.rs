@@ -4,6 +4,7 @@
 //!
 //! Must not decide what a JSON Schema is: domain/json_schema.rs does.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use poem::http::StatusCode;
@@ -12,6 +13,7 @@ use poem_openapi::param::{Path, Query};
 use poem_openapi::types::MaybeUndefined;
 use poem_openapi::{Object, OpenApi};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::rights::{AnyToken, Edit, Organization, View};
 use super::wire::body::{Body, KeyedBody};
@@ -20,7 +22,7 @@ use super::wire::fields::{change, identifier, text};
 use super::wire::idempotency::IdempotencyKey;
 use super::wire::paging::{Iterates, Limit, ListOut, ListQuery, Ordering};
 use super::wire::response::{Answer, Created, CreatedOrReplaced, Empty, reply};
-use super::wire::values::{Instant, JsonObject, JsonText, present};
+use super::wire::values::{Instant, JsonText, present};
 use super::{ApiState, Tag};
 use crate::domain::json_schema::check_json_schema;
 use crate::domain::payload::check_depth;
@@ -49,7 +51,7 @@ pub struct EventTypeIn {
     deprecated: Option<bool>,
     /// JSON Schemas by version; at most 262144 bytes as JSON in all.
     #[oai(nullable)]
-    schemas: Option<JsonObject>,
+    schemas: Option<JsonText>,
     /// Tokens of applications see the event type only if they have this flag; null: all of them see it.
     #[oai(nullable)]
     feature_flag: Option<String>,
@@ -68,7 +70,7 @@ pub struct EventTypeUpdate {
     deprecated: Option<bool>,
     /// JSON Schemas by version; at most 262144 bytes as JSON in all.
     #[oai(nullable)]
-    schemas: Option<JsonObject>,
+    schemas: Option<JsonText>,
     /// Tokens of applications see the event type only if they have this flag; null: all of them see it.
     #[oai(nullable)]
     feature_flag: Option<String>,
@@ -122,7 +124,7 @@ pub struct EventTypePatch {
     deprecated: Option<bool>,
     /// JSON Schemas by version; at most 262144 bytes as JSON in all.
     #[oai(nullable)]
-    schemas: MaybeUndefined<JsonObject>,
+    schemas: MaybeUndefined<JsonText>,
     #[oai(nullable)]
     feature_flag: MaybeUndefined<String>,
 }
@@ -146,23 +148,30 @@ impl EventTypePatch {
     }
 }
 
-/// Checks the schemas of an event type and returns them as JSON text.
+/// Checks the schemas of an event type and returns them as they came: a number of an example keeps its digits.
 ///
 /// # Errors
-/// `Invalid` if they are too large together, or one is nested too deeply or is not a JSON Schema.
-fn schemas(by_version: JsonObject) -> Result<String> {
-    let text = serde_json::to_string(&by_version)
-        .map_err(|err| Error::internal("a JSON object cannot be written").because(err))?;
+/// `Invalid` if they are not an object, are too large together, or one is nested too deeply or is not a JSON Schema.
+fn schemas(by_version: JsonText) -> Result<String> {
+    let text = by_version.0.get();
     if text.len() > MOST_SCHEMAS {
         let rule = format!("must be at most {MOST_SCHEMAS} bytes as JSON, is {}", text.len());
         return Err(Error::invalid("schemas", rule));
     }
-    for (version, schema) in &by_version.0 {
-        check_depth(&schema.to_string())
-            .and_then(|()| check_json_schema(schema))
+    let by_version: BTreeMap<String, &RawValue> =
+        serde_json::from_str(text).map_err(|_| Error::invalid("schemas", "must be an object"))?;
+    for (version, schema) in by_version {
+        check_schema(schema.get())
             .map_err(|rule| Error::invalid("schemas", rule).at(["body", "schemas", version.as_str()]))?;
     }
-    Ok(text)
+    Ok(text.to_owned())
+}
+
+/// Returns the rule that a JSON Schema breaks, as an error.
+fn check_schema(text: &str) -> Result<(), String> {
+    check_depth(text)?;
+    let schema = serde_json::from_str(text).map_err(|err| err.to_string())?;
+    check_json_schema(&schema)
 }
 
 fn feature_flag(value: String) -> Result<String> {

@@ -5,6 +5,9 @@
 //!
 //! Must not resolve references or compile patterns.
 
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 /// The values of `type`.
@@ -58,11 +61,14 @@ const TEXT: [&str; 8] = [
     "title",
 ];
 
-/// Returns the example with this index from version 1 of an event type's `schemas`. `None` means there is no such
-/// example, or it is not an object, as payloads are.
-pub fn example(schemas: &Value, index: usize) -> Option<&Value> {
-    let examples = schemas.get("1")?.get("examples")?.as_array()?;
-    examples.get(index).filter(|example| example.is_object())
+/// Returns the text of the example with this index from version 1 of an event type's `schemas`. `None` means there is no
+/// such example, or it is not an object, as payloads are.
+pub fn example(schemas: &str, index: usize) -> Option<&str> {
+    let versions: BTreeMap<String, &RawValue> = serde_json::from_str(schemas).ok()?;
+    let keywords: BTreeMap<String, &RawValue> = serde_json::from_str(versions.get("1")?.get()).ok()?;
+    let examples: Vec<&RawValue> = serde_json::from_str(keywords.get("examples")?.get()).ok()?;
+    let example = examples.get(index)?.get();
+    example.starts_with('{').then_some(example)
 }
 
 /// Checks that a value is a schema: a boolean, or an object whose keywords have values of the right kind. Unknown

@@ -22,6 +22,26 @@ both!(an_event_type_is_created_and_read_back, async |db| {
     api.get("/event-type/other").await.refused(404, "not_found");
 });
 
+both!(schemas_are_kept_as_they_came, async |db| {
+    let api = Api::on(db).await;
+    let schemas = r#"{"1":{"type":"object","examples":[{"total":1.10,"id":12345678901234567890}],"maximum":1.0}}"#;
+    let token = api.token.clone();
+    let body = format!(r#"{{"name": "a", "description": "", "schemas": {schemas}}}"#);
+    let made = api.call(&token, "POST", "/event-type", &[], &body).await;
+    made.expect(201);
+    for answer in [made, api.get("/event-type/a").await] {
+        assert!(answer.text.contains(schemas), "{}", answer.text);
+    }
+    let app = api.application("app").await;
+    let endpoint = json!({"url": "http://127.0.0.1:1/", "uid": "e"});
+    api.post(&format!("/app/{app}/endpoint"), endpoint).await.expect(201);
+    let path = format!("/app/{app}/endpoint/e/send-example");
+    let sent = api.post(&path, json!({"eventType": "a"})).await;
+    sent.expect(202);
+    let example = r#""payload":{"total":1.10,"id":12345678901234567890}"#;
+    assert!(sent.text.contains(example), "{}", sent.text);
+});
+
 both!(deleting_archives_and_creating_brings_back, async |db| {
     let api = Api::on(db).await;
     api.post("/event-type", json!({"name": "a", "description": "first"}))

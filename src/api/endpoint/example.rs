@@ -11,7 +11,6 @@ use poem::web::Data;
 use poem_openapi::param::{Path, Query};
 use poem_openapi::{Object, OpenApi};
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::api::caller::Caller;
 use crate::api::message::{MessageOut, send};
@@ -55,11 +54,9 @@ impl EventExampleIn {
             return Ok(PING.1.to_owned());
         }
         let found = event_type::get(store, &caller.org_id, &self.event_type, caller.flags()).await?;
-        let schemas: Option<Value> = found.schemas.and_then(|text| serde_json::from_str(&text).ok());
-        let example = schemas
-            .as_ref()
-            .and_then(|schemas| json_schema::example(schemas, index));
-        example.map(ToString::to_string).ok_or_else(|| {
+        let schemas = found.schemas.as_deref();
+        let example = schemas.and_then(|schemas| json_schema::example(schemas, index));
+        example.map(str::to_owned).ok_or_else(|| {
             let message = format!("version 1 of the event type's schema has no example {index} that is an object");
             Error::new(Kind::InvalidScheme, message)
         })

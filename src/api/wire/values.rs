@@ -1,5 +1,5 @@
-//! Types of single fields in request and response bodies: instants, payloads whose bytes are kept, JSON objects, and
-//! fields that are always present but may be null.
+//! Types of single fields in request and response bodies: instants, payloads whose bytes are kept, and fields that
+//! are always present but may be null.
 //!
 //! serde reads and writes them; poem-openapi only describes them in the API document.
 //!
@@ -125,13 +125,6 @@ impl JsonText {
 }
 
 json_type!(JsonText, "object", true, |_registry| {}, any_object());
-
-/// A JSON object of any content.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(transparent)]
-pub struct JsonObject(pub serde_json::Map<String, serde_json::Value>);
-
-json_type!(JsonObject, "object", true, |_registry| {}, any_object());
 
 fn any_object() -> MetaSchemaRef {
     MetaSchemaRef::Inline(Box::new(MetaSchema {
