@@ -56,6 +56,9 @@ const MAPPED: Ipv6Net = v6([0, 0, 0, 0, 0, 0xffff, 0, 0], 96);
 /// difference would reveal to customers which names and addresses exist in the operator's network.
 pub const NOT_CALLED: &str = "the host does not exist or is not public";
 
+/// What an operator can do about a refused address, as the end of the sentence.
+pub(crate) const CAN_BE_ALLOWED: &str = "; POSTRIDER_ALLOW_TARGETS can allow it";
+
 /// The addresses that may be called. The default allows the public internet alone.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct TargetPolicy {
@@ -147,7 +150,7 @@ impl TargetPolicy {
             return Err(format!("address {ip} must not be called"));
         }
         Err(format!(
-            "address {ip} is not public and must not be called; POSTRIDER_ALLOW_TARGETS can allow it"
+            "address {ip} is not public and must not be called{CAN_BE_ALLOWED}"
         ))
     }
 

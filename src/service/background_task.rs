@@ -48,8 +48,9 @@ pub async fn start(
             .map_err(|(field, rule)| Error::invalid(field, rule))?;
         let endpoint = endpoint::get(tx, &app.id, id_or_uid).await?;
         if background_task::count_running(tx, &app.id).await? >= MOST_RUNNING {
-            let message =
-                format!("{MOST_RUNNING} background tasks of this application are running; wait until one ends");
+            let message = format!(
+                "an application has at most {MOST_RUNNING} running background tasks; wait until one ends, or cancel one"
+            );
             return Err(Error::new(Kind::LimitReached, message));
         }
         let new = NewTask {

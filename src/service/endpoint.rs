@@ -210,12 +210,12 @@ async fn insert(tx: &Tx, origin: &Origin<'_>, app: &Application, new: New, bound
             let most = bounds.most.min(MOST_ENDPOINTS);
             (
                 most,
-                format!("an organization has at most {most} operational endpoints"),
+                format!("an organization has at most {most} operational endpoints; delete one first"),
             )
         }
         false => (
             bounds.most,
-            format!("an application has at most {} endpoints", bounds.most),
+            format!("an application has at most {} endpoints; delete one first", bounds.most),
         ),
     };
     if endpoint::count(tx, &app.id).await? >= u64::from(most) {

@@ -101,7 +101,7 @@ pub(super) fn rotated(
     let mut list = vec![newest];
     list.extend(old.filter(|secret| secret.expires_at > Some(now.unix_micros())));
     if list.len() > 1 + MOST_OLD {
-        let message = format!("{MOST_OLD} replaced secrets of this endpoint still sign; wait until one expires");
+        let message = format!("at most {MOST_OLD} replaced secrets sign beside the newest; wait until one expires");
         return Err(Error::new(Kind::LimitReached, message));
     }
     Ok(list)

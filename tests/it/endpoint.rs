@@ -160,6 +160,31 @@ both!(patch_changes_what_is_given, async |db| {
         .breaks_rule_at("body.url");
 });
 
+both!(
+    only_an_organization_hears_of_the_setting_that_allows_a_target,
+    async |db| {
+        let api = Api::on(db).await;
+        let app = api.application("app").await;
+        let path = format!("/app/{app}/endpoint");
+        let endpoint = api.post(&path, json!({"url": URL})).await.field("id");
+        let one = format!("{path}/{endpoint}");
+        let body = json!({"url": "http://10.1.2.3/"}).to_string();
+        let rule = "address 10.1.2.3 is not public and must not be called";
+        let whole = format!("{rule}; POSTRIDER_ALLOW_TARGETS can allow it");
+        for (token, rule) in [(&api.token_of(&app).await, rule), (&api.token, whole.as_str())] {
+            for (method, path) in [("POST", &path), ("PUT", &one), ("PATCH", &one)] {
+                let refused = api.call(token, method, path, &[], &body).await;
+                refused.breaks_rule_at("body.url");
+                assert_eq!(refused.expect(422)["detail"][0]["msg"], rule, "{method}");
+            }
+        }
+        let refused = api
+            .call(&api.token, "POST", "/operational-webhook/endpoint", &[], &body)
+            .await;
+        assert_eq!(refused.expect(422)["detail"][0]["msg"], whole);
+    }
+);
+
 both!(an_application_has_no_more_endpoints_than_the_limit, async |db| {
     let shape = Shape {
         most_endpoints: 3,
@@ -188,7 +213,9 @@ both!(an_application_has_no_more_endpoints_than_the_limit, async |db| {
         .expect(201);
     api.delete(&format!("{path}/{kept}")).await.expect(204);
     api.put(&format!("{path}/new"), json!({"url": URL})).await.expect(201);
-    api.post(&path, json!({"url": URL})).await.refused(400, "limit_reached");
+    api.post(&path, json!({"url": URL}))
+        .await
+        .is_over_limit("an application has at most 3 endpoints; delete one first");
 });
 
 both!(a_deleted_endpoint_is_gone_and_its_uid_free, async |db| {

@@ -82,7 +82,7 @@ both!(an_organization_has_at_most_twenty_operational_endpoints, async |db| {
     let (made, refused): (Vec<_>, Vec<_>) = made.into_iter().partition(|answer| answer.status == 201);
     assert_eq!((made.len(), refused.len()), (20, 2));
     for answer in refused {
-        answer.refused(400, "limit_reached");
+        answer.is_over_limit("an organization has at most 20 operational endpoints; delete one first");
     }
     api.put(&format!("{LIST}/other"), json!({"url": URL}))
         .await

@@ -11,13 +11,14 @@ use poem_openapi::Object;
 use poem_openapi::types::MaybeUndefined;
 use serde::{Deserialize, Serialize};
 
+use crate::api::caller::Caller;
 use crate::api::wire::fields::{
     change, changed_throttle_rate, headers, identifiers, metadata, secret, text, throttle_rate, uid,
 };
 use crate::api::wire::values::{Instant, present};
 use crate::domain::health::DisabledReason;
 use crate::domain::id::Prefix;
-use crate::domain::target::TargetPolicy;
+use crate::domain::target::{CAN_BE_ALLOWED, TargetPolicy};
 use crate::error::{Error, Result};
 use crate::service::endpoint::New;
 use crate::store::endpoint::{Change, Content};
@@ -83,7 +84,7 @@ impl EndpointIn {
     ///
     /// # Errors
     /// `Invalid` names the field.
-    pub fn read(self, targets: &TargetPolicy) -> Result<New> {
+    pub fn read(self, targets: &TargetPolicy, caller: &Caller) -> Result<New> {
         let secret = self.secret.map(|text| secret("secret", &text)).transpose()?;
         let headers = headers(self.headers.unwrap_or_default())?;
         let content = EndpointUpdate {
@@ -99,7 +100,7 @@ impl EndpointIn {
             metadata: self.metadata,
         };
         Ok(New {
-            content: content.read(targets)?,
+            content: content.read(targets, caller)?,
             secret,
             headers,
         })
@@ -154,9 +155,9 @@ impl EndpointUpdate {
     ///
     /// # Errors
     /// `Invalid` names the field.
-    pub fn read(self, targets: &TargetPolicy) -> Result<Content> {
+    pub fn read(self, targets: &TargetPolicy, caller: &Caller) -> Result<Content> {
         Ok(Content {
-            url: url(self.url, targets)?,
+            url: url(self.url, targets, caller)?,
             description: text("description", self.description.unwrap_or_default())?,
             uid: self.uid.map(|text| uid(text, Prefix::Endpoint)).transpose()?,
             throttle_rate: throttle_rate(self.throttle_rate, self.rate_limit)?,
@@ -240,11 +241,11 @@ impl EndpointPatch {
     ///
     /// # Errors
     /// `Invalid` names the field.
-    pub fn read(self, targets: &TargetPolicy) -> Result<Change> {
+    pub fn read(self, targets: &TargetPolicy, caller: &Caller) -> Result<Change> {
         let older = change(self.filter_types, |list| event_types("filterTypes", list))?;
         let filter = change(self.event_types, |list| event_types("eventTypes", list))?;
         Ok(Change {
-            url: self.url.map(|text| url(text, targets)).transpose()?,
+            url: self.url.map(|text| url(text, targets, caller)).transpose()?,
             description: self
                 .description
                 .map(|description| text("description", description))
@@ -281,9 +282,11 @@ impl FilterField {
     }
 }
 
-fn url(value: String, targets: &TargetPolicy) -> Result<String> {
+/// Checks a URL. A caller of an application does not hear of the setting that allows more: it is the operator's.
+fn url(value: String, targets: &TargetPolicy, caller: &Caller) -> Result<String> {
     match targets.check_url(&value) {
         Ok(_) => Ok(value),
+        Err(rule) if caller.app_id.is_some() => Err(Error::invalid("url", rule.trim_end_matches(CAN_BE_ALLOWED))),
         Err(rule) => Err(Error::invalid("url", rule)),
     }
 }

@@ -101,7 +101,7 @@ impl Endpoints {
     ) -> Result<Answer<EndpointOut, Created>, ApiError<Conditional>> {
         let key = key.of(&caller, body.1);
         let field = body.0.filter_field();
-        let new = body.0.read(&state.targets)?;
+        let new = body.0.read(&state.targets, &caller)?;
         let app = caller.application(&state.store, &app_id.0).await?;
         let made = service::endpoint::create(
             &state.store,
@@ -151,7 +151,7 @@ impl Endpoints {
         body: Body<EndpointUpdate>,
     ) -> Result<Answer<EndpointOut, CreatedOrReplaced>, ApiError<Conditional>> {
         let field = body.0.filter_field();
-        let content = body.0.read(&state.targets)?;
+        let content = body.0.read(&state.targets, &caller)?;
         let app = caller.application(&state.store, &app_id.0).await?;
         let (origin, bounds) = (caller.origin("v1.endpoint.update"), bounds(&state, &caller));
         let done = service::endpoint::put(&state.store, &origin, &app, &endpoint_id.0, content, bounds).await;
@@ -178,7 +178,7 @@ impl Endpoints {
     ) -> Result<Answer<EndpointOut>, ApiError<Write>> {
         check_patch(&caller, &body.0)?;
         let field = body.0.filter_field();
-        let change = body.0.read(&state.targets)?;
+        let change = body.0.read(&state.targets, &caller)?;
         let app = caller.application(&state.store, &app_id.0).await?;
         let origin = caller.origin("v1.endpoint.patch");
         let done = service::endpoint::patch(&state.store, &origin, &app, &endpoint_id.0, change, caller.flags()).await;

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use poem_openapi::Object;
 use serde::{Deserialize, Serialize};
 
+use crate::api::caller::Caller;
 use crate::api::endpoint::body::{EndpointIn, EndpointUpdate, FilterField};
 use crate::api::wire::values::Instant;
 use crate::domain::health::DisabledReason;
@@ -69,7 +70,7 @@ impl OperationalWebhookEndpointIn {
     ///
     /// # Errors
     /// `Invalid` names the field.
-    pub fn read(self, targets: &TargetPolicy) -> Result<New> {
+    pub fn read(self, targets: &TargetPolicy, caller: &Caller) -> Result<New> {
         let given = EndpointIn {
             url: self.url,
             description: self.description,
@@ -84,7 +85,7 @@ impl OperationalWebhookEndpointIn {
             secret: self.secret,
             headers: self.headers,
         };
-        given.read(targets)
+        given.read(targets, caller)
     }
 }
 
@@ -131,7 +132,7 @@ impl OperationalWebhookEndpointUpdate {
     ///
     /// # Errors
     /// `Invalid` names the field.
-    pub fn read(self, targets: &TargetPolicy) -> Result<Content> {
+    pub fn read(self, targets: &TargetPolicy, caller: &Caller) -> Result<Content> {
         let given = EndpointUpdate {
             url: self.url,
             description: self.description,
@@ -144,7 +145,7 @@ impl OperationalWebhookEndpointUpdate {
             channels: None,
             metadata: self.metadata,
         };
-        given.read(targets)
+        given.read(targets, caller)
     }
 }
 

@@ -83,7 +83,7 @@ impl OperationalWebhooks {
     ) -> Result<Answer<OperationalWebhookEndpointOut, Created>, ApiError<Conditional>> {
         let key = key.of(&caller.0, body.1);
         let field = body.0.filter_field();
-        let new = body.0.read(&state.targets)?;
+        let new = body.0.read(&state.targets, &caller.0)?;
         let app = operational::get_or_create(&state.store, &caller.0.org_id).await?;
         let made = service::endpoint::create(
             &state.store,
@@ -130,7 +130,7 @@ impl OperationalWebhooks {
         body: Body<OperationalWebhookEndpointUpdate>,
     ) -> Result<Answer<OperationalWebhookEndpointOut, CreatedOrReplaced>, ApiError<Conditional>> {
         let field = body.0.filter_field();
-        let content = body.0.read(&state.targets)?;
+        let content = body.0.read(&state.targets, &caller.0)?;
         let app = operational::get_or_create(&state.store, &caller.0.org_id).await?;
         let (origin, bounds) = (
             caller.0.origin("v1.operational-webhook.endpoint.update"),
