@@ -254,7 +254,9 @@ impl Messages {
 
     /// List messages
     ///
-    /// If payloads are large, a page may hold fewer messages than `limit`; `done` says whether it is the last page.
+    /// If payloads are large, a page may hold fewer messages than `limit`; `done` says whether it is the last page. With
+    /// `channel` or `event_types`, and no `tag`, a page looks through a bounded number of messages: it may be short or empty
+    /// and not be the last one. Go on with `iterator` until `done`.
     #[oai(path = "/app/:app_id/msg", method = "get", operation_id = "v1.message.list")]
     #[allow(clippy::too_many_arguments)]
     async fn list(
@@ -289,13 +291,19 @@ impl Messages {
         .read(Prefix::Message)?;
         let with_content = with_content.0.unwrap_or(true);
         let app = caller.named(&app_id.0);
-        let page = message::list(&state.store, &app, &filter, &request, with_content).await?;
+        let (page, reached) = message::list(&state.store, &app, &filter, &request, with_content).await?;
         if page.rows.is_empty() {
             // Tells an application without messages from one that does not exist.
             caller.application(&state.store, &app_id.0).await?;
         }
         let out = |row: WithContent| Ok(MessageOut::new(row.message, payload(row.body, with_content)?));
-        Ok(ListOut::answer(page, &request, |row| &row.message.id, out)?)
+        Ok(ListOut::answer_reaching(
+            page,
+            reached,
+            &request,
+            |row| &row.message.id,
+            out,
+        )?)
     }
 
     /// Get a message

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use sea_orm::sea_query::{BinOper, Expr, ExprTrait};
 use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, Iterable, QueryFilter, QuerySelect, Select};
 
-use super::database::page::{Page, PageRequest, fetch, reserve, window};
+use super::database::page::{Page, PageRequest, fetch, find_reach, reserve, window};
 use super::database::source::Source;
 use super::database::tx::Tx;
 use super::entity::attempt::{Column, Entity, Model};
@@ -40,6 +40,16 @@ pub struct Filter {
     /// The first status of a hundred, such as 500: the answer has one of them. 0 means there was no answer, `None`
     /// means any attempt.
     pub status_class: Option<i32>,
+}
+
+impl Filter {
+    /// Returns whether all attempts of an endpoint may be read, and none of them meet the conditions. With a tag, the index
+    /// of tags leads.
+    fn is_selective(&self, source: &impl Source) -> bool {
+        let message = &self.message;
+        let by_attempt = self.delivered.is_some() || self.status_class.is_some();
+        message.tag.is_none() && (by_attempt || !message.conditions(source.dialect()).is_empty())
+    }
 }
 
 /// Up to this size, in bytes, a list reads an answer's text together with its attempt. A page of 250 attempts then reads
@@ -74,7 +84,8 @@ pub async fn get(source: &impl Source, app_id: &str, message_id: &str, id: &str)
 }
 
 /// Returns a page of attempts, in the order of their ids, without `detail`. Without `with_response` the answers' texts are not read, and
-/// `response` is empty; with it the page may end early, so that it takes no more than 4 MiB.
+/// `response` is empty; with it the page may end early, so that it takes no more than 4 MiB. A page of an endpoint's
+/// attempts looks through a bounded number of them; the second value is then the id after which the list goes on.
 pub async fn list(
     source: &impl Source,
     app_id: &str,
@@ -82,8 +93,15 @@ pub async fn list(
     filter: &Filter,
     with_response: bool,
     page: &PageRequest,
-) -> Result<Page<Model>> {
+) -> Result<(Page<Model>, Option<String>)> {
     let mut query = of_tag(source, app_id, of, filter.message.tag.as_deref()).await?;
+    let reach = match of {
+        Of::Endpoint(_) if filter.is_selective(source) => {
+            let all = filter.message.between.apply(query.clone(), Column::Id, Prefix::Attempt);
+            find_reach(source, all, Column::Id, page).await?
+        }
+        _ => None,
+    };
     if let Some(delivered) = filter.delivered {
         query = query.filter(Column::Delivered.eq(delivered));
     }
@@ -97,11 +115,13 @@ pub async fn list(
         query = query.filter(fits);
     }
     let query = filter.message.between.apply(query, Column::Id, Prefix::Attempt);
+    let query = page.reach(query, Column::Id, reach.as_deref());
     let columns = Column::iter().filter(|column| !matches!(column, Column::Response | Column::Detail));
     let narrow = query.clone().select_only().columns(columns);
     let narrow = narrow.expr_as(Expr::cust("null"), "detail");
     if !with_response {
-        return fetch(source, narrow.expr_as(Expr::cust("''"), "response"), Column::Id, page).await;
+        let narrow = narrow.expr_as(Expr::cust("''"), "response");
+        return Ok(fetch(source, narrow, Column::Id, page).await?.reaching(reach));
     }
     let small = format!("case when octet_length(response) <= {SMALL} then response else '' end");
     let found = narrow
@@ -115,7 +135,7 @@ pub async fn list(
     })?;
     reserve(found.rows.iter().map(Found::size).sum()).await?;
     let rows = add_large_responses(source, query, found.rows).await?;
-    Ok(Page { rows, done: found.done })
+    Ok(Page { rows, done: found.done }.reaching(reach))
 }
 
 /// Reads the texts of answers that were too large to be read with their attempts. `query` finds the attempts.

@@ -10,7 +10,7 @@ use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, JoinType, QueryFilter, 
 
 use super::application::Named;
 use super::database::backend::{Backend, contains};
-use super::database::page::{Between, Page, PageRequest, reserve, window};
+use super::database::page::{Between, Page, PageRequest, find_reach, reserve, window};
 use super::database::source::Source;
 use super::database::tx::Tx;
 use super::entity::message::{Column, Entity, Model};
@@ -164,21 +164,31 @@ fn with_small_contents(query: Select<Entity>, with_content: bool) -> Select<Enti
 }
 
 /// Returns a page of the application's messages, in the order of their ids, with their payloads if `with_content` is
-/// true. The page is cut where the payloads would take more than 4 MiB. Without such an application it is empty.
+/// true. The page is cut where the payloads would take more than 4 MiB. Without such an application it is empty. A page of
+/// messages with a channel or of event types looks through a bounded number of them; the second value is then the id after
+/// which the list goes on.
 pub async fn list(
     source: &impl Source,
     app: &Named<'_>,
     filter: &Filter,
     request: &PageRequest,
     with_content: bool,
-) -> Result<Page<WithContent>> {
+) -> Result<(Page<WithContent>, Option<String>)> {
     let mut query = Entity::find().filter(Expr::col((Entity, Column::AppId)).eq(app.id()));
-    for condition in filter.conditions(source.dialect()) {
+    let conditions = filter.conditions(source.dialect());
+    let reach = if filter.tag.is_none() && !conditions.is_empty() {
+        let all = filter.between.apply(query.clone(), Column::Id, Prefix::Message);
+        find_reach(source, all, Column::Id, request).await?
+    } else {
+        None
+    };
+    for condition in conditions {
         query = query.filter(condition);
     }
     let found = match &filter.tag {
         None => {
             let query = filter.between.apply(query, Column::Id, Prefix::Message);
+            let query = request.reach(query, Column::Id, reach.as_deref());
             window(with_small_contents(query, with_content), Column::Id, request)
         }
         Some(tag) => {
@@ -195,7 +205,7 @@ pub async fn list(
         Ok((found, size))
     })?;
     let rows = add_large_contents(source, page.rows).await?;
-    Ok(Page { rows, done: page.done })
+    Ok(Page { rows, done: page.done }.reaching(reach))
 }
 
 /// Returns the page together with the messages that its rows name, with their payloads if `with_content` is true. `id`

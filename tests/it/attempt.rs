@@ -1,5 +1,7 @@
 //! Attempts through the API: reading one, and listing them by message and by endpoint.
 
+use postrider::domain::id::Prefix;
+use postrider::domain::timestamp::Timestamp;
 use serde_json::{Value, json};
 
 use crate::api::Api;
@@ -50,6 +52,57 @@ async fn sent(db: &harness::TestDatabase) -> Sent {
         receivers,
     }
 }
+
+/// Inserts 10,050 messages of type `b` that are newer than all others, each with an attempt at `bad` that succeeded.
+async fn many_newer(sent: &Sent) {
+    let first = |prefix: Prefix| {
+        let id = prefix.first_id_at(Timestamp(harness::START.0 + 86_400_000_000));
+        id[..id.len() - 7].to_owned()
+    };
+    let (message, attempt) = (first(Prefix::Message), first(Prefix::Attempt));
+    let numbers = "with recursive n(i) as (select 1000000 union all select i + 1 from n where i < 1010049)";
+    for sql in [
+        format!(
+            "insert into message (app_id, id, event_type, created_at, expires_at) {numbers} \
+             select $1, '{message}' || i, 'b' || substr($2, 1, 0), 0, 4000000000000000 from n"
+        ),
+        format!(
+            "insert into attempt (app_id, message_id, id, endpoint_id, url, trigger, delivered, response_status, response, \
+             duration_ms, created_at) {numbers} \
+             select $1, '{message}' || i, '{attempt}' || i, $2, '', 0, true, 200, '', 1, 0 from n"
+        ),
+    ] {
+        let values = [sent.app.as_str().into(), sent.bad.as_str().into()];
+        sent.api.rig.sql(&sql, values).await;
+    }
+}
+
+both!(
+    a_page_looks_through_so_many_rows_however_few_pass_the_filter,
+    async |db| {
+        let sent = sent(db).await;
+        many_newer(&sent).await;
+        for (list, rows) in [
+            ("attempt/endpoint/bad?status_code_class=400", 1),
+            ("attempt/endpoint/bad?status_code_class=400&with_content=false", 1),
+            ("attempt/endpoint/bad?status=2", 2),
+            ("attempt/endpoint/bad?event_types=a", 2),
+            ("attempt/endpoint/bad?channel=c", 2),
+            ("msg?event_types=a", 1),
+            ("msg?channel=c", 1),
+        ] {
+            let list = format!("/app/{}/{list}", sent.app);
+            let page = sent.api.get(&list).await;
+            let page = page.expect(200);
+            assert_eq!((&page["data"], &page["done"]), (&json!([]), &json!(false)), "{list}");
+            let next = format!("{list}&iterator={}", page["iterator"].as_str().unwrap());
+            let page = sent.api.get(&next).await;
+            let page = page.expect(200);
+            let found = page["data"].as_array().unwrap().len();
+            assert_eq!((found, &page["done"]), (rows, &json!(true)), "{list}");
+        }
+    }
+);
 
 both!(an_attempt_tells_what_was_tried_and_answered, async |db| {
     let sent = sent(db).await;

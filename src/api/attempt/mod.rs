@@ -184,12 +184,12 @@ async fn list_out(
     with_content: Option<bool>,
 ) -> Result<Answer<ListOut<MessageAttemptOut>>> {
     let with_content = with_content.unwrap_or(true);
-    let page = match filter {
+    let (page, reached) = match filter {
         Some(filter) => attempt::list(store, app_id, of, &filter, with_content, &request).await?,
-        None => Page::empty(),
+        None => (Page::empty(), None),
     };
     let out = |row| Ok(MessageAttemptOut::new(row, with_content));
-    ListOut::answer(page, &request, |row: &Model| &row.id, out)
+    ListOut::answer_reaching(page, reached, &request, |row: &Model| &row.id, out)
 }
 
 pub(crate) struct Attempts;
@@ -257,6 +257,9 @@ impl Attempts {
     }
 
     /// List the attempts at an endpoint
+    ///
+    /// With `status`, `status_code_class`, `channel` or `event_types`, and no `tag`, a page looks through a bounded number
+    /// of attempts: it may be short or empty and not be the last one. Go on with `iterator` until `done`.
     #[oai(
         path = "/app/:app_id/attempt/endpoint/:endpoint_id",
         method = "get",

@@ -200,7 +200,7 @@ impl<T: Serialize> ListOut<T> {
         mut out: impl FnMut(M) -> Result<T>,
     ) -> Result<Answer<Self>> {
         // Rows are written one after another into one buffer: a value for each would be copied into the body again.
-        let mut rows = Vec::new();
+        let (mut rows, whole) = (Vec::new(), page.rows.len());
         let page = page.within(request, |row| {
             let (key, start) = (key(&row).to_owned(), rows.len());
             serde_json::to_writer(&mut rows, &out(row)?).map_err(not_json)?;
@@ -208,6 +208,8 @@ impl<T: Serialize> ListOut<T> {
             let size = written.len() + 1;
             Ok(((key, written), size))
         })?;
+        // A page that was cut goes on after its last row.
+        let reached = reached.filter(|_| page.rows.len() == whole);
         let (first, last) = (page.rows.first(), page.rows.last());
         let (first, last) = (first.map(|(key, _)| key.as_str()), last.map(|(key, _)| key.as_str()));
         let (first, last) = match request.backwards {

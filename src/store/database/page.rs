@@ -105,6 +105,14 @@ impl<T> Page<T> {
         Ok(page)
     }
 
+    /// Returns the page of a list that was read up to `reach`, and the key after which it goes on, if that is not its last
+    /// row.
+    pub(crate) fn reaching(mut self, reach: Option<String>) -> (Self, Option<String>) {
+        let reach = reach.filter(|_| self.done);
+        self.done &= reach.is_none();
+        (self, reach)
+    }
+
     /// Turns each row into what `f` returns, and leaves out the rows for which that is `None`.
     pub fn filter_map<U>(self, f: impl FnMut(T) -> Option<U>) -> Page<U> {
         Page {
@@ -118,6 +126,20 @@ impl PageRequest {
     /// Returns whether keys grow in the direction of reading.
     pub(crate) fn reads_upwards(&self) -> bool {
         self.ascending != self.backwards
+    }
+
+    /// Limits `query` to rows up to the key, which [`find_reach`] has returned.
+    pub(crate) fn reach<E: EntityTrait>(
+        &self,
+        query: Select<E>,
+        key: impl ColumnTrait,
+        last: Option<&str>,
+    ) -> Select<E> {
+        match last {
+            Some(last) if self.reads_upwards() => query.filter(key.lte(last)),
+            Some(last) => query.filter(key.gte(last)),
+            None => query,
+        }
     }
 
     /// Returns the order of keys in the direction of reading.
@@ -144,6 +166,26 @@ impl PageRequest {
         }
         Page { rows, done }
     }
+}
+
+/// How many rows a page of a filtered list looks through: it ends there, even if it is not full.
+const LOOKED_THROUGH: u64 = 10_000;
+
+/// Returns the key at which a page that looks through all rows of `query` has looked through enough; `None` means that
+/// fewer rows are left. An index must find the rows without what they are filtered by.
+pub(crate) async fn find_reach<E, C>(
+    source: &impl Source,
+    query: Select<E>,
+    key: C,
+    request: &PageRequest,
+) -> Result<Option<String>>
+where
+    E: EntityTrait,
+    C: ColumnTrait,
+{
+    let last = request.begin(query, key).select_only().column(key);
+    let last = last.order_by(key, request.order()).offset(LOOKED_THROUGH - 1).limit(1);
+    Ok(last.into_tuple().one(source.source()).await?)
 }
 
 /// Reads one page of `query`, in the order of the unique column `key`.
