@@ -14,6 +14,7 @@ mod m20261130_000007_attempt_detail;
 mod m20261130_000008_console_link;
 mod m20261130_000009_message_tags_with_message;
 mod m20261130_000010_pollers;
+mod m20261130_000011_result_index;
 
 pub struct Migrator;
 
@@ -30,6 +31,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000008_console_link::Migration),
             Box::new(m20261130_000009_message_tags_with_message::Migration),
             Box::new(m20261130_000010_pollers::Migration),
+            Box::new(m20261130_000011_result_index::Migration),
         ]
     }
 }

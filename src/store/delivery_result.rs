@@ -28,7 +28,7 @@ pub struct Filter {
 
 /// Returns a page of the results at an endpoint, in the order of the messages' ids.
 ///
-/// The index begins with endpoint and state. So without a condition on the state, each state is read by itself and the
+/// The index begins with state and endpoint. So without a condition on the state, each state is read by itself and the
 /// parts are merged: results in a rare state need not be searched for among all others. A tag leads to its messages in
 /// order, whatever their state.
 pub async fn list_by_endpoint(

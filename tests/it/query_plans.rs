@@ -184,6 +184,69 @@ both!(
     }
 );
 
+postgres_only!(
+    plans_that_are_made_while_the_tables_are_empty_read_by_keys_too,
+    async |db| {
+        fill(db).await;
+        let mut statements = recorded(async || the_queue_s_parts(db).await).1;
+        statements.extend(recorded(async || a_message_s_whole_life(db).await).1);
+        let connection = db.connect().await;
+        // As on a database that is new. A connection keeps such a plan for as long as it lives.
+        for table in GROWING {
+            let sql = format!("truncate {table}");
+            connection.execute_unprepared(&sql).await.expect(&sql);
+        }
+        let forget = "delete from pg_statistic";
+        connection.execute_unprepared(forget).await.expect(forget);
+        let indexes = index_columns(&connection).await;
+        let planned: BTreeSet<_> = statements.iter().filter(|sql| is_planned(sql)).collect();
+        for sql in planned {
+            for step in plan(&connection, sql).await {
+                let gap = indexes.iter().find(|(index, columns)| skips(&step, index, columns));
+                assert!(gap.is_none(), "{sql}\nskips a column of {gap:?}:\n{step}");
+            }
+        }
+    }
+);
+
+/// The tables of the queue and the history, which grow.
+const GROWING: [&str; 5] = ["delivery", "delivery_result", "attempt", "message", "message_content"];
+
+/// Returns the columns of each index of the tables that grow; an expression has none.
+async fn index_columns(connection: &DatabaseConnection) -> Vec<(String, Vec<String>)> {
+    let sql = format!(
+        "select c.relname as index, string_agg(coalesce(a.attname, ''), ',' order by k.number) as columns \
+         from pg_index i join pg_class c on c.oid = i.indexrelid \
+         cross join lateral unnest(i.indkey) with ordinality as k(attnum, number) \
+         left join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum and k.attnum > 0 \
+         where i.indrelid in ({}) group by c.relname",
+        GROWING.map(|table| format!("'{table}'::regclass")).join(", ")
+    );
+    let found = rows(connection, &sql).await;
+    let text = |row: &sea_orm::QueryResult, name: &str| row.try_get::<String>("", name).expect("a text");
+    let columns = |row| text(row, "columns").split(',').map(str::to_owned).collect();
+    found.iter().map(|row| (text(row, "index"), columns(row))).collect()
+}
+
+/// Returns whether a step looks rows up by a column of the index, and not by one before it.
+fn skips(step: &str, index: &str, columns: &[String]) -> bool {
+    let Some((what, condition)) = step.split_once(" by (") else {
+        return false;
+    };
+    if !what.split_whitespace().any(|word| word == index) {
+        return false;
+    }
+    let is_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == '.';
+    let names: Vec<&str> = condition.split(|letter| !is_name(letter)).collect();
+    let is_named = |column: &String| column.is_empty() || names.contains(&column.as_str());
+    let first_gap = columns.iter().position(|column| !is_named(column));
+    first_gap.is_some_and(|gap| {
+        columns[gap..]
+            .iter()
+            .any(|column| !column.is_empty() && is_named(column))
+    })
+}
+
 async fn believed_rows(connection: &DatabaseConnection) -> f32 {
     let sql = "select reltuples from pg_class where oid = 'delivery'::regclass";
     rows(connection, sql).await[0]

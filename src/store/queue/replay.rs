@@ -167,8 +167,8 @@ fn wanted(task: &Task, values: &mut Vec<Value>) -> String {
              and endpoint_id = $2 and {and})"
         )
     };
-    // The attempts are found by their message, which has few; an endpoint may have many. So the term on the endpoint is
-    // written in a way that no index matches.
+    // The attempts are found by their message, which has few; an endpoint may have many. So terms on the endpoint and on
+    // ids are written in a way that no index matches.
     let attempt = |and: &str| {
         format!(
             "exists (select 1 from attempt where app_id = $1 and message_id = t.message_id \
@@ -178,7 +178,7 @@ fn wanted(task: &Task, values: &mut Vec<Value>) -> String {
     match task.kind {
         TaskKind::Recover => {
             values.push(looks_at(task.kind).first_id_at(task.since_at).into());
-            let (delivered, earlier) = (result("state = 0"), attempt("id > $3 and id < t.found"));
+            let (delivered, earlier) = (result("state = 0"), attempt("id || '' > $3 and id || '' < t.found"));
             format!("not {delivered} and not {earlier}")
         }
         TaskKind::ReplayMissing => {

@@ -162,7 +162,13 @@ fn walk(node: &Value, depth: usize, steps: &mut Vec<String>) {
         ""
     };
     let on = [text("Index Name"), text("Relation Name"), text("Alias")].join(" ");
-    steps.push(format!("{mark}{}{kind} {}", "  ".repeat(depth), on.trim()));
+    let by = node["Index Cond"].as_str().map(|condition| format!(" by {condition}"));
+    steps.push(format!(
+        "{mark}{}{kind} {}{}",
+        "  ".repeat(depth),
+        on.trim(),
+        by.unwrap_or_default()
+    ));
     for child in node["Plans"].as_array().into_iter().flatten() {
         walk(child, depth + 1, steps);
     }
