@@ -228,8 +228,8 @@ async fn slow(source: &impl Source, org_id: &str, now: Timestamp, page: &PageReq
 /// that has never worked all of them, at most 24 a day for 35 days and one a day for a year before. An hour has a row for
 /// each process.
 const LAST_SUCCESS: &str = "(select max(h.last_success) from endpoint_hour h where h.app_id = e.app_id \
-    and h.endpoint_id = e.id and h.hour = (select y.hour from endpoint_hour y where y.app_id = e.app_id \
-    and y.endpoint_id = e.id and y.last_success is not null order by y.hour desc limit 1))";
+    and h.endpoint_id = e.id and h.hour = (select max(y.hour) from endpoint_hour y where y.app_id = e.app_id \
+    and y.endpoint_id = e.id and y.last_success is not null))";
 
 /// Returns when an endpoint was disabled, and why; `None` means that it is enabled.
 fn disabling(row: &QueryResult) -> Result<Option<Disabling>> {
@@ -265,7 +265,7 @@ async fn details(source: &impl Source, places: &[Place]) -> Result<Vec<Troubled>
         "select e.app_id, a.uid as app_uid, a.name as app_name, e.id, e.uid, e.url, e.failing_since, \
          e.disabled, e.disabled_at, e.disabled_reason, {} as last_status, {} as last_error, \
          {LAST_SUCCESS} as last_success, (select count(*) from (select 1 as one from delivery_result r where r.endpoint_id = e.id and r.state = 1 \
-         limit {WAITING_MOST}) w) as waiting \
+         order by r.message_id limit {WAITING_MOST}) w) as waiting \
          from {{t}} cross join endpoint e cross join application a \
          where e.app_id = t.app_id and e.id = t.id and a.id = t.app_id",
         last("x.response_status"),

@@ -25,6 +25,11 @@ const QUEUE_LOCK_TIMEOUT: &str = "1s";
 /// Our transactions never wait for anything but the database. One that idles belongs to a process that hangs.
 const IDLE_IN_TRANSACTION_TIMEOUT: &str = "10s";
 
+/// Each statement is planned once a connection, without its values, as the plan tests do. Left alone, Postgres plans a list
+/// again for each call: without the value of its limit it expects to read a tenth of all rows, so it takes a plan with
+/// the values for cheaper. That took 150 of the 470 µs that a page of 50 messages cost the database.
+const PLAN_CACHE_MODE: &str = "force_generic_plan";
+
 /// The connection that listens for notices of other processes that deliveries are due.
 const LISTENER: u32 = 1;
 /// The heartbeat's own connection: without a beat in time, the other processes declare this one dead.
@@ -77,6 +82,7 @@ pub(crate) fn open(options: &ConnectOptions) -> Result<Pools> {
         .options([
             ("statement_timeout", STATEMENT_TIMEOUT),
             ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_TIMEOUT),
+            ("plan_cache_mode", PLAN_CACHE_MODE),
         ]);
     if let Some(password) = &options.password {
         connect = connect.password(password);

@@ -146,8 +146,11 @@ pub async fn take_over(tx: &Tx, owner: &str, beat: i64) -> Result<u64> {
         return Ok(0);
     }
     let freed = free_chunk(tx, owner).await?;
+    // In the order of the index, and as a range. An `exists` with `=` may be planned to read the whole table, in the
+    // hope to find a row soon; but the last chunk has left none.
     let sql = "delete from process where owner = $1 and beat = $2 \
-               and not exists (select 1 from delivery where owner is not null and owner = $1)";
+               and (select owner from delivery where owner is not null and owner >= $1 and owner <= $1 \
+               order by owner limit 1) is null";
     let values = [owner.into(), beat.into()];
     tx.conn()
         .execute_raw(Statement::from_sql_and_values(tx.backend().orm(), sql, values))

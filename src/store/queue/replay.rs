@@ -40,7 +40,9 @@ pub async fn find_replay_target(tx: &Tx, task: &Task) -> Result<Option<Endpoint>
 
 /// Counts the parked rows of an endpoint, up to `most`.
 pub async fn count_parked(tx: &Tx, endpoint_id: &str, most: usize) -> Result<usize> {
-    let sql = "select count(*) as n from (select 1 from delivery where due_at is null and endpoint_id = $1 limit $2) as parked";
+    // In the order of the index: otherwise Postgres may read the whole table, in the hope to find enough rows soon.
+    let sql = "select count(*) as n from (select 1 from delivery where due_at is null and endpoint_id = $1 \
+               order by id limit $2) as parked";
     let values = [endpoint_id.into(), (most as i64).into()];
     let counted = Statement::from_sql_and_values(tx.backend().orm(), sql, values);
     let row = tx.conn().query_one_raw(counted).await?;
