@@ -1,5 +1,6 @@
 //! The pools of connections: requests of the API that wait or read for long delay neither the queue nor other
-//! customers. Also what happens to sessions that the server has made read-only, and to work that a timeout ends.
+//! customers. Also what happens to connections that broke while they were idle, to sessions that the server has made
+//! read-only, and to work that a timeout ends.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, TransactionTrait};
 use serde_json::json;
 
 use crate::api::{ADMIN, Answer, Api};
-use crate::harness::{DEADLINE, Kind, Receiver, Rig, Shape, TestDatabase, rows, within};
+use crate::harness::{DEADLINE, Kind, Proxy, Receiver, Rig, Shape, TestDatabase, rows, within};
 use crate::intake::{lock, wait_for_blocked};
 
 /// The number of requests at once: more than the API has connections.
@@ -242,6 +243,36 @@ postgres_only!(
         within(Duration::from_secs(10), "the API writes", change).await;
         let ready = async || (api.fetch("/readyz", &[]).await.status == 200).then_some(());
         within(Duration::from_secs(10), "the process is ready again", ready).await;
+    }
+);
+
+// Broken connections are found when they are next used, which may be long after the outage.
+postgres_only!(
+    after_connections_broke_at_most_one_request_is_refused_however_many_were_idle,
+    async |db| {
+        let proxy = Proxy::to(db.url()).await;
+        let shape = Shape {
+            url: Some(proxy.url(db.url())),
+            ..Shape::default()
+        };
+        let api = Api::shaped(db, shape, Duration::from_secs(30)).await;
+        join_all((0..MANY).map(|_| api.get("/app"))).await;
+        let cut_at = Clock::system().now().0;
+        proxy.cut();
+        let old = format!(
+            "pg_stat_activity where application_name = 'postrider' and datname = current_database() \
+             and backend_start < to_timestamp({cut_at} / 1000000.0)"
+        );
+        within(DEADLINE, "all connections of before are cut", async || {
+            (api.rig.count(&old).await == 0).then_some(())
+        })
+        .await;
+        let mut refused = Vec::new();
+        for _ in 0..MANY {
+            let answer = api.get("/app").await;
+            refused.extend((answer.status != 200).then_some(answer.text));
+        }
+        assert!(refused.len() <= 1, "these requests were refused: {refused:#?}");
     }
 );
 

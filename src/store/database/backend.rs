@@ -153,19 +153,26 @@ pub(crate) fn is_absent(err: &Error) -> Option<bool> {
     if err.kind != Kind::Database {
         return Some(false);
     }
-    let Some(cause) = cause(err) else {
-        // The error is not a driver's: the transaction that SQLite's writers share was lost.
-        return Some(true);
-    };
-    match cause {
+    // If the error is not a driver's, the transaction that SQLite's writers share was lost.
+    cause(err).map_or(Some(true), shows_absence)
+}
+
+/// Returns the same for an error that may pass.
+fn shows_absence(err: &DbErr) -> Option<bool> {
+    match err {
         DbErr::ConnectionAcquire(ConnAcquireErr::Timeout) => None,
         // Connecting failed, whatever the reason.
         DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => Some(true),
-        _ => Some(match driver_error(cause) {
+        _ => Some(match driver_error(err) {
             Some(sqlx::Error::Database(database)) => is_coded(&**database, &ABSENT, &ABSENT_SQLITE),
             _ => true,
         }),
     }
+}
+
+/// Returns whether the error shows that a connection is broken, or could not be opened.
+pub(crate) fn is_break(err: &DbErr) -> bool {
+    is_transient(err) && shows_absence(err) == Some(true)
 }
 
 fn cause(err: &Error) -> Option<&DbErr> {

@@ -8,6 +8,7 @@ pub(crate) mod backend;
 pub(crate) mod backup;
 pub(crate) mod budget;
 pub(crate) mod connect;
+mod last_break;
 pub(crate) mod options;
 pub(crate) mod outage;
 pub(crate) mod page;

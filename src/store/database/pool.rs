@@ -15,8 +15,9 @@ use sea_orm::{
     Statement, TransactionOptions, TransactionTrait,
 };
 
-use super::backend::is_read_only;
+use super::backend::{is_break, is_read_only};
 use super::budget::Customer;
+use super::last_break::LastBreak;
 use super::request;
 use super::turns::{Turn, Turns};
 
@@ -73,6 +74,7 @@ struct Current {
 struct Renewal {
     /// For each answer.
     deadline: Duration,
+    last_break: LastBreak,
     open: Box<dyn Fn() -> DatabaseConnection + Send + Sync>,
 }
 
@@ -92,14 +94,16 @@ impl Pool {
     }
 
     /// Makes a pool by `open`, and replaces it by a new one of `open` if an answer takes longer than `deadline` or
-    /// shows that a session can only read.
-    pub fn renewed(
+    /// shows that a session can only read. Notes in `last_break` when a connection is found broken.
+    pub(crate) fn renewed(
         name: &'static str,
         deadline: Duration,
+        last_break: LastBreak,
         open: impl Fn() -> DatabaseConnection + Send + Sync + 'static,
     ) -> Self {
         let renewal = Renewal {
             deadline,
+            last_break,
             open: Box::new(open),
         };
         Self::new(name, (renewal.open)(), Some(renewal))
@@ -215,12 +219,18 @@ impl Shared {
             return answer.await;
         };
         match tokio::time::timeout(renewal.deadline, answer).await {
-            Ok(Err(err)) if is_read_only(&err) => {
-                self.renew(renewal, number, READ_ONLY_PAUSE, "the session is read-only");
+            Ok(Err(err)) => {
+                if is_break(&err) {
+                    renewal.last_break.note();
+                }
+                if is_read_only(&err) {
+                    self.renew(renewal, number, READ_ONLY_PAUSE, "the session is read-only");
+                }
                 Err(err)
             }
             Ok(answer) => answer,
             Err(_) => {
+                renewal.last_break.note();
                 self.renew(renewal, number, Duration::ZERO, "Postgres does not answer");
                 Err(silent(renewal.deadline))
             }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use sea_orm::SqlxPostgresConnector;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
+use super::last_break::LastBreak;
 use super::options::ConnectOptions;
 use super::pool::{Pool, TURN_DEADLINE};
 use super::store::Pools;
@@ -88,10 +89,12 @@ pub(crate) fn open(options: &ConnectOptions) -> Result<Pools> {
         connect = connect.password(password);
     }
     let split = Split::of(options.max_connections);
+    let last_break = LastBreak::default();
     let pool = |name, connections, connect: &PgConnectOptions| {
-        let connect = connect.clone();
-        Pool::renewed(name, options.answer_deadline, move || {
-            SqlxPostgresConnector::from_sqlx_postgres_pool(sized(connections).connect_lazy_with(connect.clone()))
+        let (connect, checks) = (connect.clone(), last_break.clone());
+        Pool::renewed(name, options.answer_deadline, last_break.clone(), move || {
+            let pool = checks.clone().checked(sized(connections));
+            SqlxPostgresConnector::from_sqlx_postgres_pool(pool.connect_lazy_with(connect.clone()))
         })
     };
     // If an option is given twice, Postgres takes the later one: `statement_timeout` is set above already.
