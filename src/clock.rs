@@ -1,7 +1,8 @@
 //! The program's source of time: the system's clock, or a test clock that stands still until it is advanced.
 //!
-//! Instants (`now`) follow the database's clock, so that replicas on machines with different clocks agree. Durations
-//! (`monotonic`, `sleep`) follow this machine's monotonic clock, which never steps. Ids are made here too, so that an
+//! Instants (`now`) follow the database's clock, so that replicas on machines with different clocks agree. Between two
+//! comparisons they go on with this machine's monotonic clock, which never steps; durations (`monotonic`, `sleep`) follow
+//! it too. Ids are made here too, so that an
 //! id and its row can carry the same instant.
 //!
 //! Must not import any other module than `domain`.
@@ -24,14 +25,20 @@ struct Inner {
     /// The database's clock minus this machine's, in microseconds. 0 until the two are compared, and for a test clock.
     /// The heartbeat writes it (`agree_with`), all tasks read it. `Relaxed`: no other memory depends on its value.
     offset: AtomicI64,
+    /// The database's clock minus `monotonic`, in microseconds; [`UNKNOWN`] until the two are compared, and for a test
+    /// clock. Written and read as `offset` is.
+    anchor: AtomicI64,
     ids: IdSource,
 }
+
+/// No value of an anchor.
+const UNKNOWN: i64 = i64::MIN;
 
 enum Source {
     System {
         start: Instant,
-        /// Microseconds added to the system's clock, to test replicas whose clocks are wrong.
-        skew: i64,
+        /// Microseconds added to the system's clock, to test replicas whose clocks are wrong or step.
+        skew: AtomicI64,
     },
     Test {
         /// The instant that the clock showed when it was made.
@@ -52,7 +59,7 @@ impl Clock {
     pub fn system_with_skew(skew: i64) -> Self {
         Self::with(Source::System {
             start: Instant::now(),
-            skew,
+            skew: AtomicI64::new(skew),
         })
     }
 
@@ -68,19 +75,26 @@ impl Clock {
         Self(Arc::new(Inner {
             source,
             offset: AtomicI64::new(0),
+            anchor: AtomicI64::new(UNKNOWN),
             ids: IdSource::default(),
         }))
     }
 
     /// Returns the present instant by the database's clock, as far as that is known.
+    ///
+    /// The time since the last comparison is measured by the monotonic clock. With this machine's clock a step of an hour
+    /// would count until the next comparison: retries were due an hour late, and leases of other processes had ended.
     pub fn now(&self) -> Timestamp {
-        Timestamp(self.own() + self.offset())
+        match self.0.anchor.load(Ordering::Relaxed) {
+            UNKNOWN => Timestamp(self.own()),
+            anchor => Timestamp(anchor + self.monotonic().as_micros() as i64),
+        }
     }
 
     /// Returns the earlier of the database's clock and this machine's. Rows are removed for good by this instant, so
     /// that a single clock that is far ahead removes nothing.
     pub fn agreed_now(&self) -> Timestamp {
-        Timestamp(self.own() + self.offset().min(0))
+        self.now().min(Timestamp(self.own()))
     }
 
     /// Returns this machine's clock, in microseconds since the Unix epoch.
@@ -89,7 +103,7 @@ impl Clock {
         match &self.0.source {
             Source::System { skew, .. } => {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                since.as_micros() as i64 + skew
+                since.as_micros() as i64 + skew.load(Ordering::Relaxed)
             }
             Source::Test { origin, elapsed } => origin.plus(*elapsed.borrow()).unix_micros(),
         }
@@ -141,6 +155,8 @@ impl Clock {
             Source::System { .. } => {
                 let offset = database.unix_micros() - self.own();
                 self.0.offset.store(offset, Ordering::Relaxed);
+                let anchor = database.unix_micros() - self.monotonic().as_micros() as i64;
+                self.0.anchor.store(anchor, Ordering::Relaxed);
                 offset
             }
             Source::Test { .. } => 0,
@@ -150,6 +166,17 @@ impl Clock {
     /// Returns how far the database's clock was ahead of this machine's when they were last compared, in microseconds.
     pub fn offset(&self) -> i64 {
         self.0.offset.load(Ordering::Relaxed)
+    }
+
+    /// Steps this machine's clock as a system clock sees it, by so many microseconds. The monotonic clock goes on.
+    ///
+    /// # Panics
+    /// Panics if this is a test clock.
+    pub fn step(&self, micros: i64) {
+        match &self.0.source {
+            Source::System { skew, .. } => _ = skew.fetch_add(micros, Ordering::Relaxed),
+            Source::Test { .. } => panic!("a test clock is advanced"),
+        }
     }
 
     /// Moves a test clock forward and wakes the tasks that sleep on it.

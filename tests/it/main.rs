@@ -18,6 +18,7 @@ mod backup;
 mod bad_input;
 mod budget;
 mod cli;
+mod clock_step;
 mod cloud_only;
 mod config;
 mod connections;
