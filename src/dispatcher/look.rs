@@ -2,7 +2,8 @@
 //! due rows below the floors of its claims.
 //!
 //! Runs beside the claimer, because both looks read the deleted rows that a held snapshot keeps, and can take long. As
-//! long as they find nothing new they take at most a twentieth of the time. Must not claim anything.
+//! long as they find nothing new they take at most a twentieth of the time, unless a look takes more than half a second.
+//! Must not claim anything.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,9 @@ const ENDPOINTS: usize = 1_024;
 const ENTERED: usize = 64;
 /// How many times as long as the last look the pause is at least, if there is no more to find.
 const REST: u32 = 20;
+/// The longest pause after a look that took long. What only a look finds waits for this long: after a commit of 2.8 s
+/// in a look it was 56 s.
+const LONGEST_REST: Duration = Duration::from_secs(10);
 
 pub(super) struct Look {
     store: Store,
@@ -38,9 +42,9 @@ pub(super) struct Look {
 }
 
 /// Returns how long to pause after work that took `took`: `period`, or longer, so that the work takes at most a
-/// twentieth of the time.
+/// twentieth of the time. A longer pause than `period` is at most ten seconds.
 pub(super) fn rest(period: Duration, took: Duration) -> Duration {
-    period.max(took * REST)
+    period.max((took * REST).min(LONGEST_REST))
 }
 
 impl Look {
@@ -68,7 +72,7 @@ impl Look {
             };
             let took = clock.monotonic().saturating_sub(began);
             let pause = match more {
-                true => PAUSE_BETWEEN.max(took * REST_BETWEEN),
+                true => PAUSE_BETWEEN.max((took * REST_BETWEEN).min(LONGEST_REST)),
                 false => rest(PERIOD, took),
             };
             tokio::select! {
@@ -109,5 +113,23 @@ impl Look {
             self.store.floors().forget_unused(self.store.clock().monotonic());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_grows_with_the_work_before_it_to_ten_seconds() {
+        let millis = Duration::from_millis;
+        assert_eq!(rest(PERIOD, millis(1)), PERIOD);
+        assert_eq!(rest(PERIOD, millis(100)), millis(2_000));
+        assert_eq!(rest(PERIOD, millis(2_800)), millis(10_000));
+        assert_eq!(
+            rest(millis(30_000), millis(2_800)),
+            millis(30_000),
+            "the usual pause stays"
+        );
     }
 }
