@@ -19,7 +19,8 @@ use crate::store::database::outage;
 use crate::store::queue::{self, Lease, LeaseKey, LeaseTerms};
 use crate::store::{Store, ran_too_long};
 
-/// The longest pause between two claims, in case a wake-up was missed.
+/// The longest pause between two claims, in case a wake-up was missed; and the least between two looks for leases of
+/// lost claims.
 const POLL: Duration = Duration::from_secs(1);
 /// Rows of one lane that one claim leases at most.
 const CLAIM: usize = 256;
@@ -34,8 +35,11 @@ pub(super) struct Claimer {
     slots: Arc<Slots>,
     /// How long a lease lasts.
     lease: Duration,
-    /// Leases of claims whose commit was not answered. They are never sent, and are released before the next claim.
+    /// Leases of claims whose commit was not answered. They are never sent. They are released before the next claims,
+    /// and kept until they are released or would have ended: their commit may still be under way.
     lost: Vec<Lost>,
+    /// When leases of lost claims are looked for next, by the monotonic clock.
+    next_release: Duration,
     /// Which kind of waiting deliveries the next claim begins with, by its index.
     first_kind: usize,
 }
@@ -68,6 +72,7 @@ impl Claimer {
             slots,
             lease,
             lost: Vec::new(),
+            next_release: Duration::ZERO,
             first_kind: 0,
         }
     }
@@ -178,25 +183,26 @@ impl Claimer {
         Ok(claims)
     }
 
-    /// Releases the leases of lost claims. It does so in a transaction of its own and without waiting for locks, so
-    /// that a row that cannot be released now does not stop the claims.
+    /// Releases the leases of lost claims, at most once a second. It does so in a transaction of its own and without
+    /// waiting for locks, so that a row that cannot be released now does not stop the claims.
     async fn release_lost(&mut self) {
         let now = self.store.clock().monotonic();
         self.lost.retain(|lost| lost.ends_at > now);
-        if self.lost.is_empty() {
+        if self.lost.is_empty() || now < self.next_release {
             return;
         }
+        self.next_release = now + POLL;
         let released = async {
             let tx = self.store.begin().await?;
             let lost: Vec<_> = self.lost.iter().map(|lost| lost.lease.clone()).collect();
-            let left = queue::release_lost(&tx, &lost).await?;
+            let released = queue::release_lost(&tx, &lost).await?;
             tx.commit().await?;
-            Ok::<_, Error>(left)
+            Ok::<_, Error>(released)
         };
         match released.await {
-            Ok(left) => {
-                let left: HashSet<_> = left.into_iter().collect();
-                self.lost.retain(|lost| left.contains(&lost.lease));
+            Ok(released) => {
+                let released: HashSet<_> = released.into_iter().collect();
+                self.lost.retain(|lost| !released.contains(&lost.lease.delivery_id));
             }
             Err(err) => {
                 let what = "leases of a lost claim could not be released; trying again";

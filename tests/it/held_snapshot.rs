@@ -9,12 +9,13 @@ use postrider::api::{Probes, probe_routes};
 use postrider::domain::id::Prefix;
 use postrider::domain::timestamp::Timestamp;
 use postrider::domain::typed_id::EndpointId;
-use postrider::slots::{Grant, Lane};
+use postrider::slots::{Caps, Grant, Lane};
 use postrider::store::queue::process::{self, KnownBeat};
 use postrider::store::queue::{self, LeaseTerms};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement, TransactionTrait, Value};
 
-use crate::harness::{DEADLINE, Receiver, Rig, TestDatabase, within};
+use crate::harness::{Answer, DEADLINE, Gate, Receiver, Rig, Shape, TestDatabase, within};
+use crate::intake::{lock, wait_for_blocked};
 use crate::metrics::value;
 
 /// The most pages that a statement may read if it finds nothing.
@@ -204,6 +205,44 @@ postgres_only!(
         held.commit().await.expect("the dump ends");
     }
 );
+
+postgres_only!(what_a_slow_batch_has_parked_is_claimed_with_the_rest, async |db| {
+    let shape = Shape {
+        caps: Caps {
+            process: 8,
+            endpoint: 1,
+        },
+        attempt_timeout: DEADLINE,
+        ..Shape::default()
+    };
+    let mut rig = Rig::shaped(db, shape).await;
+    let receiver = Receiver::start().await;
+    let (first, second) = (Gate::closed(), Gate::closed());
+    receiver.answer_next([Answer::ok().behind(&first), Answer::ok().behind(&second)]);
+    let app = rig.application("a").await;
+    rig.endpoint(&app, "e", &receiver.url()).await;
+    let running = rig.run();
+    rig.accept(&app, "{}").await;
+    receiver.wait_for(1).await;
+    rig.accept(&app, "{}").await;
+    // Raises the floor beyond the ids of now, as claims of later batches do.
+    let id = first_id(&rig, -100);
+    rig.sql("update delivery set id = $1 where due_at is null", [id.into()])
+        .await;
+    first.open();
+    receiver.wait_for(2).await;
+    let blocked = lock(db, "message_content").await;
+    let accepting = async { rig.intake.accept(rig.message(&app, "{}")).await.expect("accepted") };
+    tokio::join!(accepting, async {
+        wait_for_blocked(&rig, 1).await;
+        rig.clock.advance(Duration::from_secs(2));
+        blocked.commit().await.expect("the lock ends");
+    });
+    assert_eq!(rig.count("delivery where due_at is null").await, 1);
+    second.open();
+    receiver.wait_for(3).await;
+    running.stop(true).await;
+});
 
 postgres_only!(a_beat_does_not_read_those_before_it, async |db| {
     let mut rig = Rig::on(db).await;

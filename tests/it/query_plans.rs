@@ -397,7 +397,7 @@ async fn the_queue_s_parts(db: &TestDatabase) {
         delivery_id: "dlv_lost".into(),
         lease_id: 1,
     }];
-    assert_eq!(in_tx!(store, tx => queue::release_lost(&tx, &lost)), []);
+    assert!(in_tx!(store, tx => queue::release_lost(&tx, &lost)).is_empty());
     let depth = queue::find_depth(&store).await.expect("the queue's depth");
     assert_eq!(depth.first, queue::DEPTH_MOST, "no more due deliveries are counted");
     let waiting = queue::find_parked_depth(&store)

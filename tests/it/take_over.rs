@@ -5,7 +5,7 @@ use std::time::Duration;
 use postrider::clock::Clock;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, TransactionTrait};
 
-use crate::harness::{Answer, DEADLINE, Gate, Proxy, Receiver, Rig, START, Shape, TestDatabase, within};
+use crate::harness::{Answer, DEADLINE, Gate, Proxy, Receiver, Rig, START, Shape, TestDatabase, rows, within};
 
 /// Starts a process on the clock of the others.
 async fn process(db: &TestDatabase, clock: &Clock) -> Rig {
@@ -176,4 +176,44 @@ postgres_only!(a_lost_claim_whose_row_is_held_stops_no_other_claim, async |db| {
     held.commit().await.expect("the lock ends");
     live(&mut rig, 2).await;
     assert_eq!(receiver.count(), 2, "sent at once, not when the lost lease ends");
+});
+
+postgres_only!(a_lost_claim_that_commits_late_is_made_good_soon, async |db| {
+    let proxy = Proxy::to(db.url()).await;
+    let shape = Shape {
+        url: Some(proxy.url(db.url())),
+        ..Shape::default()
+    };
+    let mut rig = Rig::shaped(db, shape).await;
+    let receiver = Receiver::start().await;
+    let app = rig.application("a").await;
+    rig.endpoint(&app, "e", &receiver.url()).await;
+    let large = format!(r#"{{"a":"{}"}}"#, "x".repeat(70_000));
+    rig.accept(&app, &large).await;
+    proxy.lose_next_commit();
+    rig.try_step().await.expect_err("the claim's answer is lost");
+    proxy.commit_lost().await;
+    // Until its commit is seen, as when it waits for a standby, the claim's row looks as it did before.
+    let columns = "due_at, owner, lease_id";
+    let lease = rows(&rig.db, &format!("select {columns} from delivery"))
+        .await
+        .remove(0);
+    let (due_at, owner, lease_id): (i64, String, i64) = (
+        lease.try_get("", "due_at").expect("a number"),
+        lease.try_get("", "owner").expect("a text"),
+        lease.try_get("", "lease_id").expect("a number"),
+    );
+    rig.sql(
+        "update delivery set due_at = $1, owner = null, lease_id = null",
+        [9_000_000_000_000_000_i64.into()],
+    )
+    .await;
+    live(&mut rig, 5).await;
+    rig.sql(
+        "update delivery set due_at = $1, owner = $2, lease_id = $3",
+        [due_at.into(), owner.into(), lease_id.into()],
+    )
+    .await;
+    live(&mut rig, 3).await;
+    assert_eq!(receiver.count(), 1, "sent soon, not when the lost lease ends");
 });

@@ -28,6 +28,7 @@ use crate::domain::typed_id::{MessageId, PollerId};
 use crate::error::Result;
 use crate::slots::Slots;
 use crate::store::queue::Lease;
+use crate::store::queue::floors::TOLERANCE;
 use crate::store::{Backend, Store};
 
 /// The state of a batch across its tries.
@@ -128,7 +129,7 @@ impl Batch {
                 }
                 Stored::Messages(stored) if stored < fresh.len() => return Ok(None),
                 Stored::Messages(_) => {
-                    self.hand_over(placed);
+                    self.hand_over(placed, began);
                     self.tell_polls(&fresh);
                     return Ok(Some(all_stored(&plans)));
                 }
@@ -154,14 +155,15 @@ impl Batch {
         let refused = missing.iter().filter(|plan| !committed.contains(&plan.member.id));
         keys::delete_keys(&tx, refused.filter_map(|plan| plan.member.message.key.as_ref())).await?;
 
-        let placed = self.place(tx.now, tx.began, &new);
+        let tx_began = tx.began;
+        let placed = self.place(tx.now, tx_began, &new);
         insert::insert_rest(&tx, &new, &placed.rows, BATCH_DELIVERIES).await?;
         let different = keys::find_different(&tx, &repeats(&plans, &replies)).await?;
         crash_point::pass("accepted.before_commit");
         self.uncertain = true;
         tx.commit().await?;
         crash_point::pass("accepted.after_commit");
-        self.hand_over(placed);
+        self.hand_over(placed, tx_began);
         let is_stored = |id: &MessageId| stored.contains(id) || committed.contains(id);
         // A commit that was not answered has told no poll.
         let polled: Vec<&Plan> = fresh
@@ -198,8 +200,8 @@ impl Batch {
     }
 
     /// Does what is left to do once the batch is durable: gives leases to the sender, remembers parked endpoints, wakes
-    /// the claimer, and announces due rows to other processes.
-    fn hand_over(&self, placed: Placed) {
+    /// the claimer, and announces due rows to other processes. The try began at `began`, by the monotonic clock.
+    fn hand_over(&self, placed: Placed, began: Duration) {
         for lease in placed.leases {
             if let Err(err) = self.leases.try_send(lease) {
                 let reason = err.to_string();
@@ -207,6 +209,10 @@ impl Batch {
                 let what = "a lease could not be handed to the sender; its delivery is claimed when it ends";
                 fields.sync_scope(|| tracing::warn!(err = reason, "{what}"));
             }
+        }
+        if self.store.clock().monotonic().saturating_sub(began) > TOLERANCE {
+            // Claims may have gone beyond the parked rows meanwhile.
+            self.store.floors().forget_parked(&placed.parked);
         }
         if self.slots.set_parked(&placed.parked) || placed.due {
             self.store.wake();

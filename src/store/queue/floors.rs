@@ -7,7 +7,8 @@
 //!
 //! A row can still appear below a floor: its transaction committed late, another process had locked it and rolled back,
 //! or a clock stepped. [`lift`](super::lift) finds such due rows beside the claims and makes them due now. Parked rows
-//! below a floor are found by a claim without one, every 30 s for each endpoint. SQLite leaves no deleted entries in an
+//! below a floor are found by a claim without one, every 30 s for each endpoint; those that this process itself commits so
+//! late make it forget the floor. SQLite leaves no deleted entries in an
 //! index: there the floors stay at the start.
 //!
 //! The claimer's task writes the floors: those of lanes after its commit, those of parked rows before it, and it
@@ -27,11 +28,12 @@ use crate::domain::timestamp::Timestamp;
 use crate::domain::typed_id::{DeliveryId, EndpointId};
 use crate::slots::Lane;
 
-/// How far below the last claimed row the next claim begins, in microseconds: for transactions that commit some time
-/// after their rows are due, and for clocks that differ by some milliseconds. A claim reads the entries that were
-/// deleted in this time: at 4,000 deliveries a second 4,000 of them, in 1 ms. With five seconds it took 5 ms; commits
-/// that come later than that are rare too, and left to [`lift`](super::lift).
-const TOLERANCE_US: i64 = 1_000_000;
+/// How far below the last claimed row the next claim begins: for transactions that commit some time after their rows
+/// are due, and for clocks that differ by some milliseconds. A claim reads the entries that were deleted in this time:
+/// at 4,000 deliveries a second 4,000 of them, in 1 ms. With five seconds it took 5 ms; commits that come later than
+/// that are rare too, and left to [`lift`](super::lift).
+pub const TOLERANCE: Duration = Duration::from_secs(1);
+const TOLERANCE_US: i64 = TOLERANCE.as_micros() as i64;
 /// How often the parked rows of an endpoint are claimed without a floor.
 const WITHOUT_FLOOR: Duration = Duration::from_secs(30);
 
@@ -113,8 +115,8 @@ impl Floors {
         }
     }
 
-    /// Forgets the floors of endpoints, because rows with old ids were parked, or because the claim that raised the
-    /// floors did not commit.
+    /// Forgets the floors of endpoints, because rows with old ids were parked or have committed late, or because the
+    /// claim that raised the floors did not commit.
     pub fn forget_parked<'a>(&self, endpoints: impl IntoIterator<Item = &'a EndpointId>) {
         let mut parked = self.parked();
         for endpoint in endpoints {

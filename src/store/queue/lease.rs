@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult};
+use sea_orm::{ConnectionTrait, FromQueryResult};
 
 use crate::domain::delivery::Trigger;
 use crate::domain::throttle::Throttle;
@@ -183,34 +183,25 @@ pub async fn release(tx: &Tx, leases: &[LeaseKey]) -> Result<()> {
 }
 
 /// Makes rows due again that a claim has leased whose commit was not answered: no process sends them. Leaves out rows
-/// that another transaction has locked. Returns the leases that are still in the database.
-pub async fn release_lost(tx: &Tx, leases: &[LeaseKey]) -> Result<Vec<LeaseKey>> {
-    const JOINED: &str = "from {lost} join delivery d on d.id = lost.id and d.lease_id = lost.lease";
+/// that another transaction has locked. Returns the ids of those that were made due. A lease that is not among them may
+/// still come: its commit may be under way.
+pub async fn release_lost(tx: &Tx, leases: &[LeaseKey]) -> Result<Vec<DeliveryId>> {
     let lost = LeaseKey::rows(leases);
     let lock = match tx.backend() {
         Backend::Sqlite => "",
         Backend::Postgres => "for update of d skip locked",
     };
+    let which =
+        format!("select d.id from {{lost}} join delivery d on d.id = lost.id and d.lease_id = lost.lease {lock}");
     let sql = format!(
-        "update delivery set due_at = $1, owner = null, lease_id = null where {}",
-        tx.backend().is_among("id", &format!("select d.id {JOINED} {lock}"))
+        "update delivery set due_at = $1, owner = null, lease_id = null where {} returning id",
+        tx.backend().is_among("id", &which)
     );
-    let tables = [("lost", &lost)];
-    tx.conn()
-        .execute_raw(statement(tx.backend(), &sql, &tables, [tx.now.0.into()]))
-        .await?;
-    let sql = format!("select d.id, d.lease_id {JOINED}");
-    let left = tx
+    let released = tx
         .conn()
-        .query_all_raw(statement(tx.backend(), &sql, &tables, []))
+        .query_all_raw(statement(tx.backend(), &sql, &[("lost", &lost)], [tx.now.0.into()]))
         .await?;
-    let key = |row: &QueryResult| {
-        Ok(LeaseKey {
-            delivery_id: row.try_get("", "id")?,
-            lease_id: row.try_get("", "lease_id")?,
-        })
-    };
-    left.iter().map(key).collect()
+    released.iter().map(|row| Ok(row.try_get("", "id")?)).collect()
 }
 
 /// Extends leases: they end `lasts` from now. Their owner becomes `owner`; `None` leaves it as it is. Leaves out rows
