@@ -1,7 +1,10 @@
 //! Removes what is past its retention, in small chunks between the writes of others: idempotency keys, event ids,
-//! tokens of applications and of sessions in the console, links to it, payloads, old background tasks, old messages with
-//! their attempts and results, deleted endpoints and applications, old sums of attempts, old audit entries. Also merges
-//! the sums of several processes, and those of days.
+//! tokens of applications and of sessions in the console, links to it, unused consumers of pollers, payloads, old
+//! background tasks, old messages with their attempts and results, deleted endpoints and applications, old sums of
+//! attempts, old audit entries. Also merges the sums of several processes, and those of days.
+//!
+//! It takes no more of the database than it needs: after each chunk it rests for as long as the chunk took, unless a round
+//! takes longer than a minute, or the last one has left history. Then it removes without a rest.
 //!
 //! One process at a time does it. Its turn is a row that it renews with each chunk, and that ends by itself if the
 //! process dies. History is removed in order of time, a short window of all applications before the next one: rows that
@@ -21,15 +24,20 @@ use crate::error::Result;
 use crate::store::database::outage;
 use crate::store::endpoint_hour::{self, Merge};
 use crate::store::queue::process;
+use crate::store::retention::Place;
 use crate::store::{
-    Store, Tx, audit, background_task, console_link, deleted, event_id, idempotency, poller_consumer,
+    Backend, Store, Tx, audit, background_task, console_link, deleted, event_id, idempotency, poller_consumer,
     retention, token,
 };
 
 /// The pause between two rounds, and how long one round removes history.
 const PERIOD: Duration = Duration::from_secs(60);
-/// Rows that one call of the store removes at most. On SQLite other writers wait for that, some 10 ms.
+/// Rows that one call of the store removes at most.
 const CHUNK: u64 = 1_000;
+/// The same on SQLite, where all other writers wait meanwhile, about 2 ms.
+const CHUNK_SQLITE: u64 = 100;
+/// The rest after a chunk, in lengths of the chunk.
+const REST: u32 = 1;
 /// How long background tasks that have ended are kept, from their start.
 const TASKS_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 /// How long a token of an application is still listed after its end.
@@ -74,10 +82,22 @@ pub(super) struct Janitor {
     looked_fully_at: Duration,
     /// The length of the next window of history.
     window: Duration,
+    /// Rows that one call of the store removes at most.
+    chunk: u64,
+    /// Whether SQLite's log may hold payloads that were removed, and is still to be cut.
+    must_forget: bool,
+    /// When the round began, by the monotonic clock.
+    round_began: Duration,
+    /// Whether the last round has left history.
+    is_behind: bool,
 }
 
 impl Janitor {
     pub fn new(store: Store, history: Duration, audit: Duration) -> Self {
+        let chunk = match store.backend() {
+            Backend::Postgres => CHUNK,
+            Backend::Sqlite => CHUNK_SQLITE,
+        };
         Self {
             store,
             ended: CancellationToken::new(),
@@ -87,6 +107,10 @@ impl Janitor {
             swept: String::new(),
             looked_fully_at: Duration::ZERO,
             window: WINDOW,
+            chunk,
+            must_forget: false,
+            round_began: Duration::ZERO,
+            is_behind: false,
         }
     }
 
@@ -113,6 +137,7 @@ impl Janitor {
         let ended = self.ended.clone();
         while !ended.is_cancelled() {
             let round = self.round().await;
+            self.is_behind = matches!(round, Ok(false));
             match round {
                 Ok(true) => {}
                 Ok(false) => continue,
@@ -136,34 +161,41 @@ impl Janitor {
     /// Returns false if history is left. Stops and returns true if another process has the turn.
     pub async fn round(&mut self) -> Result<bool> {
         let now = self.store.clock().agreed_now();
-        let mut pruned = CHUNK;
-        while pruned == CHUNK {
+        self.round_began = self.store.clock().monotonic();
+        let mut pruned = self.chunk;
+        while pruned == self.chunk {
             let Some(tx) = self.begin().await? else { return Ok(true) };
-            let keys = idempotency::prune(&tx, now, CHUNK).await?;
-            let event_ids = event_id::prune(&tx, now, CHUNK).await?;
-            let tokens = token::prune(&tx, now.minus(ENDED_TOKENS), CHUNK).await?;
-            let links = console_link::prune(&tx, now, CHUNK).await?;
-            let consumers = poller_consumer::prune(&tx, now.minus(CONSUMERS_KEPT), CHUNK).await?;
+            let keys = idempotency::prune(&tx, now, self.chunk).await?;
+            let event_ids = event_id::prune(&tx, now, self.chunk).await?;
+            let tokens = token::prune(&tx, now.minus(ENDED_TOKENS), self.chunk).await?;
+            let links = console_link::prune(&tx, now, self.chunk).await?;
+            let consumers = poller_consumer::prune(&tx, now.minus(CONSUMERS_KEPT), self.chunk).await?;
             pruned = keys.max(event_ids).max(tokens).max(links).max(consumers);
-            tx.commit().await?;
+            self.commit(tx).await?;
         }
-        pruned = CHUNK;
-        while pruned == CHUNK {
+        pruned = self.chunk;
+        while pruned == self.chunk {
             let Some(tx) = self.begin().await? else { return Ok(true) };
-            pruned = retention::prune_contents(&tx, now, CHUNK).await?;
-            tx.commit().await?;
+            pruned = retention::prune_contents(&tx, now, self.chunk).await?;
+            self.must_forget |= pruned > 0;
+            let is_last = self.must_forget && pruned < self.chunk;
+            if is_last {
+                retention::forget_contents(&tx);
+            }
+            self.commit(tx).await?;
+            self.must_forget &= !is_last;
         }
-        pruned = CHUNK;
-        while pruned == CHUNK {
+        pruned = self.chunk;
+        while pruned == self.chunk {
             let Some(tx) = self.begin().await? else { return Ok(true) };
-            pruned = background_task::prune(&tx, now.minus(TASKS_KEPT), CHUNK).await?;
-            tx.commit().await?;
+            pruned = background_task::prune(&tx, now.minus(TASKS_KEPT), self.chunk).await?;
+            self.commit(tx).await?;
         }
-        pruned = CHUNK;
-        while pruned == CHUNK {
+        pruned = self.chunk;
+        while pruned == self.chunk {
             let Some(tx) = self.begin().await? else { return Ok(true) };
-            pruned = audit::prune(&tx, now.minus(self.audit), CHUNK).await?;
-            tx.commit().await?;
+            pruned = audit::prune(&tx, now.minus(self.audit), self.chunk).await?;
+            self.commit(tx).await?;
         }
         self.prune_deleted(now).await?;
         self.tidy_sums(now).await?;
@@ -178,6 +210,18 @@ impl Janitor {
         }
         let tx = self.store.begin().await?;
         Ok(retention::take_turn(&tx, &self.owner).await?.then_some(tx))
+    }
+
+    /// Commits a chunk, and then rests, unless the janitor is behind. The slower the database is, the longer it rests.
+    async fn commit(&self, tx: Tx) -> Result<()> {
+        let began = tx.began;
+        tx.commit().await?;
+        let now = self.store.clock().monotonic();
+        if !self.is_behind && now.saturating_sub(self.round_began) <= PERIOD {
+            let rest = self.store.clock().sleep(now.saturating_sub(began) * REST);
+            self.ended.run_until_cancelled(rest).await;
+        }
+        Ok(())
     }
 
     /// Removes the history from before `before`, window by window. Returns false if a minute was not enough.
@@ -201,14 +245,14 @@ impl Janitor {
                 .collect();
             let mut removed = 0;
             for apps in apps.chunks(APPLICATIONS as usize) {
-                let mut table = Some(0);
-                while let Some(from) = table {
+                let mut place = Some(Place::default());
+                while let Some(from) = place {
                     let Some(tx) = self.begin().await? else { return Ok(true) };
                     let window = (first.as_str(), until.as_str());
-                    let pruned = retention::prune_history(&tx, apps, window, from, CHUNK).await?;
-                    tx.commit().await?;
+                    let pruned = retention::prune_history(&tx, apps, window, from, self.chunk).await?;
+                    self.commit(tx).await?;
                     removed += pruned.0;
-                    table = pruned.1;
+                    place = pruned.1;
                 }
                 oldest.extend(retention::list_oldest(&self.store, apps, &until, &end).await?);
             }
@@ -245,13 +289,13 @@ impl Janitor {
     /// days ago. Stops if another process takes the turn.
     async fn prune_deleted(&self, now: Timestamp) -> Result<()> {
         let before = now.minus(self.history.max(DELETED_KEPT));
-        let mut pruned = CHUNK;
-        while pruned == CHUNK {
+        let mut pruned = self.chunk;
+        while pruned == self.chunk {
             let Some(tx) = self.begin().await? else { return Ok(()) };
-            let endpoints = deleted::prune_endpoints(&tx, before, CHUNK).await?;
-            let applications = deleted::prune_applications(&tx, before, CHUNK).await?;
+            let endpoints = deleted::prune_endpoints(&tx, before, self.chunk).await?;
+            let applications = deleted::prune_applications(&tx, before, self.chunk).await?;
             pruned = endpoints.max(applications);
-            tx.commit().await?;
+            self.commit(tx).await?;
         }
         Ok(())
     }
@@ -260,16 +304,16 @@ impl Janitor {
     /// left then is for the next round. Stops if another process takes the turn.
     async fn tidy_sums(&self, now: Timestamp) -> Result<()> {
         let began = self.store.clock().monotonic();
-        let mut tidied = CHUNK;
-        while tidied == CHUNK && self.store.clock().monotonic().saturating_sub(began) <= PERIOD {
+        let mut tidied = self.chunk;
+        while tidied == self.chunk && self.store.clock().monotonic().saturating_sub(began) <= PERIOD {
             let Some(tx) = self.begin().await? else { return Ok(()) };
             tidied = 0;
             for merge in [Merge::Processes, Merge::Hours] {
-                tidied = tidied.max(endpoint_hour::merge(&tx, merge, merge.before(now), CHUNK).await?);
+                tidied = tidied.max(endpoint_hour::merge(&tx, merge, merge.before(now), self.chunk).await?);
             }
             let before = now.minus(endpoint_hour::DAYS_KEPT);
-            tidied = tidied.max(endpoint_hour::prune(&tx, before, CHUNK).await?);
-            tx.commit().await?;
+            tidied = tidied.max(endpoint_hour::prune(&tx, before, self.chunk).await?);
+            self.commit(tx).await?;
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ use postrider::store::event_id;
 use postrider::store::idempotency::{self, Key};
 use postrider::store::queue::process;
 use postrider::store::queue::{self, AttemptRow, Lease, LeaseKey, LeaseTerms, Settlement};
-use postrider::store::retention;
+use postrider::store::retention::{self, Place};
 use postrider::store::{self, audit};
 use postrider::store::{poll, poller_consumer};
 use sea_orm::{ConnectionTrait, DatabaseConnection};
@@ -507,7 +507,7 @@ async fn a_message_s_whole_life(db: &TestDatabase) {
         .await
         .expect("a list");
     assert_eq!(old.len(), 10, "all applications that have messages");
-    let pruned = in_tx!(rig.store, tx => retention::prune_history(&tx, &apps, (&first, &end), 0, 1_000));
+    let pruned = in_tx!(rig.store, tx => retention::prune_history(&tx, &apps, (&first, &end), Place::default(), 1_000));
     assert!(
         pruned.0 >= 400 && pruned.1.is_none(),
         "a hundred rows of each table at least: {pruned:?}"

@@ -6,11 +6,12 @@ use std::time::Duration;
 use postrider::clock::Clock;
 use postrider::domain::id::Prefix;
 use postrider::domain::timestamp::Timestamp;
+use postrider::store::retention::{self, Place};
 use sea_orm::{ConnectionTrait, TransactionTrait};
 use serde_json::json;
 
 use crate::api::Api;
-use crate::harness::{Answer, DEADLINE, Kind, Receiver, Rig, START, Shape, TestDatabase, rows, within};
+use crate::harness::{Answer, DEADLINE, Kind, Receiver, Rig, START, Shape, TestDatabase, recorded, rows, within};
 
 const DAY: u64 = 86_400;
 
@@ -222,6 +223,105 @@ both!(history_goes_in_order_of_time_whatever_its_application, async |db| {
     let furthest = Duration::from_micros(furthest.max().unwrap().unsigned_abs());
     assert!(furthest < Duration::from_secs(10 * 60), "{furthest:?} out of order");
 });
+
+/// Inserts applications named `a0`, `a1`, …, each with `each` messages of one instant. Returns that instant.
+async fn old_messages(rig: &Rig, apps: usize, each: usize) -> Timestamp {
+    let at = rig.clock.now();
+    for app in (0..apps).map(|number| format!("a{number}")) {
+        let sql = "insert into application (id, org_id, name, metadata, created_at, updated_at) values ($1, 'org', '', '', 0, 0)";
+        rig.sql(sql, [app.as_str().into()]).await;
+        for _ in 0..each {
+            let sql =
+                "insert into message (app_id, id, event_type, created_at, expires_at) values ($1, $2, 't', $3, 0)";
+            let id = rig.clock.new_id_at(Prefix::Message, at);
+            rig.sql(sql, [app.as_str().into(), id.into(), at.0.into()]).await;
+        }
+    }
+    at
+}
+
+both!(a_chunk_goes_in_one_statement_which_reads_no_keys_out, async |db| {
+    let ((), statements) = recorded(async || {
+        let mut rig = Rig::on(db).await;
+        old_messages(&rig, 3, 10).await;
+        rig.advance(181 * DAY);
+        rig.prune().await;
+        assert_eq!(rig.count("message").await, 0);
+    });
+    let deletes = |table: &str| {
+        statements
+            .iter()
+            .filter(|sql| sql.contains(&format!("delete from {table} ")))
+            .count()
+    };
+    for table in [
+        "message_content",
+        "attempt",
+        "delivery_result",
+        "message_tag",
+        "poll_item",
+        "message",
+    ] {
+        // The second look at contents is that for expired payloads.
+        let expected = if table == "message_content" { 2 } else { 1 };
+        assert_eq!(deletes(table), expected, "{table}: {statements:#?}");
+    }
+    let keys = |sql: &&String| sql.starts_with("select") && sql.contains(" message r where");
+    assert_eq!(statements.iter().find(keys), None);
+});
+
+sqlite_only!(sqlite_s_log_is_cut_once_after_all_payloads_of_a_round, async |db| {
+    let ((), statements) = recorded(async || {
+        let mut rig = Rig::on(db).await;
+        let insert = "insert into message_content (app_id, message_id, body, expires_at)
+             with recursive n(i) as (select 1 union all select i + 1 from n where i < 250)
+             select 'a', 'msg_0' || i, '{}', 0 from n";
+        rig.sql(insert, []).await;
+        rig.advance(DAY);
+        rig.prune().await;
+        assert_eq!(rig.count("message_content").await, 0);
+    });
+    let places = |part: &str| -> Vec<usize> {
+        let named = statements.iter().enumerate().filter(|(_, sql)| sql.contains(part));
+        named.map(|(place, _)| place).collect()
+    };
+    let removals = places("delete from message_content where (app_id, message_id) in (select app_id, message_id from");
+    assert_eq!(removals.len(), 3, "{statements:#?}");
+    let cuts = places("wal_checkpoint");
+    assert_eq!(
+        cuts.iter().filter(|cut| **cut > removals[0]).count(),
+        1,
+        "{statements:#?}"
+    );
+    assert!(cuts.last() > removals.last());
+});
+
+both!(
+    the_next_chunk_begins_at_the_application_where_the_last_one_ended,
+    async |db| {
+        let rig = Rig::on(db).await;
+        let at = old_messages(&rig, 10, 30).await;
+        let from = Prefix::Message.first_id_at(at);
+        let end = Prefix::Message.first_id_at(at.plus(Duration::from_secs(1)));
+        let window = (from.as_str(), end.as_str());
+        let apps: Vec<_> = (0..10).map(|number| format!("a{number}")).collect();
+        let mut place = Place::default();
+        for chunk in 1..=3 {
+            let tx = rig.store.begin().await.expect("a transaction");
+            let (removed, next) = retention::prune_history(&tx, &apps, window, place, 100)
+                .await
+                .expect("rows are removed");
+            tx.commit().await.expect("a commit");
+            assert_eq!(removed, 100);
+            place = next.expect("more may be left");
+            // Three applications more have lost their 30 rows, and the next one some of them, or none is left.
+            assert_eq!(place.app, 3 * chunk);
+        }
+        let tx = rig.store.begin().await.expect("a transaction");
+        let last = retention::prune_history(&tx, &apps, window, place, 100).await;
+        assert_eq!(last.expect("nothing is left"), (0, None));
+    }
+);
 
 postgres_only!(
     one_process_removes_what_is_kept_no_longer_until_it_is_dead,
