@@ -16,6 +16,7 @@ mod secrets;
 mod seed;
 mod server;
 mod token;
+mod verify;
 mod why;
 
 use std::collections::BTreeSet;
@@ -71,6 +72,8 @@ enum Command {
     Console(console::Arguments),
     /// Print a link with which the people of an application use the portal
     Portal(portal::Arguments),
+    /// Say whether the signature of a received webhook is valid, and if not, why
+    Verify(verify::Arguments),
     /// Copy an SQLite database and its encryption key while it is served
     Backup(backup::Arguments),
     /// Replace the encryption key: encrypt with the new key everything that the former one encrypted
@@ -147,6 +150,7 @@ fn execute(cli: Cli, log: &Log) -> Result<()> {
             Command::Endpoints(arguments) => endpoints::run(arguments).await,
             Command::Console(arguments) => console::run(arguments).await,
             Command::Portal(arguments) => portal::run(arguments).await,
+            Command::Verify(arguments) => verify::run(&arguments),
             Command::Backup(arguments) => backup::run(arguments).await,
             Command::RotateKey(arguments) => rotate_key::run(arguments).await,
             Command::Openapi => say(api::document().trim_end()),

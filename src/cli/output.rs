@@ -1,11 +1,14 @@
-//! Parses the paths that commands are given, and writes their results to standard output.
+//! Parses the paths and headers that commands are given, and writes their results to standard output.
 //!
 //! Must not know any command.
 
+use std::ffi::OsStr;
 use std::io::Write;
 use std::path::PathBuf;
 
-use clap::builder::{PathBufValueParser, TypedValueParser};
+use clap::builder::{PathBufValueParser, StringValueParser, TypedValueParser};
+use clap::error::ErrorKind;
+use clap::{Arg, Command};
 
 use crate::error::{Error, Result};
 
@@ -20,4 +23,29 @@ pub(super) fn say(text: impl AsRef<str>) -> Result<()> {
     writeln!(out, "{}", text.as_ref())
         .and_then(|()| out.flush())
         .map_err(|err| Error::internal("cannot write to standard output").because(err))
+}
+/// Parses a header, `name: value`. The error does not repeat the text, which may be a credential.
+#[derive(Clone)]
+pub(super) struct HeaderParser;
+
+impl TypedValueParser for HeaderParser {
+    type Value = (String, String);
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<Self::Value, clap::Error> {
+        let wrong = || {
+            let place = arg.map_or_else(String::new, Arg::to_string);
+            let setting = arg
+                .and_then(Arg::get_env)
+                .map_or_else(String::new, |name| format!(" (setting {})", name.to_string_lossy()));
+            let rule = format!("a value for '{place}' must be a name, a colon and a value{setting}");
+            clap::Error::raw(ErrorKind::ValueValidation, rule).with_cmd(command)
+        };
+        let text = StringValueParser::new()
+            .parse_ref(command, arg, value)
+            .map_err(|_| wrong())?;
+        match text.split_once(':') {
+            Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.trim().to_owned())),
+            _ => Err(wrong()),
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! Must never print key bytes, nor decide where they are stored.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use base64::Engine;
 use base64::alphabet;
@@ -16,9 +17,11 @@ use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
 // The prefixes of secrets by the Standard Webhooks specification.
-const SYMMETRIC: &str = "whsec_";
-const ED25519: &str = "whsk_";
-const ED25519_PUBLIC: &str = "whpk_";
+pub(super) const SYMMETRIC: &str = "whsec_";
+pub(super) const ED25519: &str = "whsk_";
+pub(super) const ED25519_PUBLIC: &str = "whpk_";
+/// Bytes of a symmetric secret.
+pub(super) const SYMMETRIC_LEN: RangeInclusive<usize> = 24..=75;
 /// Bytes of a symmetric secret that is made here.
 const GENERATED_LEN: usize = 24;
 /// Bytes of an Ed25519 seed, and of a public key.
@@ -30,7 +33,7 @@ const SEAL_VERSION: &str = "v1:";
 const NONCE_LEN: usize = 24;
 
 /// Standard base64 that reads secrets with and without padding.
-const LENIENT: GeneralPurpose = GeneralPurpose::new(
+pub(super) const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
@@ -53,7 +56,7 @@ impl EndpointSecret {
         }
         text.strip_prefix(SYMMETRIC)
             .and_then(|encoded| LENIENT.decode(encoded).ok())
-            .filter(|bytes| (24..=75).contains(&bytes.len()))
+            .filter(|bytes| SYMMETRIC_LEN.contains(&bytes.len()))
             .map(Self::Symmetric)
             .ok_or_else(|| {
                 format!(

@@ -9,7 +9,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
 
-const PREFIX: &str = "pr_";
+/// The beginning of every token.
+pub(super) const PREFIX: &str = "pr_";
 /// The most characters of a token's name.
 const NAME_MOST: usize = 256;
 /// Who made a token, if no token did: the command line, or the program at its first start.

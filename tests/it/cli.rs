@@ -17,6 +17,7 @@ async fn help_names_every_command_and_ends_with_success() {
         "endpoints",
         "console",
         "portal",
+        "verify",
         "backup",
         "rotate-key",
         "openapi",

@@ -109,3 +109,4 @@ mod tls;
 mod token;
 mod trial;
 mod uid;
+mod verify;

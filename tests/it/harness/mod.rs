@@ -22,7 +22,7 @@ pub use caller::Caller;
 pub use database::{Kind, TestDatabase, connect, on_postgres, on_sqlite, rows};
 pub use name_server::{NameServer, Zone};
 pub use postgres::find_binaries;
-pub use program::{KEY, Program, Serving};
+pub use program::{Ended, KEY, Program, Running, Serving};
 pub use proxy::Proxy;
 pub use random::random;
 pub use raw::{RawReceiver, Then, read_request};

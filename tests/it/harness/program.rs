@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use nix::pty::openpty;
 
 use super::database::ScratchFolder;
-use super::within::{DEADLINE, within};
+use super::within::{DEADLINE, Patience, within};
 
 /// An encryption key for tests.
 pub const KEY: &str = "a key for tests of 32 characters";
@@ -31,14 +32,19 @@ pub struct Ended {
     pub stderr: String,
 }
 
-/// A `serve` in the background; killed when dropped.
-pub struct Serving {
+/// A command in the background; killed when dropped.
+pub struct Running {
     child: Child,
-    address: SocketAddr,
     stdout: Arc<Mutex<String>>,
     stderr: Arc<Mutex<String>>,
     /// Keeps the working folder while the process runs, even if the [`Program`] was dropped.
     _folder: Arc<ScratchFolder>,
+}
+
+/// A `serve` in the background.
+pub struct Serving {
+    running: Running,
+    address: SocketAddr,
 }
 
 impl Program {
@@ -95,7 +101,36 @@ impl Program {
 
     /// Runs a command to its end.
     pub async fn run(&self, arguments: &[&str]) -> Ended {
-        let child = self.start(arguments);
+        Self::ended(self.start(arguments)).await
+    }
+
+    /// Runs a command to its end, with this standard input.
+    pub async fn feed(&self, arguments: &[&str], input: &[u8]) -> Ended {
+        let child = self.command(arguments).stdin(Stdio::piped()).spawn();
+        let mut child = child.expect("the binary starts");
+        // A command that does not read its input ends without it.
+        let _ = child.stdin.take().expect("a pipe").write_all(input);
+        Self::ended(child).await
+    }
+
+    /// Starts a command in the background.
+    pub fn follow(&self, arguments: &[&str]) -> Running {
+        let mut child = self.start(arguments);
+        let stdout = collect(child.stdout.take().expect("a pipe"));
+        self.running(child, stdout)
+    }
+
+    fn running(&self, mut child: Child, stdout: Arc<Mutex<String>>) -> Running {
+        let stderr = collect(child.stderr.take().expect("a pipe"));
+        Running {
+            child,
+            stdout,
+            stderr,
+            _folder: self.folder.clone(),
+        }
+    }
+
+    async fn ended(child: Child) -> Ended {
         let ended = tokio::task::spawn_blocking(move || child.wait_with_output()).await;
         let output = ended.expect("no panic").expect("the command's output can be read");
         Ended {
@@ -123,24 +158,18 @@ impl Program {
         self.served_by(child.expect("the binary starts"), stdout).await
     }
 
-    async fn served_by(&self, mut child: Child, stdout: Arc<Mutex<String>>) -> Serving {
-        let stderr = collect(child.stderr.take().expect("a pipe"));
+    async fn served_by(&self, child: Child, stdout: Arc<Mutex<String>>) -> Serving {
+        let mut running = self.running(child, stdout);
         let address = within(DEADLINE, "serve says where it listens", async || {
-            let said = stderr.lock().expect("no panic").clone();
-            if let Some(ended) = child.try_wait().expect("the process has a state") {
+            let said = running.stderr();
+            if let Some(ended) = running.child.try_wait().expect("the process has a state") {
                 panic!("serve ended with {ended}: {said}");
             }
             let after = said.split("serving address=").nth(1)?;
             after.split_whitespace().next()?.parse().ok()
         })
         .await;
-        Serving {
-            child,
-            address,
-            stdout,
-            stderr,
-            _folder: self.folder.clone(),
-        }
+        Serving { running, address }
     }
 }
 
@@ -180,7 +209,23 @@ impl Serving {
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
+}
 
+impl Deref for Serving {
+    type Target = Running;
+
+    fn deref(&self) -> &Running {
+        &self.running
+    }
+}
+
+impl DerefMut for Serving {
+    fn deref_mut(&mut self) -> &mut Running {
+        &mut self.running
+    }
+}
+
+impl Running {
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -206,13 +251,41 @@ impl Serving {
 
     /// Waits for the end of the process and returns its exit code.
     pub async fn end(&mut self) -> Option<i32> {
-        within(DEADLINE, "serve ends", async || {
+        within(DEADLINE, "the process ends", async || {
             self.child
                 .try_wait()
                 .expect("the process has a state")
                 .map(|status| status.code())
         })
         .await
+    }
+
+    /// Waits until the lines of standard output satisfy `are_so`, and returns them.
+    ///
+    /// # Panics
+    /// After [`DEADLINE`]; `what` names the thing that did not happen.
+    pub async fn wait_for_lines(&self, what: &str, are_so: impl Fn(&[String]) -> bool) -> Vec<String> {
+        let mut patience = Patience::of(DEADLINE);
+        loop {
+            let lines: Vec<_> = self.stdout().lines().map(str::to_owned).collect();
+            if are_so(&lines) {
+                return lines;
+            }
+            let over = patience.is_over().await;
+            assert!(
+                !over,
+                "still not so after {DEADLINE:?}: {what}; {lines:?}; {}",
+                self.stderr()
+            );
+        }
+    }
+
+    /// Waits until standard error contains `words`.
+    ///
+    /// # Panics
+    /// After [`DEADLINE`].
+    pub async fn wait_for_words(&self, words: &str) {
+        within(DEADLINE, words, async || self.stderr().contains(words).then_some(())).await;
     }
 
     /// Asks the process to stop (SIGTERM), waits for its end and returns its exit code.
@@ -222,7 +295,7 @@ impl Serving {
     }
 }
 
-impl Drop for Serving {
+impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
