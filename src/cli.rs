@@ -9,6 +9,7 @@ mod endpoints;
 mod healthcheck;
 mod link;
 mod migrate;
+mod outage;
 mod output;
 mod portal;
 mod rotate_key;
@@ -196,28 +197,28 @@ fn usage_line(err: &clap::Error) -> String {
         .split_whitespace()
         .collect::<Vec<_>>()
         .join(" ");
-    if let Some(ContextValue::String(argument)) = err.get(ContextKind::InvalidArg)
-        && let Some(name) = environment_name(&command(), argument)
+    let is_known = err.kind() != ErrorKind::UnknownArgument;
+    let words = std::env::args_os().skip(1).filter_map(|word| word.into_string().ok());
+    if let Some(ContextValue::String(argument)) = err.get(ContextKind::InvalidArg).filter(|_| is_known)
+        && let Some(name) = environment_name(&command(), words, argument)
     {
         line.push_str(&format!(" (setting {name})"));
     }
     format!("{line}; try --help")
 }
 
-/// Returns the environment name of an argument as clap prints it: `--listen <ADDRESS>` -> `POSTRIDER_LISTEN`. `None`
-/// means that it has none.
-fn environment_name(command: &clap::Command, argument: &str) -> Option<String> {
+/// Returns the environment name of an argument as clap prints it: `--listen <ADDRESS>` -> `POSTRIDER_LISTEN`. It is an
+/// option of the command that `words`, the command line without the program, names. `None` means that it has none.
+fn environment_name(command: &clap::Command, words: impl Iterator<Item = String>, argument: &str) -> Option<String> {
     let long = argument.trim_start_matches("--").split([' ', '=', '[']).next()?;
-    let own = command
-        .get_arguments()
-        .find(|known| known.get_long() == Some(long))
-        .and_then(clap::Arg::get_env);
-    let name = own.map(|name| name.to_string_lossy().into_owned());
-    name.or_else(|| {
-        command
-            .get_subcommands()
-            .find_map(|command| environment_name(command, argument))
-    })
+    let mut named = vec![command];
+    for word in words {
+        named.extend(named[named.len() - 1].find_subcommand(&word));
+    }
+    // Options of the program itself stand before the command.
+    let mut arguments = named.iter().rev().flat_map(|command| command.get_arguments());
+    let found = arguments.find(|known| known.get_long() == Some(long))?;
+    found.get_env().map(|name| name.to_string_lossy().into_owned())
 }
 
 /// Warns of variables that look like settings and are none: a misspelt name would otherwise go unnoticed, and its
@@ -292,6 +293,24 @@ mod tests {
             assert!(help.contains(name), "{help}");
         }
         assert!(options.len() > 40 && help.contains("but for three"), "{options:?}");
+    }
+
+    #[test]
+    fn an_error_names_the_variable_of_the_command_that_was_given() {
+        let command = Cli::command();
+        let options = options(&command, "");
+        for (option, env) in &options {
+            let (path, long) = option.rsplit_once("--").expect("a command and its option");
+            let words = path.split_whitespace().chain(["--json", "serve"]).map(str::to_owned);
+            let name = environment_name(&command, words, &format!("--{long} <VALUE>"));
+            assert_eq!(&name, env, "{option}");
+        }
+        let name = |words: [&str; 2], long| environment_name(&command, words.map(str::to_owned).into_iter(), long);
+        assert_eq!(
+            name(["verify", "--header"], "--header <H>").as_deref(),
+            Some("POSTRIDER_VERIFY_HEADER")
+        );
+        assert_eq!(name(["verify", "--failing"], "--failing"), None, "another command's");
     }
 
     #[test]

@@ -317,6 +317,20 @@ both!(options_of_every_command_are_variables_too, async |db| {
 });
 
 #[tokio::test]
+async fn an_error_names_the_variable_of_its_own_command_or_none() {
+    let program = Program::bare();
+    let line = program.run(&["why", "m", "--organization"]).await.failed(2);
+    assert!(line.contains("(setting POSTRIDER_ORGANIZATION)"), "{line}");
+    let line = program.run(&["token", "create", "--organization"]).await.failed(2);
+    assert!(line.contains("(setting POSTRIDER_TOKEN_ORGANIZATION)"), "{line}");
+    let line = program.run(&["healthcheck", "--failing"]).await.failed(2);
+    assert!(
+        line.contains("unexpected argument") && !line.contains("setting"),
+        "{line}"
+    );
+}
+
+#[tokio::test]
 async fn openapi_prints_the_document() {
     let json = Program::bare().run(&["openapi"]).await.ok();
     assert_eq!(json, postrider::api::document());
