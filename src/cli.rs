@@ -17,6 +17,7 @@ mod secrets;
 mod seed;
 mod server;
 mod token;
+mod trigger;
 mod verify;
 mod why;
 
@@ -73,6 +74,8 @@ enum Command {
     Console(console::Arguments),
     /// Print a link with which the people of an application use the portal
     Portal(portal::Arguments),
+    /// Send a message made of the example of its event type
+    Trigger(trigger::Arguments),
     /// Say whether the signature of a received webhook is valid, and if not, why
     Verify(verify::Arguments),
     /// Copy an SQLite database and its encryption key while it is served
@@ -151,6 +154,7 @@ fn execute(cli: Cli, log: &Log) -> Result<()> {
             Command::Endpoints(arguments) => endpoints::run(arguments).await,
             Command::Console(arguments) => console::run(arguments).await,
             Command::Portal(arguments) => portal::run(arguments).await,
+            Command::Trigger(arguments) => trigger::run(arguments).await,
             Command::Verify(arguments) => verify::run(&arguments),
             Command::Backup(arguments) => backup::run(arguments).await,
             Command::RotateKey(arguments) => rotate_key::run(arguments).await,

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::application::{find, name};
 use super::output::say;
-use super::server::ServerSettings;
+use super::server::{Server, ServerSettings};
 use crate::api::explain::{EndpointVerdictOut, ExplanationOut, explain};
 use crate::api::explain_poller::PollerVerdictOut;
 use crate::app;
@@ -50,16 +50,8 @@ if an endpoint was changed since, that is said.";
 pub async fn run(arguments: Arguments) -> Result<()> {
     match arguments.server.server()? {
         Some(server) => {
-            let path = format!("/app/{}/msg/{}/explain", arguments.app, arguments.event);
-            let mut query = format!("limit={PAGE}");
-            loop {
-                let page: ExplanationOut = server.get(&format!("{path}?{query}")).await?;
-                print(&page, query.contains("iterator"))?;
-                match page.iterator {
-                    Some(iterator) if !page.done => query = format!("limit={PAGE}&iterator={iterator}"),
-                    _ => return Ok(()),
-                }
-            }
+            let each = |page: ExplanationOut, goes_on| print(&page, goes_on);
+            ask_server(&server, &arguments.app, &arguments.event, each).await
         }
         None => {
             let store = app::open_beside(&arguments.database).await?;
@@ -67,6 +59,30 @@ pub async fn run(arguments: Arguments) -> Result<()> {
             ask_database(&store, &app, &arguments.event).await?;
             store.close().await;
             Ok(())
+        }
+    }
+}
+
+/// Calls `each` with every page of a server's explanation of a message, and with whether the page goes on with an earlier
+/// one.
+///
+/// # Errors
+/// As [`Server::get`]; the error that `each` returns.
+pub(super) async fn ask_server(
+    server: &Server,
+    app: &str,
+    event: &str,
+    mut each: impl FnMut(ExplanationOut, bool) -> Result<()>,
+) -> Result<()> {
+    let path = format!("/app/{app}/msg/{event}/explain?limit={PAGE}");
+    let mut query = String::new();
+    loop {
+        let page: ExplanationOut = server.get(&format!("{path}{query}")).await?;
+        let next = page.iterator.clone().filter(|_| !page.done);
+        each(page, !query.is_empty())?;
+        match next {
+            Some(iterator) => query = format!("&iterator={iterator}"),
+            None => return Ok(()),
         }
     }
 }

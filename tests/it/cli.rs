@@ -17,6 +17,7 @@ async fn help_names_every_command_and_ends_with_success() {
         "endpoints",
         "console",
         "portal",
+        "trigger",
         "verify",
         "backup",
         "rotate-key",

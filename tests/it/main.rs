@@ -108,5 +108,6 @@ mod throttle;
 mod tls;
 mod token;
 mod trial;
+mod trigger;
 mod uid;
 mod verify;
