@@ -8,6 +8,7 @@ mod console;
 mod endpoints;
 mod healthcheck;
 mod link;
+mod listen;
 mod migrate;
 mod outage;
 mod output;
@@ -76,6 +77,8 @@ enum Command {
     Portal(portal::Arguments),
     /// Send a message made of the example of its event type
     Trigger(trigger::Arguments),
+    /// Forward the messages of an application to a URL of this machine
+    Listen(listen::Arguments),
     /// Say whether the signature of a received webhook is valid, and if not, why
     Verify(verify::Arguments),
     /// Copy an SQLite database and its encryption key while it is served
@@ -155,6 +158,7 @@ fn execute(cli: Cli, log: &Log) -> Result<()> {
             Command::Console(arguments) => console::run(arguments).await,
             Command::Portal(arguments) => portal::run(arguments).await,
             Command::Trigger(arguments) => trigger::run(arguments).await,
+            Command::Listen(arguments) => listen::run(arguments).await,
             Command::Verify(arguments) => verify::run(&arguments),
             Command::Backup(arguments) => backup::run(arguments).await,
             Command::RotateKey(arguments) => rotate_key::run(arguments).await,

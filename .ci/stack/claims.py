@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import hardening
 from engine import IMAGE, PORT, PROJECT, compose, containers, do, documented, free_port, inspect, kill_9, poll, run, say, up
-from stack import ORDER, RECEIVER, Sender, Stack, arrivals
+from stack import ORDER, RECEIVER, RECEIVER_PROGRAM, Sender, Stack, arrivals
 
 
 def a_fresh_stack_is_healthy_and_keeps_its_database_to_itself(stack: Stack) -> None:
@@ -201,6 +201,58 @@ def three_replicas_are_replaced_on_busy_processors_without_a_failed_request(stac
     all_arrived(stack, sender)
 
 
+@contextlib.contextmanager
+def laptop(token: str) -> Iterator[tuple[str, str]]:
+    """Starts `app listen` in one container, and a receiver at its own address in another, and gives their names."""
+    listen, receiver = f"{PROJECT}-listen", f"{PROJECT}-laptop"
+    settings = {"POSTRIDER_URL": "http://proxy:8080", "POSTRIDER_TOKEN": token, "POSTRIDER_APP": "stack"}
+    options = [text for name, value in settings.items() for text in ("--env", f"{name}={value}")]
+    try:
+        run("docker", "run", "-d", "--name", listen, "--network", f"{PROJECT}_default", *options, IMAGE, "listen", "http://127.0.0.1:9000/")
+        run("docker", "run", "-d", "--name", receiver, "--network", f"container:{listen}", *RECEIVER_PROGRAM)
+        yield listen, receiver
+    finally:
+        run("docker", "rm", "-f", listen, receiver, ok=False)
+
+
+def a_laptop_that_sleeps_and_replicas_that_are_replaced_make_listen_miss_nothing(stack: Stack) -> None:
+    """With POSTRIDER_CI_SLEEP=600 the laptop sleeps for ten minutes."""
+    replace = documented("after a change of the source")[1]
+
+    def pollers() -> list[dict]:
+        return stack.api.call("GET", "/app/stack/poller")["data"]
+
+    with laptop(stack.token) as (listen, receiver):
+        poll(30, "the command has made its poller", lambda: "whsec_" in run("docker", "logs", listen))
+        sender = Sender(stack.token, rate=20)
+        sender.start()
+        poll(30, "messages are forwarded", lambda: len(arrivals(receiver)) > 20)
+        pid, sleep = inspect(listen, "{{.State.Pid}}"), float(os.environ.get("POSTRIDER_CI_SLEEP", "5"))
+        run("kill", "-STOP", pid)
+        woken, slept = time.monotonic() + sleep, len(sender.accepted)
+        stack.cut("the laptop sleeps, and replicas are replaced")
+        do(replace)
+        time.sleep(max(0.0, woken - time.monotonic()))
+        run("kill", "-CONT", pid)
+        slept = len(sender.accepted) - slept
+        poll(60, "forwarding has caught up", lambda: len(arrivals(receiver)) > len(sender.accepted) - 20)
+        stack.cut("replicas are replaced while the laptop is awake")
+        do(replace)
+        sender.end()
+        accepted = set(sender.accepted)
+        poll(60, "every accepted message is forwarded", lambda: accepted <= arrivals(receiver).keys())
+        heard = arrivals(receiver)
+        twice = [message for message, at in heard.items() if len(at) > 1]
+        assert accepted == heard.keys() and not twice, f"{len(heard)} of {len(accepted)} are forwarded, {twice} more than once"
+        assert len(pollers()) == 1, pollers()
+        run("docker", "stop", listen)
+        assert inspect(listen, "{{.State.ExitCode}}") == "0", run("docker", "logs", listen)
+        assert pollers() == [], "the command removes its poller"
+    say(f"  {len(accepted)} messages were forwarded once each, {slept} of them after a sleep of {sleep:.0f} s")
+    assert not sender.failures, f"{len(sender.failures)} requests failed: {sender.failures[:5]}"
+    all_arrived(stack, sender)
+
+
 def prometheus_sees_every_replica_and_answers_every_query(stack: Stack) -> None:
     compose("up", "--detach", "--wait", "--no-recreate", "--scale", "app=3")
     services = json.loads(compose("--profile", "metrics", "config", "--format", "json", env={"BIND": "0.0.0.0"}))["services"]
@@ -279,6 +331,7 @@ CLAIMS = [
     withheld_bodies_and_unread_answers_fail_no_other_request,
     nothing_is_lost_whatever_dies,
     three_replicas_are_replaced_on_busy_processors_without_a_failed_request,
+    a_laptop_that_sleeps_and_replicas_that_are_replaced_make_listen_miss_nothing,
     prometheus_sees_every_replica_and_answers_every_query,
     a_backup_brings_everything_back,
     a_wrong_key_refuses_to_start,

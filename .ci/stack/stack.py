@@ -108,12 +108,13 @@ def arrivals(receiver: str = RECEIVER) -> dict[str, list[float]]:
     return heard
 
 
-# The options of `docker run` that start receiver.py.
-RUN_RECEIVER = (
-    "--network-alias", "receiver", "--log-opt", "max-size=100m",
+# The options of `docker run` that start receiver.py; with the name by which the endpoints of the stack know it.
+RECEIVER_PROGRAM = (
+    "--log-opt", "max-size=100m",
     "--volume", f"{os.path.dirname(os.path.abspath(__file__))}/receiver.py:/receiver.py:ro",
     "python:3.13-slim", "python", "/receiver.py",
 )
+RUN_RECEIVER = ("--network-alias", "receiver", *RECEIVER_PROGRAM)
 
 
 def start_receiver() -> None:

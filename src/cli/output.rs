@@ -24,6 +24,14 @@ pub(super) fn say(text: impl AsRef<str>) -> Result<()> {
         .and_then(|()| out.flush())
         .map_err(|err| Error::internal("cannot write to standard output").because(err))
 }
+
+/// Writes a command's result to standard output without holding up the task: while nothing reads the output, the task
+/// can be dropped. Runs on a thread that may block, which does not delay the end of the process.
+pub(super) async fn say_aside(text: String) -> Result<()> {
+    let said = tokio::task::spawn_blocking(move || say(text)).await;
+    said.map_err(|err| Error::internal("cannot write to standard output").because(err))?
+}
+
 /// Parses a header, `name: value`. The error does not repeat the text, which may be a credential.
 #[derive(Clone)]
 pub(super) struct HeaderParser;
@@ -48,4 +56,10 @@ impl TypedValueParser for HeaderParser {
             _ => Err(wrong()),
         }
     }
+}
+
+/// Shortens an instant of the API to seconds, for lines that people read.
+pub(super) fn instant(text: &str) -> String {
+    let seconds = text.split('.').next().unwrap_or(text);
+    format!("{}Z", seconds.trim_end_matches('Z'))
 }

@@ -18,6 +18,7 @@ pub mod id;
 pub(crate) mod identifier;
 pub mod json_schema;
 pub(crate) mod operational;
+pub(crate) mod pattern;
 pub(crate) mod payload;
 pub(crate) mod request_headers;
 pub(crate) mod retry;

@@ -18,6 +18,7 @@ async fn help_names_every_command_and_ends_with_success() {
         "console",
         "portal",
         "trigger",
+        "listen",
         "verify",
         "backup",
         "rotate-key",

@@ -49,6 +49,8 @@ mod idempotency;
 mod intake;
 mod key_rotation;
 mod leases;
+mod listen;
+mod listen_server;
 mod listener;
 mod log;
 mod message;
