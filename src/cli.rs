@@ -17,6 +17,7 @@ mod rotate_key;
 mod secrets;
 mod seed;
 mod server;
+mod tail;
 mod token;
 mod trigger;
 mod verify;
@@ -79,6 +80,8 @@ enum Command {
     Trigger(trigger::Arguments),
     /// Forward the messages of an application to a URL of this machine
     Listen(listen::Arguments),
+    /// Print the attempts of deliveries as they are recorded
+    Tail(tail::Arguments),
     /// Say whether the signature of a received webhook is valid, and if not, why
     Verify(verify::Arguments),
     /// Copy an SQLite database and its encryption key while it is served
@@ -159,6 +162,7 @@ fn execute(cli: Cli, log: &Log) -> Result<()> {
             Command::Portal(arguments) => portal::run(arguments).await,
             Command::Trigger(arguments) => trigger::run(arguments).await,
             Command::Listen(arguments) => listen::run(arguments).await,
+            Command::Tail(arguments) => tail::run(arguments).await,
             Command::Verify(arguments) => verify::run(&arguments),
             Command::Backup(arguments) => backup::run(arguments).await,
             Command::RotateKey(arguments) => rotate_key::run(arguments).await,

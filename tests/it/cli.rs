@@ -19,6 +19,7 @@ async fn help_names_every_command_and_ends_with_success() {
         "portal",
         "trigger",
         "listen",
+        "tail",
         "verify",
         "backup",
         "rotate-key",

@@ -105,6 +105,7 @@ mod statistics;
 mod stats;
 mod supervision;
 mod tags;
+mod tail;
 mod take_over;
 mod throttle;
 mod tls;
