@@ -15,6 +15,7 @@ APP = "shop"
 SCREENS = {
     "overview": ("Overview", "All tasks"),
     "app": ("Applications", "fjord-coffee"),
+    "app?q=FJORD": ("Applications", "1 application, all shown"),
     "app/{app}": ("The <b>Shop</b>", "<i>important</i>"),
     "app/{app}/delivery": ("Deliveries", "stock.moved-"),
     "app/{app}/endpoint/fails": ("fails", "Last failure"),
@@ -87,7 +88,11 @@ def read_cause(page, endpoint):
     expect(row).to_contain_text("500")
     attempt = rows(page, "Attempts, oldest first").filter(has_text="500").first
     attempt.get_by_role("button", name="Details").click()
-    expect(page.get_by_role("region", name="Answer", exact=True)).to_contain_text("<img src=/stolen onerror=ran=1> out of stock")
+    details = page.get_by_role("dialog", name="Attempt")
+    answer, sent = (details.get_by_role("region", name=name, exact=True) for name in ("Answer", "Headers that were sent"))
+    expect(answer).to_contain_text("<img src=/stolen onerror=ran=1> out of stock")
+    expect(sent).to_contain_text(re.compile("content-type: ", re.IGNORECASE))
+    page.keyboard.press("Escape")
 
 
 def watch_recovery(page, patience=PATIENCE):
@@ -207,10 +212,21 @@ def payload_is_exact(page, receiver):
         expect(page).to_have_url(re.compile(f"/msg/{message}$"))
 
 
-def visit_all(page, folder):
+def first_steps(page):
+    """From nothing to a message that the trial receiver gets."""
+    page.goto(f"{SERVER}/console#/start")
+    page.get_by_role("button", name="Make the application").click()
+    page.get_by_role("button", name="Use the trial receiver").click()
+    page.get_by_label("Payload").fill(EXACT)
+    page.get_by_role("button", name="Send", exact=True).click()
+    expect(page.get_by_role("region", name="Body")).to_have_text(EXACT)
+    expect(page.get_by_role("region", name="Headers")).to_contain_text("webhook-signature: v1,")
+
+
+def names():
+    """Returns what stands for the variable parts of the routes."""
     message = api("GET", f"/app/{APP}/msg?tag=order.paid&limit=1")["data"][0]["id"]
-    task = api("GET", "/background-task?limit=1")["data"][0]["id"]
-    pages.visit_and_inspect(page, "/console", SCREENS, {"app": APP, "message": message, "task": task}, folder, PICTURES)
+    return {"app": APP, "message": message, "task": api("GET", "/background-task?limit=1")["data"][0]["id"]}
 
 
 def main():
@@ -224,11 +240,12 @@ def main():
             by_mouse(page, receiver)
             by_keyboard(page, receiver, chosen.waiting)
             payload_is_exact(page, receiver)
-            visit_all(page, chosen.pictures)
+            first_steps(page)
+            pages.visit_and_inspect(page, "/console", SCREENS, names(), chosen.pictures, PICTURES)
             browser.check()
     finally:
         receiver.close()
-    print(f"console: found, read, recovered by mouse and by keyboard; {len(SCREENS)} screens inspected")
+    print(f"console: found, read, recovered by mouse and by keyboard; first steps; {len(SCREENS)} screens inspected")
 
 
 main()

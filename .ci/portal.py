@@ -26,7 +26,6 @@ document.body.append(frame);
 # The screens by their routes, with the heading, and a text that is there as soon as nothing loads any more.
 SCREENS = {
     "endpoints": ("Endpoints", "Production"),
-    "endpoints/new": ("Add endpoint", "Endpoints"),
     "endpoints/{endpoint}": ("Production", "paid-1"),
     "endpoints/{endpoint}/state": ("Production", "Last failure"),
     "endpoints/{endpoint}/attempt": ("Production", "status 500"),
@@ -35,6 +34,7 @@ SCREENS = {
     "messages": ("Messages", "paid-1"),
     "messages/{message}": ("order.paid", "status 200"),
     "event-types": ("Event types", "order.paid"),
+    "event-types?q=IN+FULL": ("Event types", "1 event type, all shown"),
     "event-types/order.paid": ("order.paid", "An order was paid in full."),
     "verify": ("Verify", "In your program"),
     "access": ("Access", "The <b>Café</b>"),
@@ -70,7 +70,8 @@ def embed(page, product, url, **parameters):
 
 
 def go(frame, name):
-    frame.get_by_role("navigation").get_by_role("link", name=name, exact=True).click()
+    frame.get_by_role("navigation", name="Screens").get_by_role("link", name=name, exact=True).click()
+    expect(frame.get_by_role("heading", level=1)).to_have_text(name)
 
 
 def deliveries(frame, receiver):
@@ -85,9 +86,10 @@ def send(number):
 
 def add_and_test(frame, receiver):
     frame.get_by_role("button", name="Add endpoint").first.click()
-    frame.get_by_label("URL").fill(receiver.url + PATH)
-    frame.get_by_label("Description").fill("Production")
-    frame.get_by_role("button", name="Add endpoint").click()
+    dialog = frame.get_by_role("dialog")
+    dialog.get_by_label("URL").fill(receiver.url + PATH)
+    dialog.get_by_label("Description").fill("Production")
+    dialog.get_by_role("button", name="Add endpoint").click()
     expect(frame.get_by_text("The endpoint was added.")).to_be_visible()
     secret = frame.get_by_text(re.compile("^whsec_")).inner_text()
     test(frame)
@@ -177,7 +179,7 @@ def takes_parameters(page, product):
     expect(frame.get_by_role("heading", level=1)).to_have_text("Messages")
     expect(frame.locator("header img")).to_have_attribute("src", icon)
     assert frame.evaluate("document.documentElement.style.colorScheme") == "dark"
-    assert "170 51 0" in frame.evaluate("document.documentElement.style.getPropertyValue('--accent')")
+    assert "#AA3300" in frame.evaluate("document.documentElement.style.getPropertyValue('--accent')")
     frame = embed(page, product, link()[0], hideNavigation="true", noGutters="true")
     expect(frame.get_by_role("navigation", name="Screens")).to_have_count(0)
     page.goto(f"{product}/?url={quote(SERVER + '/portal')}")

@@ -1,13 +1,10 @@
 /** Speaks to the API: token, deadlines, paging, and errors in the server's words. Decides nothing about what is shown. */
 
-/** @typedef {{query?: Record<string, any>, body?: any, signal?: AbortSignal, seconds?: number, open?: boolean}} Options */
-
-/** A request that did not succeed. `status` 0 means that no answer came; `code` is the server's. */
+/** A request that did not succeed. `status` 0 means that no answer came. */
 export class ApiError extends Error {
-	constructor(message, status, code = "", requestId = null) {
+	constructor(message, status, requestId = null) {
 		super(message);
 		this.status = status;
-		this.code = code;
 		this.requestId = requestId;
 	}
 }
@@ -18,9 +15,7 @@ export function path(texts, ...values) {
 }
 
 /** Whether an error only says that the caller itself gave up the request. */
-export function isAborted(error) {
-	return error?.name === "AbortError";
-}
+export const isAborted = (error) => error?.name === "AbortError";
 
 /** Makes signals for requests of which only the newest counts: each call aborts the one before. */
 export function newest(outer) {
@@ -33,11 +28,7 @@ export function newest(outer) {
 }
 
 export class Api {
-	/**
-	 * @param {string} page begins the idempotency keys
-	 * @param {() => string | null} token
-	 * @param {(error: ApiError) => void} unauthorized is told of each 401
-	 */
+	/** @param {string} page begins the idempotency keys @param {() => string | null} token @param {(error: ApiError) => void} unauthorized */
 	constructor(page, token, unauthorized) {
 		this.base = new URL("api/v1/", document.baseURI);
 		this.page = page;
@@ -45,7 +36,6 @@ export class Api {
 		this.unauthorized = unauthorized;
 	}
 
-	/** @param {string} path relative to `api/v1/` @param {Record<string, any>} [query] */
 	url(path, query = {}) {
 		const url = new URL(path, this.base);
 		// With `after` alone the API's lists begin at that instant and run towards the present.
@@ -58,27 +48,26 @@ export class Api {
 
 	/**
 	 * Sends a request and returns the body, parsed and as text. Rejects with an ApiError, or an AbortError if `signal`
-	 * ended it.
+	 * ended it. A body that is a text is sent as it is, anything else as JSON; `open` sends no token.
 	 *
 	 * @param {string} method
 	 * @param {string} path
-	 * @param {Options} [options] `body`: a string is sent as it is, anything else as JSON; `open`: without token
+	 * @param {{query?: Record<string, any>, body?: any, signal?: AbortSignal, open?: boolean}} [options]
 	 */
-	async call(method, path, { query, body, signal, seconds = 15, open } = {}) {
-		const token = open ? null : this.token();
+	async call(method, path, { query, body, signal, open } = {}) {
 		const headers = new Headers({ accept: "application/json" });
-		if (token) headers.set("authorization", `Bearer ${token}`);
+		if (!open && this.token()) headers.set("authorization", `Bearer ${this.token()}`);
 		if (body !== undefined) headers.set("content-type", "application/json");
 		// A proxy that repeats a POST must do no harm.
 		if (method === "POST") headers.set("idempotency-key", `${this.page}-${random()}`);
-		const deadline = AbortSignal.timeout(seconds * 1000);
+		const deadline = AbortSignal.timeout(15_000);
 		let response, text;
 		try {
 			response = await fetch(this.url(path, query), {
 				method,
 				headers,
 				body: body === undefined || typeof body === "string" ? body : JSON.stringify(body),
-				signal: signal ? AbortSignal.any([signal, deadline]) : deadline,
+				signal: AbortSignal.any(signal ? [signal, deadline] : [deadline]),
 				credentials: "omit",
 				cache: "no-store",
 				referrerPolicy: "no-referrer",
@@ -86,9 +75,8 @@ export class Api {
 			text = await response.text();
 		} catch {
 			if (signal?.aborted) throw new DOMException("aborted", "AbortError");
-			throw deadline.aborted
-				? new ApiError(`The server did not answer within ${seconds} s.`, 0)
-				: new ApiError("The server cannot be reached. Is it running, and is the network up?", 0);
+			const why = deadline.aborted ? "did not answer within 15 s." : "cannot be reached. Is it running?";
+			throw new ApiError(`The server ${why}`, 0);
 		}
 		if (response.ok) return { data: parse(text), text };
 		const failure = refusal(response, text);
@@ -96,35 +84,27 @@ export class Api {
 		throw failure;
 	}
 
-	/** As `call`, but returns the parsed body alone. @param {string} path @param {Options} [options] */
-	get = async (path, options) => (await this.call("GET", path, options)).data;
-	/** @param {string} path @param {any} [body] @param {Options} [options] */
-	post = async (path, body, options) => (await this.call("POST", path, { ...options, body })).data;
-	/** @param {string} path @param {any} body */
+	/** As `call`, but these return the parsed body alone. */
+	get = async (path, options = {}) => (await this.call("GET", path, options)).data;
+	post = async (path, /** @type {any} */ body = undefined, options = {}) =>
+		(await this.call("POST", path, { ...options, body })).data;
 	put = async (path, body) => (await this.call("PUT", path, { body })).data;
-	/** @param {string} path @param {any} body */
 	patch = async (path, body) => (await this.call("PATCH", path, { body })).data;
-	/** @param {string} path */
 	delete = async (path) => (await this.call("DELETE", path)).data;
 
-	/**
-	 * Reads at most `most` rows of a list, page by page. `done`: there are no more.
-	 *
-	 * @param {string} path
-	 * @param {Options & {most?: number}} [options]
-	 */
-	async all(path, { most = 1000, query, ...options } = {}) {
+	/** Reads at most `most` rows of a list, page by page. `done`: there are no more. */
+	async all(path, { most = 1000, query = /** @type {any} */ ({}), signal }) {
 		/** @type {any[]} */
 		const data = [];
-		let iterator;
+		let { iterator } = query;
 		// Pages may be short or empty without being the last, so their number is bounded, too.
 		for (let pages = 0; pages < 20 && data.length < most; pages++) {
-			const page = await this.get(path, { ...options, query: { limit: 250, ...query, iterator } });
+			const page = await this.get(path, { signal, query: { limit: 250, ...query, iterator } });
 			data.push(...page.data);
-			if (page.done) return { data, done: true };
 			iterator = page.iterator;
+			if (page.done) return { data, iterator, done: true };
 		}
-		return { data, done: false };
+		return { data, iterator, done: false };
 	}
 }
 
@@ -142,11 +122,10 @@ function parse(text) {
 }
 
 function refusal(response, text) {
-	const { detail, code } = parse(text) ?? {};
+	const detail = parse(text)?.detail, wait = response.headers.get("retry-after");
 	const rule = ({ loc = [], msg }) => `${loc.slice(1).join(".") || loc}: ${msg}`;
-	let message = (Array.isArray(detail) ? detail.map(rule).join(" · ") : typeof detail === "string" && detail) ||
-		`The server answered ${response.status} ${response.statusText}`.trim() + ".";
-	const wait = response.headers.get("retry-after");
-	if (wait) message += ` Try again in ${wait} s.`;
-	return new ApiError(message, response.status, code, response.headers.get("x-request-id"));
+	const said = Array.isArray(detail) ? detail.map(rule).join(" · ") : detail;
+	const message = said || `The server answered ${response.status}.`;
+	const whole = message + (wait ? ` Try again in ${wait} s.` : "");
+	return new ApiError(whole, response.status, response.headers.get("x-request-id"));
 }

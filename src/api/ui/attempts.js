@@ -1,95 +1,89 @@
-/** How deliveries and their attempts are put in words, and what is kept of an attempt. */
+/** How endpoints, deliveries and attempts are put in words, and what is kept of an attempt. */
 
+import { path } from "./api.js";
 import { h } from "./dom.js";
 import { code } from "./json.js";
-import { ago, buttons, copy, duration, facts, mono, muted, when } from "./parts.js";
+import { action, ago, buttons, copy, duration, facts, mono, muted, show, state, when } from "./parts.js";
+
+/** What people call an endpoint, or the one that a row names; customers go by its description. */
+export function nameOf(portal, { uid, endpointUid, url, description, endpointId, id }) {
+	const title = description?.split("\n", 1)[0].slice(0, 60).trim();
+	if (!portal) return (uid ?? endpointUid ?? url ?? title) || endpointId || id;
+	const host = URL.canParse(url) ? new URL(url).host : url;
+	return title || (description === undefined ? url : host) || uid || id || "this endpoint";
+}
 
 /** A sentence of the server, its instants in local time. */
 export function sentence(text) {
 	return h("span", text.split(/(\d{4}-\d\d-\d\dT[\d:.]+Z)/).map((part, i) => i % 2 ? when(part) : part));
 }
 
-export function word(verdict) {
-	return verdict === "notSent" ? "not sent" : verdict;
-}
-
-/** The last answer in words. */
 export function lastAnswer({ lastStatusCode, lastError }) {
-	return lastStatusCode ? `status ${lastStatusCode}` : lastError ? words(lastError) : "–";
+	return lastStatusCode ? `status ${lastStatusCode}` : lastError ?? "–";
 }
 
-/** @type {[RegExp, string][]} */
-const KNOWN = [
-	[/Connection refused/, "connection refused: nothing listens at that address"],
-	[/dns|resolve|lookup/i, "the host name is not known"],
-	[/certificate|tls|ssl/i, "the certificate or the TLS handshake failed"],
-	[/reset by peer|closed before/i, "the receiver closed the connection before it answered"],
-];
-
-/** Why no answer came, in the words of people who are not programmers. */
-function words(text) {
-	return KNOWN.find(([pattern]) => pattern.test(text))?.[1] ?? text;
-}
-
-/** A text quoted for a shell. */
-export function quoted(text) {
-	return `'${text.replaceAll("'", `'\\''`)}'`;
-}
-
-export function answered({ responseStatusCode, responseDurationMs, response, error }) {
+export function answered({ responseStatusCode: code, responseDurationMs, response, error }) {
 	const took = duration(responseDurationMs);
-	return responseStatusCode
-		? `status ${responseStatusCode} in ${took}`
-		: `${error?.text ?? (words(response) || "no answer")} (after ${took})`;
+	return code ? `status ${code} in ${took}` : `${error?.text ?? (response || "no answer")} (after ${took})`;
 }
 
-export function attemptState({ status }) {
-	return ["delivered", "waiting", "failed", "sending"][status];
+export const attemptState = ({ status }) => ["delivered", "waiting", "failed", "sending"][status];
+
+/** The columns of attempts; `other` names message or endpoint, `urlOf` says where it is now. @param {Column} other @returns {Column[]} */
+export function attemptColumns(context, other, urlOf, payload = "") {
+	return [
+		["Time", (row) => when(row.timestamp)],
+		other,
+		["State", (row) => state(attemptState(row))],
+		["Answer", (row) => [answered(row), row.url !== urlOf(row) && h("div.mono.muted", row.url)], "wide"],
+		["Trigger", ({ triggerType }) => triggerType === 1 ? "by hand" : "schedule"],
+		["Details", (row) => action("Details", () => showAttempt(context, row, payload), { about: row.id }), "actions"],
+	];
 }
 
-export function trigger({ triggerType }) {
-	return triggerType === 1 ? "by hand" : "schedule";
+export async function showAttempt({ get, app }, row, payload = "") {
+	const full = await get(app + path`/msg/${row.msgId}/attempt/${row.id}`);
+	show("Attempt", unfolded({ ...row, ...full }, payload));
 }
 
-const PHASES = /** @type {Record<string, string>} */ ({ tls: "TLS", firstByte: "first byte" });
-
-/** What is kept of an attempt. */
 export function unfolded(attempt, payload) {
-	const { error, response } = attempt;
-	const phases = Object.entries(attempt.phasesMs ?? {}).filter(([, ms]) => ms !== null)
-		.map(([phase, ms]) => `${PHASES[phase] ?? phase} ${duration(ms)}`).join(" · ");
-	const body = response ? [code(response, "Answer"), buttons(copy(response, "Answer"))] : muted("The body was empty.");
+	const { error, response, url, requestHeaders = [] } = attempt;
+	const names = { tls: "TLS", firstByte: "first byte" };
+	const phases = Object.entries(attempt.phasesMs ?? {}).map(([name, ms]) => `${names[name] ?? name} ${duration(ms)}`);
+	const repeated = requestHeaders.filter(({ name, value }) => value && !/^(host|content-length)$/i.test(name));
+	const options = repeated.map((header) => `-H ${quoted(line(header))}`);
 	return h(
 		"div.unfolded",
 		facts(
 			["Attempt", mono(attempt.id)],
-			["Sent to", mono(attempt.url)],
+			["Sent to", mono(url)],
 			attempt.peer && ["Address", mono(attempt.peer)],
-			error && ["Error", `${error.text} (${error.phase})`],
-			phases && ["Phases", phases],
+			error && ["Error", error.text + (error.phase === "answer" ? "" : ` (${error.phase})`)],
+			phases.length > 0 && ["Phases", phases.join(" · ")],
 			+new Date(attempt.nextAttempt) > Date.now() && ["Next try", ago(attempt.nextAttempt)],
 		),
-		attempt.responseStatusCode
-			? [h("h3", "Answer"), body]
-			: !error && response && [h("h3", "Error, as the program met it"), h("p.mono", response)],
+		attempt.responseStatusCode > 0 && [
+			h("h3", "Answer"),
+			response ? [code(response, "Answer"), buttons(copy(response, "Answer"))] : muted("The body was empty."),
+		],
 		headers("Headers of the answer", attempt.responseHeaders),
-		headers("Headers that were sent", attempt.requestHeaders),
+		headers("Headers that were sent", requestHeaders),
 		payload &&
 			buttons(
-				copy(() => curl(attempt, payload), "Command", "Copy as curl"),
+				copy(() => curl(url, options, payload), "Command", "Copy as curl"),
 				h("span.hint", "Sends the same body, without a valid signature."),
 			),
 	);
 }
 
-function headers(title, all = {}) {
-	const text = Object.entries(all ?? {}).map((header) => header.join(": ")).join("\n");
-	return text && [h("h3", title), code(text, title)];
+const line = ({ name, value }) => `${name}: ${value ?? "(not shown)"}`;
+
+function headers(title, all) {
+	return all?.length > 0 && [h("h3", title), code(all.map(line).join("\n"), title)];
 }
 
-function curl({ requestHeaders, url }, payload) {
-	const sent = requestHeaders ?? { "content-type": "application/json" };
-	const lines = Object.entries(sent).filter(([name]) => !/^(host|content-length)$/i.test(name))
-		.map((header) => `-H ${quoted(header.join(": "))}`);
-	return ["curl -X POST", quoted(url), ...lines, `--data-raw ${quoted(payload)}`].join(" \\\n  ");
+const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
+
+export function curl(url, options, body) {
+	return [`curl ${quoted(url)}`, ...options, `--data-raw ${quoted(body)}`].join(" \\\n  ");
 }

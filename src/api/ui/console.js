@@ -1,10 +1,10 @@
-/** The console, for the people who run Postrider: signing in, and its screens. What a screen shows is its own. */
+/** The console, for the people who run Postrider: signing in, and its screens. */
 
 import { Api } from "./api.js";
 import { h, p } from "./dom.js";
 import { keys } from "./keys.js";
-import { framed, SITE } from "./page.js";
-import { action, failure, field, form, input, link, mono } from "./parts.js";
+import { framed, root, SITE } from "./page.js";
+import { action, failure, field, findForm, form, input, link, loading, mono } from "./parts.js";
 import { go, href } from "./route.js";
 import { application, applications } from "./screens/applications.js";
 import { deliveries } from "./screens/deliveries.js";
@@ -23,18 +23,18 @@ const KEY = "postrider-console";
 /** @type {any} */
 let who = null;
 const api = new Api("console", () => sessionStorage.getItem(KEY), (error) => signIn(error));
-const page = framed({
-	navigation: [
-		["overview", "Overview"],
-		["app", "Applications"],
-		["event-type", "Event types"],
-		["task", "Tasks"],
-		["operational", "Operational webhooks"],
-		["token", "Tokens"],
-		["audit", "Audit"],
-		["send", "Send a message"],
-	],
-	screens: {
+const page = framed(
+	{
+		overview: "Overview",
+		app: "Applications",
+		"event-type": "Event types",
+		task: "Tasks",
+		operational: "Operational webhooks",
+		token: "Tokens",
+		audit: "Audit",
+		send: "Send a message",
+	},
+	{
 		find,
 		overview,
 		"event-type": eventTypes,
@@ -54,7 +54,7 @@ const page = framed({
 		"app/:app/endpoint/:endpoint/:tab": endpoint,
 		"app/:app/msg/:message": message,
 	},
-	context: ({ app = "" }) => ({
+	({ app = "" }) => ({
 		api,
 		who,
 		appId: app,
@@ -68,17 +68,15 @@ const page = framed({
 		},
 		end: signIn,
 	}),
-});
+);
 
 begin();
 
 async function begin() {
-	keys(() => /** @type {HTMLInputElement | null} */ (document.getElementById("find")));
+	keys();
 	if (!await redeem()) await (sessionStorage.getItem(KEY) ? enter() : signIn());
-	if (who) page.draw();
 	addEventListener("hashchange", async () => {
-		await redeem();
-		if (who) page.draw();
+		if (!await redeem() && who) page.draw();
 	});
 }
 
@@ -98,9 +96,9 @@ async function redeem() {
 	return true;
 }
 
-/** Learns whose the token is, and draws the frame. */
+/** Learns whose the token is, and draws the frame and the screen. */
 async function enter() {
-	if (!page.root.querySelector("main")) page.instead(h("p.waiting", { role: "status" }, "Loading…"));
+	if (!root.querySelector("main")) page.instead(loading());
 	try {
 		const known = await api.get("auth/whoami");
 		if (known.role === "portal") {
@@ -108,10 +106,10 @@ async function enter() {
 		}
 		who = known;
 		frame();
+		page.draw();
 	} catch (error) {
 		who = null;
-		const again = () => enter().then(() => who && page.draw());
-		if (/** @type {any} */ (error).status !== 401) page.instead(failure(error, again));
+		if (error.status !== 401) page.instead(failure(error, enter));
 	}
 }
 
@@ -125,7 +123,6 @@ function signIn(error, text) {
 	const run = async () => {
 		sessionStorage.setItem(KEY, token.value.trim());
 		await enter();
-		if (who) page.draw();
 	};
 	const hint = ["Made on the server by ", mono("app token create"), ". It is kept until this tab is closed."];
 	page.instead(h(
@@ -139,31 +136,16 @@ function signIn(error, text) {
 	token.focus();
 }
 
-/** Draws what is around each screen. */
 function frame() {
-	const find = input({
-		type: "search",
-		id: "find",
-		"aria-label": "Find",
-		placeholder: "Find: any id, uid, event id or tag",
-		maxlength: 256,
-	});
-	const onsubmit = (/** @type {Event} */ event) => {
-		event.preventDefault();
-		if (find.value.trim()) go(href(["find"], { q: find.value.trim() }));
-	};
+	const find = findForm("any id, uid, event id or tag", (q) => go(href(["find"], { q })));
 	page.frame(
-		[link("Postrider", "#/", { class: "brand" }), h("form.find", { role: "search", onsubmit }, find)],
+		[link("Postrider", "#/", { class: "brand" }), find],
 		[h("span", [who.name, who.role].filter(Boolean).join(" · ")), action("Sign out", () => (who = null, signIn()))],
 	);
 }
 
-/** @type {Partial<Record<Right, string[]>>} */
-const RIGHTS = { operate: ["admin", "operator"], turn: ["admin", "operator"], send: ["admin", "sender"] };
-
 /** @type {Context["may"]} */
 function may(right) {
-	const roles = RIGHTS[right] ?? ["admin"];
-	if (roles.includes(who?.role)) return null;
-	return `Your token has the role ${who?.role}. This needs ${roles.join(" or ")}.`;
+	const roles = ["admin", ...({ operate: ["operator"], turn: ["operator"], send: ["sender"] }[right] ?? [])];
+	return roles.includes(who?.role) ? null : `Your token has the role ${who?.role}. This needs ${roles.join(" or ")}.`;
 }

@@ -6,119 +6,65 @@
 import { fill, h } from "./dom.js";
 import { buttons, copy } from "./parts.js";
 
-/** @typedef {{kind: string, text: string}} Token */
-
 const TOKEN = /(\s+)|([{}[\],:])|("(?:[^"\\]|\\.)*"?)|(-?\d[\d.eE+-]*)|(\w+)|([^])/g;
 const KINDS = ["space", "punctuation", "string", "number", "word", "other"];
 
-/** Cuts a text, valid JSON or not, into tokens, which joined are the text again. @returns {Token[]} */
+/** Cuts a text, valid JSON or not, into tokens, which joined are the text again. */
 function tokens(text) {
-	return [...text.matchAll(TOKEN)].map(([text, ...groups]) => ({
-		kind: KINDS[groups.findIndex((group) => group !== undefined)],
-		text,
+	return [...text.matchAll(TOKEN)].map((match) => ({
+		index: match.index,
+		text: match[0],
+		kind: KINDS.find((_, i) => match[i + 1] !== undefined),
 	}));
 }
 
-/**
- * The text of a value inside a JSON text, byte for byte, if it is there: member(text, "data", 0, "payload").
- *
- * @param {string} text
- * @param {...(string | number)} way names of members, and places in arrays
- */
-export function member(text, ...way) {
-	const all = tokens(text);
-	let at = skip(all, 0);
-	for (const step of way) {
-		const place = inside(all, at, step);
-		if (place === undefined) return undefined;
-		at = place;
-	}
-	return joinedText(all, at, end(all, at));
-}
-
-function joinedText(all, from, to) {
-	return all.slice(from, to).map((token) => token.text).join("");
-}
-
-/** The next place that is not white space. */
-function skip(all, at) {
-	while (all[at]?.kind === "space") at++;
-	return at;
-}
-
-/** The place after the value that begins at `at`. */
-function end(all, at) {
-	let depth = 0;
-	for (let i = at; i < all.length; i++) {
-		if ("{[".includes(all[i].text)) depth++;
-		if ("}]".includes(all[i].text)) depth--;
-		if (depth === 0) return i + 1;
-	}
-	return all.length;
-}
-
-/** Where the value of a member or an element begins. */
-function inside(all, at, step) {
-	const open = all[at]?.text;
-	if (open !== (typeof step === "number" ? "[" : "{")) return undefined;
-	at = skip(all, at + 1);
-	for (let index = 0; at < all.length && !"}]".includes(all[at].text); index++) {
-		const name = all[at].text;
-		if (open === "{") at = skip(all, skip(all, at + 1) + 1);
-		if (open === "[" ? index === step : name === JSON.stringify(step)) return at;
-		at = skip(all, end(all, at));
-		if (all[at]?.text === ",") at = skip(all, at + 1);
-	}
-	return undefined;
-}
-
-/** The texts of the values in an array inside a JSON text. */
-export function elements(text, name) {
-	const all = tokens(member(text, name) ?? "[]"), found = [];
-	for (let at = skip(all, 1); at < all.length && all[at].text !== "]"; at = skip(all, at + 1)) {
-		const after = end(all, at);
-		found.push(joinedText(all, at, after));
-		at = skip(all, after);
-		if (all[at]?.text !== ",") break;
+/** The members or elements of a JSON text: names or places, and the texts of the values, byte for byte. */
+export function entries(text) {
+	/** @type {any[]} */
+	const found = [];
+	const isArray = text.trimStart()[0] === "[";
+	let depth = 0, from = 0, name = "";
+	for (const { text: mark, index, kind } of tokens(text)) {
+		if (kind !== "punctuation") continue;
+		const opens = "{[".includes(mark), closes = "}]".includes(mark);
+		if (opens && ++depth > 1 || closes && --depth > 0 || depth > 1) continue;
+		const value = text.slice(from, index).trim();
+		if (mark === ":") name = JSON.parse(value);
+		else if (!opens && value) found.push([isArray ? found.length : name, value]);
+		from = index + 1;
 	}
 	return found;
 }
 
-/** A JSON text of `body` with one member more, whose text is taken as it is. */
+/** The text of a value inside a JSON text, if it is there: member(text, "data", 0, "payload"). */
+export function member(text, ...way) {
+	return way.reduce((at, step) => at && entries(at).find(([name]) => name === step)?.[1], text);
+}
+
+/** A JSON text of what `body` has, with one member more, whose text is taken as it is. */
 export function joined(body, name, text) {
 	try {
 		JSON.parse(text);
 	} catch (error) {
-		throw new Error(`${name} is not JSON: ${/** @type {Error} */ (error).message}`);
+		throw new Error(`${name} is not JSON: ${error.message}`);
 	}
-	return `${JSON.stringify(body).slice(0, -1)},${JSON.stringify(name)}:${text}}`;
+	const given = JSON.stringify(body, (_name, value) => value ?? undefined);
+	return `${given.slice(0, -1)},${JSON.stringify(name)}:${text}}`;
 }
 
 /** Indents a JSON text by two spaces a level. What is not white space between tokens stays. */
 export function pretty(text) {
-	let out = "", depth = 0;
-	const all = tokens(text).filter((token) => token.kind !== "space");
-	const line = () => "\n" + "  ".repeat(Math.max(0, depth));
-	for (const [i, { text }] of all.entries()) {
-		if (text === "{" || text === "[") {
-			depth++;
-			out += text + ("}]".includes(all[i + 1]?.text ?? "") ? "" : line());
-		} else if (text === "}" || text === "]") {
-			depth--;
-			out += ("{[".includes(all[i - 1]?.text ?? "") ? "" : line()) + text;
-		} else if (text === ",") out += text + line();
-		else out += text === ":" ? ": " : text;
+	let out = "", depth = 0, before = "";
+	for (const { text: mark, kind } of tokens(text)) {
+		if (kind === "space") continue;
+		const closes = "}]".includes(mark);
+		if (closes) depth--;
+		if ("{[".includes(before) ? before && !closes : before === "," || closes) out += "\n" + "  ".repeat(depth);
+		if ("{[".includes(mark)) depth++;
+		out += mark === ":" ? ": " : mark;
+		before = mark;
 	}
 	return out;
-}
-
-function isJson(text) {
-	try {
-		JSON.parse(text);
-		return true;
-	} catch {
-		return false;
-	}
 }
 
 /** The longest text that is coloured: beyond it, tens of thousands of elements would slow the page down. */
@@ -126,14 +72,21 @@ const COLOURED = 60_000;
 
 /** Shows a text, indented and coloured if it is JSON, in an element that can be scrolled by keyboard. */
 export function code(text, label, indent = true) {
-	const json = isJson(text);
-	const shown = json && indent ? pretty(text) : text;
-	const span = ({ kind, text }, /** @type {number} */ i, /** @type {Token[]} */ all) =>
-		kind === "punctuation" || kind === "space"
-			? text
-			: h(`span.json-${all[i + 1]?.text === ":" ? "name" : kind}`, text);
-	const spans = json && shown.length <= COLOURED ? tokens(shown).map(span) : shown;
-	return h("pre.code", { tabindex: 0, role: "region", "aria-label": label }, h("code", spans));
+	const span = ({ kind, text }, i, all) =>
+		["punctuation", "space"].includes(kind) ? text : h(`span.json-${all[i + 1]?.text === ":" ? "name" : kind}`, text);
+	const draw = () => {
+		const shown = indent ? pretty(text) : text;
+		return shown.length > COLOURED ? shown : tokens(shown).map(span);
+	};
+	return h("pre.code", { tabindex: 0, role: "region", "aria-label": label }, h("code", isJson(text) ? draw() : text));
+}
+
+function isJson(text) {
+	try {
+		return JSON.parse(text) !== undefined;
+	} catch {
+		return false;
+	}
 }
 
 /** A text that can be copied as it is, below its button. */

@@ -1,44 +1,41 @@
-/** Tables and lists of the API: pages, filters in the address, and a refresh that moves nothing under the reader's eyes. */
+/** Tables and lists of the API: pages, filters in the address, and a refresh that moves nothing. */
 
 import { isAborted, newest } from "./api.js";
-import { fill, h, keyed, nodes, swap } from "./dom.js";
+import { fill, focus, h, keyed, nodes, p, swap } from "./dom.js";
 import { live } from "./live.js";
 import {
 	action,
-	count,
-	empty as emptyBox,
+	empty as nothing,
 	failure,
 	field,
 	fromLocalInput,
 	input,
+	loading,
 	muted,
 	plural,
 	select,
-	tellWaiting,
 	toLocalInput,
 } from "./parts.js";
 import { parse, setQuery } from "./route.js";
 
 /** A table. Narrow windows show its rows as blocks, which for CSS are no table: hence the roles. */
 export function table(caption, columns, rows = []) {
-	const head = (/** @type {Column} */ [name, , kind]) =>
-		h("th", { role: "columnheader", scope: "col", class: kind }, name);
+	const head = ([name, , kind]) => h("th", { role: "columnheader", scope: "col", class: kind }, name);
 	return h(
 		"table",
 		{ role: "table" },
 		h("caption.hidden", caption),
-		h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, columns.map(head))),
+		h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, columns.map((it) => it && head(it)))),
 		h("tbody", { role: "rowgroup" }, rows.map((row) => tableRow(columns, row))),
 	);
 }
 
 export function tableRow(columns, row) {
-	const cell = (/** @type {Column} */ [name, cell, kind]) =>
-		h("td", { role: "cell", class: kind, "data-label": name }, h("div", cell(row)));
-	return h("tr", { role: "row" }, columns.map(cell));
+	const cell = ([name, cell, kind]) => h("td", { role: "cell", class: kind, "data-label": name }, h("div", cell(row)));
+	return h("tr", { role: "row" }, columns.map((it) => it && cell(it)));
 }
 
-/** A table that keeps its rows while what it shows is asked for again. */
+/** A table whose rows are kept if they have not changed. */
 export function keptTable(caption, columns, key, make = (row) => tableRow(columns, row)) {
 	const node = table(caption, columns);
 	return {
@@ -51,23 +48,22 @@ export function keptTable(caption, columns, key, make = (row) => tableRow(column
 }
 
 /**
- * A part of a screen that is asked for again and again. What was shown stays when a later request fails; the failure
- * stands above it. The event `refresh` at what it returns asks at once.
+ * A part of a screen that is asked for every so many seconds (0: once), and when it is to be refreshed. When a request
+ * fails, what was shown stays, below the failure. `first` is shown before anything is known.
  *
  * @param {AbortSignal} signal
  * @param {() => Promise<Children>} draw
- * @param {number} [seconds]
  */
-export function fresh(signal, draw, seconds) {
+export function fresh(signal, draw, seconds = 2, first = /** @type {Child} */ (loading())) {
 	const problem = h("div");
-	let place = h("div", h("p.waiting", "Loading…"));
+	let place = h("div", first);
 	const once = async () => {
 		try {
 			const next = nodes([await draw()]);
 			fill(problem);
 			// Kept nodes must not be moved: that would take the focus from them.
 			if (next.length === place.childNodes.length && next.every((node, i) => node === place.childNodes[i])) return;
-			if (next.some((node) => node instanceof Node && place.contains(node))) return void fill(place, ...next);
+			if (next.some((node) => node instanceof Node && place.contains(node))) return fill(place, ...next);
 			const made = h("div", next);
 			if (swap(place, made)) place = made;
 		} catch (error) {
@@ -77,37 +73,43 @@ export function fresh(signal, draw, seconds) {
 			throw error;
 		}
 	};
-	live.every(signal, once, seconds);
-	return h("div", { onrefresh: () => once().catch(() => {}) }, problem, place);
+	const now = () => once().catch(() => {});
+	if (seconds) live.every(signal, once, seconds);
+	else now();
+	return h("div", { onrefresh: now }, problem, place);
 }
 
-/**
- * A list that is read page by page. `reload` reads it anew, for example with other filters: the rows before stay,
- * dimmed, until the answer is there, and only the newest answer counts.
- *
- * @param {{
- *   caption: string, noun: string, columns: readonly Column[], key?: (row: any) => string, signal: AbortSignal,
- *   load: (page: {iterator?: string | null, limit: number}, signal: AbortSignal) => Promise<any>,
- *   empty: () => Children, refresh?: number,
- * }} options `noun`: what a row is, in the plural; `refresh`: after how many seconds it asks again
- */
-export function list({ caption, columns, load, key = (row) => row.id, empty, signal, refresh, noun }) {
+export const refresh = (part) => part.dispatchEvent(new Event("refresh"));
+
+/** A part of a screen that is asked for once. */
+export const load = (signal, ask, draw) => fresh(signal, async () => draw(await ask()), 0);
+
+/** A list that is read page by page, below its filters. `reload` reads it anew. @param {Context} context @param {List} options */
+export function list({ api, signal, keep }, { caption, noun, columns, empty, key = (row) => row.id, ...options }) {
+	const { from = "", refresh } = options;
+	const filters = (options.filters ?? []).filter((one) => one !== false);
+	const load = options.load ?? ((page, signal) => api.get(from, { signal, query: { ...filtered(), ...page } }));
+	/** A page; with the filter `q` those of the next 1,000 rows in which one of `texts` contains it. */
+	const read = async (page, signal) => {
+		const { q, ...query } = filtered(), { texts } = options;
+		if (!q || !texts) return load(page, signal);
+		const found = await api.all(from, { signal, query: { ...query, iterator: page.iterator } });
+		const has = (row) => texts.some((name) => row[name]?.toLowerCase().includes(q.toLowerCase()));
+		return { ...found, data: found.data.filter(has) };
+	};
 	const whole = table(caption, columns), body = whole.tBodies[0];
-	const before = h("div"), after = h("div.after");
-	const node = h("div.list", before, whole, after);
+	const before = h("div"), after = h("div.after"), node = h("div.list", before, whole, after);
 	const next = newest(signal);
 	/** @type {any[]} */
 	let rows = [];
-	/** @type {any[] | null} */
-	let waiting = null;
+	/** Keys of rows that the list has no more. */
 	let left = new Set();
-	/** @type {string | null} */
-	let iterator = null, newestIterator = null;
-	let done = false, loaded = false;
-	whole.hidden = true;
+	/** @type {any} */
+	let page = { data: [], iterator: null, done: false };
+	let newer = page, loaded = false;
 
-	const isIn = (others) => {
-		const keys = new Set(others.map(key));
+	const known = () => {
+		const keys = new Set(rows.map(key));
 		return (row) => keys.has(key(row));
 	};
 
@@ -115,61 +117,58 @@ export function list({ caption, columns, load, key = (row) => row.id, empty, sig
 		keyed(body, rows, key, (row) => tableRow(columns, row));
 		rows.forEach((row, i) => body.children[i].classList.toggle("left", left.has(key(row))));
 		whole.hidden = rows.length === 0;
-		const known = isIn(rows), newer = waiting?.filter((row) => !known(row)).length ?? 0;
-		const showNew = () => {
-			rows = waiting ?? rows;
-			[waiting, left, iterator] = [null, new Set(), newestIterator];
-			draw();
-		};
-		fill(before, newer > 0 && action(`${newer} newer ${noun}: show`, showNew, { kind: "fresh" }));
-		if (rows.length === 0 && done) fill(after, emptyBox(empty()));
-		else if (done) fill(after, muted(`${plural(rows.length, noun)}, all shown`));
-		else {
+		const isKnown = known(), added = newer.data.filter((row) => !isKnown(row)).length;
+		fill(before, added > 0 && action(`${added} newer ${noun}: show`, () => take(newer), { kind: "fresh" }));
+		if (!page.done) {
 			const text = rows.length ? `${plural(rows.length, noun)} shown` : "None among the newest so far";
 			fill(after, muted(text), action("Show more", more));
-		}
+		} else fill(after, rows.length ? muted(`${plural(rows.length, noun)}, all shown`) : nothing(empty()));
 	};
 
-	/** Reads until a page has rows: pages of sparse filters may be empty. */
-	const read = async (from, signal) => {
+	const take = (first) => {
+		page = newer = first;
+		[rows, left] = [page.data, new Set()];
+		draw();
+	};
+
+	/** Reads until a page has rows, three at most: pages of sparse filters may be empty. */
+	const search = async (iterator, signal) => {
 		for (let turn = 0;; turn++) {
-			const page = await load({ iterator: from, limit: 50 }, signal);
-			if (page.data.length || page.done || turn === 4) return page;
-			from = page.iterator;
+			const page = await read({ iterator, limit: 50 }, signal);
+			if (page.data.length || page.done || turn === 2) return page;
+			iterator = page.iterator;
 		}
 	};
 
 	const reload = async () => {
-		const mine = next(), asked = new AbortController();
+		const mine = next();
 		node.ariaBusy = "true";
-		if (!loaded) tellWaiting(after, AbortSignal.any([mine, asked.signal]));
+		if (!loaded) fill(after, loading());
 		try {
-			const page = await read(null, mine);
-			asked.abort();
+			const first = await search(null, mine);
 			if (mine.aborted) return;
-			[rows, iterator, done, loaded, waiting, left] = [page.data, page.iterator, page.done, true, null, new Set()];
-			draw();
+			loaded = true;
+			take(first);
 		} catch (error) {
-			asked.abort();
 			if (isAborted(error)) return;
 			fill(before);
-			fill(after, failure(error, () => reload().catch(() => {})));
+			fill(after, failure(error, again));
 			throw error;
 		} finally {
 			if (!mine.aborted) node.ariaBusy = null;
 		}
 	};
+	const again = () => reload().catch(() => {});
 
 	const more = async () => {
 		const mine = next();
-		fill(after, h("p.waiting", { role: "status" }, "Loading…"));
+		fill(after, loading());
 		try {
-			const page = await read(iterator, mine);
-			const place = rows.length, known = isIn(rows);
-			rows = [...rows, ...page.data.filter((row) => !known(row))];
-			[iterator, done] = [page.iterator, page.done];
+			const first = rows.length, isKnown = known();
+			page = await search(page.iterator, mine);
+			rows = [...rows, ...page.data.filter((row) => !isKnown(row))];
 			draw();
-			/** @type {HTMLElement | null | undefined} */ (body.children[place]?.querySelector("a, button"))?.focus();
+			focus(body.children[first]?.querySelector("a, button"));
 		} catch (error) {
 			if (!isAborted(error)) fill(after, failure(error, more));
 		}
@@ -178,38 +177,30 @@ export function list({ caption, columns, load, key = (row) => row.id, empty, sig
 	/** Takes what changed in the first page: rows change in place, newer ones wait for a press. */
 	const update = async () => {
 		if (node.ariaBusy === "true") return;
-		const mine = next();
-		const page = await load({ limit: 50 }, mine);
+		const mine = next(), first = await read({ limit: 50 }, mine);
 		if (mine.aborted) return;
-		const now = new Map(page.data.map((row) => [key(row), row]));
-		newestIterator = page.iterator;
-		if (rows.length === 0) [rows, iterator, done, waiting] = [page.data, page.iterator, page.done, null];
-		else {
-			const last = page.done ? rows.length : rows.findLastIndex((row) => now.has(key(row)));
-			left = new Set(rows.slice(0, last).map(key).filter((name) => !now.has(name)));
-			rows = rows.map((row) => now.get(key(row)) ?? row);
-			waiting = page.data.every(isIn(rows)) ? null : page.data;
-			if (waiting && page.done && rows.length <= page.data.length) done = true;
-		}
+		if (rows.length === 0) return take(first);
+		newer = first;
+		const now = new Map(first.data.map((row) => [key(row), row]));
+		const last = first.done ? rows.length : rows.findLastIndex((row) => now.has(key(row)));
+		left = new Set(rows.slice(0, last).map(key).filter((name) => !now.has(name)));
+		rows = rows.map((row) => now.get(key(row)) ?? row);
 		draw();
 	};
 
 	if (refresh) live.every(signal, () => loaded ? update() : reload(), refresh);
-	else reload().catch(() => {});
-	return { node, reload: () => reload().catch(() => {}) };
+	else again();
+	if (filters.length) keep();
+	return { nodes: [filters.length > 0 && filterForm(filters, signal, again), node], reload: again };
 }
 
-/**
- * Filters whose values are the query of the address, also if that is changed elsewhere. A change is taken over at once
- * for choices, and for texts at Enter or when the field is left.
- *
- * @param {readonly Filter[]} filters
- * @param {AbortSignal} signal
- * @param {() => void} changed
- */
+/** Filters whose values are the query of the address, also if that is changed elsewhere. @param {readonly Filter[]} filters */
 function filterForm(filters, signal, changed) {
-	const controls = filters.map(({ name, label, options, instant, none = "any" }) => {
-		const control = options ? select([["", none], ...options]) : input({ type: instant ? "datetime-local" : "search" });
+	const controls = filters.map(([name, label, kind, none = "any"]) => {
+		const instant = kind === "instant";
+		const control = kind && !instant
+			? select([["", none], ...kind])
+			: input({ type: instant ? "datetime-local" : "search" });
 		const write = () => setQuery({ [name]: instant ? fromLocalInput(control.value) : control.value.trim() });
 		control.addEventListener("change", write);
 		return { name, label, instant, control };
@@ -223,12 +214,13 @@ function filterForm(filters, signal, changed) {
 		return query.toString();
 	};
 	let shown = read();
-	addEventListener("hashchange", () => {
+	const follow = () => {
 		const now = read();
 		if (now !== shown) changed();
 		shown = now;
-	}, { signal });
-	const clear = () => setQuery(Object.fromEntries(filters.map(({ name }) => [name, ""])));
+	};
+	addEventListener("hashchange", follow, { signal });
+	const clear = () => setQuery(Object.fromEntries(filters.map(([name]) => [name, ""])));
 	return h(
 		"form.filters",
 		{ "aria-label": "Filters", onsubmit: (event) => event.preventDefault() },
@@ -237,36 +229,12 @@ function filterForm(filters, signal, changed) {
 	);
 }
 
-/** Filters by time. @type {Filter[]} */
-export const PERIOD = [
-	{ name: "after", label: "After", instant: true },
-	{ name: "before", label: "Before", instant: true },
-];
+/** @type {Filter[]} */
+export const PERIOD = [["after", "After", "instant"], ["before", "Before", "instant"]];
 
-/** The filters as they are set now. */
-export function filtered() {
-	return Object.fromEntries(parse().query);
-}
+export const filtered = () => Object.fromEntries(parse().query);
 
-/**
- * A list with its filters.
- *
- * @param {Context} context
- * @param {Partial<Parameters<typeof list>[0]> & {
- *   caption: string, noun: string, columns: readonly Column[], empty: () => Children, from?: string, filters?: Filter[],
- * }} options as of `list`; `from`: the path of the list
- */
-export function filteredList({ api, signal, keep }, { from = "", filters = [], ...options }) {
-	if (filters.length) keep();
-	const { node, reload } = list({
-		signal,
-		load: (page, signal) => api.get(from, { signal, query: { ...filtered(), ...page } }),
-		...options,
-	});
-	return { nodes: [filters.length > 0 && filterForm(filters, signal, reload), node], reload };
-}
-
-/** @param {number} n a count that the server ends at 1,000 */
-export function capped(n) {
-	return n >= 1000 ? "1,000 or more" : count(n);
+/** What an empty list says: that nothing matches its filters, or, if none is set, something else. */
+export function noneOf(noun, otherwise) {
+	return parse().query.size ? p`No ${noun} matches these filters.` : otherwise;
 }

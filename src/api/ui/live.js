@@ -7,14 +7,11 @@ import { isAborted } from "./api.js";
 
 const MOST_SECONDS = 30;
 
-class Live extends EventTarget {
-	paused = false;
+export const sleep = (seconds) => new Promise((done) => setTimeout(done, seconds * 1000));
 
+export const live = {
 	/** The one switch for everything on the page. */
-	pause(paused) {
-		this.paused = paused;
-		this.dispatchEvent(new Event("change"));
-	}
+	paused: false,
 
 	/**
 	 * Calls `ask` now, even if paused, and then again `seconds` after each end of it until `signal` ends.
@@ -23,7 +20,7 @@ class Live extends EventTarget {
 	 * @param {() => Promise<unknown>} ask reports its own errors, and rejects to be asked less often
 	 */
 	async every(signal, ask, seconds = 2) {
-		for (let pause = seconds; !signal.aborted; await this.#wait(signal, pause)) {
+		for (let pause = seconds; !signal.aborted;) {
 			const began = Date.now();
 			try {
 				await ask();
@@ -32,36 +29,8 @@ class Live extends EventTarget {
 				if (isAborted(error)) return;
 				pause = Math.min(pause * 2, MOST_SECONDS);
 			}
+			await sleep(pause);
+			while (!signal.aborted && (document.hidden || live.paused)) await sleep(0.5);
 		}
-	}
-
-	/** Also waits as long as nobody looks or it is paused. */
-	async #wait(signal, seconds) {
-		await sleep(signal, seconds);
-		while (!signal.aborted && (document.hidden || this.paused)) {
-			await new Promise((done) => {
-				const stop = new AbortController();
-				const resume = () => (stop.abort(), done(undefined));
-				signal.addEventListener("abort", resume, { signal: stop.signal });
-				document.addEventListener("visibilitychange", resume, { signal: stop.signal });
-				this.addEventListener("change", resume, { signal: stop.signal });
-			});
-		}
-	}
-}
-
-/** @returns {Promise<void>} */
-export function sleep(signal, seconds) {
-	return new Promise((done) => {
-		if (signal.aborted) return done();
-		const timer = setTimeout(finish, seconds * 1000);
-		signal.addEventListener("abort", finish);
-		function finish() {
-			clearTimeout(timer);
-			signal.removeEventListener("abort", finish);
-			done();
-		}
-	});
-}
-
-export const live = new Live();
+	},
+};

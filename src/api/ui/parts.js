@@ -1,37 +1,30 @@
 /** What both pages are made of: words, notices, actions, forms and dialogs. Asks the API nothing by itself. */
 
-import { ApiError, isAborted, newest } from "./api.js";
-import { fill, h, refill, refocus } from "./dom.js";
-import { sleep } from "./live.js";
+import { ApiError, isAborted } from "./api.js";
+import { fill, h, refocus } from "./dom.js";
 
-/* ---- words and figures ---- */
-
-/** A state as a word with a colour and a mark. */
 export function state(word) {
 	return h("span", { class: `state state-${word.replace(" ", "-")}` }, word);
 }
 
-export function count(n) {
-	return n?.toLocaleString() ?? "–";
-}
+export const count = (n) => n?.toLocaleString() ?? "–";
 
-/** A count with its noun, which is given in the plural. */
-export function plural(n, noun) {
-	return `${count(n)} ${n === 1 ? noun.replace(/ies$/, "y").replace(/s$/, "") : noun}`;
-}
+export const capped = (n) => n >= 1000 ? "1,000 or more" : count(n);
 
-/** A duration in words: 430 ms, 12 s, 4 min, 3 h, 2 d. */
+/** A noun, given in the plural, as it stands beside a number. */
+export const word = (n, noun) => n === 1 ? noun.replace(/ies$/, "y").replace(/s$/, "") : noun;
+
+export const plural = (n, noun) => `${count(n)} ${word(n, noun)}`;
+
 export function duration(ms) {
 	if (ms === null || ms === undefined) return "–";
 	const seconds = Math.abs(ms) / 1000;
 	if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
-	if (seconds < 10) return `${seconds.toFixed(1)} s`;
-	if (seconds < 100) return `${Math.round(seconds)} s`;
+	if (seconds < 100) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
 	if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
 	return seconds < 172_800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86_400)} d`;
 }
 
-/** The share of what succeeded; a dash if there was nothing. */
 export function share(good, bad) {
 	if (good + bad === 0) return "–";
 	if (!good || !bad) return good ? "100 %" : "0 %";
@@ -39,7 +32,6 @@ export function share(good, bad) {
 	return `${Math.min(99.9, 100 * good / (good + bad)).toFixed(1)} %`;
 }
 
-/** An instant in local time, in UTC as its title. */
 export function when(iso) {
 	return iso ? h("time", { datetime: iso, title: iso }, local(iso)) : "–";
 }
@@ -53,8 +45,7 @@ export function local(iso) {
 
 /** The distance of an instant to now, kept up to date: "4 min ago", "in 4 min". */
 export function ago(iso) {
-	if (!iso) return "–";
-	return h("time", { datetime: iso, title: `${local(iso)} (${iso})`, "data-ago": true }, distance(iso));
+	return iso ? h("time", { datetime: iso, title: `${local(iso)} (${iso})`, "data-ago": true }, distance(iso)) : "–";
 }
 
 export function distance(iso) {
@@ -66,56 +57,35 @@ export function distance(iso) {
 setInterval(() => {
 	if (document.hidden) return;
 	for (const node of document.querySelectorAll("time[data-ago]")) {
-		node.textContent = distance(node.getAttribute("datetime") ?? "");
+		node.textContent = distance(node.getAttribute("datetime"));
 	}
 }, 1000);
 
-/** An id or address, which may be broken anywhere. */
-export function mono(text) {
-	return text ? h("span.mono", text) : "–";
-}
+export const mono = (text) => text ? h("span.mono", text) : "–";
 
-export function link(text, href, attributes) {
-	return h("a", { href, ...attributes }, text);
-}
+export const link = (text, href, attributes = {}) => h("a", { href, ...attributes }, text);
 
-/** Names and their values. @param {...([string, Children] | false | "" | null | undefined)} rows */
+export const idLink = (id, href) => link(id, href, { class: "mono" });
+
+export const goes = (text, href, attributes = {}) => link(text, href, { class: "button", ...attributes });
+
+/** Names and their values; what is not there is left out. @param {...any} rows */
 export function facts(...rows) {
 	return h("dl.facts", rows.map((row) => row && h("div", h("dt", row[0]), h("dd", row[1]))));
 }
 
-/** Figures with their units and range of time. @param {...[string, Children, Children?]} rows */
+/** Figures: names, values, and their units with the range of time. */
 export function numbers(...rows) {
 	return h("dl.numbers", rows.map(([name, value, note]) => h("div", h("dt", name), h("dd", value, h("small", note)))));
 }
 
-/** A part of a screen below a heading. */
-export function section(title, ...children) {
-	return h("section", title && h("h2", title), ...children);
-}
-
-export function columns(...children) {
-	return h("div.columns", ...children);
-}
-
-export function buttons(...children) {
-	return h("div.buttons", ...children);
-}
-
-/** What an empty list says: what would fill it, and how. */
-export function empty(...children) {
-	return h("div.empty", ...children);
-}
-
-export function muted(...children) {
-	return h("p.muted", ...children);
-}
-
-export function note(...children) {
-	return h("div.note", ...children);
-}
-
-/* ---- notices ---- */
+export const section = (title, ...children) => h("section", title && h("h2", title), ...children);
+export const columns = (...children) => h("div.columns", ...children);
+export const buttons = (...children) => h("div.buttons", ...children);
+export const empty = (...children) => h("div.empty", ...children);
+export const muted = (...children) => h("p.muted", ...children);
+export const hint = (...children) => h("p.hint", ...children);
+export const note = (...children) => h("div.note", ...children);
 
 /** @type {HTMLElement | undefined} */
 let status;
@@ -128,7 +98,6 @@ export function say(text) {
 	setTimeout(() => line.remove(), 6000);
 }
 
-/** An error as the server says it. */
 export function failure(error, again) {
 	return h(
 		"div.failure",
@@ -139,83 +108,36 @@ export function failure(error, again) {
 	);
 }
 
-/**
- * A place for what `ask` results in, and until then for how long it waits, or why it failed, with a button to try
- * again. `draw` also gets a function that asks and draws once more, and a signal that ends what is drawn.
- *
- * @template T
- * @param {AbortSignal} signal
- * @param {() => Promise<T>} ask
- * @param {(result: T, again: () => Promise<void>, signal: AbortSignal) => Children} draw
- */
-export function load(signal, ask, draw, place = h("div")) {
-	const next = newest(signal);
-	const again = async () => {
-		const waited = new AbortController();
-		if (!place.hasChildNodes()) tellWaiting(place, AbortSignal.any([signal, waited.signal]));
-		/** @type {Children} */
-		let drawn;
+/** Is seen only if it is there for a while. */
+export const loading = () => h("p.waiting", { role: "status" }, "Loading…");
+
+/** A button that says if what it does failed, and cannot be pressed meanwhile. @param {string} label @param {Run} run */
+export function action(label, run, { reason, kind, about } = /** @type {Action} */ ({})) {
+	const begin = typeof run === "function" ? run : () => confirm(label, run);
+	const onclick = async () => {
+		if (reason) return say(reason);
+		if (button.ariaBusy === "true") return;
+		button.ariaBusy = "true";
 		try {
-			const result = await ask();
-			if (!signal.aborted) drawn = draw(result, again, next());
+			await begin();
 		} catch (error) {
-			if (!isAborted(error)) drawn = failure(error, again);
+			if (!isAborted(error)) show("Error", failure(error));
+		} finally {
+			button.ariaBusy = null;
 		}
-		waited.abort();
-		if (signal.aborted) return;
-		refill(place, drawn);
 	};
-	again();
-	return place;
-}
-
-/** Says that it loads, and after a while for how long, until `done` ends. */
-export async function tellWaiting(place, done) {
-	await sleep(done, 0.2);
-	if (done.aborted) return;
-	const line = h("p.waiting", { role: "status" }, "Loading…");
-	fill(place, line);
-	await sleep(done, 3);
-	for (let seconds = 3; !done.aborted; seconds++) {
-		line.textContent = `Still waiting for the server (${seconds} s)…`;
-		await sleep(done, 1);
-	}
-}
-
-/* ---- actions ---- */
-
-/**
- * A button that does something and says if that failed. While it runs it cannot be pressed again.
- *
- * @param {string} label
- * @param {() => unknown} run
- * @param {{reason?: string | null, kind?: string, about?: string}} [options] `reason`: why it cannot be pressed;
- *   `about`: what it is about, where several buttons have the same label
- */
-export function action(label, run, { reason, kind, about } = {}) {
 	const button = h("button", {
 		type: "button",
 		class: kind,
-		"aria-disabled": reason ? "true" : null,
+		"aria-disabled": reason && "true",
 		title: reason,
 		"aria-description": [about, reason].filter(Boolean).join(". ") || null,
-		onclick: async () => {
-			if (reason) return say(reason);
-			if (button.ariaBusy === "true") return;
-			button.ariaBusy = "true";
-			try {
-				await run();
-			} catch (error) {
-				if (!isAborted(error)) show("Error", failure(error));
-			} finally {
-				button.ariaBusy = null;
-			}
-		},
+		onclick,
 	}, label);
 	return button;
 }
 
-/** Copies a text as it is. @param {string | (() => string)} text @param {string} about @param {string} [label] */
+/** @param {string | (() => string)} text */
 export function copy(text, about, label = "Copy") {
 	return action(label, async () => {
 		await toClipboard(typeof text === "function" ? text() : text);
@@ -237,60 +159,90 @@ async function toClipboard(text) {
 	}
 }
 
-/* ---- forms ---- */
+let controls = 0;
 
-let fields = 0;
-
-/**
- * A control with its label and a hint.
- *
- * @param {string} label
- * @param {HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement} control
- * @param {Children} [hint]
- */
-export function field(label, control, hint) {
-	const id = control.id ||= `f${++fields}`;
-	if (hint) control.setAttribute("aria-describedby", `${id}-hint`);
+/** A control with its label and a hint. @param {Children} [text] */
+export function field(label, control, text) {
+	const id = control.id ||= `f${++controls}`;
+	if (text) control.setAttribute("aria-describedby", `${id}-hint`);
 	return h(
 		control.type === "checkbox" ? "div.field.check" : "div.field",
 		h("label", { for: id }, label),
 		control,
-		hint && h("p.hint", { id: `${id}-hint` }, hint),
+		text && h("p.hint", { id: `${id}-hint` }, text),
 	);
 }
 
-export function input(attributes) {
+export function input(attributes = {}) {
 	return h("input", { type: "text", autocomplete: "off", spellcheck: "false", ...attributes });
 }
 
-export function area(attributes) {
+/** The form that finds things. @param {(text: string) => unknown} run */
+export function findForm(text, run) {
+	const find = input({
+		type: "search",
+		id: "find",
+		"aria-label": "Find",
+		placeholder: `Find: ${text}`,
+		maxlength: 256,
+	});
+	const onsubmit = (event) => {
+		event.preventDefault();
+		if (find.value.trim()) run(find.value.trim());
+	};
+	return h("form.find", { role: "search", onsubmit }, find);
+}
+
+export function area(attributes = {}) {
 	return h("textarea.mono", { spellcheck: "false", ...attributes });
 }
 
-/** @param {readonly (string | readonly [value: string, text: string])[]} options @param {string} [value] */
+/** @param {Options} options */
 export function select(options, value = "") {
 	const pairs = options.map((option) => typeof option === "string" ? [option, option] : option);
 	const box = h("select", pairs.map(([value, text]) => h("option", { value }, text)));
-	box.value = value;
+	if (value) box.value = value;
 	return box;
 }
 
-/** The words of a text that are separated by commas or spaces; null if there are none. */
-export function words(text) {
-	const found = text.split(/[\s,]+/).filter(Boolean);
-	return found.length ? found : null;
+const words = (text) => text.split(/[\s,]+/).filter(Boolean);
+
+/** Fields with the values of an object; `read` makes a body of them, in which what is empty is null. @param {...(Field | false)} specs */
+export function fieldsOf(values, ...specs) {
+	/** @type {any} */
+	const controls = {};
+	const readers = {};
+	const nodes = specs.map((spec) => {
+		if (!spec) return null;
+		const [name, label, text, { type = "text", options, ...more } = {}] = spec;
+		const value = values?.[name] ?? more.value ?? "";
+		/** @type {any} */
+		const control = options ? select(options, value) : type === "area" ? area({ ...more, value }) : input({
+			...more,
+			type: type === "words" ? "text" : type,
+			checked: value === true,
+			value: type === "datetime-local" ? toLocalInput(value) : [value].flat().join(", "),
+		});
+		controls[name] = control;
+		readers[name] = () => {
+			if (type === "checkbox") return control.checked;
+			const text = control.value.trim();
+			if (text === "") return null;
+			if (type === "words") return words(text);
+			return type === "number" ? Number(text) : type === "datetime-local" ? fromLocalInput(text) : text;
+		};
+		return field(label, control, text);
+	});
+	/** @type {() => Record<string, any>} */
+	const read = () => Object.fromEntries(Object.entries(readers).map(([name, read]) => [name, read()]));
+	return { nodes, controls, read };
 }
 
-/**
- * A form. Its button runs `run`; a refusal is shown in it, as the server says it.
- *
- * @param {{button: string, kind?: string, run: () => unknown, reason?: string | null, cancel?: () => void}} options
- * @param {...Children} children
- */
+/** A form that shows why `run` failed. @param {Form} options @param {...Children} children */
 export function form({ button, kind = "main", run, reason, cancel }, ...children) {
 	const problem = h("div");
 	const submit = h("button", { type: "submit", class: kind, disabled: !!reason, title: reason }, button);
-	const onsubmit = async (/** @type {Event} */ event) => {
+	const onsubmit = async (event) => {
 		event.preventDefault();
 		if (submit.disabled) return;
 		submit.disabled = true;
@@ -303,7 +255,7 @@ export function form({ button, kind = "main", run, reason, cancel }, ...children
 			submit.disabled = false;
 		}
 	};
-	const foot = [problem, reason && h("p.hint", reason), buttons(submit, cancel && action("Close", cancel))];
+	const foot = [problem, reason && hint(reason), buttons(submit, cancel && action("Close", cancel))];
 	return h("form.form", { onsubmit }, ...children, foot);
 }
 
@@ -317,21 +269,13 @@ function dialog(title, draw) {
 	addEventListener("hashchange", close, { once: true });
 	document.body.append(box);
 	box.showModal();
-	return box;
 }
 
-/** Shows something in a dialog until it is closed. */
 export function show(title, ...children) {
 	dialog(title, (close) => [...children, buttons(action("Close", close))]);
 }
 
-/**
- * Asks in a dialog before something is done. `run` does it; the dialog stays open until it has succeeded. With `typed`,
- * that text must be typed first.
- *
- * @param {{title: string, button: string, kind?: string, typed?: string, run: () => unknown}} options
- * @param {...Children} children
- */
+/** Asks in a dialog, which stays open until `run` has succeeded. @param {Form & {title: string, typed?: string}} options @param {...Children} children */
 export function ask({ title, button, kind, typed, run }, ...children) {
 	const name = input({ required: true });
 	dialog(title, (close) => {
@@ -345,39 +289,25 @@ export function ask({ title, button, kind, typed, run }, ...children) {
 	});
 }
 
-/**
- * What a button does that asks before something is taken away.
- *
- * @param {string} button
- * @param {{title: string, text?: string, typed?: string, run: () => unknown, done: string, then?: () => unknown}} options
- */
-export function confirming(button, { title, text, typed, run, done, then }) {
+/** @param {Sure} sure */
+function confirm(button, sure) {
+	const { title, text, typed, run, done, then } = sure;
 	const act = async () => {
 		await run();
 		say(done);
 		await then?.();
 	};
-	return () => ask({ title, button, kind: "danger", typed, run: act }, text && h("p", text));
+	ask({ title, button, kind: "danger", typed, run: act }, text && h("p", text));
 }
 
-/* ---- instants in forms ---- */
-
-export function instant(attributes, iso) {
-	return input({ type: "datetime-local", value: toLocalInput(iso ?? ""), ...attributes });
-}
-
-/** A value for an `<input type=datetime-local>`, in local time. */
 export function toLocalInput(iso) {
 	const at = new Date(iso);
 	return isNaN(+at) ? "" : new Date(+at - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 }
 
-/** The instant of an `<input type=datetime-local>`. */
-export function fromLocalInput(value) {
-	return value ? new Date(value).toISOString() : "";
-}
+export const fromLocalInput = (value) => value ? new Date(value).toISOString() : "";
 
 /** An instant so many hours before another, or before now. */
-export function hoursAgo(hours, iso) {
-	return new Date((iso ? +new Date(iso) : Date.now()) - hours * 3_600_000).toISOString();
+export function hoursAgo(hours, iso = Date.now()) {
+	return new Date(+new Date(iso) - hours * 3_600_000).toISOString();
 }

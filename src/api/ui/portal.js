@@ -3,20 +3,20 @@
 import { Api, path } from "./api.js";
 import { h } from "./dom.js";
 import { keys } from "./keys.js";
-import { framed, SITE } from "./page.js";
-import { failure, link } from "./parts.js";
-import { access } from "./portal/access.js";
-import { addEndpoint, endpoints } from "./portal/endpoints.js";
-import { messages } from "./portal/messages.js";
+import { framed, root, SITE } from "./page.js";
+import { failure, link, loading } from "./parts.js";
+import { access, endpoints, messages } from "./portal/screens.js";
 import { dress, icon, isTrue } from "./portal/theme.js";
 import { verify } from "./portal/verify.js";
-import { go, href, match, parse } from "./route.js";
+import { href, match, parse } from "./route.js";
 import { endpoint } from "./screens/endpoint.js";
 import { eventType, eventTypes } from "./screens/event-types.js";
 import { message } from "./screens/message.js";
 
 const KEY = "postrider-portal";
 const embedded = globalThis.top !== globalThis.self;
+const search = new URLSearchParams(location.search), fragment = new URLSearchParams(location.hash.slice(1));
+const param = (name) => search.get(name) ?? fragment.get(name);
 /** @type {string | null} */
 let token = null;
 /** @type {any} */
@@ -24,10 +24,9 @@ let who = null;
 /** The route that was shown last: a new link leads back to it. */
 let last = "";
 const api = new Api("portal", () => token, () => ended());
-/** @type {import("./page.js").Screens} */
+/** @type {Record<string, View>} */
 const screens = {
 	endpoints,
-	"endpoints/new": addEndpoint,
 	"endpoints/:endpoint": endpoint,
 	"endpoints/:endpoint/:tab": endpoint,
 	messages,
@@ -37,16 +36,16 @@ const screens = {
 	verify,
 	access,
 };
-const page = framed({
-	navigation: [
-		["endpoints", "Endpoints"],
-		["messages", "Messages"],
-		["event-types", "Event types"],
-		["verify", "Verify"],
-		["access", "Access"],
-	],
+const page = framed(
+	{
+		endpoints: "Endpoints",
+		messages: "Messages",
+		"event-types": "Event types",
+		verify: "Verify",
+		access: "Access",
+	},
 	screens,
-	context: () => ({
+	() => ({
 		api,
 		who,
 		appId: who.appId,
@@ -60,23 +59,17 @@ const page = framed({
 		},
 		end: ended,
 	}),
-});
+);
 
 begin();
 
 async function begin() {
-	const param = (name) => new URLSearchParams(location.search).get(name) ?? given.get(name);
-	const given = new URLSearchParams(location.hash.slice(1));
 	dress(param);
-	keys(find);
+	keys();
 	// A frame without a token in its address must stay useless, so storage is for tabs alone.
 	if (!takeToken() && !embedded) token = storage((all) => all.getItem(KEY)) ?? null;
-	await enter(param);
-	draw();
-	addEventListener("hashchange", async () => {
-		if (takeToken()) await enter(param);
-		draw();
-	});
+	await enter();
+	addEventListener("hashchange", () => takeToken() ? enter() : draw());
 }
 
 function draw() {
@@ -95,7 +88,7 @@ function takeToken() {
 	return true;
 }
 
-/** The browser may forbid storage; then the token is kept until the page is left. @template T @param {(all: Storage) => T} use */
+/** The browser may forbid storage; then the token is kept until the page is left. */
 function storage(use) {
 	try {
 		return use(sessionStorage);
@@ -106,37 +99,35 @@ function storage(use) {
 
 /** The route of the parameter `next` of Svix, if there is such a screen. */
 function first() {
-	const { parts, query } = parse(new URLSearchParams(location.search).get("next") ?? "");
+	const { parts, query } = parse(search.get("next") ?? "");
 	return Object.keys(screens).some((pattern) => match(pattern, parts)) ? href(parts, query) : href(["endpoints"]);
 }
 
-/** Learns whose the token is, and draws the frame. @param {(name: string) => string | null} param */
-async function enter(param) {
+/** Learns whose the token is, and draws the frame and the screen. */
+async function enter() {
 	page.leave();
 	who = null;
 	if (!token) return ended("This address has no key in it. Open the link that you were given.");
-	if (!page.root.querySelector("main")) page.instead(h("p.waiting", { role: "status" }, "Loading…"));
+	if (!root.querySelector("main")) page.instead(loading());
 	try {
 		const known = await api.get("auth/whoami");
 		if (!known.appId) return ended("This page is for links that were made for one customer.");
 		const { name } = await api.get(path`app/${known.appId}`);
 		who = known;
-		const image = icon(param("icon"));
-		const onerror = (event) => event.target.remove();
+		const src = icon(param("icon"));
 		page.frame(
 			[
-				image && h("img.icon", { src: image, alt: "", onerror }),
+				src && h("img.icon", { src, alt: "", onerror: (event) => event.target.remove() }),
 				link(name, href(["endpoints"]), { class: "brand" }),
 				h("span.muted", "Webhooks"),
 			],
 			null,
 			isTrue(param("hideNavigation")),
 		);
+		draw();
 	} catch (error) {
-		const { status } = /** @type {any} */ (error);
-		if (status === 401) return;
-		if (status === 404) return ended();
-		page.instead(failure(error, () => enter(param).then(draw)));
+		if (error.status === 404) ended();
+		else if (error.status !== 401) page.instead(failure(error, enter));
 	}
 }
 
@@ -151,28 +142,16 @@ function ended(text) {
 	if (embedded) parent.postMessage({ type: "postrider:session-ended" }, "*");
 }
 
-/** The field that `/` goes to; it is on the screen of the messages. */
-function find() {
-	const field = () => /** @type {HTMLInputElement | null} */ (document.getElementById("find"));
-	if (!field()) {
-		go(href(["messages"]));
-		addEventListener("hashchange", () => field()?.select(), { once: true });
-	}
-	return field();
-}
-
-/** @type {Partial<Record<Right, string[]>>} */
-const RIGHTS = {
-	operate: ["CreateAttempts"],
-	turn: ["ManageEndpoint"],
-	manage: ["ManageEndpoint"],
-	secret: ["ViewEndpointSecret", "ManageEndpointSecret", "ManageEndpoint"],
-	rotate: ["ManageEndpointSecret"],
-};
-
 /** @type {Context["may"]} */
 function may(right) {
-	const given = who?.capabilities, wanted = RIGHTS[right];
+	const rights = {
+		operate: ["CreateAttempts"],
+		turn: ["ManageEndpoint"],
+		manage: ["ManageEndpoint"],
+		secret: ["ViewEndpointSecret", "ManageEndpointSecret", "ManageEndpoint"],
+		rotate: ["ManageEndpointSecret"],
+	};
+	const given = who?.capabilities, wanted = rights[right];
 	const allowed = wanted && (!given || wanted.some((capability) => given.includes(capability)));
 	return allowed ? null : "This link does not allow it.";
 }

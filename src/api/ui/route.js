@@ -5,12 +5,8 @@
 
 /** The route in a fragment: its parts and its query. */
 export function parse(fragment = location.hash) {
-	const text = fragment.replace(/^#/, "");
-	const at = text.includes("?") ? text.indexOf("?") : text.length;
-	return {
-		parts: text.slice(0, at).split("/").filter(Boolean).map(decode),
-		query: new URLSearchParams(text.slice(at + 1)),
-	};
+	const [way, ...query] = fragment.replace(/^#/, "").split("?");
+	return { parts: way.split("/").filter(Boolean).map(decode), query: new URLSearchParams(query.join("?")) };
 }
 
 function decode(text) {
@@ -28,30 +24,26 @@ export function href(parts, query = {}) {
 	return "#/" + parts.map(encodeURIComponent).join("/") + (text && `?${text}`);
 }
 
-/** Goes to a route. With `replace`, Back does not return to the present one. @param {string} fragment @param {{replace?: boolean}} [options] */
-export function go(fragment, { replace } = {}) {
-	if (!replace) location.hash = fragment;
-	else {
-		history.replaceState(history.state, "", fragment);
-		dispatchEvent(new HashChangeEvent("hashchange"));
-	}
+export function go(fragment) {
+	location.hash = fragment;
+}
+
+/** Goes to a route; Back does not return to the present one. */
+export function goInstead(fragment) {
+	history.replaceState(history.state, "", fragment);
+	dispatchEvent(new HashChangeEvent("hashchange"));
 }
 
 /** Changes the query of the present route: a filter was set. */
 export function setQuery(changes) {
 	const { parts, query } = parse();
-	go(href(parts, { ...Object.fromEntries(query), ...changes }), { replace: true });
+	goInstead(href(parts, { ...Object.fromEntries(query), ...changes }));
 }
 
 /** Compares parts with a pattern such as `app/:app/msg/:msg`; returns what stands for its names, or null. */
 export function match(pattern, parts) {
 	const wanted = pattern.split("/");
-	if (wanted.length !== parts.length) return null;
-	/** @type {Record<string, string>} */
-	const found = {};
-	for (const [i, name] of wanted.entries()) {
-		if (name.startsWith(":")) found[name.slice(1)] = parts[i];
-		else if (name !== parts[i]) return null;
-	}
-	return found;
+	const isName = (name) => name.startsWith(":");
+	if (wanted.length !== parts.length || wanted.some((name, i) => !isName(name) && name !== parts[i])) return null;
+	return Object.fromEntries(wanted.flatMap((name, i) => isName(name) ? [[name.slice(1), parts[i]]] : []));
 }

@@ -6,7 +6,6 @@ import { buttons, copy, field, select } from "../parts.js";
 
 let chosen = "Node / TypeScript";
 
-/** A sample in a language that is chosen. @returns {Node[]} */
 export function samples() {
 	const choice = select(Object.keys(SAMPLES), chosen);
 	const place = h("div.sample");
@@ -17,17 +16,15 @@ export function samples() {
 	choice.addEventListener("change", draw);
 	draw();
 	return [
-		h("p", "Take the raw bytes of the body. A message may come twice: remember its webhook-id."),
+		h("p", "Give it the raw bytes of the body. A message may come twice: remember its webhook-id."),
 		field("Language", choice),
 		place,
 	];
 }
 
-/** @type {Record<string, string>} */
 const SAMPLES = {
 	"Node / TypeScript": `import { createHmac, timingSafeEqual } from "node:crypto";
 
-/** Returns the event, or throws. body: the raw text of the request. */
 export function verify(secret: string, headers: Record<string, string>, body: string) {
   const id = headers["webhook-id"], time = headers["webhook-timestamp"];
   if (!(Math.abs(Date.now() / 1000 - Number(time)) <= 300)) throw new Error("too old");
@@ -44,7 +41,6 @@ export function verify(secret: string, headers: Record<string, string>, body: st
 
 
 def verify(secret: str, headers, body: bytes):
-    """Returns the event, or raises. body: the raw bytes of the request."""
     id, stamp = headers["webhook-id"], headers["webhook-timestamp"]
     if abs(time.time() - int(stamp)) > 300:
         raise ValueError("too old")
@@ -68,7 +64,6 @@ import (
 	"time"
 )
 
-// Verify says whether body, the raw bytes of the request, was signed in the last 5 minutes.
 func Verify(secret string, header http.Header, body []byte) bool {
 	id, stamp := header.Get("webhook-id"), header.Get("webhook-timestamp")
 	seconds, err := strconv.ParseInt(stamp, 10, 64)
@@ -96,7 +91,6 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, Mac};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Whether \`body\`, the raw bytes of the request, was signed in the last 5 minutes.
 pub fn verify(secret: &str, id: &str, time: &str, signatures: &str, body: &[u8]) -> bool {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
     let recent = time.parse::<u64>().is_ok_and(|sent| now.abs_diff(sent) <= 300);
@@ -119,7 +113,6 @@ import javax.crypto.Mac;
 import javax.crypto.spec.SecretKeySpec;
 
 public final class Webhook {
-    /** Whether body, the raw bytes of the request, was signed in the last 5 minutes. */
     public static boolean verify(
             String secret, String id, String time, String signatures, byte[] body)
             throws GeneralSecurityException {
@@ -144,7 +137,6 @@ using System.Text;
 
 public static class Webhook
 {
-    /// <summary>Whether body, the raw bytes of the request, was signed in the last 5 minutes.</summary>
     public static bool Verify(string secret, string id, string time, string signatures, byte[] body)
     {
         if (!long.TryParse(time, out var sent)) return false;
@@ -161,7 +153,6 @@ public static class Webhook
 	Ruby: `require "json"
 require "openssl"
 
-# Returns the event, or raises. body: the raw bytes of the request.
 def verify(secret, headers, body)
   id, time, given = %w[id timestamp signature].map { |name| headers.fetch("webhook-#{name}") }
   raise "too old" if (Time.now.to_i - Integer(time, 10)).abs > 300
@@ -176,7 +167,6 @@ end
 `,
 	PHP: `<?php
 
-/** Whether $body, the raw bytes of the request (php://input), was signed in the last 5 minutes. */
 function verify(string $secret, string $id, string $time, string $signatures, string $body): bool
 {
     if (!ctype_digit($time) || abs(time() - (int) $time) > 300) {

@@ -2,59 +2,55 @@
 
 import { lastAnswer } from "../attempts.js";
 import { h, p } from "../dom.js";
-import { filteredList, PERIOD } from "../list.js";
+import { list, noneOf, PERIOD } from "../list.js";
 import { ago, link, state, when } from "../parts.js";
-import { href, parse } from "../route.js";
-import { head, nameOf, noneMatches, permitted, sendAgain, way } from "./shared.js";
+import { href } from "../route.js";
+import { head, sendAgain, way } from "./shared.js";
 
-/** @param {Context} context */
+/** @type {View} */
 export function deliveries(context) {
 	return h("div", head("Deliveries", way(context, "", "")), h("section", deliveryList(context)));
 }
 
-/** The list with its filters. @param {Context} context @param {string} [endpoint] shows those of one endpoint */
-export function deliveryList(context, endpoint) {
-	const { app, appId, portal, to } = context;
-	/** @type {Column} */
-	const where = ["Endpoint", (row) => link(nameOf(context, row), to.endpoint(row.endpointId))];
+/** The list with its filters; of one endpoint, if one is given. @param {Context} context */
+export function deliveryList(context, endpoint = "") {
+	const { app, appId, portal, to, act, nameOf, may } = context;
 	const again = (row) =>
-		permitted(context, "operate", "Send again", () => sendAgain(context, row, reload), {
-			about: `${row.eventId ?? row.msgId} to ${nameOf(context, row)}`,
+		act("operate", "Send again", () => sendAgain(context, row, reload), {
+			about: `${row.eventId ?? row.msgId} to ${nameOf(row)}`,
 		});
-	/** @type {Column[]} */
-	const columns = [
-		["Message", (row) => link(row.eventId ?? row.msgId, to.message(row.msgId), { class: row.eventId ? null : "mono" })],
-		["Event type", (row) => row.eventType],
-		...(endpoint ? [] : [where]),
-		["State", (row) => state(row.state)],
-		["Tries", (row) => row.attempts, "number"],
-		["Last answer", lastAnswer, "wide"],
-		["Next try", (row) => ago(row.nextAttemptAt)],
-		["Accepted", (row) => when(row.createdAt)],
-		["Action", again, "actions"],
-	];
-	const { nodes, reload } = filteredList(context, {
+	const source = portal && endpoint
+		? link("Test and secret", to.endpoint(endpoint, "setup"))
+		: link("Send a message", href(["send"], { app: appId }));
+	const { nodes, reload } = list(context, {
 		caption: "Deliveries, newest first",
 		noun: "deliveries",
 		refresh: 2,
 		key: (row) => `${row.msgId} ${row.endpointId}`,
 		from: `${app}/delivery${endpoint ? `?endpoint_id=${encodeURIComponent(endpoint)}` : ""}`,
 		filters: [
-			{ name: "state", label: "State", options: ["waiting", "sending", "delivered", "failed"] },
-			...(endpoint ? [] : [{ name: "endpoint_id", label: "Endpoint (id or uid)" }]),
-			{ name: "event_type", label: "Event type" },
-			{ name: "tag", label: "Tag" },
+			["state", "State", ["waiting", "sending", "delivered", "failed"]],
+			!endpoint && ["endpoint_id", "Endpoint (id or uid)"],
+			["event_type", "Event type"],
+			["tag", "Tag"],
 			...PERIOD,
 		],
-		columns: portal && context.may("operate") ? columns.slice(0, -1) : columns,
+		columns: [
+			["Message", (row) => link(row.eventId ?? row.msgId, to.message(row.msgId), { class: !row.eventId && "mono" })],
+			["Event type", (row) => row.eventType],
+			!endpoint && ["Endpoint", (row) => link(nameOf(row), to.endpoint(row.endpointId))],
+			["State", (row) => state(row.state)],
+			["Tries", (row) => row.attempts, "number"],
+			["Last answer", lastAnswer, "wide"],
+			["Next try", (row) => ago(row.nextAttemptAt)],
+			["Accepted", (row) => when(row.createdAt)],
+			!(portal && may("operate")) && ["Action", again, "actions"],
+		],
 		empty: () =>
-			parse().query.size
-				? noneMatches("delivery")
-				: p`No delivery yet. One appears here as soon as there is a message that this endpoint wants: ${
-					portal && endpoint
-						? link("Test and secret", to.endpoint(endpoint, "setup"))
-						: link("Send a message", href(["send"], { app: appId }))
-				}.`,
+			noneOf(
+				"delivery",
+				p`No delivery yet. One appears here as soon as there is a message that this endpoint wants: ${source}.`,
+			),
 	});
 	return nodes;
 }

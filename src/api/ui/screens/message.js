@@ -1,33 +1,17 @@
-/** A message and its whole story: what it says, how far it has come at each endpoint and why, and every attempt. */
+/** A message: what it says, how far it has come at each endpoint and why, and every attempt. */
 
 import { path } from "../api.js";
-import { answered, attemptState, sentence, trigger, unfolded, word } from "../attempts.js";
+import { attemptColumns, sentence, showAttempt } from "../attempts.js";
 import { fill, h } from "../dom.js";
 import { member, payload as payloadBox } from "../json.js";
-import { keptTable, tableRow } from "../list.js";
-import { live } from "../live.js";
-import {
-	ago,
-	columns,
-	copy,
-	count,
-	empty,
-	facts,
-	failure,
-	link,
-	load,
-	mono,
-	muted,
-	section,
-	state,
-	when,
-} from "../parts.js";
-import { href } from "../route.js";
-import { head, limits, nameOf, permitted, sendAgain, way } from "./shared.js";
+import { fresh, keptTable, load, refresh } from "../list.js";
+import { ago, columns, copy, count, empty, facts, link, mono, muted, section, state, when } from "../parts.js";
+import { addEndpoint } from "./endpoint-form.js";
+import { head, limits, sendAgain, way } from "./shared.js";
 
 const MOST = 250;
 
-/** @param {Context} context */
+/** @type {View} */
 export function message(context) {
 	const { api, app, params, signal, to, portal } = context;
 	return load(signal, () => api.call("GET", app + path`/msg/${params.message}`, { signal }), ({ data, text }) => {
@@ -58,133 +42,76 @@ export function message(context) {
 
 /** The endpoints and the attempts, kept up to date. */
 function story(context, message, payload) {
-	const { app, get, signal, query, portal } = context;
-	const base = `${app}/msg/${message.id}`;
-	/** Attempts that are unfolded. @type {Set<string>} */
-	const open = new Set([query.get("attempt") ?? ""]);
+	const { act, app, appId, get, signal, query, portal, nameOf, to } = context;
 	/** @type {any[]} */
 	let verdicts = [];
-	/** @type {any[]} */
-	let attempts = [];
-	const summary = h("p", "Loading…"), problem = h("div"), none = h("div"), untried = h("div");
-	const name = (id) => nameOf(context, verdicts.find((row) => row.endpointId === id) ?? { url: id });
-	const toggle = (id) => (open.delete(id) || open.add(id), draw());
-	const tries = attemptColumns(context, name, open, toggle);
-	const detail = ({ of }) => {
-		const cell = h("td", { colspan: tries.length, role: "cell" });
-		load(signal, () => get(base + path`/attempt/${of.id}`), (full) => unfolded({ ...of, ...full }, payload), cell);
-		return h("tr.detail", { role: "row" }, cell);
-	};
+	let wanted = query.get("attempt");
+	const at = ({ endpointId: id }) => verdicts.find((row) => row.endpointId === id) ?? { url: id };
+	const summary = h("p"), none = h("div"), untried = h("div");
 	const endpoints = keptTable(
 		"Endpoints of this message",
-		endpointColumns(context, message.id, payload, () => refresh()),
+		endpointColumns(context, message.id, payload, () => refresh(node)),
 		(row) => row.endpointId,
 	);
 	const timeline = keptTable(
 		`Attempts, ${portal ? "newest" : "oldest"} first`,
-		tries,
+		attemptColumns(
+			context,
+			["Endpoint", (row) => link(nameOf(at(row)), to.endpoint(row.endpointId))],
+			(row) => at(row).url,
+			payload,
+		),
 		(row) => row.id,
-		(row) => row.of ? detail(row) : tableRow(tries, row),
 	);
-	const draw = () =>
-		timeline.set(
-			attempts.flatMap((row) =>
-				open.has(row.id) ? [{ ...row, open: true }, { id: `detail ${row.id}`, of: row }] : [row]
-			),
-		);
-	const refresh = async () => {
-		const [explained, tried] = await Promise.all([
-			get(`${base}/explain`),
-			get(`${app}/attempt/msg/${message.id}`, { limit: MOST }),
-		]);
-		verdicts = explained.data;
-		attempts = portal ? tried.data : tried.data.reverse();
-		endpoints.set(verdicts);
-		draw();
-		fill(problem);
-		fill(summary, sentence(explained.text));
-		fill(none, verdicts.length === 0 && empty("There is no endpoint that it could be sent to. ", toAdd(context)));
-		fill(
-			untried,
-			attempts.length === 0 && empty(
-				verdicts.some(({ verdict }) => ["sending", "waiting"].includes(verdict))
-					? "No attempt yet: one follows at once, unless the endpoint is busy or limited."
-					: "No attempt: the message was sent to no endpoint.",
-			),
-			!tried.done && muted(`Only the newest ${MOST} attempts are shown.`),
-		);
-	};
-	let turn = 0;
-	live.every(signal, async () => {
-		// What does not change soon is looked at every 10 s.
-		const soon = Date.now() + 60_000;
-		const moves = verdicts.length === 0 ||
-			verdicts.some(({ verdict, nextAttemptAt }) =>
-				verdict === "sending" || (verdict === "waiting" && !(+new Date(nextAttemptAt) > soon))
-			);
-		if (turn++ % 5 && !moves) return;
-		try {
-			await refresh();
-		} catch (error) {
-			if (!signal.aborted) fill(problem, failure(error, refresh));
-			throw error;
-		}
-	});
-	return [
-		problem,
+	const parts = [
 		section("Endpoints", summary, limits(context, "operate"), endpoints.node, none),
 		section("Attempts", timeline.node, untried),
 	];
+	const toAdd = act("manage", "Add endpoint", () => addEndpoint(context, appId));
+	const node = fresh(signal, async () => {
+		const [explained, { data, done }] = await Promise.all([
+			get(`${app}/msg/${message.id}/explain`),
+			get(`${app}/attempt/msg/${message.id}`, { limit: MOST }),
+		]);
+		verdicts = explained.data;
+		endpoints.set(verdicts);
+		timeline.set(portal ? data : data.reverse());
+		fill(summary, sentence(explained.text));
+		fill(none, verdicts.length === 0 && empty("There is no endpoint that it could be sent to. ", toAdd));
+		const why = verdicts.some(({ verdict }) => ["sending", "waiting"].includes(verdict))
+			? "No attempt yet: one follows at once, unless the endpoint is busy or limited."
+			: "No attempt: the message was sent to no endpoint.";
+		fill(untried, data.length === 0 && empty(why), !done && muted(`Only the newest ${MOST} attempts are shown.`));
+		const row = data.find(({ id }) => id === wanted);
+		wanted = null;
+		if (row) showAttempt(context, row, payload);
+		return parts;
+	}, 5);
+	return node;
 }
-
-function toAdd({ portal, appId }) {
-	return portal
-		? link("To the endpoints", href(["endpoints"]))
-		: link("Add endpoint", href(["app", appId], { add: 1 }));
-}
-
-/** @type {Record<string, string>} */
-const REASONS = { deleted: "The endpoint was deleted.", disabled: "The endpoint is disabled. Enable it first." };
 
 /** @returns {Column[]} */
 function endpointColumns(context, msgId, payload, then) {
+	const { act, nameOf, to } = context;
+	const reasons = { deleted: "The endpoint was deleted.", disabled: "The endpoint is disabled. Enable it first." };
 	const again = (row) =>
-		permitted(context, "operate", "Send again", () => sendAgain(context, { ...row, msgId, state: row.verdict }, then), {
-			about: nameOf(context, row),
-			reason: REASONS[row.reason] ?? (payload ? null : "The payload is no longer kept, so it cannot be sent."),
+		act("operate", "Send again", () => sendAgain(context, { ...row, msgId, state: row.verdict }, then), {
+			about: nameOf(row),
+			reason: reasons[row.reason] ?? (payload ? null : "The payload is no longer kept, so it cannot be sent."),
 		});
 	const endpoint = (row) => {
-		const name = nameOf(context, row);
+		const name = nameOf(row);
 		return [
-			row.reason === "deleted" ? mono(name) : link(name, context.to.endpoint(row.endpointId)),
+			row.reason === "deleted" ? mono(name) : link(name, to.endpoint(row.endpointId)),
 			name !== row.url && h("div.mono.muted", row.url),
 		];
 	};
 	return [
 		["Endpoint", endpoint],
-		["State", (row) => state(word(row.verdict))],
+		["State", ({ verdict }) => state(verdict === "notSent" ? "not sent" : verdict)],
 		["Why", (row) => sentence(row.text), "wide"],
 		["Tries", (row) => row.attempts, "number"],
 		["Next try", (row) => ago(row.nextAttemptAt)],
 		["Action", again, "actions"],
-	];
-}
-
-/** @returns {Column[]} */
-function attemptColumns({ to }, name, open, toggle) {
-	const details = ({ id, endpointId }) =>
-		h("button", {
-			type: "button",
-			"aria-expanded": String(open.has(id)),
-			"aria-description": name(endpointId),
-			onclick: () => toggle(id),
-		}, "Details");
-	return [
-		["Time", (row) => when(row.timestamp)],
-		["Endpoint", (row) => link(name(row.endpointId), to.endpoint(row.endpointId))],
-		["State", (row) => state(attemptState(row))],
-		["Answer", answered, "wide"],
-		["Trigger", trigger],
-		["Details", details, "actions"],
 	];
 }

@@ -2,21 +2,35 @@
 
 import { bars } from "../chart.js";
 import { fill, h } from "../dom.js";
-import { capped, fresh, keptTable } from "../list.js";
-import { ago, count, duration, empty, link, muted, numbers, section, share } from "../parts.js";
-import { go, href } from "../route.js";
-import { appLink, endpointCell, endpointHref, head } from "./shared.js";
+import { fresh, keptTable } from "../list.js";
+import {
+	ago,
+	capped,
+	count,
+	duration,
+	empty,
+	link,
+	muted,
+	numbers,
+	section,
+	share,
+	word,
+} from "../parts.js";
+import { goInstead, href } from "../route.js";
+import { appHref, endpointCell, endpointHref, head, whyDisabled } from "./shared.js";
 import { taskColumns } from "./tasks.js";
 
-/** @param {Context} context */
+/** @type {View} */
 export function overview(context) {
 	const { get, signal } = context;
-	get("app", { limit: 1 }).then(({ data }) => data.length || go(href(["start"]), { replace: true }), () => {});
+	get("app", { limit: 1 }).then(({ data }) => data.length || goInstead(href(["start"])), () => {});
+	const first = (path, query) => () => get(path, { ...query, limit: MOST });
 	const trouble = (state, title, none) =>
-		watched(context, title, "endpoint-health", { state }, columns(context), (row) => row.endpointId, none);
+		watched(signal, title, first("endpoint-health", { state }), COLUMNS, none, (row) => row.endpointId);
+	const all = ["No task runs. ", link("All tasks", href(["task"]))];
 	return h(
 		"div",
-		head("Overview", []),
+		head("Overview"),
 		fresh(signal, () => queue(context)),
 		trouble(
 			"failing",
@@ -28,17 +42,9 @@ export function overview(context) {
 		trouble(
 			"slow",
 			"Slow endpoints",
-			"No endpoint is slow. One is if more than 5 % of its answers took 5 s or longer in this hour and the one before.",
+			"No endpoint is slow. One is if over 5 % of its answers took 5 s or longer in this hour and the one before.",
 		),
-		watched(
-			context,
-			"Running tasks",
-			"background-task",
-			{ status: "running" },
-			taskColumns(context),
-			(row) => row.id,
-			["No task runs. ", link("All tasks", href(["task"]))],
-		),
+		watched(signal, "Running tasks", first("background-task", { status: "running" }), taskColumns(context), all),
 	);
 }
 
@@ -55,46 +61,51 @@ async function queue({ get }) {
 }
 
 async function day({ get }) {
-	const { data: [series], stepSeconds } = await get("stats/delivery");
+	const { data: [series] } = await get("stats/delivery");
 	if (!series || series.delivered + series.failed === 0) {
 		return empty("No attempt in the last 24 h. ", link("Send a message", href(["send"])), " to see some.");
 	}
 	const { delivered, failed, buckets } = series;
-	const last = buckets.findLast((bucket) => bucket.p50Ms !== null);
+	const last = buckets.findLast((bucket) => bucket.p50Ms !== null), now = buckets.at(-1);
+	const rate = now.delivered / Math.max(1, (Date.now() - +new Date(now.start)) / 1000);
 	return [
 		numbers(
 			["Succeeded", share(delivered, failed), "of all attempts in 24 h"],
-			["Delivered", count(delivered), "attempts in 24 h"],
-			["Failed", count(failed), "attempts in 24 h, retries too"],
+			[
+				"Delivered",
+				count(delivered),
+				`${word(delivered, "attempts")} in 24 h${rate < 0.1 ? "" : ` · ${rate.toFixed(1)} a second in this hour`}`,
+			],
+			["Failed", count(failed), `${word(failed, "attempts")} in 24 h, retries too`],
 			["Answers took", duration(last?.p50Ms), last && `p50 of the latest hour · p99 ${duration(last.p99Ms)}`],
 		),
-		bars(buckets, { title: "Attempts by hour, 24 h", step: stepSeconds }),
+		bars(buckets, { title: "Attempts by hour, 24 h" }),
 	];
 }
 
-/** @param {Context} context @returns {Column[]} */
-const columns = (context) => [
-	[
-		"Endpoint",
-		(row) =>
-			endpointCell({ ...row, uid: row.endpointUid, id: row.endpointId }, endpointHref(row.appId, row.endpointId)),
-	],
-	["Customer", (row) => appLink(context, row.appId)],
-	["Since", (row) => ago(row.disabledAt ?? row.failingSince)],
+const MOST = 25;
+
+const COLUMNS = [
+	["Endpoint", (row) => {
+		const place = endpointHref(row.appId, row.endpointId);
+		return endpointCell({ ...row, uid: row.endpointUid, id: row.endpointId }, place);
+	}],
+	["Customer", (row) => link(row.appName, appHref(row.appId))],
+	["Since", (row) => row.state === "disabled" ? whyDisabled(row) : ago(row.failingSince)],
 	["Last success", (row) => ago(row.lastSuccessAt)],
 	["Last error", (row) => row.lastError ?? "–", "wide"],
 	["Waiting", (row) => capped(row.waiting), "number"],
 ];
 
 /** The first rows of a list, kept up to date. */
-function watched({ get, signal }, title, path, query, columns, key, none) {
+function watched(signal, title, read, columns, none, key = (row) => row.id) {
 	const rows = keptTable(title, columns, key), rest = h("div");
 	return section(
 		title,
 		fresh(signal, async () => {
-			const { data, done } = await get(path, { ...query, limit: 25 });
+			const { data, done } = await read();
 			rows.set(data);
-			fill(rest, data.length === 0 ? muted(none) : !done && muted("Only the newest 25 are shown."));
+			fill(rest, done ? data.length === 0 && muted(none) : muted("There are more, which are not shown."));
 			return [rows.node, rest];
 		}, 5),
 	);

@@ -1,47 +1,40 @@
 /** Sends a message, and the first steps: from nothing to a message that arrives. */
 
 import { path, random } from "../api.js";
-import { quoted, sentence, word } from "../attempts.js";
+import { curl, sentence } from "../attempts.js";
 import { fill, h, p } from "../dom.js";
-import { code, copied, joined, pretty } from "../json.js";
-import { fresh, table } from "../list.js";
-import {
-	action,
-	area,
-	buttons,
-	columns,
-	field,
-	form,
-	input,
-	link,
-	muted,
-	section,
-	state,
-	when,
-	words,
-} from "../parts.js";
+import { code, joined, pretty } from "../json.js";
+import { fresh } from "../list.js";
+import { action, buttons, columns, fieldsOf, form, hint, link, muted, section, state, when } from "../parts.js";
 import { go, setQuery } from "../route.js";
-import { addEndpoint } from "./applications.js";
+import { addEndpoint } from "./endpoint-form.js";
 import { example } from "./event-types.js";
-import { appHref, endpointHref, head, messageHref, remember } from "./shared.js";
+import { appHref, endpointHref, head, inCode, messageHref, remember } from "./shared.js";
 
-/** @param {Context} context */
+/** @type {View} */
 export function send(context) {
-	const { query } = context;
-	const sent = (app, id) => go(messageHref(app, id));
-	const form = messageForm(context, { app: query.get("app") ?? "", type: query.get("type") ?? "", sent });
-	return h("div", head("Send a message", []), section("Message", form));
+	const { query } = context, values = { app: query.get("app"), eventType: query.get("type") };
+	const form = messageForm(context, values, (app, id) => go(messageHref(app, id)));
+	return h("div", head("Send a message"), section("Message", form));
 }
 
-/**
- * @param {Context} context
- * @param {{app: string, type?: string, fixed?: boolean, sent: (app: string, id: string) => void}} options
- */
-function messageForm({ api, get, signal, may }, { app, type = "", fixed, sent }) {
-	const to = input({ required: true, value: app, list: "apps", disabled: fixed });
-	const kind = input({ required: true, value: type, list: "types" });
-	const eventId = input(), tags = input(), channels = input();
-	const payload = area({ rows: 10, value: '{\n  "hello": "world"\n}' });
+/** @param {Context} context */
+function messageForm({ api, get, signal, may }, values, sent) {
+	const customer = h("span");
+	const { nodes, controls, read } = fieldsOf(
+		{ payload: '{\n  "hello": "world"\n}', ...values },
+		["app", "Application (id or uid)", customer, { required: true, list: "apps", onchange: () => whose() }],
+		["eventType", "Event type", "If it is registered with an example, that is filled in.", {
+			required: true,
+			list: "types",
+			onchange: () => fillIn().catch(() => {}),
+		}],
+		["payload", "Payload", "JSON, sent byte for byte as it stands here.", { type: "area", rows: 10 }],
+		["eventId", "Event id", "Your own id. A second message with it is refused."],
+		["tags", "Tags", "Separated by commas; found by Find.", { type: "words" }],
+		["channels", "Channels", "Separated by commas.", { type: "words" }],
+	);
+	const { eventType: kind, payload } = controls;
 	const apps = h("datalist", { id: "apps" }), types = h("datalist", { id: "types" }), calls = h("div");
 	let preset = payload.value;
 	let registered = new Set();
@@ -52,29 +45,26 @@ function messageForm({ api, get, signal, may }, { app, type = "", fixed, sent })
 		payload.value = preset = pretty(example(text, data) ?? preset);
 		show();
 	};
-	const body = () =>
-		joined(
-			{
-				eventType: kind.value.trim(),
-				eventId: eventId.value.trim() || undefined,
-				tags: words(tags.value) ?? undefined,
-				channels: words(channels.value) ?? undefined,
-			},
-			"payload",
-			payload.value,
-		);
+	const message = () => {
+		const { app, payload, ...rest } = read();
+		return { app: app ?? "APPLICATION", rest, body: joined(rest, "payload", payload ?? "") };
+	};
 	const show = () => {
 		try {
-			fill(calls, asProgram(api, to.value, body(), kind.value, payload.value));
+			const { app, rest, body } = message(), text = JSON.stringify;
+			const fields = Object.entries(rest).map(([name, value]) => value && `  ${name}: ${text(value)},\n`);
+			const content = pretty(payload.value).replaceAll("\n", "\n  ");
+			const create = `{\n${fields.filter(Boolean).join("")}  payload: ${content},\n}`;
+			fill(calls, samples(api, path`app/${app}/msg`, body, `await svix.message.create(${text(app)}, ${create});`));
 		} catch (error) {
-			fill(calls, h("p.hint", /** @type {Error} */ (error).message));
+			fill(calls, hint(error.message));
 		}
 	};
+	const whose = () =>
+		get(path`app/${controls.app.value}`).then(({ name }) => fill(customer, name), () => fill(customer));
+	if (values.app) whose();
 	const known = async () => {
-		const [all, kinds] = await Promise.all([
-			fixed ? { data: [] } : get("app", { limit: 250 }),
-			get("event-type", { limit: 250 }),
-		]);
+		const [all, kinds] = await Promise.all([get("app", { limit: 250 }), get("event-type", { limit: 250 })]);
 		fill(apps, all.data.map(({ uid, id, name }) => h("option", { value: uid ?? id }, name)));
 		fill(types, kinds.data.map(({ name }) => h("option", { value: name })));
 		registered = new Set(kinds.data.map(({ name }) => name));
@@ -83,123 +73,62 @@ function messageForm({ api, get, signal, may }, { app, type = "", fixed, sent })
 	};
 	// Only proposals: without them everything can be typed.
 	known().catch(() => {}).finally(show);
-	kind.addEventListener("change", () => fillIn().catch(() => {}));
 	const run = async () => {
-		const { id } = await api.post(path`app/${to.value.trim()}/msg`, body());
-		sent(to.value.trim(), id);
+		const { app, body } = message();
+		sent(app, (await api.post(path`app/${app}/msg`, body)).id);
 	};
-	const node = form(
-		{ button: "Send", reason: may("send"), run },
-		apps,
-		types,
-		!fixed && field("Application (id or uid)", to),
-		field("Event type", kind, "If it is registered with an example, that is filled in."),
-		field("Payload", payload, "JSON, sent byte for byte as it stands here."),
-		!fixed && h(
-			"details.bar",
-			h("summary", "Event id, tags, channels"),
-			field("Event id", eventId, "Your own id. A second message with it is refused."),
-			field("Tags", tags, "Separated by commas; found by Find."),
-			field("Channels", channels, "Separated by commas."),
-		),
-	);
+	const more = h("details.bar", h("summary", "Event id, tags, channels"), nodes.slice(3));
+	const node = form({ button: "Send", reason: may("send"), run }, apps, types, nodes.slice(0, 3), more);
 	node.addEventListener("input", show);
 	return columns(node, calls);
 }
 
-/** The same call as a program makes it. */
-function asProgram(api, app, body, type, payload) {
-	const to = app || "APPLICATION", quotedTo = JSON.stringify(to), kind = JSON.stringify(type);
-	const python = `import json, os
-from svix.api import MessageIn, Svix, SvixOptions
-
-svix = Svix(os.environ["TOKEN"], SvixOptions(server_url="${server(api)}"))
-svix.message.create(${quotedTo}, MessageIn(
-    event_type=${kind},
-    payload=json.loads(${JSON.stringify(payload)}),
-))`;
-	return samples({
-		curl: curl(api, path`app/${to}/msg`, body),
-		JavaScript: `${setUp(api)}
-await svix.message.create(${quotedTo}, {
-  eventType: ${kind},
-  payload: ${payload},
-});`,
-		Python: python,
-	});
+/** A call of the API as programs make it. */
+function samples(api, to, body, javascript) {
+	const options = ['-H "authorization: Bearer $TOKEN"', '-H "content-type: application/json"'];
+	return inCode(api, curl(api.url(to).href, options, body), javascript);
 }
 
-/** The address that SDKs want. @param {Context["api"]} api */
-const server = (api) => api.base.href.replace(/\/api\/v1\/$/, "");
-
-const setUp = (api) =>
-	`import { Svix } from "svix";
-
-const svix = new Svix(process.env.TOKEN, { serverUrl: "${server(api)}" });`;
-
-const curl = (api, to, body) =>
-	`curl ${quoted(api.url(to).href)} \\
-  -H "authorization: Bearer $TOKEN" -H "content-type: application/json" \\
-  --data-raw ${quoted(body)}`;
-
-function samples(ways) {
-	const way = ([name, text]) => [h("h3", name), copied(text, name)];
-	return h("details.figures", { open: true }, h("summary", "The same call in code"), Object.entries(ways).map(way));
-}
-
-/** The first steps. What was made is kept in the address. @param {Context} context */
+/** The first steps. What was made is kept in the address. @type {View} */
 export function start(context) {
 	const { query } = context;
 	const [app, endpoint, message] = ["app", "endpoint", "msg"].map((name) => query.get(name) ?? "");
-	const step = (text, done, reached, draw) => section([text, " ", done && state("finished")], reached && draw());
+	const step = (text, done, ...children) => section([text, " ", done && state("finished")], ...children);
 	const made = (href) => link("Its page", href);
 	return h(
 		"div",
-		head("First steps", []),
-		step("1. Make an application", app, true, () => app ? made(appHref(app)) : stepOne(context)),
-		step(
-			"2. Add an endpoint",
-			endpoint,
-			app,
-			() => endpoint ? made(endpointHref(app, endpoint)) : stepTwo(context, app),
-		),
-		step("3. Send a message and watch it arrive", message, endpoint, () => stepThree(context, app, message)),
+		head("First steps"),
+		step("1. Make an application", app, app ? made(appHref(app)) : stepOne(context)),
+		step("2. Add an endpoint", endpoint, endpoint ? made(endpointHref(app, endpoint)) : app && stepTwo(context, app)),
+		step("3. Send a message and watch it arrive", message, endpoint && stepThree(context, app, message)),
 	);
 }
 
 function stepOne({ api, may }) {
-	const name = input({ required: true, value: "My first customer" }), uid = input();
-	const run = async () => {
-		const body = { name: name.value.trim(), uid: uid.value.trim() || null };
-		setQuery({ app: remember(await api.post("app", body)).id });
-	};
+	const name = "My first customer";
+	const { nodes, read } = fieldsOf({ name }, ["name", "Name", "", { required: true }]);
+	const run = async () => setQuery({ app: remember(await api.post("app", read())).id });
 	return columns(
 		form(
 			{ button: "Make the application", reason: may("administer"), run },
 			h("p", "An application stands for one of your customers, and has endpoints of its own."),
-			field("Name", name),
-			field("Uid", uid, "Your own id of this customer, if you like."),
+			nodes,
 		),
-		samples({
-			curl: curl(api, "app", '{"name": "My first customer"}'),
-			JavaScript: `${setUp(api)}\nconst app = await svix.application.create({ name: "My first customer" });`,
-		}),
+		samples(api, "app", `{"name": "${name}"}`, `const app = await svix.application.create({ name: "${name}" });`),
 	);
 }
 
 function stepTwo(context, app) {
 	const { api, get, may } = context;
 	const reason = may("administer"), key = random(), base = path`app/${app}/endpoint`;
-	const own = async () => {
-		const it = remember(await get(path`app/${app}`));
-		addEndpoint(context, it, (made) => setQuery({ endpoint: made.id }));
-	};
+	const own = () => addEndpoint(context, app, (made) => setQuery({ endpoint: made.id }));
 	const trial = async () => {
-		const made = await api.post(base, { url: receiver(key), description: "Trial receiver" });
+		const url = new URL(`trial/${key}`, document.baseURI).href;
+		const made = await api.post(base, { url, description: "Trial receiver" });
 		setQuery({ endpoint: made.id, trial: key });
 	};
 	const box = buttons(action("Add endpoint", own, { reason, kind: "main" })), note = h("p.hint");
-	get(receiver(key)).then(() => {
+	get(`trial/${key}`).then(() => {
 		box.prepend(action("Use the trial receiver", trial, { reason, kind: "main" }));
 		note.textContent =
 			"The trial receiver is a part of this server. It keeps what it gets for an hour, to be seen here.";
@@ -209,27 +138,15 @@ function stepTwo(context, app) {
 	const url = "https://example.com/webhooks";
 	return columns(
 		h("div", h("p", "An endpoint is a URL to which the messages of this customer go."), note, box),
-		samples({
-			curl: curl(api, base, `{"url": "${url}"}`),
-			JavaScript: `await svix.endpoint.create("${app}", { url: "${url}" });`,
-		}),
+		samples(api, base, `{"url": "${url}"}`, `await svix.endpoint.create("${app}", { url: "${url}" });`),
 	);
 }
 
 function stepThree(context, app, message) {
 	const { get, signal, query } = context, trial = query.get("trial");
-	const story = async () => {
-		const { data } = await get(path`app/${app}/msg/${message}/explain`);
-		/** @type {Column[]} */
-		const columns = [
-			["Endpoint", (row) => row.url],
-			["State", (row) => state(word(row.verdict))],
-			["Why", (row) => sentence(row.text), "wide"],
-		];
-		return h("div.list", table("Deliveries", columns, data));
-	};
+	const story = async () => h("p", sentence((await get(path`app/${app}/msg/${message}/explain`)).text));
 	const received = async () => {
-		const { data } = await get(receiver(trial));
+		const { data } = await get(`trial/${trial}`);
 		if (data.length === 0) return muted("Nothing in the last hour.");
 		return data.map(({ method, timestamp, headers, body }) => [
 			p`${method} ${when(timestamp)}`,
@@ -244,11 +161,6 @@ function stepThree(context, app, message) {
 			trial && [h("h3", "What the trial receiver got"), fresh(signal, received)],
 			h("h3", "Send another one"),
 		],
-		messageForm(context, { app, fixed: true, sent: (_app, id) => setQuery({ msg: id }) }),
+		messageForm(context, { app }, (_app, id) => setQuery({ msg: id })),
 	];
-}
-
-/** The trial receiver's address, for messages and for reading. */
-function receiver(key) {
-	return new URL(`trial/${key}`, document.baseURI).href;
 }

@@ -1,18 +1,35 @@
 /** What several screens show the same way. */
 
 import { path } from "../api.js";
-import { h, p } from "../dom.js";
-import { filteredList } from "../list.js";
-import { action, ask, buttons, copy, distance, facts, link, mono, muted, say, state, when } from "../parts.js";
+import { bars } from "../chart.js";
+import { h } from "../dom.js";
+import { copied } from "../json.js";
+import { list } from "../list.js";
 import { SITE } from "../page.js";
+import {
+	ago,
+	ask,
+	buttons,
+	copy,
+	count,
+	distance,
+	facts,
+	link,
+	mono,
+	muted,
+	say,
+	share,
+	state,
+	when,
+} from "../parts.js";
 import { href } from "../route.js";
 
 export const appHref = (app) => href(["app", app]);
 export const endpointHref = (app, endpoint, ...more) => href(["app", app, "endpoint", endpoint, ...more]);
-export const messageHref = (app, message, query) => href(["app", app, "msg", message], query);
+export const messageHref = (app, message, query = {}) => href(["app", app, "msg", message], query);
 
-/** The heading of a screen, which names the page, below the way to it, with what can be done. */
-export function head(title, way, ...actions) {
+/** The heading of a screen, which names the page, below the way to it, with what can be done. @param {...Children} actions */
+export function head(title, way = /** @type {Child[]} */ ([]), ...actions) {
 	const crumbs = way.map((part, i) => [i > 0 && " / ", part]), heading = h("h1", title);
 	document.title = `${heading.textContent} · ${SITE}`;
 	return h(
@@ -25,64 +42,41 @@ export function head(title, way, ...actions) {
 /** @type {Map<string, any>} */
 const applications = new Map();
 
-/** Remembers an application for links to it. */
 export function remember(app) {
 	applications.set(app.id, app);
 	return app;
 }
 
-/** A link to an application, by its name as soon as that is known. @param {Context} context @param {string} id */
+/** A link to an application, by its name as soon as that is known. */
 export function appLink({ get }, id) {
 	const node = link(applications.get(id)?.name ?? id, appHref(id));
 	if (!applications.has(id)) get(path`app/${id}`).then((app) => node.textContent = remember(app).name, () => {});
 	return node;
 }
 
-/** The way to a thing of an application. @param {Context} context @param {string} list @param {string} text the portal's list of such things */
+/** The way to a thing of an application. `list` and `text` are the portal's list of such things. */
 export function way(context, list, text) {
 	return context.portal
 		? [link(text, href([list]))]
 		: [link("Applications", href(["app"])), appLink(context, context.appId)];
 }
 
-/** What people call an endpoint. @param {Context} context @param {any} endpoint or a row that names one */
-export function nameOf({ portal }, { uid, endpointUid, url, description, endpointId, id }) {
-	if (!portal) return uid ?? endpointUid ?? url ?? endpointId;
-	const host = URL.canParse(url) ? new URL(url).host : url;
-	return description?.split("\n", 1)[0].slice(0, 60).trim() || (description === undefined ? url : host) || id ||
-		"this endpoint";
-}
-
-/** An action that the token may lack the right to: the console says why, the portal leaves it out. @param {Context} context @param {Right} right @param {string} label @param {() => unknown} run @param {Parameters<typeof action>[2]} [options] */
-export function permitted({ may, portal }, right, label, run, options = {}) {
-	const reason = may(right);
-	return portal && reason ? null : action(label, run, { ...options, reason: reason ?? options.reason });
-}
-
-const ACTS = /** @type {Record<string, string>} */ ({
-	manage: "change endpoints",
-	operate: "send messages again or send tests",
-	secret: "see signing secrets",
-	rotate: "replace signing secrets",
-});
-
 /** One sentence of the portal that says why actions are absent. @param {Context} context @param {...Right} rights */
 export function limits({ may, portal }, ...rights) {
-	const acts = rights.filter((right) => may(right)).map((right) => ACTS[right]);
-	if (!portal || acts.length === 0) return null;
-	return muted(`Your link does not allow you to ${acts.join(" or ")}. Ask for another where you got it.`);
+	const absent = portal && rights.some(may);
+	return absent && muted("Your link does not allow every action here: ", link("what it allows", href(["access"])), ".");
 }
 
-/** Sends a message to an endpoint again. Where it waits or has arrived, it asks first. @param {Context} context @param {any} delivery @param {() => unknown} [then] */
-export async function sendAgain(context, { msgId, state, nextAttemptAt, ...endpoint }, then) {
-	const { app, get, api } = context, name = nameOf(context, endpoint);
+/** Sends a message to an endpoint again. Where it waits or has arrived, it asks first. @param {Context} context */
+export async function sendAgain({ app, get, api, nameOf }, { msgId, state, nextAttemptAt, ...endpoint }, then) {
+	const name = nameOf(endpoint), id = endpoint.endpointId;
 	const run = async () => {
 		// The server accepts a resend to a disabled endpoint and sends nothing.
-		const { disabled } = await get(app + path`/endpoint/${endpoint.endpointId}`);
+		const { disabled } = await get(app + path`/endpoint/${id}`);
 		if (disabled) throw new Error(`${name} is disabled, and nothing is sent to it. Enable it first.`);
-		await api.post(app + path`/msg/${msgId}/endpoint/${endpoint.endpointId}/resend`);
+		await api.post(app + path`/msg/${msgId}/endpoint/${id}/resend`);
 		say(`Sent again to ${name}`);
-		await then?.();
+		await then();
 	};
 	const confirm = (title, text) => ask({ title, button: "Send again", run }, h("p", text));
 	if (state === "waiting" && nextAttemptAt) {
@@ -92,24 +86,33 @@ export async function sendAgain(context, { msgId, state, nextAttemptAt, ...endpo
 	} else await run();
 }
 
-/**
- * A screen that is one list. The query of the address is its filters.
- *
- * @param {Context} context
- * @param {Parameters<typeof filteredList>[1] & {title: string, actions?: Children, note?: Children}} options
- */
-export function listScreen(context, { title, actions, note, ...options }) {
-	const { nodes, reload } = filteredList(context, options);
-	return { node: h("div", head(title, [], actions), note, h("section", nodes)), reload };
+/** A screen that is one list. @param {Context} context @param {List & {title: string, actions?: Children}} options */
+export function listScreen(context, { title, actions, ...options }) {
+	return h("div", head(title, [], actions), h("section", list(context, options).nodes));
 }
 
-/** The state of an endpoint as a word. */
 export function endpointState({ disabled, failingSince }) {
 	return state(disabled ? "disabled" : failingSince ? "failing" : "enabled");
 }
 
+/** What enables something, or disables it. */
+export function turn({ act, nameOf }, right, it, write) {
+	const name = nameOf(it), label = it.disabled ? "Enable" : "Disable";
+	const sure = {
+		title: `Disable ${name}?`,
+		text: "Nothing is sent to it until it is enabled, and what comes meanwhile is not kept for it.",
+		run: () => write({ disabled: !it.disabled }),
+		done: `${name} is ${label.toLowerCase()}d`,
+	};
+	const enable = async () => {
+		await sure.run();
+		say(sure.done);
+	};
+	return act(right, label, it.disabled ? enable : sure, { kind: it.disabled && "main" });
+}
+
 /** An endpoint's name or URL, and what is known besides. */
-export function endpointCell({ uid, id, url, description }, href, portal) {
+export function endpointCell({ uid, id, url, description }, href, portal = false) {
 	return [
 		link(portal ? url : uid ?? id, href),
 		!portal && h("div.mono.muted", url),
@@ -117,17 +120,81 @@ export function endpointCell({ uid, id, url, description }, href, portal) {
 	];
 }
 
-/** What an application or an endpoint is known by, and since when. @param {any} it @param {...[string, Children] | false | null} more */
-export function about(it, ...more) {
-	return facts(
-		["Id", [mono(it.id), " ", copy(it.id, "Id")]],
-		...more,
-		["Created", when(it.createdAt)],
-		["Changed", when(it.updatedAt)],
-	);
+/** Since when and why an endpoint is disabled. */
+export function whyDisabled({ disabledAt, disabledReason }) {
+	const reasons = {
+		manual: "by a person or a program",
+		gone: "since its server answered 410 Gone",
+		failing: "since it had failed for too long",
+	};
+	return [disabledAt && ago(disabledAt), " ", reasons[disabledReason]];
 }
 
-/** What an empty list says where filters are set. */
-export function noneMatches(noun) {
-	return p`No ${noun} matches these filters.`;
+/** The columns of attempts of 24 h, of rows with a `series`. @type {Column[]} */
+export const counts = [
+	[
+		"Attempts, 24 h",
+		({ series }) => series && bars(series.buckets, { title: "Attempts by hour, 24 h", table: false }),
+	],
+	["Delivered, 24 h", ({ series }) => count(series?.delivered), "number"],
+	["Failed, 24 h", ({ series }) => count(series?.failed), "number"],
+	["Succeeded, 24 h", ({ series }) => series ? share(series.delivered, series.failed) : "–", "number"],
+];
+
+export function joined(rows, series) {
+	const byId = new Map(series.map((one) => [one.endpointId ?? one.appId, one]));
+	return rows.map((row) => ({ ...row, series: byId.get(row.id) }));
+}
+
+/** @param {Context} context @param {(id: string) => string} to @param {() => Children} empty */
+export function endpointList(context, appId, to, empty) {
+	const { api, portal } = context;
+	const load = async (page, signal) => {
+		const endpoints = await api.get(path`app/${appId}/endpoint`, { signal, query: page });
+		const ids = endpoints.data.map((row) => row.id).join(",");
+		const query = { by: "endpoint", app_id: appId, endpoint_id: ids };
+		// Counts must not keep the list from being shown.
+		const stats = ids ? await api.get("stats/delivery", { signal, query }).catch(() => null) : null;
+		return { ...endpoints, data: joined(endpoints.data, stats?.data ?? []) };
+	};
+	const since = (row) => row.disabled ? whyDisabled(row) : row.failingSince && ["since ", ago(row.failingSince)];
+	const types = ({ eventTypes }) =>
+		eventTypes?.length > 3 ? `${eventTypes.length} types` : eventTypes?.join(", ") ?? "all";
+	return list(context, {
+		caption: "Endpoints",
+		noun: "endpoints",
+		refresh: 10,
+		load,
+		columns: [
+			["Endpoint", (row) => endpointCell(row, to(row.id), portal), "wide"],
+			["State", (row) => [endpointState(row), h("div.muted", since(row))]],
+			["Event types", types],
+			...counts,
+		],
+		empty,
+	}).nodes;
+}
+
+/** What an application or an endpoint is known by, and since when. */
+export function about(it, ...more) {
+	return facts(["Id", [mono(it.id), " ", copy(it.id, "Id")]], ...more, ["Created", when(it.createdAt)], [
+		"Changed",
+		when(it.updatedAt),
+	]);
+}
+
+/** A call in a shell and in JavaScript. */
+export function inCode(api, curl, javascript, title = "The same call in code") {
+	const server = api.base.href.replace(/\/api\/v1\/$/, "");
+	const setUp =
+		`import { Svix } from "svix";\n\nconst svix = new Svix(process.env.TOKEN, { serverUrl: "${server}" });\n`;
+	return h(
+		"details.figures",
+		{ open: true },
+		h("summary", title),
+		h("h3", "curl"),
+		copied(curl, "curl"),
+		h("h3", "JavaScript"),
+		copied(setUp + javascript, "JavaScript"),
+	);
 }

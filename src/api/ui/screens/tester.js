@@ -4,61 +4,45 @@ import { answered, attemptState, unfolded } from "../attempts.js";
 import { fill, h, p } from "../dom.js";
 import { member } from "../json.js";
 import { sleep } from "../live.js";
-import { ask, field, link, load, note, section, select, state, when } from "../parts.js";
+import { field, link, note, section, select, state, when } from "../parts.js";
 import { samples } from "../portal/samples.js";
-import { go } from "../route.js";
 import { secretSection } from "./endpoint-form.js";
-import { limits, nameOf, permitted } from "./shared.js";
+import { limits } from "./shared.js";
 
 const SECONDS = 45;
 
 /** A choice of messages that can be sent: types without an example cannot. */
 function choice({ api, signal }) {
-	const type = select([["svix.ping", "svix.ping: a small test message"]], "svix.ping");
+	const type = select([["svix.ping", "svix.ping: a small test message"]]);
+	const hasExample = (schema) => schema?.examples?.[0]?.constructor === Object;
 	api.all("event-type", { signal, query: { with_content: true } }).then(({ data }) => {
-		const withExample = data.filter(({ schemas }) =>
-			Object.values(schemas ?? {}).some((schema) => schema?.examples?.[0]?.constructor === Object)
-		);
-		type.append(...withExample.map(({ name }) => h("option", { value: name }, `${name}: its example`)));
+		const found = data.filter(({ schemas }) => Object.values(schemas ?? {}).some(hasExample));
+		type.append(...found.map(({ name }) => h("option", { value: name }, `${name}: its example`)));
 	}).catch(() => {});
 	return type;
 }
 
-/** @param {Context} context @param {any} endpoint */
-const sent = ({ api, app }, { id }, eventType) =>
-	api.call("POST", `${app}/endpoint/${id}/send-example`, { body: { eventType } });
-
-/** Asks what to send; the page of the message shows what becomes of it. @param {Context} context @param {any} endpoint */
-export function askForTest(context, endpoint) {
-	const type = choice(context);
-	const run = async () => go(context.to.message((await sent(context, endpoint, type.value)).data.id));
-	ask(
-		{ title: `Send a test to ${nameOf(context, endpoint)}`, button: "Send test", run },
-		field("Event type", type, "It is sent to this endpoint alone, and the message's page shows what it answers."),
-	);
-}
-
 /** The secret, samples of checks and a test, which is shown here. @param {Context} context */
-export function setup(context) {
-	const { get, app, params, signal, query } = context;
+export function setup(context, it) {
+	const { app, query } = context, isNew = query.has("new");
 	const added = "The endpoint was added. Put the secret into your server, check the signature there, and send a test.";
-	return load(signal, () => get(`${app}/endpoint/${encodeURIComponent(params.endpoint)}`), (found) => [
-		query.has("new") && h("p.done", added),
-		secretSection(context, `${app}/endpoint/${found.id}`, query.has("new")),
+	return [
+		isNew && h("p.done", added),
+		secretSection(context, `${app}/endpoint/${it.id}`, isNew),
 		section("Check the signature", ...samples()),
-		section("Test", test(context, found)),
-	]);
+		section("Test", test(context, it)),
+	];
 }
 
 function test(context, endpoint) {
-	const { to } = context;
-	if (context.may("operate")) return limits(context, "operate");
+	const { api, app, to, act } = context;
 	const type = choice(context), result = h("div.result", { role: "status" });
 	const run = async () => {
 		fill(result, h("p", "Sending…"));
 		try {
-			const { data, text } = await sent(context, endpoint, type.value);
-			const attempt = await firstAttempt(context, endpoint.id, data.id, result);
+			const body = { eventType: type.value };
+			const { data, text } = await api.call("POST", `${app}/endpoint/${endpoint.id}/send-example`, { body });
+			const attempt = await firstAttempt(context, endpoint.id, data.id);
 			const late = note(`There is no answer after ${SECONDS} s. It may still come.`);
 			fill(
 				result,
@@ -74,21 +58,18 @@ function test(context, endpoint) {
 	return [
 		h("p", "Sends an example to this endpoint alone, and waits for the answer of your server."),
 		field("Message", type),
-		permitted(context, "operate", "Send test", run, { kind: "main", reason }),
+		act("operate", "Send test", run, { kind: "main", reason }) ?? limits(context, "operate"),
 		result,
 	];
 }
 
-/** Waits for the first attempt of a message, and says in `place` for how long. */
-async function firstAttempt({ get, app, signal }, endpoint, message, place) {
+/** Waits for the first attempt of a message. */
+async function firstAttempt({ get, app }, endpoint, message) {
 	const began = Date.now();
 	while (Date.now() - began < SECONDS * 1000) {
 		const { data: [attempt] } = await get(`${app}/attempt/msg/${message}`, { endpoint_id: endpoint, limit: 1 });
 		if (attempt) return get(`${app}/msg/${message}/attempt/${attempt.id}`);
-		const seconds = Math.round((Date.now() - began) / 1000);
-		if (seconds > 1) fill(place, h("p", `Sent. Waiting for the answer of your server… ${seconds} s`));
-		await sleep(signal, 0.5);
-		signal.throwIfAborted();
+		await sleep(0.5);
 	}
 	return null;
 }
@@ -106,7 +87,6 @@ function outcome(attempt, payload) {
 	];
 }
 
-/** What a person can do about an attempt that failed. */
 function advice({ responseStatusCode: code, response, error }) {
 	if (code >= 300 && code < 400) return "Redirects are not followed. Enter the address that your server redirects to.";
 	if (code === 401 || code === 403) return "Exempt this address from sign-in, and check how it verifies the signature.";
