@@ -133,6 +133,13 @@ def fail_and_send_again(page, frame, receiver):
     frame.get_by_role("button", name="Send again").click()
     frame.get_by_role("dialog").get_by_role("button", name="Send again").click()
     expect(rows(frame, "Endpoints of this message").get_by_text("delivered", exact=True)).to_be_visible()
+    listed(frame, "paid-0", "delivered")
+
+
+def listed(frame, message, state):
+    """Checks the state of a message in the list of messages."""
+    go(frame, "Messages")
+    expect(rows(frame, "Messages, newest first").filter(has_text=message).get_by_text(state, exact=True)).to_be_visible()
 
 
 def recover(frame, receiver):
@@ -141,6 +148,8 @@ def recover(frame, receiver):
         send(number)
     deliveries(frame, receiver)
     expect(rows(frame, "Deliveries").filter(has_text=re.compile("paid-[123].*status 500"))).to_have_count(3)
+    listed(frame, "paid-3", "waiting")
+    deliveries(frame, receiver)
     receiver.answers[PATH] = 200
     frame.get_by_role("button", name="Recover").click()
     dialog = frame.get_by_role("dialog")
@@ -151,6 +160,25 @@ def recover(frame, receiver):
     dialog.get_by_role("button", name="Recover").click()
     expect(frame.get_by_text("finished", exact=True)).to_be_visible()
     expect(rows(frame, "Deliveries").filter(has_text=re.compile("paid-[123].*delivered"))).to_have_count(3)
+
+
+def replay(frame, receiver):
+    """Misses two messages while the endpoint is disabled, is told how many, and gets them."""
+    deliveries(frame, receiver)
+    dialog = frame.get_by_role("dialog")
+    frame.get_by_role("button", name="Disable").click()
+    dialog.get_by_role("button", name="Disable").click()
+    expect(frame.get_by_text("disabled", exact=True)).to_be_visible()
+    for number in (5, 6):
+        send(number)
+    frame.get_by_role("button", name="Enable").click()
+    expect(frame.get_by_text("enabled", exact=True)).to_be_visible()
+    frame.get_by_role("button", name="Replay missing").click()
+    expect(dialog.get_by_text("2 messages accepted since")).to_be_visible()
+    dialog.get_by_role("button", name="Replay missing").click()
+    expect(frame.get_by_text("finished", exact=True)).to_be_visible()
+    deliveries(frame, receiver)
+    expect(rows(frame, "Deliveries").filter(has_text=re.compile("paid-[56].*delivered"))).to_have_count(2)
 
 
 def rotate(frame, receiver, secret):
@@ -236,6 +264,7 @@ def main():
         verify(frame, receiver, secret)
         fail_and_send_again(page, frame, receiver)
         recover(frame, receiver)
+        replay(frame, receiver)
         rotate(frame, receiver, secret)
         everywhere(page, frame, "the portal in a frame")
         end(page, frame, token)

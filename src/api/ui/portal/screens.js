@@ -2,11 +2,11 @@
 
 import { path } from "../api.js";
 import { fill, h } from "../dom.js";
-import { list, load, noneOf, PERIOD, table } from "../list.js";
-import { action, ago, empty, facts, failure, findForm, idLink, link, section, when } from "../parts.js";
+import { filtered, list, load, noneOf, PERIOD, table } from "../list.js";
+import { action, ago, empty, facts, failure, findForm, idLink, link, section, state, when } from "../parts.js";
 import { go, setQuery } from "../route.js";
 import { addEndpoint } from "../screens/endpoint-form.js";
-import { endpointList, head, limits } from "../screens/shared.js";
+import { endpointList, head, limits, statesOfMessages } from "../screens/shared.js";
 
 /** @type {View} */
 export function endpoints(context) {
@@ -19,7 +19,7 @@ export function endpoints(context) {
 
 /** @type {View} */
 export function messages(context) {
-	const { app, to } = context;
+	const { to } = context;
 	const problem = h("div", { role: "status" });
 	const find = findForm("message id, event id or tag", async (text) => {
 		fill(problem);
@@ -33,11 +33,12 @@ export function messages(context) {
 	const { nodes } = list(context, {
 		caption: "Messages, newest first",
 		noun: "messages",
-		from: `${app}/msg?with_content=false`,
+		load: (page, signal) => read(context, page, signal),
 		refresh: 2,
 		columns: [
 			["Message", (row) => idLink(row.eventId ?? row.id, to.message(row.id))],
 			["Event type", (row) => link(row.eventType, to.type(row.eventType)), "wide"],
+			["State", ({ states }) => states.length ? states.map((one) => h("div", state(one))) : "–"],
 			["Tags", (row) => row.tags?.join(", ")],
 			["Accepted", (row) => when(row.timestamp)],
 		],
@@ -45,6 +46,15 @@ export function messages(context) {
 		filters: [["event_types", "Event type"], ["tag", "Tag"], ...PERIOD],
 	});
 	return h("div", head("Messages"), h("section", find, problem, nodes));
+}
+
+/** A page of messages, each with the states of its deliveries. @param {Context} context */
+async function read(context, page, signal) {
+	const query = { with_content: false, ...filtered(), ...page };
+	const found = await context.api.get(`${context.app}/msg`, { signal, query });
+	// States must not keep the list from being shown.
+	const states = await statesOfMessages(context, found.data, { tag: filtered().tag }, signal).catch(() => () => null);
+	return { ...found, data: found.data.map((row) => ({ ...row, states: [...new Set(states(row))] })) };
 }
 
 /** Goes to the message with this id, or shows those with this tag. */

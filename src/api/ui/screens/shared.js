@@ -86,6 +86,16 @@ export async function sendAgain({ app, get, api, nameOf }, { msgId, state, nextA
 	} else await run();
 }
 
+/** Returns what tells the states of one of these messages, the newest first, or null if there were too many to read. */
+export async function statesOfMessages({ api, app }, rows, query, signal) {
+	if (rows.length === 0) return () => [];
+	const near = (row, ms) => new Date(+new Date(row.timestamp) + ms).toISOString();
+	query = { ...query, after: near(rows.at(-1), -1), before: near(rows[0], 1) };
+	const { data, done } = await api.all(`${app}/delivery`, { signal, query, most: 10 * rows.length });
+	const end = done ? "" : data.at(-1)?.msgId ?? "~";
+	return ({ id }) => id > end ? data.filter(({ msgId }) => msgId === id).map(({ state }) => state) : null;
+}
+
 /** A screen that is one list. @param {Context} context @param {List & {title: string, actions?: Children}} options */
 export function listScreen(context, { title, actions, ...options }) {
 	return h("div", head(title, [], actions), h("section", list(context, options).nodes));

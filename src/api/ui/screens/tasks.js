@@ -20,7 +20,7 @@ import {
 	when,
 } from "../parts.js";
 import { href } from "../route.js";
-import { appLink, endpointHref, head, listScreen } from "./shared.js";
+import { appLink, endpointHref, head, listScreen, statesOfMessages } from "./shared.js";
 
 const NAMES = {
 	"endpoint.recover": "Recover",
@@ -111,7 +111,7 @@ const KINDS = {
 		button: "Replay missing",
 		title: (name) => `Replay missing messages to ${name}`,
 		before: "If it is earlier, messages from before the endpoint was added are sent too: it was added at ",
-		text: "are looked at. Those that this endpoint wants and that were never sent to it are sent now.",
+		text: "were never sent to this endpoint, which wants them. They are sent now.",
 	},
 };
 
@@ -149,7 +149,8 @@ export function startBulk(context, endpoint, kind, then) {
 }
 
 /** How many messages it is about, in words. */
-async function amount({ api, app }, { id }, kind, period, signal) {
+async function amount(context, { id, eventTypes, channels }, kind, period, signal) {
+	const { api, app } = context;
 	const all = (list, query) => api.all(`${app}/${list}`, { signal, query: { ...period, ...query } });
 	let n, exact;
 	if (kind === "recover") {
@@ -159,9 +160,11 @@ async function amount({ api, app }, { id }, kind, period, signal) {
 		n = found.flatMap(({ data }) => data).filter((row) => row.attempts !== 0).length;
 		exact = found.every(({ done }) => done);
 	} else {
-		const { data, done } = await all("msg", { with_content: false });
-		n = data.length;
-		exact = done;
+		const { data, done } = await all("msg", { event_types: eventTypes?.join(","), with_content: false });
+		const statesOf = await statesOfMessages(context, data, { endpoint_id: id }, signal);
+		const wants = (row) => !channels || row.channels?.some((name) => channels.includes(name));
+		n = data.filter((row) => wants(row) && statesOf(row)?.length === 0).length;
+		exact = done && statesOf(data.at(-1));
 	}
 	return n || !exact ? `${exact ? "" : "More than "}${plural(n, "messages")}` : "";
 }
