@@ -127,6 +127,8 @@ def tab_to(page, role, name):
 
 def by_mouse(page, receiver):
     expect(rows(page, "Failing endpoints")).to_have_count(2)
+    failed = rows(page, "Failed attempts of this hour and the one before")
+    expect(failed.filter(has_text=re.compile(r"The <b>Shop</b>.* attempts"))).to_have_count(1)
     page.get_by_role("searchbox", name="Find").fill("order.paid-0")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_contain_text("order.paid · order.paid-0")

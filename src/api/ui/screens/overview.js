@@ -9,15 +9,17 @@ import {
 	count,
 	duration,
 	empty,
+	hoursAgo,
 	link,
 	muted,
 	numbers,
+	plural,
 	section,
 	share,
 	word,
 } from "../parts.js";
 import { goInstead, href } from "../route.js";
-import { appHref, endpointCell, endpointHref, head, whyDisabled } from "./shared.js";
+import { appHref, appLink, endpointCell, endpointHref, head, whyDisabled } from "./shared.js";
 import { taskColumns } from "./tasks.js";
 
 /** @type {View} */
@@ -36,6 +38,17 @@ export function overview(context) {
 			"failing",
 			"Failing endpoints",
 			"No endpoint fails. One counts as failing after four failed tries of one message, until a try succeeds.",
+		),
+		watched(
+			signal,
+			"Failed attempts of this hour and the one before",
+			() => lately(context),
+			[
+				["Customer", ({ appId }) => appLink(context, appId)],
+				["Failed", ({ delivered, failed }) => `${count(failed)} of ${plural(delivered + failed, "attempts")}`],
+			],
+			"None.",
+			(row) => row.appId,
 		),
 		section("Attempts of the last 24 h", fresh(signal, () => day(context), 10)),
 		trouble("disabled", "Disabled endpoints", "No endpoint is disabled."),
@@ -96,6 +109,14 @@ const COLUMNS = [
 	["Last error", (row) => row.lastError ?? "–", "wide"],
 	["Waiting", (row) => capped(row.waiting), "number"],
 ];
+
+/** The customers with the most failed attempts of late: an endpoint counts as failing only after some. */
+async function lately({ api, signal }) {
+	const query = { by: "application", since: hoursAgo(1), step: 7200 };
+	const { data, done } = await api.all("stats/delivery", { signal, query });
+	const bad = data.filter(({ failed }) => failed).sort((a, b) => b.failed - a.failed);
+	return { data: bad.slice(0, MOST), done: done && bad.length <= MOST };
+}
 
 /** The first rows of a list, kept up to date. */
 function watched(signal, title, read, columns, none, key = (row) => row.id) {
