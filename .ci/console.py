@@ -44,6 +44,17 @@ FOCUS = """() => {
     const marked = document.activeElement === document.body || document.activeElement.type === 'datetime-local';
     return marked || outlineStyle !== 'none' || boxShadow !== 'none';
 }"""
+# Goes to a part of an endpoint, and returns where the links to the parts stood meanwhile.
+PLACES = f"""async (part) => {{
+    const places = new Set();
+    location.hash = '#/app/{APP}/endpoint/fails' + part;
+    for (let frame = 0; frame < 60; frame++) {{
+        await new Promise((done) => requestAnimationFrame(done));
+        const links = document.querySelector('nav.tabs');
+        if (links) places.add(links.getBoundingClientRect().top);
+    }}
+    return [...places];
+}}"""
 PICTURES = {"overview", "app/{app}", "app/{app}/endpoint/fails", "app/{app}/msg/{message}", "event-type/order.paid", "audit"}
 
 
@@ -214,6 +225,15 @@ def payload_is_exact(page, receiver):
         expect(page).to_have_url(re.compile(f"/msg/{message}$"))
 
 
+def parts_stay(page):
+    """Goes from part to part of an endpoint: the links to them are drawn once, where they stay."""
+    page.goto(f"{SERVER}/console#/overview")
+    settled(page)
+    places = {top for part in ("", "/delivery", "/attempt", "/settings") for top in page.evaluate(PLACES, part)}
+    assert len(places) == 1, f"the parts of an endpoint stand at {places}"
+    settled(page)
+
+
 def first_steps(page):
     """From nothing to a message that the trial receiver gets."""
     page.goto(f"{SERVER}/console#/start")
@@ -241,6 +261,7 @@ def main():
             sign_in(browser, page)
             by_mouse(page, receiver)
             by_keyboard(page, receiver, chosen.waiting)
+            parts_stay(page)
             payload_is_exact(page, receiver)
             first_steps(page)
             pages.visit_and_inspect(page, "/console", SCREENS, names(), chosen.pictures, PICTURES)

@@ -40,17 +40,18 @@ const PARTS = {
 	settings: ["Settings", settings],
 };
 
-/** The endpoint that is shown, with its path. @type {any[]} */
+/** The endpoint that was looked at last, and when: known at once in its next part, so that nothing moves. @type {any[]} */
 let last = [];
 
 /** @type {View} */
 export function endpoint(context) {
-	const { get, signal, params, to, portal, nameOf } = context;
+	const { get, signal, params, to, portal, nameOf, who } = context;
 	const [state, delivery, ...rest] = Object.keys(PARTS);
 	const parts = portal ? [delivery, state, ...rest] : [state, delivery, ...rest];
 	const base = pathOf(context), shown = params.tab ?? parts[0];
-	const below = h("div"), tasks = h("div");
-	const watch = (started = "") => fill(tasks, tasksOf(context, last[1].id, started));
+	const [of, whose, at, it] = last, below = h("div"), tasks = h("div");
+	let known = of === base && whose === who && Date.now() - at < 10_000 && it;
+	const watch = (started = "") => fill(tasks, tasksOf(context, last[3].id, started));
 	const redraw = () => refresh(header);
 	const tab = (part, i) =>
 		link(PARTS[part][0], to.endpoint(params.endpoint, ...(i ? [part] : [])), {
@@ -58,8 +59,8 @@ export function endpoint(context) {
 		});
 	/** @type {HTMLElement} */
 	const header = fresh(signal, async () => {
-		const it = await get(base);
-		last = [base, it];
+		const it = known || await get(base);
+		[known, last] = [null, [base, who, Date.now(), it]];
 		if (!below.firstChild) {
 			const [, draw] = PARTS[shown] ?? PARTS[parts[0]];
 			watch();
