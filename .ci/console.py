@@ -225,6 +225,23 @@ def payload_is_exact(page, receiver):
         expect(page).to_have_url(re.compile(f"/msg/{message}$"))
 
 
+def typing_wins(page):
+    """Replaces the payload while the example of the event type is on its way: what was typed stays alone."""
+    held = []
+    page.route("**/event-type/order.paid", lambda route: held.append(route))
+    page.goto(f"{SERVER}/console#/send?app={APP}&type=order.paid")
+    while not held:
+        page.wait_for_timeout(10)
+    payload = page.get_by_label("Payload")
+    payload.select_text()
+    with page.expect_response("**/event-type/order.paid") as answer:
+        held[0].continue_()
+    answer.value.finished()
+    page.keyboard.insert_text(EXACT)
+    expect(payload).to_have_value(EXACT)
+    page.unroute("**/event-type/order.paid")
+
+
 def parts_stay(page):
     """Goes from part to part of an endpoint: the links to them are drawn once, where they stay."""
     page.goto(f"{SERVER}/console#/overview")
@@ -261,6 +278,7 @@ def main():
             sign_in(browser, page)
             by_mouse(page, receiver)
             by_keyboard(page, receiver, chosen.waiting)
+            typing_wins(page)
             parts_stay(page)
             payload_is_exact(page, receiver)
             first_steps(page)

@@ -53,7 +53,7 @@ function ownSecrets({ api, get, app, may, signal, nameOf }, secret) {
 		secret.value = "";
 		const wanted = choice.value;
 		const { key = "" } = wanted ? await get(`${app}/endpoint/${wanted}/secret`).catch(() => ({})) : {};
-		if (choice.value === wanted) secret.value = known = key;
+		if (choice.value === wanted && !secret.value) secret.value = known = key; // else something was typed meanwhile
 	});
 	return { node, certain: () => !!known && secret.value.trim() === known };
 }

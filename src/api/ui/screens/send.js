@@ -38,10 +38,12 @@ function messageForm({ api, get, signal, may }, values, sent) {
 	const apps = h("datalist", { id: "apps" }), types = h("datalist", { id: "types" }), calls = h("div");
 	let preset = payload.value;
 	let registered = new Set();
+	// What is selected is about to be replaced: a text that came now would stand beside the one that is typed.
+	const isTouched = () => payload.value !== preset || payload.selectionStart !== payload.selectionEnd;
 	const fillIn = async () => {
-		if (payload.value !== preset || !registered.has(kind.value)) return;
+		if (isTouched() || !registered.has(kind.value)) return;
 		const { data, text } = await api.call("GET", path`event-type/${kind.value}`, { signal });
-		if (payload.value !== preset) return; // something was typed meanwhile
+		if (isTouched()) return;
 		payload.value = preset = pretty(example(text, data) ?? preset);
 		show();
 	};
@@ -68,7 +70,7 @@ function messageForm({ api, get, signal, may }, values, sent) {
 		fill(apps, all.data.map(({ uid, id, name }) => h("option", { value: uid ?? id }, name)));
 		fill(types, kinds.data.map(({ name }) => h("option", { value: name })));
 		registered = new Set(kinds.data.map(({ name }) => name));
-		kind.value ||= kinds.data[0]?.name ?? "hello.world";
+		if (kind !== document.activeElement) kind.value ||= kinds.data[0]?.name ?? "hello.world";
 		await fillIn();
 	};
 	// Only proposals: without them everything can be typed.
@@ -127,9 +129,10 @@ function stepTwo(context, app) {
 		const made = await api.post(base, { url, description: "Trial receiver" });
 		setQuery({ endpoint: made.id, trial: key });
 	};
+	// What comes later stands behind and below, so that nothing moves from under the pointer.
 	const box = buttons(action("Add endpoint", own, { reason, kind: "main" })), note = h("p.hint");
 	get(`trial/${key}`).then(() => {
-		box.prepend(action("Use the trial receiver", trial, { reason, kind: "main" }));
+		box.append(action("Use the trial receiver", trial, { reason, kind: "main" }));
 		note.textContent =
 			"The trial receiver is a part of this server. It keeps what it gets for an hour, to be seen here.";
 	}, ({ status }) => {
@@ -137,7 +140,7 @@ function stepTwo(context, app) {
 	});
 	const url = "https://example.com/webhooks";
 	return columns(
-		h("div", h("p", "An endpoint is a URL to which the messages of this customer go."), note, box),
+		h("div", h("p", "An endpoint is a URL to which the messages of this customer go."), box, note),
 		samples(api, base, `{"url": "${url}"}`, `await svix.endpoint.create("${app}", { url: "${url}" });`),
 	);
 }
