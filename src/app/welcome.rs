@@ -93,7 +93,7 @@ fn first_webhook(server: &str, console: &str, token: &str, targets: &TargetPolic
         ""
     } else {
         " Private addresses are refused\nunless you allow them: start Postrider again with \
-         POSTRIDER_ALLOW_TARGETS=127.0.0.0/8 for that. The token stays valid."
+         POSTRIDER_ALLOW_TARGETS=127.0.0.0/8 for that. The console then\nhas a receiver to try, too. The token stays valid."
     };
     let secret = EndpointSecret::generate().to_private();
     let curl =

@@ -136,7 +136,9 @@ function stepTwo(context, app) {
 		note.textContent =
 			"The trial receiver is a part of this server. It keeps what it gets for an hour, to be seen here.";
 	}, ({ status }) => {
-		if (status === 404) note.textContent = "This server has no trial receiver: give the URL of a receiver of your own.";
+		if (status !== 404) return;
+		note.textContent =
+			"This server has no trial receiver, because it may not call its own machine. Start it with POSTRIDER_ALLOW_TARGETS=127.0.0.0/8 and load this page again, or give the URL of a receiver of your own.";
 	});
 	const url = "https://example.com/webhooks";
 	return columns(
