@@ -16,7 +16,7 @@ SCREENS = {
     "overview": ("Overview", "All tasks"),
     "app": ("Applications", "fjord-coffee"),
     "app?q=FJORD": ("Applications", "1 application, all shown"),
-    "app/{app}": ("The <b>Shop</b>", "<i>important</i>"),
+    "app/{app}": ("The <b>Shop</b>", "main: 1 behind"),
     "app/{app}/delivery": ("Deliveries", "stock.moved-"),
     "app/{app}/endpoint/fails": ("fails", "Last failure"),
     "app/{app}/endpoint/fails?range=7d": ("fails", "Last failure"),
@@ -24,6 +24,7 @@ SCREENS = {
     "app/{app}/endpoint/fails/attempt": ("fails", "status 500"),
     "app/{app}/endpoint/fails/settings": ("fails", "Custom headers"),
     "app/{app}/msg/{message}": ("order.paid", "status 200"),
+    "app/{app}/poller/warehouse": ("warehouse", "1 behind"),
     "find?q=order.paid": ("Found for", "event type"),
     "find?q=nothing-has-this": ("Found for", "Nothing has"),
     "event-type": ("Event types", "stock.moved"),
@@ -69,6 +70,8 @@ def prepare(receiver, waiting):
             f"/app/{APP}/endpoint",
             {"uid": name, "url": f"{receiver.url}/{name}", "eventTypes": [event_type], "description": "<i>important</i>"},
         )
+    api("POST", f"/app/{APP}/poller", {"uid": "warehouse", "eventTypes": ["order.shipped"]})
+    api("GET", f"/app/{APP}/poller/warehouse/consumer/main")
     pages.send_many(APP, "order.paid", 3)
     pages.send_many(APP, "order.shipped", 1)
     pages.send_many(APP, "stock.moved", waiting)

@@ -1,9 +1,10 @@
 """Uses the portal in a real browser, against the server that `seeded` prepared: portal.py CHROMIUM [--pictures FOLDER]
 
 A page of another origin shows the portal in a frame, as svix-react's AppPortal does. In it a customer adds an endpoint, tests it,
-checks a signature, sees a failure, sends again, recovers, and rotates the secret. A link that only reads offers nothing that
+checks a signature, sees a failure, sends again, recovers, replays, rotates the secret, and polls. A link that only reads offers nothing that
 the API would refuse; the link of another customer shows nothing. Then every screen is visited."""
 
+import json
 import re
 from datetime import datetime, timedelta
 from urllib.parse import quote
@@ -36,11 +37,13 @@ SCREENS = {
     "event-types": ("Event types", "order.paid"),
     "event-types?q=IN+FULL": ("Event types", "1 event type, all shown"),
     "event-types/order.paid": ("order.paid", "An order was paid in full."),
+    "pollers": ("Polling", "Warehouse"),
+    "pollers/{poller}": ("Warehouse", "behind"),
     "verify": ("Verify", "In your program"),
     "access": ("Access", "The <b>Café</b>"),
 }
-PICTURES = {"endpoints", "endpoints/{endpoint}", "endpoints/{endpoint}/setup", "verify"}
-ACTIONS = re.compile("^(Add|Save|Delete|Enable|Disable|Send|Recover|Replay|Show secret|Rotate)")
+PICTURES = {"endpoints", "pollers/{poller}", "endpoints/{endpoint}", "endpoints/{endpoint}/setup", "verify"}
+ACTIONS = re.compile("^(Add|Save|Delete|Enable|Disable|Send|Recover|Replay|Revoke|Seek|Show secret|Rotate)")
 WRITES = [
     ("POST", "/app/{app}/endpoint", {"url": "https://example.com"}),
     ("PATCH", "/app/{app}/endpoint/{endpoint}", {"disabled": True}),
@@ -50,6 +53,12 @@ WRITES = [
     ("POST", "/app/{app}/endpoint/{endpoint}/send-example", {"eventType": "svix.ping"}),
     ("POST", "/app/{app}/endpoint/{endpoint}/recover", {"since": "2026-11-30T00:00:00Z"}),
     ("POST", "/app/{app}/msg/{message}/endpoint/{endpoint}/resend", None),
+    ("POST", "/app/{app}/poller", {}),
+    ("PATCH", "/app/{app}/poller/{poller}", {"disabled": True}),
+    ("DELETE", "/app/{app}/poller/{poller}", None),
+    ("GET", "/app/{app}/poller/{poller}/secret", None),
+    ("POST", "/app/{app}/poller/{poller}/token", {"name": "mine"}),
+    ("POST", "/app/{app}/poller/{poller}/consumer/main/seek", {"after": "2026-11-30T00:00:00Z"}),
 ]
 
 
@@ -192,6 +201,37 @@ def rotate(frame, receiver, secret):
     assert len(signatures) == 2, f"for a while both secrets sign: {signatures}"
 
 
+def polls(frame):
+    """Adds a poller and a token, asks as a program with it, and moves the program's place back."""
+    go(frame, "Polling")
+    frame.get_by_role("button", name="Add poller").click()
+    dialog = frame.get_by_role("dialog")
+    dialog.get_by_label("Description").fill("Warehouse")
+    dialog.get_by_role("button", name="Add poller").click()
+    expect(frame.get_by_text("The poller was added.")).to_be_visible()
+    expect(frame.get_by_text(re.compile("^whsec_"))).to_be_visible()
+    frame.get_by_role("button", name="Add token").click()
+    dialog.get_by_label("Name").fill("warehouse")
+    dialog.get_by_role("button", name="Add token").click()
+    dialog = frame.get_by_role("dialog", name="The token is made")
+    token = dialog.locator("pre").inner_text()
+    dialog.get_by_role("button", name="Close").click()
+    expect(rows(frame, "Tokens")).to_contain_text("warehouse")
+    poller = api("GET", f"/app/{APP}/poller")["data"][0]["id"]
+    path = f"/app/{APP}/poller/{poller}/consumer/main"
+    message = send(9)
+    consumer = rows(frame, "Consumers")
+    page = json.loads(ask("GET", f"{path}?wait=5", token=token)[1])
+    assert [row["id"] for row in page["data"]] == [message], page
+    expect(consumer).to_contain_text("1 behind")
+    ask("GET", f"{path}?iterator={quote(page['iterator'])}", token=token)
+    expect(consumer).to_contain_text("up to date")
+    consumer.get_by_role("button", name="Seek").click()
+    frame.get_by_role("dialog").get_by_role("button", name="Seek").click()
+    expect(consumer).to_contain_text("1 behind")
+    assert ask("GET", f"/app/{APP}/msg", token=token)[0] == 403
+
+
 def end(page, frame, token):
     go(frame, "Access")
     frame.get_by_role("button", name="End access").click()
@@ -266,12 +306,14 @@ def main():
         recover(frame, receiver)
         replay(frame, receiver)
         rotate(frame, receiver, secret)
+        polls(frame)
         everywhere(page, frame, "the portal in a frame")
         end(page, frame, token)
         takes_parameters(page, product)
 
         endpoint = api("GET", f"/app/{APP}/endpoint")["data"][0]["id"]
-        names = {"endpoint": endpoint, "message": send(4)}
+        poller = api("GET", f"/app/{APP}/poller")["data"][0]["id"]
+        names = {"endpoint": endpoint, "message": send(4), "poller": poller}
         only_reads(browser, names)
         sees_nothing(browser, names)
         page.goto(link()[0])
@@ -279,7 +321,7 @@ def main():
         pages.visit_and_inspect(page, "/portal", SCREENS, names, chosen.pictures, PICTURES)
         browser.check()
     receiver.close()
-    print(f"portal: added, tested, verified, sent again, recovered, rotated in a frame; {len(SCREENS)} screens inspected")
+    print(f"portal: added, tested, verified, sent again, recovered, replayed, rotated, polled in a frame; {len(SCREENS)} screens inspected")
 
 
 main()

@@ -14,6 +14,7 @@ import { find } from "./screens/find.js";
 import { message } from "./screens/message.js";
 import { operational, operationalList } from "./screens/operational.js";
 import { overview } from "./screens/overview.js";
+import { poller } from "./screens/polling.js";
 import { send, start } from "./screens/send.js";
 import { endpointHref, messageHref } from "./screens/shared.js";
 import { task, tasks } from "./screens/tasks.js";
@@ -53,6 +54,7 @@ const page = framed(
 		"app/:app/endpoint/:endpoint": endpoint,
 		"app/:app/endpoint/:endpoint/:tab": endpoint,
 		"app/:app/msg/:message": message,
+		"app/:app/poller/:poller": poller,
 	},
 	({ app = "" }) => ({
 		api,
@@ -65,6 +67,7 @@ const page = framed(
 			message: (id, query) => messageHref(app, id, query),
 			type: (name) => href(["event-type", name]),
 			tag: (tag) => href(["app", app, "delivery"], { tag }),
+			poller: (id) => href(["app", app, "poller", id]),
 		},
 		end: signIn,
 	}),

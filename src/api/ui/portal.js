@@ -12,6 +12,7 @@ import { href, match, parse } from "./route.js";
 import { endpoint } from "./screens/endpoint.js";
 import { eventType, eventTypes } from "./screens/event-types.js";
 import { message } from "./screens/message.js";
+import { poller, pollers } from "./screens/polling.js";
 
 const KEY = "postrider-portal";
 const embedded = globalThis.top !== globalThis.self;
@@ -31,6 +32,8 @@ const screens = {
 	"endpoints/:endpoint/:tab": endpoint,
 	messages,
 	"messages/:message": message,
+	pollers,
+	"pollers/:poller": poller,
 	"event-types": eventTypes,
 	"event-types/:type": eventType,
 	verify,
@@ -41,6 +44,7 @@ const page = framed(
 		endpoints: "Endpoints",
 		messages: "Messages",
 		"event-types": "Event types",
+		pollers: "Polling",
 		verify: "Verify",
 		access: "Access",
 	},
@@ -56,6 +60,7 @@ const page = framed(
 			message: (id, query) => href(["messages", id], query),
 			type: (name) => href(["event-types", name]),
 			tag: (tag) => href(["messages"], { tag }),
+			poller: (id) => href(["pollers", id]),
 		},
 		end: ended,
 	}),

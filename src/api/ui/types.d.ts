@@ -62,6 +62,7 @@ type Context = {
 		message: (id: string, query?: Record<string, any>) => string;
 		type: (name: string) => string;
 		tag: (tag: string) => string;
+		poller: (id: string) => string;
 	};
 	/** Is called by screens that follow changes of the query themselves. */
 	keep: () => void;

@@ -22,6 +22,7 @@ import {
 } from "../parts.js";
 import { go, href } from "../route.js";
 import { addEndpoint } from "./endpoint-form.js";
+import { addPoller, pollerList } from "./polling.js";
 import { about, appHref, counts, endpointHref, endpointList, head, joined, listScreen, remember } from "./shared.js";
 
 /** @type {View} */
@@ -118,6 +119,7 @@ function page(context, app) {
 			add(),
 		),
 		section("Endpoints", endpointList(context, app.id, (id) => endpointHref(app.id, id), none)),
+		section("Pollers", pollerList(context), addPoller(context)),
 		columns(
 			section("Attempts", figures),
 			section(

@@ -12,6 +12,7 @@ const WORDS = { eventType: "event type", task: "background task", eventId: "even
 const PLACES = {
 	application: ({ id }) => appHref(id),
 	endpoint: ({ appId, id }) => endpointHref(appId, id),
+	poller: ({ appId, id }) => href(["app", appId, "poller", id]),
 	message: ({ appId, id }) => messageHref(appId, id),
 	attempt: ({ appId, msgId, id }) => messageHref(appId, msgId, { attempt: id }),
 	eventType: ({ id }) => href(["event-type", id]),

@@ -47,7 +47,7 @@ function story(context, message, payload) {
 	let verdicts = [];
 	let wanted = query.get("attempt");
 	const at = ({ endpointId: id }) => verdicts.find((row) => row.endpointId === id) ?? { url: id };
-	const summary = h("p"), none = h("div"), untried = h("div");
+	const summary = h("p"), none = h("div"), polls = h("div"), untried = h("div");
 	const endpoints = keptTable(
 		"Endpoints of this message",
 		endpointColumns(context, message.id, payload, () => refresh(node)),
@@ -64,7 +64,7 @@ function story(context, message, payload) {
 		(row) => row.id,
 	);
 	const parts = [
-		section("Endpoints", summary, limits(context, "operate"), endpoints.node, none),
+		section("Endpoints", summary, limits(context, "operate"), endpoints.node, none, polls),
 		section("Attempts", timeline.node, untried),
 	];
 	const toAdd = act("manage", "Add endpoint", () => addEndpoint(context, appId));
@@ -77,6 +77,12 @@ function story(context, message, payload) {
 		endpoints.set(verdicts);
 		timeline.set(portal ? data : data.reverse());
 		fill(summary, sentence(explained.text));
+		fill(
+			polls,
+			explained.pollers.map((row) =>
+				h("p", link(row.pollerUid ?? row.pollerId, to.poller(row.pollerId)), ": ", sentence(row.text))
+			),
+		);
 		fill(none, verdicts.length === 0 && empty("There is no endpoint that it could be sent to. ", toAdd));
 		const why = verdicts.some(({ verdict }) => ["sending", "waiting"].includes(verdict))
 			? "No attempt yet: one follows at once, unless the endpoint is busy or limited."
