@@ -56,6 +56,14 @@ PLACES = f"""async (part) => {{
     }}
     return [...places];
 }}"""
+# What else is measured: lists in which nothing matches, so that the server looks through as many rows as it may. Attempts of
+# the copies succeeded.
+MEASURED = SCREENS | {
+    "app/{app}/endpoint/fails/attempt": ("fails", "status 200"),
+    "app/{app}/delivery?state=failed": ("Deliveries", "Clear filters"),
+    "app/{app}/delivery?tag=none": ("Deliveries", "Clear filters"),
+    "app/{app}/endpoint/fails/attempt?status_code_class=400": ("fails", "Clear filters"),
+}
 PICTURES = {"overview", "app/{app}", "app/{app}/endpoint/fails", "app/{app}/msg/{message}", "event-type/order.paid", "audit"}
 
 
@@ -286,6 +294,8 @@ def main():
             payload_is_exact(page, receiver)
             first_steps(page)
             pages.visit_and_inspect(page, "/console", SCREENS, names(), chosen.pictures, PICTURES)
+            if chosen.messages:
+                pages.measure(page, "/console", MEASURED, names(), APP, chosen.messages)
             browser.check()
     finally:
         receiver.close()

@@ -9,10 +9,12 @@ import itertools
 import json
 import os
 import re
+import statistics
 import threading
 from collections import Counter
 from urllib.parse import urlsplit
 
+import history
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
@@ -36,6 +38,24 @@ WIDE = """() => {
     const wide = [...document.body.querySelectorAll('*')].filter((node) => node.getBoundingClientRect().right > edge + 1);
     return ['the page', ...new Set(wide.map((node) => `${node.tagName} ${node.className} ${node.textContent.slice(0, 40)}`))];
 }"""
+# Goes to a route, and returns the milliseconds until the heading and the text are shown and nothing loads any more.
+GO = """async ([route, heading, text, patience]) => {
+    const shown = (selector) => document.querySelector(selector)?.textContent ?? '';
+    const until = async (holds) => {
+        const begin = performance.now();
+        while (!holds()) {
+            if (performance.now() > begin + patience) throw Error(`${route} does not show ${heading} and ${text}`);
+            await new Promise((done) => requestAnimationFrame(done));
+        }
+        return performance.now() - begin;
+    };
+    location.hash = '#/nowhere';
+    await until(() => shown('main h1').includes('no such page'));
+    location.hash = `#/${route}`;
+    return until(() =>
+        shown('main h1').includes(heading) && shown('main').includes(text) && !shown('main').includes('Loading…'));
+}"""
+VISITS, USABLE = 7, 300  # visits of a screen, and the milliseconds that their median may take
 REPORT_VIOLATIONS = """addEventListener('securitypolicyviolation', (event) =>
     console.error(`policy: ${event.violatedDirective} forbids ${event.blockedURI} ${event.sample}`))"""
 
@@ -45,6 +65,7 @@ def options(purpose):
     parser.add_argument("chromium")
     parser.add_argument("--pictures", metavar="FOLDER", help="keep pictures of the main screens there")
     parser.add_argument("--waiting", type=int, default=1000, metavar="N", help="messages of one endpoint")
+    parser.add_argument("--messages", type=int, default=0, metavar="N", help="store so many, and measure each screen")
     return parser.parse_args()
 
 
@@ -149,7 +170,9 @@ class Browser:
         expect.set_options(timeout=PATIENCE)
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
+        for page in (page for context in self.browser.contexts for page in context.pages if kind):
+            print(f"when it failed, {page.url} showed:\n{page.locator('body').inner_text()[:4000]}")
         self.browser.close()
         self.playwright.stop()
 
@@ -247,3 +270,19 @@ def visit_and_inspect(page, address, screens, names, folder, pictures):
         everywhere(page, page, f"{address}#/{route}", folder and route in pictures and f"{folder}/{name}")
 
     visit(page, address, screens, names, look)
+
+
+def measure(page, address, screens, names, app, messages):
+    """Stores so many messages of the application, and fails if a screen is slow."""
+    app = api("GET", f"/app/{app}")["id"]
+    oldest = api("GET", f"/app/{app}/delivery?state=delivered&after=2000-01-01T00:00:00Z&limit=1")["data"][0]["msgId"]
+    history.fill(app, oldest, messages)
+    page.goto(f"{SERVER}{address}#/nowhere")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("no such page")
+    medians = {}
+    for route, (heading, text) in screens.items():
+        wanted = [route.format(**names), heading, text, PATIENCE]
+        medians[route] = statistics.median(page.evaluate(GO, wanted) for _ in range(VISITS))
+        print(f"{medians[route]:7.0f} ms  {address}#/{route}")
+    slow = {route: median for route, median in medians.items() if median > USABLE}
+    assert not slow, f"with {messages} messages these take longer than {USABLE} ms: {slow}"
