@@ -12,9 +12,8 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::api::Api;
 use crate::harness::{DEADLINE, within};
-use crate::intake::Gate;
+use crate::intake::{Gate, wait_for_busy};
 use crate::metrics::{page, value};
-use crate::outage::is_under_way;
 
 /// About the largest body that is accepted.
 const LARGE: usize = 2_000_000;
@@ -173,7 +172,7 @@ both!(
         let path = format!("/app/{app}/msg");
         tokio::select! {
             answer = api.post(&path, message) => panic!("{}", answer.text),
-            () = is_under_way(db, &api) => {}
+            () = wait_for_busy(db, &api.rig, 1) => {}
         }
         let used = api.rig.store.budget().used();
         assert!(

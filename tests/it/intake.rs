@@ -61,6 +61,20 @@ pub async fn wait_for_blocked(rig: &Rig, count: i64) {
     .await;
 }
 
+/// Waits until so many writes are under way that a [`Gate`] holds up. What is accepted from then on is not in the batches
+/// among them.
+pub async fn wait_for_busy(db: &TestDatabase, rig: &Rig, writes: i64) {
+    match db.kind() {
+        Kind::Postgres => wait_for_blocked(rig, writes).await,
+        Kind::Sqlite => {
+            within(DEADLINE, "a write waits for its turn", async || {
+                (rig.store.metrics().database_waiting.get() >= writes).then_some(())
+            })
+            .await;
+        }
+    }
+}
+
 /// Polls a future once and asserts that it is pending.
 macro_rules! poll_once {
     ($future:expr) => {
@@ -88,9 +102,7 @@ async fn in_one_batch(db: &TestDatabase, rig: &Rig, messages: Vec<NewMessage>) -
         let mut accepting = Box::pin(rig.intake.accept(rig.message("app_none", "{}")));
         poll_once!(accepting);
         busy.push(accepting);
-        if db.kind() == Kind::Postgres {
-            wait_for_blocked(rig, worker).await;
-        }
+        wait_for_busy(db, rig, worker).await;
     }
     let mut answers = Box::pin(join_all(messages.into_iter().map(|message| rig.intake.accept(message))));
     poll_once!(answers);
@@ -432,9 +444,7 @@ both!(a_message_whose_caller_left_before_its_batch_is_not_stored, async |db| {
         let mut accepting = Box::pin(rig.intake.accept(rig.message("app_none", "{}")));
         poll_once!(accepting);
         busy.push(accepting);
-        if db.kind() == Kind::Postgres {
-            wait_for_blocked(&rig, worker).await;
-        }
+        wait_for_busy(db, &rig, worker).await;
     }
     let mut left = Box::pin(rig.intake.accept(rig.message(&app, r#"{"left":1}"#)));
     poll_once!(left);

@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::api::Api;
 use crate::harness::{Answer, DEADLINE, Gate, Kind, Proxy, Receiver, Rig, Shape, TestDatabase, rows, within};
-use crate::intake::{self, wait_for_blocked};
+use crate::intake;
 use postrider::clock::Clock;
 use postrider::error::Kind as ErrorKind;
 
@@ -215,17 +215,6 @@ async fn has_done(server: SocketAddr) {
     assert_eq!(answer(server, ping).await.0, "204");
 }
 
-/// Waits until a write is under way that `intake::Gate` blocks.
-pub async fn is_under_way(db: &TestDatabase, api: &Api) {
-    match db.kind() {
-        Kind::Postgres => wait_for_blocked(&api.rig, 1).await,
-        Kind::Sqlite => {
-            let waiting = async || (api.rig.store.metrics().database_waiting.get() > 0).then_some(());
-            within(DEADLINE, "a write waits for its turn", waiting).await;
-        }
-    }
-}
-
 /// Creates an application `a` with one endpoint at the receiver.
 async fn with_endpoint(db: &TestDatabase, receiver: &Receiver) -> Api {
     let api = Api::on(db).await;
@@ -266,7 +255,7 @@ both!(
         let message = wire(&api, "/app/a/msg", &json!({"eventType": "order.paid", "payload": {}}));
         let gate = intake::Gate::close(db, &api.rig).await;
         let client = send(server, &message).await;
-        is_under_way(db, &api).await;
+        intake::wait_for_busy(db, &api.rig, 1).await;
         drop(client);
         gate.open().await;
         within(DEADLINE, "the message is stored", async || {
@@ -317,7 +306,7 @@ both!(
         let endpoint = wire(&api, "/app/a/endpoint", &json!({"url": receiver.url(), "uid": "other"}));
         let gate = intake::Gate::close(db, &api.rig).await;
         let client = send(server, &endpoint).await;
-        is_under_way(db, &api).await;
+        intake::wait_for_busy(db, &api.rig, 1).await;
         drop(client);
         gate.open().await;
         within(DEADLINE, "the endpoint is made", async || {
