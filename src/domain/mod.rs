@@ -20,6 +20,8 @@ pub mod json_schema;
 pub(crate) mod operational;
 pub(crate) mod pattern;
 pub(crate) mod payload;
+#[cfg(test)]
+mod properties;
 pub(crate) mod request_headers;
 pub(crate) mod retry;
 pub(crate) mod rewritten;

@@ -58,6 +58,7 @@ mod message_in;
 mod metrics;
 mod migrate;
 mod migrations;
+mod model;
 mod names;
 mod openapi;
 mod openapi_examples;
