@@ -11,12 +11,13 @@ import time
 
 import claims
 import operation
+import smuggling
 import variants
 from engine import compose, fail, run, say, up
 from stack import RECEIVER, Stack
 
 # Shown one after another on one running stack. Each leaves it running, with the application `stack` and its receiver.
-ON_THE_STACK = [*claims.CLAIMS, *operation.CLAIMS]
+ON_THE_STACK = [*claims.CLAIMS, *smuggling.CLAIMS, *operation.CLAIMS]
 # Shown after that stack is gone. Each starts what it needs.
 ALONE = variants.CLAIMS
 

@@ -248,7 +248,8 @@ impl Api {
         self.listen_within(Limits { request, ..LIMITS }).await
     }
 
-    async fn listen_within(&self, limits: Limits) -> SocketAddr {
+    /// As [`Api::listen`], with these limits.
+    pub async fn listen_within(&self, limits: Limits) -> SocketAddr {
         listen(limits, self.endpoint.clone()).await
     }
 

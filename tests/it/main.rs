@@ -100,6 +100,7 @@ mod settlement;
 mod shared_write;
 mod shortage;
 mod slowdown;
+mod smuggling;
 mod sqlite_file;
 mod stall;
 mod statistics;

@@ -5,6 +5,7 @@
 //! `both!(a_message_is_kept, async |db| { .. })` becomes `a_message_is_kept::sqlite` and `a_message_is_kept::postgres`.
 
 mod caller;
+mod corpora;
 mod database;
 mod name_server;
 mod postgres;
@@ -19,6 +20,7 @@ mod statements;
 mod within;
 
 pub use caller::Caller;
+pub use corpora::record;
 pub use database::{Kind, TestDatabase, connect, on_postgres, on_sqlite, rows};
 pub use name_server::{NameServer, Zone};
 pub use postgres::find_binaries;
