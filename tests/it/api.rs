@@ -81,6 +81,7 @@ impl Api {
 
     pub async fn shaped(db: &TestDatabase, shape: Shape, body_deadline: Duration) -> Self {
         let (most_endpoints, svix_headers) = (shape.most_endpoints, shape.svix_headers);
+        let targets = shape.targets.parse().unwrap();
         let rig = Rig::shaped(db, shape).await;
         let organization = service::organization::get_or_create(&rig.store, &BY_HAND, "tests")
             .await
@@ -98,7 +99,7 @@ impl Api {
             probes: probes.clone(),
             store: rig.store.clone(),
             intake: rig.intake.clone(),
-            targets: "127.0.0.0/8".parse().unwrap(),
+            targets,
             trial: Trial::allowed_by(&"127.0.0.0/8".parse().unwrap()),
             public_url: "https://hooks.example/below".to_owned(),
             portal_ancestors: "https://app.example".to_owned(),

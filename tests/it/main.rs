@@ -102,6 +102,8 @@ mod shortage;
 mod slowdown;
 mod smuggling;
 mod sqlite_file;
+mod ssrf;
+mod ssrf_network;
 mod stall;
 mod statistics;
 mod stats;

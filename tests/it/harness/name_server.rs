@@ -1,7 +1,7 @@
 //! A name server on loopback that answers by fixed zones, or not at all.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use tokio::net::UdpSocket;
@@ -14,6 +14,14 @@ pub enum Zone {
     Address(Ipv4Addr, u32),
     /// This address, for a minute; questions for other kinds of addresses get no answer.
     OnlyIpv4(Ipv4Addr),
+    /// This address of IPv6 and none of IPv4, with a time to live of 0.
+    Ipv6(Ipv6Addr),
+    /// All of these addresses, with a time to live of 0.
+    All(&'static [Ipv4Addr]),
+    /// These addresses in turns, one for each question for IPv4, with a time to live of 0.
+    Turns(&'static [Ipv4Addr]),
+    /// The address that the name's first label spells: `10-1-2-3`.
+    Spelled,
     /// The name does not exist (NXDOMAIN).
     Missing,
     /// The server fails (SERVFAIL).
@@ -41,12 +49,15 @@ impl NameServer {
             let mut datagram = [0; 1024];
             while let Ok((length, from)) = socket.recv_from(&mut datagram).await {
                 let question = Question::read(&datagram[..length]);
+                let mut turn = 0;
                 if question.wants_ipv4 {
                     let mut counts = counts.lock().expect("no panic under this lock");
-                    *counts.entry(question.name.clone()).or_default() += 1;
+                    let count = counts.entry(question.name.clone()).or_default();
+                    turn = *count;
+                    *count += 1;
                 }
                 let zone = zones.iter().find(|(zone, _)| question.name.ends_with(zone));
-                if let Some(answer) = question.answer(zone.map_or(Zone::Missing, |(_, zone)| *zone)) {
+                if let Some(answer) = question.answer(zone.map_or(Zone::Missing, |(_, zone)| *zone), turn) {
                     let _ = socket.send_to(&answer, from).await;
                 }
             }
@@ -87,6 +98,7 @@ struct Question {
     bytes: Vec<u8>,
     name: String,
     wants_ipv4: bool,
+    wants_ipv6: bool,
 }
 
 impl Question {
@@ -104,29 +116,48 @@ impl Question {
             bytes: datagram[12..end].to_vec(),
             name: labels.join("."),
             wants_ipv4: datagram[at + 1..at + 3] == [0, 1],
+            wants_ipv6: datagram[at + 1..at + 3] == [0, 28],
         }
     }
 
-    fn answer(&self, zone: Zone) -> Option<Vec<u8>> {
-        let (code, address) = match zone {
+    /// Answers by a zone; `turn` is how often the name was asked for before.
+    fn answer(&self, zone: Zone, turn: usize) -> Option<Vec<u8>> {
+        let (code, addresses, ttl) = match zone {
             Zone::Silent => return None,
             Zone::OnlyIpv4(_) if !self.wants_ipv4 => return None,
-            Zone::OnlyIpv4(address) => (0, Some((address, 60))),
-            Zone::Address(address, ttl) => (0, self.wants_ipv4.then_some((address, ttl))),
-            Zone::Fails => (2, None),
-            Zone::Missing => (3, None),
+            Zone::OnlyIpv4(address) => (0, vec![address.into()], 60_u32),
+            Zone::Address(address, ttl) => (0, vec![address.into()], ttl),
+            Zone::Ipv6(address) => (0, vec![IpAddr::V6(address)], 0),
+            Zone::All(addresses) => (0, addresses.iter().copied().map(IpAddr::V4).collect(), 0),
+            Zone::Turns(addresses) => (0, vec![addresses[turn % addresses.len()].into()], 0),
+            Zone::Spelled => (0, self.spelled().into_iter().collect(), 0),
+            Zone::Fails => (2, Vec::new(), 0),
+            Zone::Missing => (3, Vec::new(), 0),
         };
-        let count = u8::from(address.is_some());
+        let addresses = addresses.iter().filter(|address| match address {
+            IpAddr::V4(_) => self.wants_ipv4,
+            IpAddr::V6(_) => self.wants_ipv6,
+        });
+        let count = u8::try_from(addresses.clone().count()).expect("a few addresses");
         let mut answer = self.id.to_vec();
         answer.extend([0x81, 0x80 | code, 0, 1, 0, count, 0, 0, 0, 0]);
         answer.extend(&self.bytes);
-        if let Some((address, ttl)) = address {
-            // The question's name by pointer, type A, class IN.
-            answer.extend([0xc0, 12, 0, 1, 0, 1]);
+        for address in addresses {
+            // The question's name by pointer, type A or AAAA, class IN.
+            let (kind, octets) = match address {
+                IpAddr::V4(ip) => (1, ip.octets().to_vec()),
+                IpAddr::V6(ip) => (28, ip.octets().to_vec()),
+            };
+            answer.extend([0xc0, 12, 0, kind, 0, 1]);
             answer.extend(ttl.to_be_bytes());
-            answer.extend([0, 4]);
-            answer.extend(address.octets());
+            answer.extend([0, u8::try_from(octets.len()).expect("4 or 16")]);
+            answer.extend(octets);
         }
         Some(answer)
+    }
+
+    fn spelled(&self) -> Option<IpAddr> {
+        let label = self.name.split('.').next()?;
+        label.replace('-', ".").parse().ok().map(IpAddr::V4)
     }
 }
