@@ -22,6 +22,8 @@ mod receiver;
 mod report;
 #[path = "load/server.rs"]
 mod server;
+// Shared with the fault harness, which resets connections.
+#[allow(dead_code)]
 #[path = "load/wire.rs"]
 mod wire;
 

@@ -148,7 +148,7 @@ impl Drop for Postgres {
 }
 
 /// Connects, and tries again until `limit` is over: a server that was just started does not accept connections yet.
-async fn connect(url: &Url, limit: Duration) -> Result<PgConnection, Failure> {
+pub async fn connect(url: &Url, limit: Duration) -> Result<PgConnection, Failure> {
     let deadline = Instant::now() + limit;
     loop {
         match PgConnection::connect(url.as_str()).await {
@@ -167,7 +167,7 @@ fn postmaster_of(backend: u32) -> Option<u32> {
 
 /// Returns the user and group to run the server as, if this program runs as root: `postgres` or `nobody`, because
 /// initdb refuses to run as root. `None` means that this program does not run as root.
-fn unprivileged_user() -> Result<Option<(u32, u32)>, Failure> {
+pub fn unprivileged_user() -> Result<Option<(u32, u32)>, Failure> {
     if fs::metadata("/proc/self")?.uid() != 0 {
         return Ok(None);
     }
@@ -186,7 +186,7 @@ fn unprivileged_user() -> Result<Option<(u32, u32)>, Failure> {
 }
 
 /// Prepares a command that runs as `user` and writes to `log`.
-fn prepare(program: PathBuf, user: Option<(u32, u32)>, log: &File) -> Result<Command, Failure> {
+pub fn prepare(program: PathBuf, user: Option<(u32, u32)>, log: &File) -> Result<Command, Failure> {
     let mut command = Command::new(program);
     command
         .stdin(Stdio::null())

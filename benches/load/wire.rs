@@ -40,6 +40,11 @@ impl Connection {
         }
     }
 
+    /// Ends the connection with a reset instead of a FIN.
+    pub fn reset(self) -> io::Result<()> {
+        self.stream.set_zero_linger()
+    }
+
     pub async fn send(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             match self.stream.try_write(bytes) {
