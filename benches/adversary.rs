@@ -9,6 +9,7 @@ mod adversary {
     pub mod beats;
     pub mod console;
     pub mod deleted_endpoints;
+    pub mod growth;
     pub mod history;
     pub mod locked_row;
     pub mod parked;
@@ -69,7 +70,8 @@ struct Options {
     /// Small sizes, a few seconds for each: shows that the tool works, the figures mean little
     #[arg(long)]
     quick: bool,
-    /// The number of attempts in the history that the scenario `history` fills in; default: 10,000,000
+    /// The number of attempts in the history that a scenario fills in; default: 10,000,000 for `history` and `growth`,
+    /// 600,000 for `retention`
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1_000..))]
     attempts: Option<u64>,
     /// Another binary to measure, such as an older one

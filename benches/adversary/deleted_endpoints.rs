@@ -76,5 +76,5 @@ fn deleted_endpoints(database: Database, app: &str, count: u64) -> String {
         "insert into endpoint (app_id, id, url, description, disabled, metadata, headers, secrets, created_at, updated_at, deleted_at) \
          select '{app}', {endpoint}, 'http://127.0.0.1:1/', '', false, '{{}}', '{{}}', '[]', {now}, {now}, {now}"
     );
-    numbered(count, &insert)
+    numbered(database, count, &insert)
 }

@@ -10,14 +10,16 @@ use super::report::{Figures, Report};
 use super::rows::{DAY, NEVER, id, now, numbered};
 use super::site::{Database, Ground, Site};
 use crate::Failure;
+use futures_util::future::try_join_all;
 use postrider::domain::id::Prefix;
 use std::ops::Range;
 use std::time::Instant;
 
 /// One application for so many attempts.
-const ATTEMPTS_PER_APPLICATION: u64 = 1_000;
+pub const ATTEMPTS_PER_APPLICATION: u64 = 1_000;
 const DAYS: i64 = 90;
 const HOUR: i64 = DAY / 24;
+const HOURS: u64 = DAYS as u64 * 24;
 /// The endpoints of the first application, which gets one attempt in ten. All others have one endpoint.
 const ENDPOINTS: u64 = 250;
 /// The buckets of the histogram in the order of their columns: the column, and where the bucket ends.
@@ -54,10 +56,7 @@ async fn one(ground: &Ground, report: &mut Report, database: Database) -> Result
     let apps = (attempts / ATTEMPTS_PER_APPLICATION).max(10);
     let mut figures = Figures::default();
     let site = Site::new(ground, database).await?;
-    let replica = site.start("first", &[]).await?;
-    // Creates the organization to which the inserted applications belong.
-    replica.server.application("first", None).await?;
-    replica.server.stop().await?;
+    site.prepare().await?;
     let filling = Instant::now();
     let busy = fill(&site, attempts, apps).await?;
     figures.add("filled_in_s", filling.elapsed().as_secs_f64());
@@ -76,19 +75,32 @@ async fn one(ground: &Ground, report: &mut Report, database: Database) -> Result
 }
 
 /// Inserts the rows. Returns the id of the application with many endpoints.
-async fn fill(site: &Site<'_>, attempts: u64, apps: u64) -> Result<String, Failure> {
+pub async fn fill(site: &Site<'_>, attempts: u64, apps: u64) -> Result<String, Failure> {
     let end = now();
     let begin = end - DAYS * DAY;
     for insert in things(site.database, apps, begin) {
         site.execute(&insert).await?;
     }
-    let hours = (DAYS * 24) as u64;
-    for hour in 0..hours {
-        let (from, until) = (hour * attempts / hours, (hour + 1) * attempts / hours);
-        if until > from {
+    for day in 0..DAYS as u64 {
+        // A transaction for each table.
+        let mut inserts: [String; 4] = Default::default();
+        for hour in day * 24..(day + 1) * 24 {
+            let new = hour * attempts / HOURS..(hour + 1) * attempts / HOURS;
             let at = begin + hour as i64 * HOUR;
-            for insert in happenings(site.database, apps, begin, at, from..until) {
-                site.execute(&insert).await?;
+            if new.is_empty() {
+                continue;
+            }
+            for (all, insert) in inserts.iter_mut().zip(happenings(site.database, apps, begin, at, new)) {
+                *all += &insert;
+                *all += "; ";
+            }
+        }
+        match site.database {
+            Database::Postgres => _ = try_join_all(inserts.iter().map(|insert| site.execute(insert))).await?,
+            Database::Sqlite => {
+                let inserts = inserts.concat();
+                site.execute(&format!("pragma synchronous = off; begin; {inserts} commit"))
+                    .await?;
             }
         }
     }
@@ -119,9 +131,9 @@ fn things(database: Database, apps: u64, at: i64) -> [String; 3] {
         )
     };
     [
-        numbered(apps, &insert),
-        numbered(ENDPOINTS, &endpoint("0", "n - 1")),
-        numbered(apps - 1, &endpoint("n", &format!("{ENDPOINTS} + n"))),
+        numbered(database, apps, &insert),
+        numbered(database, ENDPOINTS, &endpoint("0", "n - 1")),
+        numbered(database, apps - 1, &endpoint("n", &format!("{ENDPOINTS} + n"))),
     ]
 }
 
@@ -140,7 +152,7 @@ fn happenings(database: Database, apps: u64, begin: i64, at: i64, new: Range<u64
     let message = id(database, Prefix::Message, at, &number);
     let attempt = id(database, Prefix::Attempt, at, &number);
     let fails = format!("{number} % 20 = 1");
-    let all = |insert: String| numbered(new.end - new.start, &insert);
+    let all = |insert: String| numbered(database, new.end - new.start, &insert);
     [
         all(format!(
             "insert into message (app_id, id, event_type, event_id, created_at, expires_at) \
@@ -177,10 +189,10 @@ fn sums(end: i64) -> [String; 3] {
     let (names, counts) = (BUCKETS.map(|(name, _)| name).join(", "), counts.join(", "));
     let insert = |source: i64, length: i64, condition: &str| {
         format!(
-            "insert into endpoint_hour (app_id, endpoint_id, hour, source, delivered, failed, status_5xx, {names}) \
+            "insert into endpoint_hour (app_id, endpoint_id, hour, source, delivered, failed, status_5xx, last_success, {names}) \
              select app_id, endpoint_id, created_at - created_at % {length}, {source}, \
              nullif(sum(case when delivered then 1 else 0 end), 0), nullif(sum(case when delivered then 0 else 1 end), 0), \
-             nullif(sum(case when delivered then 0 else 1 end), 0), {counts} \
+             nullif(sum(case when delivered then 0 else 1 end), 0), max(case when delivered then created_at end), {counts} \
              from attempt where {condition} group by 1, 2, 3"
         )
     };

@@ -34,10 +34,7 @@ async fn one(ground: &Ground, report: &mut Report, endpoints: u64, rate: Option<
     let mut figures = Figures::default();
     let site = Site::new(ground, Database::Postgres).await?;
     let receiver = Receiver::start("127.0.0.1", "{}").await?;
-    let replica = site.start("first", &[]).await?;
-    // Creates the organization to which the inserted applications belong.
-    replica.server.application("first", None).await?;
-    replica.server.stop().await?;
+    site.prepare().await?;
     let seconds = (UNDER_WAY + length).as_secs() + 5;
     // More rows in all than a fast program sends in this time; with a rate, no more than the rate allows to send.
     let rows = (ground.size(100_000, 10_000) / endpoints).max(LEAST_ROWS);
@@ -104,7 +101,7 @@ async fn fill(site: &Site<'_>, url: &str, endpoints: u64, rows: u64, rate: Optio
         (apps * rows, insert_message),
         (apps * rows, content),
     ] {
-        site.execute(&numbered(count, &insert)).await?;
+        site.execute(&numbered(site.database, count, &insert)).await?;
     }
     // The ids interleave the endpoints, as real traffic does: each endpoint's first row comes before any second row.
     let of_endpoint = format!("(n - 1) % {endpoints}");
@@ -119,7 +116,8 @@ async fn fill(site: &Site<'_>, url: &str, endpoints: u64, rows: u64, rate: Optio
         "insert into delivery (id, app_id, message_id, endpoint_id, trigger, attempts_made, due_at) \
          select {delivery}, {app}, {message}, {endpoint}, 0, 0, null"
     );
-    site.execute(&numbered(endpoints * rows, &parked)).await?;
+    site.execute(&numbered(site.database, endpoints * rows, &parked))
+        .await?;
     site.settle_tables(&["application", "endpoint", "message", "message_content", "delivery"])
         .await
 }

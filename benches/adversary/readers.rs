@@ -108,7 +108,7 @@ async fn read_request(site: &Site<'_>, replica: &Replica, messages: u64) -> Resu
         "insert into message (app_id, id, event_type, channels, created_at, expires_at) \
          select '{app}', {message}, 'invoice.paid', '[\"orders\"]', {now}, {NEVER}"
     );
-    site.execute(&numbered(messages, &fill)).await?;
+    site.execute(&numbered(site.database, messages, &fill)).await?;
     site.settle_tables(&["message"]).await?;
     let access = format!("/api/v1/auth/app-portal-access/{app}");
     let opened = server.call("POST", &access, &json!({ "readOnly": true })).await?;

@@ -70,6 +70,12 @@ impl Report {
     }
 }
 
+/// Returns the upper median; zero if there are no values.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
 /// Rounds to three digits, or to all digits before the point: the rest is noise.
 fn rounded(value: f64) -> f64 {
     let digits = match value.abs() {

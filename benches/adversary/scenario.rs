@@ -2,7 +2,7 @@
 
 use super::report::Report;
 use super::site::Ground;
-use super::{deleted_endpoints, history, locked_row, parked, readers, retention, slow_settle, snapshot};
+use super::{deleted_endpoints, growth, history, locked_row, parked, readers, retention, slow_settle, snapshot};
 use crate::Failure;
 use clap::ValueEnum;
 use std::time::Duration;
@@ -21,10 +21,12 @@ pub enum Scenario {
     Snapshot,
     /// Very many endpoints have a rate of one request per second, and rows that wait
     Parked,
-    /// The old messages of many applications are removed, with many checkpoints in between
+    /// The old messages of many applications are removed: what that writes, how fast it goes, and what accepting notices
     Retention,
     /// A console asks for statistics and for endpoints in trouble, and the history is that of 90 days
     History,
+    /// Two databases side by side, one of them with a history of 90 days: rates, claims, settlements and lists of both
+    Growth,
 }
 
 impl Scenario {
@@ -39,6 +41,7 @@ impl Scenario {
             Self::Parked => parked::run(ground, report).await,
             Self::Retention => retention::run(ground, report).await,
             Self::History => history::run(ground, report).await,
+            Self::Growth => growth::run(ground, report).await,
         }
     }
 
@@ -61,7 +64,8 @@ impl Scenario {
         let minutes = match (quick, self) {
             (true, _) => 4,
             (false, Self::Parked) => 40,
-            (false, Self::History) => 240,
+            (false, Self::History | Self::Growth) => 240,
+            (false, Self::Retention) => 60,
             (false, _) => 20,
         };
         Duration::from_mins(minutes)

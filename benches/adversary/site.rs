@@ -70,10 +70,18 @@ pub struct Site<'a> {
 impl<'a> Site<'a> {
     /// Creates the database, in place of that of the last scenario.
     pub async fn new(ground: &'a Ground, database: Database) -> Result<Self, Failure> {
-        let folder = ground.scratch.join("site");
+        Self::named(ground, database, "site").await
+    }
+
+    /// Creates a database for a scenario that has several of them, each with a name.
+    pub async fn named(ground: &'a Ground, database: Database, name: &str) -> Result<Self, Failure> {
+        let folder = ground.scratch.join(name);
         fs::create_dir(&folder)?;
         let url = match database {
-            Database::Postgres => ground.postgres.fresh_database(DATABASE).await?.to_string(),
+            Database::Postgres => {
+                let name = format!("{DATABASE}_{name}");
+                ground.postgres.fresh_database(&name).await?.to_string()
+            }
             Database::Sqlite => format!("sqlite://{}", folder.join("postrider.sqlite").display()),
         };
         Ok(Self {
@@ -82,6 +90,15 @@ impl<'a> Site<'a> {
             url,
             folder,
         })
+    }
+
+    /// Starts the program once and stops it, so that the tables exist, and the organization to which inserted
+    /// applications belong.
+    pub async fn prepare(&self) -> Result<(), Failure> {
+        let replica = self.start("first", &[]).await?;
+        replica.server.application("first", None).await?;
+        replica.server.stop().await?;
+        Ok(())
     }
 
     /// Starts the program and makes a token. `name` names its log file, so each process of a site needs one of its own.
@@ -142,7 +159,8 @@ impl<'a> Site<'a> {
         Ok(())
     }
 
-    /// Returns the one number that a query selects. On SQLite no program may run meanwhile.
+    /// Returns the one number that a query selects. On SQLite a query that takes long keeps a program from cutting its
+    /// log meanwhile.
     pub async fn number(&self, sql: &str) -> Result<i64, Failure> {
         Ok(match self.database {
             Database::Postgres => {
@@ -198,6 +216,15 @@ impl<'a> Site<'a> {
             tokio::time::sleep(POLL).await;
         }
         Ok(true)
+    }
+
+    /// Returns the seconds of processor time that the database has used; on SQLite, which is part of the program, those
+    /// of the program.
+    pub fn database_time(&self, replica: &Replica) -> Option<f64> {
+        match self.database {
+            Database::Postgres => self.ground.postgres.processor_time(),
+            Database::Sqlite => replica.server.processor_time(),
+        }
     }
 
     /// Returns the size of SQLite's write-ahead log.

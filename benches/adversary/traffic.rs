@@ -88,14 +88,7 @@ pub fn target(receiver: &Receiver) -> String {
 /// Adds the figures of a volley that was posted for `length`: messages accepted per second, refusals, and the time to
 /// the response, refusals included.
 pub fn add_acceptance(figures: &mut Figures, prefix: &str, volley: &Volley, length: Duration) {
-    let mut waits: Vec<f64> = volley
-        .accepted
-        .iter()
-        .map(|message| message.answered - message.sent)
-        .chain(volley.refused_after.iter().copied())
-        .map(|wait| wait.as_secs_f64() * 1e3)
-        .collect();
-    waits.sort_by(f64::total_cmp);
+    let waits = waits_ms(volley);
     let at = |share: f64| {
         let last = waits.len().saturating_sub(1) as f64;
         waits.get((last * share) as usize).copied()
@@ -119,6 +112,19 @@ pub fn add_acceptance(figures: &mut Figures, prefix: &str, volley: &Volley, leng
     }
     figures.add(format!("{prefix}503s"), unavailable as f64);
     figures.add(format!("{prefix}otherwise_refused"), (refused - unavailable) as f64);
+}
+
+/// Returns the times to the responses in milliseconds, refusals included, the shortest first.
+pub fn waits_ms(volley: &Volley) -> Vec<f64> {
+    let mut waits: Vec<f64> = volley
+        .accepted
+        .iter()
+        .map(|message| message.answered - message.sent)
+        .chain(volley.refused_after.iter().copied())
+        .map(|wait| wait.as_secs_f64() * 1e3)
+        .collect();
+    waits.sort_by(f64::total_cmp);
+    waits
 }
 
 /// The adversary's requests, which end when this is dropped. Each request's task adds the statuses of its responses;
