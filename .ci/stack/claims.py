@@ -132,7 +132,7 @@ def nothing_is_lost_whatever_dies(stack: Stack) -> None:
     up()
     flows()
     stack.cut("down and up")
-    some = sender.accepted[::20]
+    some = list(sender.accepted)[::20]
     histories = stack.api.histories(some)
     run("docker", "network", "disconnect", "-f", f"{PROJECT}_default", RECEIVER)
     compose("down")

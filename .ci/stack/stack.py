@@ -27,6 +27,8 @@ class Api:
             self.connection = http.client.HTTPSConnection("localhost", port, timeout=30, context=tls)
         else:
             self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        # The last response's `Retry-After`.
+        self.retry_after: str | None = None
 
     def ask(self, method: str, path: str, body: object = None) -> tuple[int, object]:
         headers = {"authorization": f"Bearer {self.token}", "content-type": "application/json"}
@@ -34,6 +36,7 @@ class Api:
             self.connection.request(method, "/api/v1" + path, None if body is None else json.dumps(body), headers)
             answer = self.connection.getresponse()
             text = answer.read()
+            self.retry_after = answer.headers["retry-after"]
         except (OSError, http.client.HTTPException):
             self.connection.close()
             raise
@@ -62,12 +65,13 @@ class Api:
 
 
 class Sender(threading.Thread):
-    """Posts messages at a fixed rate over a few connections, and remembers the accepted ones and the failures."""
+    """Posts messages at a fixed rate over a few connections, and remembers the accepted ones, each with the instant of its
+    202, and the failures."""
 
     def __init__(self, token: str, rate: float, connections: int = 4, port: int = PORT) -> None:
         super().__init__(daemon=True)
         self.token, self.rate, self.connections, self.port = token, rate, connections, port
-        self.accepted: list[str] = []
+        self.accepted: dict[str, float] = {}
         self.failures: list[str] = []
         self.ending = threading.Event()
 
@@ -85,9 +89,9 @@ class Sender(threading.Thread):
             try:
                 status, answer = api.ask("POST", "/app/stack/msg", {"eventType": "order.paid", "payload": {"at": time.time()}})
                 if status == 202:
-                    self.accepted.append(answer["id"])
+                    self.accepted[answer["id"]] = time.time()
                 else:
-                    self.failures.append(f"{status} {answer}")
+                    self.failures.append(f"{status}, retry after {api.retry_after}: {answer}")
             except (OSError, ValueError, http.client.HTTPException) as failure:
                 self.failures.append(repr(failure))
             due = max(due + pause, time.monotonic() - 1)
