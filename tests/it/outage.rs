@@ -322,17 +322,17 @@ both!(
 
 // Checked inside the database: a trigger records the settings of each session that writes.
 postgres_only!(
-    each_session_of_ours_has_its_time_limits_and_plans_a_statement_once,
+    each_session_of_ours_has_its_time_limits_and_plans_a_statement_once_and_compiles_none,
     async |db| {
         let receiver = Receiver::start().await;
         let mut api = with_endpoint(db, &receiver).await;
         let tell = "create function tell() returns trigger language plpgsql as $$ begin \
                 insert into told values (tg_table_name, pg_backend_pid(), \
                     current_setting('statement_timeout'), current_setting('idle_in_transaction_session_timeout'), \
-                    current_setting('lock_timeout'), current_setting('plan_cache_mode')); \
+                    current_setting('lock_timeout'), current_setting('plan_cache_mode'), current_setting('jit')); \
                 return null; end $$";
         let mut sql = vec![
-            "create table told (by text, pid int, statement text, idle text, lock_wait text, plans text)".to_owned(),
+            "create table told (by text, pid int, statement text, idle text, lock_wait text, plans text, compiles text)".to_owned(),
             tell.to_owned(),
         ];
         // The API's writes, the intake's, the settler's, the heartbeat.
@@ -374,7 +374,7 @@ postgres_only!(
         let locks = "told where lock_wait <> case by when 'application' then '2s' when 'attempt' then '1s' when 'process' then '0' \
                      else lock_wait end";
         assert_eq!(api.rig.count(locks).await, 0);
-        let again = "told where plans <> 'force_generic_plan'";
+        let again = "told where plans <> 'force_generic_plan' or compiles <> 'off'";
         assert_eq!(api.rig.count(again).await, 0);
     }
 );

@@ -30,6 +30,8 @@ const IDLE_IN_TRANSACTION_TIMEOUT: &str = "10s";
 /// again for each call: without the value of its limit it expects to read a tenth of all rows, so it takes a plan with
 /// the values for cheaper. That took 150 of the 470 µs that a page of 50 messages cost the database.
 const PLAN_CACHE_MODE: &str = "force_generic_plan";
+/// No statement is compiled: the longest take some tens of milliseconds, and compiling one took 500 ms at each call.
+const JIT: &str = "off";
 
 /// The connection that listens for notices of other processes that deliveries are due.
 const LISTENER: u32 = 1;
@@ -84,6 +86,7 @@ pub(crate) fn open(options: &ConnectOptions) -> Result<Pools> {
             ("statement_timeout", STATEMENT_TIMEOUT),
             ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_TIMEOUT),
             ("plan_cache_mode", PLAN_CACHE_MODE),
+            ("jit", JIT),
         ]);
     if let Some(password) = &options.password {
         connect = connect.password(password);
