@@ -68,11 +68,11 @@ pub async fn list(source: &impl Source, of: Of<'_>, period: &Period) -> Result<V
         .query_all_raw(sums(source.dialect(), of, period))
         .await?
     {
-        let (name, bucket): (String, i64) = (row.try_get("", "name")?, row.try_get("", "bucket")?);
+        let (name, bucket): (String, i64) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
         let series = places.get(name.as_str()).map(|at| &mut all[*at]);
         let bucket = usize::try_from(bucket).unwrap_or(usize::MAX);
         if let Some(tally) = series.and_then(|series| series.get_mut(bucket)) {
-            *tally = tally_of(&row)?;
+            *tally = tally_of(&row, 2)?;
         }
     }
     Ok(all)
