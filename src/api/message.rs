@@ -255,8 +255,8 @@ impl Messages {
     /// List messages
     ///
     /// If payloads are large, a page may hold fewer messages than `limit`; `done` says whether it is the last page. With
-    /// `channel` or `event_types`, and no `tag`, a page looks through a bounded number of messages: it may be short or empty
-    /// and not be the last one. Go on with `iterator` until `done`.
+    /// `channel` or `event_types` a page looks through a bounded number of messages: it may be short or empty and not be
+    /// the last one. Go on with `iterator` until `done`.
     #[oai(path = "/app/:app_id/msg", method = "get", operation_id = "v1.message.list")]
     #[allow(clippy::too_many_arguments)]
     async fn list(

@@ -43,12 +43,11 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Returns whether all attempts of an endpoint may be read, and none of them meet the conditions. With a tag, the index
-    /// of tags leads.
+    /// Returns whether all attempts of an endpoint may be read, and none of them meet the conditions.
     fn is_selective(&self, source: &impl Source) -> bool {
         let message = &self.message;
         let by_attempt = self.delivered.is_some() || self.status_class.is_some();
-        message.tag.is_none() && (by_attempt || !message.conditions(source.dialect()).is_empty())
+        by_attempt || message.tag.is_some() || !message.conditions(source.dialect()).is_empty()
     }
 }
 
@@ -85,7 +84,8 @@ pub async fn get(source: &impl Source, app_id: &str, message_id: &str, id: &str)
 
 /// Returns a page of attempts, in the order of their ids, without `detail`. Without `with_response` the answers' texts are not read, and
 /// `response` is empty; with it the page may end early, so that it takes no more than 4 MiB. A page of an endpoint's
-/// attempts looks through a bounded number of them; the second value is then the id after which the list goes on.
+/// attempts looks through a bounded number of them, or of messages with the tag; the second value is then the id after
+/// which the list goes on.
 pub async fn list(
     source: &impl Source,
     app_id: &str,
@@ -94,14 +94,24 @@ pub async fn list(
     with_response: bool,
     page: &PageRequest,
 ) -> Result<(Page<Model>, Option<String>)> {
-    let mut query = of_tag(source, app_id, of, filter.message.tag.as_deref()).await?;
+    let tag = filter.message.tag.as_deref();
+    let few = match (of, tag) {
+        (Of::Endpoint(_), Some(tag)) => message_tag::find_few(source, app_id, tag).await?,
+        _ => None,
+    };
+    let looked_up = few.is_some();
+    let mut query = select(app_id, of, few);
     let reach = match of {
-        Of::Endpoint(_) if filter.is_selective(source) => {
+        Of::Endpoint(_) if !looked_up && filter.is_selective(source) => {
             let all = filter.message.between.apply(query.clone(), Column::Id, Prefix::Attempt);
             find_reach(source, all, Column::Id, page).await?
         }
         _ => None,
     };
+    if let Some(tag) = tag.filter(|_| !looked_up) {
+        let has = message_tag::has(tag, (Entity, Column::AppId), (Entity, Column::MessageId));
+        query = query.filter(has);
+    }
     if let Some(delivered) = filter.delivered {
         query = query.filter(Column::Delivered.eq(delivered));
     }
@@ -162,30 +172,23 @@ async fn add_large_responses(source: &impl Source, query: Select<Entity>, found:
     Ok(whole.collect())
 }
 
-/// Selects the attempts that a list is about, of messages with the tag if there is one.
-async fn of_tag(source: &impl Source, app_id: &str, of: Of<'_>, tag: Option<&str>) -> Result<Select<Entity>> {
+/// Selects the attempts that a list is about; of an endpoint's only those of these messages if there are any.
+fn select(app_id: &str, of: Of<'_>, messages: Option<Vec<String>>) -> Select<Entity> {
     let query = Entity::find().filter(Column::AppId.eq(app_id));
-    if let (Of::Endpoint(endpoint), Some(tag)) = (of, tag)
-        && let Some(messages) = message_tag::find_few(source, app_id, tag).await?
-    {
-        // Not the bare column: a planner that took the index by endpoint would read all of its attempts.
-        let endpoint_id = Expr::col((Entity, Column::EndpointId)).binary(BinOper::Custom("||"), Expr::cust("''"));
-        return Ok(query
-            .filter(Column::MessageId.is_in(messages))
-            .filter(endpoint_id.eq(endpoint)));
-    }
-    let query = match of {
-        Of::Message(message, None) => query.filter(Column::MessageId.eq(message)),
-        Of::Message(message, Some(endpoint)) => query
+    match (of, messages) {
+        (Of::Message(message, None), _) => query.filter(Column::MessageId.eq(message)),
+        (Of::Message(message, Some(endpoint)), _) => query
             .filter(Column::MessageId.eq(message))
             .filter(Column::EndpointId.eq(endpoint)),
-        Of::Endpoint(endpoint) => query.filter(Column::EndpointId.eq(endpoint)),
-    };
-    let has = |tag| message_tag::has(tag, (Entity, Column::AppId), (Entity, Column::MessageId));
-    Ok(match tag {
-        Some(tag) => query.filter(has(tag)),
-        None => query,
-    })
+        (Of::Endpoint(endpoint), None) => query.filter(Column::EndpointId.eq(endpoint)),
+        (Of::Endpoint(endpoint), Some(messages)) => {
+            // Not the bare column: a planner that took the index by endpoint would read all of its attempts.
+            let endpoint_id = Expr::col((Entity, Column::EndpointId)).binary(BinOper::Custom("||"), Expr::cust("''"));
+            query
+                .filter(Column::MessageId.is_in(messages))
+                .filter(endpoint_id.eq(endpoint))
+        }
+    }
 }
 
 /// Counts the attempts at an endpoint that began at or after `since` and before `until`: first those that delivered the

@@ -181,7 +181,7 @@ async fn look(
     let query = match &filter.tag {
         None => within(query, Column::Id, filter, after, request),
         Some(tag) => {
-            let query = message_tag::lead(query, app_id, tag, (Entity, Column::Id));
+            let query = message_tag::lead(source.dialect(), query, app_id, tag, (Entity, Column::Id));
             within(query, message_tag::Column::MessageId, filter, after, request)
         }
     };

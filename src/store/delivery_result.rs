@@ -3,13 +3,13 @@
 //! A result exists from the first settled outcome of the message at that endpoint on. Each function takes the
 //! application, and never finds a result of another one. Must not write: the queue's settlement does.
 
-use sea_orm::sea_query::{Alias, Query, UnionType};
+use sea_orm::sea_query::{Alias, Expr, Query, UnionType};
 use sea_orm::{
     ActiveEnum, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, IdenStatic, Iterable, QueryFilter,
     QueryTrait, Select,
 };
 
-use super::database::page::{Page, PageRequest, fetch, window};
+use super::database::page::{Page, PageRequest, fetch, find_reach, window};
 use super::database::source::Source;
 use super::entity::delivery_result::{Column, Entity, Model};
 use super::{message, message_tag};
@@ -26,7 +26,9 @@ pub struct Filter {
     pub state: Option<ResultState>,
 }
 
-/// Returns a page of the results at an endpoint, in the order of the messages' ids.
+/// Returns a page of the results at an endpoint, in the order of the messages' ids. A page with conditions on the
+/// messages looks through a bounded number of results in each state, or of messages with the tag; the second value is
+/// then the id of the message at which it ended, for [`Page::reaching`].
 ///
 /// The index begins with state and endpoint. So without a condition on the state, each state is read by itself and the
 /// parts are merged: results in a rare state need not be searched for among all others. A tag leads to its messages in
@@ -37,22 +39,49 @@ pub async fn list_by_endpoint(
     endpoint_id: &str,
     filter: &Filter,
     request: &PageRequest,
-) -> Result<Page<Model>> {
+) -> Result<(Page<Model>, Option<String>)> {
     if let Some(tag) = &filter.message.tag {
         return list_by_tag(source, app_id, endpoint_id, tag, filter, request).await;
     }
-    let in_state = |state| in_state(source, app_id, endpoint_id, state, &filter.message);
-    if let Some(state) = filter.state {
-        return fetch(source, in_state(state), Column::MessageId, request).await;
+    let key = Column::MessageId;
+    let states: Vec<_> = match filter.state {
+        Some(state) => vec![state],
+        None => ResultState::iter().collect(),
+    };
+    let of_state = |state: ResultState| {
+        let query = at_endpoint(app_id, endpoint_id).filter(Column::State.eq(state.to_value()));
+        filter.message.between.apply(query, key, Prefix::Message)
+    };
+    let fits = of_message(source, filter);
+    let mut reach = None;
+    if fits.is_some() {
+        for state in &states {
+            let found = find_reach(source, of_state(*state), key, request).await?;
+            reach = request.nearer(reach, found);
+        }
     }
-    let pages = ResultState::iter().map(|state| {
-        let page = window(in_state(state), Column::MessageId, request).into_query();
+    let pages = states.into_iter().map(|state| {
+        let query = request.reach(of_state(state), key, reach.as_deref());
+        window(narrow(query, fits.clone()), key, request)
+    });
+    let rows = merge(source, pages, request).await?;
+    Ok((request.page(rows), reach))
+}
+
+/// Returns the rows of these pages together, as a page with one row more reads them.
+async fn merge(
+    source: &impl Source,
+    pages: impl Iterator<Item = Select<Entity>>,
+    request: &PageRequest,
+) -> Result<Vec<Model>> {
+    let parts = pages.map(|page| {
         let columns = Column::iter().map(|column| Alias::new(column.as_str()));
         let mut part = Query::select();
-        part.columns(columns).from_subquery(page, Alias::new("part"));
+        part.columns(columns)
+            .from_subquery(page.into_query(), Alias::new("part"));
         part
     });
-    let merged = pages.reduce(|mut all, part| {
+    let merged = parts.reduce(|mut all, part| {
         all.union(UnionType::All, part);
         all
     });
@@ -63,10 +92,10 @@ pub async fn list_by_endpoint(
     let statement = source.dialect().orm().build(&merged);
     let found = source.source().query_all_raw(statement).await?;
     let rows = found.iter().map(|row| Model::from_query_result(row, ""));
-    Ok(request.page(rows.collect::<Result<_, _>>()?))
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Returns a page of the results at an endpoint of the messages with a tag.
+/// Returns a page of the results at an endpoint of the messages with a tag, and the id at which it ended.
 async fn list_by_tag(
     source: &impl Source,
     app_id: &str,
@@ -74,35 +103,40 @@ async fn list_by_tag(
     tag: &str,
     filter: &Filter,
     request: &PageRequest,
-) -> Result<Page<Model>> {
+) -> Result<(Page<Model>, Option<String>)> {
     let key = message_tag::Column::MessageId;
-    let mut query = at_endpoint(source, app_id, endpoint_id, &filter.message);
+    let between = &filter.message.between;
+    // Messages with the tag need not have a result here.
+    let reach = message_tag::find_reach(source, app_id, tag, between, request).await?;
+    let mut query = narrow(at_endpoint(app_id, endpoint_id), of_message(source, filter));
     if let Some(state) = filter.state {
         query = query.filter(Column::State.eq(state.to_value()));
     }
-    let query = message_tag::lead(query, app_id, tag, (Entity, Column::MessageId));
-    let query = filter.message.between.apply(query, key, Prefix::Message);
-    fetch(source, query, key, request).await
+    let query = message_tag::lead(source.dialect(), query, app_id, tag, (Entity, Column::MessageId));
+    let query = between.apply(query, key, Prefix::Message);
+    let query = request.reach(query, key, reach.as_deref());
+    Ok((fetch(source, query, key, request).await?, reach))
 }
 
-/// Selects the results at an endpoint that are in `state` and meet the filter.
-fn in_state(
-    source: &impl Source,
-    app_id: &str,
-    endpoint_id: &str,
-    state: ResultState,
-    filter: &message::Filter,
-) -> Select<Entity> {
-    let query = at_endpoint(source, app_id, endpoint_id, filter).filter(Column::State.eq(state.to_value()));
-    filter.between.apply(query, Column::MessageId, Prefix::Message)
-}
-
-/// Selects the results at an endpoint whose messages have the channel and an event type of the filter.
-fn at_endpoint(source: &impl Source, app_id: &str, endpoint_id: &str, filter: &message::Filter) -> Select<Entity> {
-    let query = Entity::find()
+/// Selects the results at an endpoint.
+fn at_endpoint(app_id: &str, endpoint_id: &str) -> Select<Entity> {
+    Entity::find()
         .filter(Column::AppId.eq(app_id))
-        .filter(Column::EndpointId.eq(endpoint_id));
-    match filter.of_message(source.dialect(), (Entity, Column::AppId), (Entity, Column::MessageId)) {
+        .filter(Column::EndpointId.eq(endpoint_id))
+}
+
+/// Returns the condition that a result's message has the channel and an event type of the filter; `None` means there is
+/// none.
+fn of_message(source: &impl Source, filter: &Filter) -> Option<Expr> {
+    let message = (Entity, Column::MessageId);
+    filter
+        .message
+        .of_message(source.dialect(), (Entity, Column::AppId), message)
+}
+
+/// Limits `query` to results that meet the condition.
+fn narrow(query: Select<Entity>, fits: Option<Expr>) -> Select<Entity> {
+    match fits {
         Some(fits) => query.filter(fits),
         None => query,
     }

@@ -165,8 +165,8 @@ fn with_small_contents(query: Select<Entity>, with_content: bool) -> Select<Enti
 
 /// Returns a page of the application's messages, in the order of their ids, with their payloads if `with_content` is
 /// true. The page is cut where the payloads would take more than 4 MiB. Without such an application it is empty. A page of
-/// messages with a channel or of event types looks through a bounded number of them; the second value is then the id after
-/// which the list goes on.
+/// messages with a channel or of event types looks through a bounded number of messages, or of those with the tag; the
+/// second value is then the id after which the list goes on.
 pub async fn list(
     source: &impl Source,
     app: &Named<'_>,
@@ -176,11 +176,13 @@ pub async fn list(
 ) -> Result<(Page<WithContent>, Option<String>)> {
     let mut query = Entity::find().filter(Expr::col((Entity, Column::AppId)).eq(app.id()));
     let conditions = filter.conditions(source.dialect());
-    let reach = if filter.tag.is_none() && !conditions.is_empty() {
-        let all = filter.between.apply(query.clone(), Column::Id, Prefix::Message);
-        find_reach(source, all, Column::Id, request).await?
-    } else {
-        None
+    let reach = match &filter.tag {
+        _ if conditions.is_empty() => None,
+        None => {
+            let all = filter.between.apply(query.clone(), Column::Id, Prefix::Message);
+            find_reach(source, all, Column::Id, request).await?
+        }
+        Some(tag) => message_tag::find_reach(source, app.id(), tag, &filter.between, request).await?,
     };
     for condition in conditions {
         query = query.filter(condition);
@@ -193,8 +195,9 @@ pub async fn list(
         }
         Some(tag) => {
             let key = message_tag::Column::MessageId;
-            let query = message_tag::lead(query, app.id(), tag, (Entity, Column::Id));
+            let query = message_tag::lead(source.dialect(), query, app.id(), tag, (Entity, Column::Id));
             let query = filter.between.apply(query, key, Prefix::Message);
+            let query = request.reach(query, key, reach.as_deref());
             window(with_small_contents(query, with_content), key, request)
         }
     };

@@ -17,7 +17,7 @@ struct Sent {
     receivers: [Receiver; 2],
 }
 
-/// Sends one message of type `a` on channel `c`: one attempt at `good`, two at `bad`.
+/// Sends one message of type `a` on channel `c` with the tag `t`: one attempt at `good`, two at `bad`.
 async fn sent(db: &harness::TestDatabase) -> Sent {
     let mut api = Api::on(db).await;
     let receivers = [Receiver::start().await, Receiver::start().await];
@@ -35,7 +35,7 @@ async fn sent(db: &harness::TestDatabase) -> Sent {
         made.expect(201);
         ids.push(made.field("id"));
     }
-    let body = json!({"eventType": "a", "payload": {}, "eventId": "m", "channels": ["c"]});
+    let body = json!({"eventType": "a", "payload": {}, "eventId": "m", "channels": ["c"], "tags": ["t"]});
     let made = api.post(&format!("/app/{app}/msg"), body).await;
     made.expect(202);
     api.rig.drain().await;
@@ -53,7 +53,8 @@ async fn sent(db: &harness::TestDatabase) -> Sent {
     }
 }
 
-/// Inserts 10,050 messages of type `b` that are newer than all others, each with an attempt at `bad` that succeeded.
+/// Inserts 10,050 messages of type `b` with the tag `t` that are newer than all others, each with an attempt at `bad` that
+/// succeeded.
 async fn many_newer(sent: &Sent) {
     let first = |prefix: Prefix| {
         let id = prefix.first_id_at(Timestamp(harness::START.0 + 86_400_000_000));
@@ -70,6 +71,14 @@ async fn many_newer(sent: &Sent) {
             "insert into attempt (app_id, message_id, id, endpoint_id, url, trigger, delivered, response_status, response, \
              duration_ms, created_at) {numbers} \
              select $1, '{message}' || i, '{attempt}' || i, $2, '', 0, true, 200, '', 1, 0 from n"
+        ),
+        format!(
+            "insert into delivery_result (app_id, message_id, endpoint_id, state, updated_at) {numbers} \
+             select $1, '{message}' || i, $2, 0, 0 from n"
+        ),
+        format!(
+            "insert into message_tag (app_id, message_id, tag) {numbers} \
+             select $1, '{message}' || i, 't' || substr($2, 1, 0) from n"
         ),
     ] {
         let values = [sent.app.as_str().into(), sent.bad.as_str().into()];
@@ -88,11 +97,18 @@ both!(
             ("attempt/endpoint/bad?status=2", 2),
             ("attempt/endpoint/bad?event_types=a", 2),
             ("attempt/endpoint/bad?channel=c", 2),
+            ("attempt/endpoint/bad?tag=t&status=2", 2),
             ("msg?event_types=a", 1),
             ("msg?channel=c", 1),
+            ("msg?tag=t&channel=c", 1),
+            ("endpoint/bad/msg?event_types=a", 1),
+            ("endpoint/bad/msg?channel=c&with_content=false", 1),
+            ("endpoint/good/msg?tag=t", 1),
+            ("endpoint/bad/msg?tag=t&status=3", 1),
         ] {
             let list = format!("/app/{}/{list}", sent.app);
             let page = sent.api.get(&list).await;
+            assert_eq!(page.status, 200, "{list}: {}", page.text);
             let page = page.expect(200);
             assert_eq!((&page["data"], &page["done"]), (&json!([]), &json!(false)), "{list}");
             let next = format!("{list}&iterator={}", page["iterator"].as_str().unwrap());

@@ -258,8 +258,8 @@ impl Attempts {
 
     /// List the attempts at an endpoint
     ///
-    /// With `status`, `status_code_class`, `channel` or `event_types`, and no `tag`, a page looks through a bounded number
-    /// of attempts: it may be short or empty and not be the last one. Go on with `iterator` until `done`.
+    /// With `status`, `status_code_class`, `channel`, `event_types` or `tag` a page looks through a bounded number of
+    /// attempts: it may be short or empty and not be the last one. Go on with `iterator` until `done`.
     #[oai(
         path = "/app/:app_id/attempt/endpoint/:endpoint_id",
         method = "get",

@@ -38,7 +38,9 @@ impl Deliveries {
     ///
     /// The messages that were attempted at the endpoint, or given up there without an attempt, each with its state
     /// there. A message that was delivered stays a success, whatever comes of a later resend. If payloads are large, a
-    /// page may hold fewer messages than `limit`; `done` says whether it is the last page.
+    /// page may hold fewer messages than `limit`; `done` says whether it is the last page. With `channel`, `event_types` or
+    /// `tag` a page looks through a bounded number of messages: it may be short or empty and not be the last one. Go on
+    /// with `iterator` until `done`.
     #[oai(
         path = "/app/:app_id/endpoint/:endpoint_id/msg",
         method = "get",
@@ -82,9 +84,9 @@ impl Deliveries {
         let status = Status::read(status)?;
         let app = caller.application(&state.store, &app_id.0).await?;
         let endpoint = endpoint::get(&state.store, &app.id, &endpoint_id.0).await?;
-        let page = match status.map(Status::state) {
+        let (page, reach) = match status.map(Status::state) {
             // A status that no message ever has.
-            Some(None) => Page::empty(),
+            Some(None) => (Page::empty(), None),
             state_wanted => {
                 let filter = Filter {
                     message: filter,
@@ -94,7 +96,7 @@ impl Deliveries {
             }
         };
         let with_content = with_content.0.unwrap_or(true);
-        Ok(messages_out(&state.store, &app.id, page, &request, with_content).await?)
+        Ok(messages_out(&state.store, &app.id, page, reach, &request, with_content).await?)
     }
 
     /// List a message's endpoints
@@ -155,21 +157,23 @@ impl Deliveries {
 }
 
 /// Reads the messages of a page of results and returns them as the response. Leaves out a message that was removed
-/// after its result was read.
+/// after its result was read. The list goes on after `reach` if the page ends there.
 async fn messages_out(
     store: &Store,
     app_id: &str,
     page: Page<Model>,
+    reach: Option<String>,
     request: &PageRequest,
     with_content: bool,
 ) -> Result<Answer<ListOut<EndpointMessageOut>>> {
     let page = message::with_messages(store, app_id, page, request, with_content, |row: &Model| {
         &row.message_id
-    })
-    .await?;
+    });
+    // Afterwards, because the payloads may have ended the page before.
+    let (page, reached) = page.await?.reaching(reach);
     let out = |(row, found): (Model, WithContent)| {
         let payload = payload(found.body, with_content)?;
         Ok(EndpointMessageOut::new(found.message, payload, &row))
     };
-    ListOut::answer(page, request, |(row, _)| &row.message_id, out)
+    ListOut::answer_reaching(page, reached, request, |(row, _)| &row.message_id, out)
 }

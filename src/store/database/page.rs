@@ -142,6 +142,15 @@ impl PageRequest {
         }
     }
 
+    /// Returns that of two keys which [`find_reach`] has returned at which reading ends earlier.
+    pub(crate) fn nearer(&self, one: Option<String>, other: Option<String>) -> Option<String> {
+        match (one, other) {
+            (Some(one), Some(other)) if self.reads_upwards() => Some(one.min(other)),
+            (Some(one), Some(other)) => Some(one.max(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
     /// Returns the order of keys in the direction of reading.
     pub(crate) fn order(&self) -> Order {
         if self.reads_upwards() { Order::Asc } else { Order::Desc }
