@@ -3,9 +3,13 @@
 //! - `poller` is a filter with signing secrets, as an endpoint is one without a URL. `application.polled` says whether the
 //!   application has one that takes messages, so that accepting a message for any other application reads nothing of
 //!   pollers. Each write of a poller writes that column too, and so changes the application's revision.
+//! - `poller.number` is a random number above zero, and names the poller in `poll_item`: with two ids of thirty characters
+//!   such a row cost the database more time than a delivery. It is random and not counted, because the rows of a deleted
+//!   poller stay until their messages go: no other poller may get its number, not even in a database that was put back to
+//!   an earlier state.
 //! - `poll_item` is a message in a poller's order. `tx` is the number of the transaction that stored the message, with the
-//!   number of an epoch in the bits above 48. The primary key is for removing rows with their messages, the index for
-//!   reading in order.
+//!   number of an epoch in the bits above 48. The primary key is that order, so it is proven by the index that reads use.
+//!   Rows are removed, and found for a message, by an index of the message's id alone.
 //! - `poll_epoch` gives each history of transaction numbers a number of its own, larger than all before.
 //!   `poll_identity()` names the present one on Postgres: the cluster and its timeline. `last` is the number of the last
 //!   such transaction on SQLite.
@@ -25,6 +29,7 @@ const UP: &str = r#"
 create table poller (
     app_id {text} not null,
     id {text} not null,
+    number bigint not null,
     uid {text},
     description {text} not null,
     disabled boolean not null,
@@ -36,6 +41,7 @@ create table poller (
     primary key (app_id, id)
 );
 create unique index poller_uid on poller (app_id, uid) where uid is not null;
+create unique index poller_number on poller (number);
 create table poller_consumer (
     poller_id {text} not null,
     name {text} not null,
@@ -47,13 +53,12 @@ create table poller_consumer (
 );
 create index poller_consumer_used on poller_consumer (used_at);
 create table poll_item (
-    app_id {text} not null,
-    message_id {text} not null,
-    poller_id {text} not null,
+    poller_number bigint not null,
     tx bigint not null,
-    primary key (app_id, message_id, poller_id)
-);
-create index poll_item_order on poll_item (poller_id, tx, message_id);
+    message_id {text} not null,
+    primary key (poller_number, tx, message_id)
+){without rowid};
+create index poll_item_message on poll_item (message_id);
 {postgres} alter table poll_item set (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_insert_scale_factor = 0.005, autovacuum_vacuum_insert_threshold = 50000);
 create table poll_epoch (
     number bigint not null primary key check (number < 32768),
@@ -108,7 +113,9 @@ fn is_postgres(manager: &SchemaManager<'_>) -> bool {
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        crate::run(manager, UP).await?;
+        // Without a row id the table is the primary key, and not a second copy of each row.
+        let without_rowid = if is_postgres(manager) { "" } else { " without rowid" };
+        crate::run(manager, &UP.replace("{without rowid}", without_rowid)).await?;
         if is_postgres(manager) {
             manager.get_connection().execute_unprepared(IDENTITY).await?;
         }

@@ -61,15 +61,18 @@ pub(super) async fn explain_pollers(
     if pollers.is_empty() {
         return Ok(Vec::new());
     }
-    let kept = list_keeps(store, &app.id, message_id).await?;
-    let ids: Vec<&str> = kept.iter().map(|row| row.poller_id.as_str()).collect();
+    let kept = list_keeps(store, message_id).await?;
+    let tx_of = |poller: &Poller| {
+        kept.iter()
+            .find(|row| row.poller_number == poller.number)
+            .map(|row| row.tx)
+    };
+    let keeping = pollers.iter().filter(|poller| tx_of(poller).is_some());
+    let ids: Vec<&str> = keeping.map(|poller| poller.id.as_str()).collect();
     let consumers = poller_consumer::list_of(store, &ids, MOST_POLLERS * MOST_CONSUMERS).await?;
-    let verdict = |poller: Poller| {
-        let tx = kept.iter().find(|row| row.poller_id == poller.id).map(|row| row.tx);
-        match tx {
-            Some(tx) => readable(poller, tx, message_id, &consumers),
-            None => not_readable(poller, message),
-        }
+    let verdict = |poller: Poller| match tx_of(&poller) {
+        Some(tx) => readable(poller, tx, message_id, &consumers),
+        None => not_readable(poller, message),
     };
     Ok(pollers.into_iter().map(verdict).collect())
 }

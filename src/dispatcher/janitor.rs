@@ -271,9 +271,11 @@ impl Janitor {
     }
 
     /// Returns the applications with history below the message id `end`, each behind the id of its oldest message, so
-    /// that the set is in order of time.
+    /// that the set is in order of time. The rows that name no application count as those of one.
     async fn oldest(&self, end: &str) -> Result<BTreeSet<(String, String)>> {
-        let mut found = BTreeSet::new();
+        let without = [retention::NO_APP.to_owned()];
+        let without = retention::list_oldest(&self.store, &without, &self.swept, end).await?;
+        let mut found = BTreeSet::from_iter(without);
         let mut after = String::new();
         loop {
             let apps = retention::list_applications(&self.store, &after, APPLICATIONS).await?;

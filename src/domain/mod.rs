@@ -20,6 +20,7 @@ pub mod json_schema;
 pub(crate) mod operational;
 pub(crate) mod pattern;
 pub(crate) mod payload;
+pub mod poller_number;
 #[cfg(test)]
 mod properties;
 pub(crate) mod request_headers;

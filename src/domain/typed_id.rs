@@ -65,7 +65,6 @@ id_types! {
     DeliveryId: Delivery,
     AttemptId: Attempt,
     TaskId: BackgroundTask,
-    PollerId: Poller,
 }
 
 impl AppId {

@@ -8,7 +8,6 @@ use super::{after_deadlock, endpoint, once_more};
 use crate::domain::audit::{ObjectKind, Origin};
 use crate::domain::id::Prefix;
 use crate::domain::secret::EndpointSecret;
-use crate::domain::typed_id::PollerId;
 use crate::error::{Error, Kind, Result};
 use crate::store::entity::application::Model as Application;
 use crate::store::entity::endpoint::StoredSecret;
@@ -124,7 +123,7 @@ pub async fn delete(store: &Store, origin: &Origin<'_>, app: &Application, id_or
     audit::deleted(&tx, origin, &app.org_id, (&known).into()).await?;
     tx.commit().await?;
     // Polls of this process that wait for it end now, those of others when their time is over.
-    store.waits().wake([&PollerId::from(known.id.as_str())]);
+    store.waits().wake([known.number]);
     Ok(())
 }
 

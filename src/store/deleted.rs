@@ -53,9 +53,10 @@ pub async fn prune_applications(tx: &Tx, before: Timestamp, most: u64) -> Result
         return Ok(0);
     }
     let rows = Rows::new([("id", Column::Text(ids.iter().map(String::as_str).collect()))]);
-    let rest = HISTORY.map(|(table, key)| (table, key[1]));
+    let rest = HISTORY.iter().filter(|table| table.has_app);
+    let rest = rest.map(|table| (table.name, table.message_id));
     // A subquery with an order and a limit: for a `not exists` Postgres would read a whole table.
-    let has_none = rest.into_iter().chain([("endpoint", "id")]).map(|(table, id)| {
+    let has_none = rest.chain([("endpoint", "id")]).map(|(table, id)| {
         format!("(select 1 from {table} where {table}.app_id = application.id order by {table}.{id} limit 1) is null")
     });
     let has_none = has_none.collect::<Vec<_>>().join(" and ");

@@ -19,6 +19,7 @@ use super::entity::json_text::JsonText;
 use super::entity::poller::{ActiveModel, Column, Entity, Model};
 use crate::domain::id::Prefix;
 use crate::domain::identifier::check_identifier;
+use crate::domain::poller_number::PollerNumber;
 use crate::error::{Error, Kind, Result};
 
 /// SQL for the bytes of a poller that are read to show it.
@@ -132,6 +133,7 @@ pub async fn insert(tx: &Tx, app_id: &str, id: String, content: Content, secret:
     let model = Model {
         app_id: app_id.to_owned(),
         id,
+        number: PollerNumber::generate(),
         uid: content.uid,
         description: content.description,
         disabled: content.disabled,

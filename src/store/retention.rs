@@ -19,16 +19,69 @@ use super::database::tx::Tx;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
 
-/// The tables of the history, in the order in which their rows are removed, with their primary keys. The second column
-/// of each key is the message's id.
-pub(super) const HISTORY: [(&str, &[&str]); 6] = [
-    ("message_content", &["app_id", "message_id"]),
-    ("attempt", &["app_id", "message_id", "id"]),
-    ("delivery_result", &["app_id", "message_id", "endpoint_id"]),
-    ("message_tag", &["app_id", "message_id", "tag"]),
-    ("poll_item", &["app_id", "message_id", "poller_id"]),
-    ("message", &["app_id", "id"]),
+/// Stands for the application of the rows that name none, which are those of pollers. They are found by the ids of their
+/// messages alone.
+pub const NO_APP: &str = "";
+
+/// The tables of the history, in the order in which their rows are removed.
+pub(super) const HISTORY: [HistoryTable; 6] = [
+    HistoryTable::of_apps("message_content", &["app_id", "message_id"]),
+    HistoryTable::of_apps("attempt", &["app_id", "message_id", "id"]),
+    HistoryTable::of_apps("delivery_result", &["app_id", "message_id", "endpoint_id"]),
+    HistoryTable::of_apps("message_tag", &["app_id", "message_id", "tag"]),
+    HistoryTable {
+        name: "poll_item",
+        key: &["poller_number", "tx", "message_id"],
+        message_id: "message_id",
+        has_app: false,
+    },
+    HistoryTable::of_apps("message", &["app_id", "id"]),
 ];
+
+/// A table of the history.
+pub(super) struct HistoryTable {
+    pub name: &'static str,
+    /// The columns of its primary key.
+    key: &'static [&'static str],
+    /// The column with the message's id.
+    pub message_id: &'static str,
+    /// Whether its rows name their application.
+    pub has_app: bool,
+}
+
+impl HistoryTable {
+    /// Returns a table whose primary key begins with the application's and the message's id.
+    const fn of_apps(name: &'static str, key: &'static [&'static str]) -> Self {
+        Self {
+            name,
+            key,
+            message_id: key[1],
+            has_app: true,
+        }
+    }
+
+    /// Returns SQL for the application of the row that is called `row`.
+    fn app(&self, row: &str) -> String {
+        match self.has_app {
+            true => format!("{row}.app_id"),
+            false => format!("'{NO_APP}'"),
+        }
+    }
+
+    /// Returns SQL that is true for `row` if it is of the application `t` and its message's id is at least $1 and below $2.
+    fn condition(&self, row: &str) -> String {
+        let (app, id) = (self.app(row), self.message_id);
+        format!("{app} = t.app_id and {row}.{id} >= $1 and {row}.{id} < $2")
+    }
+
+    /// Returns the columns by which an index has the rows of an application in order.
+    fn order(&self) -> String {
+        match self.has_app {
+            true => self.key[1..].join(", "),
+            false => self.message_id.to_owned(),
+        }
+    }
+}
 
 /// How long the turn lasts after it was taken or renewed: one and a half of the janitor's pauses.
 const TURN: Duration = Duration::from_secs(90);
@@ -75,7 +128,7 @@ pub async fn prune_contents(tx: &Tx, at: Timestamp, most: u64) -> Result<u64> {
         "select app_id, message_id from message_content where expires_at <= $1 order by expires_at limit $2 {lock}"
     );
     let found = Statement::from_sql_and_values(tx.backend().orm(), sql, [at.0.into(), limit(most)]);
-    delete_found(tx, "message_content", HISTORY[0].1, found).await
+    delete_found(tx, "message_content", HISTORY[0].key, found).await
 }
 
 /// Lets the commit of `tx` cut SQLite's log, which holds the payloads that were removed. Once for all of them: a cut
@@ -93,15 +146,12 @@ pub async fn list_applications(store: &Store, after: &str, most: u64) -> Result<
 }
 
 /// Returns, for each of these applications, the oldest message id in its history that is at least `from` and below
-/// `end`, with the application's id. Leaves out applications without one.
+/// `end`, with the application's id. Leaves out applications without one. [`NO_APP`] counts as an application.
 pub async fn list_oldest(store: &Store, apps: &[String], from: &str, end: &str) -> Result<Vec<(String, String)>> {
     // A subquery with an order and a limit: for a `min` Postgres would read a whole table.
-    let oldest = HISTORY.map(|(table, key)| {
-        let id = key[1];
-        format!(
-            ", (select {id} from {table} where app_id = t.app_id and {id} >= $1 and {id} < $2 order by {id} limit 1) \
-             as {table}"
-        )
+    let oldest = HISTORY.each_ref().map(|table| {
+        let (id, name, old) = (table.message_id, table.name, table.condition(table.name));
+        format!(", (select {id} from {name} where {old} order by {id} limit 1) as {name}")
     });
     let sql = format!("select t.app_id{} from {{t}}", oldest.concat());
     let rows = statement(
@@ -112,7 +162,9 @@ pub async fn list_oldest(store: &Store, apps: &[String], from: &str, end: &str) 
     );
     let mut found = Vec::new();
     for row in store.pool().query_all_raw(rows).await? {
-        let ids = HISTORY.map(|(table, _)| row.try_get::<Option<String>>("", table));
+        let ids = HISTORY
+            .each_ref()
+            .map(|table| row.try_get::<Option<String>>("", table.name));
         let ids: Vec<_> = ids.into_iter().collect::<Result<_, _>>()?;
         if let Some(oldest) = ids.into_iter().flatten().min() {
             found.push((oldest, row.try_get("", "app_id")?));
@@ -132,7 +184,7 @@ pub struct Place {
 
 /// Removes up to `most` rows of history of these applications, of messages whose ids are at least `from` and below
 /// `end`. Begins at `place`. Returns how many rows were removed, and the place to go on at; `None` means that all tables
-/// are done. Rows that another transaction has locked stay.
+/// are done. Rows that another transaction has locked stay. [`NO_APP`] counts as an application.
 pub async fn prune_history(
     tx: &Tx,
     apps: &[String],
@@ -141,30 +193,29 @@ pub async fn prune_history(
     most: u64,
 ) -> Result<(u64, Option<Place>)> {
     let mut left = most;
-    for (number, (table, key)) in HISTORY.into_iter().enumerate().skip(place.table) {
+    for (number, table) in HISTORY.iter().enumerate().skip(place.table) {
         if number > place.table {
             place = Place { table: number, app: 0 };
         }
-        let (id, order) = (key[1], key[1..].join(", "));
+        let (name, old) = (table.name, table.condition("r"));
         // Only the columns of the key are read: a payload may be large.
-        let columns = key
-            .iter()
-            .map(|name| format!("r.{name}"))
-            .collect::<Vec<_>>()
-            .join(", ");
-        let old = format!("r.app_id = t.app_id and r.{id} >= $1 and r.{id} < $2");
+        let columns = table.key.iter().map(|name| format!("r.{name}"));
+        let columns = columns.collect::<Vec<_>>().join(", ");
         let sql = match tx.backend() {
-            Backend::Sqlite => format!("select {columns} from {{t}} cross join {table} r where {old} limit $3"),
+            Backend::Sqlite => format!("select {columns} from {{t}} cross join {name} r where {old} limit $3"),
             // With an order and a limit for each application: otherwise Postgres might read the whole table.
             Backend::Postgres => format!(
-                "select {columns} from {{t}} cross join lateral (select {columns} from {table} r where {old} \
-                 order by {order} limit $3 for update skip locked) r limit $3"
+                "select {columns} from {{t}} cross join lateral (select {columns} from {name} r where {old} \
+                 order by {} limit $3 for update skip locked) r limit $3",
+                table.order()
             ),
         };
         let values = [from.into(), end.into(), limit(left)];
         let found = statement(tx.backend(), &sql, &[("t", &of_apps(&apps[place.app..]))], values);
-        let mut delete = delete_of_found(tx, table, key, found);
-        delete.sql.push_str(" returning app_id");
+        let mut delete = delete_of_found(tx, name, table.key, found);
+        delete
+            .sql
+            .push_str(&format!(" returning {} as app_id", table.app(name)));
         let removed = tx.conn().query_all_raw(delete).await?;
         left -= removed.len() as u64;
         if left == 0 {

@@ -1,5 +1,8 @@
 //! Reading the messages of pollers: which messages, in which order, signed how, and where the next page begins.
 
+use std::time::Duration;
+
+use postrider::domain::id::Prefix;
 use ring::digest::{SHA256, digest};
 use sea_orm::{ConnectionTrait, TransactionTrait};
 use serde_json::{Value, json};
@@ -371,6 +374,36 @@ both!(
 );
 
 both!(
+    a_seek_skips_no_message_before_thousands_that_were_committed_late,
+    async |db| {
+        let api = one(db).await;
+        let found = rows(&api.rig.db, "select number from poller").await;
+        let poller: i64 = found[0].try_get("", "number").expect("a number");
+        let now = api.rig.clock.now();
+        let id = |seconds, micros| {
+            let at = now.plus(Duration::from_secs(seconds) + Duration::from_micros(micros));
+            Prefix::Message.first_id_at(at)
+        };
+        let row = |number: u64, id: &str| format!("({poller}, {}, '{id}')", (1_u64 << 48) + number);
+        let mut items: Vec<_> = (80..200).map(|second| row(second, &id(second, 0))).collect();
+        // As if a process had tried its batch again for two minutes, while another one stored its messages.
+        items.extend((0..3_000).map(|micros| row(400, &id(200, micros))));
+        items.push(row(300, &id(300, 0)));
+        items.push(row(500, &id(600, 0)));
+        let sql = format!(
+            "insert into poll_item (poller_number, tx, message_id) values {}",
+            items.join(", ")
+        );
+        api.rig.sql(&sql, []).await;
+        let after = now.plus(Duration::from_secs(300)).to_rfc3339();
+        let seek = api.post("/app/a/poller/p/consumer/c/seek", json!({ "after": after }));
+        let place = seek.await.field("iterator");
+        let expected = format!(".{}.{}", (1_u64 << 48) + 300, id(300, 0));
+        assert!(place.ends_with(&expected), "{place}, and not {expected}");
+    }
+);
+
+both!(
     a_poller_has_100_consumers_and_unused_ones_go_after_30_days,
     async |db| {
         let mut api = one(db).await;
@@ -419,6 +452,25 @@ both!(
             assert_eq!(next["restarted"], false);
         }
         polled(&api, "/app/a/poller/p", "new").await;
+    }
+);
+
+both!(
+    rows_of_a_deleted_poller_go_though_nothing_else_is_left_of_their_messages,
+    async |db| {
+        let mut api = one(db).await;
+        send(&api, "m").await;
+        api.delete("/app/a/poller/p").await.expect(204);
+        // As if a janitor that had lost its turn had kept the rows locked, while another one removed all the others.
+        for table in ["message_content", "message"] {
+            api.rig.sql(&format!("delete from {table}"), []).await;
+        }
+        api.rig.advance(180 * DAY);
+        api.rig.prune().await;
+        assert_eq!(api.rig.count("poll_item").await, 1);
+        api.rig.advance(1);
+        api.rig.prune().await;
+        assert_eq!(api.rig.count("poll_item").await, 0);
     }
 );
 
@@ -573,15 +625,16 @@ postgres_only!(
         let poller = api.get("/app/a/poller/p/settings").await.field("id");
         let late = db.connect().await;
         let late = late.begin().await.expect("a transaction");
-        let early_id = api.rig.clock.new_id(postrider::domain::id::Prefix::Message);
+        let early_id = api.rig.clock.new_id(Prefix::Message);
         for sql in [
             format!(
                 "insert into message (app_id, id, event_type, event_id, created_at, expires_at) \
              values ('{app}', '{early_id}', 't', 'late', 0, 4000000000000000)"
             ),
             format!(
-                "insert into poll_item (app_id, message_id, poller_id, tx) select '{app}', '{early_id}', '{poller}', \
-             (number << 48) | pg_current_xact_id()::text::int8 from poll_epoch"
+                "insert into poll_item (poller_number, tx, message_id) select p.number, \
+             (e.number << 48) | pg_current_xact_id()::text::int8, '{early_id}' from poll_epoch e, poller p \
+             where p.id = '{poller}'"
             ),
         ] {
             late.execute_unprepared(&sql).await.expect(&sql);

@@ -232,8 +232,8 @@ postgres_only!(
             for sql in [
                 format!("select from application where id = '{app}' for no key update"),
                 format!(
-                    "insert into poller (app_id, id, uid, description, disabled, secrets, created_at, updated_at) \
-                     values ('{app}', 'poll_{number}', '{name}', '', false, '[]', 0, 0)"
+                    "insert into poller (app_id, id, number, uid, description, disabled, secrets, created_at, updated_at) \
+                     values ('{app}', 'poll_{number}', {number}, '{name}', '', false, '[]', 0, 0)"
                 ),
                 format!("update application set polled = true where id = '{app}'"),
             ] {

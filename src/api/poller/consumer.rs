@@ -257,7 +257,7 @@ impl PollerConsumers {
             .iter()
             .map(|row| Cursor::parse(&row.place).unwrap_or(Cursor::START))
             .collect();
-        let mut backlogs = list_backlogs(&state.store, &poller.id, &places).await?.into_iter();
+        let mut backlogs = list_backlogs(&state.store, poller.number, &places).await?.into_iter();
         let out = |row: Model| Ok(PollerConsumerOut::new(row, backlogs.next().unwrap_or_default()));
         Ok(ListOut::answer(page, &request, |row| &row.name, out)?)
     }

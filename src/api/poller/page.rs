@@ -28,10 +28,10 @@ use crate::api::wire::values::{Instant, JsonText, json_type};
 use crate::domain::act::Act;
 use crate::domain::cursor::Cursor;
 use crate::domain::identifier::check_identifier;
+use crate::domain::poller_number::PollerNumber;
 use crate::domain::request_headers::signature_headers;
 use crate::domain::secret::EndpointSecret;
 use crate::domain::signature::sign;
-use crate::domain::typed_id::PollerId;
 use crate::error::Result;
 use crate::service::poller::register_epoch;
 use crate::store::entity::endpoint::StoredSecret;
@@ -189,6 +189,7 @@ struct End {
 pub struct Polled {
     app_id: String,
     id: String,
+    number: PollerNumber,
     /// The secrets, newest first. `None` means that they must be read again, because the poll has looked before.
     secrets: Option<Vec<StoredSecret>>,
 }
@@ -198,6 +199,7 @@ impl From<Model> for Polled {
         Self {
             app_id: row.app_id,
             id: row.id,
+            number: row.number,
             secrets: Some(row.secrets.0),
         }
     }
@@ -228,7 +230,7 @@ impl Poll<'_> {
         let mut waiting = match self.wait.is_zero() {
             true => None,
             // Before the first look: a message that comes between it and the wait is hinted at.
-            false => Some(waits.enter(&PollerId::from(self.poller.id.as_str()), self.caller.customer.name())?),
+            false => Some(waits.enter(self.poller.number, self.caller.customer.name())?),
         };
         let (mut restarted, mut is_woken) = (false, false);
         loop {
@@ -258,7 +260,12 @@ impl Poll<'_> {
     /// # Errors
     /// `NotFound` if the poller is deleted.
     async fn refresh(&mut self, is_empty: bool) -> Result<()> {
-        let (store, Polled { app_id, id, secrets }) = (&self.state.store, &mut self.poller);
+        let (
+            store,
+            Polled {
+                app_id, id, secrets, ..
+            },
+        ) = (&self.state.store, &mut self.poller);
         match secrets {
             Some(_) => {}
             None if is_empty => poller::check_exists(store, app_id, id).await?,
@@ -271,7 +278,7 @@ impl Poll<'_> {
     async fn read(&self) -> Result<Read> {
         let reader = Reader {
             app_id: &self.poller.app_id,
-            poller_id: &self.poller.id,
+            poller: self.poller.number,
         };
         let store = &self.state.store;
         if let Some(read) = poll::read(store, reader, &self.from, &self.filter, self.limit).await? {
@@ -375,7 +382,7 @@ impl Poll<'_> {
 pub fn reader(poller: &Model) -> Reader<'_> {
     Reader {
         app_id: &poller.app_id,
-        poller_id: &poller.id,
+        poller: poller.number,
     }
 }
 

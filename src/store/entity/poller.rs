@@ -6,6 +6,7 @@ use sea_orm::entity::prelude::*;
 
 use super::endpoint::StoredSecret;
 use super::json_text::JsonText;
+use crate::domain::poller_number::PollerNumber;
 use crate::domain::timestamp::Timestamp;
 
 #[derive(Clone, Debug, DeriveEntityModel, Eq, PartialEq)]
@@ -15,6 +16,8 @@ pub struct Model {
     pub app_id: String,
     #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
     pub id: String,
+    /// Names the poller in the rows of its messages. Unique.
+    pub number: PollerNumber,
     /// The caller's own name for the poller, unique in its application.
     #[sea_orm(column_type = "Text", nullable)]
     pub uid: Option<String>,

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult};
 
 use super::member::AppName;
-use crate::domain::typed_id::{AppId, EndpointId, PollerId};
+use crate::domain::poller_number::PollerNumber;
+use crate::domain::typed_id::{AppId, EndpointId};
 use crate::error::Result;
 use crate::store::database::rows::{Column, Rows, statement};
 use crate::store::database::source::Source;
@@ -35,7 +36,7 @@ pub(super) struct App {
 
 /// A poller that is not disabled.
 pub(super) struct Poller {
-    pub id: PollerId,
+    pub number: PollerNumber,
     /// The event types that it wants; `None` means all.
     pub event_types: Option<Vec<String>>,
     /// The channels of which a message must have at least one; `None` means any message.
@@ -128,7 +129,7 @@ async fn add_pollers(
     apps: &mut HashMap<(String, String), App>,
 ) -> Result<()> {
     let rows = Rows::new([("app_id", Column::Text(polled.iter().map(AppId::as_str).collect()))]);
-    let sql = "select p.app_id, p.id, p.event_types, p.channels, coalesce(octet_length(p.event_types), 0) \
+    let sql = "select p.app_id, p.number, p.event_types, p.channels, coalesce(octet_length(p.event_types), 0) \
                + coalesce(octet_length(p.channels), 0) as bytes from {t} join poller p on p.app_id = t.app_id \
                where not p.disabled";
     let found = source
@@ -148,7 +149,7 @@ async fn add_pollers(
 fn poller(row: &QueryResult) -> Result<Poller> {
     let bytes: i32 = row.try_get("", "bytes")?;
     Ok(Poller {
-        id: row.try_get("", "id")?,
+        number: row.try_get("", "number")?,
         event_types: list(row, "event_types")?,
         channels: list(row, "channels")?,
         bytes: usize::try_from(bytes).unwrap_or(usize::MAX),

@@ -24,7 +24,7 @@ use super::replies::{all_stored, is_fresh, keyed, repeats, results};
 use super::{insert, keys};
 use crate::crash_point;
 use crate::domain::timestamp::Timestamp;
-use crate::domain::typed_id::{MessageId, PollerId};
+use crate::domain::typed_id::MessageId;
 use crate::error::Result;
 use crate::slots::Slots;
 use crate::store::queue::Lease;
@@ -192,8 +192,8 @@ impl Batch {
         if !has_items(stored) {
             return;
         }
-        let pollers = || stored.iter().flat_map(|plan| &plan.pollers);
-        self.store.waits().hint(pollers().map(PollerId::as_str));
+        let pollers = || stored.iter().flat_map(|plan| plan.pollers.iter().copied());
+        self.store.waits().hint(pollers());
         if self.store.backend() == Backend::Postgres {
             self.store.waits().announce(pollers());
         }

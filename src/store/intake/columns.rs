@@ -103,7 +103,7 @@ pub(super) fn of_tags<'a>(plans: &'a [&Plan<'_>]) -> [NamedColumn<'a>; 3] {
 }
 
 /// Returns the columns of `poll_item` but `tx`, which is the same in all rows: a row for each poller that gets a message.
-pub(super) fn of_items<'a>(plans: &'a [&Plan<'_>]) -> [NamedColumn<'a>; 3] {
+pub(super) fn of_items<'a>(plans: &'a [&Plan<'_>]) -> [NamedColumn<'a>; 2] {
     let rows = || {
         plans
             .iter()
@@ -111,16 +111,12 @@ pub(super) fn of_items<'a>(plans: &'a [&Plan<'_>]) -> [NamedColumn<'a>; 3] {
     };
     [
         (
-            "app_id",
-            Column::Text(rows().map(|(plan, _)| plan.app.id.as_str()).collect()),
+            "poller_number",
+            Column::Int(rows().map(|(_, poller)| poller.0).collect()),
         ),
         (
             "message_id",
             Column::Text(rows().map(|(plan, _)| plan.member.id.as_str()).collect()),
-        ),
-        (
-            "poller_id",
-            Column::Text(rows().map(|(_, poller)| poller.as_str()).collect()),
         ),
     ]
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::apps::{App, Endpoint, Named};
 use super::member::Member;
 use crate::domain::filter::{self, EndpointFilter};
-use crate::domain::typed_id::{AppId, PollerId};
+use crate::domain::poller_number::PollerNumber;
+use crate::domain::typed_id::AppId;
 use crate::store::message_reply::MessageReply;
 
 /// The most deliveries in one batch. If a single message has more, its batch is larger, and each statement inserts at
@@ -20,7 +21,7 @@ pub(super) struct Plan<'a> {
     pub app: Arc<App>,
     pub endpoints: Vec<Arc<Endpoint>>,
     /// The pollers that get it.
-    pub pollers: Vec<PollerId>,
+    pub pollers: Vec<PollerNumber>,
     /// The message's channels as they are stored: a JSON array, or `None` if it has none.
     pub channels: Option<String>,
     /// The message's tags, in the same form.
@@ -98,7 +99,7 @@ fn wanting(member: &Member, app: &App) -> Vec<Arc<Endpoint>> {
 }
 
 /// Returns the pollers of `app` that get the member. A message for a single endpoint is for none.
-fn wanting_pollers(member: &Member, app: &App) -> Vec<PollerId> {
+fn wanting_pollers(member: &Member, app: &App) -> Vec<PollerNumber> {
     let message = &member.message;
     let wanting = app.pollers.iter().filter(|poller| {
         let filter = EndpointFilter {
@@ -107,7 +108,7 @@ fn wanting_pollers(member: &Member, app: &App) -> Vec<PollerId> {
         };
         message.only_to.is_none() && filter::accepts(&filter, &message.event_type, &message.channels)
     });
-    wanting.map(|poller| poller.id.clone()).collect()
+    wanting.map(|poller| poller.number).collect()
 }
 
 /// Returns texts as a JSON array; `None` if there are none.

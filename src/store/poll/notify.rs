@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, Statement};
 
+use crate::domain::poller_number::PollerNumber;
 use crate::store::Store;
 
 pub(in crate::store) const CHANNEL: &str = "postrider_poll";
@@ -20,9 +21,9 @@ const LONGEST: usize = 7_500;
 pub(in crate::store) async fn announce(store: &Store) {
     loop {
         let pollers = store.waits().announced().await;
-        let ids: Vec<_> = pollers.iter().map(|id| id.as_str()).collect();
+        let numbers: Vec<_> = pollers.iter().map(|poller| poller.0.to_string()).collect();
         // An empty text stands for all pollers.
-        let text = Some(ids.join(","))
+        let text = Some(numbers.join(","))
             .filter(|text| text.len() <= LONGEST)
             .unwrap_or_default();
         let values = [CHANNEL.into(), text.into()];
@@ -38,6 +39,9 @@ pub(in crate::store) async fn announce(store: &Store) {
 pub(in crate::store) fn heard(store: &Store, text: &str) {
     match text {
         "" => store.waits().hint_all(),
-        ids => store.waits().hint(ids.split(',')),
+        numbers => {
+            let numbers = numbers.split(',').filter_map(|number| number.parse().ok());
+            store.waits().hint(numbers.map(PollerNumber));
+        }
     }
 }

@@ -9,8 +9,8 @@ use super::epoch::here;
 use super::waits::Wanted;
 use crate::domain::cursor::Cursor;
 use crate::domain::id::Prefix;
+use crate::domain::poller_number::PollerNumber;
 use crate::domain::timestamp::Timestamp;
-use crate::domain::typed_id::PollerId;
 use crate::error::Result;
 use crate::store::database::rows::{Column, Rows, statement};
 use crate::store::database::source::Source;
@@ -30,11 +30,11 @@ pub(super) enum Behind {
 
 /// Returns the pollers that have messages behind these places. All are readable if the present epoch has no number yet:
 /// the polls that read them give it one.
-pub(super) async fn probe(store: &Store, wanted: &[Wanted]) -> Result<Vec<(PollerId, Behind)>> {
+pub(super) async fn probe(store: &Store, wanted: &[Wanted]) -> Result<Vec<(PollerNumber, Behind)>> {
     let rows = Rows::new([
         (
-            "poller_id",
-            Column::Text(wanted.iter().map(|poller| poller.poller.as_str()).collect()),
+            "poller_number",
+            Column::Int(wanted.iter().map(|poller| poller.poller.0).collect()),
         ),
         ("tx", Column::Int(wanted.iter().map(|poller| poller.behind.0).collect())),
         (
@@ -42,16 +42,16 @@ pub(super) async fn probe(store: &Store, wanted: &[Wanted]) -> Result<Vec<(Polle
             Column::Text(wanted.iter().map(|poller| poller.behind.1.as_str()).collect()),
         ),
     ]);
-    let next = "(select i.tx from poll_item i where i.poller_id = t.poller_id and (i.tx, i.message_id) > \
-                (t.tx, t.message_id) order by i.tx, i.message_id limit 1)";
+    let next = "(select i.tx from poll_item i where i.poller_number = t.poller_number \
+                and (i.tx, i.message_id) > (t.tx, t.message_id) order by i.tx, i.message_id limit 1)";
     let sql = format!(
-        "with here as ({}) select t.poller_id, {next} as next, (select horizon from here) as horizon from {{t}}",
+        "with here as ({}) select t.poller_number, {next} as next, (select horizon from here) as horizon from {{t}}",
         here(store.backend())
     );
     let statement = statement(store.backend(), &sql, &[("t", &rows)], []);
     let mut found = Vec::new();
     for row in store.pool().query_all_raw(statement).await? {
-        let poller: PollerId = row.try_get("", "poller_id")?;
+        let poller: PollerNumber = row.try_get("", "poller_number")?;
         let next: Option<i64> = row.try_get("", "next")?;
         let behind = match (next, row.try_get::<Option<i64>>("", "horizon")?) {
             (None, Some(_)) => continue,
@@ -73,7 +73,7 @@ pub struct Backlog {
 }
 
 /// Returns for each of these places how many messages of the poller are behind it.
-pub async fn list_backlogs(source: &impl Source, poller_id: &str, places: &[Cursor]) -> Result<Vec<Backlog>> {
+pub async fn list_backlogs(source: &impl Source, poller: PollerNumber, places: &[Cursor]) -> Result<Vec<Backlog>> {
     let behind = |cursor: &Cursor| match cursor {
         Cursor::At(place) => (place.tx, place.message_id.clone(), place.includes),
         Cursor::Since(at) => (0, Prefix::Message.first_id_at(*at), false),
@@ -91,13 +91,13 @@ pub async fn list_backlogs(source: &impl Source, poller_id: &str, places: &[Curs
             Column::Int(places.iter().map(|place| i64::from(place.2)).collect()),
         ),
     ]);
-    let beyond = "from poll_item i where i.poller_id = $1 and (i.tx, i.message_id) >= (t.tx, t.message_id) \
+    let beyond = "from poll_item i where i.poller_number = $1 and (i.tx, i.message_id) >= (t.tx, t.message_id) \
                   and (t.includes = 1 or i.tx <> t.tx or i.message_id <> t.message_id)";
     let sql = format!(
         "select t.number, (select count(*) from (select 1 {beyond} limit {BACKLOG_MOST}) as counted) as count, \
          (select i.message_id {beyond} order by i.tx, i.message_id limit 1) as first from {{t}}"
     );
-    let statement = statement(source.dialect(), &sql, &[("t", &rows)], [poller_id.into()]);
+    let statement = statement(source.dialect(), &sql, &[("t", &rows)], [poller.into()]);
     let mut backlogs = vec![Backlog::default(); places.len()];
     for row in source.source().query_all_raw(statement).await? {
         let number: i64 = row.try_get("", "number")?;

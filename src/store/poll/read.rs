@@ -214,7 +214,7 @@ async fn look(
     let most = if filter.is_empty() { limit } else { EXAMINED };
     let (sql, more) = text(source.dialect(), start.includes, filter, reader.app_id);
     let values = [
-        reader.poller_id.into(),
+        reader.poller.into(),
         start.tx.into(),
         start.message_id.as_str().into(),
         i64::try_from(most + 1).unwrap_or(i64::MAX).into(),
@@ -288,11 +288,11 @@ fn text(backend: Backend, includes: bool, filter: &Filter, app_id: &str) -> (Str
         "with here as ({}) \
          select here.identity, \
          (select e.identity from poll_epoch e where e.number = {start} >> 48) as of_start, \
-         exists (select 1 from poll_item k where k.poller_id = $1 and k.tx = {start} and k.message_id = $3) as is_kept, \
+         exists (select 1 from poll_item k where k.poller_number = $1 and k.tx = {start} and k.message_id = $3) as is_kept, \
          i.tx, i.message_id, i.is_wanted, \
          (select e.identity from poll_epoch e where e.number = i.tx >> 48) as of_row \
          from here left join (select i.tx, i.message_id, {is_wanted} as is_wanted \
-         from (select tx, message_id from poll_item where poller_id = $1 and (tx, message_id) {beyond} ({start}, $3) \
+         from (select tx, message_id from poll_item where poller_number = $1 and (tx, message_id) {beyond} ({start}, $3) \
          and tx < (select horizon from here) order by tx, message_id limit $4) as i{join}) as i on true",
         here(backend),
         start = match backend {

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::domain::typed_id::PollerId;
+use crate::domain::poller_number::PollerNumber;
 use crate::error::{Error, Result};
 
 /// Polls that may wait at once. Each has a connection, of which the process takes 5,000: the others stay free for
@@ -44,14 +44,14 @@ pub struct Waits {
 #[derive(Default)]
 struct State {
     /// The polls by poller. A poller without polls has no entry.
-    pollers: HashMap<PollerId, Polls>,
+    pollers: HashMap<PollerNumber, Polls>,
     /// How many polls each customer has; only customers with some.
     customers: HashMap<String, usize>,
     count: usize,
     /// The number of the last poll.
     last: u64,
     /// Pollers that have got messages, and of which other processes are not told yet.
-    to_announce: HashSet<PollerId>,
+    to_announce: HashSet<PollerNumber>,
 }
 
 #[derive(Default)]
@@ -71,7 +71,7 @@ struct Poll {
 /// A poll that waits, or is about to. It leaves when this is dropped.
 pub struct Waiting {
     waits: Arc<Waits>,
-    poller: PollerId,
+    poller: PollerNumber,
     customer: String,
     number: u64,
     wake: Arc<Notify>,
@@ -80,7 +80,7 @@ pub struct Waiting {
 /// A poller that polls wait for, and the smallest place behind which one does.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Wanted {
-    pub poller: PollerId,
+    pub poller: PollerNumber,
     pub behind: (i64, String),
 }
 
@@ -93,7 +93,7 @@ impl Waits {
     ///
     /// # Errors
     /// `Unavailable` if too many polls wait, of this customer or in all.
-    pub fn enter(self: &Arc<Self>, poller: &PollerId, customer: &str) -> Result<Waiting> {
+    pub fn enter(self: &Arc<Self>, poller: PollerNumber, customer: &str) -> Result<Waiting> {
         let mut state = self.state();
         let own = state.customers.get(customer).copied().unwrap_or_default();
         if state.count >= MOST || own >= MOST_OF_ONE {
@@ -108,14 +108,14 @@ impl Waits {
         state.last += 1;
         *state.customers.entry(customer.to_owned()).or_default() += 1;
         let (number, wake) = (state.last, Arc::new(Notify::new()));
-        state.pollers.entry(poller.clone()).or_default().polls.push(Poll {
+        state.pollers.entry(poller).or_default().polls.push(Poll {
             number,
             behind: None,
             wake: wake.clone(),
         });
         Ok(Waiting {
             waits: self.clone(),
-            poller: poller.clone(),
+            poller,
             customer: customer.to_owned(),
             number,
             wake,
@@ -128,11 +128,11 @@ impl Waits {
     }
 
     /// Hints that these pollers have got messages.
-    pub fn hint<'a>(&self, pollers: impl IntoIterator<Item = &'a str>) {
+    pub fn hint(&self, pollers: impl IntoIterator<Item = PollerNumber>) {
         let mut state = self.state();
         let mut hinted = false;
         for poller in pollers {
-            if let Some(polls) = state.pollers.get_mut(poller) {
+            if let Some(polls) = state.pollers.get_mut(&poller) {
                 polls.is_hinted = true;
                 hinted = true;
             }
@@ -167,7 +167,7 @@ impl Waits {
             let behind = polls.polls.iter().filter_map(|poll| poll.behind.as_ref()).min();
             if let Some(behind) = behind {
                 wanted.push(Wanted {
-                    poller: poller.clone(),
+                    poller: *poller,
                     behind: behind.clone(),
                 });
                 polls.is_hinted = polls.polls.iter().any(|poll| poll.behind.is_none());
@@ -177,20 +177,20 @@ impl Waits {
     }
 
     /// Keeps these pollers hinted at: their messages cannot be read yet.
-    pub fn hold<'a>(&self, pollers: impl IntoIterator<Item = &'a PollerId>) {
+    pub fn hold(&self, pollers: impl IntoIterator<Item = PollerNumber>) {
         let mut state = self.state();
         for poller in pollers {
-            if let Some(polls) = state.pollers.get_mut(poller) {
+            if let Some(polls) = state.pollers.get_mut(&poller) {
                 polls.is_hinted = true;
             }
         }
     }
 
     /// Wakes all polls of these pollers.
-    pub fn wake<'a>(&self, pollers: impl IntoIterator<Item = &'a PollerId>) {
+    pub fn wake(&self, pollers: impl IntoIterator<Item = PollerNumber>) {
         let state = self.state();
         for poller in pollers {
-            let polls = state.pollers.get(poller);
+            let polls = state.pollers.get(&poller);
             for poll in polls.into_iter().flat_map(|polls| &polls.polls) {
                 poll.wake.notify_one();
             }
@@ -198,13 +198,13 @@ impl Waits {
     }
 
     /// Notes that these pollers have got messages, of which other processes are to be told.
-    pub fn announce<'a>(&self, pollers: impl IntoIterator<Item = &'a PollerId>) {
-        self.state().to_announce.extend(pollers.into_iter().cloned());
+    pub fn announce(&self, pollers: impl IntoIterator<Item = PollerNumber>) {
+        self.state().to_announce.extend(pollers);
         self.announced.notify_one();
     }
 
     /// Waits until there is something to announce, and takes it.
-    pub async fn announced(&self) -> HashSet<PollerId> {
+    pub async fn announced(&self) -> HashSet<PollerNumber> {
         loop {
             let pollers = std::mem::take(&mut self.state().to_announce);
             if !pollers.is_empty() {

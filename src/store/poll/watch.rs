@@ -86,7 +86,7 @@ pub async fn look(store: &Store, all: bool) -> Result<bool> {
         found
             .iter()
             .filter(move |(_, behind)| *behind == which)
-            .map(|(poller, _)| poller)
+            .map(|(poller, _)| *poller)
     };
     store.waits().wake(of(Behind::Readable));
     store.waits().hold(of(Behind::HeldBack));

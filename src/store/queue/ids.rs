@@ -8,7 +8,7 @@ use sea_orm::sqlx::Row;
 use sea_orm::{ColIdx, DbErr, QueryResult, RuntimeErr, TryGetError, TryGetable};
 
 use crate::domain::id::Id;
-use crate::domain::typed_id::{AppId, DeliveryId, EndpointId, MessageId, PollerId};
+use crate::domain::typed_id::{AppId, DeliveryId, EndpointId, MessageId};
 
 macro_rules! columns {
     ($($id:ty),+) => {$(
@@ -20,7 +20,7 @@ macro_rules! columns {
     )+};
 }
 
-columns!(AppId, EndpointId, MessageId, DeliveryId, PollerId);
+columns!(AppId, EndpointId, MessageId, DeliveryId);
 
 fn read<T: Id, I: ColIdx>(row: &QueryResult, index: I) -> Result<T, TryGetError> {
     let text: Result<Option<&str>, _> = match (row.try_as_pg_row(), row.try_as_sqlite_row()) {
